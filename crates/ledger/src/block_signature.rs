@@ -1,0 +1,150 @@
+//! Block signatures: that the ordering service signed each block, by the configuration in force before it (FABRIC.md section 1).
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use prost::Message;
+
+use crate::block::{SLOT_LAST_CONFIG, SLOT_SIGNATURES, Slots};
+use crate::certificate::Certificate;
+use crate::channel_config::BlockValidation;
+use crate::policy::Signer;
+use crate::proto::{common, msp};
+use crate::{Hash, sha256};
+
+/// Why a block's signatures do not stand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The signature metadata does not decode.
+    #[error("its SIGNATURES metadata does not decode")]
+    Decode,
+    /// One signature is wrong.
+    #[error("a signature of {signer} is wrong")]
+    Wrong {
+        /// Whose, as far as it can be read.
+        signer: String,
+    },
+    /// The signatures are good and not enough.
+    #[error("its {signatures} good signatures do not satisfy the channel's BlockValidation policy")]
+    Policy {
+        /// How many are good.
+        signatures: usize,
+    },
+    /// The two places that name the last configuration block differ.
+    #[error("its LAST_CONFIG metadata does not agree with its signed metadata")]
+    LastConfig,
+}
+
+/// What an orderer's signature covers beside the header.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrdererMetadata {
+    /// Number of the last configuration block, when named.
+    pub last_config: Option<u64>,
+    /// The raft index of the block's entry (etcdraft only).
+    pub raft_index: Option<u64>,
+}
+
+/// Reads what the orderer wrote about a block, without checking signatures.
+pub fn orderer_metadata(slots: Slots<'_>) -> OrdererMetadata {
+    let Ok(metadata) = common::Metadata::decode(slots.get(SLOT_SIGNATURES)) else { return OrdererMetadata::default() };
+    let Ok(value) = common::OrdererBlockMetadata::decode(metadata.value.as_slice()) else {
+        return OrdererMetadata::default();
+    };
+    let raft = crate::proto::etcdraft::BlockMetadata::decode(value.consenter_metadata.as_slice()).ok();
+    OrdererMetadata {
+        last_config: value.last_config.map(|last| last.index),
+        raft_index: raft.map(|raft| raft.raft_index).filter(|&index| index > 0),
+    }
+}
+
+/// Checks signatures, remembering those it has seen: nodes that pulled a block from the same orderer hold the same signature,
+/// and a signer's certificate needs parsing once.
+#[derive(Debug, Default)]
+pub struct SignatureChecker {
+    good: Mutex<HashMap<Hash, ()>>,
+    certificates: Mutex<HashMap<Vec<u8>, Option<Certificate>>>,
+}
+
+/// Most signatures remembered; then the memory is emptied.
+const MAX_REMEMBERED: usize = 1 << 16;
+
+impl SignatureChecker {
+    /// Checks one block's signatures. `header` is the header in DER, `validation` the configuration in force before the block.
+    /// Every signature present must be good, also those beyond what the policy needs: a flipped byte must not hide.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn check(&self, header: &[u8], slots: Slots<'_>, validation: &BlockValidation) -> Result<(), SignatureError> {
+        let bytes = slots.get(SLOT_SIGNATURES);
+        check_last_config(slots)?;
+        let seen = sha256(&[header, bytes]);
+        if self.good.lock().is_ok_and(|good| good.contains_key(&seen)) {
+            return Ok(());
+        }
+        let metadata = common::Metadata::decode(bytes).map_err(|_| SignatureError::Decode)?;
+        if metadata.encode_to_vec() != bytes {
+            return Err(SignatureError::Decode);
+        }
+        let mut signers = Vec::with_capacity(metadata.signatures.len());
+        for signature in &metadata.signatures {
+            let (identity_header, msp_id, pem) = identity_of(signature, validation).ok_or(SignatureError::Decode)?;
+            let wrong = |signer: String| SignatureError::Wrong { signer };
+            let certificate = self.certificate(&pem).ok_or_else(|| wrong(msp_id.clone()))?;
+            let message = [metadata.value.as_slice(), identity_header, header].concat();
+            if certificate.verify_message(&message, &signature.signature).is_err() {
+                return Err(wrong(format!("{} ({msp_id})", certificate.summary().common_name)));
+            }
+            signers.push(Signer { msp_id, certificate });
+        }
+        signers.dedup_by(|a, b| a.certificate.der() == b.certificate.der());
+        if !validation.policy.is_satisfied_by(&signers, validation) {
+            return Err(SignatureError::Policy { signatures: signers.len() });
+        }
+        if let Ok(mut good) = self.good.lock() {
+            if good.len() >= MAX_REMEMBERED {
+                good.clear();
+            }
+            good.insert(seen, ());
+        }
+        Ok(())
+    }
+
+    fn certificate(&self, pem: &[u8]) -> Option<Certificate> {
+        let mut known = self.certificates.lock().ok()?;
+        if known.len() >= 4096 {
+            known.clear();
+        }
+        known.entry(pem.to_vec()).or_insert_with(|| Certificate::from_pem(pem).ok()).clone()
+    }
+}
+
+/// The signed identity header of a signature, its MSP and its certificate (PEM).
+fn identity_of<'a>(
+    signature: &'a common::MetadataSignature,
+    validation: &BlockValidation,
+) -> Option<(&'a [u8], String, Vec<u8>)> {
+    if signature.signature_header.is_empty() {
+        let header = common::IdentifierHeader::decode(signature.identifier_header.as_slice()).ok()?;
+        let (msp_id, pem) = validation.consenter_identities.get(&header.identifier)?;
+        return Some((&signature.identifier_header, msp_id.clone(), pem.clone()));
+    }
+    let header = common::SignatureHeader::decode(signature.signature_header.as_slice()).ok()?;
+    let identity = msp::SerializedIdentity::decode(header.creator.as_slice()).ok()?;
+    Some((&signature.signature_header, identity.mspid, identity.id_bytes))
+}
+
+/// The deprecated LAST_CONFIG slot is signed by nobody; where it is filled it must say what the signed metadata says.
+fn check_last_config(slots: Slots<'_>) -> Result<(), SignatureError> {
+    let bytes = slots.get(SLOT_LAST_CONFIG);
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let metadata = common::Metadata::decode(bytes).map_err(|_| SignatureError::LastConfig)?;
+    let last = common::LastConfig::decode(metadata.value.as_slice()).map_err(|_| SignatureError::LastConfig)?;
+    let canonical = common::Metadata { value: last.encode_to_vec(), signatures: metadata.signatures }.encode_to_vec();
+    let signed = orderer_metadata(slots).last_config.unwrap_or(0);
+    if canonical != bytes || last.index != signed {
+        return Err(SignatureError::LastConfig);
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! LevelDB directories as goleveldb writes them: checked and looked into, never opened for writing.
+//!
+//! A directory is whole when `CURRENT` names a manifest, the manifest's records are good, every table it names is there with
+//! good checksums, and the log it names can be read. A log may end in a torn record: that is what a crash leaves.
+
+mod database;
+mod fabric;
+mod log;
+mod manifest;
+mod table;
+
+use std::io;
+
+pub use database::{Database, Report};
+pub use fabric::{
+    Savepoint, block_index_height, ledger_ids, private_data_height, state_height,
+};
+pub use log::{LogEnd, LogWriter, read_log};
+
+/// Longest record of a log accepted, in bytes: a batch holds one block's worth of writes.
+pub const MAX_RECORD_BYTES: usize = 512 << 20;
+/// Longest table block accepted after decompression, in bytes.
+pub const MAX_TABLE_BLOCK_BYTES: usize = 256 << 20;
+/// Longest manifest accepted, in bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 256 << 20;
+
+/// What is wrong with a LevelDB directory.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelDbError {
+    /// Reading failed.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that another one names is not there.
+    #[error("{file} is missing; {named_by} names it")]
+    Missing {
+        /// The missing file.
+        file: String,
+        /// Who names it.
+        named_by: String,
+    },
+    /// Bytes do not match their checksum or the format.
+    #[error("{file} at byte {offset}: {problem}")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Where, in bytes.
+        offset: u64,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+fn corrupt(file: &str, offset: u64, problem: impl Into<String>) -> LevelDbError {
+    LevelDbError::Corrupt { file: file.to_owned(), offset, problem: problem.into() }
+}
+
+/// LevelDB stores CRC-32C rotated and shifted, so that a checksum of checksums stays useful.
+fn mask_crc(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+}

@@ -1,0 +1,36 @@
+//! Hyperledger Fabric's on-disk formats, read and never written: block files and the hash chain, block signatures and the
+//! channel configuration they rest on, LevelDB directories, raft and SmartBFT logs, node layouts, certificates.
+//!
+//! Nothing here knows where bytes come from or go to: readers take [`std::io::Read`] or a path, and every length that a
+//! file claims is checked against a limit and against what is there before anything is allocated.
+#![deny(missing_docs)]
+
+pub mod block;
+pub mod block_file;
+pub mod block_signature;
+pub mod certificate;
+pub mod chain;
+pub mod channel_config;
+//pub mod layout;
+pub mod leveldb;
+pub mod msp;
+pub mod policy;
+pub mod proto;
+//pub mod raft;
+//pub mod smartbft;
+pub mod varint;
+//pub mod wal_split;
+
+/// A SHA-256 digest, as Fabric uses it for header, data and commit hashes.
+pub type Hash = [u8; 32];
+
+/// Digest of several byte strings, one after the other.
+pub fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}

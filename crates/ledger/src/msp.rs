@@ -1,0 +1,116 @@
+//! Membership service providers: whose certificates an organization vouches for, and in which role.
+
+use std::collections::BTreeSet;
+
+use crate::certificate::Certificate;
+use crate::proto::msp::FabricMspConfig;
+
+/// Longest chain of intermediate certificates followed.
+const MAX_CHAIN: usize = 10;
+
+/// The roles that Fabric's principals name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Any valid identity.
+    Member,
+    /// An administrator.
+    Admin,
+    /// A client.
+    Client,
+    /// A peer.
+    Peer,
+    /// An orderer.
+    Orderer,
+}
+
+/// An organization's MSP, as a channel configuration carries it.
+#[derive(Debug, Clone, Default)]
+pub struct Msp {
+    roots: Vec<Certificate>,
+    intermediates: Vec<Certificate>,
+    admins: Vec<Certificate>,
+    revoked_serials: BTreeSet<Vec<u8>>,
+    node_units: Option<NodeUnits>,
+}
+
+#[derive(Debug, Clone)]
+struct NodeUnits {
+    client: Option<String>,
+    peer: Option<String>,
+    admin: Option<String>,
+    orderer: Option<String>,
+}
+
+impl Msp {
+    /// Takes an MSP definition; certificates that do not parse vouch for nobody.
+    pub fn from_config(config: &FabricMspConfig) -> Self {
+        let parse = |list: &[Vec<u8>]| list.iter().filter_map(|pem| Certificate::from_pem(pem).ok()).collect();
+        let units = config.fabric_node_ous.as_ref().filter(|units| units.enable);
+        let name = |unit: &Option<crate::proto::msp::FabricOuIdentifier>| {
+            unit.as_ref().map(|unit| unit.organizational_unit_identifier.clone())
+        };
+        Msp {
+            roots: parse(&config.root_certs),
+            intermediates: parse(&config.intermediate_certs),
+            admins: parse(&config.admins),
+            revoked_serials: config.revocation_list.iter().flat_map(|crl| revoked_serials(crl)).collect(),
+            node_units: units.map(|units| NodeUnits {
+                client: name(&units.client_ou_identifier),
+                peer: name(&units.peer_ou_identifier),
+                admin: name(&units.admin_ou_identifier),
+                orderer: name(&units.orderer_ou_identifier),
+            }),
+        }
+    }
+
+    /// Root and intermediate certificates.
+    pub fn authorities(&self) -> impl Iterator<Item = &Certificate> {
+        self.roots.iter().chain(&self.intermediates)
+    }
+
+    /// Whether the certificate leads to one of the MSP's roots and is not revoked. Dates are not looked at: Fabric checks a
+    /// block's signers as of their own certificate's first second.
+    pub fn vouches_for(&self, certificate: &Certificate) -> bool {
+        if certificate.is_ca() || self.revoked_serials.contains(certificate.serial()) {
+            return false;
+        }
+        let mut current = certificate;
+        for _ in 0..MAX_CHAIN {
+            if self.roots.iter().any(|root| current.is_signed_by(root)) {
+                return true;
+            }
+            match self.intermediates.iter().find(|issuer| current.is_signed_by(issuer)) {
+                Some(issuer) => current = issuer,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether a certificate that the MSP vouches for has a role.
+    pub fn has_role(&self, certificate: &Certificate, role: Role) -> bool {
+        let units = certificate.units();
+        let has = |unit: &Option<String>| unit.as_ref().is_some_and(|unit| units.contains(unit));
+        match (role, &self.node_units) {
+            (Role::Member, _) => true,
+            (Role::Admin, nodes) => {
+                self.admins.iter().any(|admin| admin.der() == certificate.der())
+                    || nodes.as_ref().is_some_and(|nodes| has(&nodes.admin))
+            }
+            (_, None) => false,
+            (Role::Client, Some(nodes)) => has(&nodes.client),
+            (Role::Peer, Some(nodes)) => has(&nodes.peer),
+            (Role::Orderer, Some(nodes)) => has(&nodes.orderer),
+        }
+    }
+}
+
+fn revoked_serials(pem: &[u8]) -> Vec<Vec<u8>> {
+    use der::Decode;
+    let Ok((_, der)) = der::pem::decode_vec(pem) else { return Vec::new() };
+    let Ok(list) = x509_cert::crl::CertificateList::<x509_cert::certificate::Rfc5280>::from_der(&der) else {
+        return Vec::new();
+    };
+    let revoked = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
+    revoked.iter().map(|entry| entry.serial_number.as_bytes().to_vec()).collect()
+}
