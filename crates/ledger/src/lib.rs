@@ -11,15 +11,15 @@ pub mod block_signature;
 pub mod certificate;
 pub mod chain;
 pub mod channel_config;
-//pub mod layout;
+pub mod layout;
 pub mod leveldb;
 pub mod msp;
 pub mod policy;
 pub mod proto;
-//pub mod raft;
-//pub mod smartbft;
+pub mod raft;
+pub mod smartbft;
 pub mod varint;
-//pub mod wal_split;
+pub mod wal_split;
 
 /// A SHA-256 digest, as Fabric uses it for header, data and commit hashes.
 pub type Hash = [u8; 32];

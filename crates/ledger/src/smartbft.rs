@@ -1,0 +1,136 @@
+//! A SmartBFT orderer's write-ahead log (Fabric 3): framed records with a running CRC-32C; no preallocation, no snapshots.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::raft::{MAX_FILE_BYTES, MAX_RECORD_BYTES, RaftError};
+use crate::varint;
+
+/// The checksum that the first file of a log begins with.
+const FIRST_CRC: u32 = 0xdeed_0001;
+const ANCHOR: u64 = 2;
+
+/// What a directory of log files says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SmartBftSummary {
+    /// Log files.
+    pub files: usize,
+    /// Records that carry data.
+    pub entries: u64,
+    /// An incomplete last record: its file and offset in bytes.
+    pub torn: Option<(String, u64)>,
+}
+
+/// The number in a log file's name, `NNNNNNNNNNNNNNNN.wal`.
+pub fn wal_file_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".wal")?;
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+/// Reads and checks every log file of a directory.
+///
+/// # Errors
+/// [`RaftError`], the first found.
+pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftError> {
+    let io = |source| RaftError::Io { file: directory.display().to_string(), source };
+    let mut files: Vec<(u64, String, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(number) = wal_file_number(&name) {
+            files.push((number, name, entry.path()));
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(RaftError::Missing("the directory holds no log file (*.wal)".to_owned()));
+    }
+    let mut summary = SmartBftSummary { files: files.len(), ..SmartBftSummary::default() };
+    let mut crc = None;
+    let count = files.len();
+    for (position, (number, name, path)) in files.iter().enumerate() {
+        let expected = files[0].0 + position as u64;
+        if *number != expected {
+            return Err(RaftError::Missing(format!("log file {expected:016x}.wal is missing, while {name} is there")));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
+            .map_err(|source| RaftError::Io { file: name.clone(), source })?;
+        if let Some(offset) = check_file(name, &bytes, &mut crc, &mut summary.entries)? {
+            if position + 1 < count {
+                let problem = "a record is cut, and later log files exist".to_owned();
+                return Err(RaftError::Corrupt { file: name.clone(), offset, problem });
+            }
+            summary.torn = Some((name.clone(), offset));
+        }
+    }
+    Ok(summary)
+}
+
+/// Checks one file; the offset of an incomplete record at its end, if there is one.
+fn check_file(
+    name: &str,
+    bytes: &[u8],
+    crc: &mut Option<u32>,
+    entries: &mut u64,
+) -> Result<Option<u64>, RaftError> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let bad =
+            |problem: &str| RaftError::Corrupt { file: name.to_owned(), offset: at as u64, problem: problem.to_owned() };
+        let Some(header) = bytes[at..].first_chunk::<8>() else { return Ok(Some(at as u64)) };
+        let header = u64::from_le_bytes(*header);
+        let (len, stored) = (header & 0xffff_ffff, (header >> 32) as u32);
+        if len == 0 || len > MAX_RECORD_BYTES {
+            return Err(bad("the record's length is out of range"));
+        }
+        let padded = len.div_ceil(8) * 8;
+        let start = at + 8;
+        let Some(data) = usize::try_from(padded).ok().and_then(|padded| bytes.get(start..start + padded)) else {
+            // The length is not covered by the checksum: see whether the rest of the file is a whole record.
+            let whole = crc.is_some_and(|crc| crc32c::crc32c_append(crc, &bytes[start..]) == stored);
+            return if whole { Err(bad("the record's length does not match its data")) } else { Ok(Some(at as u64)) };
+        };
+        let (body, padding) = data.split_at(len as usize);
+        let kind = record_type(body).ok_or_else(|| bad("the record does not decode"))?;
+        if kind == ANCHOR {
+            if stored != crc.unwrap_or(stored) || padding.iter().any(|&byte| byte != 0) {
+                return Err(bad("the file does not continue the one before it"));
+            }
+            if crc.is_none() && name == "0000000000000001.wal" && stored != FIRST_CRC {
+                return Err(bad("the log's first checksum is wrong"));
+            }
+            *crc = Some(stored);
+        } else {
+            let Some(running) = crc else { return Err(bad("the log does not begin with a checksum record")) };
+            let running = crc32c::crc32c_append(*running, data);
+            if running != stored || padding.iter().any(|&byte| byte != 0) {
+                return Err(bad("the record's checksum is wrong"));
+            }
+            *crc = Some(running);
+            *entries += 1;
+        }
+        at = start + data.len();
+    }
+    Ok(None)
+}
+
+/// The record's type: field 1, absent for an ordinary entry; then `truncate_to` and `data` in order, filling the record.
+fn record_type(body: &[u8]) -> Option<u64> {
+    let mut at = 0;
+    let mut integer = |tag: u8| -> Option<Option<u64>> {
+        if body.get(at) != Some(&tag) {
+            return Some(None);
+        }
+        let (value, used) = varint::read(&body[at + 1..])?;
+        at += 1 + used;
+        Some(Some(value))
+    };
+    let kind = integer(0x08)?.unwrap_or(0);
+    integer(0x10)?;
+    let len = integer(0x1a)?;
+    let end = len.map_or(Some(at), |len| at.checked_add(usize::try_from(len).ok()?))?;
+    (kind <= ANCHOR && end == body.len()).then_some(kind)
+}
