@@ -1,0 +1,96 @@
+//! A recovery point's commit record: small, readable without the identity, signed, put last.
+
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+use crate::index::ObjectEntry;
+
+/// A recovery point's name: when it was begun, in UTC, and six random hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PointId(String);
+
+impl PointId {
+    /// A new name for a point begun at `now`.
+    pub fn new(now: jiff::Timestamp) -> Self {
+        let random: [u8; 3] = rand::random();
+        PointId(format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), hex::encode(random)))
+    }
+
+    /// Takes a name as written; `None` when it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (time, random) = text.split_once('-')?;
+        let good = time.len() == 16
+            && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'T' || byte == b'Z')
+            && random.len() == 6
+            && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+        good.then(|| PointId(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn commit_name(&self) -> String {
+        format!("points/{}", self.0)
+    }
+}
+
+impl std::fmt::Display for PointId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A channel and its height.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelHeight {
+    /// The channel's name.
+    pub channel: String,
+    /// Blocks from genesis.
+    pub height: u64,
+}
+
+/// What a commit record tells everybody who can read the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointSummary {
+    /// The network's name.
+    pub network: String,
+    /// `complete` or `complete with findings`.
+    pub verdict: String,
+    /// Nodes captured.
+    pub nodes: usize,
+    /// Channels captured.
+    pub channels: Vec<ChannelHeight>,
+    /// Bytes of the captured files.
+    pub source_bytes: u64,
+}
+
+/// A commit record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The recovery point's name.
+    pub id: PointId,
+    /// The repository's identifier: a record copied from another repository is refused.
+    pub repository: String,
+    /// When the capture began, RFC 3339.
+    pub created: String,
+    /// When it was committed, RFC 3339.
+    pub committed: String,
+    /// For people and schedulers.
+    pub summary: PointSummary,
+    /// Objects that this point added, manifest and index included.
+    pub new_objects: u64,
+    /// Their bytes, sealed.
+    pub new_bytes: u64,
+    /// The sealed manifest.
+    pub manifest: ObjectEntry,
+    /// The signed index.
+    pub index: ObjectEntry,
+}
+
+impl Commit {
+    pub(crate) fn parse(object: &str, payload: &[u8]) -> Result<Commit, StoreError> {
+        serde_json::from_slice(payload).map_err(|error| StoreError::damaged(object, error.to_string()))
+    }
+}

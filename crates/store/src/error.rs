@@ -1,0 +1,84 @@
+//! What can go wrong with a repository.
+
+/// An error of the repository, with what to do about it where there is something to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The place cannot be understood as a repository's place.
+    #[error("{location} is not a folder or a URL that can hold a repository: {problem}")]
+    Location {
+        /// What was given.
+        location: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing there.
+    #[error("there is no repository at {0}")]
+    NotARepository(String),
+    /// Something there already.
+    #[error("{0} is a repository already; nothing was changed")]
+    AlreadyARepository(String),
+    /// `init` into a folder that holds something else.
+    #[error("{0} is not empty and is not a repository; a repository wants a folder of its own")]
+    FolderNotEmpty(String),
+    /// Written by another version.
+    #[error("the repository has format version {found}; this fabkeep reads and writes version {}", crate::FORMAT)]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// The object store failed.
+    #[error("{action} {object}: {source}")]
+    Backend {
+        /// What was tried.
+        action: &'static str,
+        /// The object's name.
+        object: String,
+        /// What the object store said.
+        source: object_store::Error,
+    },
+    /// An object is missing.
+    #[error("object {0} is missing from the repository")]
+    Missing(String),
+    /// An object is not what it should be.
+    #[error("object {object} is damaged: {problem}")]
+    Damaged {
+        /// The object's name.
+        object: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A signature is wrong or of nobody trusted.
+    #[error("object {object} is not to be trusted: {problem}")]
+    Untrusted {
+        /// The object's name.
+        object: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The identity does not open the repository.
+    #[error("this identity does not open the repository: it was sealed to other recipients")]
+    WrongIdentity,
+    /// A key file is missing or unreadable.
+    #[error("{file}: {problem}")]
+    KeyFile {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No such recovery point.
+    #[error("there is no recovery point {0} in the repository")]
+    NoSuchPoint(String),
+    /// Sealing or serializing failed.
+    #[error("{0}")]
+    Internal(String),
+    /// Local input or output failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl StoreError {
+    pub(crate) fn damaged(object: &str, problem: impl Into<String>) -> Self {
+        StoreError::Damaged { object: object.to_owned(), problem: problem.into() }
+    }
+}

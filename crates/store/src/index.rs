@@ -1,0 +1,64 @@
+//! The index: what a writer must know of earlier points, readable without the identity and naming nothing but keyed hashes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BlobId, StoreError};
+
+/// An object: its name and what its bytes must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectEntry {
+    /// Its name in the repository.
+    pub name: String,
+    /// Sealed size in bytes.
+    pub size: u64,
+    /// BLAKE3 of the sealed bytes, hex.
+    pub blake3: String,
+    /// Size of what is inside, in bytes.
+    pub plain_size: u64,
+}
+
+/// A blob's place: `(name, object, offset, length)`; `object` counts in the list beside, offset and length are in bytes of what
+/// is inside the object.
+pub(crate) type BlobEntry = (BlobId, u32, u64, u64);
+
+/// State of the captured sources, by keyed name, as the engine wants to find it at the next capture.
+pub type Sources = BTreeMap<String, serde_json::Value>;
+
+/// An index as stored.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Index {
+    /// Every object that the point needs (a checkpoint: that the run has written).
+    pub objects: Vec<ObjectEntry>,
+    /// Blobs that the run has added, in those objects.
+    pub blobs: Vec<BlobEntry>,
+    /// Empty in a checkpoint.
+    pub sources: Sources,
+}
+
+impl Index {
+    pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        let json = serde_json::to_vec(self).map_err(|error| StoreError::Internal(error.to_string()))?;
+        Ok(zstd::bulk::compress(&json, 3)?)
+    }
+
+    pub fn decode(object: &str, payload: &[u8]) -> Result<Index, StoreError> {
+        use std::io::Read;
+        let mut json = Vec::new();
+        zstd::Decoder::new(payload)
+            .and_then(|decoder| decoder.take(crate::MAX_OBJECT_BYTES).read_to_end(&mut json))
+            .map_err(|error| StoreError::damaged(object, error.to_string()))?;
+        let index: Index =
+            serde_json::from_slice(&json).map_err(|error| StoreError::damaged(object, error.to_string()))?;
+        for (_, position, offset, len) in &index.blobs {
+            let inside = index.objects.get(*position as usize).is_some_and(|entry| {
+                offset.checked_add(*len).is_some_and(|end| end <= entry.plain_size)
+            });
+            if !inside {
+                return Err(StoreError::damaged(object, "a blob lies outside its object"));
+            }
+        }
+        Ok(index)
+    }
+}

@@ -1,0 +1,173 @@
+//! Keys: the identity, which reads; the root, which is derived from it and says who may write; the writer, which writes.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use age::secrecy::ExposeSecret;
+use age::x25519;
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+
+use crate::{NameKey, StoreError};
+
+const ROOT_CONTEXT: &str = "fabkeep 1 root signing key";
+const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
+
+/// Where key files go when no place is named: `$XDG_CONFIG_HOME/fabkeep`, else `$HOME/.config/fabkeep`.
+pub fn default_key_folder() -> Option<PathBuf> {
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?.join("fabkeep"))
+}
+
+/// The private key: reads every recovery point. A plain age identity file.
+pub struct IdentityFile {
+    pub(crate) identities: Vec<x25519::Identity>,
+}
+
+impl IdentityFile {
+    pub(crate) fn generate() -> Self {
+        IdentityFile { identities: vec![x25519::Identity::generate()] }
+    }
+
+    /// Reads an age identity file: lines that begin with `AGE-SECRET-KEY-1`, comments, nothing else.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyFile`].
+    pub fn read(path: &Path) -> Result<Self, StoreError> {
+        let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
+        let text = read_key_file(path)?;
+        let mut identities = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            // What stands in the line stays out of the message: it may be a secret.
+            let identity = x25519::Identity::from_str(line)
+                .map_err(|_| problem("it is not an age identity file (AGE-SECRET-KEY-1…)".to_owned()))?;
+            identities.push(identity);
+        }
+        if identities.is_empty() {
+            return Err(problem("it holds no identity (AGE-SECRET-KEY-1…)".to_owned()));
+        }
+        Ok(IdentityFile { identities })
+    }
+
+    pub(crate) fn write(&self, path: &Path, repository: &str) -> Result<(), StoreError> {
+        let mut text = format!(
+            "# fabkeep identity of the repository {repository}\n\
+             # It reads every recovery point. Whoever has it can read everything; without it nothing can be restored.\n"
+        );
+        for identity in &self.identities {
+            text += &format!("# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
+        }
+        write_key_file(path, text.as_bytes())
+    }
+
+    /// The root signing keys that follow from the identities: each says who may write to a repository it was made for.
+    pub(crate) fn roots(&self) -> Vec<SigningKey> {
+        self.identities
+            .iter()
+            .map(|identity| {
+                let secret = identity.to_string();
+                SigningKey::from_bytes(&blake3::derive_key(ROOT_CONTEXT, secret.expose_secret().as_bytes()))
+            })
+            .collect()
+    }
+
+    pub(crate) fn recipients(&self) -> Vec<x25519::Recipient> {
+        self.identities.iter().map(x25519::Identity::to_public).collect()
+    }
+}
+
+/// What a backup machine holds: it can add recovery points and read none.
+#[derive(Debug, Clone)]
+pub struct WriterKey {
+    pub(crate) repository: String,
+    pub(crate) root: String,
+    pub(crate) recipients: Vec<x25519::Recipient>,
+    pub(crate) signing: SigningKey,
+    pub(crate) names: NameKey,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WriterFile {
+    fabkeep: u32,
+    repository: String,
+    root: String,
+    recipients: Vec<String>,
+    signing_key: String,
+    name_key: String,
+}
+
+impl WriterKey {
+    /// Reads a writer key file.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyFile`].
+    pub fn read(path: &Path) -> Result<Self, StoreError> {
+        let problem =
+            |problem: &str| StoreError::KeyFile { file: path.display().to_string(), problem: problem.to_owned() };
+        let file: WriterFile =
+            serde_json::from_str(&read_key_file(path)?).map_err(|_| problem("it is not a writer key file"))?;
+        if file.fabkeep != crate::FORMAT {
+            return Err(StoreError::Version { found: file.fabkeep });
+        }
+        let bytes = |text: &str| {
+            let mut bytes = [0; 32];
+            hex::decode_to_slice(text, &mut bytes).map(|()| bytes).map_err(|_| problem("a key in it does not decode"))
+        };
+        Ok(WriterKey {
+            repository: file.repository,
+            root: file.root,
+            recipients: file
+                .recipients
+                .iter()
+                .map(|text| parse_recipient(text).map_err(|_| problem("a recipient in it does not decode")))
+                .collect::<Result<_, _>>()?,
+            signing: SigningKey::from_bytes(&bytes(&file.signing_key)?),
+            names: NameKey(bytes(&file.name_key)?),
+        })
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
+        let file = WriterFile {
+            fabkeep: crate::FORMAT,
+            repository: self.repository.clone(),
+            root: self.root.clone(),
+            recipients: self.recipients.iter().map(ToString::to_string).collect(),
+            signing_key: hex::encode(self.signing.to_bytes()),
+            name_key: hex::encode(self.names.0),
+        };
+        let text = serde_json::to_vec_pretty(&file).map_err(|error| StoreError::Internal(error.to_string()))?;
+        write_key_file(path, &text)
+    }
+}
+
+pub(crate) fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {
+    x25519::Recipient::from_str(text).map_err(|_| StoreError::KeyFile {
+        file: text.to_owned(),
+        problem: "it is not an age recipient (age1…)".to_owned(),
+    })
+}
+
+fn read_key_file(path: &Path) -> Result<String, StoreError> {
+    let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
+    let size = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?.len();
+    if size > MAX_KEY_FILE_BYTES {
+        return Err(problem(format!("{size} bytes are too many for a key file")));
+    }
+    std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))
+}
+
+/// Key files are created, never overwritten, and readable by their owner only.
+fn write_key_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let problem = |error: std::io::Error| StoreError::KeyFile {
+        file: path.display().to_string(),
+        problem: error.to_string(),
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(problem)?;
+    }
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(problem)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(problem)
+}

@@ -1,0 +1,174 @@
+//! Reading a recovery point: its manifest, then any blob, every byte checked against the manifest on its way.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::commit::Commit;
+use crate::index::{BlobEntry, ObjectEntry};
+use crate::keys::IdentityFile;
+use crate::{BlobId, NameKey, Repository, StoreError, seal};
+
+/// Opened objects kept in memory: enough for every node's cursor in a pass over a channel, at 16 MiB each.
+const CACHED_OBJECTS: usize = 5;
+
+/// A manifest as stored: everything that the point needs, and the caller's body.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Manifest<T> {
+    pub name_key: String,
+    pub objects: Vec<ObjectEntry>,
+    pub blobs: Vec<BlobEntry>,
+    pub body: T,
+}
+
+type CacheSlot = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
+
+/// An open recovery point.
+pub struct PointReader<'a> {
+    repository: &'a Repository,
+    identity: &'a IdentityFile,
+    names: NameKey,
+    objects: Vec<ObjectEntry>,
+    blobs: HashMap<BlobId, (u32, u64, u64)>,
+    by_object: Vec<Vec<(BlobId, u64, u64)>>,
+    cache: Mutex<(HashMap<u32, CacheSlot>, VecDeque<u32>)>,
+}
+
+/// A blob's bytes, inside the object they came in.
+#[derive(Debug, Clone)]
+pub struct BlobBytes {
+    object: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Deref for BlobBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.object[self.range.clone()]
+    }
+}
+
+impl Repository {
+    /// Opens a recovery point: its manifest's signature, hash and seal are checked.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read_point<'a, T: DeserializeOwned>(
+        &'a self,
+        commit: &Commit,
+        identity: &'a IdentityFile,
+    ) -> Result<(T, PointReader<'a>), StoreError> {
+        self.root_of(identity)?;
+        let entry = &commit.manifest;
+        let sealed = self.backend.need(&entry.name)?;
+        check_sealed(entry, &sealed)?;
+        let json = seal::open(&entry.name, &sealed, &identity.identities, Some(entry.plain_size))?;
+        let damaged = |problem: String| StoreError::damaged(&entry.name, problem);
+        let manifest: Manifest<T> = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        let mut names = [0; 32];
+        hex::decode_to_slice(&manifest.name_key, &mut names).map_err(|error| damaged(error.to_string()))?;
+        let mut by_object = vec![Vec::new(); manifest.objects.len()];
+        let mut blobs = HashMap::with_capacity(manifest.blobs.len());
+        for (id, object, offset, len) in manifest.blobs {
+            let inside = manifest
+                .objects
+                .get(object as usize)
+                .is_some_and(|entry| offset.checked_add(len).is_some_and(|end| end <= entry.plain_size));
+            if !inside {
+                return Err(damaged(format!("blob {id} lies outside its object")));
+            }
+            by_object[object as usize].push((id, offset, len));
+            blobs.insert(id, (object, offset, len));
+        }
+        let reader = PointReader {
+            repository: self,
+            identity,
+            names: NameKey(names),
+            objects: manifest.objects,
+            blobs,
+            by_object,
+            cache: Mutex::default(),
+        };
+        Ok((manifest.body, reader))
+    }
+}
+
+/// Refuses bytes that are not those that were put.
+pub(crate) fn check_sealed(entry: &ObjectEntry, sealed: &[u8]) -> Result<(), StoreError> {
+    if sealed.len() as u64 != entry.size {
+        return Err(StoreError::damaged(&entry.name, format!("{} bytes, {} were put", sealed.len(), entry.size)));
+    }
+    if blake3::hash(sealed).to_hex().as_str() != entry.blake3 {
+        return Err(StoreError::damaged(&entry.name, "its BLAKE3 hash is not the one that was put"));
+    }
+    Ok(())
+}
+
+impl PointReader<'_> {
+    /// The key that blobs are named with.
+    pub fn names(&self) -> &NameKey {
+        &self.names
+    }
+
+    /// Every object that the point needs.
+    pub fn objects(&self) -> &[ObjectEntry] {
+        &self.objects
+    }
+
+    /// A blob's length in bytes, if the point has it.
+    pub fn blob_len(&self, id: &BlobId) -> Option<u64> {
+        self.blobs.get(id).map(|&(_, _, len)| len)
+    }
+
+    /// A blob's bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`], naming the object.
+    pub fn blob(&self, id: &BlobId) -> Result<BlobBytes, StoreError> {
+        let &(object, offset, len) =
+            self.blobs.get(id).ok_or_else(|| StoreError::damaged("the manifest", format!("it does not place blob {id}")))?;
+        let bytes = self.object(object)?;
+        let range = offset as usize..(offset + len) as usize;
+        Ok(BlobBytes { object: bytes, range })
+    }
+
+    fn object(&self, position: u32) -> Result<Arc<Vec<u8>>, StoreError> {
+        let slot = {
+            let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (slots, order) = &mut *cache;
+            order.retain(|&other| other != position);
+            order.push_back(position);
+            if order.len() > CACHED_OBJECTS
+                && let Some(oldest) = order.pop_front()
+            {
+                slots.remove(&oldest);
+            }
+            Arc::clone(slots.entry(position).or_default())
+        };
+        // Two threads that want the same object load it once.
+        let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(bytes) = &*slot {
+            return Ok(Arc::clone(bytes));
+        }
+        let bytes = Arc::new(self.load(position)?);
+        *slot = Some(Arc::clone(&bytes));
+        Ok(bytes)
+    }
+
+    fn load(&self, position: u32) -> Result<Vec<u8>, StoreError> {
+        let entry = &self.objects[position as usize];
+        let sealed = self.repository.backend.need(&entry.name)?;
+        check_sealed(entry, &sealed)?;
+        let plain = seal::open(&entry.name, &sealed, &self.identity.identities, Some(entry.plain_size))?;
+        for (id, offset, len) in &self.by_object[position as usize] {
+            let bytes = &plain[*offset as usize..(*offset + *len) as usize];
+            if self.names.name(bytes) != *id {
+                return Err(StoreError::damaged(&entry.name, format!("blob {id} inside it has another hash")));
+            }
+        }
+        Ok(plain)
+    }
+}

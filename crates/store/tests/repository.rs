@@ -1,0 +1,190 @@
+//! The repository from outside: what was put is read, damage is found, strangers are refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use fabkeep_store::{
+    Commit, IdentityFile, PointSummary, Repository, Sources, StoreError, WriterKey, check_objects,
+};
+use tempfile::TempDir;
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().unwrap() };
+        Repository::init(&place.location(), Some(&place.identity()), Some(&place.writer()), &[]).unwrap();
+        place
+    }
+    fn location(&self) -> String {
+        self.folder.path().join("repo").display().to_string()
+    }
+    fn identity(&self) -> PathBuf {
+        self.folder.path().join("identity")
+    }
+    fn writer(&self) -> PathBuf {
+        self.folder.path().join("writer")
+    }
+    fn open(&self) -> Repository {
+        Repository::open(&self.location()).unwrap()
+    }
+    fn put(&self, blobs: &[Vec<u8>]) -> Commit {
+        let repository = self.open();
+        let writer = repository.writer(WriterKey::read(&self.writer()).unwrap()).unwrap();
+        let ids: Vec<_> = blobs.iter().map(|blob| writer.put_alone(blob.clone()).unwrap()).collect();
+        writer.commit(&ids, summary(), Sources::new()).unwrap().0
+    }
+    fn objects(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        walk(Path::new(&self.location()), &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { walk(&path, found) } else { found.push(path) }
+    }
+}
+
+fn summary() -> PointSummary {
+    PointSummary { network: "n".into(), verdict: "complete".into(), nodes: 1, channels: vec![], source_bytes: 1 }
+}
+
+fn blobs() -> Vec<Vec<u8>> {
+    (0..40u32).map(|i| (0..1 + i * 90_000).map(|j| (j.wrapping_mul(i + 7) >> 5) as u8).collect()).collect()
+}
+
+#[test]
+fn what_was_put_is_read_and_a_second_time_costs_nothing() {
+    let place = Place::new();
+    let blobs = blobs();
+    let first = place.put(&blobs);
+    let second = place.put(&blobs);
+    assert!(first.new_bytes > 1000);
+    assert!(second.new_objects <= 3, "manifest, index and commit only: {}", second.new_objects);
+    let repository = place.open();
+    let identity = IdentityFile::read(&place.identity()).unwrap();
+    for commit in [first, second] {
+        let (ids, reader) =
+            repository.read_point::<Vec<fabkeep_store::BlobId>>(&commit, &identity).unwrap();
+        for (id, blob) in ids.iter().zip(&blobs) {
+            assert_eq!(&*reader.blob(id).unwrap(), blob.as_slice());
+        }
+        let checked = check_objects(&repository, &commit, true, 2, &AtomicU64::new(0)).unwrap();
+        assert_eq!(checked.faults, vec![]);
+    }
+}
+
+#[test]
+fn a_flipped_cut_or_removed_object_is_named() {
+    let place = Place::new();
+    let commit = place.put(&blobs());
+    for path in place.objects() {
+        let name = path.strip_prefix(place.location()).unwrap().display().to_string();
+        let whole = std::fs::read(&path).unwrap();
+        for damage in ["flip", "cut", "remove"] {
+            match damage {
+                "flip" => {
+                    let mut bytes = whole.clone();
+                    let at = bytes.len() / 2;
+                    bytes[at] ^= 1;
+                    std::fs::write(&path, bytes).unwrap();
+                }
+                "cut" => std::fs::write(&path, &whole[..whole.len() - 1]).unwrap(),
+                _ => std::fs::remove_file(&path).unwrap(),
+            }
+            let found = Repository::open(&place.location()).and_then(|repository| {
+                let commit = repository.point(commit.id.as_str())?;
+                let identity = IdentityFile::read(&place.identity())?;
+                repository.read_point::<serde_json::Value>(&commit, &identity)?;
+                check_objects(&repository, &commit, true, 2, &AtomicU64::new(0))
+            });
+            match found {
+                Ok(checked) => {
+                    assert_eq!(checked.faults.len(), 1, "{damage} {name}");
+                    assert_eq!(checked.faults[0].object, name);
+                }
+                Err(error) => assert!(
+                    error.to_string().contains(&name)
+                        || matches!(
+                            error,
+                            StoreError::NotARepository(_)
+                                | StoreError::NoSuchPoint(_)
+                                | StoreError::Untrusted { .. }
+                                | StoreError::WrongIdentity
+                        ),
+                    "{damage} {name}: {error}"
+                ),
+            }
+            std::fs::write(&path, &whole).unwrap();
+        }
+    }
+}
+
+#[test]
+fn strangers_are_refused() {
+    let place = Place::new();
+    let commit = place.put(&blobs());
+    let stranger = Place::new();
+    let repository = place.open();
+    let identity = IdentityFile::read(&stranger.identity()).unwrap();
+    let error = repository.read_point::<serde_json::Value>(&commit, &identity).err().unwrap();
+    assert!(matches!(error, StoreError::WrongIdentity), "{error}");
+    let writer = WriterKey::read(&stranger.writer()).unwrap();
+    assert!(matches!(repository.writer(writer).err().unwrap(), StoreError::KeyFile { .. }));
+    // A recipient that somebody added to the settings must not be written to.
+    let config = Path::new(&place.location()).join("fabkeep.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let own = repository.config().recipients[0].clone();
+    let other = stranger.open().config().recipients[0].clone();
+    std::fs::write(&config, text.replace(&own, &other)).unwrap();
+    assert!(matches!(Repository::open(&place.location()).err().unwrap(), StoreError::Damaged { .. }));
+}
+
+#[test]
+fn an_object_that_no_index_knows_is_never_taken_for_ours() {
+    let place = Place::new();
+    let blob = vec![vec![5u8; 3 << 20]];
+    place.put(&blob);
+    let object = place.objects().into_iter().find(|path| path.display().to_string().contains("/objects/")).unwrap();
+    // As after a crash: the object is there, nothing speaks of it; and its bytes are rubbish.
+    for folder in ["index", "points", "manifests"] {
+        std::fs::remove_dir_all(Path::new(&place.location()).join(folder)).unwrap();
+    }
+    std::fs::write(&object, b"rubbish").unwrap();
+    let commit = place.put(&blob);
+    let repository = place.open();
+    let identity = IdentityFile::read(&place.identity()).unwrap();
+    let (ids, reader) = repository.read_point::<Vec<fabkeep_store::BlobId>>(&commit, &identity).unwrap();
+    assert_eq!(&*reader.blob(&ids[0]).unwrap(), blob[0].as_slice());
+}
+
+#[test]
+fn an_identitys_holder_can_make_another_writer() {
+    let place = Place::new();
+    let identity = IdentityFile::read(&place.identity()).unwrap();
+    let second = place.folder.path().join("second");
+    place.open().add_writer(&identity, &second).unwrap();
+    let repository = place.open();
+    let writer = repository.writer(WriterKey::read(&second).unwrap()).unwrap();
+    writer.commit(&(), summary(), Sources::new()).unwrap();
+    assert_eq!(repository.points().unwrap().len(), 1);
+}
+
+#[test]
+fn init_changes_nothing_that_exists() {
+    let place = Place::new();
+    let again = Repository::init(&place.location(), None, None, &[]);
+    assert!(matches!(again.err().unwrap(), StoreError::AlreadyARepository(_)));
+    let taken = place.folder.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("file"), "x").unwrap();
+    let error = Repository::init(&taken.display().to_string(), None, None, &[]).err().unwrap();
+    assert!(matches!(error, StoreError::FolderNotEmpty(_)));
+}
