@@ -1,1 +1,24 @@
-//! stub
+//! The engine: capture, verify and restore, each as a printable plan of steps, with findings and typed events.
+//!
+//! Data flows one way: platform → capture → split → store; and back: store → replay → restore → platform.
+#![deny(missing_docs)]
+
+mod capture;
+mod content;
+mod error;
+mod event;
+mod parallel;
+mod point;
+mod replay;
+mod restore;
+mod validation;
+mod verify;
+
+pub use capture::{CaptureOptions, CapturePlan, Captured, PlannedNode, capture, plan_capture};
+pub use error::EngineError;
+pub use event::{Event, Reporter, Silent};
+pub use point::{
+    CapturedDirectory, CapturedEntry, CapturedNode, Channel, Content, EntryContent, Omitted, Part, RecoveryPoint, Segment,
+};
+pub use restore::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
+pub use verify::{Proof, VerifyLevel, verify_point};

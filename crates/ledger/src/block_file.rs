@@ -25,6 +25,28 @@ pub fn file_name(number: u32) -> String {
     format!("blockfile_{number:06}")
 }
 
+/// What `bootstrappingSnapshot.info` says: the block that a ledger joined by snapshot begins behind.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct BootstrappingSnapshot {
+    /// Number of the last block in the snapshot.
+    #[prost(uint64, tag = "1")]
+    pub last_block: u64,
+    /// Its header hash.
+    #[prost(bytes = "vec", tag = "2")]
+    pub last_block_hash: Vec<u8>,
+    /// The header hash of the block before it.
+    #[prost(bytes = "vec", tag = "3")]
+    pub previous_block_hash: Vec<u8>,
+}
+
+impl BootstrappingSnapshot {
+    /// Reads the file's bytes; `None` when they are not one.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let found = <Self as prost::Message>::decode(bytes).ok()?;
+        (found.last_block_hash.len() == 32).then_some(found)
+    }
+}
+
 /// One block file of a chain: its number and how many bytes of it to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockFileExtent {
@@ -199,12 +221,12 @@ pub struct TornTail {
 }
 
 /// Opens a block file at an offset: `(file number, offset in bytes)`.
-pub type OpenBlockFile = Box<dyn Fn(u32, u64) -> io::Result<Box<dyn Read + Send>> + Send>;
+pub type OpenBlockFile<'a> = Box<dyn Fn(u32, u64) -> io::Result<Box<dyn Read + Send>> + Send + 'a>;
 
 /// Reads a chain's block files from a place to their end.
-pub struct ChainReader {
+pub struct ChainReader<'a> {
     files: Vec<BlockFileExtent>,
-    open: OpenBlockFile,
+    open: OpenBlockFile<'a>,
     index: usize,
     source: Option<Box<dyn Read + Send>>,
     /// Bytes read from the current file so far.
@@ -213,6 +235,7 @@ pub struct ChainReader {
     carry: Vec<u8>,
     parsed_to: u64,
     next_number: Option<u64>,
+    /// Header hash of the block before the next one, when it was read.
     last_header: Option<Hash>,
     torn: Option<TornTail>,
 }
@@ -228,9 +251,9 @@ pub struct StartAt {
     pub number: Option<u64>,
 }
 
-impl ChainReader {
+impl<'a> ChainReader<'a> {
     /// A reader over `files` (as [`list_block_files`] gives them), starting at `start`.
-    pub fn new(files: Vec<BlockFileExtent>, start: StartAt, open: OpenBlockFile) -> Self {
+    pub fn new(files: Vec<BlockFileExtent>, start: StartAt, open: OpenBlockFile<'a>) -> Self {
         let index = files.iter().position(|file| file.number >= start.file).unwrap_or(files.len());
         ChainReader {
             files,

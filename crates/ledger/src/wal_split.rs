@@ -58,6 +58,20 @@ pub fn split(
     out
 }
 
+/// The lowest block number that a log file's entries propose.
+pub fn lowest_block(bytes: &[u8], records: &[Record]) -> Option<u64> {
+    records
+        .iter()
+        .filter(|record| record.kind == RecordKind::Entry)
+        .filter_map(|record| {
+            let entry = raft_proto::Entry::decode(&bytes[record.data.clone()]).ok()?;
+            let block = common::Block::decode(entry.data.as_slice()).ok()?;
+            Some(block.header?.number)
+        })
+        .filter(|&number| number > 0)
+        .min()
+}
+
 fn literal(bytes: &[u8], out: &mut Vec<u8>) {
     if !bytes.is_empty() {
         out.push(LITERAL);

@@ -1,1 +1,13 @@
-//! stub
+//! The network model: organizations, nodes and their directories; what a capture learned of them; and the rules that say whether
+//! that makes a recoverable set. Nothing here reads a file.
+#![deny(missing_docs)]
+
+mod facts;
+mod finding;
+mod model;
+mod rules;
+
+pub use facts::{CaFacts, KeyFacts, KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind};
+pub use finding::{Finding, Rule, Severity};
+pub use model::{Network, Node, NodeDirectory, NodeId, Organization};
+pub use rules::{EXPIRY_WARNING_DAYS, check_set};

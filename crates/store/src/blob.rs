@@ -12,6 +12,11 @@ impl NameKey {
         BlobId(*blake3::keyed_hash(&self.0, bytes).as_bytes())
     }
 
+    /// Names bytes that come piece by piece.
+    pub fn hasher(&self) -> BlobHasher {
+        BlobHasher(blake3::Hasher::new_keyed(&self.0))
+    }
+
     /// Names bytes that come in several parts, or a place: `parts` are hashed with their lengths.
     pub fn name_of(&self, parts: &[&str]) -> BlobId {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
@@ -26,6 +31,22 @@ impl NameKey {
 impl std::fmt::Debug for NameKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("NameKey(…)")
+    }
+}
+
+/// Makes a name of bytes that come piece by piece.
+#[derive(Debug, Clone)]
+pub struct BlobHasher(blake3::Hasher);
+
+impl BlobHasher {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The name of all pieces in order.
+    pub fn finish(&self) -> BlobId {
+        BlobId(*self.0.finalize().as_bytes())
     }
 }
 

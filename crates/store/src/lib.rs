@@ -25,14 +25,14 @@ mod seal;
 mod signed;
 mod writer;
 
-pub use blob::{BlobId, NameKey};
+pub use blob::{BlobHasher, BlobId, NameKey};
 pub use check::{ObjectFault, ObjectsChecked, check_objects};
 pub use commit::{ChannelHeight, Commit, PointId, PointSummary};
 pub use config::{FORMAT, RepositoryConfig};
 pub use error::StoreError;
 pub use index::{ObjectEntry, Sources};
 pub use keys::{IdentityFile, WriterKey, default_key_folder};
-pub use reader::PointReader;
+pub use reader::{BlobBytes, PointReader};
 pub use repository::{Initialized, Repository};
 pub use writer::{PointWriter, WriteStats};
 

@@ -1,0 +1,399 @@
+//! One node's chain during the walk: its blocks of the current window, and what becomes of them.
+
+use std::collections::BTreeMap;
+
+use fabkeep_ledger::Hash;
+use fabkeep_ledger::block::{BlockSpan, SLOT_COMMIT_HASH, SLOT_TRANSACTIONS_FILTER};
+use fabkeep_ledger::block_file::{
+    BOOTSTRAPPING_SNAPSHOT, Batch, BlockFileError, BootstrappingSnapshot, ChainReader, StartAt, check_sequence, file_name,
+};
+use fabkeep_ledger::block_signature::orderer_metadata;
+use fabkeep_ledger::chain::{ChainError, Tip, check_blocks, place};
+use fabkeep_ledger::channel_config::ChannelConfig;
+use fabkeep_network::{Finding, LedgerFacts, Rule};
+use fabkeep_store::{BlobHasher, PointWriter, StoreError};
+use serde::{Deserialize, Serialize};
+
+use super::databases::Heights;
+use super::source_name;
+use super::survey::{ChainFiles, Survey};
+use crate::point::{Content, Part};
+use crate::validation::Validation;
+
+/// Bytes of a block file after which a part ends.
+const PART_BYTES: u64 = 16 << 20;
+const TAKE_FROM_ANOTHER: &str =
+    "restore this node's chain from another node or an earlier recovery point, or leave the node out (--exclude)";
+
+/// What the index keeps of a chain on a node: where to go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChainState {
+    first_block: u64,
+    height: u64,
+    tip_hash: String,
+    commit_hash: Option<String>,
+    raft_index: Option<u64>,
+    /// Where the next record begins.
+    file: u32,
+    offset: u64,
+    /// Parts so far, by block file.
+    parts: Vec<(u32, Vec<Part>)>,
+    /// The last configuration block: number, file, offset.
+    config: Option<(u64, u32, u64)>,
+}
+
+/// A chain of one node.
+pub(crate) struct Member<'a> {
+    pub node: usize,
+    pub directory: usize,
+    pub label: String,
+    pub peer: bool,
+    pub survey: &'a Survey,
+    pub files: ChainFiles,
+    pub resume: Option<ChainState>,
+}
+
+impl Member<'_> {
+    fn open(&self, number: u32, offset: u64) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+        let directory = &self.survey.nodes[self.node].directories[self.directory];
+        let path = format!("{}/{}", self.files.path, file_name(number));
+        directory.volume.open(&path, offset)
+    }
+
+    fn read_small(&self, name: &str) -> Option<Vec<u8>> {
+        use std::io::Read;
+        let directory = &self.survey.nodes[self.node].directories[self.directory];
+        let mut bytes = Vec::new();
+        let file = directory.volume.open(&format!("{}/{name}", self.files.path), 0).ok()?;
+        file.take(1 << 16).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    pub fn finding(&self, channel: &str, error: &ChainError) -> Finding {
+        let what = match error.block() {
+            Some(_) => error.to_string(),
+            None => format!("its chain cannot be read: {error}"),
+        };
+        Finding::error(Rule::HashChain, format!("{} {channel}", self.label), what, TAKE_FROM_ANOTHER)
+    }
+}
+
+/// A member while it is walked.
+pub(crate) struct Cursor<'a> {
+    pub member: &'a Member<'a>,
+    reader: ChainReader<'a>,
+    /// Number of the next block.
+    pub next: u64,
+    pub first_block: u64,
+    pub tip: Option<Tip>,
+    pub parts: BTreeMap<u32, Vec<Part>>,
+    open_part: Option<OpenPart>,
+    commit_hash: Option<String>,
+    raft_index: Option<u64>,
+    /// The last configuration block: number, file, offset.
+    pub config: Option<(u64, u32, u64)>,
+    /// The current window's blocks, and their header hashes.
+    pub window: Vec<Batch>,
+    pub hashes: Vec<Hash>,
+    pub problem: Option<Finding>,
+    done: bool,
+    pub read_bytes: u64,
+}
+
+struct OpenPart {
+    file: u32,
+    offset: u64,
+    len: u64,
+    first: u64,
+    count: u64,
+    metadata: Vec<u8>,
+    hash: BlobHasher,
+}
+
+/// The state of an earlier capture, if the files can still be those that it read.
+pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFiles) -> Option<ChainState> {
+    let name = source_name(writer, &["chain", label, &files.path]);
+    let state: ChainState = serde_json::from_value(writer.source(&name)?.clone()).ok()?;
+    for (number, parts) in &state.parts {
+        let covered = parts.last().map_or(0, |part| part.offset + part.len);
+        let extent = files.files.iter().find(|file| file.number == *number)?;
+        // Closed files keep their size; the last one only grows.
+        let fits = if *number < state.file { extent.len == covered } else { extent.len >= covered };
+        let kept = parts.iter().all(|part| writer.keep(part.content.blob()));
+        if !fits || !kept {
+            return None;
+        }
+    }
+    Some(state)
+}
+
+/// Opens a member where an earlier capture stopped, if it may be resumed, else at its beginning.
+pub(crate) fn start<'a>(member: &'a Member<'a>, resume: bool) -> Result<Cursor<'a>, BlockFileError> {
+    check_sequence(&member.files.files)?;
+    let hash = |text: &str| -> Option<Hash> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok().map(|()| hash)
+    };
+    let snapshot = member
+        .files
+        .joined_by_snapshot
+        .then(|| member.read_small(BOOTSTRAPPING_SNAPSHOT))
+        .flatten()
+        .and_then(|bytes| BootstrappingSnapshot::parse(&bytes));
+    let resumed = member.resume.as_ref().filter(|_| resume).and_then(|state| Some((state, hash(&state.tip_hash)?)));
+    let (at, tip, first_block) = match (&resumed, &snapshot) {
+        (Some((state, tip)), _) => (
+            StartAt { file: state.file, offset: state.offset, number: Some(state.height) },
+            Some(Tip { height: state.height, header_hash: *tip }),
+            state.first_block,
+        ),
+        (None, Some(snapshot)) => {
+            let number = snapshot.last_block.saturating_add(1);
+            let header_hash = snapshot.last_block_hash.as_slice().try_into().unwrap_or([0; 32]);
+            let tip = Tip { height: number, header_hash };
+            (StartAt { number: Some(number), ..StartAt::default() }, Some(tip), number)
+        }
+        (None, None) => (StartAt { number: Some(0), ..StartAt::default() }, None, 0),
+    };
+    let open = Box::new(|number, offset| member.open(number, offset));
+    let reader = ChainReader::new(member.files.files.clone(), at, open);
+    let state = resumed.map(|(state, _)| state);
+    Ok(Cursor {
+        member,
+        reader,
+        next: at.number.unwrap_or(0),
+        first_block,
+        tip,
+        parts: state.map(|state| state.parts.iter().cloned().collect()).unwrap_or_default(),
+        open_part: None,
+        commit_hash: state.and_then(|state| state.commit_hash.clone()),
+        raft_index: state.and_then(|state| state.raft_index),
+        config: state.and_then(|state| state.config),
+        window: Vec::new(),
+        hashes: Vec::new(),
+        problem: None,
+        done: false,
+        read_bytes: 0,
+    })
+}
+
+impl Cursor<'_> {
+    pub fn is_active(&self) -> bool {
+        !self.done && self.problem.is_none()
+    }
+
+    /// The blocks of the window, each with its buffer.
+    pub fn blocks(&self) -> impl Iterator<Item = (&Batch, &BlockSpan)> {
+        self.window.iter().flat_map(|batch| batch.blocks.iter().map(move |span| (batch, span)))
+    }
+
+    fn fail(&mut self, channel: &str, error: &ChainError) {
+        self.problem = Some(self.member.finding(channel, error));
+    }
+
+    /// Reads this node's share of a new window; the number of its last block. `None` at the chain's end.
+    pub fn read_leader(&mut self, channel: &str, bytes: usize, limit: u64) -> Option<u64> {
+        match self.reader.next_batch(bytes, limit) {
+            Ok(Some(batch)) => {
+                let end = batch.blocks.last().map(|span| span.number);
+                self.window.push(batch);
+                end
+            }
+            Ok(None) => {
+                self.done = true;
+                None
+            }
+            Err(error) => {
+                self.fail(channel, &error.into());
+                None
+            }
+        }
+    }
+
+    /// Reads on to the window's last block, as far as this node has it.
+    pub fn read_until(&mut self, channel: &str, end: u64) {
+        let has_end = |batch: &Batch| batch.blocks.last().is_some_and(|span| span.number >= end);
+        while !self.window.last().is_some_and(has_end) {
+            match self.reader.next_batch(1 << 20, end) {
+                Ok(Some(batch)) => self.window.push(batch),
+                Ok(None) => {
+                    self.done = self.window.is_empty();
+                    return;
+                }
+                Err(error) => return self.fail(channel, &error.into()),
+            }
+        }
+    }
+
+    /// Checks the window: data hashes, and the links from the block before it to its end.
+    pub fn check(&mut self, channel: &str) {
+        let mut tip = self.tip;
+        let mut hashes = Vec::new();
+        for batch in &self.window {
+            let place = place(batch);
+            let checked = check_blocks(&batch.buffer, &batch.blocks, &place).and_then(|checked| {
+                tip = Tip::link(tip, &checked, &place)?;
+                Ok(checked)
+            });
+            match checked {
+                Ok(checked) => hashes.extend(checked.header_hashes),
+                Err(error) => return self.fail(channel, &error),
+            }
+        }
+        self.hashes = hashes;
+    }
+
+    /// Checks the orderers' signatures on the window's blocks; the first that does not stand becomes the node's problem.
+    pub fn check_signatures(&mut self, channel: &str, validation: &Validation<'_>) {
+        let problem = self.blocks().filter(|(_, span)| span.number > 0).find_map(|(batch, span)| {
+            let config = validation.of(span.number)?;
+            let header = span.header_bytes(&batch.buffer);
+            let error = validation.checker.check(&header, span.slots(&batch.buffer), config).err()?;
+            Some(Finding::error(
+                Rule::BlockSigned,
+                format!("{} {channel}", self.member.label),
+                format!("block {} ({}): {error}", span.number, place(batch)),
+                TAKE_FROM_ANOTHER,
+            ))
+        });
+        self.problem = problem;
+    }
+
+    /// Remembers where the window's last configuration block lies.
+    pub fn note_config(&mut self, changes: &BTreeMap<u64, ChannelConfig>) {
+        let last = changes.keys().rev().find_map(|&number| Some((number, self.place_of(number)?)));
+        if let Some((number, (file, offset))) = last {
+            self.config = Some((number, file, offset));
+        }
+    }
+
+    /// Adds the window to the node's parts: metadata, and the hash of the bytes as they are in the file.
+    pub fn keep_metadata(&mut self, writer: &PointWriter<'_>) -> Result<(), StoreError> {
+        for batch in std::mem::take(&mut self.window) {
+            let continues = self.open_part.as_ref().is_some_and(|part| {
+                part.file == batch.file && part.offset + part.len == batch.offset && part.len < PART_BYTES
+            });
+            if !continues {
+                self.close_part(writer)?;
+            }
+            let part = self.open_part.get_or_insert_with(|| OpenPart {
+                file: batch.file,
+                offset: batch.offset,
+                len: 0,
+                first: batch.blocks.first().map_or(0, |span| span.number),
+                count: 0,
+                metadata: Vec::new(),
+                hash: writer.names().hasher(),
+            });
+            part.hash.update(batch.bytes());
+            part.len += batch.len;
+            part.count += batch.blocks.len() as u64;
+            for span in &batch.blocks {
+                part.metadata.extend_from_slice(&batch.buffer[span.metadata.clone()]);
+            }
+            if let Some(last) = batch.blocks.last() {
+                let slots = last.slots(&batch.buffer);
+                self.raft_index = orderer_metadata(slots).raft_index;
+                self.commit_hash = commit_hash(slots.get(SLOT_COMMIT_HASH));
+            }
+            self.read_bytes += batch.len;
+        }
+        Ok(())
+    }
+
+    /// Puts what was collected of the open part into the repository.
+    pub fn close_part(&mut self, writer: &PointWriter<'_>) -> Result<(), StoreError> {
+        let Some(part) = self.open_part.take() else { return Ok(()) };
+        let metadata = writer.put(&part.metadata)?;
+        let content = Content::Blocks {
+            channel: self.member.files.channel.clone(),
+            first: part.first,
+            count: part.count,
+            metadata,
+            hash: part.hash.finish(),
+        };
+        self.parts.entry(part.file).or_default().push(Part { offset: part.offset, len: part.len, content });
+        Ok(())
+    }
+
+    /// Moves behind the window.
+    pub fn advance(&mut self) {
+        if let Some(last) = self.hashes.last() {
+            self.next += self.hashes.len() as u64;
+            self.tip = Some(Tip { height: self.next, header_hash: *last });
+        }
+        self.hashes.clear();
+    }
+
+    /// Where in the node's files the record of a block of the window begins: file and offset.
+    fn place_of(&self, number: u64) -> Option<(u32, u64)> {
+        self.window.iter().find_map(|batch| {
+            let index = batch.blocks.iter().position(|span| span.number == number)?;
+            let start = index.checked_sub(1).map_or(0, |before| batch.blocks[before].metadata.end);
+            Some((batch.file, batch.offset + start as u64))
+        })
+    }
+
+    /// The last configuration block, read again from the node's own files.
+    pub fn read_config(&self) -> Option<(u64, ChannelConfig)> {
+        let (number, file, offset) = self.config?;
+        let files: Vec<_> = self.member.files.files.iter().filter(|extent| extent.number == file).copied().collect();
+        let at = StartAt { file, offset, number: Some(number) };
+        let open = Box::new(|number, offset| self.member.open(number, offset));
+        let batch = ChainReader::new(files, at, open).next_batch(1, number).ok()??;
+        let envelope = batch.blocks.first()?.envelopes(&batch.buffer).next()?;
+        Some((number, ChannelConfig::from_envelope(envelope).ok()??))
+    }
+
+    /// What the rules judge of this chain.
+    pub fn facts(&self, channel: &str, heights: &Heights) -> LedgerFacts {
+        LedgerFacts {
+            channel: channel.to_owned(),
+            first_block: self.first_block,
+            height: self.next,
+            tip_hash: self.tip.map(|tip| hex::encode(tip.header_hash)).unwrap_or_default(),
+            commit_hash: self.commit_hash.clone(),
+            torn_bytes: self.reader.torn_tail().map_or(0, |torn| torn.len),
+            index_height: heights.index,
+            state_height: heights.state,
+            private_height: heights.private,
+            raft_index: self.raft_index,
+        }
+    }
+
+    /// What the next capture wants to know.
+    pub fn state(&self) -> ChainState {
+        let (file, offset) = self.reader.position();
+        ChainState {
+            first_block: self.first_block,
+            height: self.next,
+            tip_hash: self.tip.map(|tip| hex::encode(tip.header_hash)).unwrap_or_default(),
+            commit_hash: self.commit_hash.clone(),
+            raft_index: self.raft_index,
+            file,
+            offset,
+            parts: self.parts.iter().map(|(file, parts)| (*file, parts.clone())).collect(),
+            config: self.config,
+        }
+    }
+}
+
+/// The commit hash in a block's slot: a metadata message around 32 bytes.
+fn commit_hash(slot: &[u8]) -> Option<String> {
+    let (head, hash) = slot.split_at_checked(2)?;
+    (head == [0x0a, 32] && hash.len() >= 32).then(|| hex::encode(&hash[..32]))
+}
+
+/// Where the validation codes or commit hashes of two peers' windows differ first: number, and which of the two.
+pub(crate) fn first_difference(one: &Cursor<'_>, other: &Cursor<'_>) -> Option<(u64, &'static str)> {
+    one.blocks().zip(other.blocks()).find_map(|((batch, span), (other_batch, other_span))| {
+        let (slots, others) = (span.slots(&batch.buffer), other_span.slots(&other_batch.buffer));
+        if slots.get(SLOT_TRANSACTIONS_FILTER) != others.get(SLOT_TRANSACTIONS_FILTER) {
+            return Some((span.number, "validation codes (TRANSACTIONS_FILTER)"));
+        }
+        let (hash, other_hash) = (slots.get(SLOT_COMMIT_HASH), others.get(SLOT_COMMIT_HASH));
+        // Absent where the ledger was joined by snapshot or the capability is off.
+        let differ = !hash.is_empty() && !other_hash.is_empty() && hash != other_hash;
+        differ.then_some((span.number, "commit hashes (COMMIT_HASH)"))
+    })
+}

@@ -1,0 +1,86 @@
+//! The plan of a capture: what would be done, printable, without doing it.
+
+use fabkeep_ledger::layout::{Class, NodeRole};
+use fabkeep_network::Finding;
+use fabkeep_platform::{EntryKind, Platform};
+use serde::Serialize;
+
+use super::{CaptureOptions, survey};
+use crate::EngineError;
+
+/// What a capture would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct CapturePlan {
+    /// The network's name.
+    pub network: String,
+    /// Each node and how it would be captured, in order.
+    pub nodes: Vec<PlannedCapture>,
+    /// What was found already.
+    pub findings: Vec<Finding>,
+}
+
+/// How one node would be captured.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlannedCapture {
+    /// The node.
+    pub node: String,
+    /// What it is.
+    pub role: NodeRole,
+    /// Whether it runs.
+    pub running: bool,
+    /// How it is read, and why so.
+    pub strategy: String,
+    /// Channels, as far as its directories tell.
+    pub channels: Vec<String>,
+    /// Files that a recovery needs.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes left out: derived or never needed.
+    pub left_out_bytes: u64,
+}
+
+/// Plans a capture: lists, recognises, copies nothing.
+///
+/// # Errors
+/// [`EngineError`] when a directory cannot be listed.
+pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result<CapturePlan, EngineError> {
+    let survey = survey::survey(platform, options, None)?;
+    let nodes = survey
+        .nodes
+        .iter()
+        .map(|node| {
+            let derived = options.include_derived || node.joined_by_snapshot;
+            let wanted = || node.directories.iter().flat_map(|directory| directory.files(derived));
+            let all: u64 = node
+                .directories
+                .iter()
+                .flat_map(|directory| &directory.entries)
+                .filter(|(entry, place)| entry.kind == EntryKind::File && place.class != Class::Authoritative)
+                .map(|(entry, _)| entry.stamp.size)
+                .sum();
+            let kept: u64 =
+                wanted().filter(|(_, place)| place.class != Class::Authoritative).map(|(entry, _)| entry.stamp.size).sum();
+            let mut channels: Vec<String> =
+                node.directories.iter().flat_map(|directory| directory.chains()).map(|chain| chain.channel).collect();
+            channels.sort();
+            channels.dedup();
+            PlannedCapture {
+                node: node.node.id.to_string(),
+                role: node.node.role,
+                running: node.running,
+                strategy: if node.running {
+                    "runs: blocks to the length they have now; databases and logs copied until the copy proves consistent (P6)"
+                } else {
+                    "stopped: read in place"
+                }
+                .to_owned(),
+                channels,
+                files: wanted().count() as u64,
+                bytes: wanted().map(|(entry, _)| entry.stamp.size).sum(),
+                left_out_bytes: all - kept,
+            }
+        })
+        .collect();
+    Ok(CapturePlan { network: platform.network().name.clone(), nodes, findings: survey.findings })
+}

@@ -1,0 +1,81 @@
+//! Bytes of a captured file's parts, other than block records.
+
+use std::collections::HashMap;
+
+use fabkeep_ledger::raft::MAX_FILE_BYTES;
+use fabkeep_ledger::wal_split;
+use fabkeep_store::PointReader;
+
+use crate::EngineError;
+use crate::point::{Content, Part, RecoveryPoint};
+use crate::replay::Blocks;
+
+/// Opens parts of files.
+pub(crate) struct Contents<'a> {
+    reader: &'a PointReader<'a>,
+    blocks: HashMap<&'a str, Blocks<'a>>,
+}
+
+impl<'a> Contents<'a> {
+    pub fn new(reader: &'a PointReader<'a>, point: &'a RecoveryPoint) -> Self {
+        let blocks =
+            point.channels.iter().map(|channel| (channel.name.as_str(), Blocks::new(reader, channel))).collect();
+        Contents { reader, blocks }
+    }
+
+    /// The bytes of a raw or raft-log part, checked against their hash and length.
+    ///
+    /// # Errors
+    /// [`EngineError`], naming `file`.
+    pub fn bytes(&self, file: &str, part: &Part) -> Result<Vec<u8>, EngineError> {
+        let wrong = |problem: String| EngineError::Point { point: file.to_owned(), problem };
+        let bytes = match &part.content {
+            Content::Raw { blob } => self.reader.blob(blob)?.to_vec(),
+            Content::Wal { channel, split, hash } => {
+                let blocks = self.blocks.get(channel.as_str());
+                let split = self.reader.blob(split)?;
+                let bytes =
+                    wal_split::join(&split, MAX_FILE_BYTES, &mut |number| blocks.and_then(|blocks| blocks.record(number)))
+                        .map_err(|error| wrong(error.to_string()))?;
+                if self.reader.names().name(&bytes) != *hash {
+                    return Err(wrong("the joined raft log is not the one that was captured".to_owned()));
+                }
+                bytes
+            }
+            Content::Blocks { .. } => return Err(wrong("a block part stands outside of a block file".to_owned())),
+        };
+        if bytes.len() as u64 != part.len {
+            return Err(wrong(format!("a part has {} bytes, {} were captured", bytes.len(), part.len)));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Whether a file is made of block records.
+pub(crate) fn is_block_file(parts: &[Part]) -> bool {
+    parts.iter().any(|part| matches!(part.content, Content::Blocks { .. }))
+}
+
+/// The channel of a block file.
+pub(crate) fn channel_of(parts: &[Part]) -> Option<&str> {
+    parts.iter().find_map(|part| match &part.content {
+        Content::Blocks { channel, .. } => Some(channel.as_str()),
+        _ => None,
+    })
+}
+
+/// Refuses parts that overlap, stand out of order or reach behind the file's end.
+pub(crate) fn check_parts(file: &str, size: u64, parts: &[Part]) -> Result<(), EngineError> {
+    let mut at = 0;
+    for part in parts {
+        let end = part.offset.checked_add(part.len).filter(|&end| part.offset >= at && end <= size);
+        let Some(end) = end else {
+            return Err(EngineError::Point {
+                point: file.to_owned(),
+                problem: format!("its parts do not fit into its {size} bytes"),
+            });
+        };
+        at = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! A recovery point's manifest: what was captured, where every byte of it is, and what was learned of it.
+
+use fabkeep_ledger::channel_config::ChannelConfig;
+use fabkeep_ledger::layout::{Class, DirectoryRole};
+use fabkeep_network::{Finding, NodeFacts};
+use fabkeep_store::BlobId;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a recovery point says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecoveryPoint {
+    /// Version of fabkeep that captured it.
+    pub fabkeep: String,
+    /// The network's name.
+    pub network: String,
+    /// When the capture began, RFC 3339.
+    pub created: String,
+    /// Whether derived data (state, history, index) is in it.
+    pub derived: bool,
+    /// Nodes of the network that were left out on request.
+    pub excluded: Vec<String>,
+    /// The channels.
+    pub channels: Vec<Channel>,
+    /// The nodes.
+    pub nodes: Vec<CapturedNode>,
+    /// What was found, worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// A channel: its blocks, once for all nodes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// Number of the first block held.
+    pub first_block: u64,
+    /// Blocks from genesis.
+    pub height: u64,
+    /// Header hash of the last block, hex.
+    pub tip_hash: String,
+    /// Highest node: the last blocks came from it.
+    pub donor: String,
+    /// Header and data of all blocks, in order.
+    pub segments: Vec<Segment>,
+    /// The configuration at the height.
+    pub config: Option<ChannelConfig>,
+    /// Number of the block that it came from.
+    pub config_block: Option<u64>,
+}
+
+/// Consecutive blocks' header and data in one blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Number of the first block.
+    pub first: u64,
+    /// How many blocks.
+    pub count: u64,
+    /// The blob.
+    pub blob: BlobId,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Header hash of the last block, hex.
+    pub last_hash: String,
+}
+
+impl Segment {
+    /// Number behind the last block.
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(self.count)
+    }
+}
+
+/// A node: its files, and what was learned.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapturedNode {
+    /// Facts that the rules judge.
+    pub facts: NodeFacts,
+    /// Its directories.
+    pub directories: Vec<CapturedDirectory>,
+}
+
+/// A directory of a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapturedDirectory {
+    /// What it holds.
+    pub role: DirectoryRole,
+    /// Where it was.
+    pub path: String,
+    /// Everything in it that was captured, sorted by path, the root first.
+    pub entries: Vec<CapturedEntry>,
+    /// What was left out.
+    pub omitted: Vec<Omitted>,
+}
+
+/// A file, directory or link.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CapturedEntry {
+    /// Relative path, `/`-separated; empty for the directory itself.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: i128,
+    /// What it is.
+    #[serde(flatten)]
+    pub content: EntryContent,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum EntryContent {
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// Its target, as written.
+        target: String,
+    },
+    /// A file. Bytes that no part covers are zeros.
+    File {
+        /// Its size in bytes.
+        size: u64,
+        /// Its parts, in order.
+        parts: Vec<Part>,
+    },
+}
+
+/// A run of a file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its bytes.
+    pub len: u64,
+    /// What they are.
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+/// How a run of bytes is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "lowercase")]
+pub enum Content {
+    /// A blob holds them as they are.
+    Raw {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// Block-file records: header and data from the channel's segments, metadata from a blob.
+    Blocks {
+        /// The channel.
+        channel: String,
+        /// Number of the first block.
+        first: u64,
+        /// How many blocks.
+        count: u64,
+        /// The blocks' metadata, one behind the other.
+        metadata: BlobId,
+        /// Keyed hash of the run as it is in the file.
+        hash: BlobId,
+    },
+    /// A split raft log: blocks in it come from the channel's segments.
+    Wal {
+        /// The channel.
+        channel: String,
+        /// The split.
+        split: BlobId,
+        /// Keyed hash of the run as it is in the file.
+        hash: BlobId,
+    },
+}
+
+impl Content {
+    /// Blobs that it needs, beside the channel's segments.
+    pub(crate) fn blob(&self) -> BlobId {
+        match self {
+            Content::Raw { blob } => *blob,
+            Content::Blocks { metadata, .. } => *metadata,
+            Content::Wal { split, .. } => *split,
+        }
+    }
+}
+
+/// Files left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Omitted {
+    /// The topmost directory or file left out.
+    pub path: String,
+    /// Why.
+    pub class: Class,
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl CapturedEntry {
+    /// Size in bytes, of files.
+    pub fn size(&self) -> u64 {
+        match &self.content {
+            EntryContent::File { size, .. } => *size,
+            _ => 0,
+        }
+    }
+}
+
+impl RecoveryPoint {
+    /// Bytes of all captured files, holes included.
+    pub fn source_bytes(&self) -> u64 {
+        self.nodes
+            .iter()
+            .flat_map(|node| &node.directories)
+            .flat_map(|directory| &directory.entries)
+            .map(CapturedEntry::size)
+            .sum()
+    }
+
+    /// The channel of this name.
+    pub fn channel(&self, name: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.name == name)
+    }
+}

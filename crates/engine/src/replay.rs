@@ -1,0 +1,327 @@
+//! Putting a channel's block files together again: each segment is opened once and checked, and every node's records are made from it
+//! and the node's metadata.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fabkeep_ledger::block::{BlockSpan, Slots};
+use fabkeep_ledger::block_file::{metadata_prefix, parse_canonical_records, write_record};
+use fabkeep_ledger::block_signature::SignatureChecker;
+use fabkeep_ledger::chain::{Checked, Tip, check_blocks};
+use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
+use fabkeep_network::{Finding, Rule};
+use fabkeep_store::{BlobBytes, BlobHasher, PointReader};
+
+use crate::event::{Event, Reporter};
+use crate::parallel;
+use crate::point::{Channel, Content, Part, Segment};
+use crate::validation::Validation;
+use crate::EngineError;
+
+/// Where a node's bytes go.
+pub(crate) trait Sink: Send {
+    /// Takes bytes of the file `file` (as its target names it) at an offset.
+    fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), EngineError>;
+
+    /// All parts of the file are there.
+    fn finish(&mut self, file: usize) -> Result<(), EngineError>;
+}
+
+/// Takes everything and keeps nothing: for verification.
+pub(crate) struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&mut self, _: usize, _: u64, _: &[u8]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _: usize) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// One node's block files of a channel.
+pub(crate) struct Target<'a> {
+    pub label: String,
+    /// Files in order, each with its parts.
+    pub files: Vec<Vec<Part>>,
+    pub sink: Box<dyn Sink + 'a>,
+}
+
+struct Running<'a> {
+    label: String,
+    sink: Box<dyn Sink + 'a>,
+    parts: VecDeque<(usize, Part, bool)>,
+    open: Option<OpenPart>,
+    next: u64,
+    bytes: u64,
+}
+
+struct OpenPart {
+    file: usize,
+    last_of_file: bool,
+    offset: u64,
+    end: u64,
+    left: u64,
+    metadata: BlobBytes,
+    at: usize,
+    hash: BlobHasher,
+    expected: fabkeep_store::BlobId,
+}
+
+/// A segment, opened and checked.
+struct Opened {
+    segment: Segment,
+    bytes: BlobBytes,
+    spans: Vec<BlockSpan>,
+    checked: Checked,
+}
+
+/// Replays a channel into every target. Returns findings where signatures do not stand (when `signatures` are asked for).
+///
+/// # Errors
+/// What does not fit together: a hash, a link, a length, an object.
+pub(crate) fn replay(
+    reader: &PointReader<'_>,
+    channel: &Channel,
+    targets: Vec<Target<'_>>,
+    signatures: bool,
+    threads: usize,
+    reporter: &dyn Reporter,
+) -> Result<Vec<Finding>, EngineError> {
+    let mut running: Vec<Running<'_>> = targets.into_iter().map(|target| Running::new(channel, target)).collect::<Result<_, _>>()?;
+    let mut findings = Vec::new();
+    let checker = SignatureChecker::default();
+    let mut config: Option<ChannelConfig> = None;
+    let mut tip: Option<Tip> = None;
+    std::thread::scope(|scope| -> Result<(), EngineError> {
+        let (sender, receiver) = sync_channel::<Result<Opened, EngineError>>(1);
+        scope.spawn(move || {
+            for segment in &channel.segments {
+                let opened = open_segment(reader, &channel.name, segment);
+                let stop = opened.is_err();
+                if sender.send(opened).is_err() || stop {
+                    break;
+                }
+            }
+        });
+        for opened in receiver {
+            if reporter.is_interrupted() {
+                return Err(EngineError::Interrupted);
+            }
+            let opened = opened?;
+            tip = Tip::link(tip, &opened.checked, &place(&channel.name, &opened.segment))?;
+            let mut changes = BTreeMap::new();
+            if signatures {
+                for span in opened.spans.iter().filter(|span| is_config_block(&opened.bytes, span)) {
+                    let envelope = span.envelopes(&opened.bytes).next().unwrap_or_default();
+                    changes.extend(ChannelConfig::from_envelope(envelope).ok().flatten().map(|config| (span.number, config)));
+                }
+            }
+            let validation = Validation { before: config.as_ref(), changes: &changes, checker: &checker };
+            let each: Vec<&mut Running<'_>> = running.iter_mut().collect();
+            let results = parallel::map(each, threads, |target| {
+                target.take(reader, &channel.name, &opened, signatures.then_some(&validation))
+            });
+            for result in results {
+                let (bytes, finding) = result?;
+                reporter.event(Event::Advance { bytes, blocks: opened.segment.count });
+                findings.extend(finding);
+            }
+            config = changes.into_iter().next_back().map(|(_, config)| config).or(config.take());
+        }
+        Ok(())
+    })?;
+    let expected = (channel.height, channel.tip_hash.clone());
+    let reached = tip.map(|tip| (tip.height, hex::encode(tip.header_hash))).unwrap_or_default();
+    if reached != expected {
+        return Err(broken(
+            &channel.name,
+            format!("its segments end at height {} ({}), {} ({}) was recorded", reached.0, reached.1, expected.0, expected.1),
+        ));
+    }
+    for target in &running {
+        if target.open.is_some() || !target.parts.is_empty() {
+            return Err(broken(&channel.name, format!("{} needs blocks from {} on, the channel ends", target.label, target.next)));
+        }
+    }
+    Ok(findings)
+}
+
+fn broken(channel: &str, problem: String) -> EngineError {
+    EngineError::Point { point: channel.to_owned(), problem }
+}
+
+fn place(channel: &str, segment: &Segment) -> String {
+    format!("{channel} segment of blocks {}–{}", segment.first, segment.end().saturating_sub(1))
+}
+
+fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Segment) -> Result<Opened, EngineError> {
+    let bytes = reader.blob(&segment.blob)?;
+    let place = place(channel, segment);
+    let spans = parse_canonical_records(&bytes).map_err(|error| broken(channel, format!("{place}: {error}")))?;
+    let checked = check_blocks(&bytes, &spans, &place)?;
+    let last = checked.header_hashes.last().map(hex::encode).unwrap_or_default();
+    if spans.len() as u64 != segment.count || checked.first != segment.first || last != segment.last_hash {
+        return Err(broken(channel, format!("{place} holds other blocks than it says")));
+    }
+    Ok(Opened { segment: segment.clone(), bytes, spans, checked })
+}
+
+impl<'a> Running<'a> {
+    fn new(channel: &Channel, target: Target<'a>) -> Result<Self, EngineError> {
+        let mut parts = VecDeque::new();
+        for (file, of_file) in target.files.into_iter().enumerate() {
+            let count = of_file.len();
+            parts.extend(of_file.into_iter().enumerate().map(|(i, part)| (file, part, i + 1 == count)));
+        }
+        let mut running =
+            Running { label: target.label, sink: target.sink, parts, open: None, next: u64::MAX, bytes: 0 };
+        if let Some((_, part, _)) = running.parts.front() {
+            running.next = match &part.content {
+                Content::Blocks { first, .. } => *first,
+                _ => return Err(broken(&channel.name, format!("{}: a block file has a part that is none", running.label))),
+            };
+        }
+        Ok(running)
+    }
+
+    /// Makes this node's records of the segment's blocks; the bytes made, and the first signature that does not stand.
+    fn take(
+        &mut self,
+        reader: &PointReader<'_>,
+        channel: &str,
+        opened: &Opened,
+        validation: Option<&Validation<'_>>,
+    ) -> Result<(u64, Option<Finding>), EngineError> {
+        let mut finding = None;
+        let mut buffer = Vec::new();
+        let before = self.bytes;
+        for span in &opened.spans {
+            if span.number < self.next {
+                continue;
+            }
+            if self.open.is_none() && !self.open_next(reader, channel)? {
+                break;
+            }
+            let Some(part) = self.open.as_mut() else { break };
+            let wrong = |problem: &str| {
+                broken(channel, format!("{} block {}: {problem}", self.label, span.number))
+            };
+            if span.number != self.next {
+                return Err(wrong("a block before it is missing"));
+            }
+            let rest = &part.metadata[part.at..];
+            let metadata = metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
+            if let Some(config) = validation.filter(|_| span.number > 0 && finding.is_none()) {
+                let header = span.header_bytes(&opened.bytes);
+                let checked = config.of(span.number).map(|rules| config.checker.check(&header, Slots::new(metadata), rules));
+                if let Some(Err(error)) = checked {
+                    finding = Some(Finding::error(
+                        Rule::BlockSigned,
+                        format!("{} {channel}", self.label),
+                        format!("block {}: {error}", span.number),
+                        "take the node's chain from another node or an earlier recovery point",
+                    ));
+                }
+            }
+            let from = buffer.len();
+            write_record(&opened.bytes[span.canonical.clone()], metadata, &mut buffer);
+            part.hash.update(&buffer[from..]);
+            part.at += metadata.len();
+            part.left -= 1;
+            self.next += 1;
+            if part.left == 0 {
+                self.flush(&mut buffer)?;
+                self.close(channel)?;
+            }
+        }
+        self.flush(&mut buffer)?;
+        Ok((self.bytes - before, finding))
+    }
+
+    fn open_next(&mut self, reader: &PointReader<'_>, channel: &str) -> Result<bool, EngineError> {
+        let Some((file, part, last_of_file)) = self.parts.pop_front() else {
+            self.next = u64::MAX;
+            return Ok(false);
+        };
+        let wrong = |problem: &str| broken(channel, format!("{}: {problem}", self.label));
+        let Content::Blocks { channel: of, first, count, metadata, hash } = part.content else {
+            return Err(wrong("a block file has a part that is none"));
+        };
+        if of != channel || first != self.next || count == 0 {
+            return Err(wrong("the parts of its block files do not follow each other"));
+        }
+        self.open = Some(OpenPart {
+            file,
+            last_of_file,
+            offset: part.offset,
+            end: part.offset.saturating_add(part.len),
+            left: count,
+            metadata: reader.blob(&metadata)?,
+            at: 0,
+            hash: reader.names().hasher(),
+            expected: hash,
+        });
+        Ok(true)
+    }
+
+    fn flush(&mut self, buffer: &mut Vec<u8>) -> Result<(), EngineError> {
+        if let Some(part) = self.open.as_mut().filter(|_| !buffer.is_empty()) {
+            self.sink.write(part.file, part.offset, buffer)?;
+            part.offset += buffer.len() as u64;
+            self.bytes += buffer.len() as u64;
+            buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, channel: &str) -> Result<(), EngineError> {
+        let Some(part) = self.open.take() else { return Ok(()) };
+        if part.offset != part.end || part.at != part.metadata.len() || part.hash.finish() != part.expected {
+            let problem = format!("{}: the blocks before {} do not make up the bytes that were captured", self.label, self.next);
+            return Err(broken(channel, problem));
+        }
+        if part.last_of_file {
+            self.sink.finish(part.file)?;
+        }
+        Ok(())
+    }
+}
+
+/// A channel's blocks by number, for raft logs: segments are opened as they are needed, the last ones kept.
+pub(crate) struct Blocks<'a> {
+    reader: &'a PointReader<'a>,
+    channel: &'a Channel,
+    open: Mutex<VecDeque<Arc<Opened>>>,
+}
+
+impl<'a> Blocks<'a> {
+    pub fn new(reader: &'a PointReader<'a>, channel: &'a Channel) -> Self {
+        Blocks { reader, channel, open: Mutex::default() }
+    }
+
+    /// A block's canonical record; `None` when the channel does not hold it or its segment is damaged.
+    pub fn record(&self, number: u64) -> Option<Vec<u8>> {
+        let opened = self.segment_of(number)?;
+        let span = opened.spans.get(usize::try_from(number - opened.segment.first).ok()?)?;
+        Some(opened.bytes[span.canonical.clone()].to_vec())
+    }
+
+    fn segment_of(&self, number: u64) -> Option<Arc<Opened>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |segment: &Segment| segment.first <= number && number < segment.end();
+        if let Some(known) = open.iter().find(|opened| holds(&opened.segment)) {
+            return Some(Arc::clone(known));
+        }
+        let at = self.channel.segments.partition_point(|segment| segment.end() <= number);
+        let segment = self.channel.segments.get(at).filter(|segment| holds(segment))?;
+        let opened = Arc::new(open_segment(self.reader, &self.channel.name, segment).ok()?);
+        open.push_back(Arc::clone(&opened));
+        if open.len() > 2 {
+            open.pop_front();
+        }
+        Some(opened)
+    }
+}

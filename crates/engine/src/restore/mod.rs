@@ -1,0 +1,145 @@
+//! Restore: a plan first; then every directory is written beside its place, proven there, and only then put into its place, with what
+//! was there before set aside. A journal lets a run after a kill go on.
+
+mod journal;
+mod place;
+mod plan;
+mod prove;
+mod write;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fabkeep_network::{Finding, NodeId};
+use fabkeep_platform::Platform;
+use fabkeep_store::{Commit, IdentityFile, Repository};
+use serde::Serialize;
+
+use crate::EngineError;
+use crate::event::{Event, Reporter, step};
+use crate::point::RecoveryPoint;
+
+pub use plan::{RestorePlan, RestoreStep, plan_restore};
+
+/// Where and how to restore.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// Restore below this folder, in the captured layout. `None`: into the platform's places.
+    pub to: Option<PathBuf>,
+    /// Nodes to restore, as `Organization/node`; empty: all.
+    pub nodes: Vec<String>,
+    /// Set existing data aside and take its place; else existing data is a reason to refuse.
+    pub replace: bool,
+    /// Stop nodes that run before their data is replaced, by their stop commands.
+    pub stop: bool,
+    /// Start the nodes afterwards, by their start commands, in the order that Fabric needs.
+    pub start: bool,
+    /// Codes of rules that may be broken.
+    pub overrides: Vec<String>,
+    /// Threads; 0 for as many as there are cores.
+    pub threads: usize,
+}
+
+/// What a restore did and proved.
+#[derive(Debug, Clone, Serialize)]
+pub struct Restored {
+    /// The recovery point.
+    pub point: String,
+    /// Directories put into their places.
+    pub directories: Vec<RestoredDirectory>,
+    /// What was proven, in sentences.
+    pub proven: Vec<String>,
+    /// Warnings and overridden rules.
+    pub findings: Vec<Finding>,
+    /// Bytes written or found written by an earlier run, holes not counted.
+    pub bytes: u64,
+    /// Files.
+    pub files: u64,
+    /// Whether an earlier run's work was gone on with.
+    pub resumed: bool,
+    /// Nodes started.
+    pub started: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A directory in its place.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoredDirectory {
+    /// The node.
+    pub node: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where what was there before is now.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+/// [`EngineError`]; a second run with the same plan goes on. Nothing that existed was removed.
+pub fn restore(
+    repository: &Repository,
+    commit: &Commit,
+    identity: &IdentityFile,
+    platform: Option<&dyn Platform>,
+    options: &RestoreOptions,
+    reporter: &dyn Reporter,
+) -> Result<Restored, EngineError> {
+    let begun = Instant::now();
+    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    let plan = plan::make(commit, &point, platform, options)?;
+    let errors: Vec<Finding> = plan.refusals(&options.overrides);
+    if !errors.is_empty() {
+        for finding in &plan.findings {
+            reporter.event(Event::Found(finding));
+        }
+        return Err(EngineError::Refused(errors));
+    }
+    if let Some(platform) = platform {
+        for node in &plan.to_stop {
+            step(reporter, &format!("stop {node}"), None, || platform.stop(node))?;
+        }
+    }
+    let mut journal = journal::Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint())?;
+    let resumed = journal.is_resumed();
+    let threads = if options.threads == 0 {
+        std::thread::available_parallelism().map_or(2, usize::from)
+    } else {
+        options.threads
+    };
+
+    place::prepare(&plan, &mut journal)?;
+    let bytes = step(reporter, "write files", Some(plan.bytes), || {
+        write::write_all(&plan, &point, &reader, &mut journal, threads, reporter)
+    })?;
+    let proven = step(reporter, "prove", Some(plan.bytes), || {
+        prove::prove(&plan, &point, &reader, &journal, threads, reporter)
+    })?;
+    let directories = step(reporter, "put into place", None, || place::switch_all(&plan, &mut journal))?;
+    let mut started = Vec::new();
+    if let Some(platform) = platform.filter(|_| options.start) {
+        for node in &plan.to_start {
+            if step(reporter, &format!("start {node}"), None, || platform.start(node))? {
+                started.push(node.to_string());
+            }
+        }
+    }
+    journal.finish()?;
+    Ok(Restored {
+        point: commit.id.to_string(),
+        directories,
+        proven,
+        findings: plan.findings.clone(),
+        bytes,
+        files: plan.files,
+        resumed,
+        started,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+/// A node's name as the options write it.
+fn is_named(id: &NodeId, names: &[String]) -> bool {
+    names.is_empty() || names.contains(&id.to_string())
+}

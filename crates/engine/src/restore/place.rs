@@ -1,0 +1,117 @@
+//! Putting written directories into their places.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::RestoredDirectory;
+use super::journal::Journal;
+use super::plan::{PlannedDirectory, RestorePlan};
+use crate::EngineError;
+use crate::error::io;
+
+/// Makes the folders that directories are written into. A first run wants them new; a run that goes on keeps what is in them.
+pub(super) fn prepare(plan: &RestorePlan, journal: &mut Journal) -> Result<(), EngineError> {
+    for (index, planned) in plan.directories.iter().enumerate() {
+        if journal.placed(index).is_some() || journal.has_aside(index) {
+            continue;
+        }
+        if planned.staging.exists() && !journal.is_resumed() {
+            // Left by a run whose journal is gone: its content is not known to be good.
+            fs::remove_dir_all(&planned.staging).map_err(io(&planned.staging))?;
+        }
+        fs::create_dir_all(&planned.staging).map_err(io(&planned.staging))?;
+    }
+    Ok(())
+}
+
+/// Puts every directory into its place: what is there goes aside first. Each step is a rename, written down when it is done.
+pub(super) fn switch_all(plan: &RestorePlan, journal: &mut Journal) -> Result<Vec<RestoredDirectory>, EngineError> {
+    let mut restored = Vec::new();
+    for (index, planned) in plan.directories.iter().enumerate() {
+        let aside = match journal.placed(index) {
+            Some(aside) => aside,
+            None => {
+                let aside = switch(index, planned, journal)?;
+                journal.add_placed(index, aside.clone())?;
+                aside
+            }
+        };
+        restored.push(RestoredDirectory { node: planned.id.to_string(), path: planned.place.clone(), set_aside: aside });
+    }
+    Ok(restored)
+}
+
+fn switch(index: usize, planned: &PlannedDirectory, journal: &mut Journal) -> Result<Option<PathBuf>, EngineError> {
+    if planned.mounted {
+        return switch_inside(planned);
+    }
+    // A kill between the renames leaves the place empty and the data aside: then the staged directory is all there is to move.
+    let aside = planned.aside.exists().then(|| planned.aside.clone());
+    let aside = if journal.has_aside(index) || (aside.is_some() && !planned.place.exists()) {
+        aside
+    } else if planned.place.exists() {
+        let empty = fs::read_dir(&planned.place).map_err(io(&planned.place))?.next().is_none();
+        if empty && planned.staging.exists() {
+            fs::remove_dir(&planned.place).map_err(io(&planned.place))?;
+            None
+        } else if planned.staging.exists() {
+            let aside = free_name(&planned.aside);
+            fs::rename(&planned.place, &aside).map_err(io(&planned.place))?;
+            Some(aside)
+        } else {
+            aside
+        }
+    } else {
+        None
+    };
+    journal.add_aside(index)?;
+    if planned.staging.exists() {
+        fs::rename(&planned.staging, &planned.place).map_err(io(&planned.staging))?;
+    }
+    if let Some(parent) = planned.place.parent() {
+        File::open(parent).and_then(|folder| folder.sync_all()).map_err(io(parent))?;
+    }
+    Ok(aside)
+}
+
+/// A mount point cannot be renamed: what is in it moves into a folder inside, then the staged entries move up.
+fn switch_inside(planned: &PlannedDirectory) -> Result<Option<PathBuf>, EngineError> {
+    let own = [planned.staging.clone(), planned.aside.clone(), planned.place.join("lost+found")];
+    let mut staged: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(&planned.staging).map_err(io(&planned.staging))? {
+        staged.push(entry.map_err(io(&planned.staging))?.path());
+    }
+    // Staged entries that a killed run has moved up already must not go aside.
+    let marker = planned.staging.with_extension("moving");
+    if !marker.exists() {
+        for entry in fs::read_dir(&planned.place).map_err(io(&planned.place))? {
+            let path = entry.map_err(io(&planned.place))?.path();
+            if !own.contains(&path) {
+                fs::create_dir_all(&planned.aside).map_err(io(&planned.aside))?;
+                let to = planned.aside.join(path.file_name().unwrap_or_default());
+                fs::rename(&path, &to).map_err(io(&path))?;
+            }
+        }
+        File::create(&marker).map_err(io(&marker))?;
+    }
+    for path in staged {
+        let to = planned.place.join(path.file_name().unwrap_or_default());
+        fs::rename(&path, &to).map_err(io(&path))?;
+    }
+    fs::remove_dir(&planned.staging).map_err(io(&planned.staging))?;
+    fs::remove_file(&marker).map_err(io(&marker))?;
+    Ok(planned.aside.exists().then(|| planned.aside.clone()))
+}
+
+/// A name that nothing has: data set aside by an earlier restore of the same point stays where it is.
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = |number: u32| {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{number}"));
+        path.with_file_name(name)
+    };
+    if !path.exists() {
+        return path.to_path_buf();
+    }
+    (1..).map(numbered).find(|name| !name.exists()).unwrap_or_else(|| path.to_path_buf())
+}

@@ -1,0 +1,242 @@
+//! The proof of a restore: what is on the disk is read again and compared with what was captured, every chain is walked to the recorded
+//! height and header hash, every database and log is checked as at the capture.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use fabkeep_ledger::chain::walk_directory;
+use fabkeep_ledger::leveldb::Database;
+use fabkeep_ledger::{raft, smartbft};
+use fabkeep_network::WalKind;
+use fabkeep_platform::{HostVolume, Volume};
+use fabkeep_store::{BlobId, NameKey, PointReader};
+
+use super::journal::Journal;
+use super::plan::RestorePlan;
+use super::write::join;
+use crate::EngineError;
+use crate::content::channel_of;
+use crate::error::io;
+use crate::event::{Event, Reporter};
+use crate::parallel;
+use crate::point::{CapturedDirectory, Content, EntryContent, Part, RecoveryPoint};
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// Proves every directory of the plan where it is now: staged, or in its place already. What was proven, in sentences.
+pub(super) fn prove(
+    plan: &RestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    journal: &Journal,
+    threads: usize,
+    reporter: &dyn Reporter,
+) -> Result<Vec<String>, EngineError> {
+    let mut files = Vec::new();
+    let mut chains: Vec<(String, String, PathBuf)> = Vec::new();
+    let mut databases = 0;
+    let mut logs = 0;
+    for (index, planned) in plan.directories.iter().enumerate() {
+        let root = if journal.placed(index).is_some() || !planned.staging.exists() { &planned.place } else { &planned.staging };
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        for entry in &captured.entries {
+            let path = join(root, &entry.path);
+            match &entry.content {
+                EntryContent::File { size, parts } => {
+                    if let Some(channel) = channel_of(parts) {
+                        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+                        let chain = (planned.id.to_string(), channel.to_owned(), folder);
+                        if !chains.contains(&chain) {
+                            chains.push(chain);
+                        }
+                    }
+                    files.push((path, *size, parts.as_slice()));
+                }
+                EntryContent::Directory if !path.is_dir() => {
+                    return Err(unproven(&path, "the directory is not there".to_owned()));
+                }
+                EntryContent::Symlink { target } => {
+                    let found = std::fs::read_link(&path).map_err(io(&path))?;
+                    if found != Path::new(target) {
+                        return Err(unproven(&path, "the link leads elsewhere".to_owned()));
+                    }
+                }
+                EntryContent::Directory => {}
+            }
+        }
+        databases += check_databases(root, captured)?;
+        logs += check_logs(root, captured, &point.nodes[planned.node].facts.raft)?;
+    }
+    let count = files.len();
+    let names = reader.names();
+    let results = parallel::map(files, threads, |(path, size, parts)| {
+        if reporter.is_interrupted() {
+            return Err(EngineError::Interrupted);
+        }
+        let result = compare(&path, size, parts, names);
+        reporter.event(Event::Advance { bytes: parts.iter().map(|part| part.len).sum(), blocks: 0 });
+        result
+    });
+    results.into_iter().collect::<Result<Vec<()>, _>>()?;
+    let mut proven = vec![format!("{count} files read back from the disk and equal to the captured ones, bit for bit, holes still holes")];
+    proven.extend(walk_chains(point, &chains, threads, reporter)?);
+    if databases + logs > 0 {
+        proven.push(format!("{databases} LevelDB directories and {logs} consensus logs whole"));
+    }
+    Ok(proven)
+}
+
+fn unproven(path: &Path, problem: String) -> EngineError {
+    EngineError::Point { point: path.display().to_string(), problem: format!("the restored data is not what was captured: {problem}") }
+}
+
+/// Reads a file and compares every part's hash, and that everything else is zero.
+fn compare(path: &Path, size: u64, parts: &[Part], names: &NameKey) -> Result<(), EngineError> {
+    let mut file = File::open(path).map_err(io(path))?;
+    let found = file.metadata().map_err(io(path))?.len();
+    if found != size {
+        return Err(unproven(path, format!("it has {found} bytes, {size} were captured")));
+    }
+    let mut buffer = vec![0; READ_BYTES];
+    for part in parts {
+        let expected: BlobId = match &part.content {
+            Content::Raw { blob } => *blob,
+            Content::Blocks { hash, .. } | Content::Wal { hash, .. } => *hash,
+        };
+        let mut hash = names.hasher();
+        file.seek(SeekFrom::Start(part.offset)).map_err(io(path))?;
+        let mut left = part.len;
+        while left > 0 {
+            let take = left.min(READ_BYTES as u64) as usize;
+            file.read_exact(&mut buffer[..take]).map_err(io(path))?;
+            hash.update(&buffer[..take]);
+            left -= take as u64;
+        }
+        if hash.finish() != expected {
+            return Err(unproven(path, format!("bytes {} to {} differ", part.offset, part.offset + part.len)));
+        }
+    }
+    let gaps = gaps(size, parts);
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    // What no part covers must be zero; holes are, data between them is read.
+    let volume = HostVolume::new(path.to_path_buf());
+    for range in volume.data_ranges("", size).map_err(io(path))? {
+        for gap in &gaps {
+            let (mut at, end) = (gap.start.max(range.start), gap.end.min(range.end));
+            while at < end {
+                let take = (end - at).min(READ_BYTES as u64) as usize;
+                file.seek(SeekFrom::Start(at)).map_err(io(path))?;
+                file.read_exact(&mut buffer[..take]).map_err(io(path))?;
+                if buffer[..take].iter().any(|&byte| byte != 0) {
+                    return Err(unproven(path, format!("bytes from {at} on should be zero")));
+                }
+                at += take as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn gaps(size: u64, parts: &[Part]) -> Vec<std::ops::Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut at = 0;
+    for part in parts {
+        if part.offset > at {
+            gaps.push(at..part.offset);
+        }
+        at = part.offset + part.len;
+    }
+    if size > at {
+        gaps.push(at..size);
+    }
+    gaps
+}
+
+fn walk_chains(
+    point: &RecoveryPoint,
+    chains: &[(String, String, PathBuf)],
+    threads: usize,
+    reporter: &dyn Reporter,
+) -> Result<Vec<String>, EngineError> {
+    let mut proven = Vec::new();
+    let mut by_channel: std::collections::BTreeMap<&str, (u64, Vec<u64>)> = std::collections::BTreeMap::new();
+    for (node, channel, folder) in chains {
+        let walk = walk_directory(folder, threads, &AtomicU64::new(0))?;
+        let tip = walk.tip.map(|tip| (tip.height, hex::encode(tip.header_hash)));
+        let recorded = point
+            .nodes
+            .iter()
+            .filter(|captured| captured.facts.id.to_string() == *node)
+            .flat_map(|captured| &captured.facts.ledgers)
+            .find(|ledger| ledger.channel == *channel)
+            .map(|ledger| (ledger.height, ledger.tip_hash.clone()));
+        if tip != recorded || walk.torn.is_some() {
+            return Err(unproven(folder, format!("the chain ends at {tip:?}, {recorded:?} was recorded")));
+        }
+        reporter.event(Event::Advance { bytes: 0, blocks: walk.blocks });
+        let entry = by_channel.entry(channel).or_default();
+        entry.0 += 1;
+        entry.1.push(walk.tip.map_or(0, |tip| tip.height));
+    }
+    for (channel, (nodes, heights)) in by_channel {
+        let (low, high) = (heights.iter().min().copied().unwrap_or(0), heights.iter().max().copied().unwrap_or(0));
+        let height = if low == high { format!("height {high}") } else { format!("heights {low} to {high}") };
+        let nodes = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+        proven.push(format!("{channel}: every chain walked on {nodes} to the recorded {height} and header hash"));
+    }
+    Ok(proven)
+}
+
+/// Every LevelDB directory that holds a CURRENT is whole.
+fn check_databases(root: &Path, captured: &CapturedDirectory) -> Result<usize, EngineError> {
+    let mut count = 0;
+    for entry in &captured.entries {
+        let Some(folder) = entry.path.strip_suffix("/CURRENT") else { continue };
+        let path = join(root, folder);
+        Database::open(&path)
+            .and_then(|database| database.check())
+            .map_err(|error| unproven(&path, error.to_string()))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Every raft or SmartBFT log reads as it did.
+fn check_logs(
+    root: &Path,
+    captured: &CapturedDirectory,
+    recorded: &[fabkeep_network::RaftFacts],
+) -> Result<usize, EngineError> {
+    let mut folders: Vec<&str> = captured
+        .entries
+        .iter()
+        .filter(|entry| entry.path.ends_with(".wal"))
+        .filter_map(|entry| Some(entry.path.rsplit_once('/')?.0))
+        .collect();
+    folders.dedup();
+    for folder in &folders {
+        let path = join(root, folder);
+        let channel = folder.rsplit('/').next().unwrap_or(folder);
+        let wrong = |problem: String| unproven(&path, problem);
+        let Some(facts) = recorded.iter().find(|facts| facts.channel == channel) else { continue };
+        let (files, last) = match facts.kind {
+            WalKind::Raft => {
+                let summary = raft::check_wal_directory(&path, |_, _| {}).map_err(|error| wrong(error.to_string()))?;
+                (summary.files, summary.last_index)
+            }
+            WalKind::SmartBft => {
+                let summary = smartbft::check_wal_directory(&path).map_err(|error| wrong(error.to_string()))?;
+                (summary.files, None)
+            }
+        };
+        if (files, last) != (facts.files, facts.last_index) {
+            return Err(wrong(format!("the log ends at {last:?}, {:?} was recorded", facts.last_index)));
+        }
+    }
+    Ok(folders.len())
+}

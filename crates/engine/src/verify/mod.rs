@@ -1,0 +1,282 @@
+//! Verification of a recovery point: that it is there, and that everything of it can be made again. Says what was proven and what
+//! was not.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fabkeep_network::{Finding, Rule, check_set};
+use fabkeep_store::{Commit, IdentityFile, Repository, check_objects};
+use serde::Serialize;
+
+use crate::content::{Contents, channel_of, check_parts, is_block_file};
+use crate::event::{Event, Reporter, step};
+use crate::parallel;
+use crate::point::{EntryContent, Part, RecoveryPoint};
+use crate::replay::{Nowhere, Target, replay};
+use crate::EngineError;
+
+/// How deep to verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyLevel {
+    /// Objects exist with their sizes; commit record, index and manifest are signed and whole.
+    Quick,
+    /// Every object is read; with the identity, every chain is walked, every signature checked, every file made again.
+    Full,
+}
+
+/// What a verification proved.
+#[derive(Debug, Clone, Serialize)]
+pub struct Proof {
+    /// The recovery point.
+    pub point: String,
+    /// How deep.
+    pub level: VerifyLevel,
+    /// What was proven, in sentences.
+    pub proven: Vec<String>,
+    /// What was not looked at, in sentences.
+    pub not_proven: Vec<String>,
+    /// What is wrong or worth a look.
+    pub findings: Vec<Finding>,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Their sealed bytes.
+    pub bytes: u64,
+    /// Blocks walked: each channel's once for every node that holds it.
+    pub blocks: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Verifies a recovery point. Without the identity, objects are checked by their sealed bytes and nothing is opened.
+///
+/// # Errors
+/// [`EngineError`] when the repository cannot be read at all; damage comes as findings.
+pub fn verify_point(
+    repository: &Repository,
+    commit: &Commit,
+    identity: Option<&IdentityFile>,
+    level: VerifyLevel,
+    threads: usize,
+    reporter: &dyn Reporter,
+) -> Result<Proof, EngineError> {
+    let begun = Instant::now();
+    let mut proof = Proof {
+        point: commit.id.to_string(),
+        level,
+        proven: vec!["the commit record is signed by a writer of this repository".to_owned()],
+        not_proven: Vec::new(),
+        findings: Vec::new(),
+        objects: 0,
+        bytes: 0,
+        blocks: 0,
+        seconds: 0.0,
+    };
+    let read = level == VerifyLevel::Full;
+    let progress = AtomicU64::new(0);
+    let name = if read { "read every object" } else { "look at every object" };
+    let checked =
+        step(reporter, name, None, || tell_while(reporter, &progress, || check_objects(repository, commit, read, threads, &progress)))?;
+    (proof.objects, proof.bytes) = (checked.objects, checked.bytes);
+    proof.findings.extend(checked.faults.iter().map(|fault| {
+        Finding::error(
+            Rule::FileReadable,
+            format!("object {}", fault.object),
+            fault.problem.clone(),
+            "restore the object from a copy of the repository; else this recovery point is lost: make a new one now",
+        )
+    }));
+    if checked.faults.is_empty() {
+        proof.proven.push(if read {
+            format!("all {} objects are there, and their bytes are those that were put", checked.objects)
+        } else {
+            format!("all {} objects are there with their sizes", checked.objects)
+        });
+    }
+    match identity {
+        None => proof.not_proven.push(
+            "what is inside the objects: without the identity nothing can be opened (--identity FILE)".to_owned(),
+        ),
+        Some(_) if !checked.faults.is_empty() => {
+            proof.not_proven.push("what is inside the objects: some are missing or damaged".to_owned());
+        }
+        Some(identity) => look_inside(repository, commit, identity, level, threads, reporter, &mut proof)?,
+    }
+    if !read {
+        proof.not_proven.push("that the objects' bytes are whole (verify --level full)".to_owned());
+    }
+    proof.not_proven.push("that the nodes start on the restored data".to_owned());
+    proof.seconds = begun.elapsed().as_secs_f64();
+    Ok(proof)
+}
+
+/// Tells progress that another thread counts.
+fn tell_while<T: Send>(reporter: &dyn Reporter, progress: &AtomicU64, work: impl FnOnce() -> T + Send) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let result = work();
+            done.store(true, Ordering::Release);
+            result
+        });
+        let mut told = 0;
+        loop {
+            let finished = done.load(Ordering::Acquire) || worker.is_finished();
+            let now = progress.load(Ordering::Relaxed);
+            reporter.event(Event::Advance { bytes: now - told, blocks: 0 });
+            told = now;
+            if finished {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn look_inside(
+    repository: &Repository,
+    commit: &Commit,
+    identity: &IdentityFile,
+    level: VerifyLevel,
+    threads: usize,
+    reporter: &dyn Reporter,
+    proof: &mut Proof,
+) -> Result<(), EngineError> {
+    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    let facts: Vec<_> = point.nodes.iter().map(|node| node.facts.clone()).collect();
+    let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
+    proof.findings.extend(check_set(&facts, &configs, point.derived, jiff::Timestamp::now().as_second()));
+    proof.proven.push("the manifest opens, and the set keeps the invariants I1 to I5 as recorded".to_owned());
+    if level == VerifyLevel::Quick {
+        return Ok(());
+    }
+    for channel in &point.channels {
+        let targets = block_targets(&point, &channel.name);
+        let nodes = targets.len();
+        let bytes = targets.iter().flat_map(|target| &target.files).flatten().map(|part| part.len).sum();
+        let counter = Counting { reporter, blocks: AtomicU64::new(0) };
+        let name = format!("walk {}", channel.name);
+        let replayed =
+            step(reporter, &name, Some(bytes), || replay(&reader, channel, targets, true, threads, &counter));
+        proof.blocks += counter.blocks.into_inner();
+        match replayed {
+            Ok(findings) => {
+                if findings.is_empty() {
+                    proof.proven.push(format!(
+                        "{}: {} blocks linked and hashed to height {} ({}…), signed as configured on {nodes} nodes, block files equal bit for bit",
+                        channel.name,
+                        channel.height - channel.first_block,
+                        channel.height,
+                        channel.tip_hash.get(..16).unwrap_or_default()
+                    ));
+                }
+                proof.findings.extend(findings);
+            }
+            Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
+            Err(error) => proof.findings.push(damage(&channel.name, &error)),
+        }
+    }
+    open_files(&point, &reader, threads, reporter, proof)
+}
+
+fn damage(subject: &str, error: &EngineError) -> Finding {
+    Finding::error(
+        Rule::HashChain,
+        subject,
+        error.to_string(),
+        "this recovery point cannot be restored whole: make a new one now, and look for the damage's cause",
+    )
+}
+
+/// Every node's block files of a channel.
+fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<Target<'static>> {
+    let mut targets = Vec::new();
+    for node in &point.nodes {
+        for directory in &node.directories {
+            let mut chains: BTreeMap<&str, Vec<Vec<Part>>> = BTreeMap::new();
+            for entry in &directory.entries {
+                if let EntryContent::File { parts, .. } = &entry.content
+                    && channel_of(parts) == Some(channel)
+                {
+                    let folder = entry.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                    chains.entry(folder).or_default().push(parts.clone());
+                }
+            }
+            targets.extend(chains.into_values().map(|files| Target {
+                label: node.facts.id.to_string(),
+                files,
+                sink: Box::new(Nowhere),
+            }));
+        }
+    }
+    targets
+}
+
+fn open_files(
+    point: &RecoveryPoint,
+    reader: &fabkeep_store::PointReader<'_>,
+    threads: usize,
+    reporter: &dyn Reporter,
+    proof: &mut Proof,
+) -> Result<(), EngineError> {
+    let contents = Contents::new(reader, point);
+    let mut files: Vec<(String, u64, &[Part])> = Vec::new();
+    for node in &point.nodes {
+        for directory in &node.directories {
+            for entry in &directory.entries {
+                if let EntryContent::File { size, parts } = &entry.content {
+                    files.push((format!("{} {}/{}", node.facts.id, directory.role, entry.path), *size, parts));
+                }
+            }
+        }
+    }
+    let count = files.len();
+    let bytes: u64 =
+        files.iter().filter(|file| !is_block_file(file.2)).flat_map(|file| file.2).map(|part| part.len).sum();
+    let results = step(reporter, "open every file", Some(bytes), || {
+        parallel::map(files, threads, |(name, size, parts)| -> Result<(), EngineError> {
+            check_parts(&name, size, parts)?;
+            if is_block_file(parts) {
+                return Ok(());
+            }
+            for part in parts {
+                contents.bytes(&name, part)?;
+                reporter.event(Event::Advance { bytes: part.len, blocks: 0 });
+            }
+            Ok(())
+        })
+    });
+    let mut whole = true;
+    for error in results.into_iter().filter_map(Result::err) {
+        whole = false;
+        proof.findings.push(damage("files", &error));
+    }
+    if whole {
+        proof.proven.push(format!("all {count} files of {} nodes can be made again bit for bit", point.nodes.len()));
+    }
+    Ok(())
+}
+
+/// Counts blocks on their way to another reporter.
+struct Counting<'a> {
+    reporter: &'a dyn Reporter,
+    blocks: AtomicU64,
+}
+
+impl Reporter for Counting<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Advance { blocks, .. } = event {
+            self.blocks.fetch_add(blocks, Ordering::Relaxed);
+        }
+        self.reporter.event(event);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.reporter.is_interrupted()
+    }
+}

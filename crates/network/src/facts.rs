@@ -1,0 +1,150 @@
+//! What a capture learned of a node: the rules judge these.
+
+use fabkeep_ledger::certificate::CertificateSummary;
+use fabkeep_ledger::layout::NodeRole;
+use serde::{Deserialize, Serialize};
+
+use crate::NodeId;
+
+/// Everything learned of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Which node.
+    pub id: NodeId,
+    /// What it is.
+    pub role: NodeRole,
+    /// Its MSP, when known.
+    pub msp_id: Option<String>,
+    /// Whether it ran while it was captured.
+    pub running: bool,
+    /// Its chains.
+    pub ledgers: Vec<LedgerFacts>,
+    /// Its raft or SmartBFT logs.
+    pub raft: Vec<RaftFacts>,
+    /// Its certificates, each with whether its key is there.
+    pub keys: Vec<KeyFacts>,
+    /// Of a certificate authority.
+    pub ca: Option<CaFacts>,
+}
+
+/// One chain on one node. Heights count blocks from genesis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerFacts {
+    /// The channel.
+    pub channel: String,
+    /// Number of the first block: above 0 for a ledger joined by snapshot.
+    pub first_block: u64,
+    /// Height of the block files.
+    pub height: u64,
+    /// Header hash of the last block, hex.
+    pub tip_hash: String,
+    /// Commit hash of the last block, hex (peers).
+    pub commit_hash: Option<String>,
+    /// Bytes of an unfinished block at the end, dropped.
+    pub torn_bytes: u64,
+    /// Height that the block index claims.
+    pub index_height: Option<u64>,
+    /// Height that the world state claims (LevelDB).
+    pub state_height: Option<u64>,
+    /// Height that the private-data store claims.
+    pub private_height: Option<u64>,
+    /// Raft index of the last block (raft orderers).
+    pub raft_index: Option<u64>,
+}
+
+/// What kind of log an orderer keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalKind {
+    /// etcd's raft.
+    Raft,
+    /// SmartBFT.
+    SmartBft,
+}
+
+/// One channel's consensus log on one orderer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftFacts {
+    /// The channel.
+    pub channel: String,
+    /// Raft or SmartBFT.
+    pub kind: WalKind,
+    /// Log files.
+    pub files: usize,
+    /// Raft index of the first entry.
+    pub first_index: Option<u64>,
+    /// Raft index of the last entry.
+    pub last_index: Option<u64>,
+    /// The hard state's commit index.
+    pub commit: u64,
+    /// The newest snapshot.
+    pub snapshot: Option<RaftSnapshotFacts>,
+    /// Raft index of the newest snapshot that the log notes.
+    pub noted_snapshot: Option<u64>,
+    /// An unfinished last record: file and offset.
+    pub torn: Option<(String, u64)>,
+}
+
+/// A raft snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftSnapshotFacts {
+    /// Raft term.
+    pub term: u64,
+    /// Raft index.
+    pub index: u64,
+    /// Number of the block in it.
+    pub block: Option<u64>,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyPurpose {
+    /// The node's identity.
+    Enrolment,
+    /// The node's TLS certificate.
+    Tls,
+    /// A certificate authority's own certificate.
+    Authority,
+    /// Somebody's whom the node trusts, or who uses the node: no key expected.
+    Trusted,
+}
+
+impl std::fmt::Display for KeyPurpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            KeyPurpose::Enrolment => "enrolment",
+            KeyPurpose::Tls => "TLS",
+            KeyPurpose::Authority => "CA",
+            KeyPurpose::Trusted => "trusted",
+        })
+    }
+}
+
+/// One certificate file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFacts {
+    /// Where it is: directory role and path.
+    pub path: String,
+    /// What it is for.
+    pub purpose: KeyPurpose,
+    /// What is in it; `None` when it cannot be read.
+    pub certificate: Option<CertificateSummary>,
+    /// Where its private key is, when it is in the set.
+    pub key: Option<String>,
+}
+
+/// What is known of a certificate authority's database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaFacts {
+    /// `sqlite`, or what the configuration names.
+    pub database: String,
+    /// Registered identities, when they can be counted.
+    pub identities: Option<u64>,
+    /// Certificates issued.
+    pub certificates: Option<u64>,
+    /// Certificates revoked.
+    pub revoked: Option<u64>,
+    /// Whether the database's own check found it whole.
+    pub whole: Option<bool>,
+}

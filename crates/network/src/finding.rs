@@ -1,0 +1,124 @@
+//! Findings: what is not as it should be, which rule says so, and what to do.
+
+use serde::{Deserialize, Serialize};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// The set is complete; somebody should look.
+    Warning,
+    /// The set is not complete, or the restore would do harm.
+    Error,
+}
+
+impl std::fmt::Display for Severity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        })
+    }
+}
+
+macro_rules! rules {
+    ($($name:ident $code:literal $text:literal)*) => {
+        /// A rule of recovery. `docs/rules.md` explains each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Rule { $(#[doc = $text] #[serde(rename = $code)] $name,)* }
+
+        impl Rule {
+            /// Every rule.
+            pub const ALL: &'static [Rule] = &[$(Rule::$name,)*];
+
+            /// The rule's short name, as messages and options use it.
+            pub fn code(self) -> &'static str {
+                match self { $(Rule::$name => $code,)* }
+            }
+
+            /// The rule in one sentence.
+            pub fn text(self) -> &'static str {
+                match self { $(Rule::$name => $text,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    PeerAboveOrderer "I1" "Every peer's height is at most the ordering service's height."
+    StoresInOrder "I2" "Inside a peer: state and history at most at the block store's height, the block store at most at the private-data store's."
+    RaftInOrder "I3" "Inside an orderer: the raft log is at least as new as the chain, the chain at least as new as the raft snapshot."
+    OneChain "I4" "At every height that two nodes share, their header hashes are equal, and so are the peers' validation codes and commit hashes."
+    EveryKey "I5" "Every key that a node needs is in the set."
+    HashChain "B1" "Every block's data matches its header, and every header names the header before it."
+    BlockSigned "B2" "Every block is signed as the channel's BlockValidation policy demands."
+    TornTail "B3" "The last block file may end inside a block that a crash cut; the node drops it at its start."
+    DatabaseWhole "B4" "A LevelDB directory is whole: CURRENT, manifest, tables and logs, checksums good."
+    RaftLogWhole "B5" "A raft log and its snapshots are whole: records, checksums, sequence."
+    FileReadable "B6" "Every file can be read to its end and stays as it is meanwhile."
+    Contained "B7" "Every path stays inside the node's directory."
+    SnapshotJoined "P4" "A channel joined by snapshot cannot be rebuilt: all of its data is authoritative."
+    IndexNotAhead "P5" "A block index ahead of the block files stops the node."
+    LiveCopy "P6" "A live copy of a database is not safe by itself: stop the node, use an atomic snapshot, or copy until the copy proves consistent."
+    TransientStore "P8" "Without the transient store, private transactions in flight commit with missing data."
+    Certificates "P10" "An expired enrolment certificate keeps a node from starting, an expired TLS certificate from connecting."
+    OrderersLevel "O2" "Orderers restored at different heights can fork: level them to one donor."
+    LedgerNotAheadOfLog "O3" "A ledger newer than the raft log on a quorum loses blocks silently."
+    SnapshotNoted "O5" "A raft snapshot without its record in the raft log cannot be opened."
+    LogPresent "O6" "An orderer without its raft log never campaigns; without all of them the channel is dead."
+    ConsenterKey "O7" "A raft consenter is recognised by the public key of its TLS certificate, a SmartBFT consenter by its enrolment certificate's."
+    CaKey "C5" "A certificate authority's key and certificate match; without the key it makes a new root at its start."
+    CaDatabase "C3" "A certificate authority's database is whole and no newer than its server."
+    NotPersistent "K3" "A directory that cannot be found is not in the set."
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.code())
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which rule.
+    pub rule: Rule,
+    /// How bad.
+    pub severity: Severity,
+    /// Which node, channel or file.
+    pub subject: String,
+    /// What was found.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// An error: the set is not complete.
+    pub fn error(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(rule, Severity::Error, subject, what, remedy)
+    }
+
+    /// A warning: complete, but look.
+    pub fn warning(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(rule, Severity::Warning, subject, what, remedy)
+    }
+
+    /// A note.
+    pub fn note(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(rule, Severity::Note, subject, what, remedy)
+    }
+
+    fn new(
+        rule: Rule,
+        severity: Severity,
+        subject: impl ToString,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Finding { rule, severity, subject: subject.to_string(), what: what.into(), remedy: remedy.into() }
+    }
+}

@@ -1,0 +1,148 @@
+//! The host platform: nodes are directories and commands of this machine (docker-compose, VMs, bare metal).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fabkeep_ledger::layout::{DirectoryRole, Kind};
+use fabkeep_network::{Network, NodeDirectory, NodeId};
+
+use crate::inventory::{Commands, Inventory, normal};
+use crate::volume::{HostVolume, Volume};
+use crate::{NodeState, Platform, PlatformError};
+
+/// Most of a failed command's error output that is shown, in bytes.
+const MAX_SHOWN_BYTES: usize = 2_000;
+
+/// A network on this machine, as an inventory describes it.
+pub struct Host {
+    network: Network,
+    commands: HashMap<NodeId, Commands>,
+}
+
+impl Host {
+    /// Opens an inventory file.
+    ///
+    /// # Errors
+    /// [`PlatformError::Inventory`].
+    pub fn open(inventory: &Path) -> Result<Host, PlatformError> {
+        let read = Inventory::read(inventory)?;
+        let io = |source| PlatformError::Io { path: inventory.display().to_string(), source };
+        let absolute = std::path::absolute(inventory).map_err(io)?;
+        let base = absolute.parent().unwrap_or(Path::new("/"));
+        Host::new(&read, base).map_err(|error| match error {
+            PlatformError::Inventory { problem, .. } => {
+                PlatformError::Inventory { file: inventory.display().to_string(), problem }
+            }
+            other => other,
+        })
+    }
+
+    /// Takes an inventory whose paths are relative to `base`.
+    ///
+    /// # Errors
+    /// [`PlatformError::Inventory`].
+    pub fn new(inventory: &Inventory, base: &Path) -> Result<Host, PlatformError> {
+        let network = inventory.network(&normal(base))?;
+        let mut commands = HashMap::new();
+        for organization in &inventory.organizations {
+            for node in &organization.nodes {
+                let id = NodeId { organization: organization.name.clone(), node: node.name.clone() };
+                commands.insert(id, node.commands.clone());
+            }
+        }
+        Ok(Host { network, commands })
+    }
+
+    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(bool, String), PlatformError> {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| PlatformError::Command { node: node.to_string(), which, problem: error.to_string() })?;
+        let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if said.len() > MAX_SHOWN_BYTES {
+            said = said.chars().take(MAX_SHOWN_BYTES).collect();
+        }
+        Ok((output.status.success(), format!("{}: {said}", output.status)))
+    }
+
+    fn run_if_given(
+        &self,
+        node: &NodeId,
+        which: &'static str,
+        pick: impl Fn(&Commands) -> Option<&String>,
+    ) -> Result<bool, PlatformError> {
+        let Some(command) = self.commands.get(node).and_then(pick) else { return Ok(false) };
+        match self.run(node, which, command)? {
+            (true, _) => Ok(true),
+            (false, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
+        }
+    }
+}
+
+impl Platform for Host {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn volume(&self, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
+        let path = PathBuf::from(&directory.path);
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => Ok(Some(Box::new(HostVolume::new(path)))),
+            Ok(_) => Err(PlatformError::Io {
+                path: directory.path.clone(),
+                source: std::io::Error::from(std::io::ErrorKind::NotADirectory),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(PlatformError::Io { path: directory.path.clone(), source }),
+        }
+    }
+
+    fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
+        if let Some(status) = self.commands.get(node).and_then(|commands| commands.status.as_ref()) {
+            let (running, _) = self.run(node, "status", status)?;
+            return Ok(if running { NodeState::Running } else { NodeState::Stopped });
+        }
+        let directories =
+            self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
+        for directory in directories {
+            if let Some(volume) = self.volume(directory)?
+                && holds_locks(directory, volume.as_ref())?
+            {
+                return Ok(NodeState::Running);
+            }
+        }
+        Ok(NodeState::Stopped)
+    }
+
+    fn stop(&self, node: &NodeId) -> Result<bool, PlatformError> {
+        self.run_if_given(node, "stop", |commands| commands.stop.as_ref())
+    }
+
+    fn start(&self, node: &NodeId) -> Result<bool, PlatformError> {
+        self.run_if_given(node, "start", |commands| commands.start.as_ref())
+    }
+
+    fn place(&self, directory: &NodeDirectory) -> PathBuf {
+        PathBuf::from(&directory.path)
+    }
+}
+
+/// A running peer or orderer holds LevelDB's and the raft log's locks.
+fn holds_locks(directory: &NodeDirectory, volume: &dyn Volume) -> Result<bool, PlatformError> {
+    let locks = [
+        DirectoryRole::PeerData,
+        DirectoryRole::OrdererLedger,
+        DirectoryRole::OrdererWal,
+        DirectoryRole::OrdererSnapshots,
+    ];
+    if !locks.contains(&directory.role) && directory.nested.is_empty() {
+        return Ok(false);
+    }
+    Ok(volume.list()?.iter().any(|entry| {
+        let lock = entry.path.rsplit('/').next() == Some("LOCK")
+            || matches!(directory.classify(&entry.path, false).kind, Kind::WalFile(_));
+        lock && volume.is_locked(&entry.path)
+    }))
+}

@@ -1,0 +1,253 @@
+//! The inventory file: organizations, nodes, their directories, and the commands that start and stop them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{Network, Node, NodeDirectory, NodeId, Organization};
+use serde::{Deserialize, Serialize};
+
+use crate::PlatformError;
+
+/// Longest inventory file read, in bytes.
+const MAX_INVENTORY_BYTES: u64 = 16 << 20;
+
+/// What a new inventory file begins with.
+pub const INVENTORY_HEADER: &str = "\
+# fabkeep inventory: what a network consists of and where it lies. Written by `fabkeep discover`; yours to edit.
+# Paths are relative to this file. A node's directories, by what they hold:
+#   peer-data (CORE_PEER_FILESYSTEMPATH), orderer-ledger, orderer-wal, orderer-snapshots, ca-home, msp, tls, config, other
+# Commands are run by `sh -c`; `status` exits with 0 when the node runs.
+#   [organization.node.commands]
+#   start = \"docker start peer0\"
+#   stop = \"docker stop peer0\"
+#   status = \"docker inspect -f '{{.State.Running}}' peer0 | grep -q true\"
+
+";
+
+/// An inventory file's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// The network's name.
+    pub network: String,
+    /// The organizations.
+    #[serde(default, rename = "organization")]
+    pub organizations: Vec<InventoryOrganization>,
+}
+
+/// An organization in an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryOrganization {
+    /// Its name.
+    pub name: String,
+    /// Its nodes.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<InventoryNode>,
+}
+
+/// A node in an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryNode {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub role: NodeRole,
+    /// Its MSP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msp_id: Option<String>,
+    /// Its directories by role; several of one role as a list.
+    pub directories: BTreeMap<DirectoryRole, OneOrMany>,
+    /// How to start and stop it.
+    #[serde(default, skip_serializing_if = "Commands::is_empty")]
+    pub commands: Commands,
+}
+
+/// One path or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn paths(&self) -> &[String] {
+        match self {
+            OneOrMany::One(path) => std::slice::from_ref(path),
+            OneOrMany::Many(paths) => paths,
+        }
+    }
+}
+
+/// A node's commands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commands {
+    /// Starts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<String>,
+    /// Exits with 0 when it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+}
+
+impl Commands {
+    fn is_empty(&self) -> bool {
+        *self == Commands::default()
+    }
+}
+
+impl Inventory {
+    /// Reads an inventory file.
+    ///
+    /// # Errors
+    /// [`PlatformError::Inventory`], with line and column where it does not parse.
+    pub fn read(path: &Path) -> Result<Inventory, PlatformError> {
+        let problem = |problem: String| PlatformError::Inventory { file: path.display().to_string(), problem };
+        let metadata = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?;
+        if metadata.is_dir() {
+            return Err(problem("it is a directory; `fabkeep discover --root DIR` writes an inventory of it".to_owned()));
+        }
+        if metadata.len() > MAX_INVENTORY_BYTES {
+            return Err(problem(format!("{} bytes are too many for an inventory", metadata.len())));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| problem(error.to_string()))
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// [`PlatformError::Inventory`] when a value has no TOML form.
+    pub fn to_text(&self) -> Result<String, PlatformError> {
+        toml::to_string(self)
+            .map(|text| format!("{INVENTORY_HEADER}{text}"))
+            .map_err(|error| PlatformError::Inventory { file: "inventory".to_owned(), problem: error.to_string() })
+    }
+
+    /// The network it describes; relative paths are taken from `base`.
+    ///
+    /// # Errors
+    /// [`PlatformError::Inventory`] when two nodes have one name, or a directory is named twice.
+    pub fn network(&self, base: &Path) -> Result<Network, PlatformError> {
+        let problem = |problem: String| PlatformError::Inventory { file: self.network.clone(), problem };
+        let mut seen: BTreeMap<PathBuf, NodeId> = BTreeMap::new();
+        let mut organizations = Vec::new();
+        for organization in &self.organizations {
+            let mut nodes: Vec<Node> = Vec::new();
+            for node in &organization.nodes {
+                let id = NodeId { organization: organization.name.clone(), node: node.name.clone() };
+                let twice = organizations
+                    .iter()
+                    .flat_map(|organization: &Organization| &organization.nodes)
+                    .chain(&nodes)
+                    .any(|other| other.id == id);
+                if twice {
+                    return Err(problem(format!("two nodes are called {id}")));
+                }
+                let mut directories: Vec<(PathBuf, DirectoryRole)> = Vec::new();
+                for (role, paths) in &node.directories {
+                    directories.extend(paths.paths().iter().map(|path| (normal(&base.join(path)), *role)));
+                }
+                directories.sort();
+                for (path, _) in &directories {
+                    if let Some(other) = seen.insert(path.clone(), id.clone()) {
+                        return Err(problem(format!("{} is named twice, by {other} and by {id}", path.display())));
+                    }
+                }
+                nodes.push(Node {
+                    id,
+                    role: node.role,
+                    msp_id: node.msp_id.clone(),
+                    directories: nest(directories),
+                });
+            }
+            organizations.push(Organization { name: organization.name.clone(), nodes });
+        }
+        if organizations.iter().all(|organization| organization.nodes.is_empty()) {
+            return Err(problem("it names no node".to_owned()));
+        }
+        Ok(Network { name: self.network.clone(), organizations })
+    }
+}
+
+/// Removes `.` and `..` without asking the file system.
+pub(crate) fn normal(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// Puts directories inside others under those: a file is captured once.
+fn nest(sorted: Vec<(PathBuf, DirectoryRole)>) -> Vec<NodeDirectory> {
+    let mut out: Vec<(PathBuf, NodeDirectory)> = Vec::new();
+    for (path, role) in sorted {
+        let outer = out.iter_mut().find_map(|(outer, directory)| {
+            let inside = path.strip_prefix(&*outer).ok()?.to_str()?.to_owned();
+            Some((directory, inside))
+        });
+        match outer {
+            Some((directory, inside)) => directory.nested.push((inside, role)),
+            None => {
+                let directory = NodeDirectory { role, path: path.display().to_string(), nested: Vec::new() };
+                out.push((path, directory));
+            }
+        }
+    }
+    out.into_iter().map(|(_, directory)| directory).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_inside_others_are_captured_once_and_keep_their_role() {
+        let text = r#"
+            network = "n"
+            [[organization]]
+            name = "O"
+            [[organization.node]]
+            name = "o1"
+            role = "orderer"
+            directories = { orderer-ledger = "data", orderer-wal = "data/raft/wal", msp = ["../msp"] }
+        "#;
+        let inventory: Inventory = toml::from_str(text).unwrap();
+        let network = inventory.network(Path::new("/base/x")).unwrap();
+        let node = network.nodes().next().unwrap();
+        let paths: Vec<&str> = node.directories.iter().map(|directory| directory.path.as_str()).collect();
+        assert_eq!(paths, ["/base/msp", "/base/x/data"]);
+        assert_eq!(node.directories[1].nested, [("raft/wal".to_owned(), DirectoryRole::OrdererWal)]);
+        let again: Inventory = toml::from_str(&inventory.to_text().unwrap()).unwrap();
+        assert_eq!(again, inventory);
+    }
+
+    #[test]
+    fn a_directory_of_two_nodes_and_an_unknown_field_are_refused() {
+        let node = |name: &str| {
+            format!("[[organization.node]]\nname = \"{name}\"\nrole = \"peer\"\ndirectories = {{ peer-data = \"d\" }}\n")
+        };
+        let text = format!("network = \"n\"\n[[organization]]\nname = \"O\"\n{}{}", node("a"), node("b"));
+        let error = toml::from_str::<Inventory>(&text).unwrap().network(Path::new("/")).unwrap_err();
+        assert!(error.to_string().contains("named twice"), "{error}");
+        assert!(toml::from_str::<Inventory>("network = \"n\"\nnodes = 3").is_err());
+    }
+}
