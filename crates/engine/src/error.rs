@@ -45,9 +45,9 @@ pub enum EngineError {
 }
 
 fn first(findings: &[Finding]) -> String {
-    findings.first().map_or_else(String::new, |finding| {
-        format!("{} {}: {}", finding.rule, finding.subject, finding.what)
-    })
+    findings
+        .first()
+        .map_or_else(String::new, |finding| format!("{} {}: {}", finding.rule, finding.subject, finding.what))
 }
 
 /// Wraps a system error with its place.

@@ -18,7 +18,8 @@ pub use capture::{CaptureOptions, CapturePlan, Captured, PlannedNode, capture, p
 pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};
 pub use point::{
-    CapturedDirectory, CapturedEntry, CapturedNode, Channel, Content, EntryContent, Omitted, Part, RecoveryPoint, Segment,
+    CapturedDirectory, CapturedEntry, CapturedNode, Channel, Content, EntryContent, Omitted, Part, RecoveryPoint,
+    Segment,
 };
 pub use restore::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
 pub use verify::{Proof, VerifyLevel, verify_point};

@@ -13,11 +13,11 @@ use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{BlobBytes, BlobHasher, PointReader};
 
+use crate::EngineError;
 use crate::event::{Event, Reporter};
 use crate::parallel;
 use crate::point::{Channel, Content, Part, Segment};
 use crate::validation::Validation;
-use crate::EngineError;
 
 /// Where a node's bytes go.
 pub(crate) trait Sink: Send {
@@ -90,7 +90,8 @@ pub(crate) fn replay(
     threads: usize,
     reporter: &dyn Reporter,
 ) -> Result<Vec<Finding>, EngineError> {
-    let mut running: Vec<Running<'_>> = targets.into_iter().map(|target| Running::new(channel, target)).collect::<Result<_, _>>()?;
+    let mut running: Vec<Running<'_>> =
+        targets.into_iter().map(|target| Running::new(channel, target)).collect::<Result<_, _>>()?;
     let mut findings = Vec::new();
     let checker = SignatureChecker::default();
     let mut config: Option<ChannelConfig> = None;
@@ -116,7 +117,9 @@ pub(crate) fn replay(
             if signatures {
                 for span in opened.spans.iter().filter(|span| is_config_block(&opened.bytes, span)) {
                     let envelope = span.envelopes(&opened.bytes).next().unwrap_or_default();
-                    changes.extend(ChannelConfig::from_envelope(envelope).ok().flatten().map(|config| (span.number, config)));
+                    changes.extend(
+                        ChannelConfig::from_envelope(envelope).ok().flatten().map(|config| (span.number, config)),
+                    );
                 }
             }
             let validation = Validation { before: config.as_ref(), changes: &changes, checker: &checker };
@@ -138,12 +141,18 @@ pub(crate) fn replay(
     if reached != expected {
         return Err(broken(
             &channel.name,
-            format!("its segments end at height {} ({}), {} ({}) was recorded", reached.0, reached.1, expected.0, expected.1),
+            format!(
+                "its segments end at height {} ({}), {} ({}) was recorded",
+                reached.0, reached.1, expected.0, expected.1
+            ),
         ));
     }
     for target in &running {
         if target.open.is_some() || !target.parts.is_empty() {
-            return Err(broken(&channel.name, format!("{} needs blocks from {} on, the channel ends", target.label, target.next)));
+            return Err(broken(
+                &channel.name,
+                format!("{} needs blocks from {} on, the channel ends", target.label, target.next),
+            ));
         }
     }
     Ok(findings)
@@ -181,7 +190,12 @@ impl<'a> Running<'a> {
         if let Some((_, part, _)) = running.parts.front() {
             running.next = match &part.content {
                 Content::Blocks { first, .. } => *first,
-                _ => return Err(broken(&channel.name, format!("{}: a block file has a part that is none", running.label))),
+                _ => {
+                    return Err(broken(
+                        &channel.name,
+                        format!("{}: a block file has a part that is none", running.label),
+                    ));
+                }
             };
         }
         Ok(running)
@@ -206,17 +220,17 @@ impl<'a> Running<'a> {
                 break;
             }
             let Some(part) = self.open.as_mut() else { break };
-            let wrong = |problem: &str| {
-                broken(channel, format!("{} block {}: {problem}", self.label, span.number))
-            };
+            let wrong = |problem: &str| broken(channel, format!("{} block {}: {problem}", self.label, span.number));
             if span.number != self.next {
                 return Err(wrong("a block before it is missing"));
             }
             let rest = &part.metadata[part.at..];
-            let metadata = metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
+            let metadata =
+                metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
             if let Some(config) = validation.filter(|_| span.number > 0 && finding.is_none()) {
                 let header = span.header_bytes(&opened.bytes);
-                let checked = config.of(span.number).map(|rules| config.checker.check(&header, Slots::new(metadata), rules));
+                let checked =
+                    config.of(span.number).map(|rules| config.checker.check(&header, Slots::new(metadata), rules));
                 if let Some(Err(error)) = checked {
                     finding = Some(Finding::error(
                         Rule::BlockSigned,
@@ -280,7 +294,8 @@ impl<'a> Running<'a> {
     fn close(&mut self, channel: &str) -> Result<(), EngineError> {
         let Some(part) = self.open.take() else { return Ok(()) };
         if part.offset != part.end || part.at != part.metadata.len() || part.hash.finish() != part.expected {
-            let problem = format!("{}: the blocks before {} do not make up the bytes that were captured", self.label, self.next);
+            let problem =
+                format!("{}: the blocks before {} do not make up the bytes that were captured", self.label, self.next);
             return Err(broken(channel, problem));
         }
         if part.last_of_file {

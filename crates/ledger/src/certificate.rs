@@ -69,9 +69,8 @@ impl Certificate {
     /// [`CertificateError::Unreadable`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
         let unreadable = |error: der::Error| CertificateError::Unreadable(error.to_string());
-        let block = first_pem_block(pem, &["CERTIFICATE"]).ok_or_else(|| {
-            CertificateError::Unreadable("no BEGIN CERTIFICATE and END CERTIFICATE lines".to_owned())
-        })?;
+        let block = first_pem_block(pem, &["CERTIFICATE"])
+            .ok_or_else(|| CertificateError::Unreadable("no BEGIN CERTIFICATE and END CERTIFICATE lines".to_owned()))?;
         let parsed = X509::from_pem(block.as_bytes()).map_err(unreadable)?;
         let der = parsed.to_der().map_err(unreadable)?;
         Ok(Certificate { der, parsed })
@@ -226,7 +225,8 @@ pub fn public_key_of_private_pem(pem: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether a file looks like a PEM private key, of whatever kind.
 pub fn is_private_key_pem(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"-----BEGIN") && first_pem_block(bytes, &["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"]).is_some()
+    bytes.starts_with(b"-----BEGIN")
+        && first_pem_block(bytes, &["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"]).is_some()
 }
 
 /// The first PEM block with one of `labels`, its BEGIN and END lines included.

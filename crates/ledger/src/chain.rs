@@ -176,8 +176,7 @@ pub fn walk_directory(directory: &Path, threads: usize, progress: &AtomicU64) ->
     let starts_at_genesis = !directory.join(BOOTSTRAPPING_SNAPSHOT).exists();
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let results: Mutex<Vec<Option<Result<FileWalk, ChainError>>>> =
-        Mutex::new(files.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<Result<FileWalk, ChainError>>>> = Mutex::new(files.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, files.len()) {
             scope.spawn(|| {

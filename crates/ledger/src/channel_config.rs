@@ -168,7 +168,8 @@ impl ChannelConfig {
         let application_group = root.groups.get("Application");
         let mut validation = BlockValidation::default();
         let mut organizations = Vec::new();
-        let groups = [(OrganizationKind::Orderer, Some(orderer_group)), (OrganizationKind::Application, application_group)];
+        let groups =
+            [(OrganizationKind::Orderer, Some(orderer_group)), (OrganizationKind::Application, application_group)];
         for (kind, group) in groups {
             let Some(group) = group else { continue };
             for (name, organization) in group.groups.iter().collect::<BTreeMap<_, _>>() {

@@ -2,9 +2,9 @@
 
 use prost::Message;
 
+use crate::certificate::Certificate;
 use crate::channel_config::BlockValidation;
 use crate::msp::Role;
-use crate::certificate::Certificate;
 use crate::proto::{common, msp as identity};
 
 /// Deepest nesting of policies followed.
@@ -201,9 +201,7 @@ fn read_principal(principal: &common::MspPrincipal) -> Principal {
             Err(_) => Principal::Nobody,
         },
         Classification::OrganizationUnit => match common::OrganizationUnit::decode(bytes) {
-            Ok(unit) => {
-                Principal::Unit { msp_id: unit.msp_identifier, unit: unit.organizational_unit_identifier }
-            }
+            Ok(unit) => Principal::Unit { msp_id: unit.msp_identifier, unit: unit.organizational_unit_identifier },
             Err(_) => Principal::Nobody,
         },
         Classification::Identity => match identity::SerializedIdentity::decode(bytes) {
@@ -222,7 +220,9 @@ fn read_principal(principal: &common::MspPrincipal) -> Principal {
 impl Principal {
     fn matches(&self, signer: &Signer, validation: &BlockValidation) -> bool {
         let wanted = match self {
-            Principal::Role { msp_id, .. } | Principal::Unit { msp_id, .. } | Principal::Identity { msp_id, .. } => msp_id,
+            Principal::Role { msp_id, .. } | Principal::Unit { msp_id, .. } | Principal::Identity { msp_id, .. } => {
+                msp_id
+            }
             Principal::Nobody => return false,
         };
         let Some(msp) = validation.msps.get(wanted).filter(|_| *wanted == signer.msp_id) else { return false };

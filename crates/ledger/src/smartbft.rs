@@ -70,16 +70,14 @@ pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftErro
 }
 
 /// Checks one file; the offset of an incomplete record at its end, if there is one.
-fn check_file(
-    name: &str,
-    bytes: &[u8],
-    crc: &mut Option<u32>,
-    entries: &mut u64,
-) -> Result<Option<u64>, RaftError> {
+fn check_file(name: &str, bytes: &[u8], crc: &mut Option<u32>, entries: &mut u64) -> Result<Option<u64>, RaftError> {
     let mut at = 0;
     while at < bytes.len() {
-        let bad =
-            |problem: &str| RaftError::Corrupt { file: name.to_owned(), offset: at as u64, problem: problem.to_owned() };
+        let bad = |problem: &str| RaftError::Corrupt {
+            file: name.to_owned(),
+            offset: at as u64,
+            problem: problem.to_owned(),
+        };
         let Some(header) = bytes[at..].first_chunk::<8>() else { return Ok(Some(at as u64)) };
         let header = u64::from_le_bytes(*header);
         let (len, stored) = (header & 0xffff_ffff, (header >> 32) as u32);

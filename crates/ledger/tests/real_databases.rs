@@ -9,7 +9,8 @@ fn every_database_of_a_stopped_network_is_whole_and_at_its_height() {
     fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, network.path()).unwrap();
     for node in ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"] {
         let data = network.path().join(node).join("production/ledgersData");
-        for name in ["pvtdataStore", "ledgerProvider", "stateLeveldb", "historyLeveldb", "configHistory", "bookkeeper"] {
+        for name in ["pvtdataStore", "ledgerProvider", "stateLeveldb", "historyLeveldb", "configHistory", "bookkeeper"]
+        {
             let report = Database::open(&data.join(name)).unwrap().check().unwrap();
             assert_eq!(report.torn, None, "{node} {name}");
         }

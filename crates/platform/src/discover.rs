@@ -48,9 +48,10 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     if found.is_empty() {
         return Err(PlatformError::Inventory {
             file: root.display().to_string(),
-            problem: "no Fabric node was recognised below it: no core.yaml, orderer.yaml or fabric-ca-server-config.yaml, \
+            problem:
+                "no Fabric node was recognised below it: no core.yaml, orderer.yaml or fabric-ca-server-config.yaml, \
                       no ledgersData, no chains beside etcdraft or index"
-                .to_owned(),
+                    .to_owned(),
         });
     }
     let mut organizations: BTreeMap<String, Vec<InventoryNode>> = BTreeMap::new();
@@ -170,7 +171,8 @@ fn configured(directory: &Path, file: &str, remarks: &mut Vec<String>) -> Option
     let yaml: Value = match serde_norway::from_str(&text) {
         Ok(yaml) => yaml,
         Err(error) => {
-            remarks.push(format!("{}: not readable as YAML ({error}); the node is not in the inventory", path.display()));
+            remarks
+                .push(format!("{}: not readable as YAML ({error}); the node is not in the inventory", path.display()));
             return None;
         }
     };
@@ -194,18 +196,31 @@ fn configured(directory: &Path, file: &str, remarks: &mut Vec<String>) -> Option
         file.and_then(|file| Path::new(file).parent()).map(|path| path.display().to_string())
     };
     if peer {
-        add(DirectoryRole::PeerData, resolve(at(&yaml, &["peer", "fileSystemPath"]), &["production", "data"]), "data directory (peer.fileSystemPath)");
-        add(DirectoryRole::Msp, resolve(at(&yaml, &["peer", "mspConfigPath"]), &["msp"]), "MSP directory (peer.mspConfigPath)");
+        add(
+            DirectoryRole::PeerData,
+            resolve(at(&yaml, &["peer", "fileSystemPath"]), &["production", "data"]),
+            "data directory (peer.fileSystemPath)",
+        );
+        add(
+            DirectoryRole::Msp,
+            resolve(at(&yaml, &["peer", "mspConfigPath"]), &["msp"]),
+            "MSP directory (peer.mspConfigPath)",
+        );
         let tls = parent(at(&yaml, &["peer", "tls", "cert", "file"]));
         add(DirectoryRole::Tls, resolve(tls.as_deref(), &["tls"]), "TLS directory (peer.tls.cert.file)");
     } else {
         let ledger = resolve(at(&yaml, &["FileLedger", "Location"]), &["production", "data"]);
         add(DirectoryRole::OrdererLedger, ledger, "ledger directory (FileLedger.Location)");
-        add(DirectoryRole::Msp, resolve(at(&yaml, &["General", "LocalMSPDir"]), &["msp"]), "MSP directory (General.LocalMSPDir)");
+        add(
+            DirectoryRole::Msp,
+            resolve(at(&yaml, &["General", "LocalMSPDir"]), &["msp"]),
+            "MSP directory (General.LocalMSPDir)",
+        );
         let tls = parent(at(&yaml, &["General", "TLS", "Certificate"]));
         add(DirectoryRole::Tls, resolve(tls.as_deref(), &["tls"]), "TLS directory (General.TLS.Certificate)");
         let wal = resolve(at(&yaml, &["Consensus", "WALDir"]), &["production/etcdraft/wal", "etcdraft/wal"]);
-        let snapshots = resolve(at(&yaml, &["Consensus", "SnapDir"]), &["production/etcdraft/snapshot", "etcdraft/snapshot"]);
+        let snapshots =
+            resolve(at(&yaml, &["Consensus", "SnapDir"]), &["production/etcdraft/snapshot", "etcdraft/snapshot"]);
         // One directory may serve both.
         if snapshots.is_some() && snapshots != wal {
             directories.extend(snapshots.map(|path| (DirectoryRole::OrdererSnapshots, path)));
@@ -248,7 +263,13 @@ fn inventory_node(node: &Found, name: String, base: &Path) -> InventoryNode {
     for (role, path) in &node.directories {
         directories.insert(*role, OneOrMany::One(relative(path, base)));
     }
-    InventoryNode { name, role: node.role, msp_id: node.msp_id.clone(), directories, commands: crate::Commands::default() }
+    InventoryNode {
+        name,
+        role: node.role,
+        msp_id: node.msp_id.clone(),
+        directories,
+        commands: crate::Commands::default(),
+    }
 }
 
 fn relative(path: &Path, base: &Path) -> String {

@@ -55,11 +55,10 @@ impl Host {
     }
 
     fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(bool, String), PlatformError> {
-        let output = Command::new("sh")
-            .args(["-c", command])
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| PlatformError::Command { node: node.to_string(), which, problem: error.to_string() })?;
+        let output =
+            Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().map_err(|error| {
+                PlatformError::Command { node: node.to_string(), which, problem: error.to_string() }
+            })?;
         let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if said.len() > MAX_SHOWN_BYTES {
             said = said.chars().take(MAX_SHOWN_BYTES).collect();
@@ -104,8 +103,7 @@ impl Platform for Host {
             let (running, _) = self.run(node, "status", status)?;
             return Ok(if running { NodeState::Running } else { NodeState::Stopped });
         }
-        let directories =
-            self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
+        let directories = self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
         for directory in directories {
             if let Some(volume) = self.volume(directory)?
                 && holds_locks(directory, volume.as_ref())?

@@ -114,7 +114,9 @@ impl Inventory {
         let problem = |problem: String| PlatformError::Inventory { file: path.display().to_string(), problem };
         let metadata = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?;
         if metadata.is_dir() {
-            return Err(problem("it is a directory; `fabkeep discover --root DIR` writes an inventory of it".to_owned()));
+            return Err(problem(
+                "it is a directory; `fabkeep discover --root DIR` writes an inventory of it".to_owned(),
+            ));
         }
         if metadata.len() > MAX_INVENTORY_BYTES {
             return Err(problem(format!("{} bytes are too many for an inventory", metadata.len())));
@@ -163,12 +165,7 @@ impl Inventory {
                         return Err(problem(format!("{} is named twice, by {other} and by {id}", path.display())));
                     }
                 }
-                nodes.push(Node {
-                    id,
-                    role: node.role,
-                    msp_id: node.msp_id.clone(),
-                    directories: nest(directories),
-                });
+                nodes.push(Node { id, role: node.role, msp_id: node.msp_id.clone(), directories: nest(directories) });
             }
             organizations.push(Organization { name: organization.name.clone(), nodes });
         }
@@ -243,7 +240,9 @@ mod tests {
     #[test]
     fn a_directory_of_two_nodes_and_an_unknown_field_are_refused() {
         let node = |name: &str| {
-            format!("[[organization.node]]\nname = \"{name}\"\nrole = \"peer\"\ndirectories = {{ peer-data = \"d\" }}\n")
+            format!(
+                "[[organization.node]]\nname = \"{name}\"\nrole = \"peer\"\ndirectories = {{ peer-data = \"d\" }}\n"
+            )
         };
         let text = format!("network = \"n\"\n[[organization]]\nname = \"O\"\n{}{}", node("a"), node("b"));
         let error = toml::from_str::<Inventory>(&text).unwrap().network(Path::new("/")).unwrap_err();

@@ -15,9 +15,19 @@ fn every_node_and_every_other_directory_of_a_network_is_found() {
     assert_eq!(
         nodes,
         [
-            "OrdererOrg/orderer1 orderer", "OrdererOrg/orderer2 orderer", "OrdererOrg/orderer3 orderer",
-            "OrdererOrg/files files", "Org1/peer0 peer", "Org1/peer1 peer", "Org1/ca ca", "Org1/files files",
-            "Org2/peer0 peer", "Org2/peer1 peer", "Org2/ca ca", "Org2/files files", "network/files files",
+            "OrdererOrg/orderer1 orderer",
+            "OrdererOrg/orderer2 orderer",
+            "OrdererOrg/orderer3 orderer",
+            "OrdererOrg/files files",
+            "Org1/peer0 peer",
+            "Org1/peer1 peer",
+            "Org1/ca ca",
+            "Org1/files files",
+            "Org2/peer0 peer",
+            "Org2/peer1 peer",
+            "Org2/ca ca",
+            "Org2/files files",
+            "network/files files",
         ]
     );
     // Every file of the network is in exactly one directory.
@@ -26,7 +36,8 @@ fn every_node_and_every_other_directory_of_a_network_is_found() {
         assert_eq!(host.state(&node.id).unwrap(), NodeState::Stopped);
         for directory in &node.directories {
             let volume = host.volume(directory).unwrap().unwrap();
-            captured += volume.list().unwrap().iter().filter(|entry| entry.kind == fabkeep_platform::EntryKind::File).count();
+            captured +=
+                volume.list().unwrap().iter().filter(|entry| entry.kind == fabkeep_platform::EntryKind::File).count();
         }
     }
     let all = fabkeep_platform::HostVolume::new(root).list().unwrap();

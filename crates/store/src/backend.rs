@@ -88,9 +88,6 @@ impl Backend {
             source,
         })?;
         let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        Ok(found
-            .into_iter()
-            .filter_map(|(path, size)| Some((path.as_ref().get(skip..)?.to_owned(), size)))
-            .collect())
+        Ok(found.into_iter().filter_map(|(path, size)| Some((path.as_ref().get(skip..)?.to_owned(), size))).collect())
     }
 }

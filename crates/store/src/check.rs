@@ -81,9 +81,5 @@ pub fn check_objects(
     });
     let mut faults = faults.into_inner().unwrap_or_default();
     faults.sort_by(|a, b| a.object.cmp(&b.object));
-    Ok(ObjectsChecked {
-        objects: objects.len() as u64,
-        bytes: objects.iter().map(|entry| entry.size).sum(),
-        faults,
-    })
+    Ok(ObjectsChecked { objects: objects.len() as u64, bytes: objects.iter().map(|entry| entry.size).sum(), faults })
 }

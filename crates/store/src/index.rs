@@ -52,9 +52,10 @@ impl Index {
         let index: Index =
             serde_json::from_slice(&json).map_err(|error| StoreError::damaged(object, error.to_string()))?;
         for (_, position, offset, len) in &index.blobs {
-            let inside = index.objects.get(*position as usize).is_some_and(|entry| {
-                offset.checked_add(*len).is_some_and(|end| end <= entry.plain_size)
-            });
+            let inside = index
+                .objects
+                .get(*position as usize)
+                .is_some_and(|entry| offset.checked_add(*len).is_some_and(|end| end <= entry.plain_size));
             if !inside {
                 return Err(StoreError::damaged(object, "a blob lies outside its object"));
             }

@@ -160,14 +160,11 @@ fn read_key_file(path: &Path) -> Result<String, StoreError> {
 
 /// Key files are created, never overwritten, and readable by their owner only.
 fn write_key_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let problem = |error: std::io::Error| StoreError::KeyFile {
-        file: path.display().to_string(),
-        problem: error.to_string(),
-    };
+    let problem =
+        |error: std::io::Error| StoreError::KeyFile { file: path.display().to_string(), problem: error.to_string() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(problem)?;
     }
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(problem)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(problem)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(problem)
 }

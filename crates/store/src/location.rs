@@ -29,8 +29,7 @@ pub(crate) fn open(location: &str, create: bool) -> Result<Location, StoreError>
     {
         let url = Url::parse(location).map_err(|error| bad(error.to_string()))?;
         let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, options).map_err(|error| bad(error.to_string()))?;
+        let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|error| bad(error.to_string()))?;
         return Ok(Location { name: location.to_owned(), store: Arc::from(store), prefix, folder: None });
     }
     let folder = PathBuf::from(location.strip_prefix("file://").unwrap_or(location));

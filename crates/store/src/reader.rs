@@ -128,8 +128,10 @@ impl PointReader<'_> {
     /// # Errors
     /// [`StoreError`], naming the object.
     pub fn blob(&self, id: &BlobId) -> Result<BlobBytes, StoreError> {
-        let &(object, offset, len) =
-            self.blobs.get(id).ok_or_else(|| StoreError::damaged("the manifest", format!("it does not place blob {id}")))?;
+        let &(object, offset, len) = self
+            .blobs
+            .get(id)
+            .ok_or_else(|| StoreError::damaged("the manifest", format!("it does not place blob {id}")))?;
         let bytes = self.object(object)?;
         let range = offset as usize..(offset + len) as usize;
         Ok(BlobBytes { object: bytes, range })

@@ -191,10 +191,8 @@ impl Repository {
 
     /// The root key that follows from this identity, if the repository was made with it.
     pub(crate) fn root_of(&self, identity: &IdentityFile) -> Result<SigningKey, StoreError> {
-        if let Some(root) = identity
-            .roots()
-            .into_iter()
-            .find(|root| hex::encode(root.verifying_key().as_bytes()) == self.config.root)
+        if let Some(root) =
+            identity.roots().into_iter().find(|root| hex::encode(root.verifying_key().as_bytes()) == self.config.root)
         {
             return Ok(root);
         }
@@ -224,7 +222,11 @@ impl Repository {
     }
 
     pub(crate) fn check_signer(&self, object: &str, signer: &VerifyingKey) -> Result<(), StoreError> {
-        if self.writers.contains(signer) { Ok(()) } else { Err(untrusted(object, "its signer is no writer of the repository")) }
+        if self.writers.contains(signer) {
+            Ok(())
+        } else {
+            Err(untrusted(object, "its signer is no writer of the repository"))
+        }
     }
 
     /// Every committed recovery point, oldest first; a damaged commit record is an error in its place.
@@ -259,7 +261,10 @@ impl Repository {
         let (payload, signer) = signed::open(name, "commit", &bytes)?;
         self.check_signer(name, &signer)?;
         let commit = Commit::parse(name, payload)?;
-        if commit.repository != self.config.id || PointId::parse(commit.id.as_str()).is_none() || commit.id.commit_name() != name {
+        if commit.repository != self.config.id
+            || PointId::parse(commit.id.as_str()).is_none()
+            || commit.id.commit_name() != name
+        {
             return Err(untrusted(name, "it was written for another repository or point"));
         }
         Ok(commit)

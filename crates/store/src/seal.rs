@@ -16,8 +16,9 @@ fn internal(error: impl std::fmt::Display) -> StoreError {
 
 /// Compresses and encrypts to every recipient.
 pub(crate) fn seal(plain: &[u8], recipients: &[x25519::Recipient]) -> Result<Vec<u8>, StoreError> {
-    let encryptor = age::Encryptor::with_recipients(recipients.iter().map(|recipient| recipient as &dyn age::Recipient))
-        .map_err(internal)?;
+    let encryptor =
+        age::Encryptor::with_recipients(recipients.iter().map(|recipient| recipient as &dyn age::Recipient))
+            .map_err(internal)?;
     let mut sealed = Vec::with_capacity(plain.len() / 3 + 1024);
     let output = encryptor.wrap_output(&mut sealed).map_err(internal)?;
     let mut compressor = zstd::Encoder::new(output, LEVEL).map_err(internal)?;

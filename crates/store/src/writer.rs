@@ -277,7 +277,12 @@ impl PointWriter<'_> {
     ///
     /// # Errors
     /// [`StoreError`]; without a commit record the point does not exist.
-    pub fn commit<T: Serialize>(self, body: &T, summary: PointSummary, sources: Sources) -> Result<(Commit, WriteStats), StoreError> {
+    pub fn commit<T: Serialize>(
+        self,
+        body: &T,
+        summary: PointSummary,
+        sources: Sources,
+    ) -> Result<(Commit, WriteStats), StoreError> {
         let pack = std::mem::take(&mut self.state().pack);
         if !pack.bytes.is_empty() {
             self.put_object(&pack)?;

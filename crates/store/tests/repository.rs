@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
-use fabkeep_store::{
-    Commit, IdentityFile, PointSummary, Repository, Sources, StoreError, WriterKey, check_objects,
-};
+use fabkeep_store::{Commit, IdentityFile, PointSummary, Repository, Sources, StoreError, WriterKey, check_objects};
 use tempfile::TempDir;
 
 struct Place {
@@ -71,8 +69,7 @@ fn what_was_put_is_read_and_a_second_time_costs_nothing() {
     let repository = place.open();
     let identity = IdentityFile::read(&place.identity()).unwrap();
     for commit in [first, second] {
-        let (ids, reader) =
-            repository.read_point::<Vec<fabkeep_store::BlobId>>(&commit, &identity).unwrap();
+        let (ids, reader) = repository.read_point::<Vec<fabkeep_store::BlobId>>(&commit, &identity).unwrap();
         for (id, blob) in ids.iter().zip(&blobs) {
             assert_eq!(&*reader.blob(id).unwrap(), blob.as_slice());
         }

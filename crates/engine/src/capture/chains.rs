@@ -16,11 +16,11 @@ use super::databases::Facts;
 use super::segments::{Results, SegmentBuilder, StoredDiffers};
 use super::survey::Survey;
 use super::{ByChannel, CaptureOptions, KnownHashes, source_name};
+use crate::EngineError;
 use crate::event::{Event, Reporter};
 use crate::parallel::{self, Queue};
 use crate::point::{Channel, Part, Segment};
 use crate::validation::Validation;
-use crate::EngineError;
 
 /// Bytes of one window over all nodes: what is in memory at a time.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -90,11 +90,7 @@ pub(crate) fn capture(
 }
 
 /// Every channel's chains, node by node.
-fn members<'a>(
-    survey: &'a Survey,
-    writer: &PointWriter<'_>,
-    options: &CaptureOptions,
-) -> ByChannel<Vec<Member<'a>>> {
+fn members<'a>(survey: &'a Survey, writer: &PointWriter<'_>, options: &CaptureOptions) -> ByChannel<Vec<Member<'a>>> {
     let mut by_channel: ByChannel<Vec<Member<'a>>> = BTreeMap::new();
     for (node, planned) in survey.nodes.iter().enumerate() {
         for (directory, surveyed) in planned.directories.iter().enumerate() {
@@ -133,7 +129,10 @@ impl Restart {
                 "find out why the chain was replaced; this recovery point holds the new one, the earlier points the old one",
             ),
             Restart::Shorter(segment) => (
-                format!("every node ends before block {}, which the last recovery point holds", segment.end().saturating_sub(1)),
+                format!(
+                    "every node ends before block {}, which the last recovery point holds",
+                    segment.end().saturating_sub(1)
+                ),
                 "find out what became of the blocks; the earlier recovery points still hold them",
             ),
         };
@@ -191,10 +190,7 @@ impl Walk<'_> {
             }
             stored.clear();
         }
-        progress.config = cursors
-            .iter()
-            .filter(|cursor| cursor.next == first)
-            .find_map(Cursor::read_config);
+        progress.config = cursors.iter().filter(|cursor| cursor.next == first).find_map(Cursor::read_config);
         let results = Results::default();
         let walked = std::thread::scope(|scope| {
             let queue = Queue::start(scope, self.options.threads);
@@ -238,7 +234,8 @@ impl Walk<'_> {
             let group = compare(channel, group);
             let Some(reference) = longest(&group) else { continue };
             let changes = config_changes(group[reference], channel, &mut progress.findings);
-            if let Err(differs) = push_blocks(group[reference], &mut segments, &mut progress.known, self.lowest_logged) {
+            if let Err(differs) = push_blocks(group[reference], &mut segments, &mut progress.known, self.lowest_logged)
+            {
                 return Ok(Err(Restart::Differs(differs)));
             }
             let before = progress.config.as_ref().map(|(_, config)| config);
@@ -329,11 +326,7 @@ fn longest(group: &[&mut Cursor<'_>]) -> Option<usize> {
 }
 
 /// Configuration blocks of the window.
-fn config_changes(
-    reference: &Cursor<'_>,
-    channel: &str,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<u64, ChannelConfig> {
+fn config_changes(reference: &Cursor<'_>, channel: &str, findings: &mut Vec<Finding>) -> BTreeMap<u64, ChannelConfig> {
     let mut changes = BTreeMap::new();
     for (batch, span) in reference.blocks().filter(|(batch, span)| is_config_block(&batch.buffer, span)) {
         let Some(envelope) = span.envelopes(&batch.buffer).next() else { continue };
@@ -425,7 +418,10 @@ fn torn(ledger: &LedgerFacts, label: &str, running: bool) -> Option<Finding> {
         return None;
     }
     let subject = format!("{label} {}", ledger.channel);
-    let what = format!("the last block file ends inside block {} ({} bytes of it, left out)", ledger.height, ledger.torn_bytes);
+    let what = format!(
+        "the last block file ends inside block {} ({} bytes of it, left out)",
+        ledger.height, ledger.torn_bytes
+    );
     Some(if running {
         Finding::note(Rule::TornTail, subject, what, "nothing: the node was writing it")
     } else {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use fabkeep_ledger::Hash;
 use fabkeep_ledger::block::{BlockSpan, SLOT_COMMIT_HASH, SLOT_TRANSACTIONS_FILTER};
 use fabkeep_ledger::block_file::{
-    BOOTSTRAPPING_SNAPSHOT, Batch, BlockFileError, BootstrappingSnapshot, ChainReader, StartAt, check_sequence, file_name,
+    BOOTSTRAPPING_SNAPSHOT, Batch, BlockFileError, BootstrappingSnapshot, ChainReader, StartAt, check_sequence,
+    file_name,
 };
 use fabkeep_ledger::block_signature::orderer_metadata;
 use fabkeep_ledger::chain::{ChainError, Tip, check_blocks, place};

@@ -8,13 +8,15 @@ use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
 use fabkeep_ledger::leveldb::{self, Database};
 use fabkeep_ledger::raft::{self, RaftError};
 use fabkeep_ledger::{smartbft, wal_split};
-use fabkeep_network::{CaFacts, Finding, KeyFacts, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind};
+use fabkeep_network::{
+    CaFacts, Finding, KeyFacts, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
+};
 use fabkeep_store::PointWriter;
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes};
-use crate::event::{Event, Reporter};
 use crate::EngineError;
+use crate::event::{Event, Reporter};
 
 /// What the stores of one node say of a channel.
 #[derive(Debug, Clone, Default)]
@@ -150,7 +152,12 @@ fn check_logs(
     }
     let remedy = "take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)";
     let damaged = |channel: &str, error: RaftError| {
-        found(Finding::error(Rule::RaftLogWhole, format!("{} {channel} raft log", node.node.id), error.to_string(), remedy));
+        found(Finding::error(
+            Rule::RaftLogWhole,
+            format!("{} {channel} raft log", node.node.id),
+            error.to_string(),
+            remedy,
+        ));
     };
     for (channel, path) in directory.logs() {
         let local = directory.local(&path);
@@ -261,7 +268,13 @@ fn read_heights(node: &PlannedNode, checked: &mut Checked) {
                 _ => (chain.path.strip_suffix(&format!("chains/{channel}")), "index"),
             };
             let Some(store) = store else { continue };
-            let join = |name: &str| if store.is_empty() || store.ends_with('/') { format!("{store}{name}") } else { format!("{store}/{name}") };
+            let join = |name: &str| {
+                if store.is_empty() || store.ends_with('/') {
+                    format!("{store}{name}")
+                } else {
+                    format!("{store}/{name}")
+                }
+            };
             let read = |path: String, read: fn(&Path, &str) -> Result<Option<u64>, leveldb::LevelDbError>| {
                 read(&directory.local(&path), channel).ok().flatten()
             };

@@ -114,9 +114,7 @@ pub(crate) fn capture(
             return Err(EngineError::Interrupted);
         }
         let path = &directories[task.node][task.directory].entries[task.entry].path;
-        let Some((entry, place)) =
-            task.surveyed.entries.iter().find(|(entry, _)| entry.path == *path)
-        else {
+        let Some((entry, place)) = task.surveyed.entries.iter().find(|(entry, _)| entry.path == *path) else {
             return Ok(None);
         };
         let name = file_source(writer, task.planned, task.surveyed, path);
@@ -151,11 +149,7 @@ pub(crate) fn capture(
             sources.insert(name.to_string(), value);
         }
     }
-    Ok(Files {
-        directories,
-        findings: findings.into_inner().unwrap_or_default(),
-        read_bytes: read_bytes.into_inner(),
-    })
+    Ok(Files { directories, findings: findings.into_inner().unwrap_or_default(), read_bytes: read_bytes.into_inner() })
 }
 
 /// A directory's entries without the files' content, and the positions of the files still to be kept. Block files have their parts
@@ -294,7 +288,10 @@ impl Keeper<'_> {
                 file.by_ref().take(end - at).read_to_end(&mut buffer)?;
                 if buffer.len() as u64 != end - at {
                     let have = at + buffer.len() as u64;
-                    return Err(KeepError::Read(format!("it ends at byte {have}, it had {} when it was listed", state.size)));
+                    return Err(KeepError::Read(format!(
+                        "it ends at byte {have}, it had {} when it was listed",
+                        state.size
+                    )));
                 }
                 self.read_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
                 for run in data_runs(&buffer) {
@@ -328,7 +325,8 @@ impl Keeper<'_> {
         let names = self.writer.names();
         let mut from = 0;
         if let Some((parts, (covered, hash))) = earlier.and_then(|earlier| Some((&earlier.parts, earlier.log?)))
-            && usize::try_from(covered).is_ok_and(|covered| covered <= whole && names.name(&wal.bytes[..covered]) == hash)
+            && usize::try_from(covered)
+                .is_ok_and(|covered| covered <= whole && names.name(&wal.bytes[..covered]) == hash)
         {
             from = covered as usize;
             state.parts.extend(parts.iter().filter(|part| part.offset + part.len <= covered).cloned());
@@ -365,7 +363,6 @@ fn data_runs(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     }
     runs
 }
-
 
 #[cfg(test)]
 mod tests {

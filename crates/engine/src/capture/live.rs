@@ -221,13 +221,8 @@ pub(crate) fn replace_entries(
             let full = format!("{inside}{}", entry.path);
             // A file made since the listing has its neighbours' owner and mode.
             let original = originals.get(&full).unwrap_or(&model);
-            let merged = VolumeEntry {
-                path: full.clone(),
-                mode: original.mode,
-                uid: original.uid,
-                gid: original.gid,
-                ..entry
-            };
+            let merged =
+                VolumeEntry { path: full.clone(), mode: original.mode, uid: original.uid, gid: original.gid, ..entry };
             let place: Place = directory.directory.classify(&full, joined_by_snapshot);
             directory.entries.push((merged, place));
         }

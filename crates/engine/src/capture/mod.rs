@@ -25,8 +25,8 @@ use crate::point::{CapturedNode, RecoveryPoint};
 use crate::{EngineError, parallel};
 
 pub use plan::{CapturePlan, plan_capture};
-pub(crate) use survey::leaves;
 pub use survey::PlannedNode;
+pub(crate) use survey::leaves;
 
 /// How to capture.
 #[derive(Debug, Clone)]
@@ -165,8 +165,7 @@ fn summary(point: &RecoveryPoint) -> PointSummary {
 fn stop_on_errors(findings: &mut Vec<Finding>, reporter: &dyn Reporter) -> Result<(), EngineError> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings.dedup();
-    let errors: Vec<Finding> =
-        findings.iter().filter(|finding| finding.severity == Severity::Error).cloned().collect();
+    let errors: Vec<Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).cloned().collect();
     if errors.is_empty() {
         return Ok(());
     }

@@ -235,7 +235,8 @@ fn survey_directory(
     if let Some(scratch) = live {
         // I3: snapshots before chains.
         let before = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
-        let probe = SurveyedDirectory { directory: directory.clone(), volume, entries: before, staged: BTreeMap::new() };
+        let probe =
+            SurveyedDirectory { directory: directory.clone(), volume, entries: before, staged: BTreeMap::new() };
         for path in probe.snapshots().into_values() {
             live::copy_snapshots(&probe, &path, scratch, &mut staged)?;
         }

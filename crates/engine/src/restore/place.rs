@@ -36,7 +36,11 @@ pub(super) fn switch_all(plan: &RestorePlan, journal: &mut Journal) -> Result<Ve
                 aside
             }
         };
-        restored.push(RestoredDirectory { node: planned.id.to_string(), path: planned.place.clone(), set_aside: aside });
+        restored.push(RestoredDirectory {
+            node: planned.id.to_string(),
+            path: planned.place.clone(),
+            set_aside: aside,
+        });
     }
     Ok(restored)
 }

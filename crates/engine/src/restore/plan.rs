@@ -268,7 +268,10 @@ fn planned_directory(
     // A place that is a link to the data's true home keeps being one.
     let place = place.canonicalize().unwrap_or(place);
     if place.exists() && !place.is_dir() {
-        return Err(EngineError::Io { path: place.display().to_string(), source: std::io::ErrorKind::NotADirectory.into() });
+        return Err(EngineError::Io {
+            path: place.display().to_string(),
+            source: std::io::ErrorKind::NotADirectory.into(),
+        });
     }
     let staging_name = format!("fabkeep-restore-{point}");
     let aside_name = format!("before-{point}");
@@ -390,10 +393,8 @@ fn check_space(plan: &mut RestorePlan, point: &RecoveryPoint) -> Result<(), Engi
     for directory in &plan.directories {
         let Some(existing) = directory.place.ancestors().find(|path| path.exists()) else { continue };
         let metadata = existing.metadata().map_err(io(existing))?;
-        let room = rustix::fs::statvfs(existing).map_err(|error| EngineError::Io {
-            path: existing.display().to_string(),
-            source: error.into(),
-        })?;
+        let room = rustix::fs::statvfs(existing)
+            .map_err(|error| EngineError::Io { path: existing.display().to_string(), source: error.into() })?;
         let bytes: u64 = point.nodes[directory.node].directories[directory.directory]
             .entries
             .iter()
@@ -402,7 +403,8 @@ fn check_space(plan: &mut RestorePlan, point: &RecoveryPoint) -> Result<(), Engi
                 _ => 0,
             })
             .sum();
-        let need = needs.entry(metadata.dev()).or_insert_with(|| (0, room.f_bavail * room.f_frsize, existing.to_path_buf()));
+        let need =
+            needs.entry(metadata.dev()).or_insert_with(|| (0, room.f_bavail * room.f_frsize, existing.to_path_buf()));
         need.0 += bytes;
     }
     for (bytes, room, path) in needs.into_values() {

@@ -40,7 +40,11 @@ pub(super) fn prove(
     let mut databases = 0;
     let mut logs = 0;
     for (index, planned) in plan.directories.iter().enumerate() {
-        let root = if journal.placed(index).is_some() || !planned.staging.exists() { &planned.place } else { &planned.staging };
+        let root = if journal.placed(index).is_some() || !planned.staging.exists() {
+            &planned.place
+        } else {
+            &planned.staging
+        };
         let captured = &point.nodes[planned.node].directories[planned.directory];
         for entry in &captured.entries {
             let path = join(root, &entry.path);
@@ -81,7 +85,9 @@ pub(super) fn prove(
         result
     });
     results.into_iter().collect::<Result<Vec<()>, _>>()?;
-    let mut proven = vec![format!("{count} files read back from the disk and equal to the captured ones, bit for bit, holes still holes")];
+    let mut proven = vec![format!(
+        "{count} files read back from the disk and equal to the captured ones, bit for bit, holes still holes"
+    )];
     proven.extend(walk_chains(point, &chains, threads, reporter)?);
     if databases + logs > 0 {
         proven.push(format!("{databases} LevelDB directories and {logs} consensus logs whole"));
@@ -90,7 +96,10 @@ pub(super) fn prove(
 }
 
 fn unproven(path: &Path, problem: String) -> EngineError {
-    EngineError::Point { point: path.display().to_string(), problem: format!("the restored data is not what was captured: {problem}") }
+    EngineError::Point {
+        point: path.display().to_string(),
+        problem: format!("the restored data is not what was captured: {problem}"),
+    }
 }
 
 /// Reads a file and compares every part's hash, and that everything else is zero.

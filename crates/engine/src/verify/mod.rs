@@ -9,12 +9,12 @@ use fabkeep_network::{Finding, Rule, check_set};
 use fabkeep_store::{Commit, IdentityFile, Repository, check_objects};
 use serde::Serialize;
 
+use crate::EngineError;
 use crate::content::{Contents, channel_of, check_parts, is_block_file};
 use crate::event::{Event, Reporter, step};
 use crate::parallel;
 use crate::point::{EntryContent, Part, RecoveryPoint};
 use crate::replay::{Nowhere, Target, replay};
-use crate::EngineError;
 
 /// How deep to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,8 +76,9 @@ pub fn verify_point(
     let read = level == VerifyLevel::Full;
     let progress = AtomicU64::new(0);
     let name = if read { "read every object" } else { "look at every object" };
-    let checked =
-        step(reporter, name, None, || tell_while(reporter, &progress, || check_objects(repository, commit, read, threads, &progress)))?;
+    let checked = step(reporter, name, None, || {
+        tell_while(reporter, &progress, || check_objects(repository, commit, read, threads, &progress))
+    })?;
     (proof.objects, proof.bytes) = (checked.objects, checked.bytes);
     proof.findings.extend(checked.faults.iter().map(|fault| {
         Finding::error(

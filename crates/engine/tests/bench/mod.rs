@@ -96,7 +96,8 @@ impl Bench {
                 let target = restored.join(source.strip_prefix(self.network().canonicalize().unwrap()).unwrap());
                 for entry in &directory.entries {
                     let (from, to) = (source.join(&entry.path), target.join(&entry.path));
-                    let (a, b) = (from.metadata().unwrap(), to.metadata().unwrap_or_else(|_| panic!("{}", to.display())));
+                    let (a, b) =
+                        (from.metadata().unwrap(), to.metadata().unwrap_or_else(|_| panic!("{}", to.display())));
                     assert_eq!(a.mode(), b.mode(), "{}", to.display());
                     assert_eq!(a.mtime(), b.mtime(), "{}", to.display());
                     if matches!(entry.content, EntryContent::File { .. }) {

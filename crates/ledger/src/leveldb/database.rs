@@ -133,8 +133,7 @@ impl Database {
                         put(key, number, value);
                     }
                 };
-                walk_batch(record, &mut on_entry)
-                    .ok_or_else(|| corrupt(&name, offset, "a write batch does not decode"))
+                walk_batch(record, &mut on_entry).ok_or_else(|| corrupt(&name, offset, "a write batch does not decode"))
             })?;
         }
         Ok(newest.into_iter().filter_map(|(key, (_, value))| Some((key, value?))).collect())

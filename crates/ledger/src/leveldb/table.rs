@@ -84,12 +84,7 @@ impl Table {
     }
 
     /// Every entry with a user key in `[from, to)`, as `(internal key, value)`, given to `on_entry`.
-    pub fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        on_entry: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), LevelDbError> {
+    pub fn scan(&self, from: &[u8], to: &[u8], on_entry: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), LevelDbError> {
         for (separator, value) in self.entries(self.index)? {
             if user_key(&separator) < from {
                 continue;

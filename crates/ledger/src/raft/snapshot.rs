@@ -43,8 +43,7 @@ pub fn read_snapshot(path: &Path) -> Result<RaftSnapshot, RaftError> {
     if file.data.is_empty() || crc32c::crc32c(&file.data) != file.crc || file.encode_to_vec() != bytes {
         return Err(bad("the snapshot's checksum is wrong"));
     }
-    let snapshot =
-        proto::Snapshot::decode(file.data.as_slice()).map_err(|_| bad("the snapshot does not decode"))?;
+    let snapshot = proto::Snapshot::decode(file.data.as_slice()).map_err(|_| bad("the snapshot does not decode"))?;
     let metadata = snapshot.metadata.unwrap_or_default();
     if snapshot_file_name(&name) != Some((metadata.term, metadata.index)) {
         return Err(bad(&format!("it holds term {} index {}, its name says otherwise", metadata.term, metadata.index)));

@@ -227,10 +227,7 @@ pub fn wal_file_name(name: &str) -> Option<(u64, u64)> {
 ///
 /// # Errors
 /// [`RaftError`], the first found.
-pub fn check_wal_directory(
-    directory: &Path,
-    mut on_file: impl FnMut(&str, &Wal),
-) -> Result<WalSummary, RaftError> {
+pub fn check_wal_directory(directory: &Path, mut on_file: impl FnMut(&str, &Wal)) -> Result<WalSummary, RaftError> {
     let io = |file: &Path| {
         let file = file.display().to_string();
         move |source| RaftError::Io { file, source }
@@ -278,7 +275,8 @@ pub fn check_wal_directory(
         on_file(name, &wal);
     }
     if summary.last_index.is_some_and(|last| summary.commit > last) {
-        let problem = format!("the hard state commits index {}, the last entry is {:?}", summary.commit, summary.last_index);
+        let problem =
+            format!("the hard state commits index {}, the last entry is {:?}", summary.commit, summary.last_index);
         return Err(RaftError::Missing(problem));
     }
     Ok(summary)

@@ -1,0 +1,254 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Backs up, verifies and restores Hyperledger Fabric networks.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "Begin with `fabkeep demo`: it backs up, damages and restores a bundled network of real Fabric nodes.\n\
+                  Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 refused, 5 damaged, 130 interrupted."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How to print results.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+
+    /// No progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document, for programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a repository, and the keys to it.
+    #[command(after_help = "Examples:\n  \
+        fabkeep init --repo /backup/fabric\n  \
+        fabkeep init --repo s3://bucket/fabric --identity /safe/fabric.identity\n\n\
+        The identity (private key) reads every recovery point; losing it loses them all. Move it off this machine:\n\
+        backups need the writer key alone.")]
+    Init(Init),
+    /// Make a key for one more machine that writes recovery points (needs the identity).
+    #[command(
+        after_help = "Example:\n  fabkeep add-writer --repo /backup/fabric --identity fabric.identity --writer second.writer"
+    )]
+    AddWriter(AddWriter),
+    /// Find the nodes below a directory and write an inventory of them.
+    #[command(after_help = "Examples:\n  \
+        fabkeep discover --root /srv/fabric\n  \
+        fabkeep discover --root /srv/fabric --inventory - | less")]
+    Discover(Discover),
+    /// Capture the network into a new recovery point.
+    #[command(after_help = "Examples:\n  \
+        fabkeep backup --repo /backup/fabric                         # inventory: ./fabkeep.toml\n  \
+        fabkeep backup --repo /backup/fabric --root /srv/fabric      # no inventory: discover and back up\n  \
+        fabkeep backup --repo /backup/fabric --dry-run               # what would be done\n  \
+        fabkeep backup --repo /backup/fabric --exclude Org1/peer1    # leave a broken node out")]
+    Backup(Backup),
+    /// List the repository's recovery points.
+    #[command(after_help = "Example:\n  fabkeep list --repo /backup/fabric --output json")]
+    List(Repo),
+    /// Show a recovery point: channels, nodes, keys, findings.
+    #[command(
+        after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files"
+    )]
+    Show(Show),
+    /// Verify a recovery point, or a channel's block files.
+    #[command(after_help = "Examples:\n  \
+        fabkeep verify --repo /backup/fabric                         # everything, with the identity if it is here\n  \
+        fabkeep verify --repo /backup/fabric --level quick --all     # objects exist, signatures hold: for every day\n  \
+        fabkeep verify --chain /srv/fabric/peer0/ledgersData/chains/chains/mychannel")]
+    Verify(Verify),
+    /// Restore a recovery point, whole or some nodes.
+    #[command(after_help = "Examples:\n  \
+        fabkeep restore --repo /backup/fabric --to /srv/restored                       # into a folder\n  \
+        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --dry-run       # in place: the plan\n  \
+        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --replace       # in place: what is there goes aside\n  \
+        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start")]
+    Restore(Restore),
+    /// Back up, damage, verify and restore a bundled network of real Fabric nodes.
+    #[command(after_help = "Example:\n  fabkeep demo --dir /tmp/fabkeep-demo")]
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub struct Repo {
+    /// The repository: a folder or a URL (s3://bucket/prefix, gs://…, az://…; credentials from the environment).
+    #[arg(long, env = "FABKEEP_REPO")]
+    pub repo: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Identity {
+    /// The identity file; without it the one that `init` wrote to its usual place, if it is there.
+    #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub repo: Repo,
+    /// Where to write the identity (an existing identity file is used instead).
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Where to write the writer key.
+    #[arg(long, value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+    /// Another age recipient (age1…) that may read, beside the identity. May be given more than once.
+    #[arg(long, value_name = "AGE1…")]
+    pub recipient: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct AddWriter {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// Where to write the new writer key.
+    #[arg(long, value_name = "FILE")]
+    pub writer: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Discover {
+    /// The directory to look below.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Where to write the inventory; `-` prints it.
+    #[arg(long, value_name = "FILE", default_value = "fabkeep.toml")]
+    pub inventory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    #[command(flatten)]
+    pub repo: Repo,
+    /// The inventory.
+    #[arg(long, value_name = "FILE", default_value = "fabkeep.toml", conflicts_with = "root")]
+    pub inventory: PathBuf,
+    /// Discover the nodes below this directory instead of reading an inventory.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// The writer key; without it the one that `init` wrote to its usual place.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+    /// Leave a node out (Organization/node). May be given more than once.
+    #[arg(long, value_name = "NODE")]
+    pub exclude: Vec<String>,
+    /// Keep state, history and index too: nodes start faster after a restore.
+    #[arg(long)]
+    pub include_derived: bool,
+    /// Read everything again, also what an earlier recovery point holds unchanged.
+    #[arg(long)]
+    pub reread: bool,
+    /// How often a running node's database is copied until a copy proves consistent.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub live_attempts: u32,
+    /// Folder for copies of running nodes' databases.
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+    /// Print the plan and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The recovery point: its name or the beginning of it.
+    #[arg(default_value = "latest")]
+    pub point: String,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// List every file.
+    #[arg(long)]
+    pub files: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Objects exist with their sizes, signatures hold.
+    Quick,
+    /// Every object read, every chain walked, every signature checked, every file made again.
+    Full,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The recovery point: its name or the beginning of it.
+    #[arg(default_value = "latest")]
+    pub point: String,
+    /// The repository: a folder or a URL.
+    #[arg(long, env = "FABKEEP_REPO", required_unless_present = "chain")]
+    pub repo: Option<String>,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// How deep.
+    #[arg(long, value_enum, default_value_t = Level::Full)]
+    pub level: Level,
+    /// Every recovery point.
+    #[arg(long)]
+    pub all: bool,
+    /// Verify the block files of one channel in this directory instead of a recovery point.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["all", "point"])]
+    pub chain: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The recovery point: its name or the beginning of it.
+    #[arg(default_value = "latest")]
+    pub point: String,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// Restore below this folder, in the captured layout.
+    #[arg(long, value_name = "DIR", conflicts_with = "inventory", required_unless_present = "inventory")]
+    pub to: Option<PathBuf>,
+    /// Restore into the places that this inventory names.
+    #[arg(long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+    /// Restore this node only (Organization/node). May be given more than once.
+    #[arg(long, value_name = "NODE")]
+    pub node: Vec<String>,
+    /// Set existing data aside and take its place.
+    #[arg(long)]
+    pub replace: bool,
+    /// Stop running nodes first, by their stop commands.
+    #[arg(long, requires = "inventory")]
+    pub stop: bool,
+    /// Start the nodes afterwards, by their start commands: CAs, then orderers, then peers.
+    #[arg(long, requires = "inventory")]
+    pub start: bool,
+    /// Go on although this rule is broken (its code, as I1). It is recorded. May be given more than once.
+    #[arg(long, value_name = "RULE")]
+    pub r#override: Vec<String>,
+    /// Print the plan and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to work; must not exist.
+    #[arg(long, value_name = "DIR", default_value = "fabkeep-demo")]
+    pub dir: PathBuf,
+}

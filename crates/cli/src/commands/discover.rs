@@ -1,0 +1,58 @@
+//! `fabkeep discover`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use fabkeep_platform::{Host, Platform, discover};
+use serde_json::json;
+
+use crate::arguments::Discover;
+use crate::error::CliError;
+use crate::exit_code::Code;
+use crate::output::Output;
+
+pub fn run(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
+    let to_screen = arguments.inventory == Path::new("-");
+    let base = match arguments.inventory.parent() {
+        Some(parent) if !to_screen && !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => std::env::current_dir().map_err(CliError::io("."))?,
+    };
+    let found = discover(&arguments.root, &base)?;
+    let text = found.inventory.to_text()?;
+    let host = Host::new(&found.inventory, &std::path::absolute(&base).map_err(CliError::io(&base))?)?;
+    if to_screen {
+        output.line(&text);
+    } else {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&arguments.inventory).map_err(|error| {
+            let path = arguments.inventory.display();
+            match error.kind() {
+                std::io::ErrorKind::AlreadyExists => CliError::new(
+                    Code::Usage,
+                    format!("{path} exists; an inventory is never overwritten"),
+                    "name another file (--inventory FILE), or compare: fabkeep discover --root DIR --inventory -",
+                ),
+                _ => CliError::io(&arguments.inventory)(error),
+            }
+        })?;
+        file.write_all(text.as_bytes()).map_err(CliError::io(&arguments.inventory))?;
+    }
+    output.json(&json!({"inventory": found.inventory, "remarks": found.remarks, "file": arguments.inventory}));
+    for organization in &host.network().organizations {
+        output.line(&organization.name);
+        for node in &organization.nodes {
+            let directories: Vec<String> =
+                node.directories.iter().map(|directory| directory.role.to_string()).collect();
+            let msp = node.msp_id.as_deref().unwrap_or("");
+            output.line(format!("  {:<14} {:<8} {msp:<12} {}", node.id.node, node.role, directories.join(", ")));
+        }
+    }
+    for remark in &found.remarks {
+        output.line(format!("look at this: {remark}"));
+    }
+    if !to_screen {
+        output
+            .line(format!("inventory written to {}; next: fabkeep backup --repo REPO", arguments.inventory.display()));
+    }
+    Ok(if found.remarks.is_empty() { Code::Done } else { Code::DoneWithFindings })
+}

@@ -1,0 +1,38 @@
+//! The commands, one a file.
+
+mod backup;
+mod demo;
+mod discover;
+mod init;
+mod key_files;
+mod list;
+mod restore;
+mod show;
+mod verify;
+
+use fabkeep_network::{Finding, Severity};
+
+use crate::arguments::Command;
+use crate::error::CliError;
+use crate::exit_code::Code;
+use crate::output::Output;
+
+pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
+    match command {
+        Command::Init(arguments) => init::init(&arguments, output),
+        Command::AddWriter(arguments) => init::add_writer(&arguments, output),
+        Command::Discover(arguments) => discover::run(&arguments, output),
+        Command::Backup(arguments) => backup::run(&arguments, output),
+        Command::List(arguments) => list::run(&arguments, output),
+        Command::Show(arguments) => show::run(&arguments, output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Restore(arguments) => restore::run(&arguments, output),
+        Command::Demo(arguments) => demo::run(&arguments, output),
+    }
+}
+
+/// Done, or done with warnings to look at.
+fn done(findings: &[Finding]) -> Code {
+    let warned = findings.iter().any(|finding| finding.severity >= Severity::Warning);
+    if warned { Code::DoneWithFindings } else { Code::Done }
+}

@@ -1,0 +1,207 @@
+//! `fabkeep show`: a recovery point at a glance.
+
+use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint};
+use fabkeep_network::KeyPurpose;
+use fabkeep_store::{Commit, Repository};
+use serde_json::json;
+
+use super::key_files;
+use crate::arguments::Show;
+use crate::error::CliError;
+use crate::exit_code::Code;
+use crate::output::{Output, table, units};
+
+pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
+    let repository = Repository::open(&arguments.repo.repo)?;
+    let commit = repository.point(&arguments.point)?;
+    let Some(identity) = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())? else {
+        output.json(&json!({"commit": commit}));
+        print_commit(&commit, output);
+        output.line("  (nodes, keys and findings are sealed: name the identity to see them, --identity FILE)");
+        return Ok(Code::Done);
+    };
+    let (point, _) = repository.read_point::<RecoveryPoint>(&commit, &identity)?;
+    if output.is_json() {
+        output.json(&json!({"commit": commit, "point": json_point(&point, arguments.files)}));
+        return Ok(Code::Done);
+    }
+    print_commit(&commit, output);
+    print_point(&point, output);
+    if arguments.files {
+        print_files(&point, output);
+    }
+    Ok(Code::Done)
+}
+
+/// The manifest without the lists that only a restore needs.
+fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
+    let nodes: Vec<serde_json::Value> = point
+        .nodes
+        .iter()
+        .map(|node| {
+            let directories: Vec<serde_json::Value> = node
+                .directories
+                .iter()
+                .map(|directory| {
+                    let listed: Vec<serde_json::Value> = directory
+                        .entries
+                        .iter()
+                        .filter(|_| files)
+                        .map(|entry| json!({"path": entry.path, "mode": entry.mode, "size": entry.size()}))
+                        .collect();
+                    let mut value =
+                        json!({"role": directory.role, "path": directory.path, "omitted": directory.omitted});
+                    if files {
+                        value["entries"] = json!(listed);
+                    }
+                    value
+                })
+                .collect();
+            json!({"facts": node.facts, "bytes": node_bytes(node), "directories": directories})
+        })
+        .collect();
+    let channels: Vec<serde_json::Value> = point
+        .channels
+        .iter()
+        .map(|channel| {
+            json!({
+                "name": channel.name, "first_block": channel.first_block, "height": channel.height,
+                "tip_hash": channel.tip_hash, "donor": channel.donor, "segments": channel.segments.len(),
+                "config": channel.config, "config_block": channel.config_block,
+            })
+        })
+        .collect();
+    json!({
+        "fabkeep": point.fabkeep, "network": point.network, "created": point.created, "derived": point.derived,
+        "excluded": point.excluded, "channels": channels, "nodes": nodes, "findings": point.findings,
+    })
+}
+
+fn node_bytes(node: &CapturedNode) -> u64 {
+    node.directories
+        .iter()
+        .flat_map(|directory| &directory.entries)
+        .map(|entry| match &entry.content {
+            EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
+            _ => 0,
+        })
+        .sum()
+}
+
+fn print_commit(commit: &Commit, output: &Output) {
+    output.line(format!("recovery point {}: {}", commit.id, commit.summary.verdict));
+    output.line(format!(
+        "  network {}, captured {}, committed {}",
+        commit.summary.network, commit.created, commit.committed
+    ));
+    output.line(format!(
+        "  {} of files; this point added {} in {} objects",
+        units::bytes(commit.summary.source_bytes),
+        units::bytes(commit.new_bytes),
+        commit.new_objects
+    ));
+}
+
+/// Channels, nodes, certificates, findings.
+pub fn print_point(point: &RecoveryPoint, output: &Output) {
+    let mut channels = table(["channel", "height", "tip hash", "donor", "consensus", "organizations", "last config"]);
+    for channel in &point.channels {
+        let (consensus, organizations) = channel.config.as_ref().map_or_else(Default::default, |config| {
+            let names: Vec<&str> =
+                config.organizations.iter().map(|organization| organization.msp_id.as_str()).collect();
+            (format!("{}, {} consenters", config.consensus_type, config.consenters.len()), names.join(" "))
+        });
+        channels.add_row([
+            channel.name.clone(),
+            channel.height.to_string(),
+            format!("{}…", units::short(&channel.tip_hash)),
+            channel.donor.clone(),
+            consensus,
+            organizations,
+            channel.config_block.map_or_else(|| "?".to_owned(), |number| format!("block {number}")),
+        ]);
+    }
+    output.line(format!("\n{channels}\n"));
+    let mut nodes = table(["node", "role", "heights", "data", "left out", "keys", "first expiry", "more"]);
+    for node in &point.nodes {
+        nodes.add_row(node_row(node));
+    }
+    output.line(nodes.to_string());
+    if !point.excluded.is_empty() {
+        output.line(format!("\nleft out on request: {}", point.excluded.join(", ")));
+    }
+    output.line(String::new());
+    if point.findings.is_empty() {
+        output.line("no findings");
+    }
+    output.findings(&point.findings);
+}
+
+fn node_row(node: &CapturedNode) -> [String; 8] {
+    let heights: Vec<String> =
+        node.facts.ledgers.iter().map(|ledger| format!("{} {}", ledger.channel, ledger.height)).collect();
+    let own = || node.facts.keys.iter().filter(|key| key.purpose != KeyPurpose::Trusted);
+    let (all, with_key) = (own().count(), own().filter(|key| key.key.is_some()).count());
+    let expiry = own().filter_map(|key| key.certificate.as_ref()).map(|certificate| certificate.not_after).min();
+    let left_out: u64 =
+        node.directories.iter().flat_map(|directory| &directory.omitted).map(|omitted| omitted.bytes).sum();
+    let mut more = Vec::new();
+    if node.facts.running {
+        more.push("captured while running".to_owned());
+    }
+    for raft in &node.facts.raft {
+        if let Some(last) = raft.last_index {
+            let snapshot =
+                raft.snapshot.as_ref().map_or_else(String::new, |snapshot| format!(" snapshot {}", snapshot.index));
+            more.push(format!("{} raft {last}{snapshot}", raft.channel));
+        }
+    }
+    if let Some(ca) = &node.facts.ca {
+        let count = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+        more.push(format!(
+            "{}: {} identities, {} certificates, {} revoked",
+            ca.database,
+            count(ca.identities),
+            count(ca.certificates),
+            count(ca.revoked)
+        ));
+    }
+    [
+        node.facts.id.to_string(),
+        node.facts.role.to_string(),
+        heights.join(", "),
+        units::bytes(node_bytes(node)),
+        units::bytes(left_out),
+        if all == 0 { String::new() } else { format!("{with_key} of {all}") },
+        expiry.map_or_else(String::new, units::day),
+        more.join("; "),
+    ]
+}
+
+fn print_files(point: &RecoveryPoint, output: &Output) {
+    for node in &point.nodes {
+        for directory in &node.directories {
+            output.line(format!("\n{} {} {}", node.facts.id, directory.role, directory.path));
+            for entry in &directory.entries {
+                match &entry.content {
+                    EntryContent::File { size, .. } => {
+                        output.line(format!("  {:>12}  {}", units::bytes(*size), entry.path))
+                    }
+                    EntryContent::Symlink { target } => {
+                        output.line(format!("  {:>12}  {} -> {target}", "link", entry.path))
+                    }
+                    EntryContent::Directory => {}
+                }
+            }
+            for omitted in &directory.omitted {
+                output.line(format!(
+                    "  {:>12}  {} (left out: {:?}, {} files)",
+                    units::bytes(omitted.bytes),
+                    omitted.path,
+                    omitted.class,
+                    omitted.files
+                ));
+            }
+        }
+    }
+}

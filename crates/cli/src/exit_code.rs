@@ -1,0 +1,26 @@
+//! Exit codes, all of them. `docs/exit-codes.md` says the same.
+
+/// How fabkeep ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Done, nothing to look at.
+    Done = 0,
+    /// Something failed that should not: a disk, the network, a bug.
+    Failed = 1,
+    /// The command line, a key file or the inventory is wrong.
+    Usage = 2,
+    /// Done, with warnings to look at.
+    DoneWithFindings = 3,
+    /// Refused: a rule is broken. Nothing was committed or replaced.
+    Refused = 4,
+    /// A recovery point or the repository is damaged.
+    Damaged = 5,
+    /// Stopped by Ctrl-C; the same command goes on.
+    Interrupted = 130,
+}
+
+impl From<Code> for std::process::ExitCode {
+    fn from(code: Code) -> Self {
+        std::process::ExitCode::from(code as u8)
+    }
+}

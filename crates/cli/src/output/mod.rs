@@ -1,0 +1,87 @@
+//! What a person or a program sees.
+
+mod findings;
+pub mod interrupt;
+mod progress;
+mod table;
+pub mod units;
+
+use std::io::{IsTerminal, Write};
+
+use fabkeep_engine::Reporter;
+use fabkeep_network::Finding;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::arguments::Format;
+use crate::error::CliError;
+
+pub use findings::print_findings;
+pub use progress::Progress;
+pub use table::table;
+
+/// Where results go.
+pub struct Output {
+    format: Format,
+    quiet: bool,
+}
+
+impl Output {
+    pub fn new(format: Format, quiet: bool) -> Self {
+        Output { format, quiet }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A reporter for one command: bars on a terminal, lines elsewhere, nothing when asked so.
+    pub fn reporter(&self) -> Box<dyn Reporter> {
+        if self.quiet || self.is_json() {
+            Box::new(progress::Quiet)
+        } else {
+            Box::new(Progress::new(std::io::stderr().is_terminal()))
+        }
+    }
+
+    /// Prints a line for people.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if !self.is_json() {
+            // A closed pipe (`| head`) is no reason to fail.
+            let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        }
+    }
+
+    /// Prints a result for programs.
+    pub fn json(&self, value: &impl Serialize) {
+        if self.is_json() {
+            let text = serde_json::to_string_pretty(value)
+                .unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
+    /// Prints findings for people.
+    pub fn findings(&self, findings: &[Finding]) {
+        if !self.is_json() {
+            print_findings(&mut std::io::stdout(), findings);
+        }
+    }
+
+    /// Prints what a command failed with: on standard error for people, as the result for programs.
+    pub fn error(&self, error: &CliError) {
+        if self.is_json() {
+            self.json(&json!({
+                "error": error.message, "help": error.help, "findings": error.findings,
+                "exit_code": error.exit_code() as u8,
+            }));
+            return;
+        }
+        let mut err = std::io::stderr();
+        print_findings(&mut err, &error.findings);
+        let _ = writeln!(err, "error: {}", error.message);
+        if let Some(help) = &error.help {
+            let _ = writeln!(err, "  next: {help}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Progress: a bar with bytes, blocks and time left on a terminal; plain lines, a few a minute, elsewhere.
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fabkeep_engine::{Event, Reporter};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{interrupt, print_findings, units};
+
+/// Time between two plain lines of one step.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Draws events on standard error.
+pub struct Progress {
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bar: Option<ProgressBar>,
+    step: String,
+    total: Option<u64>,
+    bytes: u64,
+    blocks: u64,
+    begun: Option<Instant>,
+    last_line: Option<Instant>,
+}
+
+impl Progress {
+    pub fn new(terminal: bool) -> Self {
+        Progress { terminal, state: Mutex::default() }
+    }
+
+    fn begin(&self, state: &mut State, step: &str, total: Option<u64>) {
+        let now = Instant::now();
+        *state = State {
+            step: step.to_owned(),
+            total: total.filter(|&total| total > 0),
+            begun: Some(now),
+            last_line: Some(now),
+            ..State::default()
+        };
+        if self.terminal {
+            let bar = match state.total {
+                Some(total) => ProgressBar::new(total),
+                None => ProgressBar::new_spinner(),
+            };
+            let template = match state.total {
+                Some(_) => "{prefix:>28} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg} {eta} left",
+                None => "{prefix:>28} {spinner} {bytes} {msg} {elapsed}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(step.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            state.bar = Some(bar);
+        }
+    }
+
+    fn advance(&self, state: &mut State, bytes: u64, blocks: u64) {
+        state.bytes += bytes;
+        state.blocks += blocks;
+        if let Some(bar) = &state.bar {
+            bar.inc(bytes);
+            if state.blocks > 0 {
+                bar.set_message(format!("{} blocks", state.blocks));
+            }
+            return;
+        }
+        let due = state.last_line.is_some_and(|last| last.elapsed() >= LINE_EVERY);
+        if due {
+            state.last_line = Some(Instant::now());
+            let elapsed = state.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+            let left =
+                state.total.filter(|&total| state.bytes > 0 && total > state.bytes).map_or_else(String::new, |total| {
+                    let rest = (total - state.bytes) as f64 / state.bytes as f64 * elapsed;
+                    format!(" of {}, about {} left", units::bytes(total), units::seconds(rest))
+                });
+            eprintln!("{}: {}{left}, {} blocks", state.step, units::bytes(state.bytes), state.blocks);
+        }
+    }
+
+    fn end(&self, state: &mut State, step: &str, seconds: f64) {
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+        }
+        let mut line = format!("{step:>28}  {:>9}", units::seconds(seconds));
+        if state.bytes > 0 {
+            line += &format!("  {}", units::bytes(state.bytes));
+        }
+        if state.blocks > 0 {
+            line += &format!("  {} blocks", state.blocks);
+        }
+        let _ = writeln!(std::io::stderr(), "{line}");
+        state.bytes = 0;
+        state.blocks = 0;
+    }
+}
+
+impl Reporter for Progress {
+    fn event(&self, event: Event<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Begin { step, total_bytes } => self.begin(&mut state, step, total_bytes),
+            Event::Advance { bytes, blocks } => self.advance(&mut state, bytes, blocks),
+            Event::End { step, seconds } => self.end(&mut state, step, seconds),
+            // Errors come with the command's end; what is only worth a look is told now.
+            Event::Found(finding) if finding.severity < fabkeep_network::Severity::Error => {
+                print_findings(&mut std::io::stderr(), std::slice::from_ref(finding));
+            }
+            Event::Found(_) => {}
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::is_asked()
+    }
+}
+
+/// Draws nothing; Ctrl-C still works.
+pub struct Quiet;
+
+impl Reporter for Quiet {
+    fn event(&self, _: Event<'_>) {}
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::is_asked()
+    }
+}
