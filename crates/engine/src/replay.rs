@@ -44,6 +44,8 @@ impl Sink for Nowhere {
 /// One node's block files of a channel.
 pub(crate) struct Target<'a> {
     pub label: String,
+    /// Whether the node is a peer.
+    pub peer: bool,
     /// Files in order, each with its parts.
     pub files: Vec<Vec<Part>>,
     pub sink: Box<dyn Sink + 'a>,
@@ -51,6 +53,7 @@ pub(crate) struct Target<'a> {
 
 struct Running<'a> {
     label: String,
+    peer: bool,
     sink: Box<dyn Sink + 'a>,
     parts: VecDeque<(usize, Part, bool)>,
     open: Option<OpenPart>,
@@ -185,8 +188,15 @@ impl<'a> Running<'a> {
             let count = of_file.len();
             parts.extend(of_file.into_iter().enumerate().map(|(i, part)| (file, part, i + 1 == count)));
         }
-        let mut running =
-            Running { label: target.label, sink: target.sink, parts, open: None, next: u64::MAX, bytes: 0 };
+        let mut running = Running {
+            label: target.label,
+            peer: target.peer,
+            sink: target.sink,
+            parts,
+            open: None,
+            next: u64::MAX,
+            bytes: 0,
+        };
         if let Some((_, part, _)) = running.parts.front() {
             running.next = match &part.content {
                 Content::Blocks { first, .. } => *first,
@@ -227,11 +237,9 @@ impl<'a> Running<'a> {
             let rest = &part.metadata[part.at..];
             let metadata =
                 metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
-            if let Some(config) = validation.filter(|_| span.number > 0 && finding.is_none()) {
-                let header = span.header_bytes(&opened.bytes);
-                let checked =
-                    config.of(span.number).map(|rules| config.checker.check(&header, Slots::new(metadata), rules));
-                if let Some(Err(error)) = checked {
+            if let Some(validation) = validation.filter(|_| finding.is_none()) {
+                let slots = Slots::new(metadata);
+                if let Err(error) = validation.check(&opened.bytes, span, slots, self.peer) {
                     finding = Some(Finding::error(
                         Rule::BlockSigned,
                         format!("{} {channel}", self.label),

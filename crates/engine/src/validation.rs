@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fabkeep_ledger::block_signature::SignatureChecker;
+use fabkeep_ledger::block::{BlockSpan, Slots};
+use fabkeep_ledger::block_signature::{SignatureChecker, SignatureError, check_filter, check_genesis};
 use fabkeep_ledger::channel_config::{BlockValidation, ChannelConfig};
 
 /// What signatures are checked against in a run of blocks.
@@ -15,8 +16,23 @@ pub(crate) struct Validation<'a> {
 }
 
 impl Validation<'_> {
+    /// Checks what the orderers (and, of a `peer`'s block, the peer) wrote about a block.
+    pub fn check(&self, buffer: &[u8], span: &BlockSpan, slots: Slots<'_>, peer: bool) -> Result<(), SignatureError> {
+        if peer {
+            check_filter(slots, span.envelope_count)?;
+        }
+        if span.number == 0 {
+            return check_genesis(slots);
+        }
+        match self.of(span.number) {
+            Some(rules) => self.checker.check(&span.header_bytes(buffer), slots, rules),
+            // Joined by snapshot, and no configuration block since: nothing to check against.
+            None => Ok(()),
+        }
+    }
+
     /// The configuration in force before block `number`.
-    pub fn of(&self, number: u64) -> Option<&BlockValidation> {
+    fn of(&self, number: u64) -> Option<&BlockValidation> {
         let changed = self.changes.range(..number).next_back().map(|(_, config)| config);
         changed.or(self.before).map(|config| &config.validation)
     }

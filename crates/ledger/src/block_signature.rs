@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use prost::Message;
 
-use crate::block::{SLOT_LAST_CONFIG, SLOT_SIGNATURES, Slots};
+use crate::block::{SLOT_LAST_CONFIG, SLOT_ORDERER, SLOT_SIGNATURES, SLOT_TRANSACTIONS_FILTER, Slots};
 use crate::certificate::Certificate;
 use crate::channel_config::BlockValidation;
 use crate::policy::Signer;
@@ -33,6 +33,17 @@ pub enum SignatureError {
     /// The two places that name the last configuration block differ.
     #[error("its LAST_CONFIG metadata does not agree with its signed metadata")]
     LastConfig,
+    /// The two places that hold the consenter's metadata differ.
+    #[error("its ORDERER metadata does not agree with its signed metadata")]
+    Orderer,
+    /// Not one validation code for each transaction.
+    #[error("it has {transactions} transactions and {codes} validation codes (TRANSACTIONS_FILTER)")]
+    Filter {
+        /// Transactions.
+        transactions: u64,
+        /// Codes.
+        codes: usize,
+    },
 }
 
 /// What an orderer's signature covers beside the header.
@@ -50,7 +61,10 @@ pub fn orderer_metadata(slots: Slots<'_>) -> OrdererMetadata {
     let Ok(value) = common::OrdererBlockMetadata::decode(metadata.value.as_slice()) else {
         return OrdererMetadata::default();
     };
-    let raft = crate::proto::etcdraft::BlockMetadata::decode(value.consenter_metadata.as_slice()).ok();
+    // The consenter's metadata comes wrapped once more.
+    let raft = common::Metadata::decode(value.consenter_metadata.as_slice())
+        .ok()
+        .and_then(|wrapped| crate::proto::etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).ok());
     OrdererMetadata {
         last_config: value.last_config.map(|last| last.index),
         raft_index: raft.map(|raft| raft.raft_index).filter(|&index| index > 0),
@@ -76,7 +90,7 @@ impl SignatureChecker {
     /// [`SignatureError`].
     pub fn check(&self, header: &[u8], slots: Slots<'_>, validation: &BlockValidation) -> Result<(), SignatureError> {
         let bytes = slots.get(SLOT_SIGNATURES);
-        check_last_config(slots)?;
+        check_unsigned(slots)?;
         let seen = sha256(&[header, bytes]);
         if self.good.lock().is_ok_and(|good| good.contains_key(&seen)) {
             return Ok(());
@@ -131,6 +145,47 @@ fn identity_of<'a>(
     let header = common::SignatureHeader::decode(signature.signature_header.as_slice()).ok()?;
     let identity = msp::SerializedIdentity::decode(header.creator.as_slice()).ok()?;
     Some((&signature.signature_header, identity.mspid, identity.id_bytes))
+}
+
+/// Checks the genesis block's metadata: nobody signs it, and it has one form.
+///
+/// # Errors
+/// [`SignatureError`].
+pub fn check_genesis(slots: Slots<'_>) -> Result<(), SignatureError> {
+    let bytes = slots.get(SLOT_SIGNATURES);
+    let metadata = common::Metadata::decode(bytes).map_err(|_| SignatureError::Decode)?;
+    let value = common::OrdererBlockMetadata::decode(metadata.value.as_slice()).map_err(|_| SignatureError::Decode)?;
+    let index = value.last_config.as_ref().map_or(0, |last| last.index);
+    let canonical = common::Metadata { value: value.encode_to_vec(), signatures: metadata.signatures };
+    if index != 0 || canonical.encode_to_vec() != bytes {
+        return Err(SignatureError::Decode);
+    }
+    check_unsigned(slots)
+}
+
+/// Refuses a peer's block that does not have one validation code for each transaction.
+///
+/// # Errors
+/// [`SignatureError::Filter`].
+pub fn check_filter(slots: Slots<'_>, transactions: u64) -> Result<(), SignatureError> {
+    let codes = slots.get(SLOT_TRANSACTIONS_FILTER).len();
+    if codes as u64 == transactions { Ok(()) } else { Err(SignatureError::Filter { transactions, codes }) }
+}
+
+/// What no signature covers must agree with what one does.
+fn check_unsigned(slots: Slots<'_>) -> Result<(), SignatureError> {
+    check_last_config(slots)?;
+    let orderer = slots.get(SLOT_ORDERER);
+    if orderer.is_empty() {
+        return Ok(());
+    }
+    let signed = common::Metadata::decode(slots.get(SLOT_SIGNATURES))
+        .ok()
+        .and_then(|metadata| common::OrdererBlockMetadata::decode(metadata.value.as_slice()).ok())
+        .map(|value| value.consenter_metadata)
+        .unwrap_or_default();
+    // Before Fabric 2.0 it stood in its own slot only.
+    if signed.is_empty() || signed == orderer { Ok(()) } else { Err(SignatureError::Orderer) }
 }
 
 /// The deprecated LAST_CONFIG slot is signed by nobody; where it is filled it must say what the signed metadata says.

@@ -33,7 +33,7 @@ pub use error::StoreError;
 pub use index::{ObjectEntry, Sources};
 pub use keys::{IdentityFile, WriterKey, default_key_folder};
 pub use reader::{BlobBytes, PointReader};
-pub use repository::{Initialized, Repository};
+pub use repository::{Initialized, NamedCommit, Repository};
 pub use writer::{PointWriter, WriteStats};
 
 /// Longest object accepted, in bytes, sealed or open.

@@ -14,6 +14,9 @@ use crate::config::{CONFIG, RepositoryConfig};
 use crate::keys::{IdentityFile, WriterKey, parse_recipient};
 use crate::{NameKey, StoreError, location, seal, signed};
 
+/// A commit record's object name, and the record or why it cannot be read.
+pub type NamedCommit = (String, Result<Commit, StoreError>);
+
 /// An open repository.
 pub struct Repository {
     pub(crate) backend: Backend,
@@ -233,7 +236,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`StoreError`] when the repository cannot be listed.
-    pub fn points(&self) -> Result<Vec<(String, Result<Commit, StoreError>)>, StoreError> {
+    pub fn points(&self) -> Result<Vec<NamedCommit>, StoreError> {
         let names: BTreeMap<String, u64> = self.backend.list("points")?;
         Ok(names.into_keys().map(|name| (name.clone(), self.read_commit(&name))).collect())
     }

@@ -246,10 +246,9 @@ impl Cursor<'_> {
 
     /// Checks the orderers' signatures on the window's blocks; the first that does not stand becomes the node's problem.
     pub fn check_signatures(&mut self, channel: &str, validation: &Validation<'_>) {
-        let problem = self.blocks().filter(|(_, span)| span.number > 0).find_map(|(batch, span)| {
-            let config = validation.of(span.number)?;
-            let header = span.header_bytes(&batch.buffer);
-            let error = validation.checker.check(&header, span.slots(&batch.buffer), config).err()?;
+        let problem = self.blocks().find_map(|(batch, span)| {
+            let slots = span.slots(&batch.buffer);
+            let error = validation.check(&batch.buffer, span, slots, self.member.peer).err()?;
             Some(Finding::error(
                 Rule::BlockSigned,
                 format!("{} {channel}", self.member.label),

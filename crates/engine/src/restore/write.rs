@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use fabkeep_ledger::layout::NodeRole;
 use fabkeep_store::PointReader;
 
 use super::journal::Journal;
@@ -223,6 +224,7 @@ fn write_chains(
                     .filter(|(_, files)| files.iter().any(|file| !file.written))
                     .map(|(parts, files)| Target {
                         label: planned.id.to_string(),
+                        peer: point.nodes[planned.node].facts.role == NodeRole::Peer,
                         files: parts,
                         sink: Box::new(Files { journal, directory: index, files }),
                     }),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, Rule, check_set};
 use fabkeep_store::{Commit, IdentityFile, Repository, check_objects};
 use serde::Serialize;
@@ -210,6 +211,7 @@ fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<Target<'static>> {
             }
             targets.extend(chains.into_values().map(|files| Target {
                 label: node.facts.id.to_string(),
+                peer: node.facts.role == NodeRole::Peer,
                 files,
                 sink: Box::new(Nowhere),
             }));

@@ -182,8 +182,11 @@ fn open_named(directory: &Path, name: &str, named_by: &str) -> Result<BufReader<
     }
 }
 
+/// Takes one entry of a write batch: key, sequence number, value or deletion.
+type OnEntry<'a> = &'a mut dyn FnMut(&[u8], u64, Option<&[u8]>);
+
 /// Walks a write batch: each entry as `(key, sequence, value or deletion)`.
-fn walk_batch(record: &[u8], on_entry: &mut dyn FnMut(&[u8], u64, Option<&[u8]>)) -> Option<()> {
+fn walk_batch(record: &[u8], on_entry: OnEntry<'_>) -> Option<()> {
     let (head, mut rest) = record.split_at_checked(12)?;
     let sequence = u64::from_le_bytes(*head.first_chunk::<8>()?);
     let count = u32::from_le_bytes(*head.last_chunk::<4>()?);

@@ -20,6 +20,9 @@ pub(super) struct Table {
     metaindex: Handle,
 }
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 #[derive(Clone, Copy)]
 struct Handle {
     offset: u64,
@@ -125,7 +128,7 @@ impl Table {
         Ok(bytes)
     }
 
-    fn entries(&self, handle: Handle) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LevelDbError> {
+    fn entries(&self, handle: Handle) -> Result<Vec<Entry>, LevelDbError> {
         let bad = |problem: &str| corrupt(&self.name, handle.offset, problem);
         let mut raw = self.raw_block(handle)?;
         let block = match raw.pop() {
@@ -143,11 +146,11 @@ impl Table {
     }
 }
 
-fn parse_entries(block: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+fn parse_entries(block: &[u8]) -> Option<Vec<Entry>> {
     let (rest, count) = block.split_last_chunk::<4>()?;
     let restarts = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(4)?;
     let body = rest.get(..rest.len().checked_sub(restarts)?)?;
-    let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     let mut at = 0;
     while at < body.len() {
         let mut next = || -> Option<usize> {

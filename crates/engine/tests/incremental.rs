@@ -1,0 +1,67 @@
+//! A second backup costs what is new, and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+
+use bench::Bench;
+use fabkeep_engine::{CaptureOptions, VerifyLevel};
+use fabkeep_fixtures::Growth;
+
+#[test]
+fn a_second_backup_reads_and_writes_what_is_new() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let mut growth = Growth::open(&bench.network(), "mychannel").unwrap();
+    growth.grow(400, 3).unwrap();
+    let first = bench.capture(&CaptureOptions::default()).unwrap();
+    assert_eq!(first.point.channels[0].height, 427);
+
+    // Nothing new: three objects (manifest, index, commit), no old block read.
+    let idle = bench.capture(&CaptureOptions::default()).unwrap();
+    assert_eq!(idle.stats.objects, 3);
+    assert_eq!(idle.read_bytes, 0);
+
+    let mut costs = Vec::new();
+    for blocks in [10, 40] {
+        growth.grow(blocks, 3).unwrap();
+        let next = bench.capture(&CaptureOptions::default()).unwrap();
+        assert_eq!(next.point.channels[0].height, growth.height());
+        assert!(next.stats.objects <= 6, "{:?}", next.stats);
+        // Seven chains of new blocks, and the raft logs and private-data logs that grew, are read; the old blocks are not.
+        let new = blocks * 7 * 3 * 4_500;
+        let logs: u64 = 3 * 16 << 20;
+        assert!(next.read_bytes < new * 2 + logs, "{} of {new}", next.read_bytes);
+        costs.push(next.stats.bytes - idle.stats.bytes);
+        bench.verify(VerifyLevel::Full).unwrap();
+    }
+    assert!(costs[1] < costs[0] * 6 && costs[1] * 3 < first.stats.bytes, "{costs:?}, first {:?}", first.stats);
+
+    // Read everything again on request: the same result, nothing new to write.
+    let reread = bench.capture(&CaptureOptions { reread: true, ..CaptureOptions::default() }).unwrap();
+    assert!(reread.read_bytes > 7 * 427 * 3 * 4_000);
+    assert_eq!(reread.point.channels[0].tip_hash, {
+        let again = bench.capture(&CaptureOptions::default()).unwrap();
+        again.point.channels[0].tip_hash.clone()
+    });
+    let restored = bench.restore_all().unwrap();
+    bench.assert_equal(&reread.point, &restored);
+}
+
+#[test]
+fn a_chain_that_was_replaced_is_captured_anew_and_told() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let mut growth = Growth::open(&bench.network(), "settlement").unwrap();
+    growth.grow(5, 2).unwrap();
+    bench.capture(&CaptureOptions::default()).unwrap();
+    // The network is set back and grows otherwise.
+    std::fs::remove_dir_all(bench.network()).unwrap();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, &bench.network()).unwrap();
+    let mut growth = Growth::open(&bench.network(), "settlement").unwrap();
+    growth.grow(7, 1).unwrap();
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    let told =
+        captured.point.findings.iter().any(|finding| finding.rule.code() == "I4" && finding.subject == "settlement");
+    assert!(told, "{:?}", captured.point.findings);
+    bench.verify(VerifyLevel::Full).unwrap();
+    let restored = bench.restore_all().unwrap();
+    bench.assert_equal(&captured.point, &restored);
+}
