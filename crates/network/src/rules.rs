@@ -22,6 +22,7 @@ pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool,
                 raft_in_order(node, ledger, &mut findings);
             }
         }
+        logs_without_chain(node, &mut findings);
         keys(node, now, &mut findings);
         if node.role == NodeRole::Orderer {
             consenter_key(node, configs, &mut findings);
@@ -173,8 +174,11 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, findings: &mut Vec<Find
         ));
     }
     if let Some(snapshot) = &raft.snapshot {
-        let past = snapshot.block.is_some_and(|block| block >= ledger.height)
-            || ledger.raft_index.is_some_and(|applied| snapshot.index > applied);
+        // The index may be ahead of the last block's by entries that hold no block.
+        let past = match snapshot.block {
+            Some(block) => block >= ledger.height,
+            None => ledger.raft_index.is_some_and(|applied| snapshot.index > applied),
+        };
         if past {
             findings.push(Finding::error(
                 Rule::RaftInOrder,
@@ -195,6 +199,20 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, findings: &mut Vec<Find
                 &subject,
                 format!("the raft log has no record of the snapshot at index {}", snapshot.index),
                 "capture snapshots before the raft log, or exclude the node (--exclude)",
+            ));
+        }
+    }
+}
+
+/// A log that `channel remove` leaves behind looks like a chain that was lost.
+fn logs_without_chain(node: &NodeFacts, findings: &mut Vec<Finding>) {
+    for raft in &node.raft {
+        if !node.ledgers.iter().any(|ledger| ledger.channel == raft.channel) {
+            findings.push(Finding::warning(
+                Rule::LogPresent,
+                format!("{} {}", node.id, raft.channel),
+                "the orderer has a raft log of this channel and no block files",
+                "if the channel was removed here, wipe its log and snapshots before joining again (O10); else the chain is lost: restore it",
             ));
         }
     }

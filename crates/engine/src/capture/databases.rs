@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
+use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, Database};
 use fabkeep_ledger::raft::{self, RaftError};
 use fabkeep_ledger::{smartbft, wal_split};
 use fabkeep_network::{
     CaFacts, Finding, KeyFacts, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
 };
+use fabkeep_platform::EntryKind;
 use fabkeep_store::PointWriter;
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
@@ -81,6 +82,7 @@ pub(crate) fn check(
         for directory in &node.directories {
             check_databases(node, directory, writer, options, reporter, &found);
             check_logs(node, directory, &mut checked, reporter, &found);
+            check_chain_directories(node, directory, &found);
             check_ledger_list(node, directory, &found);
             if directory.directory.role == DirectoryRole::CaHome {
                 checked.ca = Some(check_ca(node, directory, &found));
@@ -283,6 +285,27 @@ fn read_heights(node: &PlannedNode, checked: &mut Checked) {
                 heights.state = read(join("stateLeveldb"), leveldb::state_height);
                 heights.private = read(join("pvtdataStore"), leveldb::private_data_height);
             }
+        }
+    }
+}
+
+/// A chain's directory without its block files is a chain that was lost.
+fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Finding)) {
+    let root = match directory.directory.role {
+        DirectoryRole::PeerData => PEER_CHAINS,
+        DirectoryRole::OrdererLedger => ORDERER_CHAINS,
+        _ => return,
+    };
+    let chains = directory.chains();
+    for (entry, _) in directory.entries.iter().filter(|(entry, _)| entry.kind == EntryKind::Directory) {
+        let Some(channel) = entry.path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) else { continue };
+        if !channel.contains('/') && !chains.iter().any(|chain| chain.path == entry.path) {
+            found(Finding::error(
+                Rule::HashChain,
+                format!("{} {channel}", node.node.id),
+                format!("the chain's directory {} holds no block file", entry.path),
+                "take the chain from another node or an earlier recovery point, or leave the node out (--exclude)",
+            ));
         }
     }
 }

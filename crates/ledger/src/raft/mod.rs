@@ -4,7 +4,7 @@ mod snapshot;
 mod wal;
 
 pub use snapshot::{RaftSnapshot, newest_snapshot, read_snapshot};
-pub use wal::{Record, RecordKind, Wal, WalSummary, check_wal_directory, next_record};
+pub use wal::{Record, RecordKind, Wal, WalSummary, check_wal_directory, next_record, read_up_to_hole};
 
 use std::io;
 

@@ -216,6 +216,31 @@ impl Wal {
     }
 }
 
+/// Reads a file up to the hole that it ends with, if it does: the rest of a preallocated log file reads as zeros.
+///
+/// # Errors
+/// What the system says.
+pub fn read_up_to_hole(path: &Path) -> std::io::Result<Vec<u8>> {
+    use rustix::fs::{SeekFrom, seek};
+    let file = File::open(path)?;
+    let len = file.metadata()?.len().min(MAX_FILE_BYTES);
+    let (mut at, mut used) = (0, 0);
+    while at < len {
+        let hole = match seek(&file, SeekFrom::Data(at)) {
+            Ok(start) => seek(&file, SeekFrom::Hole(start))?,
+            Err(rustix::io::Errno::NXIO) => break,
+            // The file system does not tell: all of it may be data.
+            Err(rustix::io::Errno::INVAL) => len,
+            Err(error) => return Err(error.into()),
+        };
+        (at, used) = (hole, hole.min(len));
+    }
+    let mut bytes = Vec::with_capacity(used as usize);
+    seek(&file, SeekFrom::Start(0))?;
+    file.take(used).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The sequence number and first raft index in a log file's name.
 pub fn wal_file_name(name: &str) -> Option<(u64, u64)> {
     let (sequence, index) = name.strip_suffix(".wal")?.split_once('-')?;
@@ -253,8 +278,7 @@ pub fn check_wal_directory(directory: &Path, mut on_file: impl FnMut(&str, &Wal)
         if *sequence != expected {
             return Err(RaftError::Missing(format!("log file {expected:016x}-… is missing, while {name} is there")));
         }
-        let mut bytes = Vec::new();
-        File::open(path).map_err(io(path))?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(io(path))?;
+        let bytes = read_up_to_hole(path).map_err(io(path))?;
         let wal = Wal::parse(name, bytes, &mut crc)?;
         if position == 0 && crc.is_none() {
             return Err(corrupt(name, 0, "the log does not begin with a checksum record"));
