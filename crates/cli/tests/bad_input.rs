@@ -1,0 +1,283 @@
+//! Bad input of every kind: a clear error, the documented exit code, nothing lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod place;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use place::{Ended, Place, ended};
+
+/// An error that says what happened and what to do next, with this code.
+fn assert_clear(ended: &Ended, code: i32, words: &str) {
+    assert_eq!(ended.code, code, "{}", ended.text);
+    assert!(ended.text.contains(words), "{words:?} is not in: {}", ended.text);
+    let helped = ended.json["help"].is_string() || !ended.json["findings"].as_array().is_none_or(Vec::is_empty);
+    assert!(helped, "{}", ended.text);
+    assert!(!ended.text.contains("panicked"), "{}", ended.text);
+}
+
+#[test]
+fn places_that_are_none() {
+    let place = Place::new();
+    fs::write(place.path("file"), "x").unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    assert_clear(&place.run(&["discover", "--root", "absent"]), 1, "No such file");
+    assert_clear(&place.run(&["discover", "--root", "file"]), 1, "ot a directory");
+    assert_clear(&place.run(&["discover", "--root", "empty"]), 2, "no Fabric node");
+    assert_clear(&place.run(&["backup", "--repo", "repository"]), 2, "fabkeep.toml");
+    assert_clear(&place.run(&["backup", "--repo", "repository", "--inventory", "network"]), 2, "it is a directory");
+    assert_clear(&place.run(&["list", "--repo", "absent"]), 2, "no repository");
+    assert_clear(&place.run(&["list", "--repo", "empty"]), 2, "no repository");
+    assert_clear(&place.run(&["list", "--repo", "ftp://host/x"]), 2, "ftp");
+    assert_clear(&place.run(&["show", "--repo", "repository"]), 2, "no recovery point");
+    assert_clear(&place.run(&["verify", "--chain", "empty"]), 2, "no block file");
+    assert_clear(&place.run(&["init", "--repo", "network"]), 2, "not empty");
+    assert_clear(&place.init(), 2, "already");
+    fs::write(place.path("fabkeep.toml"), "network = \"n\"\n[[organization]]\nname = 3\n").unwrap();
+    assert_clear(&place.run(&["backup", "--repo", "repository", "--writer", "keys/writer"]), 2, "line 3");
+}
+
+#[test]
+fn keys_that_do_not_fit() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    let stranger = Place::new();
+    let foreign = |name: &str| stranger.text(name);
+    assert_clear(
+        &place.run(&["verify", "--repo", "repository", "--identity", &foreign("keys/identity")]),
+        2,
+        "identity",
+    );
+    assert_clear(&place.run(&["show", "--repo", "repository", "--identity", "keys/writer"]), 2, "identity");
+    let backup = ["backup", "--repo", "repository", "--root", "network", "--writer", &foreign("keys/writer")];
+    assert_clear(&place.run(&backup), 2, "belongs to repository");
+    assert_clear(&place.run(&["backup", "--repo", "repository", "--root", "network"]), 2, "writer key");
+    assert_clear(&place.run(&["restore", "--repo", "repository", "--to", "out"]), 2, "identity");
+    // The secret key stays out of every message.
+    let secret = fs::read_to_string(place.path("keys/identity")).unwrap();
+    let secret = secret.lines().find(|line| line.starts_with("AGE-SECRET")).unwrap().to_owned();
+    fs::write(place.path("keys/cut"), &secret[..40]).unwrap();
+    let cut = place.run(&["verify", "--repo", "repository", "--identity", "keys/cut"]);
+    assert_clear(&cut, 2, "not an age identity");
+    assert!(!cut.text.contains(&secret[20..40]), "{}", cut.text);
+}
+
+#[test]
+fn a_repository_of_another_version() {
+    let place = Place::new();
+    let config = place.path("repository/fabkeep.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replacen("\"fabkeep\":1", "\"fabkeep\":7", 1)).unwrap();
+    assert_clear(&place.run(&["list", "--repo", "repository"]), 2, "format version 7");
+}
+
+#[test]
+fn lengths_that_lie() {
+    let place = Place::new();
+    let chain = place.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel");
+    let file = chain.join("blockfile_000000");
+    let whole = fs::read(&file).unwrap();
+    // A record that claims 10 GiB, in the middle of the chain and at its end.
+    let mut claim = Vec::new();
+    fabkeep_ledger::varint::write(10 << 30, &mut claim);
+    for tail in [vec![0; 64], vec![7; 1 << 20]] {
+        let mut lying = whole.clone();
+        lying.extend(&claim);
+        lying.extend(tail);
+        fs::write(&file, &lying).unwrap();
+        let ended = place.run(&["verify", "--chain", &chain.display().to_string()]);
+        assert_clear(&ended, 5, "block 27");
+        assert!(ended.text.contains("claims 10737418240 bytes"), "{}", ended.text);
+        assert_clear(&place.backup(&["--reread"]), 4, "Org1/peer0");
+    }
+    fs::write(&file, &whole).unwrap();
+    assert_eq!(place.backup(&["--reread"]).code, 0);
+}
+
+#[test]
+fn foreign_and_odd_files_are_kept_or_told() {
+    let place = Place::new();
+    let data = place.network().join("Org1/peer0/production");
+    fs::write(data.join("left-by-somebody.txt"), "hello").unwrap();
+    fs::create_dir(data.join("an empty folder")).unwrap();
+    std::os::unix::fs::symlink("left-by-somebody.txt", data.join("inside")).unwrap();
+    fs::write(data.join("ledgersData/chains/chains/mychannel/notes"), "x").unwrap();
+    let sparse = fs::File::create(data.join("sparse")).unwrap();
+    sparse.set_len(10 << 30).unwrap();
+    sparse.write_all_at(b"end", (10 << 30) - 3).unwrap();
+    assert_eq!(place.backup(&[]).code, 0);
+    assert_eq!(place.restore(&["--to", "out", "--node", "Org1/peer0"]).code, 0);
+    let back = place.path("out/Org1/peer0/production");
+    let back = if back.exists() { back } else { find(&place.path("out"), "production") };
+    assert_eq!(fs::read(back.join("left-by-somebody.txt")).unwrap(), b"hello");
+    assert_eq!(fs::read_link(back.join("inside")).unwrap(), Path::new("left-by-somebody.txt"));
+    assert!(back.join("an empty folder").is_dir());
+    let restored = back.join("sparse").metadata().unwrap();
+    assert_eq!(restored.len(), 10 << 30);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&restored) < 100);
+
+    // A link that leaves the node's directory, and a socket.
+    std::os::unix::fs::symlink("../../../../etc/passwd", data.join("outside")).unwrap();
+    assert_clear(&place.backup(&[]), 4, "B7");
+    fs::remove_file(data.join("outside")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(data.join("socket")).unwrap();
+    let told = place.backup(&[]);
+    assert_eq!(told.code, 3, "{}", told.text);
+    assert!(told.text.contains("socket"));
+}
+
+fn find(folder: &Path, name: &str) -> std::path::PathBuf {
+    let mut stack = vec![folder.to_path_buf()];
+    while let Some(path) = stack.pop() {
+        if path.file_name().is_some_and(|found| found == name) {
+            return path;
+        }
+        if path.is_dir() {
+            stack.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    panic!("{name} is not below {}", folder.display());
+}
+
+#[test]
+fn data_in_the_way_is_never_overwritten_and_set_aside_on_request() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    assert_eq!(place.run(&["discover", "--root", "network"]).code, 0);
+    let precious = place.network().join("Org1/peer0/production/precious");
+    fs::write(&precious, "mine").unwrap();
+    let refused = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0"]);
+    assert_clear(&refused, 4, "is not empty");
+    assert_eq!(fs::read(&precious).unwrap(), b"mine");
+    let replaced = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace"]);
+    assert_eq!(replaced.code, 0, "{}", replaced.text);
+    assert!(!precious.exists());
+    let aside = replaced.json["directories"].as_array().unwrap().iter().find_map(|directory| {
+        let aside = directory["set_aside"].as_str()?;
+        aside.contains("production").then(|| Path::new(aside).join("precious"))
+    });
+    assert_eq!(fs::read(aside.unwrap()).unwrap(), b"mine");
+    // Again: the data set aside before stays too.
+    let again = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace"]);
+    assert_eq!(again.code, 0, "{}", again.text);
+    assert_clear(&place.restore(&["--to", "out", "--node", "Org9/peer9"]), 2, "no such node");
+}
+
+#[test]
+fn a_running_node_is_not_replaced() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    assert_eq!(place.run(&["discover", "--root", "network"]).code, 0);
+    let lock = fs::File::open(place.network().join("Org1/peer0/production/ledgersData/fileLock/LOCK")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let refused = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace"]);
+    assert_clear(&refused, 4, "the node runs");
+}
+
+#[test]
+fn two_backups_at_the_same_time_both_end_well() {
+    let place = Place::new();
+    let arguments =
+        ["backup", "--repo", "repository", "--root", "network", "--writer", "keys/writer", "--output", "json"];
+    let runs: Vec<_> =
+        (0..3).map(|_| place.command(&arguments).stdout(std::process::Stdio::piped()).spawn().unwrap()).collect();
+    for run in runs {
+        let run = ended(run.wait_with_output().unwrap());
+        assert_eq!(run.code, 0, "{}", run.text);
+    }
+    let listed = place.run(&["list", "--repo", "repository"]);
+    assert_eq!(listed.json["points"].as_array().unwrap().len(), 3);
+    let all = place.run(&["verify", "--repo", "repository", "--identity", "keys/identity", "--all"]);
+    assert_eq!(all.code, 0, "{}", all.text);
+}
+
+/// Mounts a small file system; `None` (and says so) where that is not allowed.
+fn small_disk(at: &Path, options: &str) -> Option<Unmount> {
+    fs::create_dir_all(at).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();
+    if mounted.is_ok_and(|status| status.success()) {
+        return Some(Unmount(at.to_path_buf()));
+    }
+    writeln!(std::io::stderr(), "NOT TESTED: mounting a file system is not allowed here (run as root)").unwrap();
+    None
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_next_run_goes_on() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    let Some(_disk) = small_disk(&place.path("disk"), "size=96k") else { return };
+    // The repository's disk.
+    let init = ["init", "--repo", "disk/repository", "--identity", "keys/i2", "--writer", "keys/w2"];
+    assert_eq!(place.run(&init).code, 0);
+    let backup = ["backup", "--repo", "disk/repository", "--root", "network", "--writer", "keys/w2"];
+    assert_clear(&place.run(&backup), 1, "No space left");
+    let bigger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(place.path("disk")).status().unwrap();
+    assert!(bigger.success());
+    assert_eq!(place.run(&backup).code, 0);
+    let verified = place.run(&["verify", "--repo", "disk/repository", "--identity", "keys/i2"]);
+    assert_eq!(verified.code, 0, "{}", verified.text);
+    // The restore's disk: refused before anything is written.
+    let Some(_target) = small_disk(&place.path("target"), "size=512k") else { return };
+    assert_clear(&place.restore(&["--to", "target/network"]), 4, "are free");
+    assert_eq!(fs::read_dir(place.path("target")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_is_told() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    if let Some(_disk) = small_disk(&place.path("disk"), "size=1m,ro") {
+        assert_clear(&place.restore(&["--to", "disk/network", "--node", "Org1/ca"]), 1, "ead-only");
+        assert_clear(&place.run(&["init", "--repo", "disk/repository"]), 2, "ead-only");
+    }
+    // Somebody who may not read a key file.
+    if !rustix::process::geteuid().is_root() {
+        let key = place.network().join("Org1/peer0/msp/keystore/priv_sk");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0)).unwrap();
+        assert_clear(&place.backup(&["--reread"]), 4, "ermission denied");
+    }
+}
+
+#[test]
+fn a_mounted_volume_is_restored_inside() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    assert_eq!(place.run(&["discover", "--root", "network"]).code, 0);
+    let data = place.network().join("Org1/peer0/production");
+    let kept = place.path("kept");
+    fs::rename(&data, &kept).unwrap();
+    let Some(_disk) = small_disk(&data, "size=64m") else { return };
+    fs::write(data.join("old"), "old").unwrap();
+    let restored = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace"]);
+    assert_eq!(restored.code, 0, "{}", restored.text);
+    assert!(data.join("ledgersData/chains/chains/mychannel/blockfile_000000").exists());
+    let aside: Vec<_> = fs::read_dir(&data)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".before-"))
+        .collect();
+    assert_eq!(fs::read(aside[0].join("old")).unwrap(), b"old");
+    assert_eq!(
+        fs::read(data.join(
+            "lifecycle/chaincodes/multi_1.0.b0456965874c6a757e5d9cc904ca029a37506778156dda4d23f94b2a151b81f4.tar.gz"
+        ))
+        .unwrap(),
+        fs::read(kept.join(
+            "lifecycle/chaincodes/multi_1.0.b0456965874c6a757e5d9cc904ca029a37506778156dda4d23f94b2a151b81f4.tar.gz"
+        ))
+        .unwrap()
+    );
+}
