@@ -98,16 +98,23 @@ pub fn read_log(
 /// Writes records in the log format, into memory.
 #[derive(Debug, Default)]
 pub struct LogWriter {
+    /// Bytes that the log has already.
+    behind: usize,
     bytes: Vec<u8>,
 }
 
 impl LogWriter {
+    /// A writer that goes on behind a log of this many bytes.
+    pub fn behind(len: usize) -> Self {
+        LogWriter { behind: len, bytes: Vec::new() }
+    }
+
     /// Appends one record.
     pub fn append(&mut self, record: &[u8]) {
         let mut rest = record;
         let mut first = true;
         loop {
-            let left = BLOCK_BYTES - self.bytes.len() % BLOCK_BYTES;
+            let left = BLOCK_BYTES - (self.behind + self.bytes.len()) % BLOCK_BYTES;
             if left < HEADER_BYTES {
                 self.bytes.extend(std::iter::repeat_n(0, left));
                 continue;
@@ -132,7 +139,7 @@ impl LogWriter {
         }
     }
 
-    /// The log's bytes.
+    /// The bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,0 +1,81 @@
+//! Nodes that run while they are captured (P6): every backup of a growing network verifies and keeps the invariants, or is refused.
+//! The network grows by the test writer: block files, raft logs and private-data logs as real nodes append to them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bench::Bench;
+use fabkeep_engine::{CaptureOptions, EngineError, VerifyLevel};
+use fabkeep_fixtures::Growth;
+use fabkeep_network::Severity;
+
+/// Holds the locks that running nodes hold.
+fn locks(bench: &Bench) -> Vec<File> {
+    let peers = ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"]
+        .map(|peer| format!("{peer}/production/ledgersData/fileLock/LOCK"));
+    let orderers =
+        ["orderer1", "orderer2", "orderer3"].map(|orderer| format!("OrdererOrg/{orderer}/production/index/LOCK"));
+    peers
+        .iter()
+        .chain(&orderers)
+        .map(|path| {
+            let file = File::open(bench.network().join(path)).unwrap();
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+            file
+        })
+        .collect()
+}
+
+#[test]
+fn every_backup_of_a_running_growing_network_is_consistent() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let _locks = locks(&bench);
+    let stop = AtomicBool::new(false);
+    let mut growth = Growth::open(&bench.network(), "mychannel").unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut blocks = 0;
+            while !stop.load(Ordering::Relaxed) && blocks < 5_000 {
+                growth.grow(1, 2).unwrap();
+                blocks += 1;
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            blocks
+        });
+        let mut heights = Vec::new();
+        for _ in 0..10 {
+            let captured = bench.capture(&CaptureOptions::default()).unwrap();
+            assert!(captured.point.nodes.iter().any(|node| node.facts.running));
+            let errors: Vec<_> =
+                captured.point.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+            assert!(errors.is_empty(), "{errors:?}");
+            let proof = bench.verify(VerifyLevel::Full).unwrap();
+            assert!(proof.findings.iter().all(|finding| finding.severity < Severity::Error), "{:?}", proof.findings);
+            heights.push(captured.point.channels[0].height);
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(writer.join().unwrap() > 10, "the writer stood still");
+        assert!(heights.is_sorted() && heights[9] > heights[0] && heights[0] >= 27, "{heights:?}");
+    });
+    bench.restore_all().unwrap();
+}
+
+#[test]
+fn a_database_that_never_holds_still_is_refused_with_the_way_out() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let _locks = locks(&bench);
+    // A manifest that names a table that is not there: no copy of it can be good.
+    let store = bench.network().join("Org1/peer0/production/ledgersData/pvtdataStore");
+    std::fs::remove_file(store.join("000002.log")).unwrap();
+    match bench.capture(&CaptureOptions { live_attempts: 3, ..CaptureOptions::default() }) {
+        Err(EngineError::Refused(findings)) => {
+            let finding = findings.iter().find(|finding| finding.rule.code() == "P6").unwrap();
+            assert!(finding.subject.contains("Org1/peer0") && finding.remedy.contains("stop the node"), "{finding:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(bench.repository().points().unwrap().is_empty());
+}
