@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::StoreError;
 use crate::index::ObjectEntry;
 
-/// A recovery point's name: when it was begun, in UTC, and six random hex digits.
+/// A recovery point's name: when it was begun, in UTC to the millisecond, and six random hex
+/// digits. Names sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PointId(String);
 
@@ -13,13 +14,13 @@ impl PointId {
     /// A new name for a point begun at `now`.
     pub fn new(now: jiff::Timestamp) -> Self {
         let random: [u8; 3] = rand::random();
-        PointId(format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), hex::encode(random)))
+        PointId(format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%3fZ"), hex::encode(random)))
     }
 
     /// Takes a name as written; `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let (time, random) = text.split_once('-')?;
-        let good = time.len() == 16
+        let good = time.len() == 19
             && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'T' || byte == b'Z')
             && random.len() == 6
             && random.bytes().all(|byte| byte.is_ascii_hexdigit());
