@@ -4,7 +4,6 @@
 mod place;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -202,7 +201,7 @@ fn small_disk(at: &Path, options: &str) -> Option<Unmount> {
     if mounted.is_ok_and(|status| status.success()) {
         return Some(Unmount(at.to_path_buf()));
     }
-    writeln!(std::io::stderr(), "NOT TESTED: mounting a file system is not allowed here (run as root)").unwrap();
+    eprintln!("NOT TESTED: mounting a file system is not allowed here (run as root)");
     None
 }
 
@@ -246,7 +245,7 @@ fn a_place_that_cannot_be_written_to_is_told() {
     // Somebody who may not read a key file.
     if !rustix::process::geteuid().is_root() {
         let key = place.network().join("Org1/peer0/msp/keystore/priv_sk");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).unwrap();
         assert_clear(&place.backup(&["--reread"]), 4, "ermission denied");
     }
 }
