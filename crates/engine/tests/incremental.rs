@@ -28,7 +28,7 @@ fn a_second_backup_reads_and_writes_what_is_new() {
         assert!(next.stats.objects <= 6, "{:?}", next.stats);
         // Seven chains of new blocks, and the raft logs and private-data logs that grew, are read; the old blocks are not.
         let new = blocks * 7 * 3 * 4_500;
-        let logs: u64 = 3 * 16 << 20;
+        let logs: u64 = (3 * 16) << 20;
         assert!(next.read_bytes < new * 2 + logs, "{} of {new}", next.read_bytes);
         costs.push(next.stats.bytes - idle.stats.bytes);
         bench.verify(VerifyLevel::Full).unwrap();

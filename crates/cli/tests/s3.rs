@@ -1,0 +1,75 @@
+//! The main job with the repository in an object store: s3s-fs, a server of the S3 protocol, on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod place;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use place::{Ended, Place, assert_same_tree, ended};
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+
+/// Serves S3 from a folder until the test ends.
+fn serve(root: PathBuf) -> SocketAddr {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
+            builder.set_auth(SimpleAuth::from_single("key", "secret"));
+            let service = builder.build();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+fn run(place: &Place, server: SocketAddr, arguments: &[&str]) -> Ended {
+    let mut command = place.command(arguments);
+    command
+        .args(["--output", "json"])
+        .env("AWS_ENDPOINT", format!("http://{server}"))
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret");
+    ended(command.output().unwrap())
+}
+
+#[test]
+fn a_network_goes_into_a_bucket_and_comes_back() {
+    let place = Place::empty();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, &place.network()).unwrap();
+    std::fs::create_dir_all(place.path("s3/bucket")).unwrap();
+    let server = serve(place.path("s3"));
+    let repo = "s3://bucket/fabric/backups";
+    let init = ["init", "--repo", repo, "--identity", "keys/identity", "--writer", "keys/writer"];
+    let made = run(&place, server, &init);
+    assert_eq!(made.code, 0, "{}", made.text);
+    assert!(place.path("s3/bucket/fabric/backups/fabkeep.json").exists());
+    let backup = ["backup", "--repo", repo, "--root", "network", "--writer", "keys/writer"];
+    for _ in 0..2 {
+        let backed_up = run(&place, server, &backup);
+        assert_eq!(backed_up.code, 0, "{}", backed_up.text);
+    }
+    let listed = run(&place, server, &["list", "--repo", repo]);
+    assert_eq!(listed.json["points"].as_array().unwrap().len(), 2);
+    let verified = run(&place, server, &["verify", "--repo", repo, "--identity", "keys/identity", "--all"]);
+    assert_eq!(verified.code, 0, "{}", verified.text);
+    let restored = run(&place, server, &["restore", "--repo", repo, "--identity", "keys/identity", "--to", "out"]);
+    assert_eq!(restored.code, 0, "{}", restored.text);
+    assert_same_tree(&place.network().join("Org1/ca"), &place.path("out/Org1/ca"));
+    let again = run(&place, server, &init);
+    assert_eq!(again.code, 2, "{}", again.text);
+}
