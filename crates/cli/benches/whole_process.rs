@@ -112,9 +112,14 @@ fn bench_chain(folder: &Path, mib: u64, times: u32) {
     let mib = mib_below(&chain);
     println!("\nchain of {mib:.0} MiB, {} blocks, in the page cache", growth.height());
     let data = vec![7u8; 256 << 20];
-    let begun = Instant::now();
-    let hash = fabkeep_ledger::sha256(&[&data]);
-    let sha = 256.0 / begun.elapsed().as_secs_f64();
+    // The fastest of a few: the first touches the memory.
+    let mut sha = 0.0f64;
+    let mut hash = [0; 32];
+    for _ in 0..4 {
+        let begun = Instant::now();
+        hash = fabkeep_ledger::sha256(&[&data]);
+        sha = sha.max(256.0 / begun.elapsed().as_secs_f64());
+    }
     println!("{:<44} {:>20.0} MiB/s  ({:02x}…)", "SHA-256, one core, in memory", sha, hash[0]);
     drop(data);
     let verify = |cores: &'static str| {

@@ -46,6 +46,11 @@ fn assert_found(bench: &Bench, node: &str, what: &str) {
     assert!(findings.iter().any(|finding| finding.subject.contains(node)), "{what}: {findings:?}");
 }
 
+/// Positions tried in each file; `FABKEEP_DAMAGE_SAMPLES` sets more.
+fn samples() -> usize {
+    std::env::var("FABKEEP_DAMAGE_SAMPLES").ok().and_then(|value| value.parse().ok()).unwrap_or(12)
+}
+
 /// Bytes that hold data: a raft log is mostly a hole.
 fn used(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
@@ -65,7 +70,7 @@ fn every_flipped_byte_is_found_and_its_node_named() {
         let path = bench.network().join(&file);
         let whole = std::fs::read(&path).unwrap();
         let used = used(&whole);
-        let spread = (0..used).step_by(used / 12 + 1);
+        let spread = (0..used).step_by(used / samples() + 1);
         let ends = [0, 1, 5, used.saturating_sub(1), used.saturating_sub(3), used.saturating_sub(40)];
         for at in spread.chain(ends) {
             let mut broken = whole.clone();

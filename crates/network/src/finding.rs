@@ -60,6 +60,8 @@ rules! {
     RaftLogWhole "B5" "A raft log and its snapshots are whole: records, checksums, sequence."
     FileReadable "B6" "Every file can be read to its end and stays as it is meanwhile."
     Contained "B7" "Every path stays inside the node's directory."
+    NotOverwritten "B8" "Data that exists is never overwritten: it is set aside, and only on request."
+    RoomEnough "B9" "A restore begins only where there is room for it."
     SnapshotJoined "P4" "A channel joined by snapshot cannot be rebuilt: all of its data is authoritative."
     IndexNotAhead "P5" "A block index ahead of the block files stops the node."
     LiveCopy "P6" "A live copy of a database is not safe by itself: stop the node, use an atomic snapshot, or copy until the copy proves consistent."

@@ -62,7 +62,7 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
         let (organization, name) = names(&root, &node.home);
         organizations.entry(organization).or_default().push(inventory_node(node, name, &base));
     }
-    for (organization, paths) in left_over(&root, &covered)? {
+    for (organization, paths) in left_over(&root, &covered, &mut remarks)? {
         let many = paths.iter().map(|path| relative(path, &base)).collect();
         organizations.entry(organization).or_default().push(InventoryNode {
             name: "files".to_owned(),
@@ -277,9 +277,13 @@ fn relative(path: &Path, base: &Path) -> String {
 }
 
 /// Directories below the root that belong to no node, by organization: administrators' identities, channel artifacts, chaincode.
-fn left_over(root: &Path, covered: &BTreeSet<PathBuf>) -> Result<BTreeMap<String, Vec<PathBuf>>, PlatformError> {
+fn left_over(
+    root: &Path,
+    covered: &BTreeSet<PathBuf>,
+    remarks: &mut Vec<String>,
+) -> Result<BTreeMap<String, Vec<PathBuf>>, PlatformError> {
     let mut out: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    collect_left_over(root, covered, &mut |path| {
+    collect_left_over(root, covered, remarks, &mut |path| {
         let below = path.strip_prefix(root).map(|path| path.components().count()).unwrap_or(0);
         let organization = match (below, path.parent().and_then(Path::file_name)) {
             (2.., Some(parent)) => parent.to_string_lossy().into_owned(),
@@ -293,6 +297,7 @@ fn left_over(root: &Path, covered: &BTreeSet<PathBuf>) -> Result<BTreeMap<String
 fn collect_left_over(
     directory: &Path,
     covered: &BTreeSet<PathBuf>,
+    remarks: &mut Vec<String>,
     add: &mut dyn FnMut(PathBuf),
 ) -> Result<(), PlatformError> {
     let io = |source| PlatformError::Io { path: directory.display().to_string(), source };
@@ -301,6 +306,9 @@ fn collect_left_over(
         let entry = entry.map_err(io)?;
         if entry.file_type().map_err(io)?.is_dir() {
             children.push(entry.path());
+        } else if entry.file_name() != "fabkeep.toml" {
+            let path = entry.path();
+            remarks.push(format!("{} lies in no node's directory and is not in the inventory", path.display()));
         }
     }
     children.sort();
@@ -309,7 +317,7 @@ fn collect_left_over(
             continue;
         }
         if covered.iter().any(|path| path.starts_with(&child)) {
-            collect_left_over(&child, covered, add)?;
+            collect_left_over(&child, covered, remarks, add)?;
         } else {
             add(child);
         }

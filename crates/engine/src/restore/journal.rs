@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use fabkeep_network::Finding;
 use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
@@ -18,6 +19,8 @@ const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 enum Line {
     /// First line: which restore this is.
     Begin { point: String, plan: String },
+    /// A broken rule that the restore went on in spite of.
+    Overridden { rule: String, subject: String, what: String },
     /// A file is written: directory and entry by position.
     File { directory: usize, entry: usize },
     /// A directory is in its place; what was there is set aside, or nothing was there.
@@ -80,6 +83,18 @@ impl Journal {
         self.file.sync_data().map_err(io(&self.path))
     }
 
+    /// Writes down which broken rules the restore goes on in spite of.
+    pub fn add_overrides(&mut self, findings: &[Finding]) -> Result<(), EngineError> {
+        for finding in findings {
+            self.append(Line::Overridden {
+                rule: finding.rule.code().to_owned(),
+                subject: finding.subject.clone(),
+                what: finding.what.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
     pub fn has_file(&self, directory: usize, entry: usize) -> bool {
         self.lines.contains(&Line::File { directory, entry })
     }
@@ -110,8 +125,11 @@ impl Journal {
         self.sync()
     }
 
-    /// The restore is done: the journal goes.
+    /// The restore is done: the journal goes; with overridden rules it stays, under another name.
     pub fn finish(self) -> Result<(), EngineError> {
+        if self.lines.iter().any(|line| matches!(line, Line::Overridden { .. })) {
+            return std::fs::rename(&self.path, self.path.with_extension("overridden")).map_err(io(&self.path));
+        }
         std::fs::remove_file(&self.path).map_err(io(&self.path))
     }
 }

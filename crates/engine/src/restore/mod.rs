@@ -10,7 +10,7 @@ mod write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use fabkeep_network::{Finding, NodeId};
+use fabkeep_network::{Finding, NodeId, Severity};
 use fabkeep_platform::Platform;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub struct RestoreOptions {
     pub stop: bool,
     /// Start the nodes afterwards, by their start commands, in the order that Fabric needs.
     pub start: bool,
-    /// Codes of rules that may be broken.
+    /// Codes of rules that may be broken. What was overridden is kept in the journal, which then stays beside the restored data.
     pub overrides: Vec<String>,
     /// Threads; 0 for as many as there are cores.
     pub threads: usize,
@@ -102,6 +102,7 @@ pub fn restore(
         }
     }
     let mut journal = journal::Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint())?;
+    journal.add_overrides(&overridden(&plan.findings, &options.overrides))?;
     let resumed = journal.is_resumed();
     let threads = if options.threads == 0 {
         std::thread::available_parallelism().map_or(2, usize::from)
@@ -109,6 +110,7 @@ pub fn restore(
         options.threads
     };
 
+    place::keep_equal(&plan, &point, reader.names(), &mut journal)?;
     place::prepare(&plan, &mut journal)?;
     let bytes = step(reporter, "write files", Some(plan.bytes), || {
         write::write_all(&plan, &point, &reader, &mut journal, threads, reporter)
@@ -137,6 +139,12 @@ pub fn restore(
         started,
         seconds: begun.elapsed().as_secs_f64(),
     })
+}
+
+/// Findings that would have forbidden the restore.
+fn overridden(findings: &[Finding], overrides: &[String]) -> Vec<Finding> {
+    let broken = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    broken.filter(|finding| overrides.iter().any(|code| code == finding.rule.code())).cloned().collect()
 }
 
 /// A node's name as the options write it.

@@ -3,11 +3,32 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use fabkeep_store::NameKey;
+
 use super::RestoredDirectory;
 use super::journal::Journal;
 use super::plan::{PlannedDirectory, RestorePlan};
+use super::prove::is_as_captured;
 use crate::EngineError;
 use crate::error::io;
+use crate::point::RecoveryPoint;
+
+/// Leaves directories alone that are already as they were captured: keys and configuration often are.
+pub(super) fn keep_equal(
+    plan: &RestorePlan,
+    point: &RecoveryPoint,
+    names: &NameKey,
+    journal: &mut Journal,
+) -> Result<(), EngineError> {
+    for (index, planned) in plan.directories.iter().enumerate() {
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        let touched = journal.placed(index).is_some() || journal.has_aside(index) || planned.staging.exists();
+        if planned.occupied && !touched && is_as_captured(&planned.place, captured, names) {
+            journal.add_placed(index, None)?;
+        }
+    }
+    Ok(())
+}
 
 /// Makes the folders that directories are written into. A first run wants them new; a run that goes on keeps what is in them.
 pub(super) fn prepare(plan: &RestorePlan, journal: &mut Journal) -> Result<(), EngineError> {

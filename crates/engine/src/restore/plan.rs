@@ -348,7 +348,7 @@ fn judge(
     if !options.replace && !resuming {
         for directory in plan.directories.iter().filter(|directory| directory.occupied) {
             plan.findings.push(Finding::error(
-                Rule::Contained,
+                Rule::NotOverwritten,
                 &directory.id,
                 format!("{} is not empty", directory.place.display()),
                 "restore into another folder (--to DIR), or let the data there be set aside (--replace)",
@@ -410,7 +410,7 @@ fn check_space(plan: &mut RestorePlan, point: &RecoveryPoint) -> Result<(), Engi
     for (bytes, room, path) in needs.into_values() {
         if bytes > room {
             plan.findings.push(Finding::error(
-                Rule::FileReadable,
+                Rule::RoomEnough,
                 path.display(),
                 format!("the restore needs {bytes} bytes there, {room} are free"),
                 "make room, or restore into a folder on another disk (--to DIR)",

@@ -10,7 +10,7 @@ use fabkeep_ledger::chain::walk_directory;
 use fabkeep_ledger::leveldb::Database;
 use fabkeep_ledger::{raft, smartbft};
 use fabkeep_network::WalKind;
-use fabkeep_platform::{HostVolume, Volume};
+use fabkeep_platform::{EntryKind, HostVolume, Volume};
 use fabkeep_store::{BlobId, NameKey, PointReader};
 
 use super::journal::Journal;
@@ -93,6 +93,23 @@ pub(super) fn prove(
         proven.push(format!("{databases} LevelDB directories and {logs} consensus logs whole"));
     }
     Ok(proven)
+}
+
+/// Whether a directory holds exactly what was captured of it, and nothing else.
+pub(super) fn is_as_captured(root: &Path, captured: &CapturedDirectory, names: &NameKey) -> bool {
+    let Ok(found) = HostVolume::new(root.to_path_buf()).list() else { return false };
+    found.len() == captured.entries.len()
+        && found.iter().zip(&captured.entries).all(|(found, entry)| {
+            let same = match (&found.kind, &entry.content) {
+                (EntryKind::Directory, EntryContent::Directory) => true,
+                (EntryKind::Symlink(to), EntryContent::Symlink { target }) => to == target,
+                (EntryKind::File, EntryContent::File { size, parts }) => {
+                    found.mode == entry.mode && compare(&join(root, &entry.path), *size, parts, names).is_ok()
+                }
+                _ => false,
+            };
+            same && found.path == entry.path
+        })
 }
 
 fn unproven(path: &Path, problem: String) -> EngineError {

@@ -62,6 +62,11 @@ impl Bench {
         capture(&self.host(), &self.repository(), key, options, &Silent)
     }
 
+    pub fn capture_from(&self, host: &Host, options: &CaptureOptions) -> Result<Captured, EngineError> {
+        let key = WriterKey::read(&self.writer_file()).unwrap();
+        capture(host, &self.repository(), key, options, &Silent)
+    }
+
     pub fn verify(&self, level: VerifyLevel) -> Result<Proof, EngineError> {
         let repository = self.repository();
         let commit = repository.point("latest").unwrap();

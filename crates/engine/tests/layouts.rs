@@ -1,0 +1,123 @@
+//! Layouts beside the usual one: a ledger joined by snapshot, an orderer with its raft directories elsewhere, a node of data alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+
+use std::fs;
+use std::path::Path;
+
+use bench::Bench;
+use fabkeep_engine::{CaptureOptions, EngineError, RestoreOptions, VerifyLevel, restore};
+use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BootstrappingSnapshot, ChainReader};
+use fabkeep_platform::{Host, Inventory};
+use prost::Message;
+
+/// Makes a peer's chain one that was joined by a snapshot of its first `blocks` blocks.
+fn join_by_snapshot(chain: &Path, blocks: u64) {
+    let mut reader = ChainReader::open(chain).unwrap();
+    let batch = reader.next_batch(8 << 20, blocks - 1).unwrap().unwrap();
+    let last = batch.blocks.last().unwrap();
+    let info = BootstrappingSnapshot {
+        last_block: last.number,
+        last_block_hash: last.header_hash(&batch.buffer).to_vec(),
+        previous_block_hash: batch.buffer[last.previous_hash.clone()].to_vec(),
+    };
+    let whole = fs::read(chain.join("blockfile_000000")).unwrap();
+    fs::write(chain.join("blockfile_000000"), &whole[batch.len as usize..]).unwrap();
+    fs::write(chain.join(BOOTSTRAPPING_SNAPSHOT), info.encode_to_vec()).unwrap();
+}
+
+#[test]
+fn a_ledger_joined_by_snapshot_is_kept_with_everything_it_cannot_rebuild() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let chain = bench.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel");
+    join_by_snapshot(&chain, 12);
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    let peer = captured.point.nodes.iter().find(|node| node.facts.id.to_string() == "Org1/peer0").unwrap();
+    assert_eq!((peer.facts.ledgers[0].first_block, peer.facts.ledgers[0].height), (12, 27));
+    let data = peer.directories.iter().find(|directory| directory.path.ends_with("production")).unwrap();
+    let has = |name: &str| data.entries.iter().any(|entry| entry.path.starts_with(name) && entry.size() > 0);
+    assert!(has("ledgersData/stateLeveldb/") && has("ledgersData/chains/index/") && has("ledgersData/configHistory/"));
+    bench.verify(VerifyLevel::Full).unwrap();
+    let restored = bench.restore_all().unwrap();
+    bench.assert_equal(&captured.point, &restored);
+    // A second backup goes on from there.
+    let again = bench.capture(&CaptureOptions::default()).unwrap();
+    assert_eq!((again.read_bytes, again.stats.objects), (0, 3));
+
+    // What the snapshot says of the block before must hold.
+    let info = chain.join(BOOTSTRAPPING_SNAPSHOT);
+    let mut wrong = fs::read(&info).unwrap();
+    wrong[6] ^= 1;
+    fs::write(&info, wrong).unwrap();
+    match bench.capture(&CaptureOptions { reread: true, ..CaptureOptions::default() }) {
+        Err(EngineError::Refused(findings)) => assert!(findings[0].subject.contains("Org1/peer0"), "{findings:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_network_where_every_ledger_was_joined_by_snapshot_is_captured_from_there() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    fs::remove_dir_all(bench.network().join("OrdererOrg")).unwrap();
+    for peer in ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"] {
+        let chain = bench.network().join(peer).join("production/ledgersData/chains/chains/mychannel");
+        join_by_snapshot(&chain, if peer == "Org2/peer1" { 18 } else { 15 });
+    }
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    assert_eq!(captured.point.channels[0].first_block, 15);
+    bench.verify(VerifyLevel::Full).unwrap();
+    let restored = bench.restore_all().unwrap();
+    bench.assert_equal(&captured.point, &restored);
+}
+
+#[test]
+fn an_orderer_with_raft_directories_on_volumes_of_their_own_goes_back_to_them() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let orderer = bench.network().join("OrdererOrg/orderer1");
+    let moved = [("wal", "raft-wal"), ("snapshot", "raft-snap")];
+    for (from, to) in moved {
+        fs::rename(orderer.join("production/etcdraft").join(from), bench.path(to)).unwrap();
+    }
+    let inventory: Inventory = {
+        let file = bench.path("fabkeep.toml");
+        let text = r#"
+            network = "apart"
+            [[organization]]
+            name = "OrdererOrg"
+            [[organization.node]]
+            name = "orderer1"
+            role = "orderer"
+            [organization.node.directories]
+            orderer-ledger = "network/OrdererOrg/orderer1/production"
+            orderer-wal = "raft-wal"
+            orderer-snapshots = "raft-snap"
+            msp = "network/OrdererOrg/orderer1/msp"
+            tls = "network/OrdererOrg/orderer1/tls"
+        "#;
+        fs::write(&file, text).unwrap();
+        Inventory::read(&file).unwrap()
+    };
+    let host = Host::new(&inventory, bench.folder.path()).unwrap();
+    let captured = bench.capture_from(&host, &CaptureOptions::default()).unwrap();
+    assert_eq!(captured.point.nodes[0].facts.raft.len(), 2);
+    let wal = bench.path("raft-wal/mychannel/0000000000000000-0000000000000000.wal");
+    let before = fs::read(&wal).unwrap();
+    fs::remove_dir_all(bench.path("raft-wal")).unwrap();
+    fs::remove_dir_all(orderer.join("production")).unwrap();
+    let repository = bench.repository();
+    let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+    let restored =
+        restore(&repository, &captured.commit, &bench.identity(), Some(&host), &options, &fabkeep_engine::Silent)
+            .unwrap();
+    assert_eq!(fs::read(&wal).unwrap(), before);
+    // What was as captured was left alone.
+    assert!(restored.directories.iter().all(|directory| directory.set_aside.is_none()), "{restored:?}");
+
+    // Without its log the orderer must not pass for complete (O6).
+    fs::remove_dir_all(bench.path("raft-wal/mychannel")).unwrap();
+    match bench.capture_from(&host, &CaptureOptions::default()) {
+        Err(EngineError::Refused(findings)) => assert_eq!(findings[0].rule.code(), "O6"),
+        other => panic!("{other:?}"),
+    }
+}
