@@ -160,6 +160,10 @@ fn data_in_the_way_is_never_overwritten_and_set_aside_on_request() {
         aside.contains("production").then(|| Path::new(aside).join("precious"))
     });
     assert_eq!(fs::read(aside.unwrap()).unwrap(), b"mine");
+    // What was set aside is not taken for another node.
+    let backed_up = place.backup(&[]);
+    assert_eq!(backed_up.code, 0, "{}", backed_up.text);
+    assert_eq!(backed_up.json["nodes"], 13);
     // Again: the data set aside before stays too.
     let again = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace"]);
     assert_eq!(again.code, 0, "{}", again.text);

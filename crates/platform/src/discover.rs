@@ -83,6 +83,16 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     Ok(Discovered { inventory: Inventory { network, organizations }, remarks })
 }
 
+/// Whether a restore left this directory: data that it set aside, or was writing when it was killed.
+fn is_of_a_restore(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let point = |marker: &str| {
+        let rest = name.split_once(marker).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('T'))
+    };
+    point(".before-") || point(".fabkeep-restore-")
+}
+
 fn look(
     directory: &Path,
     depth: usize,
@@ -94,8 +104,11 @@ fn look(
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let entry = entry.map_err(io)?;
         // Links are not followed: a network linked twice would be captured twice.
-        if entry.file_type().map_err(io)?.is_dir() {
-            children.push(entry.path());
+        let path = entry.path();
+        if is_of_a_restore(&path) {
+            remarks.push(format!("{} was left by a restore and is not in the inventory", path.display()));
+        } else if entry.file_type().map_err(io)?.is_dir() {
+            children.push(path);
         }
     }
     children.sort();
@@ -313,7 +326,7 @@ fn collect_left_over(
     }
     children.sort();
     for child in children {
-        if covered.contains(&child) {
+        if covered.contains(&child) || is_of_a_restore(&child) {
             continue;
         }
         if covered.iter().any(|path| path.starts_with(&child)) {

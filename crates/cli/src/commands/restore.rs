@@ -51,7 +51,9 @@ pub fn print_plan(plan: &RestorePlan, output: &Output) {
             RestoreStep::Write { node, path, files, bytes } => {
                 format!("{node}: write and prove beside {} ({files} files, {})", path.display(), units::bytes(*bytes))
             }
-            RestoreStep::SetAside { path, to } => format!("set {} aside as {}", path.display(), to.display()),
+            RestoreStep::SetAside { path, to } => {
+                format!("set {} aside as {}, unless it is as captured already", path.display(), to.display())
+            }
             RestoreStep::Place { path } => format!("put into place: {}", path.display()),
             RestoreStep::Start { node } => format!("start {node}"),
         };
