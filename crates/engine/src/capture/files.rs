@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fabkeep_ledger::layout::{Class, Kind};
+use fabkeep_ledger::layout::{Class, Kind, Place};
 use fabkeep_ledger::raft::{MAX_FILE_BYTES, Wal};
 use fabkeep_ledger::{smartbft, wal_split};
 use fabkeep_network::{Finding, Rule};
@@ -13,7 +13,6 @@ use fabkeep_store::{BlobId, PointWriter, Sources, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::chains::Chains;
-use super::databases::Facts;
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{CaptureOptions, KnownHashes, source_name};
 use crate::EngineError;
@@ -51,7 +50,10 @@ struct FileState {
 struct Task<'a> {
     node: usize,
     directory: usize,
-    entry: usize,
+    /// Position among the captured directory's entries.
+    position: usize,
+    entry: &'a VolumeEntry,
+    place: &'a Place,
     planned: &'a PlannedNode,
     surveyed: &'a SurveyedDirectory,
 }
@@ -87,7 +89,6 @@ impl FileState {
 
 pub(crate) fn capture(
     survey: &Survey,
-    _facts: &Facts,
     chains: &Chains,
     writer: &PointWriter<'_>,
     options: &CaptureOptions,
@@ -102,7 +103,10 @@ pub(crate) fn capture(
             let (skeleton, files) = skeleton(surveyed, options.include_derived, |path| {
                 chains.parts.get(&(node, directory, path.to_owned())).cloned()
             });
-            tasks.extend(files.into_iter().map(|entry| Task { node, directory, entry, planned, surveyed }));
+            tasks.extend(files.into_iter().map(|(position, surveyed_position)| {
+                let (entry, place) = &surveyed.entries[surveyed_position];
+                Task { node, directory, position, entry, place, planned, surveyed }
+            }));
             captured.push(skeleton);
         }
         directories.push(captured);
@@ -113,13 +117,10 @@ pub(crate) fn capture(
         if reporter.is_interrupted() {
             return Err(EngineError::Interrupted);
         }
-        let path = &directories[task.node][task.directory].entries[task.entry].path;
-        let Some((entry, place)) = task.surveyed.entries.iter().find(|(entry, _)| entry.path == *path) else {
-            return Ok(None);
-        };
+        let (entry, path) = (task.entry, &task.entry.path);
         let name = file_source(writer, task.planned, task.surveyed, path);
         let keeper = Keeper { task: &task, entry, writer, read_bytes: &read_bytes };
-        let known = match &place.kind {
+        let known = match &task.place.kind {
             Kind::WalFile(channel) => Some((channel.as_str(), chains.known.get(channel))),
             _ => None,
         };
@@ -137,7 +138,7 @@ pub(crate) fn capture(
             }
         };
         reporter.event(Event::Advance { bytes: entry.stamp.size, blocks: 0 });
-        Ok(Some((task.node, task.directory, task.entry, name, state)))
+        Ok(Some((task.node, task.directory, task.position, name, state)))
     });
     for result in results {
         let Some((node, directory, entry, name, state)) = result? else { continue };
@@ -152,17 +153,17 @@ pub(crate) fn capture(
     Ok(Files { directories, findings: findings.into_inner().unwrap_or_default(), read_bytes: read_bytes.into_inner() })
 }
 
-/// A directory's entries without the files' content, and the positions of the files still to be kept. Block files have their parts
+/// A directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files have their parts
 /// from the walk.
 fn skeleton(
     surveyed: &SurveyedDirectory,
     derived: bool,
     blocks: impl Fn(&str) -> Option<Vec<Part>>,
-) -> (CapturedDirectory, Vec<usize>) {
+) -> (CapturedDirectory, Vec<(usize, usize)>) {
     let mut entries = Vec::new();
     let mut files = Vec::new();
     let mut omitted: Vec<Omitted> = Vec::new();
-    for (entry, place) in &surveyed.entries {
+    for (surveyed_position, (entry, place)) in surveyed.entries.iter().enumerate() {
         let left_out = match place.class {
             Class::Authoritative => false,
             Class::Derived => !derived,
@@ -184,7 +185,7 @@ fn skeleton(
                     let size = parts.last().map_or(0, |part| part.offset + part.len);
                     EntryContent::File { size, parts }
                 } else {
-                    files.push(entries.len());
+                    files.push((entries.len(), surveyed_position));
                     EntryContent::File { size: entry.stamp.size, parts: Vec::new() }
                 }
             }

@@ -109,7 +109,7 @@ pub fn capture(
     interrupted(reporter)?;
 
     let files = step(reporter, "keep files", Some(survey.file_bytes()), || {
-        files::capture(&survey, &facts, &chains, &writer, options, reporter, &mut sources)
+        files::capture(&survey, &chains, &writer, options, reporter, &mut sources)
     })?;
     findings.extend(files.findings);
     findings.extend(survey::changed_since(&survey)?);
