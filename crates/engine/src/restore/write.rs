@@ -51,7 +51,7 @@ pub(super) fn write_all(
             if matches!(entry.content, EntryContent::Directory) {
                 let path = join(&planned.staging, &entry.path);
                 fs::create_dir_all(&path).map_err(io(&path))?;
-                // Writable for now, whatever it was.
+                // Writable while it is filled, whatever it was.
                 fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(io(&path))?;
             }
         }
