@@ -58,18 +58,13 @@ pub fn split(
     out
 }
 
-/// The lowest block number that a log file's entries propose.
+/// The lowest block number that a log file's entries propose: the first one's, since numbers only grow.
 pub fn lowest_block(bytes: &[u8], records: &[Record]) -> Option<u64> {
-    records
-        .iter()
-        .filter(|record| record.kind == RecordKind::Entry)
-        .filter_map(|record| {
-            let entry = raft_proto::Entry::decode(&bytes[record.data.clone()]).ok()?;
-            let block = common::Block::decode(entry.data.as_slice()).ok()?;
-            Some(block.header?.number)
-        })
-        .filter(|&number| number > 0)
-        .min()
+    records.iter().filter(|record| record.kind == RecordKind::Entry).find_map(|record| {
+        let entry = raft_proto::Entry::decode(&bytes[record.data.clone()]).ok()?;
+        let block = common::Block::decode(entry.data.as_slice()).ok()?;
+        Some(block.header?.number).filter(|&number| number > 0)
+    })
 }
 
 fn literal(bytes: &[u8], out: &mut Vec<u8>) {
