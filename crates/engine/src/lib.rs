@@ -17,6 +17,7 @@ mod verify;
 pub use capture::{CaptureOptions, CapturePlan, Captured, PlannedNode, capture, plan_capture};
 pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};
+pub use parallel::cores;
 pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, Channel, Content, EntryContent, Omitted, Part, RecoveryPoint,
     Segment,

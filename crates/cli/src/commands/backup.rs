@@ -1,7 +1,5 @@
 //! `fabkeep backup`.
 
-use std::path::Path;
-
 use fabkeep_engine::{CaptureOptions, CapturePlan, Captured, capture, plan_capture};
 use fabkeep_network::Severity;
 use fabkeep_platform::{Host, discover};
@@ -107,9 +105,4 @@ fn print_plan(plan: &CapturePlan, repo: &str, output: &Output) {
         output.line(format!("  {}. {step}", number + 1));
     }
     output.findings(&plan.findings);
-}
-
-/// Opens an inventory as a platform.
-pub fn open_host(inventory: &Path) -> Result<Host, CliError> {
-    Ok(Host::open(inventory)?)
 }

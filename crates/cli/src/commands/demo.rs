@@ -103,7 +103,7 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
         &host,
         &repository,
         WriterKey::read(&writer_file)?,
-        &CaptureOptions { reread: true, exclude: Vec::new(), ..CaptureOptions::default() },
+        &CaptureOptions { reread: true, ..CaptureOptions::default() },
         &fabkeep_engine::Silent,
     );
     match refused {

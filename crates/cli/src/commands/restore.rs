@@ -1,10 +1,9 @@
 //! `fabkeep restore`.
 
 use fabkeep_engine::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
-use fabkeep_platform::Platform;
+use fabkeep_platform::{Host, Platform};
 use fabkeep_store::Repository;
 
-use super::backup::open_host;
 use super::{done, key_files};
 use crate::arguments::Restore;
 use crate::error::CliError;
@@ -15,7 +14,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     let repository = Repository::open(&arguments.repo.repo)?;
     let commit = repository.point(&arguments.point)?;
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
-    let host = arguments.inventory.as_deref().map(open_host).transpose()?;
+    let host = arguments.inventory.as_deref().map(Host::open).transpose()?;
     let platform = host.as_ref().map(|host| host as &dyn Platform);
     let options = RestoreOptions {
         to: arguments.to.clone(),

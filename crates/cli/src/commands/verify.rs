@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use fabkeep_engine::{Proof, VerifyLevel, verify_point};
+use fabkeep_engine::{Proof, VerifyLevel, cores, verify_point};
 use fabkeep_ledger::chain::{ChainError, walk_directory};
 use fabkeep_network::Severity;
 use fabkeep_store::Repository;
@@ -15,10 +15,6 @@ use crate::arguments::{Level, Verify};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, units};
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
-}
 
 pub fn run(arguments: &Verify, output: &Output) -> Result<Code, CliError> {
     if let Some(chain) = &arguments.chain {
@@ -46,7 +42,7 @@ pub fn run(arguments: &Verify, output: &Output) -> Result<Code, CliError> {
     let reporter = output.reporter();
     let mut proofs = Vec::new();
     for commit in &commits {
-        let proof = verify_point(&repository, commit, identity.as_ref(), level, threads(), reporter.as_ref())?;
+        let proof = verify_point(&repository, commit, identity.as_ref(), level, cores(), reporter.as_ref())?;
         print(&proof, output);
         proofs.push(proof);
     }
@@ -79,7 +75,7 @@ pub fn print(proof: &Proof, output: &Output) {
 
 fn verify_chain(chain: &Path, output: &Output) -> Result<Code, CliError> {
     let begun = Instant::now();
-    let walk = walk_directory(chain, threads(), &AtomicU64::new(0)).map_err(|error| match error {
+    let walk = walk_directory(chain, cores(), &AtomicU64::new(0)).map_err(|error| match error {
         ChainError::File(fabkeep_ledger::block_file::BlockFileError::NoFiles) => CliError::new(
             Code::Usage,
             format!("{}: {error}", chain.display()),

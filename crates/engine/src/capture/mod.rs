@@ -53,7 +53,7 @@ impl Default for CaptureOptions {
             exclude: Vec::new(),
             work_folder: None,
             live_attempts: 10,
-            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            threads: parallel::cores(),
         }
     }
 }

@@ -15,9 +15,9 @@ use fabkeep_platform::Platform;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde::Serialize;
 
-use crate::EngineError;
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
+use crate::{EngineError, parallel};
 
 pub use plan::{RestorePlan, RestoreStep, plan_restore};
 
@@ -104,11 +104,7 @@ pub fn restore(
     let mut journal = journal::Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint())?;
     journal.add_overrides(&overridden(&plan.findings, &options.overrides))?;
     let resumed = journal.is_resumed();
-    let threads = if options.threads == 0 {
-        std::thread::available_parallelism().map_or(2, usize::from)
-    } else {
-        options.threads
-    };
+    let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
 
     place::keep_equal(&plan, &point, reader.names(), &mut journal)?;
     place::prepare(&plan, &mut journal)?;

@@ -69,12 +69,12 @@ impl Table {
     pub fn check(&self) -> Result<(), LevelDbError> {
         let mut covered = FOOTER_BYTES;
         let mut handles = vec![self.metaindex, self.index];
-        for (key, value) in self.entries(self.metaindex)? {
-            let (handle, _) = self.handle(&value, &key)?;
+        for (_, value) in self.entries(self.metaindex)? {
+            let (handle, _) = self.handle(&value)?;
             handles.push(handle);
         }
-        for (key, value) in self.entries(self.index)? {
-            handles.push(self.handle(&value, &key)?.0);
+        for (_, value) in self.entries(self.index)? {
+            handles.push(self.handle(&value)?.0);
         }
         for handle in handles {
             self.raw_block(handle)?;
@@ -92,7 +92,7 @@ impl Table {
             if user_key(&separator) < from {
                 continue;
             }
-            let (handle, _) = self.handle(&value, &separator)?;
+            let (handle, _) = self.handle(&value)?;
             for (key, value) in self.entries(handle)? {
                 let user = user_key(&key);
                 if user >= to {
@@ -106,7 +106,7 @@ impl Table {
         Ok(())
     }
 
-    fn handle(&self, bytes: &[u8], _key: &[u8]) -> Result<(Handle, usize), LevelDbError> {
+    fn handle(&self, bytes: &[u8]) -> Result<(Handle, usize), LevelDbError> {
         Handle::read(bytes).ok_or_else(|| corrupt(&self.name, self.index.offset, "a block handle does not decode"))
     }
 
