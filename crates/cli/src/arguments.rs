@@ -47,14 +47,18 @@ pub enum Command {
         after_help = "Example:\n  fabkeep add-writer --repo /backup/fabric --identity fabric.identity --writer second.writer"
     )]
     AddWriter(AddWriter),
-    /// Find the nodes below a directory and write an inventory of them.
+    /// Find the nodes of a network: on Kubernetes, or below a directory (then an inventory of them is written).
     #[command(after_help = "Examples:\n  \
-        fabkeep discover --root /srv/fabric\n  \
+        fabkeep discover --kubernetes                      # every namespace that holds a Fabric node\n  \
+        fabkeep discover --namespace org1 --namespace orderers --output json\n  \
+        fabkeep discover --root /srv/fabric                # a host: writes fabkeep.toml\n  \
         fabkeep discover --root /srv/fabric --inventory - | less")]
     Discover(Discover),
     /// Capture the network into a new recovery point.
     #[command(after_help = "Examples:\n  \
-        fabkeep backup --repo /backup/fabric                         # inventory: ./fabkeep.toml\n  \
+        fabkeep backup --repo /backup/fabric --kubernetes            # every namespace that holds a Fabric node\n  \
+        fabkeep backup --repo /backup/fabric -n org1 -n org2 -n orderers --context production\n  \
+        fabkeep backup --repo /backup/fabric                         # hosts; inventory: ./fabkeep.toml\n  \
         fabkeep backup --repo /backup/fabric --root /srv/fabric      # no inventory: discover and back up\n  \
         fabkeep backup --repo /backup/fabric --dry-run               # what would be done\n  \
         fabkeep backup --repo /backup/fabric --exclude Org1/peer1    # leave a broken node out")]
@@ -75,11 +79,20 @@ pub enum Command {
     Verify(Verify),
     /// Restore a recovery point, whole or some nodes.
     #[command(after_help = "Examples:\n  \
+        fabkeep restore --repo /backup/fabric --kubernetes --dry-run                   # into the cluster: the plan\n  \
+        fabkeep restore --repo /backup/fabric --kubernetes                             # an empty cluster, or lost namespaces\n  \
+        fabkeep restore --repo /backup/fabric --kubernetes --missing                   # what was lost; leave alone what is there\n  \
+        fabkeep restore --repo /backup/fabric --kubernetes --node org1/peer0 --replace # one node; its data goes aside\n  \
         fabkeep restore --repo /backup/fabric --to /srv/restored                       # into a folder\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --dry-run       # in place: the plan\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --replace       # in place: what is there goes aside\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start")]
     Restore(Restore),
+    /// Remove what a killed run left in a cluster: helper pods.
+    #[command(after_help = "Examples:\n  \
+        fabkeep clean --kubernetes --dry-run\n  \
+        fabkeep clean -n org1 -n org2 --older-than 3600")]
+    Clean(Clean),
     /// Back up, damage, verify and restore a bundled network of real Fabric nodes.
     #[command(after_help = "Example:\n  fabkeep demo --dir /tmp/fabkeep-demo")]
     Demo(Demo),
@@ -97,6 +110,33 @@ pub struct Identity {
     /// The identity file; without it the one that `init` wrote to its usual place, if it is there.
     #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
+}
+
+/// Which network of which cluster.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct Cluster {
+    /// The network lives on Kubernetes; without --namespace or --selector: all namespaces that hold a Fabric node.
+    #[arg(long, short = 'k')]
+    pub kubernetes: bool,
+    /// A namespace of the network: an organization. May be given more than once.
+    #[arg(long, short = 'n', value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Namespaces with these labels.
+    #[arg(long, value_name = "LABELS", conflicts_with = "namespace")]
+    pub selector: Option<String>,
+    /// A kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; without it the current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Image of helper pods: any with sh, tar, gzip and sha256sum that the cluster can pull.
+    #[arg(long, env = "FABKEEP_HELPER_IMAGE", value_name = "IMAGE", default_value = "busybox:1.36")]
+    pub helper_image: String,
+    /// What to call the network; without it, its namespaces' names.
+    #[arg(long, value_name = "NAME")]
+    pub network_name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -127,9 +167,11 @@ pub struct AddWriter {
 
 #[derive(Debug, Args)]
 pub struct Discover {
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// The directory to look below.
-    #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
+    pub root: Option<PathBuf>,
     /// Where to write the inventory; `-` prints it.
     #[arg(long, value_name = "FILE", default_value = "fabkeep.toml")]
     pub inventory: PathBuf,
@@ -143,8 +185,10 @@ pub struct Backup {
     #[arg(long, value_name = "FILE", default_value = "fabkeep.toml", conflicts_with = "root")]
     pub inventory: PathBuf,
     /// Discover the nodes below this directory instead of reading an inventory.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
     pub root: Option<PathBuf>,
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// The writer key; without it the one that `init` wrote to its usual place.
     #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
@@ -211,6 +255,14 @@ pub struct Verify {
     pub chain: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Workloads {
+    /// As they were captured.
+    Captured,
+    /// Those that are there: put to sleep, filled, woken.
+    Existing,
+}
+
 #[derive(Debug, Args)]
 pub struct Restore {
     /// The recovery point: its name or the beginning of it.
@@ -221,8 +273,10 @@ pub struct Restore {
     #[command(flatten)]
     pub identity: Identity,
     /// Restore below this folder, in the captured layout.
-    #[arg(long, value_name = "DIR", conflicts_with = "inventory", required_unless_present = "inventory")]
+    #[arg(long, value_name = "DIR", conflicts_with = "inventory")]
     pub to: Option<PathBuf>,
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Restore into the places that this inventory names.
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
@@ -232,6 +286,18 @@ pub struct Restore {
     /// Set existing data aside and take its place.
     #[arg(long)]
     pub replace: bool,
+    /// On Kubernetes: restore only what is missing, leave alone what is there.
+    #[arg(long, conflicts_with = "replace")]
+    pub missing: bool,
+    /// On Kubernetes: create the captured workloads, or fill the volumes of those that Helm or GitOps has deployed again.
+    #[arg(long, value_enum, default_value_t = Workloads::Captured)]
+    pub workloads: Workloads,
+    /// On Kubernetes: leave the workloads asleep in the end.
+    #[arg(long)]
+    pub keep_asleep: bool,
+    /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub deadline: u64,
     /// Stop running nodes first, by their stop commands.
     #[arg(long, requires = "inventory")]
     pub stop: bool,
@@ -251,4 +317,16 @@ pub struct Demo {
     /// Where to work; must not exist.
     #[arg(long, value_name = "DIR", default_value = "fabkeep-demo")]
     pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Clean {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Only what is older than this many seconds: a younger one may be of a run that goes on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub older_than: i64,
+    /// Print what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
 }

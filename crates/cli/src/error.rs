@@ -40,6 +40,9 @@ fn from_io(path: &str, error: &std::io::Error) -> CliError {
         ErrorKind::PermissionDenied => "run fabkeep as a user that may read the nodes' directories and write there",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, then run the same command again: it goes on",
         ErrorKind::ReadOnlyFilesystem => "name a place that can be written to",
+        ErrorKind::HostUnreachable => {
+            "the pod went away or does not answer: look at it with kubectl, then run the same command again"
+        }
         ErrorKind::NotFound => "check the path",
         ErrorKind::NotADirectory => "name a directory",
         _ => "look at the disk, then run the same command again",
@@ -90,6 +93,10 @@ impl From<PlatformError> for CliError {
             PlatformError::Io { path, source } => from_io(&path, &source),
             PlatformError::Name { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "rename the file, or leave the node out (--exclude)")
+            }
+            PlatformError::Cluster { ref next, .. } => {
+                let next = next.clone();
+                CliError::new(Code::Failed, error.to_string(), next)
             }
             PlatformError::Command { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "correct the node's commands in the inventory")

@@ -28,6 +28,8 @@ pub enum Event<'a> {
     },
     /// Something was found.
     Found(&'a Finding),
+    /// What the step waits for now.
+    Said(&'a str),
 }
 
 /// Draws events. Called from several threads.

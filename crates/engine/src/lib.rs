@@ -19,8 +19,11 @@ pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};
 pub use parallel::cores;
 pub use point::{
-    CapturedDirectory, CapturedEntry, CapturedNode, Channel, Content, EntryContent, Omitted, Part, RecoveryPoint,
-    Segment,
+    CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
+    RecoveryPoint, Segment,
+};
+pub use restore::{
+    ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
 pub use restore::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
 pub use verify::{Proof, VerifyLevel, verify_point};

@@ -1,8 +1,8 @@
 //! A recovery point's manifest: what was captured, where every byte of it is, and what was learned of it.
 
 use fabkeep_ledger::channel_config::ChannelConfig;
-use fabkeep_ledger::layout::{Class, DirectoryRole};
-use fabkeep_network::{Finding, NodeFacts};
+use fabkeep_ledger::layout::Class;
+use fabkeep_network::{Finding, NodeDirectory, NodeFacts, Workload};
 use fabkeep_store::BlobId;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,9 @@ pub struct RecoveryPoint {
     pub nodes: Vec<CapturedNode>,
     /// What was found, worst first.
     pub findings: Vec<Finding>,
+    /// The objects that declare the network, in the order in which a cluster wants them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<CapturedObject>,
 }
 
 /// A channel: its blocks, once for all nodes.
@@ -77,15 +80,35 @@ pub struct CapturedNode {
     pub facts: NodeFacts,
     /// Its directories.
     pub directories: Vec<CapturedDirectory>,
+    /// The workload that ran it, on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+}
+
+/// An object that declares a part of the network, on Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedObject {
+    /// Its namespace; empty for the namespaces themselves.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// `v1`, `apps/v1`, …
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The object as JSON.
+    pub blob: BlobId,
+    /// Bytes of it.
+    pub bytes: u64,
 }
 
 /// A directory of a node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CapturedDirectory {
-    /// What it holds.
-    pub role: DirectoryRole,
-    /// Where it was.
-    pub path: String,
+    /// What it holds, and where it was.
+    #[serde(flatten)]
+    pub directory: NodeDirectory,
     /// Everything in it that was captured, sorted by path, the root first.
     pub entries: Vec<CapturedEntry>,
     /// What was left out.

@@ -65,3 +65,19 @@ fn a_chain_that_was_replaced_is_captured_anew_and_told() {
     let restored = bench.restore_all().unwrap();
     bench.assert_equal(&captured.point, &restored);
 }
+
+#[test]
+fn a_network_whose_raft_logs_were_compacted_is_captured_and_verified() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let mut growth = Growth::open(&bench.network(), "mychannel").unwrap();
+    growth.grow(10, 2).unwrap();
+    growth.compact().unwrap();
+    growth.grow(20, 2).unwrap();
+    growth.compact().unwrap();
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    let orderers = captured.point.nodes.iter().filter(|node| node.facts.id.organization == "OrdererOrg");
+    assert_eq!(orderers.filter(|node| node.facts.ledgers.iter().any(|ledger| ledger.height == 57)).count(), 3);
+    let proof = bench.verify(fabkeep_engine::VerifyLevel::Full).unwrap();
+    assert!(proof.findings.iter().all(|finding| finding.severity < fabkeep_network::Severity::Error));
+    bench.restore_all().unwrap();
+}

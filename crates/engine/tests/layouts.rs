@@ -35,7 +35,7 @@ fn a_ledger_joined_by_snapshot_is_kept_with_everything_it_cannot_rebuild() {
     let captured = bench.capture(&CaptureOptions::default()).unwrap();
     let peer = captured.point.nodes.iter().find(|node| node.facts.id.to_string() == "Org1/peer0").unwrap();
     assert_eq!((peer.facts.ledgers[0].first_block, peer.facts.ledgers[0].height), (12, 27));
-    let data = peer.directories.iter().find(|directory| directory.path.ends_with("production")).unwrap();
+    let data = peer.directories.iter().find(|directory| directory.directory.path.ends_with("production")).unwrap();
     let has = |name: &str| data.entries.iter().any(|entry| entry.path.starts_with(name) && entry.size() > 0);
     assert!(has("ledgersData/stateLeveldb/") && has("ledgersData/chains/index/") && has("ledgersData/configHistory/"));
     bench.verify(VerifyLevel::Full).unwrap();

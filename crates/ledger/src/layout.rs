@@ -12,6 +12,12 @@ pub enum NodeRole {
     Orderer,
     /// A certificate authority.
     CertificateAuthority,
+    /// A peer's CouchDB.
+    StateDatabase,
+    /// A certificate authority's PostgreSQL or MySQL.
+    CaDatabase,
+    /// A chaincode that runs as a service.
+    Chaincode,
     /// Files that belong to the network and to no node: administrators' identities, channel artifacts, chaincode.
     Files,
 }
@@ -22,6 +28,9 @@ impl std::fmt::Display for NodeRole {
             NodeRole::Peer => "peer",
             NodeRole::Orderer => "orderer",
             NodeRole::CertificateAuthority => "ca",
+            NodeRole::StateDatabase => "state-db",
+            NodeRole::CaDatabase => "ca-db",
+            NodeRole::Chaincode => "chaincode",
             NodeRole::Files => "files",
         })
     }
@@ -47,6 +56,10 @@ pub enum DirectoryRole {
     Tls,
     /// `core.yaml` or `orderer.yaml`.
     Config,
+    /// A peer's CouchDB files: world state, rebuilt by the peer.
+    StateDatabase,
+    /// The files of a database server, all of one moment.
+    Database,
     /// Anything else.
     Other,
 }
@@ -62,6 +75,8 @@ impl std::fmt::Display for DirectoryRole {
             DirectoryRole::Msp => "msp",
             DirectoryRole::Tls => "tls",
             DirectoryRole::Config => "config",
+            DirectoryRole::StateDatabase => "state-database",
+            DirectoryRole::Database => "database",
             DirectoryRole::Other => "other",
         })
     }
@@ -94,6 +109,8 @@ pub enum Kind {
     RaftSnapshot(String),
     /// A sqlite database.
     Sqlite,
+    /// Part of a database server's files: good only together with all the others, as they were at one moment.
+    Opaque,
 }
 
 /// A path's place in a node's layout.
@@ -139,8 +156,21 @@ pub fn classify(role: DirectoryRole, path: &str, joined_by_snapshot: bool) -> Pl
             _ => classify_wal(path),
         },
         DirectoryRole::CaHome if path.ends_with(".db") => place(Class::Authoritative, Kind::Sqlite),
+        // The peer replays its blocks into an empty state database, except where it was joined by snapshot (P3, P4).
+        DirectoryRole::StateDatabase if joined_by_snapshot => place(Class::Authoritative, Kind::Opaque),
+        DirectoryRole::StateDatabase => place(Class::Derived, Kind::Opaque),
+        DirectoryRole::Database => place(database_server_file(path), Kind::Opaque),
         _ => place(Class::Authoritative, Kind::Plain),
     }
+}
+
+/// What PostgreSQL and MariaDB make anew at their start.
+fn database_server_file(path: &str) -> Class {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let made_anew = matches!(name, "postmaster.pid" | "postmaster.opts" | "pg_internal.init")
+        || [".pid", ".sock", ".sock.lock"].iter().any(|end| name.ends_with(end))
+        || path.split('/').any(|part| part == "pg_stat_tmp");
+    if made_anew { Class::Skip } else { Class::Authoritative }
 }
 
 fn within<'a>(path: &'a str, directory: &str) -> Option<&'a str> {

@@ -62,9 +62,11 @@ rules! {
     Contained "B7" "Every path stays inside the node's directory."
     NotOverwritten "B8" "Data that exists is never overwritten: it is set aside, and only on request."
     RoomEnough "B9" "A restore begins only where there is room for it."
+    StateDatabaseOlder "P3" "A copy of a state database is older than its peer's copy, or is left out and rebuilt."
     SnapshotJoined "P4" "A channel joined by snapshot cannot be rebuilt: all of its data is authoritative."
     IndexNotAhead "P5" "A block index ahead of the block files stops the node."
     LiveCopy "P6" "A live copy of a database is not safe by itself: stop the node, use an atomic snapshot, or copy until the copy proves consistent."
+    ReadyPerChannel "P7" "A node is ready when every channel is open at its height: a peer stays Ready when one of its ledgers failed."
     TransientStore "P8" "Without the transient store, private transactions in flight commit with missing data."
     Certificates "P10" "An expired enrolment certificate keeps a node from starting, an expired TLS certificate from connecting."
     OrderersLevel "O2" "Orderers restored at different heights can fork: level them to one donor."
@@ -74,7 +76,12 @@ rules! {
     ConsenterKey "O7" "A raft consenter is recognised by the public key of its TLS certificate, a SmartBFT consenter by its enrolment certificate's."
     CaKey "C5" "A certificate authority's key and certificate match; without the key it makes a new root at its start."
     CaDatabase "C3" "A certificate authority's database is whole and no newer than its server."
-    NotPersistent "K3" "A directory that cannot be found is not in the set."
+    OperatorAsleep "K1" "Operators and cert-manager mint new keys when a custom resource comes before its Secret: Secrets first, the operator asleep until the data is in."
+    OperatorScales "K2" "What an operator manages is put to sleep through its custom resource, or with the operator asleep: a bare scale is undone."
+    NotPersistent "K3" "A directory that cannot be found, or that no volume, Secret or ConfigMap holds, is not in the set."
+    NamesKept "K5" "Addresses inside chaincode packages and channel configurations are kept: Services keep their names."
+    Declared "K6" "Everything that declares a node is in the set: workloads, Services, claims, Secrets, ConfigMaps."
+    Recognised "K7" "Every workload is either recognised as what it is in the network, or named as what is not."
 }
 
 impl std::fmt::Display for Rule {

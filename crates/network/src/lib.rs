@@ -9,5 +9,5 @@ mod rules;
 
 pub use facts::{CaFacts, KeyFacts, KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind};
 pub use finding::{Finding, Rule, Severity};
-pub use model::{Network, Node, NodeDirectory, NodeId, Organization};
+pub use model::{DirectorySource, Network, Node, NodeDirectory, NodeId, Operations, Organization, Workload};
 pub use rules::{EXPIRY_WARNING_DAYS, check_set};

@@ -32,6 +32,44 @@ pub struct Node {
     pub msp_id: Option<String>,
     /// Its directories; none lies inside another.
     pub directories: Vec<NodeDirectory>,
+    /// The workload that runs it, on Kubernetes.
+    pub workload: Option<Workload>,
+    /// Databases that it cannot start without.
+    pub served_by: Vec<NodeId>,
+}
+
+/// A node's workload on Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: String,
+    /// `Deployment`, `StatefulSet`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The node's container in its pods.
+    pub container: String,
+    /// Which of several pods, where a StatefulSet runs several nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u32>,
+    /// Where heights and health can be asked for, when the node says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<Operations>,
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// A node's operations endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Operations {
+    /// Its port.
+    pub port: u16,
+    /// Whether it wants TLS.
+    pub tls: bool,
 }
 
 /// Names a node: organization and node.
@@ -59,17 +97,66 @@ pub struct NodeDirectory {
     /// Directories inside it with a role of their own: relative path and role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<(String, DirectoryRole)>,
+    /// Relative paths inside it that are not part of it: other directories' places, other volumes' mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<String>,
+    /// What holds it.
+    #[serde(default, skip_serializing_if = "DirectorySource::is_volume")]
+    pub source: DirectorySource,
+    /// Where its container sees it, on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounted_at: Option<String>,
+}
+
+/// What holds a directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectorySource {
+    /// A volume or a disk: a restore writes it.
+    #[default]
+    Volume,
+    /// Secrets and ConfigMaps: a restore of those brings it.
+    Objects,
+    /// The container's own file system or an emptyDir: gone with the pod, made anew by its start.
+    Ephemeral,
+}
+
+impl DirectorySource {
+    /// Whether a restore writes it.
+    pub fn is_volume(&self) -> bool {
+        *self == DirectorySource::Volume
+    }
 }
 
 impl NodeDirectory {
+    /// A directory with nothing nested in it.
+    pub fn new(role: DirectoryRole, path: String) -> Self {
+        NodeDirectory {
+            role,
+            path,
+            nested: Vec::new(),
+            excluded: Vec::new(),
+            source: DirectorySource::Volume,
+            mounted_at: None,
+        }
+    }
+
+    /// The innermost part of this directory that a path lies in: where it begins (empty: the directory itself), its role, and the path
+    /// from there.
+    pub fn part<'a>(&'a self, path: &'a str) -> (&'a str, DirectoryRole, &'a str) {
+        self.nested
+            .iter()
+            .filter_map(|(at, role)| Some((at.as_str(), *role, path.strip_prefix(at.as_str())?.strip_prefix('/')?)))
+            .max_by_key(|(at, _, _)| at.len())
+            .unwrap_or(("", self.role, path))
+    }
+
     /// What the file at `path` (relative, `/`-separated) is; the deepest directory with a role decides.
     pub fn classify(&self, path: &str, joined_by_snapshot: bool) -> Place {
-        let nested = self
-            .nested
-            .iter()
-            .filter_map(|(at, role)| Some((at, *role, path.strip_prefix(at.as_str())?.strip_prefix('/')?)))
-            .max_by_key(|(at, _, _)| at.len());
-        let Some((at, role, rest)) = nested else { return classify(self.role, path, joined_by_snapshot) };
+        let (at, role, rest) = self.part(path);
+        if at.is_empty() {
+            return classify(self.role, path, joined_by_snapshot);
+        }
         let mut place = classify(role, rest, joined_by_snapshot);
         if let Kind::LevelDb(directory) = &mut place.kind {
             *directory = format!("{at}/{directory}");

@@ -1,20 +1,17 @@
-//! Where a network lives. A [`Platform`] knows its nodes, reads their directories, starts and stops them; `host` is the one whose
-//! nodes are directories and commands of this machine, named by an inventory file.
+//! Where a network lives. A [`Platform`] knows its nodes and reads their directories. `host`: directories and commands of this
+//! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, found by what they are.
 #![deny(missing_docs)]
 
-mod discover;
-mod host;
-mod inventory;
+pub mod host;
+pub mod kubernetes;
 mod volume;
 
-use std::path::PathBuf;
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId};
 
-use fabkeep_network::{Network, NodeDirectory, NodeId};
-
-pub use discover::{Discovered, discover};
-pub use host::Host;
-pub use inventory::{Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
-pub use volume::{EntryKind, HostVolume, Stamp, Volume, VolumeEntry};
+pub use host::{
+    Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization, discover,
+};
+pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 
 /// Whether a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +42,7 @@ pub enum PlatformError {
         source: std::io::Error,
     },
     /// A name that cannot be kept.
-    #[error("{path}: the name is not UTF-8")]
+    #[error("{path}: the name is not UTF-8, or holds a line break")]
     Name {
         /// Where, with the odd bytes replaced.
         path: String,
@@ -60,6 +57,42 @@ pub enum PlatformError {
         /// What happened.
         problem: String,
     },
+    /// The cluster cannot be reached, or refused.
+    #[error("{what}: {problem}")]
+    Cluster {
+        /// What was asked of it.
+        what: String,
+        /// What it said.
+        problem: String,
+        /// What to do.
+        next: String,
+    },
+}
+
+/// An object that declares a part of the network: a Secret, a ConfigMap, a workload … It holds what a new cluster needs of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declaration {
+    /// Its namespace; empty for the namespaces themselves.
+    pub namespace: String,
+    /// `v1`, `apps/v1`, …
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The object, without what belongs to one life in one cluster.
+    pub object: serde_json::Value,
+}
+
+impl Declaration {
+    /// `Kind namespace/name`, as messages name it.
+    pub fn label(&self) -> String {
+        if self.namespace.is_empty() {
+            format!("{} {}", self.kind, self.name)
+        } else {
+            format!("{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
 }
 
 /// A place where networks live.
@@ -67,30 +100,44 @@ pub trait Platform: Sync {
     /// The network.
     fn network(&self) -> &Network;
 
+    /// What was found when the network was looked for.
+    fn findings(&self) -> &[Finding] {
+        &[]
+    }
+
+    /// The objects that declare the network.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    fn declarations(&self) -> Result<Vec<Declaration>, PlatformError> {
+        Ok(Vec::new())
+    }
+
     /// Opens a directory of a node for reading; `None` when it does not exist.
     ///
     /// # Errors
     /// [`PlatformError`] when it exists and cannot be read.
-    fn volume(&self, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError>;
+    fn volume(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError>;
 
-    /// Whether a node runs: by its status command, else by the locks that it holds.
+    /// How a directory is read, and why so, for the plan.
+    fn strategy(&self, node: &NodeId, directory: &NodeDirectory) -> String;
+
+    /// Whether a node runs.
     ///
     /// # Errors
-    /// [`PlatformError::Command`].
+    /// [`PlatformError`].
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError>;
 
-    /// Runs a node's stop command; `false` when it has none.
+    /// How many directories are best read at a time, where that is not the number of cores: far ones wait more than they work.
+    fn readers(&self) -> Option<usize> {
+        None
+    }
+
+    /// The capture is over: what was made for it in the place goes.
     ///
     /// # Errors
-    /// [`PlatformError::Command`].
-    fn stop(&self, node: &NodeId) -> Result<bool, PlatformError>;
-
-    /// Runs a node's start command; `false` when it has none.
-    ///
-    /// # Errors
-    /// [`PlatformError::Command`].
-    fn start(&self, node: &NodeId) -> Result<bool, PlatformError>;
-
-    /// Where a directory lies on this machine, for a restore into it.
-    fn place(&self, directory: &NodeDirectory) -> PathBuf;
+    /// [`PlatformError`].
+    fn finish(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
 }

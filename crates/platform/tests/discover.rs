@@ -35,12 +35,12 @@ fn every_node_and_every_other_directory_of_a_network_is_found() {
     for node in host.network().nodes() {
         assert_eq!(host.state(&node.id).unwrap(), NodeState::Stopped);
         for directory in &node.directories {
-            let volume = host.volume(directory).unwrap().unwrap();
+            let volume = host.volume(&node.id, directory).unwrap().unwrap();
             captured +=
-                volume.list().unwrap().iter().filter(|entry| entry.kind == fabkeep_platform::EntryKind::File).count();
+                volume.list("").unwrap().iter().filter(|entry| entry.kind == fabkeep_platform::EntryKind::File).count();
         }
     }
-    let all = fabkeep_platform::HostVolume::new(root).list().unwrap();
+    let all = fabkeep_platform::HostVolume::new(root).list("").unwrap();
     let all = all.iter().filter(|entry| entry.kind == fabkeep_platform::EntryKind::File).count();
     assert_eq!(captured, all);
 }

@@ -2,7 +2,7 @@
 
 use fabkeep_engine::{CaptureOptions, CapturePlan, Captured, capture, plan_capture};
 use fabkeep_network::Severity;
-use fabkeep_platform::{Host, discover};
+use fabkeep_platform::{Host, Platform, discover};
 use fabkeep_store::Repository;
 use serde_json::json;
 
@@ -13,15 +13,8 @@ use crate::exit_code::Code;
 use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
-    let host = match &arguments.root {
-        Some(root) => {
-            let base = std::path::absolute(root).map_err(CliError::io(root))?;
-            let found = discover(&base, &base)?;
-            found.remarks.iter().for_each(|remark| output.line(format!("look at this: {remark}")));
-            Host::new(&found.inventory, &base)?
-        }
-        None => Host::open(&arguments.inventory)?,
-    };
+    let platform = platform(arguments, output)?;
+    let platform = platform.as_ref();
     let options = CaptureOptions {
         include_derived: arguments.include_derived,
         reread: arguments.reread,
@@ -31,7 +24,7 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
         ..CaptureOptions::default()
     };
     if arguments.dry_run {
-        let plan = plan_capture(&host, &options)?;
+        let plan = plan_capture(platform, &options)?;
         output.json(&plan);
         print_plan(&plan, &arguments.repo.repo, output);
         let refused = plan.findings.iter().any(|finding| finding.severity == Severity::Error);
@@ -40,10 +33,22 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     let repository = Repository::open(&arguments.repo.repo)?;
     let key = key_files::writer(&repository, arguments.writer.as_deref())?;
     let reporter = output.reporter();
-    let captured = capture(&host, &repository, key, &options, reporter.as_ref())?;
+    let captured = capture(platform, &repository, key, &options, reporter.as_ref())?;
     output.json(&report(&captured));
     print(&captured, output);
     Ok(done(&captured.point.findings))
+}
+
+/// Where the network lives.
+fn platform(arguments: &Backup, output: &Output) -> Result<Box<dyn Platform>, CliError> {
+    if arguments.cluster.is_meant() {
+        return Ok(Box::new(arguments.cluster.open()?));
+    }
+    let Some(root) = &arguments.root else { return Ok(Box::new(Host::open(&arguments.inventory)?)) };
+    let base = std::path::absolute(root).map_err(CliError::io(root))?;
+    let found = discover(&base, &base)?;
+    found.remarks.iter().for_each(|remark| output.line(format!("look at this: {remark}")));
+    Ok(Box::new(Host::new(&found.inventory, &base)?))
 }
 
 /// What a backup made, for programs.

@@ -191,7 +191,7 @@ fn sizes(network: &Path, point: &RecoveryPoint) -> Vec<(PathBuf, u64)> {
     let mut sizes = Vec::new();
     for directory in point.nodes.iter().flat_map(|node| &node.directories) {
         for entry in &directory.entries {
-            let path = network.join(&directory.path).join(&entry.path);
+            let path = network.join(&directory.directory.path).join(&entry.path);
             let size = path.metadata().map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 });
             sizes.push((path, size));
         }

@@ -7,18 +7,41 @@ use std::path::Path;
 use fabkeep_platform::{Host, Platform, discover};
 use serde_json::json;
 
+use super::{cluster, done};
 use crate::arguments::Discover;
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::Output;
 
 pub fn run(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
+    match &arguments.root {
+        Some(root) => on_host(arguments, root, output),
+        None if arguments.cluster.is_meant() => on_cluster(arguments, output),
+        None => Err(CliError::new(
+            Code::Usage,
+            "where is the network?",
+            "name a cluster (--kubernetes, --namespace, --context) or a directory (--root DIR)",
+        )),
+    }
+}
+
+fn on_cluster(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
+    let kubernetes = arguments.cluster.open()?;
+    let view = kubernetes.view();
+    output.json(&json!({"topology": view, "findings": kubernetes.findings()}));
+    cluster::print(&view, output);
+    output.findings(kubernetes.findings());
+    output.line("next: fabkeep backup --repo REPO, with the same options");
+    Ok(done(kubernetes.findings()))
+}
+
+fn on_host(arguments: &Discover, root: &Path, output: &Output) -> Result<Code, CliError> {
     let to_screen = arguments.inventory == Path::new("-");
     let base = match arguments.inventory.parent() {
         Some(parent) if !to_screen && !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => std::env::current_dir().map_err(CliError::io("."))?,
     };
-    let found = discover(&arguments.root, &base)?;
+    let found = discover(root, &base)?;
     let text = found.inventory.to_text()?;
     let host = Host::new(&found.inventory, &std::path::absolute(&base).map_err(CliError::io(&base))?)?;
     if to_screen {

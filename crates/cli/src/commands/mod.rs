@@ -1,6 +1,8 @@
 //! The commands, one a file.
 
 mod backup;
+mod clean;
+mod cluster;
 mod demo;
 mod discover;
 mod init;
@@ -27,6 +29,7 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Show(arguments) => show::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Restore(arguments) => restore::run(&arguments, output),
+        Command::Clean(arguments) => clean::run(&arguments, output),
         Command::Demo(arguments) => demo::run(&arguments, output),
     }
 }

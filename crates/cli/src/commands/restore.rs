@@ -1,11 +1,17 @@
 //! `fabkeep restore`.
 
-use fabkeep_engine::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
-use fabkeep_platform::{Host, Platform};
-use fabkeep_store::Repository;
+use std::time::Duration;
+
+use fabkeep_engine::{
+    ClusterRestoreOptions, ClusterRestorePlan, RestoreOptions, RestorePlan, RestoreStep, Restored,
+    plan_cluster_restore, plan_restore, restore, restore_cluster,
+};
+use fabkeep_network::{Rule, Severity};
+use fabkeep_platform::Host;
+use fabkeep_store::{Commit, IdentityFile, Repository};
 
 use super::{done, key_files};
-use crate::arguments::Restore;
+use crate::arguments::{Restore, Workloads};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, units};
@@ -14,8 +20,18 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     let repository = Repository::open(&arguments.repo.repo)?;
     let commit = repository.point(&arguments.point)?;
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    if arguments.cluster.is_meant() && arguments.to.is_none() && arguments.inventory.is_none() {
+        return on_cluster(arguments, &repository, &commit, &identity, output);
+    }
+    if arguments.to.is_none() && arguments.inventory.is_none() {
+        return Err(CliError::new(
+            Code::Usage,
+            "where to?",
+            "name a cluster (--kubernetes, --context), a folder (--to DIR) or an inventory (--inventory FILE)",
+        ));
+    }
     let host = arguments.inventory.as_deref().map(Host::open).transpose()?;
-    let platform = host.as_ref().map(|host| host as &dyn Platform);
+    let platform = host.as_ref();
     let options = RestoreOptions {
         to: arguments.to.clone(),
         nodes: arguments.node.clone(),
@@ -39,6 +55,78 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     output.json(&restored);
     print(&restored, output);
     Ok(done(&restored.findings))
+}
+
+fn on_cluster(
+    arguments: &Restore,
+    repository: &Repository,
+    commit: &Commit,
+    identity: &IdentityFile,
+    output: &Output,
+) -> Result<Code, CliError> {
+    let options = ClusterRestoreOptions {
+        address: arguments.cluster.address(),
+        helper: arguments.cluster.helper(),
+        nodes: arguments.node.clone(),
+        replace: arguments.replace,
+        missing: arguments.missing,
+        existing_workloads: arguments.workloads == Workloads::Existing,
+        keep_asleep: arguments.keep_asleep,
+        overrides: arguments.r#override.clone(),
+        deadline: Duration::from_secs(arguments.deadline),
+    };
+    if arguments.dry_run {
+        let plan = plan_cluster_restore(repository, commit, identity, &options)?;
+        output.json(&plan);
+        print_cluster_plan(&plan, output);
+        output.findings(&plan.findings);
+        let refused = !plan.refusals(&options.overrides).is_empty();
+        return Ok(if refused { Code::Refused } else { done(&plan.findings) });
+    }
+    let reporter = output.reporter();
+    let mut shown = |plan: &ClusterRestorePlan| print_cluster_plan(plan, output);
+    let restored = restore_cluster(repository, commit, identity, &options, &mut shown, reporter.as_ref())?;
+    output.json(&restored);
+    output.findings(&restored.findings);
+    output.line(format!(
+        "restored {} into {}: {} objects, {} directories, {}",
+        restored.point,
+        restored.cluster,
+        restored.objects,
+        restored.directories.len(),
+        units::seconds(restored.seconds)
+    ));
+    for sentence in &restored.proven {
+        output.line(format!("  proven: {sentence}"));
+    }
+    for (node, heights) in restored.ready.iter().filter(|(_, heights)| !heights.is_empty()) {
+        let heights: Vec<String> = heights.iter().map(|(channel, height)| format!("{channel} {height}")).collect();
+        output.line(format!("  {node}: {}", heights.join(", ")));
+    }
+    for aside in &restored.set_aside {
+        output.line(format!("  set aside: {aside} (remove it when the network runs well)"));
+    }
+    let not_ready = restored
+        .findings
+        .iter()
+        .any(|finding| finding.rule == Rule::ReadyPerChannel && finding.severity == Severity::Error);
+    if not_ready {
+        output.line(
+            "not everything is ready: the data is in place; settle the findings, then run the same command again",
+        );
+        return Ok(Code::Failed);
+    }
+    Ok(done(&restored.findings))
+}
+
+fn print_cluster_plan(plan: &ClusterRestorePlan, output: &Output) {
+    output.line(format!("plan: restore {} into {}: {}", plan.point, plan.cluster, units::bytes(plan.bytes)));
+    for (number, step) in plan.steps.iter().enumerate() {
+        output.line(format!("  {:>3}. {}: {}", number + 1, step.step, step.subject));
+    }
+    if plan.steps.is_empty() {
+        output.line("  nothing is missing");
+    }
 }
 
 /// The plan, for people.

@@ -1,5 +1,7 @@
 //! `fabkeep show`: a recovery point at a glance.
 
+use std::collections::BTreeMap;
+
 use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint};
 use fabkeep_network::KeyPurpose;
 use fabkeep_store::{Commit, Repository};
@@ -49,8 +51,7 @@ fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
                         .filter(|_| files)
                         .map(|entry| json!({"path": entry.path, "mode": entry.mode, "size": entry.size()}))
                         .collect();
-                    let mut value =
-                        json!({"role": directory.role, "path": directory.path, "omitted": directory.omitted});
+                    let mut value = json!({"directory": directory.directory, "omitted": directory.omitted});
                     if files {
                         value["entries"] = json!(listed);
                     }
@@ -74,6 +75,7 @@ fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
     json!({
         "fabkeep": point.fabkeep, "network": point.network, "created": point.created, "derived": point.derived,
         "excluded": point.excluded, "channels": channels, "nodes": nodes, "findings": point.findings,
+        "objects": point.objects.iter().map(|object| json!({"namespace": object.namespace, "kind": object.kind, "name": object.name})).collect::<Vec<_>>(),
     })
 }
 
@@ -127,6 +129,14 @@ pub fn print_point(point: &RecoveryPoint, output: &Output) {
         nodes.add_row(node_row(node));
     }
     output.line(nodes.to_string());
+    if !point.objects.is_empty() {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for object in &point.objects {
+            *kinds.entry(object.kind.as_str()).or_default() += 1;
+        }
+        let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        output.line(format!("\n{} objects: {}", point.objects.len(), kinds.join(", ")));
+    }
     if !point.excluded.is_empty() {
         output.line(format!("\nleft out on request: {}", point.excluded.join(", ")));
     }
@@ -181,7 +191,7 @@ fn node_row(node: &CapturedNode) -> [String; 8] {
 fn print_files(point: &RecoveryPoint, output: &Output) {
     for node in &point.nodes {
         for directory in &node.directories {
-            output.line(format!("\n{} {} {}", node.facts.id, directory.role, directory.path));
+            output.line(format!("\n{} {} {}", node.facts.id, directory.directory.role, directory.directory.path));
             for entry in &directory.entries {
                 match &entry.content {
                     EntryContent::File { size, .. } => {

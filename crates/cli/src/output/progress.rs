@@ -113,6 +113,12 @@ impl Reporter for Progress {
                 print_findings(&mut std::io::stderr(), std::slice::from_ref(finding));
             }
             Event::Found(_) => {}
+            Event::Said(line) => match &state.bar {
+                Some(bar) => bar.set_message(line.to_owned()),
+                None => {
+                    let _ = writeln!(std::io::stderr(), "{}: {line}", state.step);
+                }
+            },
         }
     }
 

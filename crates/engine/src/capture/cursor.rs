@@ -58,14 +58,17 @@ impl Member<'_> {
     fn open(&self, number: u32, offset: u64) -> std::io::Result<Box<dyn std::io::Read + Send>> {
         let directory = &self.survey.nodes[self.node].directories[self.directory];
         let path = format!("{}/{}", self.files.path, file_name(number));
-        directory.volume.open(&path, offset)
+        let end = self.files.files.iter().find(|file| file.number == number).map_or(offset, |file| file.len);
+        directory.volume.open(&path, offset..end)
     }
 
     fn read_small(&self, name: &str) -> Option<Vec<u8>> {
         use std::io::Read;
         let directory = &self.survey.nodes[self.node].directories[self.directory];
         let mut bytes = Vec::new();
-        let file = directory.volume.open(&format!("{}/{name}", self.files.path), 0).ok()?;
+        let path = format!("{}/{name}", self.files.path);
+        let size = directory.entries.iter().find(|(entry, _)| entry.path == path)?.0.stamp.size;
+        let file = directory.volume.open(&path, 0..size).ok()?;
         file.take(1 << 16).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }

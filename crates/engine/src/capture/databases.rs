@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, Database};
 use fabkeep_ledger::raft::{self, RaftError};
 use fabkeep_ledger::{smartbft, wal_split};
@@ -12,10 +12,11 @@ use fabkeep_network::{
     CaFacts, Finding, KeyFacts, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
 };
 use fabkeep_platform::EntryKind;
-use fabkeep_store::PointWriter;
+use fabkeep_store::{BlobId, PointWriter, Sources};
+use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
-use super::{ByChannel, CaptureOptions, files, keys, over_nodes};
+use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -43,6 +44,80 @@ pub(crate) struct Checked {
 pub(crate) struct Facts {
     pub nodes: Vec<Checked>,
     pub findings: Vec<Finding>,
+    /// What the next capture needs not learn again, for the index.
+    pub learned: Sources,
+}
+
+/// What the index keeps of a database or log on a volume that is far away: unchanged, it is not copied again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Known {
+    /// Heights by channel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    heights: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ledgers: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<RaftFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lowest_logged: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<RaftSnapshotFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<CaFacts>,
+}
+
+fn known_name(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirectory, path: &str) -> BlobId {
+    source_name(writer, &["known", &node.node.id.to_string(), &directory.directory.path, path])
+}
+
+fn known(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
+    serde_json::from_value(writer.source(&known_name(writer, node, directory, path))?.clone()).ok()
+}
+
+/// Whether an earlier capture looked at this database or log as it is now.
+pub(crate) fn is_known(
+    writer: &PointWriter<'_>,
+    node: &PlannedNode,
+    directory: &SurveyedDirectory,
+    path: &str,
+) -> bool {
+    let inside = format!("{path}/");
+    directory.volume.local("").is_none()
+        && known(writer, node, directory, path).is_some()
+        && directory
+            .files(true)
+            .filter(|(entry, place)| {
+                let journal = ["-wal", "-journal"].iter().any(|suffix| entry.path == format!("{path}{suffix}"));
+                (entry.path == path || entry.path.starts_with(&inside) || journal)
+                    && place.class == Class::Authoritative
+            })
+            .all(|(entry, _)| files::is_unchanged(writer, node, directory, entry))
+}
+
+/// Notes for the next capture, of directories that are far away.
+struct Notes<'a> {
+    writer: &'a PointWriter<'a>,
+    node: &'a PlannedNode,
+    learned: &'a Mutex<Sources>,
+}
+
+impl Notes<'_> {
+    fn take(&self, directory: &SurveyedDirectory, path: &str, known: Known) {
+        if directory.volume.local("").is_some() {
+            return;
+        }
+        let name = known_name(self.writer, self.node, directory, path).to_string();
+        if let Ok(value) = serde_json::to_value(known) {
+            self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+        }
+    }
+
+    /// What an earlier capture learned, taken over for the next.
+    fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
+        let known = known(self.writer, self.node, directory, path)?;
+        self.take(directory, path, known.clone());
+        Some(known)
+    }
 }
 
 impl Facts {
@@ -74,27 +149,29 @@ pub(crate) fn check(
     reporter: &dyn Reporter,
 ) -> Result<Facts, EngineError> {
     let findings = Mutex::new(Vec::new());
+    let learned = Mutex::new(Sources::new());
     let found = |finding: Finding| {
-        findings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(finding);
+        findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
     };
     let nodes = over_nodes(survey, options.threads, |_, node| {
         let mut checked = Checked::default();
+        let notes = Notes { writer, node, learned: &learned };
         for directory in &node.directories {
             check_databases(node, directory, writer, options, reporter, &found);
-            check_logs(node, directory, &mut checked, reporter, &found);
+            check_logs(node, directory, &notes, &mut checked, reporter, &found);
             check_chain_directories(node, directory, &found);
-            check_ledger_list(node, directory, &found);
+            check_ledger_list(node, directory, &notes, &found);
             if directory.directory.role == DirectoryRole::CaHome {
-                checked.ca = Some(check_ca(node, directory, &found));
+                checked.ca = Some(check_ca(node, directory, &notes, &found));
             }
         }
-        read_heights(node, &mut checked);
+        read_heights(node, &notes, &mut checked);
         checked.keys = keys::collect(node, &found);
         checked
     });
     let mut findings = findings.into_inner().unwrap_or_default();
     findings.sort_by(|a: &Finding, b: &Finding| (a.rule, &a.subject).cmp(&(b.rule, &b.subject)));
-    Ok(Facts { nodes, findings })
+    Ok(Facts { nodes, findings, learned: learned.into_inner().unwrap_or_default() })
 }
 
 fn check_databases(
@@ -117,9 +194,9 @@ fn check_databases(
                 .files(true)
                 .filter(|(entry, _)| entry.path.starts_with(&inside))
                 .all(|(entry, _)| files::is_unchanged(writer, node, directory, entry));
-        if !unchanged {
+        if let Some(local) = directory.local(&path).filter(|_| !unchanged) {
             let subject = || format!("{} {path}", node.node.id);
-            match Database::open(&directory.local(&path)).and_then(|database| database.check()) {
+            match Database::open(&local).and_then(|database| database.check()) {
                 Ok(report) => {
                     if let Some((file, offset)) = report.torn.filter(|_| !node.running) {
                         found(Finding::warning(
@@ -145,6 +222,7 @@ fn check_databases(
 fn check_logs(
     node: &PlannedNode,
     directory: &SurveyedDirectory,
+    notes: &Notes<'_>,
     checked: &mut Checked,
     reporter: &dyn Reporter,
     found: &dyn Fn(Finding),
@@ -162,7 +240,13 @@ fn check_logs(
         ));
     };
     for (channel, path) in directory.logs() {
-        let local = directory.local(&path);
+        let Some(local) = directory.local(&path) else {
+            if let Some(known) = notes.recall(directory, &path) {
+                known.log.into_iter().for_each(|log| attach_log(&mut checked.raft, log));
+                checked.lowest_logged.extend(known.lowest_logged.map(|lowest| (channel, lowest)));
+            }
+            continue;
+        };
         let smart = directory.files(false).any(|(entry, place)| {
             place.kind == Kind::WalFile(channel.clone())
                 && entry.path.rsplit('/').next().is_some_and(|name| smartbft::wal_file_number(name).is_some())
@@ -178,15 +262,34 @@ fn check_logs(
                         "a crash leaves that, and the node drops the record at its start; a cut file looks the same",
                     ));
                 }
-                checked.raft.push(facts);
+                let lowest_logged = checked.lowest_logged.get(&channel).copied();
+                notes.take(directory, &path, Known { log: Some(facts.clone()), lowest_logged, ..Known::default() });
+                attach_log(&mut checked.raft, facts);
             }
             Err(error) => damaged(&channel, error),
         }
     }
     for (channel, path) in directory.snapshots() {
-        match raft::newest_snapshot(&directory.local(&path)) {
-            Ok(Some(snapshot)) => {
+        let Some(local) = directory.local(&path) else {
+            let known = notes.recall(directory, &path).and_then(|known| known.snapshot);
+            if let Some(snapshot) = known {
                 attach_snapshot(&mut checked.raft, &channel, snapshot);
+            }
+            continue;
+        };
+        match raft::newest_snapshot(&local) {
+            Ok(Some(snapshot)) => {
+                let facts = RaftSnapshotFacts { term: snapshot.term, index: snapshot.index, block: snapshot.block };
+                // One directory may hold logs and snapshots: what is known of both stands together.
+                let log = checked.raft.iter().find(|known| known.channel == channel);
+                let log = log.filter(|_| directory.logs().get(&channel) == Some(&path)).cloned();
+                let lowest_logged = checked.lowest_logged.get(&channel).copied().filter(|_| log.is_some());
+                notes.take(
+                    directory,
+                    &path,
+                    Known { snapshot: Some(facts.clone()), log, lowest_logged, ..Known::default() },
+                );
+                attach_snapshot(&mut checked.raft, &channel, facts);
             }
             Ok(None) => {}
             Err(error) => found(Finding::error(
@@ -205,8 +308,18 @@ fn check_logs(
     reporter.event(Event::Advance { bytes, blocks: 0 });
 }
 
-fn attach_snapshot(raft: &mut Vec<RaftFacts>, channel: &str, snapshot: raft::RaftSnapshot) {
-    let facts = RaftSnapshotFacts { term: snapshot.term, index: snapshot.index, block: snapshot.block };
+/// Logs and snapshots may lie in directories of their own, and come in any order.
+fn attach_log(raft: &mut Vec<RaftFacts>, mut log: RaftFacts) {
+    match raft.iter_mut().find(|known| known.channel == log.channel) {
+        Some(known) => {
+            log.snapshot = log.snapshot.or(known.snapshot.take());
+            *known = log;
+        }
+        None => raft.push(log),
+    }
+}
+
+fn attach_snapshot(raft: &mut Vec<RaftFacts>, channel: &str, facts: RaftSnapshotFacts) {
     match raft.iter_mut().find(|known| known.channel == channel) {
         Some(known) => known.snapshot = Some(facts),
         None => raft.push(RaftFacts {
@@ -260,7 +373,7 @@ fn smartbft_facts(channel: &str, local: &Path) -> Result<RaftFacts, RaftError> {
 }
 
 /// Heights that a node's databases claim. What cannot be read (a running node's derived data moves) is not claimed.
-fn read_heights(node: &PlannedNode, checked: &mut Checked) {
+fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
     for directory in &node.directories {
         for chain in directory.chains() {
             let heights = checked.heights.entry(chain.channel.clone()).or_default();
@@ -278,7 +391,18 @@ fn read_heights(node: &PlannedNode, checked: &mut Checked) {
                 }
             };
             let read = |path: String, read: fn(&Path, &str) -> Result<Option<u64>, leveldb::LevelDbError>| {
-                read(&directory.local(&path), channel).ok().flatten()
+                let Some(local) = directory.local(&path) else {
+                    return notes.recall(directory, &path)?.heights.get(channel).copied();
+                };
+                let height = read(&local, channel).ok().flatten();
+                let name = known_name(notes.writer, node, directory, &path).to_string();
+                let mut known: Known = {
+                    let learned = notes.learned.lock().unwrap_or_else(PoisonError::into_inner);
+                    learned.get(&name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
+                };
+                known.heights.extend(height.map(|height| (channel.to_owned(), height)));
+                notes.take(directory, &path, known);
+                height
             };
             heights.index = read(join(depth), leveldb::block_index_height);
             if node.node.role == NodeRole::Peer {
@@ -311,7 +435,7 @@ fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, fo
 }
 
 /// Every ledger that a peer lists must have its chain, and every chain must be listed.
-fn check_ledger_list(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Finding)) {
+fn check_ledger_list(node: &PlannedNode, directory: &SurveyedDirectory, notes: &Notes<'_>, found: &dyn Fn(Finding)) {
     if directory.directory.role != DirectoryRole::PeerData {
         return;
     }
@@ -319,7 +443,12 @@ fn check_ledger_list(node: &PlannedNode, directory: &SurveyedDirectory, found: &
     let chains: BTreeMap<String, String> =
         directory.chains().into_iter().map(|chain| (chain.channel, chain.path)).collect();
     // A database that cannot be read has its finding already.
-    let Ok(listed) = leveldb::ledger_ids(&directory.local(path)) else { return };
+    let listed = match directory.local(path) {
+        Some(local) => leveldb::ledger_ids(&local).ok(),
+        None => notes.recall(directory, path).and_then(|known| known.ledgers),
+    };
+    let Some(listed) = listed else { return };
+    notes.take(directory, path, Known { ledgers: Some(listed.clone()), ..Known::default() });
     for channel in listed.iter().filter(|channel| !chains.contains_key(*channel)) {
         found(Finding::error(
             Rule::HashChain,
@@ -338,11 +467,15 @@ fn check_ledger_list(node: &PlannedNode, directory: &SurveyedDirectory, found: &
     }
 }
 
-fn check_ca(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Finding)) -> CaFacts {
+fn check_ca(node: &PlannedNode, directory: &SurveyedDirectory, notes: &Notes<'_>, found: &dyn Fn(Finding)) -> CaFacts {
     let mut facts =
         CaFacts { database: "none found".to_owned(), identities: None, certificates: None, revoked: None, whole: None };
     let database = directory.files(false).find(|(_, place)| place.kind == Kind::Sqlite);
     let Some((entry, _)) = database else {
+        if let Some(server) = node.node.served_by.first() {
+            facts.database = format!("at {server}");
+            return facts;
+        }
         found(Finding::warning(
             Rule::CaDatabase,
             &node.node.id,
@@ -352,9 +485,11 @@ fn check_ca(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Fi
         return facts;
     };
     facts.database = format!("sqlite {}", entry.path);
+    let Some(local) = directory.local(&entry.path) else {
+        return notes.recall(directory, &entry.path).and_then(|known| known.ca).unwrap_or(facts);
+    };
     // Looked at in memory: opening a file may write beside it.
     let count = || -> rusqlite::Result<(bool, [u64; 3])> {
-        let local = directory.source(&entry.path).0.local(directory.source(&entry.path).1);
         let uri = format!("file:{}?mode=ro&immutable=1", percent(&local));
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
         let database = rusqlite::Connection::open_with_flags(uri, flags)?;
@@ -375,6 +510,9 @@ fn check_ca(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Fi
             facts.identities = Some(identities);
             facts.certificates = Some(certificates);
             facts.revoked = Some(revoked);
+            if whole {
+                notes.take(directory, &entry.path, Known { ca: Some(facts.clone()), ..Known::default() });
+            }
         }
         Err(error) => {
             facts.whole = Some(false);
@@ -392,4 +530,33 @@ fn check_ca(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Fi
 /// A path in an sqlite URI.
 fn percent(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raft_log_and_its_snapshot_meet_in_either_order() {
+        let log = || RaftFacts {
+            channel: "c".to_owned(),
+            kind: WalKind::Raft,
+            files: 1,
+            first_index: Some(7),
+            last_index: Some(9),
+            commit: 9,
+            snapshot: None,
+            noted_snapshot: Some(7),
+            torn: None,
+        };
+        let snapshot = || RaftSnapshotFacts { term: 2, index: 7, block: Some(3) };
+        let mut first = Vec::new();
+        attach_log(&mut first, log());
+        attach_snapshot(&mut first, "c", snapshot());
+        let mut second = Vec::new();
+        attach_snapshot(&mut second, "c", snapshot());
+        attach_log(&mut second, log());
+        assert_eq!(first, second);
+        assert_eq!(first, [RaftFacts { snapshot: Some(snapshot()), ..log() }]);
+    }
 }

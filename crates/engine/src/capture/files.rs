@@ -1,5 +1,6 @@
 //! Everything that is not a block: small files whole, large ones in pieces, raft logs split, holes left out.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use super::chains::Chains;
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{CaptureOptions, KnownHashes, source_name};
 use crate::EngineError;
+use crate::error::io;
 use crate::event::{Event, Reporter};
 use crate::parallel;
 use crate::point::{CapturedDirectory, CapturedEntry, Content, EntryContent, Omitted, Part};
@@ -80,7 +82,9 @@ pub(crate) fn is_unchanged(
 impl FileState {
     fn is_of(&self, entry: &VolumeEntry) -> bool {
         let stamp = &entry.stamp;
-        self.size == stamp.size
+        // Files of Secrets and ConfigMaps have no times that tell.
+        stamp.changed_ns != 0
+            && self.size == stamp.size
             && self.modified_ns == stamp.modified_ns
             && self.changed_ns == stamp.changed_ns
             && self.inode == stamp.inode
@@ -111,6 +115,7 @@ pub(crate) fn capture(
         }
         directories.push(captured);
     }
+    prefetch(&tasks, writer, options)?;
     let read_bytes = AtomicU64::new(0);
     let findings = Mutex::new(Vec::new());
     let results = parallel::map(tasks, options.threads, |task| {
@@ -151,6 +156,30 @@ pub(crate) fn capture(
         }
     }
     Ok(Files { directories, findings: findings.into_inner().unwrap_or_default(), read_bytes: read_bytes.into_inner() })
+}
+
+/// Small files that will be read: a volume that is far away reads them in one go.
+fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptions) -> Result<(), EngineError> {
+    let mut by_directory: BTreeMap<(usize, usize), Vec<&Task<'_>>> = BTreeMap::new();
+    for task in tasks {
+        let kept = !options.reread && is_unchanged(writer, task.planned, task.surveyed, task.entry);
+        let near = task.surveyed.local(&task.entry.path).is_some();
+        if !kept && !near && task.entry.stamp.size <= PIECE_BYTES {
+            by_directory.entry((task.node, task.directory)).or_default().push(task);
+        }
+    }
+    let results = parallel::map(by_directory.into_values().collect(), options.threads, |tasks: Vec<&Task<'_>>| {
+        let files: Vec<(&str, u64)> =
+            tasks.iter().map(|task| (task.entry.path.as_str(), task.entry.stamp.size)).collect();
+        // A file that cannot be read has its own finding when it is opened.
+        match tasks.first().map(|task| task.surveyed.volume.prefetch(&files)) {
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                Err(io(&tasks[0].surveyed.directory.path)(error))
+            }
+            _ => Ok(()),
+        }
+    });
+    results.into_iter().collect()
 }
 
 /// A directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files have their parts
@@ -199,8 +228,7 @@ fn skeleton(
             content,
         });
     }
-    let directory =
-        CapturedDirectory { role: surveyed.directory.role, path: surveyed.directory.path.clone(), entries, omitted };
+    let directory = CapturedDirectory { directory: surveyed.directory.clone(), entries, omitted };
     (directory, files)
 }
 
@@ -282,7 +310,7 @@ impl Keeper<'_> {
             if at >= range.end {
                 continue;
             }
-            let mut file = volume.open(path, at)?;
+            let mut file = volume.open(path, at..range.end)?;
             while at < range.end {
                 let end = ((at / PIECE_BYTES + 1) * PIECE_BYTES).min(range.end);
                 buffer.clear();
@@ -319,7 +347,7 @@ impl Keeper<'_> {
         let mut bytes = Vec::new();
         // Only the part that holds data: a log file is preallocated.
         let used = volume.data_ranges(path, state.size)?.last().map_or(0, |range| range.end);
-        volume.open(path, 0)?.take(used).read_to_end(&mut bytes)?;
+        volume.open(path, 0..used)?.read_to_end(&mut bytes)?;
         self.read_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let wal = Wal::parse(path, bytes, &mut None).map_err(|error| KeepError::Read(error.to_string()))?;
         let whole = wal.torn.unwrap_or(wal.bytes.len());
@@ -376,6 +404,6 @@ mod tests {
         bytes[3 * ZERO_BYTES - 1] = 1;
         bytes[5 * ZERO_BYTES + 99] = 1;
         assert_eq!(data_runs(&bytes), [ZERO_BYTES..3 * ZERO_BYTES, 5 * ZERO_BYTES..5 * ZERO_BYTES + 100]);
-        assert_eq!(data_runs(&[]), []);
+        assert!(data_runs(&[]).is_empty());
     }
 }

@@ -15,14 +15,27 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
     let mut certificates: Vec<(String, KeyPurpose, Option<Certificate>)> = Vec::new();
     for directory in &node.directories {
         let role = directory.directory.role;
+        let wanted: Vec<(&str, u64)> = directory
+            .files(false)
+            .filter(|(entry, place)| {
+                let (_, part, path) = directory.directory.part(&entry.path);
+                place.kind == Kind::Plain && entry.stamp.size <= MAX_PEM_BYTES && may_be_pem(part, path)
+            })
+            .map(|(entry, _)| (entry.path.as_str(), entry.stamp.size))
+            .collect();
+        // What cannot be read gets its finding below.
+        let _ = directory.volume.prefetch(&wanted);
         for (entry, place) in directory.files(false) {
-            if place.kind != Kind::Plain || entry.stamp.size > MAX_PEM_BYTES || !may_be_pem(role, &entry.path) {
+            let (_, part, inside) = directory.directory.part(&entry.path);
+            if place.kind != Kind::Plain || entry.stamp.size > MAX_PEM_BYTES || !may_be_pem(part, inside) {
                 continue;
             }
             let label = format!("{role}/{}", entry.path);
             let (volume, path) = directory.source(&entry.path);
             let mut bytes = Vec::new();
-            let read = volume.open(path, 0).and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut bytes));
+            let read = volume
+                .open(path, 0..entry.stamp.size)
+                .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut bytes));
             if let Err(error) = read {
                 found(Finding::error(
                     Rule::FileReadable,
@@ -38,7 +51,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
                 }
                 continue;
             }
-            let purpose = purpose(node.node.role, role, &entry.path);
+            let purpose = purpose(node.node.role, part, inside);
             match Certificate::from_pem(&bytes) {
                 Ok(certificate) => certificates.push((label, purpose, Some(certificate))),
                 Err(_) if purpose != KeyPurpose::Trusted => certificates.push((label, purpose, None)),

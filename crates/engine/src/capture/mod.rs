@@ -6,9 +6,9 @@ mod cursor;
 mod databases;
 mod files;
 mod keys;
-mod live;
 mod plan;
 mod segments;
+mod staging;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ use fabkeep_platform::Platform;
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, Sources, WriteStats, WriterKey};
 
 use crate::event::{Event, Reporter, step};
-use crate::point::{CapturedNode, RecoveryPoint};
+use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
 use crate::{EngineError, parallel};
 
 pub use plan::{CapturePlan, plan_capture};
@@ -89,17 +89,22 @@ pub fn capture(
 ) -> Result<Captured, EngineError> {
     let begun = Instant::now();
     let writer = step(reporter, "open repository", None, || repository.writer(key))?;
-    let scratch = live::scratch(options)?;
-    let mut survey = step(reporter, "survey nodes", None, || survey::survey(platform, options, Some(scratch.path())))?;
+    // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
+    let objects = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
+    interrupted(reporter)?;
+    let scratch = staging::scratch(options)?;
+    let staging = survey::Staging { scratch: scratch.path(), writer: &writer };
+    let mut survey = step(reporter, "survey nodes", None, || survey::survey(platform, options, Some(staging)))?;
     let mut findings = std::mem::take(&mut survey.findings);
     stop_on_errors(&mut findings, reporter)?;
     interrupted(reporter)?;
 
     let total = survey.database_bytes();
+    let options = &CaptureOptions { threads: platform.readers().unwrap_or(options.threads), ..options.clone() };
     let facts = step(reporter, "check databases and logs", Some(total), || {
         databases::check(&survey, &writer, options, reporter)
     })?;
-    let mut sources = Sources::new();
+    let mut sources: Sources = facts.learned.clone();
     let chains = step(reporter, "walk chains", Some(survey.chain_bytes()), || {
         chains::capture(&survey, &facts, &writer, options, reporter, &mut sources)
     })?;
@@ -131,10 +136,17 @@ pub fn capture(
         nodes: node_facts
             .into_iter()
             .zip(files.directories)
-            .map(|(facts, directories)| CapturedNode { facts, directories })
+            .zip(&survey.nodes)
+            .map(|((facts, directories), planned)| CapturedNode {
+                facts,
+                directories,
+                workload: planned.node.workload.clone(),
+            })
             .collect(),
         findings,
+        objects,
     };
+    platform.finish()?;
     let summary = summary(&point);
     let (commit, stats) = step(reporter, "commit", None, || writer.commit(&point, summary, sources))?;
     Ok(Captured {
@@ -144,6 +156,23 @@ pub fn capture(
         read_bytes: chains.read_bytes + files.read_bytes,
         seconds: begun.elapsed().as_secs_f64(),
     })
+}
+
+/// Keeps the objects that declare the network.
+fn keep_objects(platform: &dyn Platform, writer: &PointWriter<'_>) -> Result<Vec<CapturedObject>, EngineError> {
+    let mut out = Vec::new();
+    for declaration in platform.declarations()? {
+        let bytes = serde_json::to_vec(&declaration.object).map_err(|error| EngineError::Usage(error.to_string()))?;
+        out.push(CapturedObject {
+            namespace: declaration.namespace,
+            api_version: declaration.api_version,
+            kind: declaration.kind,
+            name: declaration.name,
+            blob: writer.put(&bytes)?,
+            bytes: bytes.len() as u64,
+        });
+    }
+    Ok(out)
 }
 
 fn summary(point: &RecoveryPoint) -> PointSummary {

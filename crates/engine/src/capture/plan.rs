@@ -59,8 +59,10 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
                 .filter(|(entry, place)| entry.kind == EntryKind::File && place.class != Class::Authoritative)
                 .map(|(entry, _)| entry.stamp.size)
                 .sum();
-            let kept: u64 =
-                wanted().filter(|(_, place)| place.class != Class::Authoritative).map(|(entry, _)| entry.stamp.size).sum();
+            let kept: u64 = wanted()
+                .filter(|(_, place)| place.class != Class::Authoritative)
+                .map(|(entry, _)| entry.stamp.size)
+                .sum();
             let mut channels: Vec<String> =
                 node.directories.iter().flat_map(|directory| directory.chains()).map(|chain| chain.channel).collect();
             channels.sort();
@@ -69,12 +71,7 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
                 node: node.node.id.to_string(),
                 role: node.node.role,
                 running: node.running,
-                strategy: if node.running {
-                    "runs: blocks to the length they have now; databases and logs copied until the copy proves consistent (P6)"
-                } else {
-                    "stopped: read in place"
-                }
-                .to_owned(),
+                strategy: strategy(platform, node),
                 channels,
                 files: wanted().count() as u64,
                 bytes: wanted().map(|(entry, _)| entry.stamp.size).sum(),
@@ -83,4 +80,19 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
         })
         .collect();
     Ok(CapturePlan { network: platform.network().name.clone(), nodes, findings: survey.findings })
+}
+
+fn strategy(platform: &dyn Platform, node: &survey::PlannedNode) -> String {
+    let mut ways: Vec<String> =
+        node.directories.iter().map(|known| platform.strategy(&node.node.id, &known.directory)).collect();
+    ways.dedup();
+    if platform.readers().is_none() {
+        ways = vec!["read in place".to_owned()];
+    }
+    let how = if node.running {
+        "runs: blocks to the length they have now; databases and logs copied until the copy proves consistent (P6)"
+    } else {
+        "stopped"
+    };
+    format!("{}; {how}", ways.join(", "))
 }

@@ -9,11 +9,13 @@ use std::path::Path;
 
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, Kind, NodeRole, Place};
-use fabkeep_network::{Finding, Node, NodeDirectory, Rule};
+use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, Volume, VolumeEntry};
+use fabkeep_store::PointWriter;
 
-use super::{CaptureOptions, live};
-use crate::EngineError;
+use super::staging::{self, Copied, Wanted};
+use super::{CaptureOptions, databases};
+use crate::{EngineError, parallel};
 
 /// A node as the survey found it.
 pub struct PlannedNode {
@@ -31,7 +33,7 @@ pub(crate) struct SurveyedDirectory {
     pub directory: NodeDirectory,
     pub volume: Box<dyn Volume>,
     pub entries: Vec<(VolumeEntry, Place)>,
-    /// Copies of parts of a running node's directory: by relative path, instead of the source.
+    /// Copies of parts of it, by relative path, read instead of the source.
     pub staged: BTreeMap<String, HostVolume>,
 }
 
@@ -54,27 +56,34 @@ pub(crate) struct Survey {
 impl SurveyedDirectory {
     /// The volume and path to read a file from: the copy, where there is one.
     pub fn source<'a>(&'a self, path: &'a str) -> (&'a dyn Volume, &'a str) {
-        for (prefix, copy) in &self.staged {
-            if path == prefix {
-                return (copy, "");
-            }
-            if let Some(rest) = path.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/')) {
-                return (copy, rest);
-            }
+        match self.copy_of(path) {
+            Some((copy, inside)) => (copy, inside),
+            None => (self.volume.as_ref(), path),
         }
-        (self.volume.as_ref(), path)
     }
 
-    /// A directory inside as a path of this machine: the copy, where there is one.
-    pub fn local(&self, path: &str) -> std::path::PathBuf {
-        match self.staged.get(path) {
-            Some(copy) => copy.local(""),
+    fn copy_of<'a>(&'a self, path: &'a str) -> Option<(&'a HostVolume, &'a str)> {
+        self.staged.iter().find_map(|(prefix, copy)| {
+            if path == prefix {
+                return Some((copy, ""));
+            }
+            let inside =
+                if prefix.is_empty() { Some(path) } else { path.strip_prefix(prefix.as_str())?.strip_prefix('/') };
+            Some((copy, inside?))
+        })
+    }
+
+    /// A directory or file inside as a path of this machine: the copy, where there is one; `None` when it is far away and was not
+    /// copied because nothing changed.
+    pub fn local(&self, path: &str) -> Option<std::path::PathBuf> {
+        match self.copy_of(path) {
+            Some((copy, inside)) => copy.local(inside),
             None => self.volume.local(path),
         }
     }
 
     pub fn is_staged(&self, path: &str) -> bool {
-        self.source(path).1 != path
+        self.copy_of(path).is_some()
     }
 
     /// Files that a recovery needs (with `derived`, those that a node rebuilds too).
@@ -141,7 +150,7 @@ impl SurveyedDirectory {
     }
 }
 
-fn is_wanted(place: &Place, derived: bool) -> bool {
+pub(crate) fn is_wanted(place: &Place, derived: bool) -> bool {
     match place.class {
         Class::Authoritative => true,
         Class::Derived => derived,
@@ -173,14 +182,19 @@ impl Survey {
     }
 }
 
-/// Surveys every node that is not excluded. With `scratch`, running nodes' databases are copied there; without, nothing is copied
-/// (a plan only).
+/// Where a survey puts its copies, and what tells it which are not needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Staging<'a> {
+    pub scratch: &'a Path,
+    pub writer: &'a PointWriter<'a>,
+}
+
+/// Surveys every node that is not excluded. With `staging`, what has to be copied is; without, nothing is copied (a plan only).
 pub(crate) fn survey(
     platform: &dyn Platform,
     options: &CaptureOptions,
-    scratch: Option<&Path>,
+    staging: Option<Staging<'_>>,
 ) -> Result<Survey, EngineError> {
-    let mut survey = Survey { nodes: Vec::new(), findings: Vec::new() };
     for name in &options.exclude {
         if !platform.network().nodes().any(|node| node.id.to_string() == *name) {
             return Err(EngineError::Usage(format!(
@@ -188,96 +202,137 @@ pub(crate) fn survey(
             )));
         }
     }
-    let mut nodes: Vec<&Node> =
+    let mut survey = Survey { nodes: Vec::new(), findings: platform.findings().to_vec() };
+    let nodes: Vec<&Node> =
         platform.network().nodes().filter(|node| !options.exclude.contains(&node.id.to_string())).collect();
-    // I1: all peers before any orderer.
-    nodes.sort_by_key(|node| match node.role {
-        NodeRole::Peer => 0,
-        NodeRole::Orderer => 1,
-        NodeRole::CertificateAuthority => 2,
-        NodeRole::Files => 3,
-    });
-    for (position, node) in nodes.into_iter().enumerate() {
-        let running = platform.state(&node.id)? == NodeState::Running;
-        let mut planned =
-            PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
-        for directory in &node.directories {
-            let Some(volume) = platform.volume(directory)? else {
-                survey.findings.push(Finding::error(
+    // State databases before their peers (P3); all peers before any orderer (I1).
+    let order = [
+        NodeRole::StateDatabase,
+        NodeRole::Peer,
+        NodeRole::Orderer,
+        NodeRole::CertificateAuthority,
+        NodeRole::CaDatabase,
+        NodeRole::Chaincode,
+        NodeRole::Files,
+    ];
+    let mut position = 0;
+    for role in order {
+        let of_role: Vec<(usize, &Node)> = nodes
+            .iter()
+            .filter(|node| node.role == role)
+            .map(|node| {
+                position += 1;
+                (position, *node)
+            })
+            .collect();
+        let threads = platform.readers().unwrap_or(1);
+        let results =
+            parallel::map(of_role, threads, |(position, node)| survey_node(platform, node, position, options, staging));
+        for result in results {
+            let (planned, findings) = result?;
+            survey.findings.extend(findings);
+            survey.nodes.push(planned);
+        }
+    }
+    Ok(survey)
+}
+
+fn survey_node(
+    platform: &dyn Platform,
+    node: &Node,
+    position: usize,
+    options: &CaptureOptions,
+    staging: Option<Staging<'_>>,
+) -> Result<(PlannedNode, Vec<Finding>), EngineError> {
+    let mut findings = Vec::new();
+    let running = platform.state(&node.id)? == NodeState::Running;
+    let mut planned = PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
+    for directory in &node.directories {
+        let Some(volume) = platform.volume(&node.id, directory)? else {
+            // What goes with the pod is not there without it: the platform told.
+            if directory.source != DirectorySource::Ephemeral {
+                findings.push(Finding::error(
                     Rule::NotPersistent,
                     &node.id,
                     format!("its {} directory {} does not exist", directory.role, directory.path),
                     "correct the inventory, or leave the node out (--exclude)",
                 ));
-                continue;
-            };
-            let scratch = scratch.map(|scratch| scratch.join(format!("{position}-{}", planned.directories.len())));
-            let surveyed =
-                survey_directory(&mut planned, directory, volume, scratch.as_deref(), options, &mut survey.findings)?;
-            planned.directories.push(surveyed);
-        }
-        check_emptiness(&planned, &mut survey.findings);
-        survey.nodes.push(planned);
+            }
+            continue;
+        };
+        let scratch =
+            staging.map(|staging| (staging, staging.scratch.join(format!("{position}-{}", planned.directories.len()))));
+        let scratch = scratch.as_ref().map(|(staging, folder)| (*staging, folder.as_path()));
+        let surveyed = survey_directory(&mut planned, directory, volume, scratch, options, &mut findings)?;
+        planned.directories.push(surveyed);
     }
-    Ok(survey)
+    check_emptiness(&planned, &mut findings);
+    Ok((planned, findings))
 }
 
 fn survey_directory(
     node: &mut PlannedNode,
     directory: &NodeDirectory,
     volume: Box<dyn Volume>,
-    scratch: Option<&Path>,
+    staging: Option<(Staging<'_>, &Path)>,
     options: &CaptureOptions,
     findings: &mut Vec<Finding>,
 ) -> Result<SurveyedDirectory, EngineError> {
-    let mut staged = BTreeMap::new();
-    let live = scratch.filter(|_| node.running);
-    if let Some(scratch) = live {
-        // I3: snapshots before chains.
-        let before = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
-        let probe =
-            SurveyedDirectory { directory: directory.clone(), volume, entries: before, staged: BTreeMap::new() };
-        for path in probe.snapshots().into_values() {
-            live::copy_snapshots(&probe, &path, scratch, &mut staged)?;
-        }
-        return survey_running(node, probe.directory, probe.volume, scratch, staged, options, findings);
-    }
     let entries = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
-    check_entries(node, &entries, findings);
-    Ok(SurveyedDirectory { directory: directory.clone(), volume, entries, staged })
-}
-
-fn survey_running(
-    node: &mut PlannedNode,
-    directory: NodeDirectory,
-    volume: Box<dyn Volume>,
-    scratch: &Path,
-    mut staged: BTreeMap<String, HostVolume>,
-    options: &CaptureOptions,
-    findings: &mut Vec<Finding>,
-) -> Result<SurveyedDirectory, EngineError> {
-    let entries = list(volume.as_ref(), &directory, &mut node.joined_by_snapshot)?;
-    check_entries(node, &entries, findings);
-    let mut surveyed = SurveyedDirectory { directory, volume, entries, staged: BTreeMap::new() };
-    let mut problems = Vec::new();
-    for path in surveyed.databases(options.include_derived || node.joined_by_snapshot) {
-        problems.extend(live::copy_database(&surveyed, &path, scratch, options.live_attempts, &mut staged)?);
+    let mut surveyed = SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() };
+    let far = surveyed.volume.local("").is_none();
+    let derived = options.include_derived || node.joined_by_snapshot;
+    let Some((staging, scratch)) = staging.filter(|_| node.running || far) else {
+        check_entries(node, &surveyed.entries, findings);
+        return Ok(surveyed);
+    };
+    let (is_snapshot, not_known) = (
+        |wanted: &Wanted| wanted.copied == Copied::Snapshots,
+        |node: &PlannedNode, directory: &SurveyedDirectory, wanted: &Wanted| {
+            options.reread || !databases::is_known(staging.writer, node, directory, &wanted.path)
+        },
+    );
+    let mut all = (BTreeMap::new(), Vec::new());
+    let mut copy = |node: &PlannedNode, surveyed: &SurveyedDirectory, wanted: Vec<Wanted>| -> Result<(), EngineError> {
+        let wanted = wanted.into_iter().filter(|wanted| not_known(node, surveyed, wanted)).collect();
+        let (copies, problems) = staging::stage(surveyed, wanted, scratch, options.live_attempts, node.running)?;
+        all.0.extend(copies);
+        all.1.extend(problems);
+        Ok(())
+    };
+    if node.running {
+        // I3: snapshots before chains, chains before logs. Listing the block files fixes their extent.
+        let snapshots: Vec<Wanted> =
+            staging::wanted(&surveyed, derived, true).into_iter().filter(is_snapshot).collect();
+        if !snapshots.is_empty() {
+            copy(node, &surveyed, snapshots)?;
+            surveyed.entries = list(surveyed.volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
+        }
     }
-    for path in surveyed.logs().into_values() {
-        problems.extend(live::copy_logs(&surveyed, &path, scratch, options.live_attempts, &mut staged)?);
-    }
-    for path in live::sqlite_files(&surveyed) {
-        problems.extend(live::copy_sqlite(&surveyed, &path, scratch, options.live_attempts, &mut staged)?);
-    }
+    check_entries(node, &surveyed.entries, findings);
+    let wanted = staging::wanted(&surveyed, derived, node.running);
+    let wanted = wanted.into_iter().filter(|wanted| !(node.running && is_snapshot(wanted))).collect();
+    copy(node, &surveyed, wanted)?;
+    let (staged, problems) = all;
     for (path, problem) in problems {
-        findings.push(Finding::error(
-            Rule::LiveCopy,
-            format!("{} {path}", node.node.id),
-            format!("the node runs, and no copy of this proved consistent in {} attempts: {problem}", options.live_attempts),
-            "stop the node and run the backup again, give it more attempts (--live-attempts), or leave it out (--exclude)",
-        ));
+        let subject = format!("{} {}", node.node.id, if path.is_empty() { &directory.path } else { &path });
+        findings.push(if node.running {
+            Finding::error(
+                Rule::LiveCopy,
+                subject,
+                format!("the node runs, and no copy of this proved consistent in {} attempts: {problem}", options.live_attempts),
+                "stop the node and run the backup again, give it more attempts (--live-attempts), or leave it out (--exclude)",
+            )
+        } else {
+            Finding::error(
+                Rule::FileReadable,
+                subject,
+                format!("it cannot be copied: {problem}"),
+                "look at the disk and the file's permissions, or leave the node out (--exclude)",
+            )
+        });
     }
-    live::replace_entries(&mut surveyed, &staged, node.joined_by_snapshot)?;
+    staging::replace_entries(&mut surveyed, &staged, node.joined_by_snapshot)?;
     surveyed.staged = staged;
     Ok(surveyed)
 }
@@ -287,7 +342,7 @@ fn list(
     directory: &NodeDirectory,
     joined_by_snapshot: &mut bool,
 ) -> Result<Vec<(VolumeEntry, Place)>, EngineError> {
-    let entries = volume.list()?;
+    let entries = volume.list("")?;
     *joined_by_snapshot |= entries.iter().any(|entry| entry.path.rsplit('/').next() == Some(BOOTSTRAPPING_SNAPSHOT));
     Ok(entries
         .into_iter()
@@ -301,7 +356,11 @@ fn list(
 /// A node that holds nothing is not a node that needs nothing.
 fn check_emptiness(node: &PlannedNode, findings: &mut Vec<Finding>) {
     let files = node.directories.iter().flat_map(|directory| directory.files(true)).count();
-    if files == 0 && !node.directories.is_empty() && node.node.role != NodeRole::Files {
+    let holds_data = matches!(
+        node.node.role,
+        NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority | NodeRole::CaDatabase
+    );
+    if files == 0 && !node.directories.is_empty() && holds_data {
         findings.push(Finding::error(
             Rule::NotPersistent,
             &node.node.id,
@@ -357,9 +416,13 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
     for node in survey.nodes.iter().filter(|node| !node.running) {
         for directory in &node.directories {
             let now: BTreeMap<String, VolumeEntry> =
-                directory.volume.list()?.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
+                directory.volume.list("")?.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
             for (entry, _) in directory.files(false) {
-                let same = now.get(&entry.path).is_some_and(|now| now.stamp == entry.stamp);
+                // A sqlite copy has its journal in it: its size is its own.
+                let same = now.get(&entry.path).is_some_and(|now| {
+                    now.stamp == entry.stamp
+                        || (directory.is_staged(&entry.path) && now.stamp.changed_ns == entry.stamp.changed_ns)
+                });
                 if !same {
                     findings.push(Finding::error(
                         Rule::FileReadable,

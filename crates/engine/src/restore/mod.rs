@@ -1,17 +1,19 @@
 //! Restore: a plan first; then every directory is written beside its place, proven there, and only then put into its place, with what
 //! was there before set aside. A journal lets a run after a kill go on.
 
+mod cluster;
 mod journal;
 mod place;
 mod plan;
 mod prove;
+mod volumes;
 mod write;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use fabkeep_network::{Finding, NodeId, Severity};
-use fabkeep_platform::Platform;
+use fabkeep_platform::Host;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde::Serialize;
 
@@ -19,6 +21,9 @@ use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
 use crate::{EngineError, parallel};
 
+pub use cluster::{
+    ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
+};
 pub use plan::{RestorePlan, RestoreStep, plan_restore};
 
 /// Where and how to restore.
@@ -82,7 +87,7 @@ pub fn restore(
     repository: &Repository,
     commit: &Commit,
     identity: &IdentityFile,
-    platform: Option<&dyn Platform>,
+    platform: Option<&Host>,
     options: &RestoreOptions,
     reporter: &dyn Reporter,
 ) -> Result<Restored, EngineError> {

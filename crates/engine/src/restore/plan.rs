@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set};
-use fabkeep_platform::{NodeState, Platform};
+use fabkeep_platform::{Host, NodeState, Platform};
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ pub fn plan_restore(
     repository: &Repository,
     commit: &Commit,
     identity: &IdentityFile,
-    platform: Option<&dyn Platform>,
+    platform: Option<&Host>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let (point, _) = repository.read_point::<RecoveryPoint>(commit, identity)?;
@@ -135,7 +135,7 @@ pub fn plan_restore(
 pub(super) fn make(
     commit: &Commit,
     point: &RecoveryPoint,
-    platform: Option<&dyn Platform>,
+    platform: Option<&Host>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     for name in &options.nodes {
@@ -162,7 +162,7 @@ pub(super) fn make(
         for (position, directory) in node.directories.iter().enumerate() {
             let place = match (&options.to, platform) {
                 (Some(to), _) => {
-                    let inside = Path::new(&directory.path).strip_prefix(&common).unwrap_or(Path::new(""));
+                    let inside = Path::new(&directory.directory.path).strip_prefix(&common).unwrap_or(Path::new(""));
                     to.join(inside)
                 }
                 (None, Some(platform)) => match place_on(platform, node, directory) {
@@ -171,7 +171,7 @@ pub(super) fn make(
                         plan.findings.push(Finding::error(
                             Rule::NotPersistent,
                             &node.facts.id,
-                            format!("the inventory names no place for its {} directory {}", directory.role, directory.path),
+                            format!("the inventory names no place for its {} directory {}", directory.directory.role, directory.directory.path),
                             "add the directory to the inventory, leave the node out (--node names the others), or restore into a folder (--to)",
                         ));
                         continue;
@@ -199,7 +199,7 @@ fn common_folder(point: &RecoveryPoint) -> PathBuf {
         .nodes
         .iter()
         .flat_map(|node| &node.directories)
-        .filter_map(|directory| Path::new(&directory.path).parent().map(Path::to_path_buf));
+        .filter_map(|directory| Path::new(&directory.directory.path).parent().map(Path::to_path_buf));
     let first = folders.next().unwrap_or_default();
     folders.fold(first, |common, folder| {
         common.ancestors().find(|ancestor| folder.starts_with(ancestor)).unwrap_or(Path::new("")).to_path_buf()
@@ -207,24 +207,25 @@ fn common_folder(point: &RecoveryPoint) -> PathBuf {
 }
 
 /// The platform's place for a captured directory: the one of the same role and, among several, of the same name or position.
-fn place_on(platform: &dyn Platform, node: &CapturedNode, captured: &CapturedDirectory) -> Option<PathBuf> {
+fn place_on(platform: &Host, node: &CapturedNode, captured: &CapturedDirectory) -> Option<PathBuf> {
     let network = platform.network();
     let known = network.nodes().find(|known| known.id == node.facts.id)?;
-    let same_role: Vec<_> = known.directories.iter().filter(|directory| directory.role == captured.role).collect();
+    let same_role: Vec<_> =
+        known.directories.iter().filter(|directory| directory.role == captured.directory.role).collect();
     let name = |path: &str| Path::new(path).file_name().map(std::ffi::OsStr::to_os_string);
     let position = node
         .directories
         .iter()
-        .filter(|directory| directory.role == captured.role)
-        .position(|directory| directory.path == captured.path)?;
-    let exact = same_role.iter().find(|directory| directory.path == captured.path);
-    let named = same_role.iter().find(|directory| name(&directory.path) == name(&captured.path));
+        .filter(|directory| directory.directory.role == captured.directory.role)
+        .position(|directory| directory.directory.path == captured.directory.path)?;
+    let exact = same_role.iter().find(|directory| directory.path == captured.directory.path);
+    let named = same_role.iter().find(|directory| name(&directory.path) == name(&captured.directory.path));
     let found = match (exact, same_role.len()) {
         (Some(exact), _) => exact,
         (None, 1) => same_role.first()?,
         (None, _) => named.or_else(|| same_role.get(position))?,
     };
-    Some(platform.place(found))
+    Some(PathBuf::from(&found.path))
 }
 
 /// Refuses entries that would leave their directory: the manifest is signed, and still not trusted with that.
@@ -320,7 +321,7 @@ fn journal_path(point: &str, plan: &RestorePlan, options: &RestoreOptions) -> Re
 fn judge(
     plan: &mut RestorePlan,
     point: &RecoveryPoint,
-    platform: Option<&dyn Platform>,
+    platform: Option<&Host>,
     options: &RestoreOptions,
     resuming: bool,
 ) -> Result<(), EngineError> {

@@ -97,7 +97,7 @@ pub(super) fn prove(
 
 /// Whether a directory holds exactly what was captured of it, and nothing else.
 pub(super) fn is_as_captured(root: &Path, captured: &CapturedDirectory, names: &NameKey) -> bool {
-    let Ok(found) = HostVolume::new(root.to_path_buf()).list() else { return false };
+    let Ok(found) = HostVolume::new(root.to_path_buf()).list("") else { return false };
     found.len() == captured.entries.len()
         && found.iter().zip(&captured.entries).all(|(found, entry)| {
             let same = match (&found.kind, &entry.content) {

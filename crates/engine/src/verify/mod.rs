@@ -233,7 +233,11 @@ fn open_files(
         for directory in &node.directories {
             for entry in &directory.entries {
                 if let EntryContent::File { size, parts } = &entry.content {
-                    files.push((format!("{} {}/{}", node.facts.id, directory.role, entry.path), *size, parts));
+                    files.push((
+                        format!("{} {}/{}", node.facts.id, directory.directory.role, entry.path),
+                        *size,
+                        parts,
+                    ));
                 }
             }
         }

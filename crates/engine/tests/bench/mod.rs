@@ -83,7 +83,7 @@ impl Bench {
         let repository = self.repository();
         let commit = repository.point("latest").unwrap();
         let host = self.host_or_none();
-        let platform = host.as_ref().map(|host| host as &dyn fabkeep_platform::Platform);
+        let platform = host.as_ref();
         restore(&repository, &commit, &self.identity(), platform, options, &Silent)
     }
 
@@ -97,7 +97,7 @@ impl Bench {
         let mut expected = 0;
         for node in &point.nodes {
             for directory in &node.directories {
-                let source = Path::new(&directory.path);
+                let source = Path::new(&directory.directory.path);
                 let target = restored.join(source.strip_prefix(self.network().canonicalize().unwrap()).unwrap());
                 for entry in &directory.entries {
                     let (from, to) = (source.join(&entry.path), target.join(&entry.path));

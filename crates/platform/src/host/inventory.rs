@@ -165,7 +165,14 @@ impl Inventory {
                         return Err(problem(format!("{} is named twice, by {other} and by {id}", path.display())));
                     }
                 }
-                nodes.push(Node { id, role: node.role, msp_id: node.msp_id.clone(), directories: nest(directories) });
+                nodes.push(Node {
+                    id,
+                    role: node.role,
+                    msp_id: node.msp_id.clone(),
+                    directories: nest(directories),
+                    workload: None,
+                    served_by: Vec::new(),
+                });
             }
             organizations.push(Organization { name: organization.name.clone(), nodes });
         }
@@ -203,7 +210,7 @@ fn nest(sorted: Vec<(PathBuf, DirectoryRole)>) -> Vec<NodeDirectory> {
         match outer {
             Some((directory, inside)) => directory.nested.push((inside, role)),
             None => {
-                let directory = NodeDirectory { role, path: path.display().to_string(), nested: Vec::new() };
+                let directory = NodeDirectory::new(role, path.display().to_string());
                 out.push((path, directory));
             }
         }

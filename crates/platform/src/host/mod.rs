@@ -1,5 +1,9 @@
 //! The host platform: nodes are directories and commands of this machine (docker-compose, VMs, bare metal).
 
+mod discover;
+mod inventory;
+mod volume;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,9 +11,14 @@ use std::process::{Command, Stdio};
 use fabkeep_ledger::layout::{DirectoryRole, Kind};
 use fabkeep_network::{Network, NodeDirectory, NodeId};
 
-use crate::inventory::{Commands, Inventory, normal};
-use crate::volume::{HostVolume, Volume};
+use crate::volume::Volume;
 use crate::{NodeState, Platform, PlatformError};
+
+pub(crate) use discover::value_at;
+pub use discover::{Discovered, discover};
+use inventory::normal;
+pub use inventory::{Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
+pub use volume::HostVolume;
 
 /// Most of a failed command's error output that is shown, in bytes.
 const MAX_SHOWN_BYTES: usize = 2_000;
@@ -78,6 +87,22 @@ impl Host {
             (false, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
         }
     }
+
+    /// Runs a node's stop command; `false` when it has none.
+    ///
+    /// # Errors
+    /// [`PlatformError::Command`].
+    pub fn stop(&self, node: &NodeId) -> Result<bool, PlatformError> {
+        self.run_if_given(node, "stop", |commands| commands.stop.as_ref())
+    }
+
+    /// Runs a node's start command; `false` when it has none.
+    ///
+    /// # Errors
+    /// [`PlatformError::Command`].
+    pub fn start(&self, node: &NodeId) -> Result<bool, PlatformError> {
+        self.run_if_given(node, "start", |commands| commands.start.as_ref())
+    }
 }
 
 impl Platform for Host {
@@ -85,7 +110,7 @@ impl Platform for Host {
         &self.network
     }
 
-    fn volume(&self, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
+    fn volume(&self, _: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
         let path = PathBuf::from(&directory.path);
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(Some(Box::new(HostVolume::new(path)))),
@@ -105,30 +130,21 @@ impl Platform for Host {
         }
         let directories = self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
         for directory in directories {
-            if let Some(volume) = self.volume(directory)?
-                && holds_locks(directory, volume.as_ref())?
-            {
+            let path = PathBuf::from(&directory.path);
+            if path.is_dir() && holds_locks(directory, &HostVolume::new(path))? {
                 return Ok(NodeState::Running);
             }
         }
         Ok(NodeState::Stopped)
     }
 
-    fn stop(&self, node: &NodeId) -> Result<bool, PlatformError> {
-        self.run_if_given(node, "stop", |commands| commands.stop.as_ref())
-    }
-
-    fn start(&self, node: &NodeId) -> Result<bool, PlatformError> {
-        self.run_if_given(node, "start", |commands| commands.start.as_ref())
-    }
-
-    fn place(&self, directory: &NodeDirectory) -> PathBuf {
-        PathBuf::from(&directory.path)
+    fn strategy(&self, _: &NodeId, directory: &NodeDirectory) -> String {
+        format!("{} read in place", directory.path)
     }
 }
 
 /// A running peer or orderer holds LevelDB's and the raft log's locks.
-fn holds_locks(directory: &NodeDirectory, volume: &dyn Volume) -> Result<bool, PlatformError> {
+fn holds_locks(directory: &NodeDirectory, volume: &HostVolume) -> Result<bool, PlatformError> {
     let locks = [
         DirectoryRole::PeerData,
         DirectoryRole::OrdererLedger,
@@ -138,7 +154,7 @@ fn holds_locks(directory: &NodeDirectory, volume: &dyn Volume) -> Result<bool, P
     if !locks.contains(&directory.role) && directory.nested.is_empty() {
         return Ok(false);
     }
-    Ok(volume.list()?.iter().any(|entry| {
+    Ok(volume.list("")?.iter().any(|entry| {
         let lock = entry.path.rsplit('/').next() == Some("LOCK")
             || matches!(directory.classify(&entry.path, false).kind, Kind::WalFile(_));
         lock && volume.is_locked(&entry.path)

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use serde_norway::Value;
 
+use super::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
 use crate::PlatformError;
-use crate::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
 
 /// Deepest directory looked at below the root.
 const MAX_DEPTH: usize = 8;
@@ -69,7 +69,7 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
             role: NodeRole::Files,
             msp_id: None,
             directories: BTreeMap::from([(DirectoryRole::Other, OneOrMany::Many(many))]),
-            commands: crate::Commands::default(),
+            commands: super::Commands::default(),
         });
     }
     let network = root.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
@@ -163,16 +163,19 @@ fn drop_data_of_configured(found: &mut Vec<Found>) {
     });
 }
 
-fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
-    // Fabric reads its configuration without regard to case.
-    let found = path.iter().try_fold(value, |value, key| {
+/// A value of a configuration file. Fabric reads its configuration without regard to case.
+pub(crate) fn value_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, key| {
         value
             .as_mapping()?
             .iter()
             .find(|(name, _)| name.as_str().is_some_and(|name| name.eq_ignore_ascii_case(key)))
             .map(|(_, value)| value)
-    })?;
-    found.as_str()
+    })
+}
+
+fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
+    value_at(value, path)?.as_str()
 }
 
 fn configured(directory: &Path, file: &str, remarks: &mut Vec<String>) -> Option<Found> {
@@ -281,7 +284,7 @@ fn inventory_node(node: &Found, name: String, base: &Path) -> InventoryNode {
         role: node.role,
         msp_id: node.msp_id.clone(),
         directories,
-        commands: crate::Commands::default(),
+        commands: super::Commands::default(),
     }
 }
 

@@ -1,0 +1,22 @@
+//! `fabkeep clean`.
+
+use fabkeep_platform::kubernetes::Kubernetes;
+use serde_json::json;
+
+use crate::arguments::Clean;
+use crate::error::CliError;
+use crate::exit_code::Code;
+use crate::output::Output;
+
+pub fn run(arguments: &Clean, output: &Output) -> Result<Code, CliError> {
+    let cluster = &arguments.cluster;
+    let found = Kubernetes::clean(&cluster.address(), &cluster.selection(), arguments.older_than, arguments.dry_run)?;
+    output.json(&json!({"removed": !arguments.dry_run, "pods": found}));
+    for pod in &found {
+        output.line(format!("{} {pod}", if arguments.dry_run { "would remove" } else { "removed" }));
+    }
+    if found.is_empty() {
+        output.line("nothing was left behind");
+    }
+    Ok(Code::Done)
+}

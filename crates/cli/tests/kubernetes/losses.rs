@@ -1,0 +1,196 @@
+//! What is lost comes back, and only that: a claim, a node, an organization, the data of a network whose manifests are deployed again.
+//! All of it with exactly the rights that `docs/kubernetes.md` gives.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::Output;
+
+use crate::cluster::Cluster;
+use crate::network::Network;
+use crate::run::{Place, succeeded};
+use crate::styles;
+use crate::whole::{assert_same, needed};
+
+const ACCOUNTS: &str = "fabkeep-test-accounts";
+
+/// The roles of the documentation.
+fn roles() -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")).unwrap();
+    let blocks: Vec<String> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+    assert_eq!(blocks.len(), 2);
+    blocks
+}
+
+/// Service accounts with the documented roles.
+struct Accounts<'c> {
+    cluster: &'c Cluster,
+}
+
+impl<'c> Accounts<'c> {
+    fn new(cluster: &'c Cluster) -> Self {
+        cluster.remove_namespaces(&[ACCOUNTS.to_owned()]);
+        cluster.kubectl(&["create", "namespace", ACCOUNTS], &[]);
+        for role in roles() {
+            cluster.apply(ACCOUNTS, &role);
+        }
+        for account in ["backup", "restore"] {
+            cluster.kubectl(&["-n", ACCOUNTS, "create", "serviceaccount", account], &[]);
+        }
+        Accounts { cluster }
+    }
+
+    /// Binds a role in a namespace.
+    fn bind(&self, namespace: &str, account: &str, role: &str) {
+        let account_argument = format!("--serviceaccount={ACCOUNTS}:{account}");
+        let (name, role) = (format!("{account}-{role}"), format!("--clusterrole={role}"));
+        self.cluster.kubectl(&["-n", namespace, "create", "rolebinding", &name, &role, &account_argument], &[]);
+    }
+
+    fn bind_everywhere(&self, account: &str, role: &str) {
+        let account_argument = format!("--serviceaccount={ACCOUNTS}:{account}");
+        let (name, role) = (format!("fabkeep-test-{account}-{role}"), format!("--clusterrole={role}"));
+        self.cluster.kubectl(&["create", "clusterrolebinding", &name, &role, &account_argument], &[]);
+    }
+
+    fn kubeconfig(&self, account: &str) -> tempfile::NamedTempFile {
+        let request = r#"{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}"#;
+        let path = format!("/api/v1/namespaces/{ACCOUNTS}/serviceaccounts/{account}/token");
+        let answer = self.cluster.kubectl(&["create", "--raw", &path, "-f", "-"], request.as_bytes());
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let mut config = self.cluster.json(&["config", "view", "--raw", "--minify"]);
+        config["users"][0]["user"] = serde_json::json!({"token": answer.pointer("/status/token").unwrap()});
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.to_string().as_bytes()).unwrap();
+        file
+    }
+}
+
+impl Drop for Accounts<'_> {
+    fn drop(&mut self) {
+        let names = ["backup-fabkeep-backup", "restore-fabkeep-backup", "restore-fabkeep-restore"];
+        let names = names.map(|name| format!("fabkeep-test-{name}"));
+        let mut arguments = vec!["delete", "clusterrolebinding", "--ignore-not-found"];
+        arguments.extend(names.iter().map(String::as_str));
+        let _ = self.cluster.try_kubectl(&arguments, &[]);
+        let _ = self.cluster.try_kubectl(&["delete", "clusterrole", "fabkeep-backup", "fabkeep-restore"], &[]);
+        let _ = self.cluster.try_kubectl(&["delete", "namespace", ACCOUNTS, "--wait=false"], &[]);
+    }
+}
+
+/// Pods by namespace and name, with their identities.
+fn pods(network: &Network<'_>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for namespace in network.names() {
+        let list = network.cluster.json(&["-n", &namespace, "get", "pods"]);
+        for pod in list["items"].as_array().unwrap() {
+            let name = pod.pointer("/metadata/name").unwrap().as_str().unwrap();
+            out.insert(format!("{namespace}/{name}"), pod.pointer("/metadata/uid").unwrap().to_string());
+        }
+    }
+    out
+}
+
+/// What must be as before; what was set aside is beside it.
+fn now(network: &Network<'_>) -> BTreeMap<String, String> {
+    let mut all = needed(network.style, network.fingerprint());
+    all.retain(|place, _| !place.contains(".before-"));
+    all
+}
+
+fn refused(output: Output, rule: &str) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains(rule), "{text}");
+}
+
+#[test]
+fn losses_come_back_with_the_documented_rights() {
+    let Some(cluster) = Cluster::get() else { return };
+    let network = Network::new(&cluster, &styles::OWKIN, "losses");
+    network.deploy();
+    let accounts = Accounts::new(&cluster);
+    for namespace in network.names() {
+        accounts.bind(&namespace, "backup", "fabkeep-backup");
+        accounts.bind(&namespace, "restore", "fabkeep-backup");
+        accounts.bind(&namespace, "restore", "fabkeep-restore");
+    }
+    let (heights, before) = (network.heights(), now(&network));
+    let place = Place::new(&network);
+    let (backup, restore) = (accounts.kubeconfig("backup"), accounts.kubeconfig("restore"));
+    let repo = place.repo();
+    let repo = repo.to_str().unwrap();
+    let run = |arguments: &[&str], kubeconfig: &tempfile::NamedTempFile| {
+        let mut all = vec![arguments[0], "--repo", repo];
+        all.extend(&arguments[1..]);
+        place.command(&all).arg("--kubeconfig").arg(kubeconfig.path()).output().unwrap()
+    };
+
+    println!("-- backup with its rights only");
+    let told = succeeded(place.with_kubeconfig(&["backup", "--repo", repo], backup.path()).output().unwrap());
+    assert!(!told.contains("no right"), "{told}");
+
+    println!("-- nothing to do: everything is there");
+    let (pods_before, org2) = (pods(&network), network.namespaces["Org2"].clone());
+    succeeded(run(&["restore", "--missing"], &restore));
+    assert_eq!(pods_before, pods(&network), "pods were touched though nothing was missing");
+    refused(run(&["restore"], &restore), "B8");
+
+    println!("-- one claim lost");
+    let peer = pods_before.keys().find(|pod| pod.starts_with(&org2) && pod.contains("peer0")).unwrap().clone();
+    let (_, peer) = peer.split_once('/').unwrap();
+    let spec = cluster.json(&["-n", &org2, "get", "pod", peer]);
+    let volumes = spec.pointer("/spec/volumes").unwrap().as_array().unwrap();
+    let claim = volumes.iter().find_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")).unwrap();
+    let claim = claim.as_str().unwrap();
+    cluster.kubectl(&["-n", &org2, "delete", "pvc", claim, "--wait=false"], &[]);
+    cluster.kubectl(&["-n", &org2, "delete", "pod", peer, "--grace-period=0", "--force"], &[]);
+    while cluster.try_kubectl(&["-n", &org2, "get", "pvc", claim], &[]).status.success() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let output = run(&["restore", "--missing"], &backup);
+    assert_eq!(output.status.code(), Some(1), "a backup's rights are not enough for a restore");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("forbidden"), "{output:?}");
+    println!("{}", succeeded(run(&["restore", "--missing"], &restore)));
+    let others = |pods: BTreeMap<String, String>| -> BTreeMap<String, String> {
+        pods.into_iter().filter(|(pod, _)| !(pod.starts_with(&org2) && pod.contains("peer0"))).collect()
+    };
+    assert_eq!(others(pods_before), others(pods(&network)), "pods were touched that had lost nothing");
+    assert_eq!(heights, network.heights());
+    assert_same(&before, &now(&network));
+
+    println!("-- one node's data replaced");
+    let found = place.with_kubeconfig(&["discover", "--output", "json"], restore.path()).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+    let node = found["topology"]["nodes"].as_array().unwrap().iter().find(|node| {
+        let name = node["node"].as_str().unwrap();
+        node["role"] == "peer" && name.starts_with(&org2) && name.contains("peer1")
+    });
+    let node = node.unwrap()["node"].as_str().unwrap().to_owned();
+    refused(run(&["restore", "--node", &node], &restore), "B8");
+    let told = succeeded(run(&["restore", "--node", &node, "--replace"], &restore));
+    assert!(told.contains(".before-"), "{told}");
+    assert!(network.fingerprint().keys().any(|place| place.contains(".before-")), "nothing was set aside");
+    assert_eq!(heights, network.heights());
+    assert_same(&before, &now(&network));
+
+    println!("-- one organization lost, and then the workloads of all deployed again without their data");
+    accounts.bind_everywhere("restore", "fabkeep-backup");
+    accounts.bind_everywhere("restore", "fabkeep-restore");
+    cluster.remove_namespaces(std::slice::from_ref(&org2));
+    println!("{}", succeeded(run(&["restore", "--missing"], &restore)));
+    assert_eq!(heights, network.heights());
+    assert_same(&before, &now(&network));
+
+    cluster.remove_namespaces(&network.names());
+    network.deploy_without_data();
+    let output = run(&["restore", "--workloads", "existing"], &restore);
+    println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(4) {
+        // Nodes that have started on the empty volumes have made something there.
+        println!("{}", succeeded(run(&["restore", "--workloads", "existing", "--replace"], &restore)));
+    }
+    assert_eq!(heights, network.heights());
+    assert_same(&before, &now(&network));
+}

@@ -1,0 +1,12 @@
+//! Finding, capturing and restoring networks on a real cluster, laid out as the deployers do, with real nodes' data and stand-in nodes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod faults;
+mod losses;
+mod network;
+mod operator;
+mod proxy;
+mod run;
+mod styles;
+mod whole;

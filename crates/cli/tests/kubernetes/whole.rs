@@ -1,0 +1,158 @@
+//! Everything deleted, everything back: for each deployer's style.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::Cluster;
+use crate::network::Network;
+use crate::operator::Operator;
+use crate::run::{Place, succeeded};
+use crate::styles::{self, Style};
+
+/// What need not come back: derived data, locks, what a node or server makes anew, and what fabkeep leaves out.
+fn is_needed(style: &Style, place: &str) -> bool {
+    let derived = [
+        "/stateLeveldb/",
+        "/historyLeveldb/",
+        "/configHistory/",
+        "/bookkeeper/",
+        "/chains/index/",
+        "/fileLock/",
+        "/transientStoreFileLock/",
+        "/snapshots/temp/",
+        "/externalbuilder/builds/",
+        "/pg_stat_tmp/",
+        "/pg_internal.init",
+        "/postmaster.pid",
+        "/postmaster.opts",
+    ];
+    let path = place.split_once(" claim ").map_or("", |(_, rest)| rest.split_once(' ').map_or("", |(_, path)| path));
+    let path = format!("/{path}");
+    let left_out = derived.iter().any(|part| path.contains(part));
+    let name = path.rsplit('/').next().unwrap_or("");
+    let lock = matches!(name, "LOCK" | "LOG" | "LOG.old") || path.ends_with(".tmp");
+    // An orderer's index; a state database's whole claim.
+    let index = path.contains("/index/");
+    let state = place.contains("couch") || place.contains("statedb");
+    // A running PostgreSQL writes these by itself.
+    let postgres = style.name == "raw" && place.contains("ca-db-data");
+    !(left_out || lock || index || state || postgres)
+}
+
+pub fn needed(style: &Style, all: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    all.into_iter().filter(|(place, _)| is_needed(style, place)).collect()
+}
+
+/// Compares what there was with what there is, and says where they differ.
+pub fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+    for (place, value) in before {
+        match after.get(place) {
+            Some(now) if now == value => {}
+            Some(now) => panic!("{place} differs: {value:.200} before, {now:.200} now"),
+            None => panic!("{place} did not come back"),
+        }
+    }
+    let new: Vec<&String> = after.keys().filter(|place| !before.contains_key(*place)).collect();
+    assert!(new.is_empty(), "there was no {new:?} before");
+}
+
+fn whole_network_comes_back(style: &'static Style) {
+    let Some(cluster) = Cluster::get() else { return };
+    comes_back(&Network::new(&cluster, style, &format!("whole-{}", style.name)));
+}
+
+fn comes_back(network: &Network<'_>) {
+    let (cluster, style) = (network.cluster, network.style);
+    network.deploy();
+    let place = Place::new(network);
+    let found = succeeded(place.on_cluster(&["discover"]).output().unwrap());
+    println!("{found}");
+    let recognised =
+        ["  peer ", "  orderer ", "  ca "].map(|role| found.lines().filter(|line| line.starts_with(role)).count());
+    assert_eq!(recognised, [4, 3, 2], "{found}");
+    let rows = sql(network);
+    let heights = network.heights();
+    let before = needed(style, network.fingerprint());
+    assert!(before.len() > 90, "{} places", before.len());
+    assert!(heights.values().any(|height| height == "27") && heights.len() >= 14, "{heights:?}");
+    let mut told = found;
+    told += &place.backup();
+    told += &place.ok(&["show", "--repo", place.repo().to_str().unwrap(), "--output", "json"]);
+    let shown = place.ok(&["show", "--repo", place.repo().to_str().unwrap()]);
+    assert!(shown.contains("objects: ") && shown.contains(" Secret"), "{shown}");
+
+    cluster.remove_namespaces(&network.names());
+    told += &place.restore(&["--dry-run"]);
+    told += &place.restore(&[]);
+    println!("{told}");
+    network.assert_no_secret_in(&told);
+    assert_eq!(heights, network.heights());
+    assert_eq!(rows, sql(network));
+    assert_same(&before, &needed(style, network.fingerprint()));
+    let left = succeeded(place.on_cluster(&["clean", "--dry-run"]).output().unwrap());
+    assert!(left.contains("nothing was left behind"), "{left}");
+}
+
+/// What the CA's PostgreSQL holds, where there is one: rows are made the first time.
+fn sql(network: &Network<'_>) -> String {
+    if network.style.name != "raw" {
+        return String::new();
+    }
+    let namespace = &network.namespaces["Org2"];
+    let psql = |statement: &str| {
+        let script = format!(
+            "PGPASSWORD=only-for-tests /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U ca -d postgres -At -c \"{statement}\""
+        );
+        network.cluster.sh(namespace, "ca-db-0", &script)
+    };
+    psql("create table if not exists users as select g as id, md5(g::text) as token from generate_series(1, 5000) g");
+    psql("select count(*), md5(string_agg(id || token, ',' order by id)) from users")
+}
+
+#[test]
+fn raw_manifests() {
+    whole_network_comes_back(&styles::RAW);
+}
+
+#[test]
+fn bevel_operator_fabric() {
+    let Some(cluster) = Cluster::get() else { return };
+    let network = Network::new(&cluster, &styles::HLF_OPERATOR, "whole-hlf-operator");
+    let operator = Operator::install(&cluster);
+    std::thread::scope(|scope| {
+        scope.spawn(|| operator.reconcile(&network));
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| comes_back(&network)));
+        let awake = operator.is_awake();
+        operator.stop();
+        if let Err(panic) = done {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(awake, "the operator was left asleep");
+        let acts = operator.acts.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(acts, 0, "the operator found something to do");
+    });
+}
+
+#[test]
+fn fabric_operator() {
+    whole_network_comes_back(&styles::FABRIC_OPERATOR);
+}
+
+#[test]
+fn bevel_charts() {
+    whole_network_comes_back(&styles::BEVEL);
+}
+
+#[test]
+fn test_network_k8s() {
+    whole_network_comes_back(&styles::TEST_NETWORK);
+}
+
+#[test]
+fn owkin_charts() {
+    whole_network_comes_back(&styles::OWKIN);
+}
+
+#[test]
+fn pivt_charts() {
+    whole_network_comes_back(&styles::PIVT);
+}

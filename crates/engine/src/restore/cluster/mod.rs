@@ -1,0 +1,338 @@
+//! Restore into a cluster, in stages: Secrets and ConfigMaps, the other objects with workloads asleep, data into the volumes, proof, and
+//! then the services awake, those first that others need. Every step finds out what is done already, so a second run goes on.
+
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_platform::kubernetes::{Kubernetes, Selection, Stage, Target, WorkloadState};
+use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
+use serde::Serialize;
+
+pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
+use plan::{declarations, make};
+
+use super::is_named;
+use super::volumes::{Filled, fill_all, place_for};
+use crate::event::{Event, Reporter, step};
+use crate::point::{CapturedNode, EntryContent, RecoveryPoint};
+use crate::{EngineError, parallel};
+
+/// What a restore into a cluster did and proved.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClusterRestored {
+    /// The recovery point.
+    pub point: String,
+    /// The cluster's address.
+    pub cluster: String,
+    /// Objects created or replaced.
+    pub objects: usize,
+    /// Directories filled.
+    pub directories: Vec<String>,
+    /// Where what was there is now.
+    pub set_aside: Vec<String>,
+    /// What was proven, in sentences.
+    pub proven: Vec<String>,
+    /// Nodes that are ready again, with the heights that they tell.
+    pub ready: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Warnings, overridden rules, what did not become ready.
+    pub findings: Vec<Finding>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+/// [`EngineError`]; a second run goes on. Nothing that existed was removed.
+pub fn restore_cluster(
+    repository: &Repository,
+    commit: &Commit,
+    identity: &IdentityFile,
+    options: &ClusterRestoreOptions,
+    shown: &mut dyn FnMut(&ClusterRestorePlan),
+    reporter: &dyn Reporter,
+) -> Result<ClusterRestored, EngineError> {
+    let begun = Instant::now();
+    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    let target = Target::open(&options.address)?;
+    let plan = make(commit, &point, &declarations(&point, &reader)?, &target, options)?;
+    shown(&plan);
+    let errors = plan.refusals(&options.overrides);
+    if !errors.is_empty() {
+        plan.findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+        return Err(EngineError::Refused(errors));
+    }
+    let mut restored = ClusterRestored {
+        point: commit.id.to_string(),
+        cluster: plan.cluster.clone(),
+        objects: 0,
+        directories: Vec::new(),
+        set_aside: Vec::new(),
+        proven: Vec::new(),
+        ready: BTreeMap::new(),
+        findings: plan.findings.clone(),
+        seconds: 0.0,
+    };
+    step(reporter, "objects", None, || objects(&plan, &target, commit.id.as_str(), reporter, &mut restored))?;
+    let kubernetes = step(reporter, "look at the cluster", None, || open(&plan, options))?;
+    step(reporter, "put to sleep", None, || asleep(&plan, &target, &kubernetes))?;
+    let filled = fill(&plan, &point, &reader, &kubernetes, &target, options, reporter, &mut restored);
+    let removed = kubernetes.remove_helpers();
+    filled?;
+    removed?;
+    step(reporter, "objects that start something", None, || -> Result<(), EngineError> {
+        for known in &plan.late {
+            target.create(known)?;
+            restored.objects += 1;
+        }
+        Ok(())
+    })?;
+    let mut all_awake = false;
+    if !options.keep_asleep {
+        // Bare pods and DaemonSets are there only now.
+        let kubernetes = if plan.late.is_empty() { kubernetes } else { open(&plan, options)? };
+        all_awake = wake(&plan, &point, &kubernetes, &target, options, reporter, &mut restored)?;
+    }
+    for (namespace, name) in &plan.operators {
+        if all_awake {
+            target.wake("Deployment", namespace, name)?;
+        } else {
+            // Awake it would start what is left asleep.
+            restored.findings.push(Finding::warning(
+                Rule::OperatorAsleep,
+                format!("Deployment {namespace}/{name}"),
+                "the operator is still asleep, as not everything that it manages is awake",
+                "run the same command again, without --keep-asleep: it wakes the operator last",
+            ));
+        }
+    }
+    restored.seconds = begun.elapsed().as_secs_f64();
+    Ok(restored)
+}
+
+fn open(plan: &ClusterRestorePlan, options: &ClusterRestoreOptions) -> Result<Kubernetes, EngineError> {
+    let selection = Selection { namespaces: plan.namespaces.clone(), ..Selection::default() };
+    Ok(Kubernetes::open(&options.address, &selection, options.helper.clone())?)
+}
+
+fn interrupted(reporter: &dyn Reporter) -> Result<(), EngineError> {
+    if reporter.is_interrupted() { Err(EngineError::Interrupted) } else { Ok(()) }
+}
+
+/// Secrets and ConfigMaps first, in the order of the recovery point; operators asleep before anything that they look at.
+fn objects(
+    plan: &ClusterRestorePlan,
+    target: &Target,
+    point: &str,
+    reporter: &dyn Reporter,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    for (namespace, name) in &plan.operators {
+        target.sleep("Deployment", namespace, name)?;
+    }
+    for known in &plan.replace {
+        interrupted(reporter)?;
+        let aside = target.replace(known, point)?;
+        restored.set_aside.push(format!("{} {}/{aside}", known.kind, known.namespace));
+        restored.objects += 1;
+    }
+    for known in &plan.create {
+        interrupted(reporter)?;
+        target.create(known)?;
+        restored.objects += 1;
+    }
+    Ok(())
+}
+
+fn asleep(plan: &ClusterRestorePlan, target: &Target, kubernetes: &Kubernetes) -> Result<(), EngineError> {
+    // Workloads of an earlier run sleep already; their pods may still be on their way.
+    for (kind, namespace, name) in &plan.sleep {
+        target.sleep(kind, namespace, name)?;
+    }
+    Ok(kubernetes.wait_until_gone(&plan.sleep)?)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn fill(
+    plan: &ClusterRestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    kubernetes: &Kubernetes,
+    target: &Target,
+    options: &ClusterRestoreOptions,
+    reporter: &dyn Reporter,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    use fabkeep_platform::Platform;
+    let mut wanted = Vec::new();
+    for &position in &plan.fill {
+        let node = &point.nodes[position];
+        for captured in node.directories.iter().filter(|captured| captured.directory.source.is_volume()) {
+            let id = &node.facts.id;
+            let Some(place) = place_for(kubernetes, id, &captured.directory) else {
+                return Err(EngineError::Refused(vec![Finding::error(
+                    Rule::NotPersistent,
+                    id,
+                    format!(
+                        "the cluster has no place for its {} directory {}",
+                        captured.directory.role, captured.directory.path
+                    ),
+                    "compare `fabkeep discover` with `fabkeep show`: the workload mounts other volumes than when it was captured",
+                )]));
+            };
+            wanted.push((id, node.facts.role, captured, place));
+        }
+    }
+    let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
+    let point_id = restored.point.clone();
+    let directories = step(reporter, "start helper pods", None, || {
+        let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
+            Filled::new(kubernetes, id, role, captured, place)
+        });
+        opened.into_iter().collect::<Result<Vec<_>, _>>()
+    })?;
+    interrupted(reporter)?;
+    // What is there decides: look at everything before anything is written.
+    let looked =
+        parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| directory.filler.state());
+    let mut refused = Vec::new();
+    let mut aside = Vec::new();
+    for (directory, state) in directories.iter().zip(looked) {
+        let state = state.map_err(crate::error::io(directory.label()))?;
+        let going_on = state.marked.as_deref() == Some(point_id.as_str());
+        let need: u64 = directory
+            .captured
+            .entries
+            .iter()
+            .map(|entry| match &entry.content {
+                EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
+                _ => 0,
+            })
+            .sum();
+        if need > state.free_bytes && !going_on {
+            refused.push(Finding::error(
+                Rule::RoomEnough,
+                directory.label(),
+                format!("the restore needs {need} bytes there, {} are free", state.free_bytes),
+                "enlarge the claim, or remove what was set aside (.before-…)",
+            ));
+        }
+        if state.holds_data && !going_on {
+            if options.replace {
+                aside.push(directory);
+            } else {
+                refused.push(Finding::error(
+                    Rule::NotOverwritten,
+                    directory.label(),
+                    "it holds data",
+                    "restore only what is missing (--missing), choose nodes (--node), or let the data be set aside (--replace)",
+                ));
+            }
+        }
+    }
+    if !refused.is_empty() {
+        refused.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+        return Err(EngineError::Refused(refused));
+    }
+    for directory in aside {
+        let to = directory.filler.set_aside(&point_id).map_err(crate::error::io(directory.label()))?;
+        restored.set_aside.push(format!("{} in {to}", directory.label()));
+    }
+    let marked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
+        directory.filler.mark(&point_id).map_err(crate::error::io(directory.label()))
+    });
+    marked.into_iter().collect::<Result<Vec<()>, _>>()?;
+    restored.proven = fill_all(&directories, point, reader, threads, reporter)?;
+    let claims: BTreeSet<(String, String)> =
+        directories.iter().flat_map(|directory| kubernetes.claims(directory.id)).collect();
+    for directory in &directories {
+        directory.filler.unmark().map_err(crate::error::io(directory.label()))?;
+        restored.directories.push(directory.label());
+    }
+    for (namespace, claim) in claims {
+        target.note_restored(&namespace, &claim, &point_id)?;
+    }
+    Ok(())
+}
+
+/// Wakes what sleeps, stage by stage; what does not become ready in time is reported, and later stages are not begun. Whether all of it is
+/// awake.
+fn wake(
+    plan: &ClusterRestorePlan,
+    point: &RecoveryPoint,
+    kubernetes: &Kubernetes,
+    target: &Target,
+    options: &ClusterRestoreOptions,
+    reporter: &dyn Reporter,
+    restored: &mut ClusterRestored,
+) -> Result<bool, EngineError> {
+    let heights: BTreeMap<NodeId, BTreeMap<String, u64>> = point
+        .nodes
+        .iter()
+        .map(|node| {
+            let ledgers = node.facts.ledgers.iter().map(|ledger| (ledger.channel.clone(), ledger.height));
+            (node.facts.id.clone(), ledgers.collect())
+        })
+        .collect();
+    let mut behind: Vec<String> = Vec::new();
+    for stage in stages(plan, point, kubernetes, options) {
+        interrupted(reporter)?;
+        if !behind.is_empty() {
+            restored.findings.push(Finding::warning(
+                Rule::ReadyPerChannel,
+                stage.name,
+                format!("left asleep, as {} are not ready", behind.join(", ")),
+                "when the findings above are settled, run the same command again: it goes on",
+            ));
+            continue;
+        }
+        let name = format!("wake {}", stage.name);
+        let awake = step(reporter, &name, None, || -> Result<_, EngineError> {
+            for (kind, namespace, name) in &stage.workloads {
+                if target.workload(kind, namespace, name)? == WorkloadState::Asleep {
+                    target.wake(kind, namespace, name)?;
+                }
+            }
+            let told = |line: &str| reporter.event(Event::Said(line));
+            let is_interrupted = || reporter.is_interrupted();
+            Ok(kubernetes.wait_until_ready(&stage, &heights, options.deadline, &told, &is_interrupted)?)
+        })?;
+        restored.ready.extend(awake.ready.into_iter().map(|(id, heights)| (id.to_string(), heights)));
+        if !awake.findings.is_empty() {
+            behind.push(stage.name.to_owned());
+            restored.findings.extend(awake.findings);
+        }
+    }
+    let told = restored.ready.values().filter(|heights| !heights.is_empty()).count();
+    if told > 0 {
+        restored.proven.push(format!("{told} nodes run and tell the recorded heights, or more, of every channel"));
+    }
+    Ok(behind.is_empty())
+}
+
+/// The stages of what this restore is about.
+fn stages(
+    plan: &ClusterRestorePlan,
+    point: &RecoveryPoint,
+    kubernetes: &Kubernetes,
+    options: &ClusterRestoreOptions,
+) -> Vec<Stage> {
+    if options.nodes.is_empty() && !options.missing {
+        return kubernetes.stages(None);
+    }
+    let mut nodes: Vec<NodeId> = plan.fill.iter().map(|&position| point.nodes[position].facts.id.clone()).collect();
+    let created = |node: &&CapturedNode| {
+        node.workload.as_ref().is_some_and(|workload| {
+            plan.create.iter().chain(&plan.late).any(|known| {
+                (&known.kind, &known.namespace, &known.name) == (&workload.kind, &workload.namespace, &workload.name)
+            })
+        })
+    };
+    nodes.extend(point.nodes.iter().filter(created).map(|node| node.facts.id.clone()));
+    let named = point.nodes.iter().filter(|node| is_named(&node.facts.id, &options.nodes));
+    nodes.extend(named.map(|node| node.facts.id.clone()));
+    kubernetes.stages(Some(&nodes))
+}

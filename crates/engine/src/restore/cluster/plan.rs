@@ -1,0 +1,430 @@
+//! What a restore into a cluster would do, and what speaks against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fabkeep_network::{DirectorySource, Finding, NodeId, Rule, Severity, check_set};
+use fabkeep_platform::Declaration;
+use fabkeep_platform::kubernetes::{
+    ClusterAddress, HelperOptions, ObjectState, Target, WorkloadState, declared_claims,
+};
+use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
+use serde::Serialize;
+
+use crate::EngineError;
+use crate::point::{CapturedNode, EntryContent, RecoveryPoint};
+use crate::restore::is_named;
+
+/// Where and how to restore.
+#[derive(Debug, Clone)]
+pub struct ClusterRestoreOptions {
+    /// The cluster.
+    pub address: ClusterAddress,
+    /// How helper pods are made.
+    pub helper: HelperOptions,
+    /// Nodes to restore, as `Organization/node`; empty: all.
+    pub nodes: Vec<String>,
+    /// Set existing data aside and take its place.
+    pub replace: bool,
+    /// Restore only what is missing; leave alone what is there.
+    pub missing: bool,
+    /// Do not create workloads: fill the volumes of those that are there.
+    pub existing_workloads: bool,
+    /// Leave the workloads asleep in the end.
+    pub keep_asleep: bool,
+    /// Codes of rules that may be broken.
+    pub overrides: Vec<String>,
+    /// How long each stage may take to become ready.
+    pub deadline: Duration,
+}
+
+/// What a restore into a cluster would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClusterRestorePlan {
+    /// The recovery point.
+    pub point: String,
+    /// The cluster's address.
+    pub cluster: String,
+    /// What would be done, in order.
+    pub steps: Vec<ClusterStep>,
+    /// What speaks against it, and what to know.
+    pub findings: Vec<Finding>,
+    /// Bytes to write, holes not counted.
+    pub bytes: u64,
+    #[serde(skip)]
+    pub(super) create: Vec<Declaration>,
+    #[serde(skip)]
+    pub(super) replace: Vec<Declaration>,
+    /// Objects that come when the data is in.
+    #[serde(skip)]
+    pub(super) late: Vec<Declaration>,
+    /// Nodes whose volumes are filled, by position in the recovery point.
+    #[serde(skip)]
+    pub(super) fill: Vec<usize>,
+    #[serde(skip)]
+    pub(super) namespaces: Vec<String>,
+    /// Workloads to put to sleep: kind, namespace, name.
+    #[serde(skip)]
+    pub(super) sleep: Vec<(String, String, String)>,
+    #[serde(skip)]
+    pub(super) operators: Vec<(String, String)>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterStep {
+    /// What is done.
+    pub step: &'static str,
+    /// With what.
+    pub subject: String,
+}
+
+/// Kinds that start something by themselves: they come when the data is in.
+fn is_late(declaration: &Declaration) -> bool {
+    let custom = declaration.api_version.contains('.')
+        && !declaration.api_version.contains("k8s.io")
+        && !declaration.api_version.starts_with("cert-manager.io");
+    custom || matches!(declaration.kind.as_str(), "Pod" | "DaemonSet" | "CronJob" | "HorizontalPodAutoscaler")
+}
+
+fn is_workload(kind: &str) -> bool {
+    matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Pod")
+}
+
+/// The objects of a recovery point.
+pub(super) fn declarations(point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<Vec<Declaration>, EngineError> {
+    let mut out = Vec::new();
+    for object in &point.objects {
+        let bytes = reader.blob(&object.blob)?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| EngineError::Point {
+            point: format!("{} {}/{}", object.kind, object.namespace, object.name),
+            problem: error.to_string(),
+        })?;
+        out.push(Declaration {
+            namespace: object.namespace.clone(),
+            api_version: object.api_version.clone(),
+            kind: object.kind.clone(),
+            name: object.name.clone(),
+            object: value,
+        });
+    }
+    Ok(out)
+}
+
+/// Makes the plan of a restore into a cluster. Nothing is changed.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn plan_cluster_restore(
+    repository: &Repository,
+    commit: &Commit,
+    identity: &IdentityFile,
+    options: &ClusterRestoreOptions,
+) -> Result<ClusterRestorePlan, EngineError> {
+    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    let target = Target::open(&options.address)?;
+    make(commit, &point, &declarations(&point, &reader)?, &target, options)
+}
+
+pub(super) fn make(
+    commit: &Commit,
+    point: &RecoveryPoint,
+    declared: &[Declaration],
+    target: &Target,
+    options: &ClusterRestoreOptions,
+) -> Result<ClusterRestorePlan, EngineError> {
+    if declared.is_empty() {
+        return Err(EngineError::Usage(format!(
+            "recovery point {} was not captured on Kubernetes: restore it into a folder (--to) or by an inventory",
+            commit.id
+        )));
+    }
+    for name in &options.nodes {
+        if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
+            return Err(EngineError::Usage(format!(
+                "--node {name}: recovery point {} has no such node; `fabkeep show` lists them (Organization/node)",
+                commit.id
+            )));
+        }
+    }
+    let mut plan = ClusterRestorePlan {
+        point: commit.id.to_string(),
+        cluster: target.cluster().to_owned(),
+        steps: Vec::new(),
+        findings: Vec::new(),
+        bytes: 0,
+        create: Vec::new(),
+        replace: Vec::new(),
+        late: Vec::new(),
+        fill: Vec::new(),
+        namespaces: Vec::new(),
+        sleep: Vec::new(),
+        operators: Vec::new(),
+    };
+    let chosen: Vec<(usize, &CapturedNode)> =
+        point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, &options.nodes)).collect();
+    let namespaces: BTreeSet<&str> = chosen.iter().map(|(_, node)| node.facts.id.organization.as_str()).collect();
+    let all: BTreeSet<&str> = declared
+        .iter()
+        .map(|known| if known.kind == "Namespace" { known.name.as_str() } else { known.namespace.as_str() })
+        .collect();
+    let namespaces = if options.nodes.is_empty() { all } else { namespaces };
+    plan.namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+
+    let claims = declared_claims(declared);
+    let meant = meant(declared, &chosen, &namespaces, &claims, options);
+    judge_set(&mut plan, point, &chosen, options);
+    judge_objects(&mut plan, &meant, target, options)?;
+    judge_volumes(&mut plan, &chosen, &claims, commit.id.as_str(), target, options)?;
+    let managed = declared
+        .iter()
+        .any(|known| known.api_version.contains("hlf.kungfusoftware.es") || known.api_version.contains("ibp.com"));
+    if managed {
+        plan.operators = target.operators()?;
+        if plan.operators.is_empty() {
+            plan.findings.push(Finding::warning(
+                Rule::OperatorAsleep,
+                "operators",
+                "the network is managed by an operator, and none was found in the cluster (or may not be looked for)",
+                "if one runs, scale it to 0 until the restore is done; install it afterwards if it is gone",
+            ));
+        }
+    }
+    add_steps(&mut plan, point);
+    Ok(plan)
+}
+
+/// The declared objects that this restore is about.
+fn meant<'d>(
+    declared: &'d [Declaration],
+    chosen: &[(usize, &CapturedNode)],
+    namespaces: &BTreeSet<&str>,
+    claims: &BTreeMap<NodeId, Vec<(String, String)>>,
+    options: &ClusterRestoreOptions,
+) -> Vec<&'d Declaration> {
+    let of_chosen: BTreeSet<&(String, String)> =
+        chosen.iter().filter_map(|(_, node)| claims.get(&node.facts.id)).flatten().collect();
+    let workloads: BTreeSet<(&str, &str, &str)> = chosen
+        .iter()
+        .filter_map(|(_, node)| node.workload.as_ref())
+        .map(|workload| (workload.kind.as_str(), workload.namespace.as_str(), workload.name.as_str()))
+        .collect();
+    declared
+        .iter()
+        .filter(|known| {
+            if known.kind == "Namespace" {
+                return namespaces.contains(known.name.as_str());
+            }
+            if !namespaces.contains(known.namespace.as_str()) {
+                return false;
+            }
+            if options.existing_workloads {
+                return matches!(known.kind.as_str(), "Secret" | "ConfigMap" | "PersistentVolumeClaim");
+            }
+            if options.nodes.is_empty() {
+                return true;
+            }
+            match known.kind.as_str() {
+                "PersistentVolumeClaim" => of_chosen.contains(&(known.namespace.clone(), known.name.clone())),
+                kind if is_workload(kind) => workloads.contains(&(kind, known.namespace.as_str(), known.name.as_str())),
+                _ => true,
+            }
+        })
+        .collect()
+}
+
+/// The rules over what is restored together.
+fn judge_set(
+    plan: &mut ClusterRestorePlan,
+    point: &RecoveryPoint,
+    chosen: &[(usize, &CapturedNode)],
+    options: &ClusterRestoreOptions,
+) {
+    use fabkeep_ledger::layout::NodeRole;
+    let facts: Vec<_> = chosen.iter().map(|(_, node)| node.facts.clone()).collect();
+    let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
+    plan.findings.extend(check_set(&facts, &configs, point.derived, jiff::Timestamp::now().as_second()));
+    let count = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
+    let all = count(&mut point.nodes.iter().map(|node| node.facts.role));
+    let some = count(&mut facts.iter().map(|node| node.role));
+    if some > 0 && (some < all || options.missing) {
+        plan.findings.push(Finding::warning(
+            Rule::OrderersLevel,
+            format!("{some} of {all} orderers"),
+            "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
+            "restart all other orderers before the restored ones start; if they are all lost, restore all together",
+        ));
+    }
+}
+
+fn judge_objects(
+    plan: &mut ClusterRestorePlan,
+    meant: &[&Declaration],
+    target: &Target,
+    options: &ClusterRestoreOptions,
+) -> Result<(), EngineError> {
+    let states = target.compare(meant)?;
+    for (&known, state) in meant.iter().zip(states) {
+        let keyed = matches!(known.kind.as_str(), "Secret" | "ConfigMap");
+        match state {
+            ObjectState::Equal => {}
+            ObjectState::Missing if is_late(known) => plan.late.push(known.clone()),
+            ObjectState::Missing => plan.create.push(known.clone()),
+            ObjectState::Differs(_) if keyed && options.replace => plan.replace.push(known.clone()),
+            ObjectState::Differs(at) if keyed && options.missing => plan.findings.push(Finding::warning(
+                Rule::NotOverwritten,
+                known.label(),
+                format!("it is there with another content ({at}) and is left as it is"),
+                "compare it with the recovery point's; --replace puts that one in its place and keeps this one beside it",
+            )),
+            ObjectState::Differs(at) if keyed => plan.findings.push(Finding::error(
+                Rule::NotOverwritten,
+                known.label(),
+                format!("it is there with another content ({at})"),
+                "let the one of the recovery point take its place (--replace; the other is kept beside it), or leave it as it is (--missing)",
+            )),
+            // Claims and workloads grow and are tuned; what matters of them is their data.
+            ObjectState::Differs(at) => plan.findings.push(Finding::note(
+                Rule::Declared,
+                known.label(),
+                format!("it is there and declared otherwise ({at}): it is left as it is"),
+                "compare it with the recovery point's, if it is not as it should be",
+            )),
+        }
+    }
+    Ok(())
+}
+
+fn judge_volumes(
+    plan: &mut ClusterRestorePlan,
+    chosen: &[(usize, &CapturedNode)],
+    claims: &BTreeMap<NodeId, Vec<(String, String)>>,
+    point: &str,
+    target: &Target,
+    options: &ClusterRestoreOptions,
+) -> Result<(), EngineError> {
+    let missing: BTreeSet<(String, String)> = plan
+        .create
+        .iter()
+        .filter(|known| known.kind == "PersistentVolumeClaim")
+        .map(|known| (known.namespace.clone(), known.name.clone()))
+        .collect();
+    for &(position, node) in chosen {
+        let id = &node.facts.id;
+        for directory in &node.directories {
+            if directory.directory.source == DirectorySource::Ephemeral {
+                plan.findings.push(Finding::warning(
+                    Rule::NotPersistent,
+                    id,
+                    format!("its {} directory was held by no volume: it cannot be put back", directory.directory.role),
+                    "its init container makes it anew; `fabkeep restore --to DIR` writes it into a folder",
+                ));
+            }
+        }
+        if !node.directories.iter().any(|directory| directory.directory.source.is_volume()) {
+            continue;
+        }
+        let own = claims.get(id).map_or(&[][..], Vec::as_slice);
+        let lost = own.iter().any(|claim| missing.contains(claim));
+        let Some(workload) = &node.workload else { continue };
+        let (kind, namespace, name) = (&workload.kind, &workload.namespace, &workload.name);
+        let state = target.workload(kind, namespace, name)?;
+        let mut restored = !own.is_empty() && !lost;
+        for (namespace, claim) in own {
+            restored = restored && target.restored_from(namespace, claim)?.as_deref() == Some(point);
+        }
+        // An earlier run of this restore was here: it goes on.
+        let going_on = state == WorkloadState::Asleep;
+        if restored && going_on {
+            continue;
+        }
+        if options.missing && !lost && !going_on {
+            continue;
+        }
+        if state == WorkloadState::Missing && options.existing_workloads {
+            plan.findings.push(Finding::error(
+                Rule::Declared,
+                id,
+                format!("its workload {workload} is not in the cluster"),
+                "deploy it first, or let fabkeep create it (without --workloads existing)",
+            ));
+        }
+        if state == WorkloadState::Awake && !lost && !options.replace && !options.existing_workloads {
+            plan.findings.push(Finding::error(
+                Rule::NotOverwritten,
+                id,
+                "it runs, and its volumes are there",
+                "restore only what is missing (--missing), choose nodes (--node), or let its data be set aside (--replace)",
+            ));
+            continue;
+        }
+        if state == WorkloadState::Awake {
+            let workload = (kind.clone(), namespace.clone(), name.clone());
+            if !plan.sleep.contains(&workload) {
+                plan.sleep.push(workload);
+            }
+        }
+        plan.fill.push(position);
+    }
+    Ok(())
+}
+
+fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
+    let mut steps = Vec::new();
+    let mut add = |step, subject: String| steps.push(ClusterStep { step, subject });
+    for known in plan.create.iter().filter(|known| !is_workload(&known.kind)) {
+        add("create", known.label());
+    }
+    for known in &plan.replace {
+        add("replace, the present one kept beside it", known.label());
+    }
+    for (namespace, name) in &plan.operators {
+        add("put the operator to sleep", format!("Deployment {namespace}/{name}"));
+    }
+    for (kind, namespace, name) in &plan.sleep {
+        add("put to sleep", format!("{kind} {namespace}/{name}"));
+    }
+    for known in plan.create.iter().filter(|known| is_workload(&known.kind)) {
+        add("create asleep", known.label());
+    }
+    let mut bytes = 0;
+    for &position in &plan.fill {
+        let node = &point.nodes[position];
+        for directory in node.directories.iter().filter(|directory| directory.directory.source.is_volume()) {
+            let own: u64 = directory
+                .entries
+                .iter()
+                .map(|entry| match &entry.content {
+                    EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
+                    _ => 0,
+                })
+                .sum();
+            bytes += own;
+            let at = directory.directory.mounted_at.as_deref().unwrap_or(&directory.directory.path);
+            add("fill and prove", format!("{} {at} ({own} bytes)", node.facts.id));
+        }
+    }
+    for known in &plan.late {
+        add("create when the data is in", known.label());
+    }
+    if !plan.fill.is_empty() || !plan.create.is_empty() {
+        add(
+            "wake, each stage awaited",
+            "databases, certificate authorities, orderers, peers, chaincode, others".to_owned(),
+        );
+    }
+    plan.bytes = bytes;
+    plan.steps = steps;
+}
+
+impl ClusterRestorePlan {
+    /// Findings that forbid the restore, less those whose rules are overridden.
+    pub fn refusals(&self, overrides: &[String]) -> Vec<Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+            .filter(|finding| !overrides.iter().any(|code| code == finding.rule.code()))
+            .cloned()
+            .collect()
+    }
+}

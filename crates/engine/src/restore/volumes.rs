@@ -1,0 +1,394 @@
+//! Filling volumes of a cluster: files as streams into helper pods, block files made from the channels' segments for all nodes at once,
+//! and in the end every file hashed where it lies. What an interrupted run has written stays.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
+use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, WriteKind, Writing};
+use fabkeep_store::PointReader;
+
+use crate::content::{Contents, channel_of, is_block_file};
+use crate::error::io as place_of;
+use crate::event::{Event, Reporter, step};
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, Part, RecoveryPoint};
+use crate::replay::{Sink, Target, replay};
+use crate::{EngineError, parallel};
+
+/// How often a broken stream is begun anew, and the longest pause before.
+const ATTEMPTS: u32 = 8;
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// A directory to fill.
+pub(super) struct Filled<'a> {
+    pub id: &'a NodeId,
+    pub role: NodeRole,
+    pub captured: &'a CapturedDirectory,
+    /// The directory in the cluster.
+    pub target: NodeDirectory,
+    pub filler: Filler,
+    /// What of it has to be checked in the end, by path.
+    expected: Mutex<HashMap<String, Expected>>,
+}
+
+impl<'a> Filled<'a> {
+    pub fn new(
+        kubernetes: &Kubernetes,
+        id: &'a NodeId,
+        role: NodeRole,
+        captured: &'a CapturedDirectory,
+        target: NodeDirectory,
+    ) -> Result<Self, EngineError> {
+        let filler = kubernetes.filler(id, &target)?;
+        Ok(Filled { id, role, captured, target, filler, expected: Mutex::default() })
+    }
+
+    pub fn label(&self) -> String {
+        format!("{} {}", self.id, self.target.mounted_at.as_deref().unwrap_or(&self.target.path))
+    }
+
+    fn note(&self, path: &str, hash: digest::Context, len: u64, size: u64) {
+        let sha256 = hex::encode(hash.finish().as_ref());
+        let expected = Expected { path: path.to_owned(), sha256, len, size };
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), expected);
+    }
+
+    /// Sizes of the files that are there.
+    fn there(&self) -> Result<BTreeMap<String, u64>, EngineError> {
+        Ok(self.filler.list()?.into_iter().map(|entry| (entry.path, entry.stamp.size)).collect())
+    }
+}
+
+/// Bytes of a file that are sent: up to the end of its last part.
+fn sent(parts: &[Part]) -> u64 {
+    parts.last().map_or(0, |part| part.offset + part.len)
+}
+
+fn entry(captured: &CapturedEntry, kind: WriteKind) -> WriteEntry {
+    WriteEntry {
+        path: captured.path.clone(),
+        kind,
+        mode: captured.mode,
+        uid: captured.uid,
+        gid: captured.gid,
+        modified: u64::try_from(captured.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0),
+    }
+}
+
+/// Whether another try may go better: a stream broke, or the API server was away.
+fn may_pass(error: &EngineError) -> bool {
+    match error {
+        EngineError::Io { source, .. } => {
+            !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::PermissionDenied)
+                && !source.to_string().contains("No space left")
+        }
+        EngineError::Platform(_) => true,
+        _ => false,
+    }
+}
+
+/// Tries again what may pass; what was written before stays.
+fn persistently(
+    reporter: &dyn Reporter,
+    mut attempt: impl FnMut() -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let mut pause = Duration::from_secs(1);
+    for round in 1.. {
+        match attempt() {
+            Err(error) if round < ATTEMPTS && may_pass(&error) && !reporter.is_interrupted() => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
+/// Fills every directory and proves it. Bytes written or found written.
+pub(super) fn fill_all(
+    directories: &[Filled<'_>],
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    threads: usize,
+    reporter: &dyn Reporter,
+) -> Result<Vec<String>, EngineError> {
+    let bytes: u64 = directories
+        .iter()
+        .flat_map(|directory| &directory.captured.entries)
+        .map(|entry| match &entry.content {
+            EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
+            _ => 0,
+        })
+        .sum();
+    let contents = Contents::new(reader, point);
+    step(reporter, "write files", Some(bytes), || -> Result<(), EngineError> {
+        let results = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
+            persistently(reporter, || write_files(directory, &contents, reporter))
+        });
+        results.into_iter().collect::<Result<Vec<()>, _>>()?;
+        for channel in &point.channels {
+            persistently(reporter, || write_chains(directories, &channel.name, point, reader, threads, reporter))?;
+        }
+        Ok(())
+    })?;
+    let files = step(reporter, "prove", Some(bytes), || -> Result<u64, EngineError> {
+        let results = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
+            let mut count = 0;
+            persistently(reporter, || {
+                count = finish(directory, reporter)?;
+                Ok(())
+            })?;
+            Ok(count)
+        });
+        results.into_iter().sum::<Result<u64, EngineError>>()
+    })?;
+    let chains = point.channels.len();
+    Ok(vec![
+        format!("{files} files hashed where they lie in the volumes: each is what was captured"),
+        format!(
+            "{chains} channels: every block walked to the recorded height and header hash while its files were written"
+        ),
+    ])
+}
+
+/// Everything but block files, in one stream.
+fn write_files(directory: &Filled<'_>, contents: &Contents<'_>, reporter: &dyn Reporter) -> Result<(), EngineError> {
+    let there = directory.there()?;
+    let label = directory.label();
+    let wrong = |error| place_of(&label)(error);
+    let mut entries = Vec::new();
+    let mut files: Vec<(&CapturedEntry, u64, &[Part], bool)> = Vec::new();
+    for captured in &directory.captured.entries {
+        match &captured.content {
+            // Writable while it is filled, whatever it is in the end.
+            EntryContent::Directory if !captured.path.is_empty() => {
+                entries.push(WriteEntry { mode: captured.mode | 0o700, ..entry(captured, WriteKind::Directory) });
+            }
+            EntryContent::Directory => {}
+            EntryContent::Symlink { target } => entries.push(entry(captured, WriteKind::Symlink(target.clone()))),
+            EntryContent::File { size, parts } if !is_block_file(parts) => {
+                let pending = there.get(&captured.path) != Some(size);
+                files.push((captured, *size, parts.as_slice(), pending));
+            }
+            EntryContent::File { .. } => {}
+        }
+    }
+    let heads = entries.len();
+    entries.extend(
+        files
+            .iter()
+            .filter(|(.., pending)| *pending)
+            .map(|(captured, _, parts, _)| entry(captured, WriteKind::File(sent(parts)))),
+    );
+    let mut writing = directory.filler.write(entries).map_err(wrong)?;
+    for _ in 0..heads {
+        writing.begin_entry().map_err(wrong)?;
+    }
+    let mut extended = Vec::new();
+    for (captured, size, parts, pending) in files {
+        if reporter.is_interrupted() {
+            return Err(EngineError::Interrupted);
+        }
+        if pending {
+            writing.begin_entry().map_err(wrong)?;
+        }
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut at = 0;
+        let mut put = |bytes: &[u8], writing: &mut Writing| -> Result<(), EngineError> {
+            hash.update(bytes);
+            if pending { writing.bytes(bytes).map_err(wrong) } else { Ok(()) }
+        };
+        for part in parts {
+            while at < part.offset {
+                let zeros = usize::try_from((part.offset - at).min(1 << 20)).unwrap_or(1 << 20);
+                put(&vec![0; zeros], &mut writing)?;
+                at += zeros as u64;
+            }
+            put(&contents.bytes(&captured.path, part)?, &mut writing)?;
+            at = part.offset + part.len;
+        }
+        directory.note(&captured.path, hash, at, size);
+        if pending && size > at {
+            extended.push((captured.path.clone(), size));
+        }
+        reporter.event(Event::Advance { bytes: parts.iter().map(|part| part.len).sum(), blocks: 0 });
+    }
+    writing.finish().map_err(wrong)?;
+    directory.filler.extend(&extended).map_err(wrong)
+}
+
+/// Block files of one node's channel on their way into a stream.
+struct Stream<'a, 'f> {
+    directory: &'a Filled<'f>,
+    label: String,
+    files: Vec<StreamFile<'a>>,
+    /// Opened by the first file that is not there yet.
+    writing: Option<Writing>,
+    pending: Vec<WriteEntry>,
+    left: usize,
+}
+
+struct StreamFile<'a> {
+    entry: &'a CapturedEntry,
+    written: bool,
+    begun: bool,
+    at: u64,
+    hash: Option<digest::Context>,
+}
+
+impl Sink for Stream<'_, '_> {
+    fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), EngineError> {
+        let label = &self.label;
+        let wrong = |error| place_of(label)(error);
+        let Some(file) = self.files.get_mut(file) else { return Ok(()) };
+        if offset != file.at {
+            return Err(wrong(io::Error::other("blocks came out of order")));
+        }
+        file.at += bytes.len() as u64;
+        file.hash.get_or_insert_with(|| digest::Context::new(&digest::SHA256)).update(bytes);
+        if file.written {
+            return Ok(());
+        }
+        let writing = match &mut self.writing {
+            Some(writing) => writing,
+            None => {
+                let entries = std::mem::take(&mut self.pending);
+                self.writing.insert(self.directory.filler.write(entries).map_err(wrong)?)
+            }
+        };
+        if !file.begun {
+            writing.begin_entry().map_err(wrong)?;
+            file.begun = true;
+        }
+        writing.bytes(bytes).map_err(wrong)
+    }
+
+    fn finish(&mut self, file: usize) -> Result<(), EngineError> {
+        let Some(file) = self.files.get_mut(file) else { return Ok(()) };
+        let hash = file.hash.take().unwrap_or_else(|| digest::Context::new(&digest::SHA256));
+        self.directory.note(&file.entry.path, hash, file.at, file.entry.size());
+        self.left -= 1;
+        if self.left == 0
+            && let Some(writing) = self.writing.take()
+        {
+            writing.finish().map_err(place_of(&self.label))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_chains(
+    directories: &[Filled<'_>],
+    name: &str,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    threads: usize,
+    reporter: &dyn Reporter,
+) -> Result<(), EngineError> {
+    let Some(channel) = point.channel(name) else { return Ok(()) };
+    let mut targets = Vec::new();
+    for directory in directories {
+        let mut chains: BTreeMap<&str, Vec<&CapturedEntry>> = BTreeMap::new();
+        for entry in &directory.captured.entries {
+            let EntryContent::File { parts, .. } = &entry.content else { continue };
+            if channel_of(parts) == Some(name) {
+                chains.entry(entry.path.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(entry);
+            }
+        }
+        if chains.is_empty() {
+            continue;
+        }
+        let there = directory.there()?;
+        for entries in chains.into_values() {
+            let files: Vec<StreamFile<'_>> = entries
+                .iter()
+                .map(|&entry| StreamFile {
+                    entry,
+                    written: there.get(&entry.path) == Some(&entry.size()),
+                    begun: false,
+                    at: 0,
+                    hash: None,
+                })
+                .collect();
+            let pending = files
+                .iter()
+                .filter(|file| !file.written)
+                .map(|file| entry(file.entry, WriteKind::File(file.entry.size())))
+                .collect();
+            let parts = entries
+                .iter()
+                .map(|entry| match &entry.content {
+                    EntryContent::File { parts, .. } => parts.clone(),
+                    _ => Vec::new(),
+                })
+                .collect();
+            let (label, left) = (directory.label(), files.len());
+            targets.push(Target {
+                label: directory.id.to_string(),
+                peer: directory.role == NodeRole::Peer,
+                files: parts,
+                sink: Box::new(Stream { directory, label, files, writing: None, pending, left }),
+            });
+        }
+    }
+    if targets.is_empty() {
+        return Ok(());
+    }
+    replay(reader, channel, targets, false, threads, reporter).map(|_| ())
+}
+
+/// Directories' modes and times, and the proof. Files that do not hold are written again by a next run.
+fn finish(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<u64, EngineError> {
+    let label = directory.label();
+    let wrong = |error| place_of(&label)(error);
+    let folders: Vec<WriteEntry> = directory
+        .captured
+        .entries
+        .iter()
+        .filter(|captured| matches!(captured.content, EntryContent::Directory))
+        .map(|captured| entry(captured, WriteKind::Directory))
+        .collect();
+    let count = folders.len();
+    let mut writing = directory.filler.write(folders).map_err(wrong)?;
+    for _ in 0..count {
+        writing.begin_entry().map_err(wrong)?;
+    }
+    writing.finish().map_err(wrong)?;
+    let mut expected: Vec<Expected> =
+        directory.expected.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+    expected.sort_by(|a, b| a.path.cmp(&b.path));
+    let progress = |bytes| reporter.event(Event::Advance { bytes, blocks: 0 });
+    let bad = directory.filler.check(&expected, &progress).map_err(wrong)?;
+    if !bad.is_empty() {
+        return Err(EngineError::Refused(vec![Finding::error(
+            Rule::FileReadable,
+            &label,
+            format!("{} files in the volume are not what was written, the first: {}", bad.len(), bad[0]),
+            "look at the volume's disk; then remove these files and run the same command again",
+        )]));
+    }
+    Ok(expected.len() as u64)
+}
+
+/// A directory of the cluster for a captured one: of the same role and place.
+pub(super) fn place_for(kubernetes: &Kubernetes, id: &NodeId, captured: &NodeDirectory) -> Option<NodeDirectory> {
+    use fabkeep_platform::Platform;
+    let network = kubernetes.network();
+    let node = network.nodes().find(|node| node.id == *id)?;
+    let same_role: Vec<&NodeDirectory> = node
+        .directories
+        .iter()
+        .filter(|known| known.role == captured.role && known.source == captured.source)
+        .collect();
+    let exact = same_role.iter().find(|known| known.mounted_at == captured.mounted_at);
+    match (exact, same_role.as_slice()) {
+        (Some(exact), _) => Some((*exact).clone()),
+        (None, [single]) => Some((*single).clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,179 @@
+//! Directories of this machine.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, SeekFrom as HoleSeek, flock, seek};
+
+use crate::PlatformError;
+use crate::volume::{EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, Stamp, Volume, VolumeEntry, join};
+
+/// A directory of this machine.
+#[derive(Debug, Clone)]
+pub struct HostVolume {
+    root: PathBuf,
+}
+
+impl HostVolume {
+    /// A volume over this directory.
+    pub fn new(root: PathBuf) -> Self {
+        HostVolume { root }
+    }
+
+    /// A path in it as a path of this machine.
+    pub fn at(&self, path: &str) -> PathBuf {
+        join(&self.root, path)
+    }
+
+    /// Whether a process holds a lock on the file (as LevelDB and etcd's WAL do while their node runs).
+    pub fn is_locked(&self, path: &str) -> bool {
+        let Ok(file) = File::open(self.at(path)) else { return false };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                // Given back at once; closing would do it too.
+                flock(&file, FlockOperation::Unlock).is_err()
+            }
+            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+        }
+    }
+
+    fn copy(&self, file: &Fetch) -> io::Result<bool> {
+        let from = match File::open(self.at(&file.path)) {
+            Ok(from) => from,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if !file.sparse {
+            io::copy(&mut &from, &mut File::create(&file.to)?)?;
+            return Ok(true);
+        }
+        let len = from.metadata()?.len();
+        let to = File::create(&file.to)?;
+        to.set_len(len)?;
+        let mut buffer = vec![0; 1 << 20];
+        for range in self.data_ranges(&file.path, len)? {
+            let mut at = range.start;
+            while at < range.end {
+                let take = (range.end - at).min(buffer.len() as u64) as usize;
+                let read = from.read_at(&mut buffer[..take], at)?;
+                if read == 0 {
+                    break;
+                }
+                to.write_all_at(&buffer[..read], at)?;
+                at += read as u64;
+            }
+        }
+        Ok(true)
+    }
+
+    fn walk(&self, relative: &str, depth: usize, out: &mut Vec<VolumeEntry>) -> Result<(), PlatformError> {
+        let path = self.at(relative);
+        let io = |source| PlatformError::Io { path: path.display().to_string(), source };
+        // The root may be a link (an operator's choice); below it links are kept as links.
+        let metadata = if relative.is_empty() { path.metadata() } else { path.symlink_metadata() }.map_err(io)?;
+        let kind = if metadata.is_dir() {
+            EntryKind::Directory
+        } else if metadata.is_file() {
+            EntryKind::File
+        } else if metadata.is_symlink() {
+            let target = std::fs::read_link(&path).map_err(io)?;
+            EntryKind::Symlink(utf8(&target)?)
+        } else {
+            EntryKind::Special
+        };
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let descend = kind == EntryKind::Directory;
+        out.push(VolumeEntry {
+            path: relative.to_owned(),
+            kind,
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            stamp: Stamp {
+                size: metadata.size(),
+                modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+                inode: metadata.ino(),
+            },
+        });
+        if !descend {
+            return Ok(());
+        }
+        if depth >= MAX_DEPTH || out.len() >= MAX_ENTRIES {
+            return Err(io(io::Error::other(format!(
+                "deeper than {MAX_DEPTH} directories or more than {MAX_ENTRIES} entries"
+            ))));
+        }
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(io)? {
+            names.push(utf8(Path::new(&entry.map_err(io)?.file_name()))?);
+        }
+        names.sort();
+        for name in names {
+            let child = if relative.is_empty() { name } else { format!("{relative}/{name}") };
+            match self.walk(&child, depth + 1, out) {
+                // Gone since it was listed: a running node removes files.
+                Err(PlatformError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn utf8(path: &Path) -> Result<String, PlatformError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| PlatformError::Name { path: path.display().to_string() })
+}
+
+impl Volume for HostVolume {
+    fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
+        let mut out = Vec::new();
+        self.walk(path, 0, &mut out)?;
+        Ok(out)
+    }
+
+    fn open(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
+        let mut file = File::open(self.at(path))?;
+        if range.start > 0 {
+            file.seek(SeekFrom::Start(range.start))?;
+        }
+        Ok(Box::new(file.take(range.end.saturating_sub(range.start))))
+    }
+
+    fn data_ranges(&self, path: &str, len: u64) -> io::Result<Vec<Range<u64>>> {
+        let file = File::open(self.at(path))?;
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        while at < len {
+            let start = match seek(&file, HoleSeek::Data(at)) {
+                Ok(start) => start,
+                // Only a hole is left.
+                Err(rustix::io::Errno::NXIO) => break,
+                // The file system does not tell: all of it may be data.
+                Err(rustix::io::Errno::INVAL) => {
+                    ranges.push(at..len);
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let end = seek(&file, HoleSeek::Hole(start))?;
+            if start >= len {
+                break;
+            }
+            ranges.push(start..end.min(len));
+            at = end;
+        }
+        Ok(ranges)
+    }
+
+    fn local(&self, path: &str) -> Option<PathBuf> {
+        Some(self.at(path))
+    }
+
+    fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>> {
+        files.iter().map(|file| self.copy(file)).collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! Commands in containers: a stream of standard output that ends well only when the command's status said Success.
+
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{AttachParams, AttachedProcess};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Connection, chain, is_missing};
+
+/// The stream's buffer: with kube's own of 1 KiB a stream crawls.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Most of a command's error output that is kept, in bytes.
+const MAX_STDERR_BYTES: usize = 64 << 10;
+/// A stream on which nothing moves for this long is dead.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long the opening of a stream may take.
+const OPENING: Duration = Duration::from_secs(20);
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pod {}/{} container {}", self.namespace, self.pod, self.container)
+    }
+}
+
+type Status = Pin<Box<dyn Future<Output = Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>> + Send>>;
+
+/// A running command.
+pub(crate) struct Exec {
+    handle: tokio::runtime::Handle,
+    stdout: Box<dyn AsyncRead + Send + Unpin>,
+    stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    status: Option<Status>,
+    /// Kept alive: the stream ends when it is dropped.
+    _process: AttachedProcess,
+}
+
+impl Connection {
+    /// Starts `sh -c script` with arguments `$1` … in a container. `stdin` tells whether something will be written to it; its end cannot
+    /// be signalled, so the script must know how much to read.
+    pub fn exec(&self, place: &Place, script: &str, arguments: &[&str], stdin: bool) -> io::Result<Exec> {
+        let api: Api<Pod> = Api::namespaced(self.client(), &place.namespace);
+        let mut command = vec!["sh", "-c", script, "fabkeep"];
+        command.extend(arguments);
+        let parameters = AttachParams::default()
+            .container(place.container.clone())
+            .stdin(stdin)
+            .stdout(true)
+            .stderr(true)
+            .max_stdin_buf_size(BUFFER_BYTES)
+            .max_stdout_buf_size(BUFFER_BYTES);
+        let opened = self.wait(async {
+            tokio::time::timeout(OPENING, api.exec(&place.pod, command, &parameters))
+                .await
+                .map_err(|_| silent("opening"))
+        })?;
+        let mut process = opened.map_err(|error| {
+            let text = format!("{place}: {}", chain(&error));
+            // The pod is gone, or its container: waiting brings neither back.
+            let gone = is_missing(&error) || text.contains("404");
+            let kind = if gone { io::ErrorKind::HostUnreachable } else { io::ErrorKind::Other };
+            io::Error::new(kind, text)
+        })?;
+        let missing = || io::Error::other("the stream came without its channels");
+        let stdout = Box::new(process.stdout().ok_or_else(missing)?);
+        let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> =
+            if stdin { Some(Box::new(process.stdin().ok_or_else(missing)?)) } else { None };
+        let mut errors = process.stderr().ok_or_else(missing)?;
+        let status: Status = Box::pin(process.take_status().ok_or_else(missing)?);
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&stderr);
+        self.handle().spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(read) = errors.read(&mut buffer).await {
+                if read == 0 {
+                    break;
+                }
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = MAX_STDERR_BYTES.saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..read.min(room)]);
+            }
+        });
+        Ok(Exec { handle: self.handle(), stdout, stdin, stderr, status: Some(status), _process: process })
+    }
+
+    /// Runs a script to its end with `input` on its standard input; its output, at most `limit` bytes.
+    pub fn output(
+        &self,
+        place: &Place,
+        script: &str,
+        arguments: &[&str],
+        input: &[u8],
+        limit: usize,
+    ) -> io::Result<Vec<u8>> {
+        let mut exec = self.exec(place, script, arguments, !input.is_empty())?;
+        exec.write(input)?;
+        let mut out = Vec::new();
+        exec.by_ref().take(limit as u64 + 1).read_to_end(&mut out)?;
+        if out.len() > limit {
+            return Err(io::Error::other(format!("{place}: more than {limit} bytes of output")));
+        }
+        exec.finish()?;
+        Ok(out)
+    }
+}
+
+fn silent(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} a stream to the container: nothing came in time"))
+}
+
+impl Exec {
+    /// Writes to the command's standard input; waits while the other side is slow.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(stdin) = self.stdin.as_mut().filter(|_| !bytes.is_empty()) else { return Ok(()) };
+        let write = async {
+            for piece in bytes.chunks(BUFFER_BYTES / 4) {
+                tokio::time::timeout(SILENCE, stdin.write_all(piece)).await.map_err(|_| silent("writing to"))??;
+            }
+            Ok(())
+        };
+        self.handle.block_on(write)
+    }
+
+    /// What the command wrote to standard error so far.
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned()
+    }
+
+    /// Waits for the command's status: only Success is success.
+    pub fn finish(mut self) -> io::Result<()> {
+        let Some(status) = self.status.take() else { return Ok(()) };
+        let status = self
+            .handle
+            .block_on(async { tokio::time::timeout(SILENCE, status).await.map_err(|_| silent("the status of")) })?;
+        match status {
+            Some(status) if status.status.as_deref() == Some("Success") => Ok(()),
+            Some(status) => {
+                let mut problem = status.message.unwrap_or_else(|| "the command failed".to_owned());
+                let errors = self.errors();
+                if !errors.is_empty() {
+                    problem = format!("{problem}: {errors}");
+                }
+                Err(io::Error::other(problem))
+            }
+            None => {
+                Err(io::Error::new(io::ErrorKind::ConnectionReset, "the stream broke before the command's status came"))
+            }
+        }
+    }
+}
+
+impl Read for Exec {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stdout = &mut self.stdout;
+        self.handle.block_on(async {
+            tokio::time::timeout(SILENCE, stdout.read(buffer)).await.map_err(|_| silent("reading from"))?
+        })
+    }
+}

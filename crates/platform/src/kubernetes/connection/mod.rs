@@ -1,0 +1,187 @@
+//! The connection to a cluster: a client with a runtime of its own, so that the engine's threads can simply wait, and patience with an
+//! API server that is away for a while.
+
+pub mod exec;
+pub mod metrics;
+pub mod shell;
+
+use std::future::Future;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::PlatformError;
+
+/// How long a request is tried again while the API server is away.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(60);
+/// Longest pause between two tries.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Which cluster.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterAddress {
+    /// A kubeconfig file; without one, what `KUBECONFIG`, `~/.kube/config` or the pod's service account say.
+    pub kubeconfig: Option<std::path::PathBuf>,
+    /// A context of it; without one, the current one.
+    pub context: Option<String>,
+}
+
+/// A connection to a cluster.
+pub(crate) struct Connection {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    pub name: String,
+}
+
+impl Connection {
+    pub fn open(address: &ClusterAddress) -> Result<Connection, PlatformError> {
+        let wrong = |problem: String| {
+            PlatformError::Cluster {
+            what: "connecting to the cluster".to_owned(),
+            problem,
+            next: "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME); `kubectl get nodes` tells whether they work".to_owned(),
+        }
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| wrong(error.to_string()))?;
+        let config = runtime.block_on(config(address)).map_err(&wrong)?;
+        let name = config.cluster_url.to_string();
+        // A client's services need the runtime from their making on.
+        let client = {
+            let _inside = runtime.enter();
+            Client::try_from(config).map_err(|error| wrong(error.to_string()))?
+        };
+        let connection = Connection { runtime, client, name };
+        connection.run("asking the cluster's version", |client| async move { client.apiserver_version().await })?;
+        Ok(connection)
+    }
+
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Waits for a future on the calling thread.
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    pub fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
+    /// Makes a request; while the API server is away or overloaded, again.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn run<T, F>(&self, what: &str, request: impl Fn(Client) -> F) -> Result<T, PlatformError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        self.try_run(request).map_err(|error| failed(what, &error))
+    }
+
+    /// As [`Self::run`]; the last error as it came.
+    pub fn try_run<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, kube::Error>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let result = self.wait(async {
+                match tokio::time::timeout(REQUEST, request(self.client())).await {
+                    Ok(result) => result,
+                    Err(_) => Err(kube::Error::Service("no answer in time".into())),
+                }
+            });
+            match result {
+                Err(error) if is_passing(&error) && begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+async fn config(address: &ClusterAddress) -> Result<Config, String> {
+    let options = KubeConfigOptions { context: address.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = match (&address.kubeconfig, &address.context) {
+        (Some(path), _) => from_file(path, &options).await?,
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| chain(&error))?,
+        (None, None) => Config::infer().await.map_err(|error| chain(&error))?,
+    };
+    config.connect_timeout = Some(Duration::from_secs(10));
+    // Streams last; requests have their own limit.
+    config.read_timeout = None;
+    config.write_timeout = None;
+    Ok(config)
+}
+
+async fn from_file(path: &Path, options: &KubeConfigOptions) -> Result<Config, String> {
+    let file = Kubeconfig::read_from(path).map_err(|error| chain(&error))?;
+    Config::from_custom_kubeconfig(file, options).await.map_err(|error| chain(&error))
+}
+
+/// An error with what is behind it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Whether the same request may go better later.
+pub(crate) fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code >= 500 || status.code == 429,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        kube::Error::UpgradeConnection(error) => {
+            !error.to_string().contains("403") && !error.to_string().contains("404")
+        }
+        _ => false,
+    }
+}
+
+/// Whether the API server said that there is no such thing.
+pub(crate) fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the API server said that this is not allowed.
+pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
+    let (problem, next) = match error {
+        // The message of an API error names the object and the reason, never content.
+        kube::Error::Api(status) if status.code == 403 => (
+            status.message.clone(),
+            "give fabkeep the rights of its Role: docs/kubernetes.md has it, for backup and for restore",
+        ),
+        kube::Error::Api(status) if status.code == 401 => {
+            (status.message.clone(), "renew the credentials in the kubeconfig")
+        }
+        kube::Error::Api(status) => (status.message.clone(), "look at the object with kubectl"),
+        other => {
+            (chain(other), "look whether the cluster is up (`kubectl get nodes`), then run the same command again")
+        }
+    };
+    PlatformError::Cluster { what: what.to_owned(), problem, next: next.to_owned() }
+}

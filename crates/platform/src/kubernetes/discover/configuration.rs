@@ -1,0 +1,211 @@
+//! What a container's environment and configuration files name: directories, the MSP, where operations are served.
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::Operations;
+use k8s_openapi::api::core::v1::Container;
+use serde_norway::Value as Yaml;
+
+use super::environment::Environment;
+use super::mounts::{self, Holder, Mount, below, normal};
+use crate::host::value_at;
+use crate::kubernetes::objects::Namespace;
+
+/// A path that a node names, and what it is to it.
+pub(super) struct Named {
+    pub role: DirectoryRole,
+    pub path: String,
+    /// It must be there; else only what mounts put there counts.
+    pub needed: bool,
+}
+
+/// A container that is looked at.
+pub(super) struct Looked<'a> {
+    pub namespace: &'a Namespace,
+    pub container: &'a Container,
+    pub environment: Environment,
+    pub mounts: Vec<Mount>,
+}
+
+impl Looked<'_> {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// A configuration file as mounted Secrets and ConfigMaps hold it.
+    fn yaml(&self, directory: &str, file: &str) -> Yaml {
+        let files = mounts::object_files(&self.mounts, self.namespace, directory);
+        let text = files.get(file).map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned());
+        text.and_then(|text| serde_norway::from_str(&text).ok()).unwrap_or(Yaml::Null)
+    }
+
+    pub fn named(&self, role: NodeRole) -> (Vec<Named>, Option<String>, Option<Operations>) {
+        match role {
+            NodeRole::Peer => self.peer(),
+            NodeRole::Orderer => self.orderer(),
+            NodeRole::CertificateAuthority => (self.authority(), None, None),
+            NodeRole::StateDatabase => (self.database(DirectoryRole::StateDatabase, "/opt/couchdb/data"), None, None),
+            NodeRole::CaDatabase => {
+                let usual = self.get("PGDATA").unwrap_or("/var/lib/postgresql/data");
+                let usual =
+                    if self.environment.keys().any(|name| name.starts_with("MYSQL_") || name.starts_with("MARIADB_")) {
+                        "/var/lib/mysql"
+                    } else {
+                        usual
+                    };
+                (self.database(DirectoryRole::Database, usual), None, None)
+            }
+            NodeRole::Chaincode | NodeRole::Files => (Vec::new(), None, None),
+        }
+    }
+
+    fn peer(&self) -> (Vec<Named>, Option<String>, Option<Operations>) {
+        let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
+        let yaml = self.yaml(&config, "core.yaml");
+        let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
+        let absolute = |path: String| resolve(&config, &path);
+        let data = or_yaml("CORE_PEER_FILESYSTEMPATH", &["peer", "fileSystemPath"])
+            .map_or("/var/hyperledger/production".to_owned(), absolute);
+        let msp = or_yaml("CORE_PEER_MSPCONFIGPATH", &["peer", "mspConfigPath"]).unwrap_or("msp".to_owned());
+        let mut out = vec![
+            named(DirectoryRole::PeerData, data, true),
+            named(DirectoryRole::Msp, absolute(msp), true),
+            named(DirectoryRole::Config, config.clone(), false),
+        ];
+        for (name, key) in [
+            ("CORE_PEER_TLS_CERT_FILE", "cert"),
+            ("CORE_PEER_TLS_KEY_FILE", "key"),
+            ("CORE_PEER_TLS_ROOTCERT_FILE", "rootcert"),
+        ] {
+            let enabled =
+                or_yaml("CORE_PEER_TLS_ENABLED", &["peer", "tls", "enabled"]).is_none_or(|text| text != "false");
+            if let Some(path) = or_yaml(name, &["peer", "tls", key, "file"]).filter(|_| enabled) {
+                out.push(named(DirectoryRole::Tls, parent(&absolute(path)), name.ends_with("KEY_FILE")));
+            }
+        }
+        let operations = operations(
+            or_yaml("CORE_OPERATIONS_LISTENADDRESS", &["operations", "listenAddress"]),
+            or_yaml("CORE_OPERATIONS_TLS_ENABLED", &["operations", "tls", "enabled"]),
+        );
+        (out, or_yaml("CORE_PEER_LOCALMSPID", &["peer", "localMspId"]), operations)
+    }
+
+    fn orderer(&self) -> (Vec<Named>, Option<String>, Option<Operations>) {
+        let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
+        let yaml = self.yaml(&config, "orderer.yaml");
+        let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
+        let absolute = |path: String| resolve(&config, &path);
+        let production = "/var/hyperledger/production/orderer";
+        let path = |name: &str, at: &[&str], usual: String| or_yaml(name, at).map_or(usual, absolute);
+        let ledger = path("ORDERER_FILELEDGER_LOCATION", &["FileLedger", "Location"], production.to_owned());
+        let wal = path("ORDERER_CONSENSUS_WALDIR", &["Consensus", "WALDir"], format!("{production}/etcdraft/wal"));
+        let snapshots =
+            path("ORDERER_CONSENSUS_SNAPDIR", &["Consensus", "SnapDir"], format!("{production}/etcdraft/snapshot"));
+        let msp = or_yaml("ORDERER_GENERAL_LOCALMSPDIR", &["General", "LocalMSPDir"]).unwrap_or("msp".to_owned());
+        let mut out = vec![
+            named(DirectoryRole::OrdererLedger, ledger, true),
+            named(DirectoryRole::OrdererWal, wal.clone(), true),
+            named(DirectoryRole::Msp, absolute(msp), true),
+            named(DirectoryRole::Config, config.clone(), false),
+        ];
+        if snapshots != wal {
+            out.push(named(DirectoryRole::OrdererSnapshots, snapshots, false));
+        }
+        let enabled =
+            or_yaml("ORDERER_GENERAL_TLS_ENABLED", &["General", "TLS", "Enabled"]).is_none_or(|text| text != "false");
+        for (name, at) in [
+            ("ORDERER_GENERAL_TLS_CERTIFICATE", &["General", "TLS", "Certificate"]),
+            ("ORDERER_GENERAL_TLS_PRIVATEKEY", &["General", "TLS", "PrivateKey"]),
+            ("ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE", &["General", "Cluster", "ClientCertificate"]),
+            ("ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY", &["General", "Cluster", "ClientPrivateKey"]),
+        ] {
+            if let Some(path) = or_yaml(name, at).filter(|_| enabled) {
+                out.push(named(DirectoryRole::Tls, parent(&absolute(path)), name.ends_with("KEY")));
+            }
+        }
+        let operations = operations(
+            or_yaml("ORDERER_OPERATIONS_LISTENADDRESS", &["Operations", "ListenAddress"]),
+            or_yaml("ORDERER_OPERATIONS_TLS_ENABLED", &["Operations", "TLS", "Enabled"]),
+        );
+        (out, or_yaml("ORDERER_GENERAL_LOCALMSPID", &["General", "LocalMSPID"]), operations)
+    }
+
+    fn authority_home(&self) -> String {
+        let home = self.get("FABRIC_CA_SERVER_HOME").or(self.get("FABRIC_CA_HOME"));
+        normal(home.unwrap_or("/etc/hyperledger/fabric-ca-server"))
+    }
+
+    fn authority(&self) -> Vec<Named> {
+        let home = self.authority_home();
+        let mut out = vec![named(DirectoryRole::CaHome, home.clone(), true)];
+        for name in [
+            "FABRIC_CA_SERVER_CA_CERTFILE",
+            "FABRIC_CA_SERVER_CA_KEYFILE",
+            "FABRIC_CA_SERVER_TLS_CERTFILE",
+            "FABRIC_CA_SERVER_TLS_KEYFILE",
+        ] {
+            if let Some(path) = self.get(name) {
+                let folder = parent(&resolve(&home, path));
+                if below(&folder, &home).is_none() {
+                    let role = if name.contains("TLS") { DirectoryRole::Tls } else { DirectoryRole::Other };
+                    out.push(named(role, folder, true));
+                }
+            }
+        }
+        out
+    }
+
+    /// The server and database that a CA keeps its identities in: the host, when it is not sqlite.
+    pub fn authority_database(&self) -> Option<String> {
+        let yaml = self.yaml(&self.authority_home(), "fabric-ca-server-config.yaml");
+        let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
+        let kind = or_yaml("FABRIC_CA_SERVER_DB_TYPE", &["db", "type"])?;
+        if kind.eq_ignore_ascii_case("sqlite3") {
+            return None;
+        }
+        let source = or_yaml("FABRIC_CA_SERVER_DB_DATASOURCE", &["db", "datasource"])?;
+        // PostgreSQL: `host=ca-db port=5432 …`; MySQL: `user:password@tcp(ca-db:3306)/db`.
+        let postgres = source.split_whitespace().find_map(|word| word.strip_prefix("host="));
+        let mysql = source.split_once("tcp(").and_then(|(_, rest)| rest.split([':', ')']).next());
+        Some(postgres.or(mysql).unwrap_or("an address that cannot be read").to_owned())
+    }
+
+    /// A database server: every claim that it mounts; without one, its usual place.
+    fn database(&self, role: DirectoryRole, usual: &str) -> Vec<Named> {
+        let claims: Vec<&Mount> = self
+            .mounts
+            .iter()
+            .filter(|mount| !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_)))
+            .collect();
+        if claims.is_empty() {
+            return vec![named(role, normal(usual), true)];
+        }
+        claims.into_iter().map(|mount| named(role, mount.path.clone(), true)).collect()
+    }
+}
+
+fn yaml_text(yaml: &Yaml, path: &[&str]) -> Option<String> {
+    match value_at(yaml, path)? {
+        Yaml::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Yaml::Bool(value) => Some(value.to_string()),
+        Yaml::Number(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn named(role: DirectoryRole, path: String, needed: bool) -> Named {
+    Named { role, path: normal(&path), needed }
+}
+
+/// A path that may be relative to a folder.
+fn resolve(folder: &str, path: &str) -> String {
+    if path.starts_with('/') { normal(path) } else { normal(&format!("{folder}/{path}")) }
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or("/".to_owned(), |(folder, _)| normal(folder))
+}
+
+fn operations(address: Option<String>, tls: Option<String>) -> Option<Operations> {
+    let port = address?.rsplit(':').next()?.parse().ok()?;
+    Some(Operations { port, tls: tls.is_some_and(|text| text.eq_ignore_ascii_case("true")) })
+}

@@ -1,0 +1,409 @@
+//! From namespaces' objects to a network: which nodes there are, what each needs, and what holds it. Nothing here asks the cluster, so
+//! the objects of a recovery point can be looked at in the same way.
+
+mod configuration;
+mod environment;
+pub mod mounted;
+pub mod mounts;
+mod recognise;
+mod relations;
+mod rest;
+pub mod view;
+pub mod workloads;
+
+use std::collections::BTreeSet;
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, Organization, Rule, Workload};
+
+use crate::kubernetes::objects::Namespace;
+use configuration::{Looked, Named};
+use environment::Environment;
+use mounts::{Holder, Mount, below, holding};
+use recognise::{Certainty, Recognised, recognise};
+use workloads::{Instance, LivePod, WorkloadObject, workloads};
+
+/// A node as it was found.
+#[derive(Debug, Clone)]
+pub(crate) struct FoundNode {
+    pub node: Node,
+    pub by: String,
+    pub image: String,
+    pub mounts: Vec<Mount>,
+    pub pod: Option<LivePod>,
+    pub views: Vec<View>,
+    /// What it serves, or what it is served by, in words.
+    pub relations: Vec<String>,
+    pub custom: Option<(String, String, String)>,
+    /// Other workloads' pods share a claim with it.
+    pub shares: BTreeSet<String>,
+    environment: Environment,
+}
+
+/// A directory and what holds it, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub role: DirectoryRole,
+    pub path: String,
+    pub held_by: String,
+}
+
+/// A workload that is no node of a network, as far as can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Other {
+    pub workload: String,
+    pub images: Vec<String>,
+    pub claims: Vec<String>,
+}
+
+/// What namespaces hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Analysis {
+    pub network: Network,
+    pub nodes: Vec<FoundNode>,
+    pub others: Vec<Other>,
+    pub findings: Vec<Finding>,
+    pub all: Vec<(Namespace, Vec<WorkloadObject>)>,
+}
+
+/// Looks at namespaces.
+pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
+    let all: Vec<(Namespace, Vec<WorkloadObject>)> =
+        namespaces.into_iter().map(|namespace| (namespace.clone(), workloads(&namespace))).collect();
+    let mut found = Vec::new();
+    let mut others = Vec::new();
+    let mut findings = Vec::new();
+    for (namespace, workloads) in &all {
+        for workload in workloads {
+            let nodes = look_at(namespace, workload, &mut findings);
+            if nodes.iter().all(|node| node.node.role == NodeRole::Files) {
+                let claims = nodes.iter().flat_map(|node| claims_of(&node.mounts)).collect();
+                let images = workload.spec.containers.iter().filter_map(|container| container.image.clone()).collect();
+                others.push(Other { workload: workload.label(), images, claims });
+            }
+            found.extend(nodes);
+        }
+    }
+    relations::relate(&all, &mut found, &mut findings);
+    rest::add_rest(&mut found, &mut findings);
+    found.retain(|node| node.node.role != NodeRole::Files || !node.node.directories.is_empty());
+    rest::check_claims(&all, &found, &mut findings);
+    found.sort_by(|a, b| {
+        (&a.node.id.organization, a.node.role, &a.node.id.node).cmp(&(
+            &b.node.id.organization,
+            b.node.role,
+            &b.node.id.node,
+        ))
+    });
+    let organizations = all
+        .iter()
+        .map(|(namespace, _)| Organization {
+            name: namespace.name.clone(),
+            nodes: found
+                .iter()
+                .filter(|node| node.node.id.organization == namespace.name)
+                .map(|node| node.node.clone())
+                .collect(),
+        })
+        .collect();
+    Analysis { network: Network { name: name.to_owned(), organizations }, nodes: found, others, findings, all }
+}
+
+fn claims_of(mounts: &[Mount]) -> Vec<String> {
+    let mut claims: Vec<String> = mounts
+        .iter()
+        .filter_map(|mount| match &mount.holder {
+            Holder::Claim(claim) => Some(claim.clone()),
+            _ => None,
+        })
+        .collect();
+    claims.sort();
+    claims.dedup();
+    claims
+}
+
+/// Claims that a node's container mounts: namespace and name.
+pub(crate) fn claims_of_node(node: &FoundNode) -> Vec<(String, String)> {
+    claims_of(&node.mounts).into_iter().map(|claim| (node.node.id.organization.clone(), claim)).collect()
+}
+
+/// The nodes of a workload's pods. A container with claims that is no node counts as files.
+fn look_at(namespace: &Namespace, workload: &WorkloadObject, findings: &mut Vec<Finding>) -> Vec<FoundNode> {
+    let mut out = Vec::new();
+    let several = workload.kind == "Deployment" && workload.replicas > 1;
+    for Instance { name: pod_name, ordinal, claims } in workload.instances() {
+        let pod = workload.pod(ordinal).cloned();
+        let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
+        let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
+        for container in &workload.spec.containers {
+            let environment = environment::resolve(container, namespace, &live_name);
+            let mounts = mounts::mounts(&workload.spec, container, &environment, &claims);
+            let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
+            let role = recognise(container, &environment, custom);
+            recognised.push((role, Looked { namespace, container, environment, mounts }));
+        }
+        // The Fabric node of the pod has the pod's name; what is beside it has its container's name too.
+        let main = recognised.iter().position(|(role, _)| {
+            matches!(role, Some(found) if matches!(found.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority))
+        });
+        let main = main.or_else(|| recognised.iter().position(|(role, _)| role.is_some())).unwrap_or(0);
+        for (position, (role, looked)) in recognised.into_iter().enumerate() {
+            if role.is_none() && claims_of(&looked.mounts).is_empty() {
+                continue;
+            }
+            let node_name =
+                if position == main { pod_name.clone() } else { format!("{pod_name}.{}", looked.container.name) };
+            let id = NodeId { organization: namespace.name.clone(), node: node_name };
+            if several && role.as_ref().is_some_and(|found| found.role != NodeRole::Chaincode) {
+                findings.push(Finding::warning(
+                    Rule::Recognised,
+                    &id,
+                    format!("{} wants {} replicas of one node", workload.label(), workload.replicas),
+                    "a node's data can be open in one pod only: look at the workload; the first pod is captured",
+                ));
+            }
+            out.push(found_node(id, role, &looked, workload, ordinal, pod.clone(), findings));
+        }
+    }
+    out
+}
+
+fn found_node(
+    id: NodeId,
+    recognised: Option<Recognised>,
+    looked: &Looked<'_>,
+    workload: &WorkloadObject,
+    ordinal: Option<u32>,
+    pod: Option<LivePod>,
+    findings: &mut Vec<Finding>,
+) -> FoundNode {
+    let role = recognised.as_ref().map_or(NodeRole::Files, |found| found.role);
+    if let Some(half) = recognised.as_ref().filter(|found| found.certainty == Certainty::Half) {
+        findings.push(Finding::warning(
+            Rule::Recognised,
+            &id,
+            format!("half recognised as {role}: by {}", half.by),
+            "look whether it is one; if it is not, leave it out (--exclude)",
+        ));
+    }
+    let (named, msp_id, operations) = looked.named(role);
+    let mut views = Vec::new();
+    let mut directories = Vec::new();
+    for known in &named {
+        add_directories(known, &id, role, looked, pod.is_some(), &mut directories, &mut views, findings);
+    }
+    for missing in mounts::missing_objects(&looked.mounts, looked.namespace) {
+        findings.push(Finding::warning(
+            Rule::EveryKey,
+            &id,
+            format!("it mounts {missing}, which is not in the namespace"),
+            "find out where it went: the node will not start without it",
+        ));
+    }
+    FoundNode {
+        node: Node {
+            id,
+            role,
+            msp_id,
+            directories: nest(directories),
+            workload: Some(Workload {
+                namespace: workload.namespace.clone(),
+                kind: workload.kind.clone(),
+                name: workload.name.clone(),
+                container: looked.container.name.clone(),
+                ordinal,
+                operations,
+            }),
+            served_by: Vec::new(),
+        },
+        by: recognised.map_or("not recognised".to_owned(), |found| found.by),
+        image: looked.container.image.clone().unwrap_or_default(),
+        mounts: looked.mounts.clone(),
+        pod,
+        views,
+        relations: looked.authority_database().filter(|_| role == NodeRole::CertificateAuthority).into_iter().collect(),
+        custom: workload.custom.clone(),
+        shares: BTreeSet::new(),
+        environment: looked.environment.clone(),
+    }
+}
+
+/// What a path of a node becomes: files of Secrets and ConfigMaps, a directory of a volume, or one that goes with the pod.
+#[allow(clippy::too_many_arguments)]
+fn add_directories(
+    known: &Named,
+    id: &NodeId,
+    node_role: NodeRole,
+    looked: &Looked<'_>,
+    lives: bool,
+    directories: &mut Vec<NodeDirectory>,
+    views: &mut Vec<View>,
+    findings: &mut Vec<Finding>,
+) {
+    let at = known.path.as_str();
+    if directories.iter().any(|directory| directory.mounted_at.as_deref() == Some(at)) {
+        return;
+    }
+    let mut add = |source: DirectorySource, held_by: String| {
+        let beside = match source {
+            DirectorySource::Volume => "",
+            DirectorySource::Objects => "/from-secrets",
+            DirectorySource::Ephemeral => "/not-persistent",
+        };
+        let mut directory = NodeDirectory::new(known.role, format!("{id}{beside}{at}"));
+        directory.source = source;
+        directory.mounted_at = Some(at.to_owned());
+        if source != DirectorySource::Objects {
+            directory.excluded = foreign_mounts(&looked.mounts, at);
+        }
+        directories.push(directory);
+        views.push(View { role: known.role, path: at.to_owned(), held_by });
+    };
+    if !mounts::object_files(&looked.mounts, looked.namespace, at).is_empty() {
+        let holders: BTreeSet<String> = looked
+            .mounts
+            .iter()
+            .filter(|mount| {
+                matches!(mount.holder, Holder::Objects(_))
+                    && (below(&mount.path, at).is_some() || below(at, &mount.path).is_some())
+            })
+            .map(|mount| mount.holder.to_string())
+            .collect();
+        add(DirectorySource::Objects, holders.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    let not_persistent = |what: String, findings: &mut Vec<Finding>| {
+        let captured = if lives {
+            "it is copied while the pod lives, and a restore cannot put it back"
+        } else {
+            "and the pod does not run: it cannot be captured"
+        };
+        findings.push(Finding::warning(
+            Rule::NotPersistent,
+            id,
+            format!("its {} directory {at} is held by {what}: {captured}", known.role),
+            match known.role {
+                DirectoryRole::Msp | DirectoryRole::Tls => {
+                    "keys that an init container fetches (from Vault, from a CA) are backed up there: do that"
+                }
+                DirectoryRole::StateDatabase => "nothing: the peer rebuilds its state at its start",
+                _ => "give the node a PersistentVolumeClaim there: its data is lost with the pod",
+            },
+        ));
+    };
+    match holding(&looked.mounts, at) {
+        Some(mount) => match &mount.holder {
+            Holder::Claim(claim) => add(DirectorySource::Volume, mounts::claim_label(looked.namespace, claim)),
+            Holder::Objects(_) => {}
+            Holder::Ephemeral(what) => {
+                let only_frame = directories_from_objects(directories, at);
+                if !only_frame || known.role == DirectoryRole::PeerData {
+                    if lives {
+                        add_ephemeral(&mut *directories, &mut *views, known, id, looked, what);
+                    }
+                    if known.needed {
+                        not_persistent(what.clone(), findings);
+                    }
+                }
+            }
+            Holder::HostPath(path) => {
+                add(DirectorySource::Volume, format!("hostPath {path}"));
+                findings.push(Finding::warning(
+                    Rule::NotPersistent,
+                    id,
+                    format!("its {} directory {at} is the hostPath {path} of one Kubernetes node", known.role),
+                    "a restore can only bring it back to a pod on that node: give the node a PersistentVolumeClaim",
+                ));
+            }
+            Holder::Other(what) => add(DirectorySource::Volume, what.clone()),
+        },
+        None => {
+            // What volumes put below it is all there is to keep; the rest comes with the image.
+            let inside: Vec<(String, String)> = mounts::nested(&looked.mounts, at)
+                .filter_map(|(mount, _)| match &mount.holder {
+                    Holder::Claim(claim) => Some((mount.path.clone(), mounts::claim_label(looked.namespace, claim))),
+                    _ => None,
+                })
+                .collect();
+            if !inside.is_empty() {
+                let held: Vec<String> = inside.into_iter().map(|(path, claim)| format!("{path}: {claim}")).collect();
+                add(DirectorySource::Volume, held.join(", "));
+            } else if known.needed && !directories_from_objects(directories, at) {
+                let what = "the container's own file system";
+                let data = matches!(
+                    known.role,
+                    DirectoryRole::PeerData
+                        | DirectoryRole::OrdererLedger
+                        | DirectoryRole::OrdererWal
+                        | DirectoryRole::CaHome
+                        | DirectoryRole::Database
+                        | DirectoryRole::StateDatabase
+                );
+                // An orderer's default log directory that does not exist is no loss.
+                let default_wal =
+                    known.role == DirectoryRole::OrdererWal && looked.get("ORDERER_CONSENSUS_WALDIR").is_none();
+                if (data && !default_wal) || node_role != NodeRole::CertificateAuthority {
+                    if lives {
+                        add_ephemeral(&mut *directories, &mut *views, known, id, looked, what);
+                    }
+                    not_persistent(what.to_owned(), findings);
+                }
+            }
+        }
+    }
+}
+
+fn add_ephemeral(
+    directories: &mut Vec<NodeDirectory>,
+    views: &mut Vec<View>,
+    known: &Named,
+    id: &NodeId,
+    looked: &Looked<'_>,
+    what: &str,
+) {
+    let mut directory = NodeDirectory::new(known.role, format!("{id}/not-persistent{}", known.path));
+    directory.source = DirectorySource::Ephemeral;
+    directory.mounted_at = Some(known.path.clone());
+    directory.excluded = foreign_mounts(&looked.mounts, &known.path);
+    directories.push(directory);
+    views.push(View { role: known.role, path: known.path.clone(), held_by: format!("not persistent ({what})") });
+}
+
+fn directories_from_objects(directories: &[NodeDirectory], at: &str) -> bool {
+    directories
+        .iter()
+        .any(|directory| directory.source == DirectorySource::Objects && directory.mounted_at.as_deref() == Some(at))
+}
+
+/// Mounts inside a directory that no claim holds: Secrets, ConfigMaps, emptyDirs. They are not the directory's.
+fn foreign_mounts(mounts: &[Mount], at: &str) -> Vec<String> {
+    mounts::nested(mounts, at)
+        .filter(|(mount, _)| matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_)))
+        .map(|(_, inside)| inside.to_owned())
+        .collect()
+}
+
+/// Puts directories of volumes that lie inside others under those.
+fn nest(directories: Vec<NodeDirectory>) -> Vec<NodeDirectory> {
+    let mut sorted = directories;
+    sorted.sort_by(|a, b| a.mounted_at.cmp(&b.mounted_at));
+    let mut out: Vec<NodeDirectory> = Vec::new();
+    for directory in sorted {
+        let at = directory.mounted_at.clone().unwrap_or_default();
+        let outer = out.iter_mut().find_map(|outer| {
+            if outer.source != directory.source {
+                return None;
+            }
+            let inside = below(&at, outer.mounted_at.as_deref()?)?.to_owned();
+            Some((outer, inside))
+        });
+        match outer {
+            Some((outer, inside)) => {
+                if !inside.is_empty() {
+                    outer.nested.push((inside, directory.role));
+                }
+            }
+            None => out.push(directory),
+        }
+    }
+    out
+}

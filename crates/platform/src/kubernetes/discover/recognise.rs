@@ -1,0 +1,193 @@
+//! What a container is, by the evidence of its custom resource, environment, command and image, in this order. Names and labels are
+//! not asked: one popular sample calls every container `main`.
+
+use fabkeep_ledger::layout::NodeRole;
+use k8s_openapi::api::core::v1::Container;
+
+use super::environment::Environment;
+
+/// How sure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// Environment and command or image agree.
+    Sure,
+    /// One of them is missing or unknown.
+    Half,
+}
+
+/// What was recognised, and by what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recognised {
+    pub role: NodeRole,
+    pub certainty: Certainty,
+    pub by: String,
+}
+
+/// The image's name without registry, tag and digest.
+fn image_name(container: &Container) -> String {
+    let image = container.image.clone().unwrap_or_default();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    name.split(['@', ':']).next().unwrap_or_default().to_owned()
+}
+
+fn command_line(container: &Container) -> String {
+    let words: Vec<&str> =
+        container.command.iter().flatten().chain(container.args.iter().flatten()).map(String::as_str).collect();
+    words.join(" ")
+}
+
+/// A container that only waits for somebody to exec into it.
+fn only_waits(command: &str) -> bool {
+    ["sleep", "tail -f", "/bin/bash", "/bin/sh"].iter().any(|idle| command.starts_with(idle) && !command.contains("-c"))
+        || command.contains("sleep infinity")
+        || command.contains("tail -f /dev/null")
+}
+
+fn has_port(container: &Container, port: i32) -> bool {
+    container.ports.iter().flatten().any(|known| known.container_port == port)
+}
+
+/// The role that an operator's custom resource gives its workload.
+pub(crate) fn role_of_custom_kind(kind: &str) -> Option<NodeRole> {
+    match kind {
+        "FabricPeer" | "IBPPeer" => Some(NodeRole::Peer),
+        "FabricOrdererNode" | "FabricOrderingService" | "IBPOrderer" => Some(NodeRole::Orderer),
+        "FabricCA" | "IBPCA" => Some(NodeRole::CertificateAuthority),
+        "FabricChaincode" | "IBPChaincode" => Some(NodeRole::Chaincode),
+        _ => None,
+    }
+}
+
+/// Recognises a container; `custom` is the kind of the custom resource that its workload belongs to.
+pub(crate) fn recognise(container: &Container, environment: &Environment, custom: Option<&str>) -> Option<Recognised> {
+    let image = image_name(container);
+    let command = command_line(container);
+    let has = |name: &str| environment.contains_key(name);
+    let any = |prefix: &str| environment.keys().any(|name| name.starts_with(prefix));
+    let found = |role, certainty, by: &str| Some(Recognised { role, certainty, by: by.to_owned() });
+    let role_of_custom = custom.and_then(role_of_custom_kind);
+    if only_waits(&command) {
+        return None;
+    }
+    let runs_image = |name: &str| image.contains(name) && command.is_empty();
+
+    let peer_command = command.contains("peer node start") || command.contains("node start");
+    let peer_environment = has("CORE_PEER_LOCALMSPID") || has("CORE_PEER_ID");
+    if role_of_custom == Some(NodeRole::Peer) && (peer_environment || peer_command) {
+        return found(NodeRole::Peer, Certainty::Sure, custom.unwrap_or_default());
+    }
+    if peer_environment && (peer_command || image.contains("fabric-peer")) {
+        return found(NodeRole::Peer, Certainty::Sure, "CORE_PEER_* and the peer's command or image");
+    }
+    if peer_command && image.contains("peer") || runs_image("fabric-peer") {
+        return found(NodeRole::Peer, Certainty::Half, "the peer's command or image, without CORE_PEER_LOCALMSPID");
+    }
+
+    let orderer_environment = has("ORDERER_GENERAL_LOCALMSPID") || has("ORDERER_GENERAL_LOCALMSPDIR");
+    let orderer_command = command.split([' ', '/', ';', '&']).any(|word| word == "orderer");
+    if role_of_custom == Some(NodeRole::Orderer) && orderer_environment {
+        return found(NodeRole::Orderer, Certainty::Sure, custom.unwrap_or_default());
+    }
+    if orderer_environment && (orderer_command || image.contains("fabric-orderer")) {
+        return found(NodeRole::Orderer, Certainty::Sure, "ORDERER_GENERAL_* and the orderer's command or image");
+    }
+    if runs_image("fabric-orderer") {
+        return found(NodeRole::Orderer, Certainty::Half, "the orderer's image, without ORDERER_GENERAL_LOCALMSPID");
+    }
+
+    let ca_environment = has("FABRIC_CA_HOME") || any("FABRIC_CA_SERVER_");
+    let ca_command = command.contains("fabric-ca-server");
+    let ca_image = image.contains("fabric-ca") && (command.is_empty() || ca_command) && !image.contains("tools");
+    if role_of_custom == Some(NodeRole::CertificateAuthority) && (ca_environment || ca_command) {
+        return found(NodeRole::CertificateAuthority, Certainty::Sure, custom.unwrap_or_default());
+    }
+    if ca_environment && (ca_command || ca_image) {
+        return found(NodeRole::CertificateAuthority, Certainty::Sure, "FABRIC_CA_* and the server's command or image");
+    }
+    if ca_command || ca_image {
+        return found(
+            NodeRole::CertificateAuthority,
+            Certainty::Half,
+            "fabric-ca's command or image, without FABRIC_CA_HOME",
+        );
+    }
+
+    if image.contains("couchdb") || (has_port(container, 5984) && any("COUCHDB_")) {
+        return found(NodeRole::StateDatabase, Certainty::Sure, "CouchDB's image, or its port and environment");
+    }
+    if image.contains("postgres") || (has_port(container, 5432) && any("POSTGRES")) {
+        return found(NodeRole::CaDatabase, Certainty::Sure, "PostgreSQL's image, or its port and environment");
+    }
+    if ["mysql", "mariadb"].iter().any(|name| image.contains(name))
+        || (has_port(container, 3306) && (any("MYSQL_") || any("MARIADB_")))
+    {
+        return found(NodeRole::CaDatabase, Certainty::Sure, "MySQL's image, or its port and environment");
+    }
+    if has("CHAINCODE_SERVER_ADDRESS") || has("CHAINCODE_ID") || has("CORE_CHAINCODE_ID_NAME") || has("CHAINCODE_CCID")
+    {
+        return found(NodeRole::Chaincode, Certainty::Sure, "CHAINCODE_SERVER_ADDRESS or CHAINCODE_ID");
+    }
+    if role_of_custom == Some(NodeRole::Chaincode) {
+        return found(NodeRole::Chaincode, Certainty::Sure, custom.unwrap_or_default());
+    }
+    // Nobody sets these for a client; the program itself is not known.
+    if has("CORE_PEER_FILESYSTEMPATH") || (peer_environment && has("CORE_PEER_LISTENADDRESS")) {
+        return found(
+            NodeRole::Peer,
+            Certainty::Half,
+            "a peer's environment, with a command and image that are not known",
+        );
+    }
+    if orderer_environment {
+        return found(
+            NodeRole::Orderer,
+            Certainty::Half,
+            "an orderer's environment, with a command and image that are not known",
+        );
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(image: &str, command: &[&str]) -> Container {
+        Container {
+            image: Some(image.to_owned()),
+            command: (!command.is_empty()).then(|| command.iter().map(|word| (*word).to_owned()).collect()),
+            ..Container::default()
+        }
+    }
+
+    fn role(image: &str, command: &[&str], variables: &[&str]) -> Option<NodeRole> {
+        let environment = variables.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+        recognise(&container(image, command), &environment, None).map(|found| found.role)
+    }
+
+    #[test]
+    fn traps_of_the_deployers_are_not_walked_into() {
+        let peer = ["CORE_PEER_LOCALMSPID", "CORE_PEER_ADDRESS"];
+        assert_eq!(role("hyperledger/fabric-peer:2.5", &["peer", "node", "start"], &peer), Some(NodeRole::Peer));
+        assert_eq!(role("hyperledger/fabric-peer:2.5", &[], &peer), Some(NodeRole::Peer));
+        // A CLI pod carries CORE_PEER_* too.
+        assert_eq!(role("hyperledger/fabric-tools:2.5", &["sleep", "infinity"], &peer), None);
+        assert_eq!(role("hyperledger/fabric-tools:2.5", &["sh", "-c", "while true; do sleep 5; done"], &peer), None);
+        // An operator's orderers carry FABRIC_CA_CLIENT_HOME.
+        let orderer = ["ORDERER_GENERAL_LOCALMSPID", "FABRIC_CA_CLIENT_HOME"];
+        assert_eq!(role("hyperledger/fabric-orderer:2.5", &["orderer"], &orderer), Some(NodeRole::Orderer));
+        // A job that enrols is no server.
+        assert_eq!(
+            role("hyperledger/fabric-ca:1.5", &["sh", "-c", "fabric-ca-client enroll"], &["FABRIC_CA_CLIENT_HOME"]),
+            None
+        );
+        let ca = ["FABRIC_CA_HOME"];
+        assert_eq!(role("x/ca:1", &["sh", "-c", "fabric-ca-server start"], &ca), Some(NodeRole::CertificateAuthority));
+        assert_eq!(role("docker.io/bitnami/postgresql:14", &[], &[]), Some(NodeRole::CaDatabase));
+        assert_eq!(
+            role("registry:5000/own/node@sha256:00", &["/start.sh"], &["CORE_PEER_FILESYSTEMPATH"]),
+            Some(NodeRole::Peer)
+        );
+        assert_eq!(role("busybox", &[], &[]), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! What claims hold beside the nodes' own directories, and claims that nothing uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
+
+use super::mounts::{self, Holder};
+use super::workloads::WorkloadObject;
+use super::{FoundNode, View, claims_of, foreign_mounts};
+use crate::kubernetes::objects::{Namespace, name_of};
+
+/// What claims hold beside the nodes' own directories.
+pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) {
+    // Every place in a claim that a directory of a node is.
+    let mut taken: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut users: BTreeMap<(String, String), BTreeSet<usize>> = BTreeMap::new();
+    for (position, node) in found.iter().enumerate() {
+        let namespace = node.node.id.organization.clone();
+        for directory in node.node.directories.iter().filter(|directory| directory.source.is_volume()) {
+            if let Some((claim, inside)) =
+                directory.mounted_at.as_deref().and_then(|at| mounts::in_claim(&node.mounts, at))
+            {
+                taken.entry((namespace.clone(), claim)).or_default().push(inside);
+            }
+            // Claims mounted inside it are part of it.
+            for (mount, _) in mounts::nested(&node.mounts, directory.mounted_at.as_deref().unwrap_or("/")) {
+                if let Holder::Claim(claim) = &mount.holder {
+                    taken.entry((namespace.clone(), claim.clone())).or_default().push(mount.sub_path.clone());
+                }
+            }
+        }
+        for claim in claims_of(&node.mounts) {
+            users.entry((namespace.clone(), claim)).or_default().insert(position);
+        }
+    }
+    let mut files_nodes: Vec<FoundNode> = Vec::new();
+    for ((namespace, claim), positions) in &users {
+        let taken = taken.get(&(namespace.clone(), claim.clone())).cloned().unwrap_or_default();
+        let mut pods: BTreeSet<String> = BTreeSet::new();
+        let mut roots: Vec<(String, usize, String)> = Vec::new();
+        for &position in positions {
+            let node = &found[position];
+            let workload = node.node.workload.as_ref();
+            pods.extend(workload.map(|known| format!("{}{:?}", known, known.ordinal)));
+            for mount in &node.mounts {
+                if mount.holder == Holder::Claim(claim.clone()) {
+                    roots.push((mount.sub_path.clone(), position, mount.path.clone()));
+                }
+            }
+        }
+        if pods.len() > 1 {
+            for &position in positions {
+                found[position].shares.insert(claim.clone());
+            }
+        }
+        // The outermost view of each part of the claim is enough; a recognised node's before another's.
+        roots.sort_by_key(|(sub_path, position, _)| {
+            (sub_path.len(), found[*position].node.role == NodeRole::Files, *position)
+        });
+        let mut seen: Vec<String> = Vec::new();
+        for (sub_path, position, at) in roots {
+            let inside_of = |outer: &String| inside(&sub_path, outer).is_some();
+            if seen.iter().any(inside_of) || taken.iter().any(inside_of) {
+                continue;
+            }
+            seen.push(sub_path.clone());
+            let node = &found[position];
+            let mut excluded = foreign_mounts(&node.mounts, &at);
+            excluded.extend(
+                mounts::nested(&node.mounts, &at)
+                    .filter(|(mount, _)| matches!(mount.holder, Holder::Claim(_)))
+                    .map(|(_, inside)| inside.to_owned()),
+            );
+            excluded.extend(
+                taken
+                    .iter()
+                    .filter_map(|path| inside(path, &sub_path))
+                    .filter(|path| !path.is_empty())
+                    .map(str::to_owned),
+            );
+            excluded.sort();
+            excluded.dedup();
+            let shared = pods.len() > 1;
+            let id = if shared || node.node.role == NodeRole::Files {
+                NodeId { organization: namespace.clone(), node: format!("{claim}.files") }
+            } else {
+                node.node.id.clone()
+            };
+            let mut directory = NodeDirectory::new(DirectoryRole::Other, format!("{id}/beside{at}"));
+            directory.mounted_at = Some(at.clone());
+            directory.excluded = excluded;
+            let view = View {
+                role: DirectoryRole::Other,
+                path: at.clone(),
+                held_by: format!("claim {claim}, what is left of it"),
+            };
+            if shared || node.node.role == NodeRole::Files {
+                let mut files = node.clone();
+                files.node.id = id;
+                files.node.role = NodeRole::Files;
+                files.node.msp_id = None;
+                files.node.served_by = Vec::new();
+                files.node.directories = vec![directory];
+                files.relations = vec![format!("claim {claim}")];
+                files.views = vec![view];
+                match files_nodes.iter_mut().find(|known| known.node.id == files.node.id) {
+                    Some(known) if known.node.workload == files.node.workload => {
+                        known.node.directories.append(&mut files.node.directories);
+                        known.views.append(&mut files.views);
+                    }
+                    Some(_) => findings.push(Finding::warning(
+                        Rule::NotPersistent,
+                        format!("{namespace} claim {claim}"),
+                        format!("its part {sub_path:?} is seen by another workload only and is not captured"),
+                        "mount the whole claim in one pod, and run the backup again",
+                    )),
+                    None => files_nodes.push(files),
+                }
+            } else {
+                found[position].node.directories.push(directory);
+                found[position].views.push(view);
+            }
+        }
+    }
+    found.retain(|node| node.node.role != NodeRole::Files);
+    found.extend(files_nodes);
+}
+
+/// `path` relative to `root`, both inside a claim.
+fn inside<'a>(path: &'a str, root: &str) -> Option<&'a str> {
+    if root.is_empty() {
+        return Some(path);
+    }
+    let rest = path.strip_prefix(root)?;
+    if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+}
+
+/// Claims that nothing mounts, and claims that are mounted and missing.
+pub(super) fn check_claims(all: &[(Namespace, Vec<WorkloadObject>)], found: &[FoundNode], findings: &mut Vec<Finding>) {
+    let used: BTreeSet<(String, String)> = found
+        .iter()
+        .flat_map(|node| claims_of(&node.mounts).into_iter().map(|claim| (node.node.id.organization.clone(), claim)))
+        .collect();
+    for (namespace, _) in all {
+        let there: BTreeSet<&str> = namespace.of_kind("PersistentVolumeClaim").iter().map(name_of).collect();
+        for claim in &there {
+            if !used.contains(&(namespace.name.clone(), (*claim).to_owned())) {
+                findings.push(Finding::warning(
+                    Rule::NotPersistent,
+                    format!("{} claim {claim}", namespace.name),
+                    "no workload mounts it: what it holds is not captured",
+                    "nothing, if it is left from another time; else bring its workload back, and run the backup again",
+                ));
+            }
+        }
+        for (_, claim) in used.iter().filter(|(of, claim)| *of == namespace.name && !there.contains(claim.as_str())) {
+            findings.push(Finding::warning(
+                Rule::NotPersistent,
+                format!("{} claim {claim}", namespace.name),
+                "a workload mounts it, and it does not exist",
+                "restore it, or correct the workload",
+            ));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Workloads of a namespace: what runs pods, with which template, and which pods there are.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use serde_json::Value;
+
+use crate::kubernetes::objects::{
+    Namespace, REPLICAS, annotation, controller, is_operator_group, label, name_of, text,
+};
+
+/// A pod that exists.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LivePod {
+    pub name: String,
+    /// The Kubernetes node that it runs on.
+    pub host: Option<String>,
+    /// Containers that run.
+    pub running: Vec<String>,
+    pub ready: bool,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A workload.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkloadObject {
+    pub namespace: String,
+    pub kind: String,
+    pub name: String,
+    pub replicas: u32,
+    pub spec: PodSpec,
+    pub labels: BTreeMap<String, String>,
+    /// A StatefulSet's volumes by template: volume name.
+    pub templates: Vec<String>,
+    pub pods: Vec<LivePod>,
+    /// The operator's custom resource that it belongs to: API version, kind, name.
+    pub custom: Option<(String, String, String)>,
+}
+
+/// A pod that a workload runs or would run.
+pub(crate) struct Instance {
+    /// The name of the node.
+    pub name: String,
+    /// Which of a StatefulSet's pods.
+    pub ordinal: Option<u32>,
+    /// The StatefulSet's claims: name of the volume, name of the claim.
+    pub claims: Vec<(String, String)>,
+}
+
+impl WorkloadObject {
+    pub fn label(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+
+    /// The pods that it runs or would run.
+    pub fn instances(&self) -> Vec<Instance> {
+        if self.kind != "StatefulSet" {
+            return vec![Instance { name: self.name.clone(), ordinal: None, claims: Vec::new() }];
+        }
+        // A StatefulSet that sleeps still has its first pod's claims.
+        (0..self.replicas.max(1))
+            .map(|ordinal| {
+                let pod = format!("{}-{ordinal}", self.name);
+                let claims = self.templates.iter().map(|volume| (volume.clone(), format!("{volume}-{pod}"))).collect();
+                Instance { name: pod, ordinal: Some(ordinal), claims }
+            })
+            .collect()
+    }
+
+    /// The live pod of an instance.
+    pub fn pod(&self, ordinal: Option<u32>) -> Option<&LivePod> {
+        match ordinal {
+            Some(ordinal) => {
+                let name = format!("{}-{ordinal}", self.name);
+                self.pods.iter().find(|pod| pod.name == name)
+            }
+            None => self.pods.iter().find(|pod| pod.ready).or(self.pods.first()),
+        }
+    }
+}
+
+fn from_value<T: serde::de::DeserializeOwned>(value: &Value) -> Option<T> {
+    serde_json::from_value(value.clone()).ok()
+}
+
+fn labels(object: &Value, at: &str) -> BTreeMap<String, String> {
+    object.pointer(at).and_then(from_value).unwrap_or_default()
+}
+
+/// A pod as it lives; `None` while it goes.
+pub(crate) fn live_pod(object: &Value) -> Option<LivePod> {
+    let pod: Pod = from_value(object)?;
+    let (metadata, status) = (&pod.metadata, pod.status.as_ref());
+    let gone = metadata.deletion_timestamp.is_some()
+        || status
+            .and_then(|status| status.phase.as_deref())
+            .is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"));
+    if gone {
+        return None;
+    }
+    let statuses = || status.into_iter().flat_map(|status| status.container_statuses.iter().flatten());
+    Some(LivePod {
+        name: metadata.name.clone().unwrap_or_default(),
+        host: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        running: statuses()
+            .filter(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+            .map(|container| container.name.clone())
+            .collect(),
+        ready: statuses().count() > 0 && statuses().all(|container| container.ready),
+        labels: metadata.labels.clone().unwrap_or_default(),
+    })
+}
+
+/// The workload that a pod belongs to: kind and name.
+fn workload_of_pod(namespace: &Namespace, pod: &Value) -> Option<(String, String)> {
+    let (kind, name) = controller(pod)?;
+    if kind == "ReplicaSet"
+        && let Some((kind, name)) = namespace.find("ReplicaSet", name).and_then(controller)
+    {
+        return Some((kind.to_owned(), name.to_owned()));
+    }
+    Some((kind.to_owned(), name.to_owned()))
+}
+
+/// Every workload of a namespace, pods without one included.
+pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
+    let mut by_owner: BTreeMap<(String, String), Vec<LivePod>> = BTreeMap::new();
+    let mut out = Vec::new();
+    for pod in namespace.of_kind("Pod") {
+        match workload_of_pod(namespace, pod) {
+            Some(owner) => by_owner.entry(owner).or_default().extend(live_pod(pod)),
+            None => {
+                let Some(spec) = pod.get("spec").and_then(from_value::<PodSpec>) else { continue };
+                out.push(WorkloadObject {
+                    namespace: namespace.name.clone(),
+                    kind: "Pod".to_owned(),
+                    name: name_of(pod).to_owned(),
+                    replicas: 1,
+                    spec,
+                    labels: labels(pod, "/metadata/labels"),
+                    templates: Vec::new(),
+                    pods: live_pod(pod).into_iter().collect(),
+                    custom: None,
+                });
+            }
+        }
+    }
+    for kind in ["StatefulSet", "Deployment", "DaemonSet", "ReplicaSet"] {
+        for object in namespace.of_kind(kind) {
+            if kind == "ReplicaSet" && controller(object).is_some() {
+                continue;
+            }
+            let Some(spec) = object.pointer("/spec/template/spec").and_then(from_value::<PodSpec>) else { continue };
+            let name = name_of(object).to_owned();
+            let asleep = annotation(object, REPLICAS).and_then(|text| text.parse().ok());
+            let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+            let templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+            out.push(WorkloadObject {
+                namespace: namespace.name.clone(),
+                kind: kind.to_owned(),
+                pods: by_owner.remove(&(kind.to_owned(), name.clone())).unwrap_or_default(),
+                custom: custom_of(namespace, object),
+                name,
+                replicas: asleep.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1)),
+                spec,
+                labels: labels(object, "/spec/template/metadata/labels"),
+                templates: templates.into_iter().flatten().map(|template| name_of(template).to_owned()).collect(),
+            });
+        }
+    }
+    out.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+    out
+}
+
+/// The operator's custom resource that a workload belongs to: its owner, else the one that has the name of its release.
+fn custom_of(namespace: &Namespace, object: &Value) -> Option<(String, String, String)> {
+    let release = ["release", "app.kubernetes.io/instance"].into_iter().filter_map(|name| label(object, name));
+    let names: Vec<&str> = release.chain([name_of(object)]).collect();
+    let owner = controller(object);
+    for (kind, objects) in &namespace.objects {
+        for custom in objects {
+            let api = text(custom, "/apiVersion").unwrap_or_default();
+            let group = api.split('/').next().unwrap_or_default();
+            if !is_operator_group(group) || group == "cert-manager.io" {
+                continue;
+            }
+            if owner == Some((kind, name_of(custom))) || names.contains(&name_of(custom)) {
+                return Some((api.to_owned(), kind.clone(), name_of(custom).to_owned()));
+            }
+        }
+    }
+    None
+}
+
+/// The workloads that a host name in the cluster leads to, from a namespace: by the Service of this name and its selector.
+pub(crate) fn behind<'a>(
+    all: &'a [(Namespace, Vec<WorkloadObject>)],
+    from: &str,
+    host: &str,
+) -> Vec<&'a WorkloadObject> {
+    let mut parts = host.split('.');
+    let (Some(name), namespace) = (parts.next(), parts.next().unwrap_or(from)) else { return Vec::new() };
+    let Some((found, workloads)) = all.iter().find(|(known, _)| known.name == namespace) else { return Vec::new() };
+    let Some(service) = found.find("Service", name) else { return Vec::new() };
+    let selector = labels(service, "/spec/selector");
+    if selector.is_empty() {
+        return Vec::new();
+    }
+    workloads
+        .iter()
+        .filter(|workload| selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value)))
+        .collect()
+}

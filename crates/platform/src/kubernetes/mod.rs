@@ -1,0 +1,419 @@
+//! The Kubernetes platform: an organization is a namespace, its nodes are found by what their workloads say, their volumes are read by
+//! commands in their pods, or in helper pods with the same mounts.
+
+mod connection;
+mod discover;
+mod objects;
+mod target;
+mod volume;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId};
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
+
+use connection::exec::Place;
+use connection::{Connection, shell};
+use discover::mounted::MountedVolume;
+use discover::{Analysis, FoundNode, mounts, workloads};
+use volume::helper::{self, Helper};
+use volume::{PodVolume, patiently};
+
+use crate::volume::Volume;
+use crate::{Declaration, NodeState, Platform, PlatformError};
+
+pub use connection::ClusterAddress;
+pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
+pub use target::{Asleep, Awake, ObjectState, Stage, Target, WorkloadState};
+pub use volume::fill::{Expected, FillState, Filler, WriteEntry, WriteKind, Writing};
+pub use volume::helper::HelperOptions;
+
+/// Directories read at a time: streams wait more than they work.
+const READERS: usize = 8;
+
+/// Which namespaces.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// These.
+    pub namespaces: Vec<String>,
+    /// Those with these labels.
+    pub selector: Option<String>,
+    /// What to call the network; without it, the namespaces' names.
+    pub name: Option<String>,
+}
+
+/// A network on a cluster.
+pub struct Kubernetes {
+    connection: Arc<Connection>,
+    analysis: Analysis,
+    options: HelperOptions,
+    /// Marks what this run makes.
+    run: String,
+    /// Where each node's directories are read: found when first asked for.
+    places: Mutex<HashMap<usize, Arc<Mutex<Option<Reached>>>>>,
+    /// By the first node of those that a helper serves.
+    helpers: Mutex<HashMap<usize, Arc<Mutex<Option<Helper>>>>>,
+    /// Helper pods made so far, by namespace and name, and how many there were in all.
+    made: Mutex<(Vec<(String, String)>, usize)>,
+}
+
+/// Where a node's paths are reached.
+#[derive(Debug, Clone)]
+struct Reached {
+    place: Place,
+    /// What stands before its container's paths there.
+    root: String,
+}
+
+impl Kubernetes {
+    /// Connects to a cluster and looks at namespaces: the selected ones; without a selection, all that hold a Fabric node.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn open(
+        address: &ClusterAddress,
+        selection: &Selection,
+        options: HelperOptions,
+    ) -> Result<Kubernetes, PlatformError> {
+        let connection = Arc::new(Connection::open(address)?);
+        let names = namespaces(&connection, selection)?;
+        let custom = objects::custom_resources(&connection)?;
+        let mut findings = Vec::new();
+        let mut read = Vec::new();
+        for name in &names {
+            read.push(objects::read_namespace(&connection, name, &custom, &mut findings)?);
+        }
+        let chosen = !selection.namespaces.is_empty() || selection.selector.is_some();
+        if !chosen {
+            read.retain(|namespace| {
+                let nodes = discover::analyse("", vec![namespace.clone()]).nodes;
+                nodes.iter().any(is_fabric)
+            });
+            findings.retain(|finding| {
+                read.iter().any(|namespace| finding.subject.ends_with(&format!(" in {}", namespace.name)))
+            });
+        }
+        if read.is_empty() {
+            return Err(PlatformError::Cluster {
+                what: format!("looking for Fabric nodes at {}", connection.name),
+                problem: format!("none of {} namespaces holds one", names.len()),
+                next: "name the namespaces (--namespace), or another context (--context)".to_owned(),
+            });
+        }
+        let name = selection
+            .name
+            .clone()
+            .unwrap_or_else(|| read.iter().map(|namespace| namespace.name.clone()).collect::<Vec<_>>().join("+"));
+        let mut analysis = discover::analyse(&name, read);
+        analysis.findings.append(&mut findings);
+        analysis.findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));
+        analysis.findings.dedup();
+        let run = format!("{:x}", jiff::Timestamp::now().as_millisecond());
+        Ok(Kubernetes {
+            connection,
+            analysis,
+            options,
+            run,
+            places: Mutex::default(),
+            helpers: Mutex::default(),
+            made: Mutex::default(),
+        })
+    }
+
+    /// The cluster's address, for people.
+    pub fn cluster(&self) -> &str {
+        &self.connection.name
+    }
+
+    /// The namespaces that were looked at.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.analysis.all.iter().map(|(namespace, _)| namespace.name.clone()).collect()
+    }
+
+    fn position(&self, node: &NodeId) -> Option<usize> {
+        self.analysis.nodes.iter().position(|found| found.node.id == *node)
+    }
+
+    fn found(&self, node: &NodeId) -> Result<(usize, &FoundNode), PlatformError> {
+        let position = self.position(node).ok_or_else(|| PlatformError::Cluster {
+            what: format!("looking for {node}"),
+            problem: "the cluster has no such node".to_owned(),
+            next: "`fabkeep discover` shows the nodes that there are".to_owned(),
+        })?;
+        Ok((position, &self.analysis.nodes[position]))
+    }
+
+    /// Where a node's paths are reached: in its own running container, else in a helper pod.
+    fn reach(&self, position: usize, only_own: bool) -> Result<Option<Reached>, PlatformError> {
+        let slot = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(places.entry(position).or_default())
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reached) = slot.as_ref() {
+            return Ok(Some(reached.clone()));
+        }
+        let own = self.own_place(position)?;
+        let reached = match own {
+            Some(place) => Reached { place, root: String::new() },
+            None if only_own => return Ok(None),
+            None => self.in_helper(position)?,
+        };
+        *slot = Some(reached.clone());
+        Ok(Some(reached))
+    }
+
+    /// A node's own container, when it runs and has the tools.
+    fn own_place(&self, position: usize) -> Result<Option<Place>, PlatformError> {
+        let node = &self.analysis.nodes[position];
+        let (Some(pod), Some(workload)) = (&node.pod, &node.node.workload) else { return Ok(None) };
+        if !pod.running.contains(&workload.container) {
+            return Ok(None);
+        }
+        let place = Place {
+            namespace: workload.namespace.clone(),
+            pod: pod.name.clone(),
+            container: workload.container.clone(),
+        };
+        let probed = patiently(|| match self.connection.output(&place, shell::PROBE, &[shell::TOOLS], &[], 4096) {
+            Ok(_) => Ok(true),
+            Err(error) if has_no_tools(&error.to_string()) => Ok(false),
+            Err(error) => Err(error),
+        });
+        match probed {
+            Ok(true) => Ok(Some(place)),
+            Ok(false) => Ok(None),
+            Err(source) => Err(PlatformError::Io { path: place.to_string(), source }),
+        }
+    }
+
+    fn in_helper(&self, position: usize) -> Result<Reached, PlatformError> {
+        let group = self.group(position);
+        let slot = {
+            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(helpers.entry(group.first().copied().unwrap_or(position)).or_default())
+        };
+        // Other groups' helpers start meanwhile.
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = match slot.take() {
+            // Somebody may have removed it: then another is made.
+            Some(known) if helper::runs(&self.connection, &known.place)? => known,
+            _ => self.start_helper(&group, position)?,
+        };
+        let root = running.roots.iter().find(|(of, _)| *of == position).map(|(_, root)| root.clone());
+        let place = running.place.clone();
+        *slot = Some(running);
+        root.map(|root| Reached { place, root }).ok_or_else(|| PlatformError::Cluster {
+            what: "starting a helper pod".to_owned(),
+            problem: "the node's workload is not known".to_owned(),
+            next: "run `fabkeep discover`".to_owned(),
+        })
+    }
+
+    fn start_helper(&self, group: &[usize], position: usize) -> Result<Helper, PlatformError> {
+        let nodes: Vec<_> = group
+            .iter()
+            .filter_map(|&position| {
+                let node = &self.analysis.nodes[position];
+                Some((position, node, &self.workload_of(node)?.spec))
+            })
+            .collect();
+        let name = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            let name = format!("fabkeep-{}-{}", self.run, made.1);
+            made.1 += 1;
+            // Known before it is made: a run that fails here still removes it.
+            made.0.push((self.analysis.nodes[position].node.id.organization.clone(), name.clone()));
+            name
+        };
+        helper::start(&self.connection, &name, &self.run, &self.options, &nodes)
+    }
+
+    /// Claims that a node's container mounts: namespace and name.
+    pub fn claims(&self, node: &NodeId) -> Vec<(String, String)> {
+        self.position(node).map_or_else(Vec::new, |position| discover::claims_of_node(&self.analysis.nodes[position]))
+    }
+
+    /// Nodes that are best reached together: those of the same pod, and those that share a claim.
+    fn group(&self, position: usize) -> Vec<usize> {
+        let nodes = &self.analysis.nodes;
+        let linked = |a: &FoundNode, b: &FoundNode| {
+            let pod = |node: &FoundNode| {
+                node.node.workload.clone().map(|known| (known.namespace, known.kind, known.name, known.ordinal))
+            };
+            let same_pod = pod(a) == pod(b);
+            let same_namespace = a.node.id.organization == b.node.id.organization;
+            same_pod || (same_namespace && a.shares.intersection(&b.shares).next().is_some())
+        };
+        let mut group: BTreeSet<usize> = BTreeSet::from([position]);
+        loop {
+            let more: Vec<usize> = (0..nodes.len())
+                .filter(|other| !group.contains(other))
+                .filter(|&other| group.iter().any(|&known| linked(&nodes[known], &nodes[other])))
+                .collect();
+            if more.is_empty() {
+                return group.into_iter().collect();
+            }
+            group.extend(more);
+        }
+    }
+
+    fn workload_of(&self, node: &FoundNode) -> Option<&workloads::WorkloadObject> {
+        let known = node.node.workload.as_ref()?;
+        let (_, workloads) = self.analysis.all.iter().find(|(namespace, _)| namespace.name == known.namespace)?;
+        workloads.iter().find(|workload| workload.kind == known.kind && workload.name == known.name)
+    }
+
+    /// Removes what this run made in the cluster and forgets where nodes were reached.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`] when a helper pod cannot be removed.
+    pub fn remove_helpers(&self) -> Result<(), PlatformError> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.helpers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let made = std::mem::take(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner).0);
+        let mut result = Ok(());
+        for (namespace, name) in made {
+            result = result.and(helper::remove(&self.connection, &namespace, &name));
+        }
+        result
+    }
+
+    /// Removes every helper pod in the namespaces, of any run, older than this many seconds. Their names.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn clean(
+        address: &ClusterAddress,
+        selection: &Selection,
+        older_than_seconds: i64,
+        only_look: bool,
+    ) -> Result<Vec<String>, PlatformError> {
+        let connection = Connection::open(address)?;
+        let mut out = Vec::new();
+        for namespace in namespaces(&connection, selection)? {
+            for (name, run, age) in helper::left(&connection, &namespace)? {
+                if age >= older_than_seconds {
+                    if !only_look {
+                        helper::remove(&connection, &namespace, &name)?;
+                    }
+                    out.push(format!("{namespace}/{name} (run {run}, {age} s old)"));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Drop for Kubernetes {
+    fn drop(&mut self) {
+        // What cannot be removed now, `fabkeep clean` removes.
+        let _ = self.remove_helpers();
+    }
+}
+
+/// Claims of the nodes that objects declare: namespace and name, by node.
+pub fn declared_claims(declarations: &[Declaration]) -> BTreeMap<NodeId, Vec<(String, String)>> {
+    let mut namespaces: BTreeMap<&str, objects::Namespace> = BTreeMap::new();
+    for declaration in declarations.iter().filter(|declaration| !declaration.namespace.is_empty()) {
+        let namespace = namespaces.entry(&declaration.namespace).or_default();
+        namespace.name = declaration.namespace.clone();
+        namespace.objects.entry(declaration.kind.clone()).or_default().push(declaration.object.clone());
+    }
+    let analysis = discover::analyse("", namespaces.into_values().collect());
+    analysis.nodes.iter().map(|node| (node.node.id.clone(), discover::claims_of_node(node))).collect()
+}
+
+fn is_fabric(node: &FoundNode) -> bool {
+    use fabkeep_ledger::layout::NodeRole;
+    matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
+}
+
+/// Whether a container lacks the shell or a tool, rather than the stream having failed.
+fn has_no_tools(problem: &str) -> bool {
+    ["executable file not found", "no such file or directory", "exit code", "not found in $PATH", "permission denied"]
+        .iter()
+        .any(|sign| problem.contains(sign))
+}
+
+fn namespaces(connection: &Connection, selection: &Selection) -> Result<Vec<String>, PlatformError> {
+    if !selection.namespaces.is_empty() {
+        return Ok(selection.namespaces.clone());
+    }
+    let resource = objects::resource("v1", "Namespace", Some("namespaces"));
+    let mut parameters = ListParams::default();
+    if let Some(selector) = &selection.selector {
+        parameters = parameters.labels(selector);
+    }
+    let list = connection.run("listing namespaces (name them with --namespace if that is not allowed)", |client| {
+        let (resource, parameters) = (resource.clone(), parameters.clone());
+        async move { Api::<DynamicObject>::all_with(client, &resource).list(&parameters).await }
+    })?;
+    Ok(list
+        .items
+        .into_iter()
+        .filter_map(|namespace| namespace.metadata.name)
+        .filter(|name| !name.starts_with("kube-"))
+        .collect())
+}
+
+impl Platform for Kubernetes {
+    fn network(&self) -> &Network {
+        &self.analysis.network
+    }
+
+    fn findings(&self) -> &[Finding] {
+        &self.analysis.findings
+    }
+
+    fn declarations(&self) -> Result<Vec<Declaration>, PlatformError> {
+        Ok(self.analysis.all.iter().flat_map(|(namespace, _)| objects::declarations(namespace)).collect())
+    }
+
+    fn volume(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
+        let (position, found) = self.found(node)?;
+        let at = directory.mounted_at.as_deref().unwrap_or("/");
+        if directory.source == DirectorySource::Objects {
+            let namespace = self.analysis.all.iter().find(|(namespace, _)| namespace.name == node.organization);
+            let files = namespace.map(|(namespace, _)| mounts::object_files(&found.mounts, namespace, at));
+            return Ok(files.map(|files| Box::new(MountedVolume::new(files)) as Box<dyn Volume>));
+        }
+        let only_own = directory.source == DirectorySource::Ephemeral;
+        let Some(reached) = self.reach(position, only_own)? else { return Ok(None) };
+        let root = format!("{}{at}", reached.root);
+        let volume = PodVolume::new(Arc::clone(&self.connection), reached.place, root, directory.excluded.clone());
+        let there = volume.look()?;
+        Ok(there.then(|| Box::new(volume) as Box<dyn Volume>))
+    }
+
+    fn strategy(&self, node: &NodeId, directory: &NodeDirectory) -> String {
+        let Some(found) = self.position(node).map(|position| &self.analysis.nodes[position]) else {
+            return "not there".to_owned();
+        };
+        if directory.source == DirectorySource::Objects {
+            return "from the API: Secrets and ConfigMaps".to_owned();
+        }
+        let runs = found.pod.as_ref().zip(found.node.workload.as_ref());
+        match runs.filter(|(pod, workload)| pod.running.contains(&workload.container)) {
+            Some((pod, _)) => format!("stream: exec in pod {}, a helper pod if its image has no tools", pod.name),
+            None => "stream: helper pod with the same mounts, as its own does not run".to_owned(),
+        }
+    }
+
+    fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
+        let (_, found) = self.found(node)?;
+        let container = found.node.workload.as_ref().map(|workload| workload.container.clone()).unwrap_or_default();
+        let running = found.pod.as_ref().is_some_and(|pod| pod.running.contains(&container));
+        Ok(if running { NodeState::Running } else { NodeState::Stopped })
+    }
+
+    fn readers(&self) -> Option<usize> {
+        Some(READERS)
+    }
+
+    fn finish(&self) -> Result<(), PlatformError> {
+        self.remove_helpers()
+    }
+}

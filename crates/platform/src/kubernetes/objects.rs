@@ -1,0 +1,416 @@
+//! The objects of namespaces: which kinds there are, how they are listed, and what of an object a new cluster needs (K6).
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use fabkeep_network::{Finding, Rule};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::connection::{Connection, is_forbidden, is_missing};
+use crate::{Declaration, PlatformError};
+
+/// Objects asked for at a time.
+const PAGE: u32 = 250;
+/// What fabkeep puts on everything that it makes in a cluster.
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fabkeep");
+/// How many replicas a workload had before it was put to sleep.
+pub(crate) const REPLICAS: &str = "fabkeep.io/replicas";
+
+/// A kind of object: the versions that serve it, the newest first.
+pub(crate) struct Kind {
+    pub name: &'static str,
+    plural: &'static str,
+    versions: &'static [&'static str],
+    /// Without it no capture is whole.
+    needed: bool,
+}
+
+const fn kind(name: &'static str, plural: &'static str, versions: &'static [&'static str], needed: bool) -> Kind {
+    Kind { name, plural, versions, needed }
+}
+
+/// Kinds in the order in which a new cluster wants them.
+pub(crate) const KINDS: &[Kind] = &[
+    kind("Secret", "secrets", &["v1"], true),
+    kind("ConfigMap", "configmaps", &["v1"], true),
+    kind("ServiceAccount", "serviceaccounts", &["v1"], false),
+    kind("Role", "roles", &["rbac.authorization.k8s.io/v1"], false),
+    kind("RoleBinding", "rolebindings", &["rbac.authorization.k8s.io/v1"], false),
+    kind("LimitRange", "limitranges", &["v1"], false),
+    kind("ResourceQuota", "resourcequotas", &["v1"], false),
+    kind("NetworkPolicy", "networkpolicies", &["networking.k8s.io/v1"], false),
+    kind("PersistentVolumeClaim", "persistentvolumeclaims", &["v1"], true),
+    kind("Service", "services", &["v1"], true),
+    kind("Ingress", "ingresses", &["networking.k8s.io/v1", "networking.k8s.io/v1beta1"], false),
+    kind("PodDisruptionBudget", "poddisruptionbudgets", &["policy/v1", "policy/v1beta1"], false),
+    kind("HorizontalPodAutoscaler", "horizontalpodautoscalers", &["autoscaling/v2", "autoscaling/v1"], false),
+    kind("StatefulSet", "statefulsets", &["apps/v1"], true),
+    kind("Deployment", "deployments", &["apps/v1"], true),
+    kind("DaemonSet", "daemonsets", &["apps/v1"], false),
+    kind("CronJob", "cronjobs", &["batch/v1", "batch/v1beta1"], false),
+    kind("ReplicaSet", "replicasets", &["apps/v1"], false),
+    kind("Pod", "pods", &["v1"], true),
+];
+
+/// API groups of Fabric's operators and of cert-manager: their custom resources declare nodes and certificates (K1, K2).
+pub(crate) const OPERATOR_GROUPS: [&str; 3] = ["hlf.kungfusoftware.es", "ibp.com", "cert-manager.io"];
+/// Custom resources that are only a step on the way to another.
+const PASSING_KINDS: [&str; 3] = ["CertificateRequest", "Order", "Challenge"];
+
+/// One namespace and its objects, by kind.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Namespace {
+    pub name: String,
+    pub object: Value,
+    pub objects: BTreeMap<String, Vec<Value>>,
+}
+
+pub(crate) fn text<'a>(value: &'a Value, path: &str) -> Option<&'a str> {
+    value.pointer(path)?.as_str()
+}
+
+pub(crate) fn name_of(object: &Value) -> &str {
+    text(object, "/metadata/name").unwrap_or_default()
+}
+
+pub(crate) fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.pointer("/metadata/labels")?.get(name)?.as_str()
+}
+
+pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.pointer("/metadata/annotations")?.get(name)?.as_str()
+}
+
+/// The controller that owns an object: kind and name.
+pub(crate) fn controller(object: &Value) -> Option<(&str, &str)> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))).or(owners.first())?;
+    Some((text(owner, "/kind")?, text(owner, "/name")?))
+}
+
+impl Namespace {
+    pub fn of_kind(&self, kind: &str) -> &[Value] {
+        self.objects.get(kind).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn find(&self, kind: &str, name: &str) -> Option<&Value> {
+        self.of_kind(kind).iter().find(|object| name_of(object) == name)
+    }
+
+    /// A ConfigMap's values by key.
+    pub fn config_map(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
+        let Some(object) = self.find("ConfigMap", name) else { return BTreeMap::new() };
+        let mut out: BTreeMap<String, Vec<u8>> = strings(object, "data").map(|(k, v)| (k, v.into_bytes())).collect();
+        out.extend(strings(object, "binaryData").filter_map(|(k, v)| Some((k, decode(&v)?))));
+        out
+    }
+
+    /// A Secret's values by key.
+    pub fn secret(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
+        let Some(object) = self.find("Secret", name) else { return BTreeMap::new() };
+        strings(object, "data").filter_map(|(k, v)| Some((k, decode(&v)?))).collect()
+    }
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+fn strings<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (String, String)> + 'a {
+    let map = object.get(field).and_then(Value::as_object);
+    map.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+}
+
+/// The API's name of a version and kind.
+pub(crate) fn resource(api_version: &str, kind: &str, plural: Option<&str>) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let gvk = GroupVersionKind::gvk(group, version, kind);
+    let known = plural.or_else(|| KINDS.iter().find(|known| known.name == kind).map(|known| known.plural));
+    match known {
+        Some(plural) => ApiResource::from_gvk_with_plural(&gvk, plural),
+        None => ApiResource::from_gvk(&gvk),
+    }
+}
+
+async fn list_all(client: Client, namespace: String, resource: ApiResource) -> kube::Result<Vec<DynamicObject>> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource);
+    let mut parameters = ListParams::default().limit(PAGE);
+    let mut out = Vec::new();
+    loop {
+        let page = api.list(&parameters).await?;
+        out.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(out),
+        }
+    }
+}
+
+fn whole(object: DynamicObject, api_version: &str, kind: &str) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    // Lists leave these out of their items.
+    value["apiVersion"] = api_version.into();
+    value["kind"] = kind.into();
+    value
+}
+
+/// Reads a namespace: everything of [`KINDS`] and of the operators' custom resources.
+pub(crate) fn read_namespace(
+    connection: &Connection,
+    name: &str,
+    custom: &[(ApiResource, String)],
+    findings: &mut Vec<Finding>,
+) -> Result<Namespace, PlatformError> {
+    let mut namespace = Namespace { name: name.to_owned(), ..Namespace::default() };
+    let namespaces = resource("v1", "Namespace", Some("namespaces"));
+    let asked = connection.try_run(|client| {
+        let namespaces = namespaces.clone();
+        async move { Api::<DynamicObject>::all_with(client, &namespaces).get(name).await }
+    });
+    match asked {
+        Ok(object) => namespace.object = whole(object, "v1", "Namespace"),
+        // A Role cannot give the right to read the namespace itself: its labels are not needed for life.
+        Err(error) if is_forbidden(&error) => {
+            namespace.object = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        }
+        Err(error) => return Err(super::connection::failed(&format!("reading namespace {name}"), &error)),
+    }
+    // All kinds at once: a request waits more than it works.
+    let kinds: Vec<(ApiResource, &str, bool)> =
+        KINDS.iter().map(|kind| (resource(kind.versions[0], kind.name, None), kind.name, kind.needed)).collect();
+    let custom = custom.iter().map(|(resource, kind)| (resource.clone(), kind.as_str(), false));
+    let asked: Vec<(ApiResource, &str, bool)> = kinds.into_iter().chain(custom).collect();
+    let lists = connection.wait(async {
+        let requests =
+            asked.iter().map(|(resource, _, _)| list_all(connection.client(), name.to_owned(), resource.clone()));
+        futures_util::future::join_all(requests).await
+    });
+    for ((resource, kind, needed), list) in asked.into_iter().zip(lists) {
+        let known = KINDS.iter().find(|known| known.name == kind);
+        let older = known.map_or(&[][..], |known| &known.versions[1..]);
+        let (list, api_version) = match list {
+            Ok(list) => (Ok(list), resource.api_version.clone()),
+            Err(error) if is_missing(&error) && !older.is_empty() => {
+                let older_resource = self::resource(older[0], kind, None);
+                let again = connection.try_run(|client| list_all(client, name.to_owned(), older_resource.clone()));
+                (again, older[0].to_owned())
+            }
+            Err(error) if super::connection::is_passing(&error) => {
+                let again = connection.try_run(|client| list_all(client, name.to_owned(), resource.clone()));
+                (again, resource.api_version.clone())
+            }
+            Err(error) => (Err(error), resource.api_version.clone()),
+        };
+        match list {
+            Ok(list) => {
+                let objects: Vec<Value> = list
+                    .into_iter()
+                    .map(|object| whole(object, &api_version, kind))
+                    .filter(|object| label(object, MANAGED_BY.0) != Some(MANAGED_BY.1))
+                    .collect();
+                if !objects.is_empty() {
+                    namespace.objects.entry(kind.to_owned()).or_default().extend(objects);
+                }
+            }
+            Err(error) if is_missing(&error) => {}
+            Err(error) if is_forbidden(&error) && !needed => findings.push(Finding::warning(
+                Rule::Declared,
+                format!("{kind} in {name}"),
+                "fabkeep has no right to list these: they are not in the recovery point",
+                "give it the rights of its Role (docs/kubernetes.md), or keep these objects elsewhere",
+            )),
+            Err(error) => {
+                return Err(super::connection::failed(&format!("listing {kind} in namespace {name}"), &error));
+            }
+        }
+    }
+    Ok(namespace)
+}
+
+/// Custom resources of Fabric's operators and of cert-manager that this cluster serves.
+pub(crate) fn custom_resources(connection: &Connection) -> Result<Vec<(ApiResource, String)>, PlatformError> {
+    let groups =
+        connection.run("asking which APIs there are", |client| async move { client.list_api_groups().await })?;
+    let mut out = Vec::new();
+    for group in groups.groups.iter().filter(|group| is_operator_group(&group.name)) {
+        let version = group.preferred_version.as_ref().or(group.versions.first());
+        let Some(version) = version.map(|version| version.group_version.clone()) else { continue };
+        let resources = connection
+            .run("asking for the operators' resources", |client| {
+                let version = version.clone();
+                async move { client.list_api_group_resources(&version).await }
+            })?
+            .resources;
+        for known in resources {
+            let passing = PASSING_KINDS.contains(&known.kind.as_str());
+            if known.namespaced && !known.name.contains('/') && !passing {
+                out.push((resource(&version, &known.kind, Some(&known.name)), known.kind));
+            }
+        }
+    }
+    Ok(out)
+}
+
+pub(crate) fn is_operator_group(group: &str) -> bool {
+    OPERATOR_GROUPS.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")))
+}
+
+/// Whether an object is made by something else in the cluster, so that a new cluster makes it too.
+fn is_made_by_others(kind: &str, object: &Value) -> bool {
+    let name = name_of(object);
+    match kind {
+        "Secret" => text(object, "/type") == Some("kubernetes.io/service-account-token"),
+        "ConfigMap" => matches!(name, "kube-root-ca.crt" | "istio-ca-root-cert" | "openshift-service-ca.crt"),
+        "Pod" | "ReplicaSet" => controller(object).is_some(),
+        "RoleBinding" | "Role" => name.starts_with("system:"),
+        _ => false,
+    }
+}
+
+/// The namespace's objects as a new cluster needs them: the namespace first, then in the order of [`KINDS`], custom resources last.
+pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
+    let mut out = Vec::new();
+    let mut add = |kind: &str, object: &Value| {
+        let cleaned = clean(kind, object);
+        out.push(Declaration {
+            namespace: if kind == "Namespace" { String::new() } else { namespace.name.clone() },
+            api_version: text(&cleaned, "/apiVersion").unwrap_or("v1").to_owned(),
+            kind: kind.to_owned(),
+            name: name_of(&cleaned).to_owned(),
+            object: cleaned,
+        });
+    };
+    add("Namespace", &namespace.object);
+    for kind in KINDS {
+        for object in namespace.of_kind(kind.name).iter().filter(|object| !is_made_by_others(kind.name, object)) {
+            add(kind.name, object);
+        }
+    }
+    for (kind, objects) in &namespace.objects {
+        if !KINDS.iter().any(|known| known.name == kind) {
+            objects.iter().for_each(|object| add(kind, object));
+        }
+    }
+    out
+}
+
+/// Annotations that belong to one life of an object.
+const PASSING_ANNOTATIONS: [&str; 9] = [
+    "fabkeep.io/restored-from",
+    "deployment.kubernetes.io/revision",
+    "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+    "volume.beta.kubernetes.io/storage-provisioner",
+    "volume.kubernetes.io/storage-provisioner",
+    "volume.kubernetes.io/selected-node",
+    "volume.kubernetes.io/storage-resizer",
+    REPLICAS,
+];
+
+/// An object without what belongs to one life in one cluster (K6).
+pub(crate) fn clean(kind: &str, object: &Value) -> Value {
+    let mut object = object.clone();
+    let replicas = annotation(&object, REPLICAS).and_then(|text| text.parse::<i64>().ok());
+    remove(&mut object, "", &["status"]);
+    remove(
+        &mut object,
+        "/metadata",
+        &[
+            "uid",
+            "resourceVersion",
+            "generation",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "managedFields",
+            "ownerReferences",
+            "finalizers",
+            "generateName",
+        ],
+    );
+    remove(&mut object, "/metadata/annotations", &PASSING_ANNOTATIONS);
+    if object.pointer("/metadata/annotations").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+        remove(&mut object, "/metadata", &["annotations"]);
+    }
+    match kind {
+        "Namespace" => {
+            remove(&mut object, "", &["spec"]);
+            remove(&mut object, "/metadata/labels", &["kubernetes.io/metadata.name"]);
+        }
+        "PersistentVolumeClaim" => remove(&mut object, "/spec", &["volumeName"]),
+        "Service" => {
+            if text(&object, "/spec/clusterIP") != Some("None") {
+                remove(&mut object, "/spec", &["clusterIP", "clusterIPs"]);
+            }
+            remove(&mut object, "/spec", &["healthCheckNodePort"]);
+        }
+        "ServiceAccount" => remove(&mut object, "", &["secrets"]),
+        "Pod" => {
+            remove(&mut object, "/spec", &["nodeName"]);
+            // The mount of the service account's token is added by the API server, with a name of its own.
+            let is_token = |name: Option<&str>| {
+                name.is_some_and(|name| name.starts_with("kube-api-access-") || name.contains("-token-"))
+            };
+            if let Some(volumes) = object.pointer_mut("/spec/volumes").and_then(Value::as_array_mut) {
+                volumes.retain(|volume| !is_token(volume.get("name").and_then(Value::as_str)));
+            }
+            for list in ["/spec/containers", "/spec/initContainers"] {
+                for container in object.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                    if let Some(mounts) = container.get_mut("volumeMounts").and_then(Value::as_array_mut) {
+                        mounts.retain(|mount| !is_token(mount.get("name").and_then(Value::as_str)));
+                    }
+                }
+            }
+        }
+        "Deployment" | "StatefulSet" => {
+            // Asleep by fabkeep is not how it lives.
+            if let Some(replicas) = replicas {
+                object["spec"]["replicas"] = replicas.into();
+            }
+        }
+        _ => {}
+    }
+    object
+}
+
+fn remove(object: &mut Value, at: &str, fields: &[&str]) {
+    if let Some(map) = object.pointer_mut(at).and_then(Value::as_object_mut) {
+        for field in fields {
+            map.remove(*field);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_belongs_to_one_life_in_one_cluster_is_left_out() {
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"},
+            "metadata": {"name": "data-peer-0", "uid": "x", "resourceVersion": "5", "finalizers": ["kubernetes.io/pvc-protection"],
+                "annotations": {"pv.kubernetes.io/bind-completed": "yes"}, "labels": {"app": "peer"}},
+            "spec": {"volumeName": "pvc-1", "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
+        });
+        let expected = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data-peer-0", "labels": {"app": "peer"}},
+            "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
+        });
+        assert_eq!(clean("PersistentVolumeClaim", &claim), expected);
+        let headless = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None", "clusterIPs": ["None"]}});
+        assert_eq!(clean("Service", &headless), headless);
+        let service =
+            json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"nodePort": 30051}]}});
+        assert_eq!(clean("Service", &service).pointer("/spec"), Some(&json!({"ports": [{"nodePort": 30051}]})));
+        let asleep =
+            json!({"metadata": {"name": "d", "annotations": {"fabkeep.io/replicas": "2"}}, "spec": {"replicas": 0}});
+        assert_eq!(clean("Deployment", &asleep).pointer("/spec/replicas"), Some(&json!(2)));
+    }
+}

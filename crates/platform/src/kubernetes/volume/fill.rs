@@ -1,0 +1,436 @@
+//! Filling a directory of a volume through a helper pod: files travel as tar, what is there is set aside first, a marker says that the
+//! directory is not whole yet, and in the end every file is hashed where it lies.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use fabkeep_network::{NodeDirectory, NodeId};
+
+use super::{PodVolume, patiently};
+use crate::PlatformError;
+use crate::kubernetes::Kubernetes;
+use crate::kubernetes::connection::exec::{Exec, Place};
+use crate::kubernetes::discover::mounts;
+use crate::volume::{Volume, VolumeEntry};
+
+/// Says that a directory is being restored, and from which recovery point.
+pub(crate) const MARKER: &str = ".fabkeep-restore";
+/// What the data set aside is called, with the recovery point behind it.
+pub(crate) const ASIDE: &str = ".before-";
+
+/// `$1`: how many roots follow; then the directory itself, volumes mounted inside it, and last places inside it that are not its own.
+/// `each` walks what belongs to the directory.
+const WALK: &str = r#"nl='
+'
+count=$1; shift
+places=
+for place in "$@"; do places="$places$nl$place"; done
+places="$places$nl"
+each() {
+  for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    [ -e "$f" ] || [ -L "$f" ] || continue
+    case ${f##*/} in lost+found|.fabkeep-restore|.before-*) continue ;; esac
+    case $places in *"$nl$f$nl"*) continue ;; *"$nl$f/"*) each "$f" "$2/${f##*/}"; continue ;; esac
+    found "$f" "$2"
+  done
+}
+roots() {
+  at=0
+  for root in "$@"; do
+    at=$((at + 1)); [ "$at" -le "$count" ] || break
+    each "$root" "$root/$name"
+  done
+}
+"#;
+
+/// Marker, whether anything else is there, free KiB.
+const LOOK: &str = r#"mkdir -p "$1" && cd "$1" || exit 2
+cat .fabkeep-restore 2>/dev/null || echo -
+held=no; found() { held=yes; }
+roots "$@"
+echo $held
+df -Pk . | tail -n 1 | { read -r fs blocks used free rest; echo "$free"; }"#;
+
+const SET_ASIDE: &str = r#"found() { mkdir -p "$2" && mv "$1" "$2/" || exit 3; }
+roots "$@"
+echo done"#;
+
+const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync && echo done"#;
+const UNMARK: &str = r#"cd "$1" && sync && rm -f .fabkeep-restore && sync && echo done"#;
+const UNPACK: &str = r#"cd "$1" || exit 2; head -c "$2" | tar xpf - || exit 4; echo done"#;
+
+/// Lines `size path`: files are made that long; what is added is a hole.
+const EXTEND: &str = r#"cd "$1" || exit 2
+head -c "$2" | while read -r size f; do truncate -s "$size" "$f" || echo "! $f"; done
+echo done"#;
+
+/// Lines `hash length size path`: what does not hold is told.
+const CHECK: &str = r#"cd "$1" || exit 2
+head -c "$2" | while read -r hash length size f; do
+  [ "$(stat -c %s "$f" 2>/dev/null)" = "$size" ] || { echo "! $f"; continue; }
+  [ "$(head -c "$length" < "$f" | sha256sum | cut -d ' ' -f 1)" = "$hash" ] || echo "! $f"
+done
+echo done"#;
+
+/// Files of one command.
+const MAX_BATCH: usize = 2_000;
+
+/// What is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteEntry {
+    /// Relative path, `/`-separated; empty for the directory itself.
+    pub path: String,
+    /// What it is.
+    pub kind: WriteKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time, seconds since 1970.
+    pub modified: u64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteKind {
+    /// A directory.
+    Directory,
+    /// A link to this target.
+    Symlink(String),
+    /// A file with this many bytes to send.
+    File(u64),
+}
+
+/// What a directory holds before it is filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FillState {
+    /// The recovery point that an unfinished restore was writing.
+    pub marked: Option<String>,
+    /// Something is there that no restore is writing.
+    pub holds_data: bool,
+    /// Free bytes on its volume.
+    pub free_bytes: u64,
+}
+
+/// A file to check where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Relative path.
+    pub path: String,
+    /// SHA-256 of the first `len` bytes, hex.
+    pub sha256: String,
+    /// How many bytes the hash covers; behind them there are zeros.
+    pub len: u64,
+    /// The file's size.
+    pub size: u64,
+}
+
+/// Fills one directory of a node.
+pub struct Filler {
+    kubernetes: Arc<crate::kubernetes::Connection>,
+    place: Place,
+    root: String,
+    /// Volumes mounted inside, absolute.
+    inside: Vec<String>,
+    excluded: Vec<String>,
+    label: String,
+}
+
+impl Kubernetes {
+    /// Opens a directory for filling, in a helper pod.
+    ///
+    /// # Errors
+    /// [`PlatformError`] when the node is not there or its helper does not start.
+    pub fn filler(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Filler, PlatformError> {
+        let (position, found) = self.found(node)?;
+        let reached = self.in_helper(position)?;
+        let at = directory.mounted_at.as_deref().unwrap_or("/");
+        let inside = mounts::nested(&found.mounts, at)
+            .filter(|(mount, inside)| {
+                let own = matches!(mount.holder, mounts::Holder::Claim(_));
+                own && !directory.excluded.iter().any(|excluded| excluded == inside)
+            })
+            .map(|(mount, _)| format!("{}{}", reached.root, mount.path))
+            .collect();
+        Ok(Filler {
+            kubernetes: Arc::clone(&self.connection),
+            root: format!("{}{at}", reached.root),
+            place: reached.place,
+            inside,
+            excluded: directory.excluded.clone(),
+            label: format!("{node} {at}"),
+        })
+    }
+}
+
+impl Filler {
+    /// Arguments of [`WALK`].
+    fn walk_arguments(&self) -> Vec<String> {
+        let excluded = self.excluded.iter().map(|path| format!("{}/{path}", self.root));
+        let mut out = vec![(self.inside.len() + 1).to_string(), self.root.clone()];
+        out.extend(self.inside.iter().cloned());
+        out.extend(excluded);
+        out
+    }
+
+    fn script(&self, script: &str, arguments: &[&str], input: &[u8]) -> io::Result<Vec<String>> {
+        patiently(|| {
+            let out = self.kubernetes.output(&self.place, script, arguments, input, 16 << 20)?;
+            Ok(String::from_utf8_lossy(&out).lines().map(str::to_owned).collect())
+        })
+    }
+
+    fn done(&self, script: &str, arguments: &[&str], input: &[u8]) -> io::Result<Vec<String>> {
+        let mut lines = self.script(script, arguments, input)?;
+        match lines.pop().as_deref() {
+            Some("done") => Ok(lines),
+            _ => Err(io::Error::other(format!("{}: the command did not come to its end", self.label))),
+        }
+    }
+
+    /// What is there.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn state(&self) -> io::Result<FillState> {
+        let lines = self.script(&format!("name=none\n{WALK}{LOOK}"), &strs(&self.walk_arguments()), &[])?;
+        let [marked, held, free] = lines.as_slice() else {
+            return Err(io::Error::other(format!("{}: an answer of another form", self.label)));
+        };
+        Ok(FillState {
+            marked: (marked != "-").then(|| marked.clone()),
+            holds_data: held == "yes",
+            free_bytes: free.parse::<u64>().unwrap_or(u64::MAX / 1024) * 1024,
+        })
+    }
+
+    /// Moves what is there into a folder beside it; the folder's name.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn set_aside(&self, point: &str) -> io::Result<String> {
+        let name = format!("{ASIDE}{point}");
+        let script = format!("name={}\n{WALK}{SET_ASIDE}", crate::kubernetes::connection::shell::quote(&name));
+        self.done(&script, &strs(&self.walk_arguments()), &[])?;
+        Ok(name)
+    }
+
+    /// Says that the directory is being restored.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn mark(&self, point: &str) -> io::Result<()> {
+        self.done(MARK, &[&self.root, point], &[]).map(|_| ())
+    }
+
+    /// Says that it is whole.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn unmark(&self) -> io::Result<()> {
+        self.done(UNMARK, &[&self.root], &[]).map(|_| ())
+    }
+
+    /// What is there now, for a run that goes on.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub fn list(&self) -> Result<Vec<VolumeEntry>, PlatformError> {
+        PodVolume::new(Arc::clone(&self.kubernetes), self.place.clone(), self.root.clone(), self.excluded.clone())
+            .list("")
+    }
+
+    /// Begins to write entries; their bytes follow in this order.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn write(&self, entries: Vec<WriteEntry>) -> io::Result<Writing> {
+        let mut headers = Vec::new();
+        let mut total = 1024;
+        for entry in &entries {
+            let header = header(entry)?;
+            let bytes = match entry.kind {
+                WriteKind::File(bytes) => bytes,
+                _ => 0,
+            };
+            total += header.len() as u64 + bytes.next_multiple_of(512);
+            headers.push((header, bytes));
+        }
+        let exec = self.kubernetes.exec(&self.place, UNPACK, &[&self.root, &total.to_string()], true)?;
+        Ok(Writing { exec, headers: headers.into_iter(), left: 0, padding: 0, buffer: Vec::new() })
+    }
+
+    /// Makes files as long as they should be; what is added is a hole.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn extend(&self, files: &[(String, u64)]) -> io::Result<()> {
+        for batch in files.chunks(MAX_BATCH) {
+            let list: String = batch.iter().map(|(path, size)| format!("{size} {path}\n")).collect();
+            let wrong = self.done(EXTEND, &[&self.root, &list.len().to_string()], list.as_bytes())?;
+            if let Some(line) = wrong.first() {
+                return Err(io::Error::other(format!("{}: cannot extend {line}", self.label)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes files where they lie. Those that are not as expected.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn check(&self, files: &[Expected], progress: &dyn Fn(u64)) -> io::Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        for batch in batches(files) {
+            let list: String = batch
+                .iter()
+                .map(|file| format!("{} {} {} {}\n", file.sha256, file.len, file.size, file.path))
+                .collect();
+            let lines = patiently(|| {
+                let mut exec =
+                    self.kubernetes.exec(&self.place, CHECK, &[&self.root, &list.len().to_string()], true)?;
+                exec.write(list.as_bytes())?;
+                let mut lines: Vec<String> = Vec::new();
+                for line in BufReader::new(exec.by_ref().take(16 << 20)).lines() {
+                    lines.push(line?);
+                }
+                exec.finish()?;
+                Ok(lines)
+            })?;
+            if lines.last().map(String::as_str) != Some("done") {
+                return Err(io::Error::other(format!("{}: the check did not come to its end", self.label)));
+            }
+            wrong.extend(lines.iter().filter_map(|line| line.strip_prefix("! ")).map(str::to_owned));
+            progress(batch.iter().map(|file| file.len).sum());
+        }
+        Ok(wrong)
+    }
+}
+
+fn strs(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// Batches of files of bounded number and bytes: a command that says nothing for long looks dead.
+fn batches(files: &[Expected]) -> Vec<&[Expected]> {
+    const BATCH_BYTES: u64 = 2 << 30;
+    let mut out = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, file) in files.iter().enumerate() {
+        if at > from && (bytes + file.len > BATCH_BYTES || at - from >= MAX_BATCH) {
+            out.push(&files[from..at]);
+            (from, bytes) = (at, 0);
+        }
+        bytes += file.len;
+    }
+    if from < files.len() {
+        out.push(&files[from..]);
+    }
+    out
+}
+
+/// An entry's header as tar writes it, with the extra records of a long name.
+fn header(entry: &WriteEntry) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(entry.mode);
+    header.set_uid(u64::from(entry.uid));
+    header.set_gid(u64::from(entry.gid));
+    header.set_mtime(entry.modified);
+    let path = if entry.path.is_empty() { "." } else { &entry.path };
+    let mut builder = tar::Builder::new(Vec::new());
+    match &entry.kind {
+        WriteKind::Directory => {
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(0);
+            builder.append_data(&mut header, Path::new(path), io::empty())?;
+        }
+        WriteKind::Symlink(target) => {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, Path::new(path), Path::new(target))?;
+        }
+        WriteKind::File(bytes) => {
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(*bytes);
+            builder.append_data(&mut header, Path::new(path), io::empty())?;
+        }
+    }
+    Ok(builder.get_ref().clone())
+}
+
+/// Entries on their way into a directory.
+pub struct Writing {
+    exec: Exec,
+    headers: std::vec::IntoIter<(Vec<u8>, u64)>,
+    /// Bytes of the open entry that are still to come.
+    left: u64,
+    padding: usize,
+    buffer: Vec<u8>,
+}
+
+/// Bytes sent at a time.
+const SEND_BYTES: usize = 256 << 10;
+
+impl Writing {
+    /// Begins the next entry.
+    ///
+    /// # Errors
+    /// What the stream said; that the entry before is not whole.
+    pub fn begin_entry(&mut self) -> io::Result<()> {
+        self.close()?;
+        let (header, bytes) = self.headers.next().ok_or_else(|| io::Error::other("more entries than were said"))?;
+        self.left = bytes;
+        self.padding = usize::try_from(bytes.next_multiple_of(512) - bytes).unwrap_or(0);
+        self.put(&header)
+    }
+
+    /// Bytes of the open entry.
+    ///
+    /// # Errors
+    /// What the stream said; that they are too many.
+    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.left = self
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| io::Error::other("more bytes than the entry was said to have"))?;
+        self.put(bytes)
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        if self.left > 0 {
+            return Err(io::Error::other("fewer bytes than the entry was said to have"));
+        }
+        let padding = std::mem::take(&mut self.padding);
+        self.put(&vec![0; padding])
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= SEND_BYTES {
+            self.exec.write(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the stream and waits until everything is unpacked.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.close()?;
+        if self.headers.next().is_some() {
+            return Err(io::Error::other("fewer entries than were said"));
+        }
+        self.put(&[0; 1024])?;
+        self.exec.write(&self.buffer)?;
+        let mut out = String::new();
+        self.exec.by_ref().take(64).read_to_string(&mut out)?;
+        let done = out.trim() == "done";
+        self.exec.finish()?;
+        if done { Ok(()) } else { Err(io::Error::other("unpacking did not come to its end")) }
+    }
+}

@@ -1,0 +1,143 @@
+//! A node's ledgers, opened as the real node opens them: locks, heights, and what makes it refuse.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use fabkeep_ledger::chain::walk_directory;
+use fabkeep_ledger::{leveldb, raft, smartbft};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::log;
+
+/// What kind of node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Peer,
+    Orderer,
+}
+
+/// Open ledgers: their heights are those of the block files, read anew whenever they are asked for.
+pub struct Ledgers {
+    pub kind: Kind,
+    chains: BTreeMap<String, PathBuf>,
+    /// Held as long as the node runs.
+    _locks: Vec<File>,
+}
+
+fn lock(path: &Path, problem: &str) -> Result<File, String> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| problem.to_owned())?;
+    Ok(file)
+}
+
+fn height(chain: &Path) -> Result<u64, String> {
+    let walk = walk_directory(chain, 1, &AtomicU64::new(0)).map_err(|error| error.to_string())?;
+    Ok(walk.tip.map_or(0, |tip| tip.height))
+}
+
+fn folders(path: &Path) -> BTreeMap<String, PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .collect()
+}
+
+impl Ledgers {
+    /// Opens the ledgers below `root` (a peer's `ledgersData`, an orderer's ledger directory).
+    pub fn open(kind: Kind, root: &Path, wal: &Path) -> Result<Ledgers, String> {
+        match kind {
+            Kind::Peer => open_peer(root),
+            Kind::Orderer => open_orderer(root, wal),
+        }
+    }
+
+    pub fn heights(&self) -> BTreeMap<String, u64> {
+        self.chains.iter().filter_map(|(channel, chain)| Some((channel.clone(), height(chain).ok()?))).collect()
+    }
+}
+
+fn open_peer(root: &Path) -> Result<Ledgers, String> {
+    let file_lock = root.join("fileLock");
+    std::fs::create_dir_all(&file_lock).map_err(|error| format!("{}: {error}", file_lock.display()))?;
+    let locked = lock(
+        &file_lock.join("LOCK"),
+        "lock is already acquired on file: another peer node command is executing, wait for that command to complete",
+    )?;
+    let listed = leveldb::ledger_ids(&root.join("ledgerProvider")).unwrap_or_default();
+    if listed.is_empty() {
+        log("info", "ledgermgmt", "no ledgers");
+    }
+    let mut chains = BTreeMap::new();
+    for channel in listed {
+        let chain = root.join("chains/chains").join(&channel);
+        if !chain.is_dir() {
+            return Err(format!("the block files of ledger {channel} are missing"));
+        }
+        let blocks = height(&chain)?;
+        if let Ok(Some(state)) = leveldb::state_height(&root.join("stateLeveldb"), &channel)
+            && state > blocks
+        {
+            // The peer stays up, without this channel (P7).
+            log(
+                "error",
+                "kvledger",
+                &format!("the state database [height={state}] is ahead of the block store [height={blocks}]"),
+            );
+            continue;
+        }
+        let private = leveldb::private_data_height(&root.join("pvtdataStore"), &channel).ok().flatten();
+        if private.unwrap_or(0) < blocks {
+            return Err(format!("expected block number={}, received block number={blocks}", private.unwrap_or(0)));
+        }
+        log("info", "kvledger", &format!("Opened ledger {channel} at height {blocks}"));
+        chains.insert(channel, chain);
+    }
+    Ok(Ledgers { kind: Kind::Peer, chains, _locks: vec![locked] })
+}
+
+fn open_orderer(root: &Path, wal: &Path) -> Result<Ledgers, String> {
+    let mut chains = BTreeMap::new();
+    let mut locks = Vec::new();
+    for (channel, chain) in folders(&root.join("chains")) {
+        let blocks = height(&chain)?;
+        let log_folder = wal.join(&channel);
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&log_folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|end| end == "wal"))
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            if blocks > 1 {
+                // It starts and never campaigns (O6): for a test that is as bad as not starting.
+                log("error", "orderer.consensus.etcdraft", &format!("{channel}: No Raft leader, the log is missing"));
+                continue;
+            }
+        } else {
+            for file in &files {
+                locks.push(lock(file, "fileutil: file already locked")?);
+            }
+            let smart = files.iter().any(|path| {
+                path.file_name().is_some_and(|name| smartbft::wal_file_number(&name.to_string_lossy()).is_some())
+            });
+            if smart {
+                smartbft::check_wal_directory(&log_folder).map_err(|error| format!("{channel}: {error}"))?;
+            } else {
+                raft::check_wal_directory(&log_folder, |_, _| {}).map_err(|error| format!("{channel}: {error}"))?;
+            }
+        }
+        log("info", "orderer.consensus.etcdraft", &format!("channel={channel} raft.node: opened at height {blocks}"));
+        chains.insert(channel, chain);
+    }
+    Ok(Ledgers { kind: Kind::Orderer, chains, _locks: locks })
+}
