@@ -61,8 +61,21 @@ pub enum Command {
         fabkeep backup --repo /backup/fabric                         # hosts; inventory: ./fabkeep.toml\n  \
         fabkeep backup --repo /backup/fabric --root /srv/fabric      # no inventory: discover and back up\n  \
         fabkeep backup --repo /backup/fabric --dry-run               # what would be done\n  \
+        fabkeep backup --repo /backup/fabric -k --consistency cut    # one height over all nodes; nothing is stopped\n  \
+        fabkeep backup --repo /backup/fabric -k --quiesce scale --client apps/shop   # in a no-transaction window\n  \
+        fabkeep backup --repo /backup/fabric -k --quiesce fence,stop # nobody reaches the nodes; then they are stopped\n  \
+        fabkeep backup --repo /backup/fabric --quiesce hook --hook-before ./close.sh --hook-after ./open.sh\n  \
         fabkeep backup --repo /backup/fabric --exclude Org1/peer1    # leave a broken node out")]
     Backup(Backup),
+    /// Show the network as it is now: who runs, heights and lag, raft leaders, certificates, logs, an open window.
+    #[command(after_help = "Examples:\n  \
+        fabkeep status --kubernetes\n  \
+        fabkeep status --inventory fabkeep.toml --watch 5\n  \
+        fabkeep status --kubernetes --files --output json            # heights from the block files too, compared")]
+    Status(Status),
+    /// Undo a no-transaction window that a killed backup left open.
+    #[command(after_help = "Examples:\n  fabkeep resume --kubernetes\n  fabkeep resume --inventory fabkeep.toml")]
+    Resume(Resume),
     /// List the repository's recovery points.
     #[command(after_help = "Example:\n  fabkeep list --repo /backup/fabric --output json")]
     List(Repo),
@@ -181,14 +194,8 @@ pub struct Discover {
 pub struct Backup {
     #[command(flatten)]
     pub repo: Repo,
-    /// The inventory.
-    #[arg(long, value_name = "FILE", default_value = "fabkeep.toml", conflicts_with = "root")]
-    pub inventory: PathBuf,
-    /// Discover the nodes below this directory instead of reading an inventory.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
-    pub root: Option<PathBuf>,
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub place: Where,
     /// The writer key; without it the one that `init` wrote to its usual place.
     #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
@@ -207,9 +214,107 @@ pub struct Backup {
     /// Folder for copies of running nodes' databases.
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub window: Window,
     /// Print the plan and do nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Quiesce {
+    /// No window: each node as it is when it is read.
+    None,
+    /// Wait until heights are equal; whoever sends transactions is stopped by you.
+    Wait,
+    /// Run --hook-before, and --hook-after in the end.
+    Hook,
+    /// Scale the workloads of --client to 0 (Kubernetes).
+    Scale,
+    /// NetworkPolicies around peers and orderers that let in nothing but each other (Kubernetes).
+    Fence,
+    /// Stop the nodes when heights are equal.
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Consistency {
+    /// As the nodes are read; --quiesce makes it one height.
+    AsRead,
+    /// Every chain cut at a height that all peers have and the orderers exceed. Where a rule forbids it, --quiesce is used if given.
+    Cut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnGrowth {
+    /// The backup is refused.
+    Fail,
+    /// The window goes on until a capture saw no growth, or --window-deadline is over.
+    Extend,
+}
+
+/// How the nodes' data become one whole.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Consistency")]
+pub struct Window {
+    /// What keeps transactions away while the difference is read. Several: --quiesce fence,stop.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
+    pub quiesce: Vec<Quiesce>,
+    /// What makes the nodes' data one whole.
+    #[arg(long, value_enum, default_value_t = Consistency::AsRead)]
+    pub consistency: Consistency,
+    /// Command that stops the transactions (--quiesce hook).
+    #[arg(long, value_name = "COMMAND", requires = "hook_after")]
+    pub hook_before: Option<String>,
+    /// Command that lets them flow again; it may be run more than once.
+    #[arg(long, value_name = "COMMAND", requires = "hook_before")]
+    pub hook_after: Option<String>,
+    /// A workload that sends transactions: namespace/name or namespace/kind/name (--quiesce scale). May be given more than once.
+    #[arg(long, value_name = "WORKLOAD")]
+    pub client: Vec<fabkeep_platform::ClientWorkload>,
+    /// How long heights may take to become equal, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub window_deadline: u64,
+    /// How long heights must stay equal once transactions are kept away, in seconds: the orderers' BatchTimeout.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub settle: f64,
+    /// What a chain that grows inside the window means.
+    #[arg(long, value_enum, default_value_t = OnGrowth::Fail)]
+    pub on_growth: OnGrowth,
+}
+
+/// Where the network lives.
+#[derive(Debug, Args)]
+pub struct Where {
+    /// The inventory.
+    #[arg(long, value_name = "FILE", default_value = "fabkeep.toml", conflicts_with = "root")]
+    pub inventory: PathBuf,
+    /// Discover the nodes below this directory instead of reading an inventory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
+    pub root: Option<PathBuf>,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub place: Where,
+    /// Read every node's block files too, and compare them with what the node says.
+    #[arg(long)]
+    pub files: bool,
+    /// Errors in the logs since so many minutes; 0 for none.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    pub logs: u32,
+    /// Look again every so many seconds, until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "5")]
+    pub watch: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    pub place: Where,
 }
 
 #[derive(Debug, Args)]

@@ -91,6 +91,7 @@ impl From<PlatformError> for CliError {
                 "`fabkeep discover --root DIR` writes an inventory of the nodes below a directory",
             ),
             PlatformError::Io { path, source } => from_io(&path, &source),
+            PlatformError::NotHere { problem, next } => CliError::new(Code::Usage, problem, next),
             PlatformError::Name { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "rename the file, or leave the node out (--exclude)")
             }

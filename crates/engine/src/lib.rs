@@ -7,14 +7,17 @@ mod capture;
 mod content;
 mod error;
 mod event;
+mod logs;
 mod parallel;
 mod point;
 mod replay;
 mod restore;
+mod status;
 mod validation;
 mod verify;
+mod window;
 
-pub use capture::{CaptureOptions, CapturePlan, Captured, PlannedNode, capture, plan_capture};
+pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};
 pub use parallel::cores;
@@ -26,4 +29,6 @@ pub use restore::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
 pub use restore::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
+pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use verify::{Proof, VerifyLevel, verify_point};
+pub use window::{WindowOptions, WindowReport, resume};

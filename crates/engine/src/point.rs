@@ -6,6 +6,8 @@ use fabkeep_network::{Finding, NodeDirectory, NodeFacts, Workload};
 use fabkeep_store::BlobId;
 use serde::{Deserialize, Serialize};
 
+use crate::window::WindowReport;
+
 /// Everything that a recovery point says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecoveryPoint {
@@ -28,6 +30,9 @@ pub struct RecoveryPoint {
     /// The objects that declare the network, in the order in which a cluster wants them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<CapturedObject>,
+    /// The no-transaction window that it was captured in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowReport>,
 }
 
 /// A channel: its blocks, once for all nodes.

@@ -4,30 +4,12 @@
 
 mod bench;
 
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bench::Bench;
+use bench::{Bench, locks};
 use fabkeep_engine::{CaptureOptions, EngineError, VerifyLevel};
 use fabkeep_fixtures::Growth;
 use fabkeep_network::Severity;
-
-/// Holds the locks that running nodes hold.
-fn locks(bench: &Bench) -> Vec<File> {
-    let peers = ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"]
-        .map(|peer| format!("{peer}/production/ledgersData/fileLock/LOCK"));
-    let orderers =
-        ["orderer1", "orderer2", "orderer3"].map(|orderer| format!("OrdererOrg/{orderer}/production/index/LOCK"));
-    peers
-        .iter()
-        .chain(&orderers)
-        .map(|path| {
-            let file = File::open(bench.network().join(path)).unwrap();
-            rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-            file
-        })
-        .collect()
-}
 
 #[test]
 fn every_backup_of_a_running_growing_network_is_consistent() {

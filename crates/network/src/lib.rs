@@ -4,10 +4,17 @@
 
 mod facts;
 mod finding;
+mod heights;
+mod logs;
 mod model;
 mod rules;
 
 pub use facts::{CaFacts, KeyFacts, KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind};
 pub use finding::{Finding, Rule, Severity};
+pub use heights::{
+    ChannelAnswer, Grown, HeightSource, Observation, Reading, Relation, Standing, contradictions, grown, standings,
+    unanswered,
+};
+pub use logs::{LogLevel, LogMessage, classify as classify_log};
 pub use model::{DirectorySource, Network, Node, NodeDirectory, NodeId, Operations, Organization, Workload};
 pub use rules::{EXPIRY_WARNING_DAYS, check_set};

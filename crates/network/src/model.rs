@@ -55,6 +55,9 @@ pub struct Workload {
     /// Where heights and health can be asked for, when the node says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<Operations>,
+    /// Where an orderer's channel participation API is, when the node says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participation: Option<Operations>,
 }
 
 impl std::fmt::Display for Workload {

@@ -2,16 +2,20 @@
 //! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, found by what they are.
 #![deny(missing_docs)]
 
+mod asking;
 pub mod host;
 pub mod kubernetes;
 mod volume;
+mod window;
 
-use fabkeep_network::{Finding, Network, NodeDirectory, NodeId};
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
+pub use asking::{Asked, BlockFiles};
 pub use host::{
     Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization, discover,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
+pub use window::{Change, ClientWorkload, Hook, Quiesce, WindowRecord};
 
 /// Whether a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,14 @@ pub enum PlatformError {
         file: String,
         /// What is wrong.
         problem: String,
+    },
+    /// The platform cannot do what is asked.
+    #[error("{problem}")]
+    NotHere {
+        /// What, and why not.
+        problem: String,
+        /// What to do.
+        next: String,
     },
     /// Reading a directory or file failed.
     #[error("{path}: {source}")]
@@ -127,6 +139,52 @@ pub trait Platform: Sync {
     /// # Errors
     /// [`PlatformError`].
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError>;
+
+    /// Asks a node for its heights and health, all sources that it has. What does not answer is told in the answer.
+    fn observe(&self, node: &NodeId, asked: Asked) -> Observation;
+
+    /// What a node logged since a moment, at most the last few megabytes; `None` when no log is known.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn log(&self, node: &NodeId, since: jiff::Timestamp) -> Result<Option<String>, PlatformError>;
+
+    /// What a window would change, in order, and what speaks against it.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] when this platform cannot.
+    fn closing(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError>;
+
+    /// Does what a window changes; that it is done already is fine.
+    ///
+    /// # Errors
+    /// [`PlatformError`]; some of it may be done.
+    fn close(&self, changes: &[Change]) -> Result<(), PlatformError>;
+
+    /// Undoes what a window changed, in the order that the nodes need; that it is undone already is fine. `told` is called with what is
+    /// waited for.
+    ///
+    /// # Errors
+    /// [`PlatformError`] of the first thing that could not be undone; the others are.
+    fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError>;
+
+    /// The note of a window that is open.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    fn window(&self) -> Result<Option<WindowRecord>, PlatformError>;
+
+    /// Notes a window before it changes anything.
+    ///
+    /// # Errors
+    /// [`PlatformError`]; also when another window is noted.
+    fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError>;
+
+    /// Removes the note.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    fn forget_window(&self, record: &WindowRecord) -> Result<(), PlatformError>;
 
     /// How many directories are best read at a time, where that is not the number of cores: far ones wait more than they work.
     fn readers(&self) -> Option<usize> {

@@ -144,6 +144,13 @@ impl PointWriter<'_> {
         self.sources.get(&name.to_string())
     }
 
+    /// Goes over the sources once more: what this run has recorded of them so far takes the place of what the last point did, and the
+    /// manifest needs nothing yet.
+    pub fn begin_again(&mut self, sources: Sources) {
+        self.sources = sources;
+        self.state().used.clear();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A thread that panicked while holding the lock left the state whole: every change is a few assignments.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

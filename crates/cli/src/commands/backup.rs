@@ -1,19 +1,22 @@
 //! `fabkeep backup`.
 
-use fabkeep_engine::{CaptureOptions, CapturePlan, Captured, capture, plan_capture};
+use std::time::Duration;
+
+use fabkeep_engine::{CaptureOptions, CapturePlan, Captured, Consistency, WindowOptions, capture, plan_capture};
 use fabkeep_network::Severity;
-use fabkeep_platform::{Host, Platform, discover};
+use fabkeep_platform::Hook;
 use fabkeep_store::Repository;
 use serde_json::json;
 
-use super::{done, key_files};
-use crate::arguments::Backup;
+use super::{done, key_files, network};
+use crate::arguments::{Backup, Consistency as Asked, OnGrowth, Quiesce, Window};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
-    let platform = platform(arguments, output)?;
+    let consistency = consistency(&arguments.window)?;
+    let platform = network::open(&arguments.place, output)?;
     let platform = platform.as_ref();
     let options = CaptureOptions {
         include_derived: arguments.include_derived,
@@ -21,6 +24,7 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
         exclude: arguments.exclude.clone(),
         work_folder: arguments.work_dir.clone(),
         live_attempts: arguments.live_attempts,
+        consistency,
         ..CaptureOptions::default()
     };
     if arguments.dry_run {
@@ -39,16 +43,46 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     Ok(done(&captured.point.findings))
 }
 
-/// Where the network lives.
-fn platform(arguments: &Backup, output: &Output) -> Result<Box<dyn Platform>, CliError> {
-    if arguments.cluster.is_meant() {
-        return Ok(Box::new(arguments.cluster.open()?));
+/// What makes the nodes' data one whole, as the arguments say.
+fn consistency(window: &Window) -> Result<Consistency, CliError> {
+    let has = |mode: Quiesce| window.quiesce.contains(&mode);
+    let wrong = |what: &str, next: &str| Err(CliError::new(Code::Usage, what, next));
+    if has(Quiesce::None) && window.quiesce.len() > 1 {
+        return wrong("--quiesce none goes with no other mode", "name what is to be done, or none");
     }
-    let Some(root) = &arguments.root else { return Ok(Box::new(Host::open(&arguments.inventory)?)) };
-    let base = std::path::absolute(root).map_err(CliError::io(root))?;
-    let found = discover(&base, &base)?;
-    found.remarks.iter().for_each(|remark| output.line(format!("look at this: {remark}")));
-    Ok(Box::new(Host::new(&found.inventory, &base)?))
+    let hook = window.hook_before.clone().zip(window.hook_after.clone());
+    if has(Quiesce::Hook) != hook.is_some() {
+        return wrong(
+            "--quiesce hook goes with --hook-before and --hook-after",
+            "name the command that stops the transactions and the one that lets them flow again",
+        );
+    }
+    if has(Quiesce::Scale) == window.client.is_empty() {
+        return wrong(
+            "--quiesce scale goes with --client",
+            "name the workloads that send transactions: --client NAMESPACE/NAME",
+        );
+    }
+    if !(0.0..=3600.0).contains(&window.settle) {
+        return wrong("--settle takes 0 to 3600 seconds", "the orderers' BatchTimeout is usual: 2");
+    }
+    let closed = !window.quiesce.is_empty() && !has(Quiesce::None);
+    let options = closed.then(|| WindowOptions {
+        quiesce: fabkeep_platform::Quiesce {
+            hook: hook.map(|(before, after)| Hook { before, after }),
+            scale: window.client.clone(),
+            fence: has(Quiesce::Fence),
+            stop: has(Quiesce::Stop),
+        },
+        deadline: Duration::from_secs(window.window_deadline),
+        settle: Duration::from_secs_f64(window.settle),
+        extend: window.on_growth == OnGrowth::Extend,
+    });
+    Ok(match (window.consistency, options) {
+        (Asked::Cut, fallback) => Consistency::Cut { fallback },
+        (Asked::AsRead, Some(options)) => Consistency::Window(options),
+        (Asked::AsRead, None) => Consistency::AsRead,
+    })
 }
 
 /// What a backup made, for programs.
@@ -62,6 +96,7 @@ pub fn report(captured: &Captured) -> serde_json::Value {
         "source_bytes": captured.commit.summary.source_bytes,
         "read_bytes": captured.read_bytes,
         "written": captured.stats,
+        "window": captured.point.window,
         "findings": captured.point.findings,
         "seconds": captured.seconds,
     })
@@ -75,6 +110,15 @@ pub fn print(captured: &Captured, output: &Output) {
         summary.channels.iter().map(|channel| format!("{} {}", channel.channel, channel.height)).collect();
     output.line(format!("recovery point {}: {}", captured.commit.id, summary.verdict));
     output.line(format!("  {} nodes, heights: {}", summary.nodes, channels.join(", ")));
+    if let Some(window) = &captured.point.window {
+        output.line(format!(
+            "  no-transaction window: {}, heights equal after {}{}",
+            units::seconds(window.seconds),
+            units::seconds(window.level_after_seconds),
+            if window.passes > 1 { format!("; extended, {} passes", window.passes) } else { String::new() }
+        ));
+        window.changes.iter().for_each(|change| output.line(format!("    {change}: undone")));
+    }
     output.line(format!(
         "  {} of files, {} read, {} written in {} objects, {}",
         units::bytes(summary.source_bytes),
@@ -100,12 +144,14 @@ fn print_plan(plan: &CapturePlan, repo: &str, output: &Output) {
         ]);
     }
     output.line(table.to_string());
-    let steps = [
-        "check databases, raft logs, certificates and keys",
-        "walk every channel's chain on all its nodes: hashes, links, forks, signatures; keep each block once",
-        "keep the other files",
-        "judge the invariants I1 to I5; only then sign and commit",
+    let mut steps: Vec<String> = vec![
+        "check databases, raft logs, certificates and keys".to_owned(),
+        "walk every channel's chain on all its nodes: hashes, links, forks, signatures; keep each block once"
+            .to_owned(),
+        "keep the other files".to_owned(),
     ];
+    steps.extend(plan.consistency.iter().cloned());
+    steps.push("judge the invariants I1 to I5; only then sign and commit".to_owned());
     for (number, step) in steps.iter().enumerate() {
         output.line(format!("  {}. {step}", number + 1));
     }

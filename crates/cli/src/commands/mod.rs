@@ -8,8 +8,11 @@ mod discover;
 mod init;
 mod key_files;
 mod list;
+mod network;
 mod restore;
+mod resume;
 mod show;
+mod status;
 mod verify;
 
 use fabkeep_network::{Finding, Severity};
@@ -25,6 +28,8 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::AddWriter(arguments) => init::add_writer(&arguments, output),
         Command::Discover(arguments) => discover::run(&arguments, output),
         Command::Backup(arguments) => backup::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Resume(arguments) => resume::run(&arguments, output),
         Command::List(arguments) => list::run(&arguments, output),
         Command::Show(arguments) => show::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),

@@ -12,6 +12,7 @@ use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Cursor, Member, first_difference, load_state, start};
+use super::cut::Cuts;
 use super::databases::Facts;
 use super::segments::{Results, SegmentBuilder, StoredDiffers};
 use super::survey::Survey;
@@ -50,6 +51,7 @@ struct ChannelState {
 pub(crate) fn capture(
     survey: &Survey,
     facts: &Facts,
+    cuts: &Cuts,
     writer: &PointWriter<'_>,
     options: &CaptureOptions,
     reporter: &dyn Reporter,
@@ -63,13 +65,20 @@ pub(crate) fn capture(
         findings: Vec::new(),
         read_bytes: 0,
     };
-    for (channel, members) in members(survey, writer, options) {
+    for (channel, mut members) in members(survey, writer, options) {
+        for member in &mut members {
+            member.cut(cuts.limit(&channel, member.peer));
+        }
         // Blocks that raft logs speak of: their header hashes are kept for the logs' split.
         let lowest_logged =
             facts.nodes.iter().filter_map(|node| node.lowest_logged.get(&channel)).min().copied().unwrap_or(u64::MAX);
         let name = source_name(writer, &["channel", &channel]);
         let stored = writer.source(&name).and_then(|value| serde_json::from_value::<ChannelState>(value.clone()).ok());
-        let stored = stored.map(|state| state.segments).unwrap_or_default();
+        let mut stored = stored.map(|state| state.segments).unwrap_or_default();
+        if let Some(cut) = cuts.by_channel.get(&channel) {
+            // A segment that reaches behind the cut is made again, shorter.
+            stored.retain(|segment| segment.end() <= cut.peers.max(cut.orderers));
+        }
         let resume = members.iter().any(|member| member.resume.is_some());
         let mut walk = Walk { channel: &channel, stored, resume, lowest_logged, writer, options, reporter };
         let outcome = loop {
@@ -90,7 +99,11 @@ pub(crate) fn capture(
 }
 
 /// Every channel's chains, node by node.
-fn members<'a>(survey: &'a Survey, writer: &PointWriter<'_>, options: &CaptureOptions) -> ByChannel<Vec<Member<'a>>> {
+pub(super) fn members<'a>(
+    survey: &'a Survey,
+    writer: &PointWriter<'_>,
+    options: &CaptureOptions,
+) -> ByChannel<Vec<Member<'a>>> {
     let mut by_channel: ByChannel<Vec<Member<'a>>> = BTreeMap::new();
     for (node, planned) in survey.nodes.iter().enumerate() {
         for (directory, surveyed) in planned.directories.iter().enumerate() {
@@ -98,7 +111,7 @@ fn members<'a>(survey: &'a Survey, writer: &PointWriter<'_>, options: &CaptureOp
                 let label = planned.node.id.to_string();
                 let resume = (!options.reread).then(|| load_state(writer, &label, &files)).flatten();
                 let peer = planned.node.role == NodeRole::Peer;
-                let member = Member { node, directory, label, peer, survey, files, resume };
+                let member = Member { node, directory, label, peer, survey, files, resume, limit: None };
                 by_channel.entry(member.files.channel.clone()).or_default().push(member);
             }
         }

@@ -52,9 +52,24 @@ pub(crate) struct Member<'a> {
     pub survey: &'a Survey,
     pub files: ChainFiles,
     pub resume: Option<ChainState>,
+    /// The height at which the chain is cut.
+    pub limit: Option<u64>,
 }
 
 impl Member<'_> {
+    /// Ends the chain at a height. What an earlier capture read beyond it cannot be gone on from.
+    pub fn cut(&mut self, limit: Option<u64>) {
+        self.limit = limit;
+        if let Some(limit) = limit {
+            self.resume = self.resume.take().filter(|state| state.height <= limit);
+        }
+    }
+
+    /// Number of the last block that belongs to the capture, at most.
+    fn last(&self) -> u64 {
+        self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(1))
+    }
+
     fn open(&self, number: u32, offset: u64) -> std::io::Result<Box<dyn std::io::Read + Send>> {
         let directory = &self.survey.nodes[self.node].directories[self.directory];
         let path = format!("{}/{}", self.files.path, file_name(number));
@@ -131,6 +146,16 @@ pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFil
     Some(state)
 }
 
+/// The height of a chain as it was listed: counted from where an earlier capture stopped. `None` when it holds no block.
+pub(crate) fn height_of(member: &Member<'_>) -> Result<Option<u64>, BlockFileError> {
+    let mut cursor = start(member, true)?;
+    let mut height = cursor.tip.map(|tip| tip.height);
+    while let Some(batch) = cursor.reader.next_batch(1 << 20, u64::MAX)? {
+        height = batch.blocks.last().map(|span| span.number.saturating_add(1)).or(height);
+    }
+    Ok(height)
+}
+
 /// Opens a member where an earlier capture stopped, if it may be resumed, else at its beginning.
 pub(crate) fn start<'a>(member: &'a Member<'a>, resume: bool) -> Result<Cursor<'a>, BlockFileError> {
     check_sequence(&member.files.files)?;
@@ -183,7 +208,7 @@ pub(crate) fn start<'a>(member: &'a Member<'a>, resume: bool) -> Result<Cursor<'
 
 impl Cursor<'_> {
     pub fn is_active(&self) -> bool {
-        !self.done && self.problem.is_none()
+        !self.done && self.problem.is_none() && self.member.limit.is_none_or(|limit| self.next < limit)
     }
 
     /// The blocks of the window, each with its buffer.
@@ -197,7 +222,7 @@ impl Cursor<'_> {
 
     /// Reads this node's share of a new window; the number of its last block. `None` at the chain's end.
     pub fn read_leader(&mut self, channel: &str, bytes: usize, limit: u64) -> Option<u64> {
-        match self.reader.next_batch(bytes, limit) {
+        match self.reader.next_batch(bytes, limit.min(self.member.last())) {
             Ok(Some(batch)) => {
                 let end = batch.blocks.last().map(|span| span.number);
                 self.window.push(batch);
@@ -216,6 +241,7 @@ impl Cursor<'_> {
 
     /// Reads on to the window's last block, as far as this node has it.
     pub fn read_until(&mut self, channel: &str, end: u64) {
+        let end = end.min(self.member.last());
         let has_end = |batch: &Batch| batch.blocks.last().is_some_and(|span| span.number >= end);
         while !self.window.last().is_some_and(has_end) {
             match self.reader.next_batch(1 << 20, end) {

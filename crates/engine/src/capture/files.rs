@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fabkeep_ledger::layout::{Class, Kind, Place};
+use fabkeep_ledger::layout::{Class, Kind, NodeRole, Place};
 use fabkeep_ledger::raft::{MAX_FILE_BYTES, Wal};
 use fabkeep_ledger::{smartbft, wal_split};
 use fabkeep_network::{Finding, Rule};
@@ -14,6 +14,7 @@ use fabkeep_store::{BlobId, PointWriter, Sources, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::chains::Chains;
+use super::cut::Cuts;
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{CaptureOptions, KnownHashes, source_name};
 use crate::EngineError;
@@ -46,6 +47,9 @@ struct FileState {
     /// Of a raft log: bytes covered by whole records, and their keyed hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<(u64, BlobId)>,
+    /// Of a raft log: a height that all blocks are below that its parts name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    names_below: Option<u64>,
 }
 
 /// One file to keep.
@@ -94,6 +98,7 @@ impl FileState {
 pub(crate) fn capture(
     survey: &Survey,
     chains: &Chains,
+    cuts: &Cuts,
     writer: &PointWriter<'_>,
     options: &CaptureOptions,
     reporter: &dyn Reporter,
@@ -104,8 +109,11 @@ pub(crate) fn capture(
     for (node, planned) in survey.nodes.iter().enumerate() {
         let mut captured = Vec::new();
         for (directory, surveyed) in planned.directories.iter().enumerate() {
-            let (skeleton, files) = skeleton(surveyed, options.include_derived, |path| {
-                chains.parts.get(&(node, directory, path.to_owned())).cloned()
+            let peer = planned.node.role == NodeRole::Peer;
+            let (skeleton, files) = skeleton(surveyed, options.include_derived, |path, channel| {
+                let parts = chains.parts.get(&(node, directory, path.to_owned())).cloned();
+                // Behind a cut there are no block files.
+                if cuts.limit(channel, peer).is_some() { parts } else { Some(parts.unwrap_or_default()) }
             });
             tasks.extend(files.into_iter().map(|(position, surveyed_position)| {
                 let (entry, place) = &surveyed.entries[surveyed_position];
@@ -126,7 +134,12 @@ pub(crate) fn capture(
         let name = file_source(writer, task.planned, task.surveyed, path);
         let keeper = Keeper { task: &task, entry, writer, read_bytes: &read_bytes };
         let known = match &task.place.kind {
-            Kind::WalFile(channel) => Some((channel.as_str(), chains.known.get(channel))),
+            Kind::WalFile(channel) => Some(KnownBlocks {
+                channel,
+                hashes: chains.known.get(channel),
+                // A log may not name blocks that a cut leaves out.
+                below: cuts.limit(channel, false),
+            }),
             _ => None,
         };
         let state = match keeper.keep(&name, known, options.reread) {
@@ -187,7 +200,7 @@ fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptio
 fn skeleton(
     surveyed: &SurveyedDirectory,
     derived: bool,
-    blocks: impl Fn(&str) -> Option<Vec<Part>>,
+    blocks: impl Fn(&str, &str) -> Option<Vec<Part>>,
 ) -> (CapturedDirectory, Vec<(usize, usize)>) {
     let mut entries = Vec::new();
     let mut files = Vec::new();
@@ -209,8 +222,8 @@ fn skeleton(
             EntryKind::Symlink(target) => EntryContent::Symlink { target: target.clone() },
             EntryKind::Special => continue,
             EntryKind::File => {
-                if matches!(place.kind, Kind::BlockFile(_)) {
-                    let parts = blocks(&entry.path).unwrap_or_default();
+                if let Kind::BlockFile(channel) = &place.kind {
+                    let Some(parts) = blocks(&entry.path, channel) else { continue };
                     let size = parts.last().map_or(0, |part| part.offset + part.len);
                     EntryContent::File { size, parts }
                 } else {
@@ -263,6 +276,14 @@ impl From<std::io::Error> for KeepError {
     }
 }
 
+/// Blocks that a raft log may name instead of holding them.
+#[derive(Clone, Copy)]
+struct KnownBlocks<'a> {
+    channel: &'a str,
+    hashes: Option<&'a KnownHashes>,
+    below: Option<u64>,
+}
+
 struct Keeper<'a> {
     task: &'a Task<'a>,
     entry: &'a VolumeEntry,
@@ -271,13 +292,10 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn keep(
-        &self,
-        name: &BlobId,
-        log: Option<(&str, Option<&KnownHashes>)>,
-        reread: bool,
-    ) -> Result<FileState, KeepError> {
+    fn keep(&self, name: &BlobId, log: Option<KnownBlocks<'_>>, reread: bool) -> Result<FileState, KeepError> {
+        let below = log.and_then(|known| known.below);
         let earlier = earlier(self.writer, name)
+            .filter(|state| below.is_none_or(|below| state.names_below.is_some_and(|named| named <= below)))
             .filter(|state| state.parts.iter().all(|part| self.writer.keep(part.content.blob())));
         if let Some(state) = earlier.as_ref().filter(|state| !reread && state.is_of(self.entry)) {
             return Ok(FileState { parts: state.parts.clone(), ..*state });
@@ -290,11 +308,12 @@ impl Keeper<'_> {
             inode: stamp.inode,
             parts: Vec::new(),
             log: None,
+            names_below: None,
         };
         let raft_log = self.entry.path.rsplit('/').next().is_some_and(|name| smartbft::wal_file_number(name).is_none());
         match log {
-            Some((channel, known)) if raft_log && stamp.size <= MAX_FILE_BYTES => {
-                self.keep_log(channel, known, earlier.as_ref(), &mut state)?;
+            Some(known) if raft_log && stamp.size <= MAX_FILE_BYTES => {
+                self.keep_log(known, earlier.as_ref(), &mut state)?;
             }
             _ => self.keep_pieces(0, &mut state)?,
         }
@@ -338,8 +357,7 @@ impl Keeper<'_> {
     /// begins with it.
     fn keep_log(
         &self,
-        channel: &str,
-        known: Option<&KnownHashes>,
+        known: KnownBlocks<'_>,
         earlier: Option<&FileState>,
         state: &mut FileState,
     ) -> Result<(), KeepError> {
@@ -353,19 +371,27 @@ impl Keeper<'_> {
         let whole = wal.torn.unwrap_or(wal.bytes.len());
         let names = self.writer.names();
         let mut from = 0;
+        state.names_below = Some(0);
         if let Some((parts, (covered, hash))) = earlier.and_then(|earlier| Some((&earlier.parts, earlier.log?)))
             && usize::try_from(covered)
                 .is_ok_and(|covered| covered <= whole && names.name(&wal.bytes[..covered]) == hash)
         {
             from = covered as usize;
+            state.names_below = earlier.and_then(|earlier| earlier.names_below);
             state.parts.extend(parts.iter().filter(|part| part.offset + part.len <= covered).cloned());
         }
         if from < whole {
             let range = from..whole;
-            let lookup = |number: u64| known.and_then(|known| known.get(&number).copied());
+            let highest = std::cell::Cell::new(0);
+            let lookup = |number: u64| {
+                let hash = known.hashes.and_then(|known| known.get(&number).copied())?;
+                highest.set(highest.get().max(number.saturating_add(1)));
+                Some(hash)
+            };
             let split = wal_split::split(&wal.bytes, range.clone(), &wal.records, &lookup);
+            state.names_below = state.names_below.map(|named: u64| named.max(highest.get()));
             let content = Content::Wal {
-                channel: channel.to_owned(),
+                channel: known.channel.to_owned(),
                 split: self.writer.put(&split)?,
                 hash: names.name(&wal.bytes[range]),
             };

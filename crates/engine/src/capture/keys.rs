@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, is_private_key_pem, public_key_of_private_pem};
+use fabkeep_ledger::certificate::{
+    Certificate, CertificateSummary, MAX_PEM_BYTES, is_private_key_pem, public_key_of_private_pem,
+};
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
-use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Rule};
+use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, Rule};
+use fabkeep_platform::Platform;
 
 use super::survey::PlannedNode;
 
@@ -93,4 +96,32 @@ fn purpose(node: NodeRole, role: DirectoryRole, path: &str) -> KeyPurpose {
         (NodeRole::CertificateAuthority, DirectoryRole::CaHome) if path == "tls-cert.pem" => KeyPurpose::Tls,
         _ => KeyPurpose::Trusted,
     }
+}
+
+/// The certificates of a node's directories, as they are now: path and face. What cannot be read is left out: this is a look, no capture.
+pub(crate) fn certificates_of(
+    platform: &dyn Platform,
+    node: &Node,
+    wanted: impl Fn(&NodeDirectory) -> bool,
+) -> Vec<(String, CertificateSummary)> {
+    let mut out = Vec::new();
+    for directory in node.directories.iter().filter(|directory| wanted(directory)) {
+        let Ok(Some(volume)) = platform.volume(&node.id, directory) else { continue };
+        let Ok(entries) = volume.list("") else { continue };
+        for entry in entries.iter().filter(|entry| entry.stamp.size <= MAX_PEM_BYTES) {
+            let (_, part, inside) = directory.part(&entry.path);
+            let file = entry.kind == fabkeep_platform::EntryKind::File;
+            if !file || !may_be_pem(part, inside) || purpose(node.role, part, inside) == KeyPurpose::Trusted {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            let read = volume
+                .open(&entry.path, 0..entry.stamp.size)
+                .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut bytes));
+            if let (Ok(_), Ok(certificate)) = (read, Certificate::from_pem(&bytes)) {
+                out.push((format!("{part}/{}", entry.path), certificate.summary()));
+            }
+        }
+    }
+    out
 }

@@ -1,11 +1,14 @@
 //! Capture: survey the nodes, check what they hold, walk every channel's chain once over all nodes, keep the other files, judge the
-//! whole, and only then commit.
+//! whole, and only then commit. With a window or a cut the nodes are gone over twice: the bulk while they run, then the difference.
 
 mod chains;
 mod cursor;
+mod cut;
 mod databases;
 mod files;
 mod keys;
+mod level;
+mod pass;
 mod plan;
 mod segments;
 mod staging;
@@ -13,20 +16,38 @@ mod survey;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fabkeep_ledger::Hash;
-use fabkeep_network::{Finding, Severity, check_set};
-use fabkeep_platform::Platform;
-use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, Sources, WriteStats, WriterKey};
+use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set, contradictions, unanswered};
+use fabkeep_platform::{Asked, BlockFiles, Platform};
+use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
+use crate::window::{self, OpenWindow, WindowOptions, WindowReport};
 use crate::{EngineError, parallel};
 
+pub(crate) use keys::certificates_of;
+use pass::{Effort, Pass};
 pub use plan::{CapturePlan, plan_capture};
 pub use survey::PlannedNode;
 pub(crate) use survey::leaves;
+
+/// What makes the nodes' data one whole.
+#[derive(Debug, Clone, Default)]
+pub enum Consistency {
+    /// Each node as it is when it is read; the rules judge what came of it.
+    #[default]
+    AsRead,
+    /// One height over all nodes, inside a no-transaction window.
+    Window(WindowOptions),
+    /// Every chain cut at one height that all peers have and the ordering service exceeds; nothing is stopped.
+    Cut {
+        /// What is done instead where a rule forbids the cut; without it the backup refuses.
+        fallback: Option<WindowOptions>,
+    },
+}
 
 /// How to capture.
 #[derive(Debug, Clone)]
@@ -43,6 +64,8 @@ pub struct CaptureOptions {
     pub live_attempts: u32,
     /// Threads.
     pub threads: usize,
+    /// What makes the nodes' data one whole.
+    pub consistency: Consistency,
 }
 
 impl Default for CaptureOptions {
@@ -54,6 +77,7 @@ impl Default for CaptureOptions {
             work_folder: None,
             live_attempts: 10,
             threads: parallel::cores(),
+            consistency: Consistency::default(),
         }
     }
 }
@@ -79,7 +103,8 @@ type KnownHashes = HashMap<u64, Hash>;
 /// Captures a network into a new recovery point.
 ///
 /// # Errors
-/// [`EngineError::Refused`] with every finding when a rule is broken: then there is no recovery point. Others as they come.
+/// [`EngineError::Refused`] with every finding when a rule is broken: then there is no recovery point. Others as they come. A window that
+/// was opened is undone before this returns.
 pub fn capture(
     platform: &dyn Platform,
     repository: &Repository,
@@ -88,40 +113,37 @@ pub fn capture(
     reporter: &dyn Reporter,
 ) -> Result<Captured, EngineError> {
     let begun = Instant::now();
-    let writer = step(reporter, "open repository", None, || repository.writer(key))?;
+    let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
     let objects = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
-    let scratch = staging::scratch(options)?;
-    let staging = survey::Staging { scratch: scratch.path(), writer: &writer };
-    let mut survey = step(reporter, "survey nodes", None, || survey::survey(platform, options, Some(staging)))?;
-    let mut findings = std::mem::take(&mut survey.findings);
-    stop_on_errors(&mut findings, reporter)?;
+    let made = match &options.consistency {
+        Consistency::AsRead => as_read(platform, &mut writer, options, reporter)?,
+        Consistency::Window(window) => in_window(platform, &mut writer, options, window, reporter)?,
+        Consistency::Cut { fallback } => match cut::capture(platform, &mut writer, options, reporter)? {
+            cut::Outcome::Made(pass) => Made { pass: *pass, window: None, findings: Vec::new() },
+            cut::Outcome::Forbidden(findings) => {
+                let Some(window) = fallback else { return Err(EngineError::Refused(findings)) };
+                for finding in &findings {
+                    reporter.event(Event::Found(finding));
+                }
+                reporter.event(Event::Said("a cut is forbidden here: falling back to a window, as asked"));
+                let made = in_window(platform, &mut writer, options, window, reporter)?;
+                let told = findings.into_iter().map(|finding| Finding { severity: Severity::Warning, ..finding });
+                Made { findings: made.findings.into_iter().chain(told).collect(), ..made }
+            }
+        },
+    };
     interrupted(reporter)?;
-
-    let total = survey.database_bytes();
-    let options = &CaptureOptions { threads: platform.readers().unwrap_or(options.threads), ..options.clone() };
-    let facts = step(reporter, "check databases and logs", Some(total), || {
-        databases::check(&survey, &writer, options, reporter)
-    })?;
-    let mut sources: Sources = facts.learned.clone();
-    let chains = step(reporter, "walk chains", Some(survey.chain_bytes()), || {
-        chains::capture(&survey, &facts, &writer, options, reporter, &mut sources)
-    })?;
-    findings.extend(facts.findings.iter().cloned());
-    findings.extend(chains.findings.iter().cloned());
-    stop_on_errors(&mut findings, reporter)?;
-    interrupted(reporter)?;
-
-    let files = step(reporter, "keep files", Some(survey.file_bytes()), || {
-        files::capture(&survey, &chains, &writer, options, reporter, &mut sources)
-    })?;
-    findings.extend(files.findings);
-    findings.extend(survey::changed_since(&survey)?);
-
-    let node_facts = facts.into_node_facts(&survey, &chains.ledgers);
-    let configs: Vec<_> = chains.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
-    findings.extend(check_set(&node_facts, &configs, options.include_derived, writer.created().as_second()));
+    // A capture that went over the nodes again needs the objects still.
+    objects.iter().for_each(|object| {
+        writer.keep(object.blob);
+    });
+    let Made { pass, window, findings: more } = made;
+    let Pass { mut findings, sources, read_bytes, facts, channels, directories, workloads, .. } = pass;
+    findings.extend(more);
+    let configs: Vec<_> = channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
+    findings.extend(check_set(&facts, &configs, options.include_derived, writer.created().as_second()));
     stop_on_errors(&mut findings, reporter)?;
     interrupted(reporter)?;
 
@@ -132,30 +154,157 @@ pub fn capture(
         created: writer.created().to_string(),
         derived: options.include_derived,
         excluded: options.exclude.clone(),
-        channels: chains.channels,
-        nodes: node_facts
+        channels,
+        nodes: facts
             .into_iter()
-            .zip(files.directories)
-            .zip(&survey.nodes)
-            .map(|((facts, directories), planned)| CapturedNode {
-                facts,
-                directories,
-                workload: planned.node.workload.clone(),
-            })
+            .zip(directories)
+            .zip(workloads)
+            .map(|((facts, directories), workload)| CapturedNode { facts, directories, workload })
             .collect(),
         findings,
         objects,
+        window,
     };
     platform.finish()?;
     let summary = summary(&point);
     let (commit, stats) = step(reporter, "commit", None, || writer.commit(&point, summary, sources))?;
-    Ok(Captured {
-        commit,
-        point,
-        stats,
-        read_bytes: chains.read_bytes + files.read_bytes,
-        seconds: begun.elapsed().as_secs_f64(),
-    })
+    Ok(Captured { commit, point, stats, read_bytes, seconds: begun.elapsed().as_secs_f64() })
+}
+
+/// What the passes came to.
+struct Made {
+    pass: Pass,
+    window: Option<WindowReport>,
+    findings: Vec<Finding>,
+}
+
+/// The pause before nodes that moved on are gone over again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Runs passes until one is not refused for what running orderers did while it read: a snapshot taken, a log compacted, between the copies
+/// of the two. Each further pass reads only what changed.
+fn until_settled(
+    writer: &mut PointWriter<'_>,
+    options: &CaptureOptions,
+    reporter: &dyn Reporter,
+    mut run: impl FnMut(&PointWriter<'_>) -> Result<Pass, EngineError>,
+) -> Result<Pass, EngineError> {
+    let mut read_bytes = 0;
+    let mut left = options.live_attempts.max(1);
+    loop {
+        let mut pass = run(writer)?;
+        read_bytes += pass.read_bytes;
+        left -= 1;
+        let configs: Vec<_> = pass.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
+        let judged = check_set(&pass.facts, &configs, options.include_derived, writer.created().as_second());
+        let errors: Vec<&Finding> = judged.iter().filter(|finding| finding.severity == Severity::Error).collect();
+        let running = pass.facts.iter().any(|node| node.running);
+        let moved = |finding: &&Finding| {
+            matches!(finding.rule, Rule::RaftInOrder | Rule::SnapshotNoted | Rule::LedgerNotAheadOfLog)
+        };
+        if errors.is_empty() || left == 0 || !running || !errors.iter().all(moved) {
+            return Ok(Pass { read_bytes, ..pass });
+        }
+        reporter.event(Event::Said(&format!("once more: {}: {}", errors[0].subject, errors[0].what)));
+        writer.begin_again(std::mem::take(&mut pass.sources));
+        std::thread::sleep(AGAIN_AFTER);
+    }
+}
+
+/// One pass over the nodes as they are.
+fn as_read(
+    platform: &dyn Platform,
+    writer: &mut PointWriter<'_>,
+    options: &CaptureOptions,
+    reporter: &dyn Reporter,
+) -> Result<Made, EngineError> {
+    let observed = window::observe_all(platform, Asked { block_files: BlockFiles::Never, health: false });
+    let read_ms = jiff::Timestamp::now().as_millisecond();
+    let mut first = true;
+    let pass = until_settled(writer, options, reporter, |writer| {
+        // What was read again is read.
+        let options = CaptureOptions { reread: options.reread && std::mem::take(&mut first), ..options.clone() };
+        pass::run(platform, writer, &options, Effort::Final, reporter)
+    })?;
+    let findings = window::cross_check(&observed, &pass.facts, read_ms);
+    Ok(Made { pass, window: None, findings })
+}
+
+/// The bulk while transactions flow, then the window, then the difference.
+fn in_window(
+    platform: &dyn Platform,
+    writer: &mut PointWriter<'_>,
+    options: &CaptureOptions,
+    how: &WindowOptions,
+    reporter: &dyn Reporter,
+) -> Result<Made, EngineError> {
+    if !how.quiesce.changes_nothing() {
+        window::refuse_open(platform)?;
+    }
+    let (changes, mut findings) = platform.closing(&how.quiesce)?;
+    findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+    let mut bulk = pass::run(platform, writer, options, Effort::Bulk, reporter)?;
+    let members = bulk.members();
+    let mut read_bytes = bulk.read_bytes;
+    let run = writer.id().to_string();
+    let (begun, since) = (Instant::now(), jiff::Timestamp::now());
+    let mut window = OpenWindow::open(platform, reporter, how, &run, changes, members)?;
+    let mut passes = 0;
+    loop {
+        step(reporter, "wait for equal heights", None, || window.wait_until_level())?;
+        writer.begin_again(std::mem::take(&mut bulk.sources));
+        passes += 1;
+        let read_ms = jiff::Timestamp::now().as_millisecond();
+        let (last, mut grown) = window::watched(&window, || {
+            // What was read again is read: only the difference is left.
+            let options = CaptureOptions { reread: false, ..options.clone() };
+            pass::run(platform, writer, &options, Effort::Final, reporter)
+        });
+        let last = last?;
+        read_bytes += last.read_bytes;
+        for more in window.grown(&last.heights()) {
+            if !grown.iter().any(|known| (&known.node, &known.channel) == (&more.node, &more.channel)) {
+                grown.push(more);
+            }
+        }
+        if !grown.is_empty() && how.extend && begun.elapsed() < how.deadline {
+            let line = format!("{} chains grew inside the window: it is extended", grown.len());
+            reporter.event(Event::Said(&line));
+            bulk = last;
+            continue;
+        }
+        findings.extend(window::cross_check(window.observed(), &last.facts, read_ms));
+        findings.extend(window.observed().iter().flat_map(contradictions));
+        findings.extend(window.observed().iter().filter_map(unanswered));
+        findings.extend(grown.iter().map(fabkeep_network::Grown::finding));
+        findings.extend(unequal(&last));
+        let report = step(reporter, "end the window", None, || window.close(passes))?;
+        let running = |id: &NodeId| last.facts.iter().any(|node| node.id == *id && node.running);
+        findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, running)));
+        let pass = Pass { read_bytes, ..last };
+        return Ok(Made { pass, window: Some(report), findings });
+    }
+}
+
+/// Chains that were captured at different heights though they were captured inside a window.
+fn unequal(pass: &Pass) -> Vec<Finding> {
+    let standings = fabkeep_network::standings(&pass.heights(), &BTreeMap::new());
+    let mut findings = Vec::new();
+    for standing in &standings {
+        for (node, height, lag) in standing.laggards() {
+            findings.push(Finding::error(
+                Rule::WindowQuiet,
+                format!("{node} {}", standing.channel),
+                format!(
+                    "it was captured at height {}, {lag} below the highest ({})",
+                    height.unwrap_or(0),
+                    standing.highest
+                ),
+                "blocks came between the equal heights and the capture: stop what sends transactions first (--quiesce fence,stop), or let the window extend (--on-growth extend)",
+            ));
+        }
+    }
+    findings
 }
 
 /// Keeps the objects that declare the network.
@@ -225,3 +374,6 @@ fn source_name(writer: &PointWriter<'_>, parts: &[&str]) -> fabkeep_store::BlobI
 
 /// Channel names with what belongs to each, in order.
 type ByChannel<T> = BTreeMap<String, T>;
+
+/// Channels by node.
+type Members = BTreeMap<NodeId, Vec<String>>;

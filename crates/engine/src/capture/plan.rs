@@ -5,8 +5,9 @@ use fabkeep_network::Finding;
 use fabkeep_platform::{EntryKind, Platform};
 use serde::Serialize;
 
-use super::{CaptureOptions, survey};
+use super::{CaptureOptions, Consistency, survey};
 use crate::EngineError;
+use crate::window::WindowOptions;
 
 /// What a capture would do.
 #[derive(Debug, Clone, Serialize)]
@@ -15,6 +16,8 @@ pub struct CapturePlan {
     pub network: String,
     /// Each node and how it would be captured, in order.
     pub nodes: Vec<PlannedCapture>,
+    /// What makes the nodes' data one whole, step by step.
+    pub consistency: Vec<String>,
     /// What was found already.
     pub findings: Vec<Finding>,
 }
@@ -45,7 +48,8 @@ pub struct PlannedCapture {
 /// # Errors
 /// [`EngineError`] when a directory cannot be listed.
 pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result<CapturePlan, EngineError> {
-    let survey = survey::survey(platform, options, None)?;
+    let mut survey = survey::survey(platform, options, None)?;
+    let consistency = consistency(platform, options, &mut survey.findings)?;
     let nodes = survey
         .nodes
         .iter()
@@ -79,7 +83,40 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
             }
         })
         .collect();
-    Ok(CapturePlan { network: platform.network().name.clone(), nodes, findings: survey.findings })
+    Ok(CapturePlan { network: platform.network().name.clone(), nodes, consistency, findings: survey.findings })
+}
+
+/// What would be done to make the nodes' data one whole.
+fn consistency(
+    platform: &dyn Platform,
+    options: &CaptureOptions,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<String>, EngineError> {
+    let mut window = |options: &WindowOptions| -> Result<Vec<String>, EngineError> {
+        let (changes, found) = platform.closing(&options.quiesce)?;
+        findings.extend(found);
+        let (stops, quiet): (Vec<_>, Vec<_>) = changes.into_iter().partition(fabkeep_platform::Change::is_stop);
+        let mut steps: Vec<String> = quiet.iter().map(ToString::to_string).collect();
+        steps.push(format!("wait until heights are equal, at most {} s", options.deadline.as_secs()));
+        steps.extend(stops.iter().map(ToString::to_string));
+        steps.push("read the difference since the steps above, heights watched meanwhile; undo the window".to_owned());
+        Ok(steps)
+    };
+    Ok(match &options.consistency {
+        Consistency::AsRead => Vec::new(),
+        Consistency::Window(options) => window(options)?,
+        Consistency::Cut { fallback } => {
+            let mut steps = vec![
+                "list everything again, peers before orderers, and read the difference up to one height for each channel".to_owned(),
+                "level the orderers' chains and raft state to one donor".to_owned(),
+            ];
+            if let Some(options) = fallback {
+                steps.push("or, where a rule forbids the cut:".to_owned());
+                steps.extend(window(options)?);
+            }
+            steps
+        }
+    })
 }
 
 fn strategy(platform: &dyn Platform, node: &survey::PlannedNode) -> String {

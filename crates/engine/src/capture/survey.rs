@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
-use fabkeep_ledger::layout::{Class, Kind, NodeRole, Place};
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
@@ -247,7 +247,7 @@ fn survey_node(
     let mut findings = Vec::new();
     let running = platform.state(&node.id)? == NodeState::Running;
     let mut planned = PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
-    for directory in &node.directories {
+    for directory in in_order(node, running) {
         let Some(volume) = platform.volume(&node.id, directory)? else {
             // What goes with the pod is not there without it: the platform told.
             if directory.source != DirectorySource::Ephemeral {
@@ -268,6 +268,21 @@ fn survey_node(
     }
     check_emptiness(&planned, &mut findings);
     Ok((planned, findings))
+}
+
+/// The directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
+fn in_order(node: &Node, running: bool) -> Vec<&NodeDirectory> {
+    let rank = |directory: &NodeDirectory| match directory.role {
+        DirectoryRole::OrdererSnapshots => 0,
+        DirectoryRole::OrdererLedger => 1,
+        DirectoryRole::OrdererWal => 2,
+        _ => 3,
+    };
+    let mut out: Vec<&NodeDirectory> = node.directories.iter().collect();
+    if running && node.role == NodeRole::Orderer {
+        out.sort_by_key(|directory| rank(directory));
+    }
+    out
 }
 
 fn survey_directory(

@@ -125,3 +125,47 @@ pub fn count_files(folder: &Path) -> u64 {
     }
     count
 }
+
+/// Holds the locks that running nodes of the small network hold.
+pub fn locks(bench: &Bench) -> Vec<std::fs::File> {
+    let peers = ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"]
+        .map(|peer| format!("{peer}/production/ledgersData/fileLock/LOCK"));
+    let orderers =
+        ["orderer1", "orderer2", "orderer3"].map(|orderer| format!("OrdererOrg/{orderer}/production/index/LOCK"));
+    peers.iter().chain(&orderers).map(|path| lock(&bench.network().join(path))).collect()
+}
+
+/// Holds one lock.
+pub fn lock(path: &Path) -> std::fs::File {
+    let file = std::fs::File::open(path).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
+/// The chain directories of a channel of the small network, all nodes'.
+pub fn chains(network: &Path, channel: &str) -> Vec<PathBuf> {
+    let peers = ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"]
+        .map(|peer| network.join(peer).join("production/ledgersData/chains/chains").join(channel));
+    let orderers = ["orderer1", "orderer2", "orderer3"]
+        .map(|orderer| network.join("OrdererOrg").join(orderer).join("production/chains").join(channel));
+    peers.into_iter().chain(orderers).collect()
+}
+
+/// The height of a chain directory.
+pub fn height(chain: &Path) -> u64 {
+    let walk = fabkeep_ledger::chain::walk_directory(chain, 1, &std::sync::atomic::AtomicU64::new(0)).unwrap();
+    walk.tip.unwrap().height
+}
+
+/// Where a block's record begins in a chain's only block file.
+pub fn offset_of_block(file: &Path, number: u64) -> u64 {
+    let mut reader = fabkeep_ledger::block_file::ChainReader::open(file.parent().unwrap()).unwrap();
+    while let Some(batch) = reader.next_batch(1, u64::MAX).unwrap() {
+        let position = batch.blocks.iter().position(|span| span.number == number);
+        if let Some(position) = position {
+            let start = position.checked_sub(1).map_or(0, |before| batch.blocks[before].metadata.end);
+            return batch.offset + start as u64;
+        }
+    }
+    panic!("no block {number}");
+}

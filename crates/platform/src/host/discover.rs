@@ -29,6 +29,16 @@ struct Found {
     home: PathBuf,
     msp_id: Option<String>,
     directories: Vec<(DirectoryRole, PathBuf)>,
+    served: Served,
+}
+
+/// Where a node can be asked, as its configuration says.
+#[derive(Default)]
+struct Served {
+    operations: Option<String>,
+    participation: Option<String>,
+    /// Certificate and key of its own, where an endpoint wants a client's.
+    client: Option<(PathBuf, PathBuf)>,
 }
 
 /// Looks for nodes below `root`. Paths in the inventory are relative to `base`.
@@ -69,6 +79,10 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
             role: NodeRole::Files,
             msp_id: None,
             directories: BTreeMap::from([(DirectoryRole::Other, OneOrMany::Many(many))]),
+            operations: None,
+            participation: None,
+            log: None,
+            client: None,
             commands: super::Commands::default(),
         });
     }
@@ -125,6 +139,7 @@ fn look(
             home: directory.to_path_buf(),
             msp_id: None,
             directories: vec![(DirectoryRole::CaHome, directory.to_path_buf())],
+            served: Served::default(),
         });
         return Ok(());
     }
@@ -133,6 +148,7 @@ fn look(
         home: directory.parent().unwrap_or(directory).to_path_buf(),
         msp_id: None,
         directories: vec![(kind, directory.to_path_buf())],
+        served: Served::default(),
     };
     if has("ledgersData") {
         found.push(data(NodeRole::Peer, DirectoryRole::PeerData));
@@ -249,7 +265,30 @@ fn configured(directory: &Path, file: &str, remarks: &mut Vec<String>) -> Option
         home,
         msp_id: msp_id.map(str::to_owned),
         directories,
+        served: served(&yaml, peer, directory),
     })
+}
+
+/// Endpoints in a node's configuration.
+fn served(yaml: &Value, peer: bool, directory: &Path) -> Served {
+    let enabled = |path: &[&str]| value_at(yaml, path).and_then(Value::as_bool).unwrap_or(false);
+    let url = |address: Option<&str>, tls: bool| {
+        // Port 0 is any port: nobody can ask there.
+        let (host, port) =
+            address?.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))?;
+        let host = if matches!(host, "" | "0.0.0.0" | "[::]") { "127.0.0.1" } else { host };
+        Some(format!("{}://{host}:{port}", if tls { "https" } else { "http" }))
+    };
+    let operations = url(at(yaml, &["operations", "listenAddress"]), enabled(&["operations", "tls", "enabled"]));
+    if peer {
+        return Served { operations, ..Served::default() };
+    }
+    let participation = enabled(&["ChannelParticipation", "Enabled"])
+        .then(|| url(at(yaml, &["Admin", "ListenAddress"]), enabled(&["Admin", "TLS", "Enabled"])))
+        .flatten();
+    let file = |path: &[&str]| at(yaml, path).map(|path| normal(&directory.join(path))).filter(|path| path.is_file());
+    let client = file(&["Admin", "TLS", "Certificate"]).zip(file(&["Admin", "TLS", "PrivateKey"]));
+    Served { operations, client: client.filter(|_| participation.is_some()), participation }
 }
 
 fn path_of(path: &Path) -> String {
@@ -284,6 +323,14 @@ fn inventory_node(node: &Found, name: String, base: &Path) -> InventoryNode {
         role: node.role,
         msp_id: node.msp_id.clone(),
         directories,
+        operations: node.served.operations.clone(),
+        participation: node.served.participation.clone(),
+        log: None,
+        client: node.served.client.as_ref().map(|(certificate, key)| super::ClientFiles {
+            certificate: relative(certificate, base),
+            key: relative(key, base),
+            ca: None,
+        }),
         commands: super::Commands::default(),
     }
 }

@@ -17,11 +17,17 @@ pub const INVENTORY_HEADER: &str = "\
 # fabkeep inventory: what a network consists of and where it lies. Written by `fabkeep discover`; yours to edit.
 # Paths are relative to this file. A node's directories, by what they hold:
 #   peer-data (CORE_PEER_FILESYSTEMPATH), orderer-ledger, orderer-wal, orderer-snapshots, ca-home, msp, tls, config, other
-# Commands are run by `sh -c`; `status` exits with 0 when the node runs.
+# Commands are run by `sh -c`; `status` exits with 0 when the node runs, `height` prints what `peer channel getinfo` does, `log` the log.
 #   [organization.node.commands]
 #   start = \"docker start peer0\"
 #   stop = \"docker stop peer0\"
 #   status = \"docker inspect -f '{{.State.Running}}' peer0 | grep -q true\"
+#   height = \"docker exec peer0 peer channel getinfo -c {channel}\"
+#   log = \"docker logs --since {since} peer0 2>&1\"
+# Where heights and health can be asked for while the node runs, and its log file if it has one:
+#   operations = \"http://127.0.0.1:9443\"
+#   participation = \"https://127.0.0.1:9443\"      # orderers; wants the client certificate of [organization.node.client]
+#   log = \"/var/log/fabric/peer0.log\"
 
 ";
 
@@ -60,9 +66,34 @@ pub struct InventoryNode {
     pub msp_id: Option<String>,
     /// Its directories by role; several of one role as a list.
     pub directories: BTreeMap<DirectoryRole, OneOrMany>,
+    /// Its operations endpoint: `http://host:port` or `https://host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<String>,
+    /// An orderer's channel participation API, in the same form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participation: Option<String>,
+    /// Its log file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// The certificate that its endpoints want from a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientFiles>,
     /// How to start and stop it.
     #[serde(default, skip_serializing_if = "Commands::is_empty")]
     pub commands: Commands,
+}
+
+/// Files of a TLS client.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientFiles {
+    /// Certificate, PEM.
+    pub certificate: String,
+    /// Its key, PEM.
+    pub key: String,
+    /// Certificates that may vouch for the endpoint, PEM; without them any will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
 }
 
 /// One path or several.
@@ -97,6 +128,12 @@ pub struct Commands {
     /// Exits with 0 when it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Prints what `peer channel getinfo -c {channel}` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<String>,
+    /// Prints its log since `{since}` (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 impl Commands {

@@ -2,22 +2,26 @@
 
 mod discover;
 mod inventory;
+mod observe;
 mod volume;
+mod window;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fabkeep_ledger::layout::{DirectoryRole, Kind};
-use fabkeep_network::{Network, NodeDirectory, NodeId};
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
+use url::Url;
 
 use crate::volume::Volume;
-use crate::{NodeState, Platform, PlatformError};
+use crate::{Asked, Change, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
 
 pub(crate) use discover::value_at;
 pub use discover::{Discovered, discover};
 use inventory::normal;
-pub use inventory::{Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
+pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
+pub(crate) use observe::health_word;
 pub use volume::HostVolume;
 
 /// Most of a failed command's error output that is shown, in bytes.
@@ -26,7 +30,19 @@ const MAX_SHOWN_BYTES: usize = 2_000;
 /// A network on this machine, as an inventory describes it.
 pub struct Host {
     network: Network,
-    commands: HashMap<NodeId, Commands>,
+    nodes: HashMap<NodeId, Reach>,
+    /// Where an open window is noted.
+    window_file: PathBuf,
+}
+
+/// How a node is started, stopped and asked.
+#[derive(Default)]
+struct Reach {
+    commands: Commands,
+    operations: Option<Url>,
+    participation: Option<Url>,
+    log: Option<PathBuf>,
+    client: Option<ClientFiles>,
 }
 
 impl Host {
@@ -39,7 +55,8 @@ impl Host {
         let io = |source| PlatformError::Io { path: inventory.display().to_string(), source };
         let absolute = std::path::absolute(inventory).map_err(io)?;
         let base = absolute.parent().unwrap_or(Path::new("/"));
-        Host::new(&read, base).map_err(|error| match error {
+        let window_file = PathBuf::from(format!("{}.window", absolute.display()));
+        Host::new(&read, base).map(|host| Host { window_file, ..host }).map_err(|error| match error {
             PlatformError::Inventory { problem, .. } => {
                 PlatformError::Inventory { file: inventory.display().to_string(), problem }
             }
@@ -53,14 +70,40 @@ impl Host {
     /// [`PlatformError::Inventory`].
     pub fn new(inventory: &Inventory, base: &Path) -> Result<Host, PlatformError> {
         let network = inventory.network(&normal(base))?;
-        let mut commands = HashMap::new();
+        let mut nodes = HashMap::new();
         for organization in &inventory.organizations {
             for node in &organization.nodes {
                 let id = NodeId { organization: organization.name.clone(), node: node.name.clone() };
-                commands.insert(id, node.commands.clone());
+                let url = |text: &Option<String>| {
+                    let parse = |text: &String| {
+                        observe::parse_url(text).map_err(|problem| PlatformError::Inventory {
+                            file: inventory.network.clone(),
+                            problem: format!("{id}: {text}: {problem}"),
+                        })
+                    };
+                    text.as_ref().map(parse).transpose()
+                };
+                let path = |text: &String| normal(&base.join(text)).display().to_string();
+                let client = node.client.as_ref().map(|client| ClientFiles {
+                    certificate: path(&client.certificate),
+                    key: path(&client.key),
+                    ca: client.ca.as_ref().map(path),
+                });
+                let reach = Reach {
+                    commands: node.commands.clone(),
+                    operations: url(&node.operations)?,
+                    participation: url(&node.participation)?,
+                    log: node.log.as_ref().map(|log| normal(&base.join(log))),
+                    client,
+                };
+                nodes.insert(id, reach);
             }
         }
-        Ok(Host { network, commands })
+        Ok(Host { network, nodes, window_file: normal(base).join("fabkeep.window") })
+    }
+
+    fn commands(&self, node: &NodeId) -> Option<&Commands> {
+        self.nodes.get(node).map(|reach| &reach.commands)
     }
 
     fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(bool, String), PlatformError> {
@@ -81,7 +124,7 @@ impl Host {
         which: &'static str,
         pick: impl Fn(&Commands) -> Option<&String>,
     ) -> Result<bool, PlatformError> {
-        let Some(command) = self.commands.get(node).and_then(pick) else { return Ok(false) };
+        let Some(command) = self.commands(node).and_then(pick) else { return Ok(false) };
         match self.run(node, which, command)? {
             (true, _) => Ok(true),
             (false, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
@@ -124,7 +167,7 @@ impl Platform for Host {
     }
 
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
-        if let Some(status) = self.commands.get(node).and_then(|commands| commands.status.as_ref()) {
+        if let Some(status) = self.commands(node).and_then(|commands| commands.status.as_ref()) {
             let (running, _) = self.run(node, "status", status)?;
             return Ok(if running { NodeState::Running } else { NodeState::Stopped });
         }
@@ -141,6 +184,56 @@ impl Platform for Host {
     fn strategy(&self, _: &NodeId, directory: &NodeDirectory) -> String {
         format!("{} read in place", directory.path)
     }
+
+    fn observe(&self, node: &NodeId, asked: Asked) -> Observation {
+        self.ask(node, asked)
+    }
+
+    fn log(&self, node: &NodeId, since: jiff::Timestamp) -> Result<Option<String>, PlatformError> {
+        self.read_log(node, since)
+    }
+
+    fn closing(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
+        self.plan_window(quiesce)
+    }
+
+    fn close(&self, changes: &[Change]) -> Result<(), PlatformError> {
+        changes.iter().try_for_each(|change| self.change(change))
+    }
+
+    fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
+        self.undo(changes, told)
+    }
+
+    fn window(&self) -> Result<Option<WindowRecord>, PlatformError> {
+        self.noted_window()
+    }
+
+    fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        self.write_window(record)
+    }
+
+    fn forget_window(&self, _: &WindowRecord) -> Result<(), PlatformError> {
+        self.remove_window()
+    }
+}
+
+/// Runs a command of the operator's around a window.
+pub(crate) fn run_hook(which: &'static str, command: &str) -> Result<(), PlatformError> {
+    let failed = |problem: String| PlatformError::NotHere {
+        problem: format!("--{which} `{command}` failed: {problem}"),
+        next: "correct the command; `fabkeep resume` runs what undoes it".to_owned(),
+    };
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN_BYTES).collect();
+    Err(failed(format!("{}: {said}", output.status)))
 }
 
 /// A running peer or orderer holds LevelDB's and the raft log's locks.

@@ -4,13 +4,15 @@
 mod connection;
 mod discover;
 mod objects;
+mod observe;
 mod target;
 mod volume;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId};
+use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId, Observation};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 
@@ -22,7 +24,7 @@ use volume::helper::{self, Helper};
 use volume::{PodVolume, patiently};
 
 use crate::volume::Volume;
-use crate::{Declaration, NodeState, Platform, PlatformError};
+use crate::{Asked, Change, ClientWorkload, Declaration, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
 
 pub use connection::ClusterAddress;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
@@ -57,6 +59,8 @@ pub struct Kubernetes {
     helpers: Mutex<HashMap<usize, Arc<Mutex<Option<Helper>>>>>,
     /// Helper pods made so far, by namespace and name, and how many there were in all.
     made: Mutex<(Vec<(String, String)>, usize)>,
+    /// Workloads that a window of this run has stopped: their pods are gone.
+    asleep: Mutex<BTreeSet<ClientWorkload>>,
 }
 
 /// Where a node's paths are reached.
@@ -119,6 +123,7 @@ impl Kubernetes {
             places: Mutex::default(),
             helpers: Mutex::default(),
             made: Mutex::default(),
+            asleep: Mutex::default(),
         })
     }
 
@@ -169,6 +174,9 @@ impl Kubernetes {
     fn own_place(&self, position: usize) -> Result<Option<Place>, PlatformError> {
         let node = &self.analysis.nodes[position];
         let (Some(pod), Some(workload)) = (&node.pod, &node.node.workload) else { return Ok(None) };
+        if self.is_asleep(node) {
+            return Ok(None);
+        }
         if !pod.running.contains(&workload.container) {
             return Ok(None);
         }
@@ -187,6 +195,31 @@ impl Kubernetes {
             Ok(false) => Ok(None),
             Err(source) => Err(PlatformError::Io { path: place.to_string(), source }),
         }
+    }
+
+    /// A window of this run has stopped a workload: what was reached in its pods is reached elsewhere now.
+    fn note_asleep(&self, workload: &ClientWorkload) {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).insert(workload.clone());
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn forget_asleep(&self) {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn is_asleep(&self, node: &FoundNode) -> bool {
+        let asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        node.node.workload.as_ref().is_some_and(|known| {
+            asleep.iter().any(|workload| {
+                workload.kind == known.kind && workload.namespace == known.namespace && workload.name == known.name
+            })
+        })
+    }
+
+    /// The cluster, to change what is in it.
+    fn target(&self) -> Target {
+        Target::over(Arc::clone(&self.connection))
     }
 
     fn in_helper(&self, position: usize) -> Result<Reached, PlatformError> {
@@ -405,8 +438,40 @@ impl Platform for Kubernetes {
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
         let (_, found) = self.found(node)?;
         let container = found.node.workload.as_ref().map(|workload| workload.container.clone()).unwrap_or_default();
-        let running = found.pod.as_ref().is_some_and(|pod| pod.running.contains(&container));
+        let running = found.pod.as_ref().is_some_and(|pod| pod.running.contains(&container)) && !self.is_asleep(found);
         Ok(if running { NodeState::Running } else { NodeState::Stopped })
+    }
+
+    fn observe(&self, node: &NodeId, asked: Asked) -> Observation {
+        self.ask(node, asked)
+    }
+
+    fn log(&self, node: &NodeId, since: jiff::Timestamp) -> Result<Option<String>, PlatformError> {
+        self.read_log(node, since)
+    }
+
+    fn closing(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
+        self.plan_window(quiesce)
+    }
+
+    fn close(&self, changes: &[Change]) -> Result<(), PlatformError> {
+        self.change(changes)
+    }
+
+    fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
+        self.undo(changes, told)
+    }
+
+    fn window(&self) -> Result<Option<WindowRecord>, PlatformError> {
+        self.noted_window()
+    }
+
+    fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        self.write_window(record)
+    }
+
+    fn forget_window(&self, _: &WindowRecord) -> Result<(), PlatformError> {
+        self.remove_window()
     }
 
     fn readers(&self) -> Option<usize> {

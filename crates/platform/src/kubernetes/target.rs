@@ -1,6 +1,7 @@
 //! Objects into a cluster, workloads to sleep and awake: the steps of a restore around the data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
@@ -10,10 +11,10 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::Kubernetes;
-use super::connection::metrics;
 use super::connection::{failed, is_missing};
 use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
 use super::objects::{REPLICAS, clean, resource};
+use crate::asking::answers;
 use crate::{Declaration, PlatformError};
 
 /// How long pods may take to go.
@@ -159,7 +160,7 @@ impl super::Connection {
 
 /// A cluster that a restore writes objects into, before there is a network to look at.
 pub struct Target {
-    connection: super::Connection,
+    connection: Arc<super::Connection>,
 }
 
 impl Target {
@@ -168,7 +169,12 @@ impl Target {
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn open(address: &super::ClusterAddress) -> Result<Target, PlatformError> {
-        Ok(Target { connection: super::Connection::open(address)? })
+        Ok(Target { connection: Arc::new(super::Connection::open(address)?) })
+    }
+
+    /// Over a connection that there is.
+    pub(super) fn over(connection: Arc<super::Connection>) -> Target {
+        Target { connection }
     }
 
     /// The cluster's address, for people.
@@ -469,7 +475,13 @@ impl Kubernetes {
     }
 
     /// Pods of a workload as they are now; with `going`, those too that are on their way out.
-    fn pods_of(&self, kind: &str, namespace: &str, name: &str, going: bool) -> Result<Vec<LivePod>, PlatformError> {
+    pub(super) fn pods_of(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        going: bool,
+    ) -> Result<Vec<LivePod>, PlatformError> {
         let pods = resource("v1", "Pod", None);
         let list = self.connection.run(&format!("listing pods in {namespace}"), |client| {
             let pods = pods.clone();
@@ -556,7 +568,9 @@ impl Kubernetes {
                         awake.ready.push((found.node.id.clone(), BTreeMap::new()));
                         continue;
                     };
-                    match metrics::ask(&self.connection, namespace, &pod.name, operations.port) {
+                    let at = (namespace.as_str(), pod.name.as_str(), operations.port);
+                    let answer = super::observe::get(&self.connection, at, None, "/metrics", false);
+                    match answer.map(|text| answers::metrics(&text)) {
                         Ok(answer) => {
                             let low: Vec<String> = expected
                                 .iter()

@@ -2,7 +2,6 @@
 //! API server that is away for a while.
 
 pub mod exec;
-pub mod metrics;
 pub mod shell;
 
 use std::future::Future;

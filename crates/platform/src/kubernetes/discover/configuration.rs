@@ -18,6 +18,15 @@ pub(super) struct Named {
     pub needed: bool,
 }
 
+/// What a node's configuration says of it.
+#[derive(Default)]
+pub(super) struct Configured {
+    pub named: Vec<Named>,
+    pub msp_id: Option<String>,
+    pub operations: Option<Operations>,
+    pub participation: Option<Operations>,
+}
+
 /// A container that is looked at.
 pub(super) struct Looked<'a> {
     pub namespace: &'a Namespace,
@@ -38,12 +47,13 @@ impl Looked<'_> {
         text.and_then(|text| serde_norway::from_str(&text).ok()).unwrap_or(Yaml::Null)
     }
 
-    pub fn named(&self, role: NodeRole) -> (Vec<Named>, Option<String>, Option<Operations>) {
+    pub fn configured(&self, role: NodeRole) -> Configured {
+        let only = |named| Configured { named, ..Configured::default() };
         match role {
             NodeRole::Peer => self.peer(),
             NodeRole::Orderer => self.orderer(),
-            NodeRole::CertificateAuthority => (self.authority(), None, None),
-            NodeRole::StateDatabase => (self.database(DirectoryRole::StateDatabase, "/opt/couchdb/data"), None, None),
+            NodeRole::CertificateAuthority => only(self.authority()),
+            NodeRole::StateDatabase => only(self.database(DirectoryRole::StateDatabase, "/opt/couchdb/data")),
             NodeRole::CaDatabase => {
                 let usual = self.get("PGDATA").unwrap_or("/var/lib/postgresql/data");
                 let usual =
@@ -52,13 +62,13 @@ impl Looked<'_> {
                     } else {
                         usual
                     };
-                (self.database(DirectoryRole::Database, usual), None, None)
+                only(self.database(DirectoryRole::Database, usual))
             }
-            NodeRole::Chaincode | NodeRole::Files => (Vec::new(), None, None),
+            NodeRole::Chaincode | NodeRole::Files => Configured::default(),
         }
     }
 
-    fn peer(&self) -> (Vec<Named>, Option<String>, Option<Operations>) {
+    fn peer(&self) -> Configured {
         let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
         let yaml = self.yaml(&config, "core.yaml");
         let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
@@ -86,10 +96,11 @@ impl Looked<'_> {
             or_yaml("CORE_OPERATIONS_LISTENADDRESS", &["operations", "listenAddress"]),
             or_yaml("CORE_OPERATIONS_TLS_ENABLED", &["operations", "tls", "enabled"]),
         );
-        (out, or_yaml("CORE_PEER_LOCALMSPID", &["peer", "localMspId"]), operations)
+        let msp_id = or_yaml("CORE_PEER_LOCALMSPID", &["peer", "localMspId"]);
+        Configured { named: out, msp_id, operations, participation: None }
     }
 
-    fn orderer(&self) -> (Vec<Named>, Option<String>, Option<Operations>) {
+    fn orderer(&self) -> Configured {
         let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
         let yaml = self.yaml(&config, "orderer.yaml");
         let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
@@ -126,7 +137,14 @@ impl Looked<'_> {
             or_yaml("ORDERER_OPERATIONS_LISTENADDRESS", &["Operations", "ListenAddress"]),
             or_yaml("ORDERER_OPERATIONS_TLS_ENABLED", &["Operations", "TLS", "Enabled"]),
         );
-        (out, or_yaml("ORDERER_GENERAL_LOCALMSPID", &["General", "LocalMSPID"]), operations)
+        let serves = or_yaml("ORDERER_CHANNELPARTICIPATION_ENABLED", &["ChannelParticipation", "Enabled"])
+            .is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let participation = self::operations(
+            or_yaml("ORDERER_ADMIN_LISTENADDRESS", &["Admin", "ListenAddress"]).filter(|_| serves),
+            or_yaml("ORDERER_ADMIN_TLS_ENABLED", &["Admin", "TLS", "Enabled"]),
+        );
+        let msp_id = or_yaml("ORDERER_GENERAL_LOCALMSPID", &["General", "LocalMSPID"]);
+        Configured { named: out, msp_id, operations, participation }
     }
 
     fn authority_home(&self) -> String {

@@ -17,7 +17,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, Organization, Rule, Workload};
 
 use crate::kubernetes::objects::Namespace;
-use configuration::{Looked, Named};
+use configuration::{Configured, Looked, Named};
 use environment::Environment;
 use mounts::{Holder, Mount, below, holding};
 use recognise::{Certainty, Recognised, recognise};
@@ -186,7 +186,7 @@ fn found_node(
             "look whether it is one; if it is not, leave it out (--exclude)",
         ));
     }
-    let (named, msp_id, operations) = looked.named(role);
+    let Configured { named, msp_id, operations, participation } = looked.configured(role);
     let mut views = Vec::new();
     let mut directories = Vec::new();
     for known in &named {
@@ -213,6 +213,7 @@ fn found_node(
                 container: looked.container.name.clone(),
                 ordinal,
                 operations,
+                participation,
             }),
             served_by: Vec::new(),
         },

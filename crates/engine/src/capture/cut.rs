@@ -1,0 +1,152 @@
+//! A cut: per channel one height that every captured peer has and the ordering service exceeds. Peers' chains end there; orderers' chains
+//! too, unless their raft snapshot lies beyond: then behind the snapshot's block (I3). Raft state is the donor's (`level.rs`).
+
+use std::collections::BTreeMap;
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, Rule, WalKind};
+use fabkeep_platform::Platform;
+use fabkeep_store::PointWriter;
+
+use super::chains::members;
+use super::cursor::{Member, height_of};
+use super::databases::Facts;
+use super::pass::{self, Effort, Pass};
+use super::survey::Survey;
+use super::{ByChannel, CaptureOptions, until_settled};
+use crate::event::Reporter;
+use crate::{EngineError, parallel};
+
+/// Where a channel is cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The height of every peer.
+    pub peers: u64,
+    /// The height of every orderer.
+    pub orderers: u64,
+    /// The orderer whose raft state all take, by its place in the survey.
+    pub donor: Option<usize>,
+}
+
+/// Cuts by channel; a channel without one is captured as it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cuts {
+    pub by_channel: ByChannel<Cut>,
+}
+
+impl Cuts {
+    /// Where a node's chain ends.
+    pub fn limit(&self, channel: &str, peer: bool) -> Option<u64> {
+        self.by_channel.get(channel).map(|cut| if peer { cut.peers } else { cut.orderers })
+    }
+
+    /// Chooses the heights from what was listed: peers were listed before orderers, so the orderers have at least as many blocks.
+    pub fn choose(
+        survey: &Survey,
+        facts: &Facts,
+        writer: &PointWriter<'_>,
+        options: &CaptureOptions,
+    ) -> Result<Cuts, EngineError> {
+        let mut by_channel = ByChannel::new();
+        for (channel, members) in members(survey, writer, options) {
+            let heights = parallel::map(members.iter().collect(), options.threads, |member: &Member<'_>| {
+                // A chain that cannot be read is found by the walk, with its place.
+                (member.node, member.peer, height_of(member).ok().flatten())
+            });
+            let lowest_peer = heights.iter().filter(|(_, peer, _)| *peer).filter_map(|(.., height)| *height).min();
+            let donor = heights
+                .iter()
+                .filter(|(node, peer, _)| !*peer && has_log(facts, *node, &channel))
+                .filter_map(|(node, _, height)| Some((*node, (*height)?)))
+                .rev()
+                .max_by_key(|(_, height)| *height);
+            let Some(wanted) = lowest_peer.or(donor.map(|(_, height)| height)) else { continue };
+            let snapshot = donor.and_then(|(node, _)| {
+                let raft = facts.nodes[node].raft.iter().find(|raft| raft.channel == channel)?;
+                raft.snapshot.as_ref()?.block
+            });
+            // An orderer never captured lower than the cut is found by I1.
+            let orderers = wanted.max(snapshot.map_or(0, |block| block.saturating_add(1)));
+            let orderers = donor.map_or(orderers, |(_, height)| orderers.min(height));
+            by_channel.insert(channel, Cut { peers: wanted, orderers, donor: donor.map(|(node, _)| node) });
+        }
+        Ok(Cuts { by_channel })
+    }
+}
+
+fn has_log(facts: &Facts, node: usize, channel: &str) -> bool {
+    facts.nodes[node].raft.iter().any(|raft| raft.channel == channel && raft.kind == WalKind::Raft && raft.files > 0)
+}
+
+/// What came of a cut.
+pub(super) enum Outcome {
+    /// It is made.
+    Made(Box<Pass>),
+    /// Rules forbid it.
+    Forbidden(Vec<Finding>),
+}
+
+/// Captures the bulk, and, where nothing forbids it, the difference up to the cut.
+pub(super) fn capture(
+    platform: &dyn Platform,
+    writer: &mut PointWriter<'_>,
+    options: &CaptureOptions,
+    reporter: &dyn Reporter,
+) -> Result<Outcome, EngineError> {
+    let mut bulk = pass::run(platform, writer, options, Effort::Bulk, reporter)?;
+    let forbidden = forbidden(&bulk, options);
+    if !forbidden.is_empty() {
+        return Ok(Outcome::Forbidden(forbidden));
+    }
+    let read_bytes = bulk.read_bytes;
+    writer.begin_again(std::mem::take(&mut bulk.sources));
+    let options = CaptureOptions { reread: false, ..options.clone() };
+    let cut = until_settled(writer, &options, reporter, |writer| {
+        pass::run(platform, writer, &options, Effort::Cut, reporter)
+    })?;
+    let read_bytes = cut.read_bytes + read_bytes;
+    Ok(Outcome::Made(Box::new(Pass { read_bytes, ..cut })))
+}
+
+/// What a cut cannot serve: state that cannot be replayed to the cut, and consensus that nobody has tried it on.
+fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
+    const INSTEAD: &str = "use a window (--quiesce …), also as what to fall back to: --consistency cut --quiesce wait";
+    let mut findings = Vec::new();
+    if options.include_derived {
+        findings.push(Finding::error(
+            Rule::StoresInOrder,
+            "derived data",
+            "a cut leaves state, history and index out, as they are of another height than the chains",
+            "leave --include-derived away, or use a window (--quiesce …)",
+        ));
+    }
+    let mut smart: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for node in &bulk.facts {
+        for ledger in node.ledgers.iter().filter(|ledger| node.role == NodeRole::Peer && ledger.first_block > 0) {
+            findings.push(Finding::error(
+                Rule::SnapshotJoined,
+                format!("{} {}", node.id, ledger.channel),
+                format!(
+                    "it was joined by snapshot and begins at block {}: its state cannot be replayed to the height of a cut",
+                    ledger.first_block
+                ),
+                INSTEAD,
+            ));
+        }
+        for raft in node.raft.iter().filter(|raft| raft.kind == WalKind::SmartBft) {
+            smart.entry(&raft.channel).or_default().push(node.id.to_string());
+        }
+    }
+    findings.extend(smart.into_iter().map(|(channel, nodes)| {
+        Finding::error(
+            Rule::OrderersLevel,
+            channel,
+            format!(
+                "its orderers ({}) run SmartBFT: one node's log in another's place is not known to be safe",
+                nodes.join(", ")
+            ),
+            INSTEAD,
+        )
+    }));
+    findings
+}

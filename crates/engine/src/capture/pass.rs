@@ -1,0 +1,126 @@
+//! One pass over all nodes: survey, checks, chains, files. Nothing is committed by it.
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, HeightSource, NodeFacts, Observation, Reading, Rule, Workload};
+use fabkeep_platform::Platform;
+use fabkeep_store::{PointWriter, Sources};
+
+use super::cut::Cuts;
+use super::survey::{self, Survey};
+use super::{CaptureOptions, Members, chains, databases, files, interrupted, level, staging, stop_on_errors};
+use crate::EngineError;
+use crate::event::{Reporter, step};
+use crate::point::{CapturedDirectory, Channel};
+
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Most of the bytes, while the network runs: what moves too fast now is left to the final pass.
+    Bulk,
+    /// What the recovery point is made of.
+    Final,
+    /// The same, every chain cut at one height.
+    Cut,
+}
+
+/// What a pass found and kept, node by node in the survey's order.
+pub(super) struct Pass {
+    pub facts: Vec<NodeFacts>,
+    pub channels: Vec<Channel>,
+    pub directories: Vec<Vec<CapturedDirectory>>,
+    pub workloads: Vec<Option<Workload>>,
+    pub sources: Sources,
+    pub findings: Vec<Finding>,
+    pub read_bytes: u64,
+}
+
+impl Pass {
+    /// Channels that each peer and orderer holds.
+    pub fn members(&self) -> Members {
+        let holds = |node: &&NodeFacts| matches!(node.role, NodeRole::Peer | NodeRole::Orderer);
+        let nodes = self.facts.iter().filter(holds);
+        nodes
+            .map(|node| (node.id.clone(), node.ledgers.iter().map(|ledger| ledger.channel.clone()).collect()))
+            .collect()
+    }
+
+    /// The captured heights, as observations of the block files.
+    pub fn heights(&self) -> Vec<Observation> {
+        self.facts
+            .iter()
+            .map(|node| {
+                let mut out = Observation::new(node.id.clone(), node.role, node.running);
+                for ledger in &node.ledgers {
+                    let source = HeightSource::BlockFiles;
+                    out.add(&ledger.channel, Reading { source, height: ledger.height, asked_ms: 0, answered_ms: 0 });
+                }
+                out
+            })
+            .collect()
+    }
+}
+
+/// Goes over all nodes once.
+pub(super) fn run(
+    platform: &dyn Platform,
+    writer: &PointWriter<'_>,
+    options: &CaptureOptions,
+    effort: Effort,
+    reporter: &dyn Reporter,
+) -> Result<Pass, EngineError> {
+    let scratch = staging::scratch(options)?;
+    let staging = survey::Staging { scratch: scratch.path(), writer };
+    let name = if effort == Effort::Bulk { "survey nodes (bulk)" } else { "survey nodes" };
+    let mut survey = step(reporter, name, None, || survey::survey(platform, options, Some(staging)))?;
+    let mut findings = std::mem::take(&mut survey.findings);
+    let judge = |findings: &mut Vec<Finding>| {
+        if effort == Effort::Bulk {
+            findings.retain(|finding| finding.rule != Rule::LiveCopy);
+        }
+        stop_on_errors(findings, reporter)?;
+        interrupted(reporter)
+    };
+    judge(&mut findings)?;
+
+    let total = survey.database_bytes();
+    let options = &CaptureOptions { threads: platform.readers().unwrap_or(options.threads), ..options.clone() };
+    let facts = step(reporter, "check databases and logs", Some(total), || {
+        databases::check(&survey, writer, options, reporter)
+    })?;
+    let cuts = match effort {
+        Effort::Cut => step(reporter, "choose heights", None, || Cuts::choose(&survey, &facts, writer, options))?,
+        Effort::Bulk | Effort::Final => Cuts::default(),
+    };
+    let mut sources: Sources = facts.learned.clone();
+    let mut chains = step(reporter, "walk chains", Some(survey.chain_bytes()), || {
+        chains::capture(&survey, &facts, &cuts, writer, options, reporter, &mut sources)
+    })?;
+    findings.extend(facts.findings.iter().cloned());
+    findings.extend(chains.findings.iter().cloned());
+    judge(&mut findings)?;
+
+    let files = step(reporter, "keep files", Some(survey.file_bytes()), || {
+        files::capture(&survey, &chains, &cuts, writer, options, reporter, &mut sources)
+    })?;
+    findings.extend(files.findings);
+    findings.extend(survey::changed_since(&survey)?);
+    let mut directories = files.directories;
+    let channels = std::mem::take(&mut chains.channels);
+    let mut facts = facts.into_node_facts(&survey, &chains.ledgers);
+    if effort == Effort::Cut {
+        findings.extend(level::orderers(&cuts, &mut facts, &mut directories));
+    }
+    Ok(Pass {
+        facts,
+        channels,
+        directories,
+        workloads: workloads(&survey),
+        sources,
+        findings,
+        read_bytes: chains.read_bytes + files.read_bytes,
+    })
+}
+
+fn workloads(survey: &Survey) -> Vec<Option<Workload>> {
+    survey.nodes.iter().map(|planned| planned.node.workload.clone()).collect()
+}

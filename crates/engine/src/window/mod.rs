@@ -1,0 +1,205 @@
+//! The no-transaction window: noted first, then transactions kept away, heights awaited to be equal, watched while the capture reads,
+//! and undone in the end, however it ends.
+
+mod heights;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
+use fabkeep_platform::{Change, Platform, Quiesce, WindowRecord};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use heights::{cross_check, observe_all};
+pub(crate) use watch::watched;
+
+use crate::EngineError;
+use crate::event::{Event, Reporter};
+
+/// How a window is opened and what ends it.
+#[derive(Debug, Clone)]
+pub struct WindowOptions {
+    /// What keeps transactions away; by default nothing: the window only waits for equal heights.
+    pub quiesce: Quiesce,
+    /// How long heights may take to become equal.
+    pub deadline: Duration,
+    /// How long they must stay equal before the capture begins: blocks that orderers still cut from transactions that they had.
+    pub settle: Duration,
+    /// When a chain grows inside the window: wait for equal heights and capture the difference once more, instead of failing.
+    pub extend: bool,
+}
+
+/// What became of a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowReport {
+    /// What was done to keep transactions away.
+    pub changes: Vec<String>,
+    /// Seconds from the first change until everything was undone.
+    pub seconds: f64,
+    /// Of these, until heights were equal.
+    pub level_after_seconds: f64,
+    /// How often the difference was captured: more than once when a chain grew and the window was extended.
+    pub passes: u32,
+    /// Heights inside, by channel.
+    pub heights: BTreeMap<String, u64>,
+}
+
+/// A window that is open. Dropped without [`OpenWindow::close`] it is undone all the same.
+pub(crate) struct OpenWindow<'p> {
+    platform: &'p dyn Platform,
+    reporter: &'p dyn Reporter,
+    options: &'p WindowOptions,
+    record: WindowRecord,
+    /// Channels that each node is known to hold.
+    members: BTreeMap<NodeId, Vec<String>>,
+    begun: Instant,
+    level_after: Option<Duration>,
+    level: Vec<Standing>,
+    /// What the nodes said when they were level.
+    observed: Vec<Observation>,
+    noted: bool,
+}
+
+/// Refuses a second window: the first one's changes would be taken for what was there before.
+pub(crate) fn refuse_open(platform: &dyn Platform) -> Result<(), EngineError> {
+    match platform.window()? {
+        None => Ok(()),
+        Some(open) => Err(EngineError::Refused(vec![open_finding(&open)])),
+    }
+}
+
+/// An open window as a finding.
+pub(crate) fn open_finding(open: &WindowRecord) -> Finding {
+    let changes: Vec<String> = open.changes.iter().map(ToString::to_string).collect();
+    Finding::error(
+        Rule::WindowUndone,
+        format!("window {}", open.run),
+        format!("it is open since {} (by {}): {}", open.begun, open.by, changes.join("; ")),
+        "if that backup does not run any more: `fabkeep resume` undoes it, with the same --kubernetes or --inventory options",
+    )
+}
+
+impl<'p> OpenWindow<'p> {
+    /// Notes the window and keeps transactions away. Nodes are stopped later, when they are level.
+    pub fn open(
+        platform: &'p dyn Platform,
+        reporter: &'p dyn Reporter,
+        options: &'p WindowOptions,
+        run: &str,
+        changes: Vec<Change>,
+        members: BTreeMap<NodeId, Vec<String>>,
+    ) -> Result<Self, EngineError> {
+        let record = WindowRecord {
+            run: run.to_owned(),
+            begun: jiff::Timestamp::now().to_string(),
+            by: format!("{}, process {}", host_name(), std::process::id()),
+            changes,
+        };
+        let noted = !record.changes.is_empty();
+        if noted {
+            platform.note_window(&record)?;
+        }
+        let window = OpenWindow {
+            platform,
+            reporter,
+            options,
+            record,
+            members,
+            begun: Instant::now(),
+            level_after: None,
+            level: Vec::new(),
+            observed: Vec::new(),
+            noted,
+        };
+        // From here on an error undoes what was done: the value is dropped.
+        let quiet: Vec<Change> = window.record.changes.iter().filter(|change| !change.is_stop()).cloned().collect();
+        platform.close(&quiet)?;
+        Ok(window)
+    }
+
+    fn stops(&self) -> Vec<Change> {
+        self.record.changes.iter().filter(|change| change.is_stop()).cloned().collect()
+    }
+
+    /// Waits until heights are equal, and stops what is to be stopped.
+    pub fn wait_until_level(&mut self) -> Result<(), EngineError> {
+        let settle = if self.record.changes.is_empty() { Duration::ZERO } else { self.options.settle };
+        let (level, observed) =
+            heights::wait_until_level(self.platform, &self.members, self.options.deadline, settle, self.reporter)?;
+        self.level = level;
+        self.observed = observed;
+        self.level_after.get_or_insert(self.begun.elapsed());
+        let stops = self.stops();
+        if !stops.is_empty() {
+            self.reporter.event(Event::Said("stopping the nodes"));
+            self.platform.close(&stops)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the nodes can be asked while the window is open.
+    pub fn can_watch(&self) -> bool {
+        self.stops().is_empty()
+    }
+
+    /// What the nodes said when they were level.
+    pub fn observed(&self) -> &[Observation] {
+        &self.observed
+    }
+
+    /// What grew since then, by other observations.
+    pub fn grown(&self, now: &[Observation]) -> Vec<Grown> {
+        fabkeep_network::grown(&self.level, &fabkeep_network::standings(now, &BTreeMap::new()))
+    }
+
+    /// Undoes everything.
+    pub fn close(mut self, passes: u32) -> Result<WindowReport, EngineError> {
+        self.undo()?;
+        Ok(WindowReport {
+            changes: self.record.changes.iter().map(ToString::to_string).collect(),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            level_after_seconds: self.level_after.unwrap_or_default().as_secs_f64(),
+            passes,
+            heights: self.level.iter().map(|standing| (standing.channel.clone(), standing.highest)).collect(),
+        })
+    }
+
+    fn undo(&mut self) -> Result<(), EngineError> {
+        if !self.noted {
+            return Ok(());
+        }
+        let told = |line: &str| self.reporter.event(Event::Said(line));
+        self.platform.reopen(&self.record.changes, &told)?;
+        self.platform.forget_window(&self.record)?;
+        self.noted = false;
+        Ok(())
+    }
+}
+
+impl Drop for OpenWindow<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.undo() {
+            let line = format!("the window could not be undone: {error}; `fabkeep resume` undoes it");
+            self.reporter.event(Event::Said(&line));
+        }
+    }
+}
+
+/// Undoes a window that a killed run has left open. What it was; `None` when none is open.
+///
+/// # Errors
+/// [`EngineError::Platform`]: then the note stays, and another try goes on.
+pub fn resume(platform: &dyn Platform, reporter: &dyn Reporter) -> Result<Option<WindowRecord>, EngineError> {
+    let Some(record) = platform.window()? else { return Ok(None) };
+    let told = |line: &str| reporter.event(Event::Said(line));
+    platform.reopen(&record.changes, &told)?;
+    platform.forget_window(&record)?;
+    Ok(Some(record))
+}
+
+fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = read.trim();
+    if name.is_empty() { "this machine".to_owned() } else { name.to_owned() }
+}

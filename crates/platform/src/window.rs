@@ -1,0 +1,132 @@
+//! No-transaction windows: what can be done to keep transactions away from a network, noted so that it can be undone by another run.
+
+use fabkeep_network::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// What keeps transactions away while a network is captured. Several may be combined: hooks first, then clients, then the fence; nodes
+/// are stopped when heights are equal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiesce {
+    /// Commands that stop the transactions, and let them flow again.
+    pub hook: Option<Hook>,
+    /// Client workloads scaled to 0, on Kubernetes: `Kind/namespace/name`.
+    pub scale: Vec<ClientWorkload>,
+    /// NetworkPolicies around peers and orderers that let in nothing but each other, on Kubernetes.
+    pub fence: bool,
+    /// Nodes stopped.
+    pub stop: bool,
+}
+
+impl Quiesce {
+    /// Whether nothing is changed: the window only waits for equal heights.
+    pub fn changes_nothing(&self) -> bool {
+        *self == Quiesce::default()
+    }
+}
+
+/// Commands of the operator's own, run by `sh -c` on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Stops the transactions.
+    pub before: String,
+    /// Lets them flow again. It may be run more than once.
+    pub after: String,
+}
+
+/// A workload that sends transactions.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClientWorkload {
+    /// `Deployment`, `StatefulSet`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::str::FromStr for ClientWorkload {
+    type Err = String;
+
+    /// From `namespace/kind/name`, as `kubectl` would name it; a Deployment when no kind is given.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (namespace, kind, name) = match parts.as_slice() {
+            [namespace, name] => (*namespace, "deployment", *name),
+            [namespace, kind, name] => (*namespace, *kind, *name),
+            _ => return Err(format!("{text}: write it as namespace/name or namespace/kind/name")),
+        };
+        let kind = match kind.to_ascii_lowercase().as_str() {
+            "deployment" | "deployments" | "deploy" => "Deployment",
+            "statefulset" | "statefulsets" | "sts" => "StatefulSet",
+            other => return Err(format!("{other}: only a deployment or a statefulset can be scaled to 0")),
+        };
+        if namespace.is_empty() || name.is_empty() {
+            return Err(format!("{text}: write it as namespace/name or namespace/kind/name"));
+        }
+        Ok(ClientWorkload { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl std::fmt::Display for ClientWorkload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// One thing that a window changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// The operator's command has run.
+    Hook(Hook),
+    /// A workload is scaled to 0.
+    Scale(ClientWorkload),
+    /// A NetworkPolicy stands around a workload's pods.
+    Fence {
+        /// The policy's namespace.
+        namespace: String,
+        /// The policy's name.
+        policy: String,
+        /// The policy.
+        object: serde_json::Value,
+    },
+    /// A node is stopped: on Kubernetes its workload is scaled to 0.
+    Stop {
+        /// The node.
+        node: NodeId,
+        /// The workload, on Kubernetes.
+        workload: Option<ClientWorkload>,
+    },
+}
+
+impl Change {
+    /// Whether it comes only when heights are equal.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Change::Stop { .. })
+    }
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Change::Hook(hook) => write!(f, "run `{}`", hook.before),
+            Change::Scale(workload) => write!(f, "scale {workload} to 0"),
+            Change::Fence { namespace, policy, .. } => write!(f, "fence: NetworkPolicy {namespace}/{policy}"),
+            Change::Stop { node, workload: None } => write!(f, "stop {node}"),
+            Change::Stop { node, workload: Some(workload) } => write!(f, "stop {node}: scale {workload} to 0"),
+        }
+    }
+}
+
+/// The note of an open window: written before anything is changed, removed when everything is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowRecord {
+    /// Names the window.
+    pub run: String,
+    /// When it was begun, RFC 3339.
+    pub begun: String,
+    /// Who began it: machine and process.
+    pub by: String,
+    /// What it changes, in order; undone in the order that the nodes need.
+    pub changes: Vec<Change>,
+}
