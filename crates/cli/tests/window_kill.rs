@@ -1,0 +1,111 @@
+//! fabkeep killed inside a no-transaction window, at any step: `status` says so, one command undoes it, and the next backup is whole.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod place;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use place::Place;
+
+/// Kills: 40 unless the environment says otherwise.
+fn wanted() -> u64 {
+    std::env::var("FABKEEP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+}
+
+/// The small network with its inventory, which names the places of this machine.
+fn place() -> Place {
+    let place = Place::new();
+    assert_eq!(place.run(&["discover", "--root", "network"]).code, 0);
+    place
+}
+
+fn backup_of(place: &Place) -> Command {
+    place.command(&["backup", "--repo", "repository", "--writer", "keys/writer", "--quiesce", "hook"])
+}
+
+fn text(output: &std::process::Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_kill_inside_the_window_is_told_and_one_command_undoes_it() {
+    let place = place();
+    let closed = place.path("closed");
+    let note = place.path("fabkeep.toml.window");
+    let before = format!("touch {}", closed.display());
+    let after = format!("rm -f {}", closed.display());
+    let backup = || {
+        let mut command: Command = backup_of(&place);
+        command.args(["--hook-before", &before, "--hook-after", &after, "--settle", "0.05"]);
+        command
+    };
+    // How long an undisturbed one takes, to spread the kills over it.
+    let begun = std::time::Instant::now();
+    let output = backup().output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output));
+    let whole = begun.elapsed();
+    let mut open = 0;
+    for number in 0..wanted() {
+        let mut child = backup().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64((number + 1) as f64 / wanted() as f64));
+        let _ = child.kill();
+        child.wait().unwrap();
+        // What was closed is noted: never the one without the other.
+        assert!(note.exists() || !closed.exists(), "closed, and no note of it");
+        let status = place.command(&["status", "--logs", "0"]).output().unwrap();
+        assert_eq!(text(&status).contains("W2"), note.exists(), "{}", text(&status));
+        if note.exists() {
+            open += 1;
+            assert!(text(&status).contains("fabkeep resume"), "{}", text(&status));
+            assert_eq!(status.status.code(), Some(3));
+            // A second window is refused while the first is open.
+            let second = backup().output().unwrap();
+            assert_eq!(second.status.code(), Some(4), "{}", text(&second));
+            let undone = place.command(&["resume"]).output().unwrap();
+            assert!(undone.status.success(), "{}", text(&undone));
+        }
+        assert!(!closed.exists() && !note.exists());
+        let again = place.command(&["resume"]).output().unwrap();
+        assert!(again.status.success() && text(&again).contains("no window is open"));
+    }
+    assert!(open > 0, "no kill hit the window");
+    println!("{open} of {} kills left a window open", wanted());
+    let output = backup().output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output));
+}
+
+#[test]
+fn ctrl_c_inside_the_window_undoes_it() {
+    let place = place();
+    let closed = place.path("closed");
+    let before = format!("touch {}", closed.display());
+    let after = format!("rm -f {}", closed.display());
+    let mut command = backup_of(&place);
+    // Heights are equal at once, and must stay so for long: the window is open meanwhile.
+    command.args(["--hook-before", &before, "--hook-after", &after, "--settle", "60"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while !closed.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(!closed.exists() && !place.path("fabkeep.toml.window").exists());
+}
+
+#[test]
+fn a_hook_that_fails_undoes_what_was_done_and_says_what_to_do() {
+    let place = place();
+    let closed = place.path("closed");
+    let before = format!("touch {}; echo no such client >&2; exit 7", closed.display());
+    let after = format!("rm -f {}", closed.display());
+    let mut command = backup_of(&place);
+    let output = command.args(["--hook-before", &before, "--hook-after", &after]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("no such client") && text(&output).contains("next:"), "{}", text(&output));
+    assert!(!closed.exists() && !place.path("fabkeep.toml.window").exists());
+}
