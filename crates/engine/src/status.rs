@@ -47,8 +47,8 @@ pub struct NetworkStatus {
 /// A node now.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeStatus {
-    /// Which.
-    pub node: NodeId,
+    /// Which: `Organization/node`.
+    pub node: String,
     /// What it is.
     pub role: NodeRole,
     /// Whether it runs.
@@ -164,7 +164,7 @@ pub fn status(
             })
             .collect();
         nodes.push(NodeStatus {
-            node: node.id.clone(),
+            node: node.id.to_string(),
             role: node.role,
             running: observation.running,
             health: observation.health.clone(),
@@ -195,7 +195,7 @@ fn followers(observation: &Observation) -> Vec<Finding> {
 }
 
 fn rate(before: &NetworkStatus, node: &NodeId, channel: &str, now: Option<u64>, at: jiff::Timestamp) -> Option<f64> {
-    let earlier = before.nodes.iter().find(|known| known.node == *node)?;
+    let earlier = before.nodes.iter().find(|known| known.node == node.to_string())?;
     let height = earlier.channels.iter().find(|known| known.channel == channel)?.height?;
     let then: jiff::Timestamp = before.at.parse().ok()?;
     let seconds = (at.as_millisecond() - then.as_millisecond()) as f64 / 1000.0;

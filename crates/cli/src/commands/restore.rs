@@ -6,7 +6,6 @@ use fabkeep_engine::{
     ClusterRestoreOptions, ClusterRestorePlan, RestoreOptions, RestorePlan, RestoreStep, Restored,
     plan_cluster_restore, plan_restore, restore, restore_cluster,
 };
-use fabkeep_network::{Rule, Severity};
 use fabkeep_platform::Host;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 
@@ -106,14 +105,9 @@ fn on_cluster(
     for aside in &restored.set_aside {
         output.line(format!("  set aside: {aside} (remove it when the network runs well)"));
     }
-    let not_ready = restored
-        .findings
-        .iter()
-        .any(|finding| finding.rule == Rule::ReadyPerChannel && finding.severity == Severity::Error);
-    if not_ready {
-        output.line(
-            "not everything is ready: the data is in place; settle the findings, then run the same command again",
-        );
+    if !restored.well {
+        output
+            .line("not everything is well: the data is in place; settle the findings, then run the same command again");
         return Ok(Code::Failed);
     }
     Ok(done(&restored.findings))

@@ -86,7 +86,7 @@ fn row(node: &NodeStatus, channel: Option<&ChannelStatus>, first: bool) -> Vec<S
         _ => String::new(),
     });
     vec![
-        once(node.node.to_string()),
+        once(node.node.clone()),
         once(node.role.to_string()),
         once(if node.running { "yes" } else { "no" }.to_owned()),
         channel.map_or(String::new(), |channel| channel.channel.clone()),

@@ -19,17 +19,17 @@ fn roles() -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")).unwrap();
     let blocks: Vec<String> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     blocks
 }
 
 /// Service accounts with the documented roles.
-struct Accounts<'c> {
+pub struct Accounts<'c> {
     cluster: &'c Cluster,
 }
 
 impl<'c> Accounts<'c> {
-    fn new(cluster: &'c Cluster) -> Self {
+    pub fn new(cluster: &'c Cluster) -> Self {
         cluster.remove_namespaces(&[ACCOUNTS.to_owned()]);
         cluster.kubectl(&["create", "namespace", ACCOUNTS], &[]);
         for role in roles() {
@@ -42,7 +42,7 @@ impl<'c> Accounts<'c> {
     }
 
     /// Binds a role in a namespace.
-    fn bind(&self, namespace: &str, account: &str, role: &str) {
+    pub fn bind(&self, namespace: &str, account: &str, role: &str) {
         let account_argument = format!("--serviceaccount={ACCOUNTS}:{account}");
         let (name, role) = (format!("{account}-{role}"), format!("--clusterrole={role}"));
         self.cluster.kubectl(&["-n", namespace, "create", "rolebinding", &name, &role, &account_argument], &[]);
@@ -54,7 +54,7 @@ impl<'c> Accounts<'c> {
         self.cluster.kubectl(&["create", "clusterrolebinding", &name, &role, &account_argument], &[]);
     }
 
-    fn kubeconfig(&self, account: &str) -> tempfile::NamedTempFile {
+    pub fn kubeconfig(&self, account: &str) -> tempfile::NamedTempFile {
         let request = r#"{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}"#;
         let path = format!("/api/v1/namespaces/{ACCOUNTS}/serviceaccounts/{account}/token");
         let answer = self.cluster.kubectl(&["create", "--raw", &path, "-f", "-"], request.as_bytes());
@@ -74,7 +74,9 @@ impl Drop for Accounts<'_> {
         let mut arguments = vec!["delete", "clusterrolebinding", "--ignore-not-found"];
         arguments.extend(names.iter().map(String::as_str));
         let _ = self.cluster.try_kubectl(&arguments, &[]);
-        let _ = self.cluster.try_kubectl(&["delete", "clusterrole", "fabkeep-backup", "fabkeep-restore"], &[]);
+        let _ = self
+            .cluster
+            .try_kubectl(&["delete", "clusterrole", "fabkeep-backup", "fabkeep-window", "fabkeep-restore"], &[]);
         let _ = self.cluster.try_kubectl(&["delete", "namespace", ACCOUNTS, "--wait=false"], &[]);
     }
 }

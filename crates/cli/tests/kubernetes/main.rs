@@ -10,3 +10,4 @@ mod proxy;
 mod run;
 mod styles;
 mod whole;
+mod windows;

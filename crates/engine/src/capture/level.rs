@@ -29,6 +29,7 @@ pub(super) fn orderers(
         let given = taken(&directories[donor], channel);
         let (ledger, raft) = (ledger_of(&facts[donor], channel), raft_of(&facts[donor], channel));
         let donor_id = facts[donor].id.clone();
+        let mut levelled = Vec::new();
         for node in 0..facts.len() {
             // A follower has no log, and is no consenter: it fetches its blocks.
             let consenter = facts[node].role == NodeRole::Orderer && raft_of(&facts[node], channel).is_some();
@@ -41,12 +42,7 @@ pub(super) fn orderers(
                     facts[node].ledgers.extend(ledger.clone());
                     facts[node].raft.retain(|known| known.channel != *channel);
                     facts[node].raft.extend(raft.clone());
-                    findings.push(Finding::note(
-                        Rule::OrderersLevel,
-                        format!("{} {channel}", facts[node].id),
-                        format!("its chain and raft state are those of {donor_id}, captured at one moment"),
-                        "nothing: orderers restored from different moments can fork",
-                    ));
+                    levelled.push(facts[node].id.to_string());
                 }
                 Err(part) => findings.push(Finding::error(
                     Rule::OrderersLevel,
@@ -55,6 +51,14 @@ pub(super) fn orderers(
                     "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or use a window (--quiesce …)",
                 )),
             }
+        }
+        if !levelled.is_empty() {
+            findings.push(Finding::note(
+                Rule::OrderersLevel,
+                channel,
+                format!("{} take chain and raft state of {donor_id}, which are of one moment", levelled.join(" and ")),
+                "nothing: orderers restored from different moments can fork",
+            ));
         }
     }
     findings

@@ -121,19 +121,22 @@ pub fn restore(
     })?;
     let directories = step(reporter, "put into place", None, || place::switch_all(&plan, &mut journal))?;
     let mut started = Vec::new();
+    let since = jiff::Timestamp::now();
+    let mut findings = plan.findings.clone();
     if let Some(platform) = platform.filter(|_| options.start) {
         for node in &plan.to_start {
             if step(reporter, &format!("start {node}"), None, || platform.start(node))? {
                 started.push(node.to_string());
             }
         }
+        findings.extend(crate::logs::findings(platform, since, |id| started.contains(&id.to_string())));
     }
     journal.finish()?;
     Ok(Restored {
         point: commit.id.to_string(),
         directories,
         proven,
-        findings: plan.findings.clone(),
+        findings,
         bytes,
         files: plan.files,
         resumed,

@@ -49,9 +49,31 @@ impl Kubernetes {
             changes.extend(self.fences(&mut findings)?);
         }
         if quiesce.stop {
+            changes.extend(self.operators_of_nodes()?);
             changes.extend(self.stops());
         }
         Ok((changes, findings))
+    }
+
+    /// Operators that would start stopped nodes again: asleep before these, awake behind them (K2).
+    fn operators_of_nodes(&self) -> Result<Vec<Change>, PlatformError> {
+        let Some(managed) = self.analysis.nodes.iter().find(|node| node.custom.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let operators = self.target().operators()?;
+        if operators.is_empty() {
+            return Err(PlatformError::NotHere {
+                problem: format!(
+                    "K2: an operator manages {}, and its Deployment is not to be seen: it would start the node again",
+                    managed.node.id
+                ),
+                next: "give fabkeep the right to list and patch the operator's Deployment, or use --quiesce scale, fence or hook"
+                    .to_owned(),
+            });
+        }
+        let scaled =
+            operators.iter().map(|(namespace, name)| Change::Scale(workload_of("Deployment", namespace, name)));
+        Ok(scaled.collect())
     }
 
     /// Every node's workload, those last that others need: peers before orderers (I1).

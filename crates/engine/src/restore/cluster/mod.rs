@@ -6,7 +6,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Rule, Severity};
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Stage, Target, WorkloadState};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
@@ -37,8 +37,10 @@ pub struct ClusterRestored {
     pub proven: Vec<String>,
     /// Nodes that are ready again, with the heights that they tell.
     pub ready: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Warnings, overridden rules, what did not become ready.
+    /// Warnings, overridden rules, what did not become ready, what the nodes logged since they woke.
     pub findings: Vec<Finding>,
+    /// Whether everything that was woken is ready and logged no error that breaks a rule.
+    pub well: bool,
     /// How long it took.
     pub seconds: f64,
 }
@@ -74,6 +76,7 @@ pub fn restore_cluster(
         proven: Vec::new(),
         ready: BTreeMap::new(),
         findings: plan.findings.clone(),
+        well: true,
         seconds: 0.0,
     };
     step(reporter, "objects", None, || objects(&plan, &target, commit.id.as_str(), reporter, &mut restored))?;
@@ -94,7 +97,15 @@ pub fn restore_cluster(
     if !options.keep_asleep {
         // Bare pods and DaemonSets are there only now.
         let kubernetes = if plan.late.is_empty() { kubernetes } else { open(&plan, options)? };
+        let since = jiff::Timestamp::now();
         all_awake = wake(&plan, &point, &kubernetes, &target, options, reporter, &mut restored)?;
+        let woken = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !all_awake;
+        let logged = step(reporter, "read logs", None, || crate::logs::findings(&kubernetes, since, woken));
+        restored.well = all_awake && logged.iter().all(|finding| finding.severity < Severity::Error);
+        if logged.is_empty() && all_awake {
+            restored.proven.push("the logs since the nodes woke speak of no panic and of no broken rule".to_owned());
+        }
+        restored.findings.extend(logged);
     }
     for (namespace, name) in &plan.operators {
         if all_awake {
