@@ -75,7 +75,7 @@ fn main() {
     let window = WindowOptions {
         quiesce: Quiesce::default(),
         deadline: Duration::from_secs(600),
-        settle: Duration::ZERO,
+        settle: Some(Duration::ZERO),
         extend: false,
     };
     let options = CaptureOptions { consistency: Consistency::Window(window), ..CaptureOptions::default() };

@@ -275,9 +275,9 @@ pub struct Window {
     /// How long heights may take to become equal, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub window_deadline: u64,
-    /// How long heights must stay equal once transactions are kept away, in seconds: the orderers' BatchTimeout.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
-    pub settle: f64,
+    /// How long heights must stay equal once transactions are kept away, in seconds; without it the longest BatchTimeout of the channels.
+    #[arg(long, value_name = "SECONDS")]
+    pub settle: Option<f64>,
     /// What a chain that grows inside the window means.
     #[arg(long, value_enum, default_value_t = OnGrowth::Fail)]
     pub on_growth: OnGrowth,

@@ -149,7 +149,7 @@ fn what_a_cut_cannot_serve_is_refused_with_its_rule_and_falls_back_as_asked() {
     let fallback = Some(WindowOptions {
         quiesce: Quiesce::default(),
         deadline: Duration::from_secs(10),
-        settle: Duration::ZERO,
+        settle: Some(Duration::ZERO),
         extend: false,
     });
     let captured = bench

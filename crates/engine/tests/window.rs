@@ -23,7 +23,7 @@ fn window(hook: Option<Hook>) -> WindowOptions {
     WindowOptions {
         quiesce: Quiesce { hook, ..Quiesce::default() },
         deadline: Duration::from_secs(20),
-        settle: Duration::ZERO,
+        settle: Some(Duration::ZERO),
         extend: false,
     }
 }
@@ -83,7 +83,7 @@ fn transactions_stop_for_the_window_only_and_the_capture_is_level() {
             growth.height()
         });
         // Clients need a moment to stop: heights must stay equal for longer than that.
-        let settle = Duration::from_millis(300);
+        let settle = Some(Duration::from_millis(300));
         let captured = bench.capture(&options(WindowOptions { settle, ..window(Some(hook(&bench))) }));
         let after = growth_goes_on(&bench);
         stop.store(true, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use fabkeep_platform::Hook;
 use fabkeep_store::Repository;
 use serde_json::json;
 
+use super::show::print_window;
 use super::{done, key_files, network};
 use crate::arguments::{Backup, Consistency as Asked, OnGrowth, Quiesce, Window};
 use crate::error::CliError;
@@ -63,7 +64,7 @@ fn consistency(window: &Window) -> Result<Consistency, CliError> {
             "name the workloads that send transactions: --client NAMESPACE/NAME",
         );
     }
-    if !(0.0..=3600.0).contains(&window.settle) {
+    if window.settle.is_some_and(|settle| !(0.0..=3600.0).contains(&settle)) {
         return wrong("--settle takes 0 to 3600 seconds", "the orderers' BatchTimeout is usual: 2");
     }
     let closed = !window.quiesce.is_empty() && !has(Quiesce::None);
@@ -75,7 +76,7 @@ fn consistency(window: &Window) -> Result<Consistency, CliError> {
             stop: has(Quiesce::Stop),
         },
         deadline: Duration::from_secs(window.window_deadline),
-        settle: Duration::from_secs_f64(window.settle),
+        settle: window.settle.map(Duration::from_secs_f64),
         extend: window.on_growth == OnGrowth::Extend,
     });
     Ok(match (window.consistency, options) {
@@ -111,13 +112,7 @@ pub fn print(captured: &Captured, output: &Output) {
     output.line(format!("recovery point {}: {}", captured.commit.id, summary.verdict));
     output.line(format!("  {} nodes, heights: {}", summary.nodes, channels.join(", ")));
     if let Some(window) = &captured.point.window {
-        output.line(format!(
-            "  no-transaction window: {}, heights equal after {}{}",
-            units::seconds(window.seconds),
-            units::seconds(window.level_after_seconds),
-            if window.passes > 1 { format!("; extended, {} passes", window.passes) } else { String::new() }
-        ));
-        window.changes.iter().for_each(|change| output.line(format!("    {change}: undone")));
+        print_window(window, output);
     }
     output.line(format!(
         "  {} of files, {} read, {} written in {} objects, {}",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint};
+use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint, WindowReport};
 use fabkeep_network::KeyPurpose;
 use fabkeep_store::{Commit, Repository};
 use serde_json::json;
@@ -74,7 +74,7 @@ fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
         .collect();
     json!({
         "fabkeep": point.fabkeep, "network": point.network, "created": point.created, "derived": point.derived,
-        "excluded": point.excluded, "channels": channels, "nodes": nodes, "findings": point.findings,
+        "excluded": point.excluded, "channels": channels, "nodes": nodes, "findings": point.findings, "window": point.window,
         "objects": point.objects.iter().map(|object| json!({"namespace": object.namespace, "kind": object.kind, "name": object.name})).collect::<Vec<_>>(),
     })
 }
@@ -104,8 +104,22 @@ fn print_commit(commit: &Commit, output: &Output) {
     ));
 }
 
+/// The no-transaction window of a capture.
+pub fn print_window(window: &WindowReport, output: &Output) {
+    output.line(format!(
+        "  no-transaction window: {}, heights equal after {}{}",
+        units::seconds(window.seconds),
+        units::seconds(window.level_after_seconds),
+        if window.passes > 1 { format!("; extended, {} passes", window.passes) } else { String::new() }
+    ));
+    window.changes.iter().for_each(|change| output.line(format!("    {change}: undone")));
+}
+
 /// Channels, nodes, certificates, findings.
 pub fn print_point(point: &RecoveryPoint, output: &Output) {
+    if let Some(window) = &point.window {
+        print_window(window, output);
+    }
     let mut channels = table(["channel", "height", "tip hash", "donor", "consensus", "organizations", "last config"]);
     for channel in &point.channels {
         let (consensus, organizations) = channel.config.as_ref().map_or_else(Default::default, |config| {

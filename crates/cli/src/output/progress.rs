@@ -96,8 +96,7 @@ impl Progress {
             line += &format!("  {} blocks", state.blocks);
         }
         let _ = writeln!(std::io::stderr(), "{line}");
-        state.bytes = 0;
-        state.blocks = 0;
+        *state = State::default();
     }
 }
 
@@ -115,6 +114,9 @@ impl Reporter for Progress {
             Event::Found(_) => {}
             Event::Said(line) => match &state.bar {
                 Some(bar) => bar.set_message(line.to_owned()),
+                None if state.step.is_empty() => {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                }
                 None => {
                     let _ = writeln!(std::io::stderr(), "{}: {line}", state.step);
                 }

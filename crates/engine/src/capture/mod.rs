@@ -242,13 +242,12 @@ fn in_window(
         window::refuse_open(platform)?;
     }
     let (changes, mut findings) = platform.closing(&how.quiesce)?;
-    findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
     let mut bulk = pass::run(platform, writer, options, Effort::Bulk, reporter)?;
     let members = bulk.members();
     let mut read_bytes = bulk.read_bytes;
     let run = writer.id().to_string();
     let (begun, since) = (Instant::now(), jiff::Timestamp::now());
-    let mut window = OpenWindow::open(platform, reporter, how, &run, changes, members)?;
+    let mut window = OpenWindow::open(platform, reporter, how, &run, changes, members, bulk.batch_timeout())?;
     let mut passes = 0;
     loop {
         step(reporter, "wait for equal heights", None, || window.wait_until_level())?;
@@ -279,8 +278,8 @@ fn in_window(
         findings.extend(grown.iter().map(fabkeep_network::Grown::finding));
         findings.extend(unequal(&last));
         let report = step(reporter, "end the window", None, || window.close(passes))?;
-        let running = |id: &NodeId| last.facts.iter().any(|node| node.id == *id && node.running);
-        findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, running)));
+        let captured = |id: &NodeId| last.facts.iter().any(|node| node.id == *id);
+        findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
         let pass = Pass { read_bytes, ..last };
         return Ok(Made { pass, window: Some(report), findings });
     }

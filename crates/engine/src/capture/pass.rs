@@ -1,5 +1,7 @@
 //! One pass over all nodes: survey, checks, chains, files. Nothing is committed by it.
 
+use std::time::Duration;
+
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, HeightSource, NodeFacts, Observation, Reading, Rule, Workload};
 use fabkeep_platform::Platform;
@@ -11,6 +13,35 @@ use super::{CaptureOptions, Members, chains, databases, files, interrupted, leve
 use crate::EngineError;
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
+
+/// Fabric's own default, for a channel whose configuration cannot be read.
+const USUAL_BATCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// No window waits longer than this for blocks that may still come.
+const MAX_BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A duration as Go writes it: `2s`, `200ms`, `1m30s`.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut seconds = 0.0;
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, behind) = rest.split_at(digits);
+        let end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(end);
+        let unit = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * unit;
+        rest = behind;
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
+}
 
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +73,15 @@ impl Pass {
         nodes
             .map(|node| (node.id.clone(), node.ledgers.iter().map(|ledger| ledger.channel.clone()).collect()))
             .collect()
+    }
+
+    /// The longest time for which an orderer of these channels holds transactions back before it cuts a block.
+    pub fn batch_timeout(&self) -> Duration {
+        let of_channel = |channel: &Channel| {
+            let text = channel.config.as_ref().map(|config| config.batch_timeout.as_str()).unwrap_or_default();
+            go_duration(text).unwrap_or(USUAL_BATCH_TIMEOUT)
+        };
+        self.channels.iter().map(of_channel).max().unwrap_or(USUAL_BATCH_TIMEOUT).min(MAX_BATCH_TIMEOUT)
     }
 
     /// The captured heights, as observations of the block files.
@@ -123,4 +163,20 @@ pub(super) fn run(
 
 fn workloads(survey: &Survey) -> Vec<Option<Workload>> {
     survey.nodes.iter().map(|planned| planned.node.workload.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_timeouts_are_read_as_go_writes_them() {
+        assert_eq!(go_duration("2s"), Some(Duration::from_secs(2)));
+        assert_eq!(go_duration("200ms"), Some(Duration::from_millis(200)));
+        assert_eq!(go_duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(
+            (go_duration(""), go_duration("2"), go_duration("s2"), go_duration("2 parsecs")),
+            (None, None, None, None)
+        );
+    }
 }

@@ -15,7 +15,7 @@ pub(crate) use heights::{cross_check, observe_all};
 pub(crate) use watch::watched;
 
 use crate::EngineError;
-use crate::event::{Event, Reporter};
+use crate::event::{Event, Reporter, step};
 
 /// How a window is opened and what ends it.
 #[derive(Debug, Clone)]
@@ -24,8 +24,9 @@ pub struct WindowOptions {
     pub quiesce: Quiesce,
     /// How long heights may take to become equal.
     pub deadline: Duration,
-    /// How long they must stay equal before the capture begins: blocks that orderers still cut from transactions that they had.
-    pub settle: Duration,
+    /// How long they must stay equal before the capture begins: orderers still cut blocks from transactions that they had. `None`: the
+    /// longest BatchTimeout of the channels.
+    pub settle: Option<Duration>,
     /// When a chain grows inside the window: wait for equal heights and capture the difference once more, instead of failing.
     pub extend: bool,
 }
@@ -53,6 +54,7 @@ pub(crate) struct OpenWindow<'p> {
     record: WindowRecord,
     /// Channels that each node is known to hold.
     members: BTreeMap<NodeId, Vec<String>>,
+    settle: Duration,
     begun: Instant,
     level_after: Option<Duration>,
     level: Vec<Standing>,
@@ -89,6 +91,7 @@ impl<'p> OpenWindow<'p> {
         run: &str,
         changes: Vec<Change>,
         members: BTreeMap<NodeId, Vec<String>>,
+        batch_timeout: Duration,
     ) -> Result<Self, EngineError> {
         let record = WindowRecord {
             run: run.to_owned(),
@@ -106,6 +109,7 @@ impl<'p> OpenWindow<'p> {
             options,
             record,
             members,
+            settle: options.settle.unwrap_or(batch_timeout),
             begun: Instant::now(),
             level_after: None,
             level: Vec::new(),
@@ -124,7 +128,7 @@ impl<'p> OpenWindow<'p> {
 
     /// Waits until heights are equal, and stops what is to be stopped.
     pub fn wait_until_level(&mut self) -> Result<(), EngineError> {
-        let settle = if self.record.changes.is_empty() { Duration::ZERO } else { self.options.settle };
+        let settle = if self.record.changes.is_empty() { Duration::ZERO } else { self.settle };
         let (level, observed) =
             heights::wait_until_level(self.platform, &self.members, self.options.deadline, settle, self.reporter)?;
         self.level = level;
@@ -192,9 +196,11 @@ impl Drop for OpenWindow<'_> {
 /// [`EngineError::Platform`]: then the note stays, and another try goes on.
 pub fn resume(platform: &dyn Platform, reporter: &dyn Reporter) -> Result<Option<WindowRecord>, EngineError> {
     let Some(record) = platform.window()? else { return Ok(None) };
-    let told = |line: &str| reporter.event(Event::Said(line));
-    platform.reopen(&record.changes, &told)?;
-    platform.forget_window(&record)?;
+    step(reporter, "undo the window", None, || {
+        let told = |line: &str| reporter.event(Event::Said(line));
+        platform.reopen(&record.changes, &told)?;
+        platform.forget_window(&record)
+    })?;
     Ok(Some(record))
 }
 
