@@ -144,7 +144,7 @@ pub struct Cluster {
     /// A context of the kubeconfig; without it the current one.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Image of helper pods: any with sh, tar, gzip and sha256sum that the cluster can pull.
+    /// Image of helper pods: any with sh, tar and sha256sum that the cluster can pull.
     #[arg(long, env = "FABKEEP_HELPER_IMAGE", value_name = "IMAGE", default_value = "busybox:1.36")]
     pub helper_image: String,
     /// What to call the network; without it, its namespaces' names.

@@ -79,6 +79,15 @@ pub trait Volume: Send + Sync {
     /// What the system says.
     fn open(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>>;
 
+    /// As [`Volume::open`], for a reader that proves what it reads by itself, as block files are proven by their hash chain: no other hash
+    /// is made for the way.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_proven(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
+        self.open(path, range)
+    }
+
     /// The parts of a file that may hold something else than zeros, as byte ranges below `len`.
     ///
     /// # Errors

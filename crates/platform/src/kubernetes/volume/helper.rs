@@ -26,7 +26,7 @@ const CONTAINER: &str = "helper";
 /// How helper pods are made.
 #[derive(Debug, Clone)]
 pub struct HelperOptions {
-    /// Their image: any with a POSIX shell, tar, gzip and sha256sum.
+    /// Their image: any with a POSIX shell, tar and sha256sum.
     pub image: String,
 }
 

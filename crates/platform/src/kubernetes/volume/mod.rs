@@ -108,6 +108,18 @@ impl PodVolume {
         Ok(there)
     }
 
+    fn range(&self, path: &str, range: Range<u64>, proven: bool) -> Box<dyn Read + Send> {
+        Box::new(RangeReader {
+            connection: Arc::clone(&self.connection),
+            place: self.place.clone(),
+            path: self.file(path),
+            range,
+            proven,
+            open: None,
+            patience: Patience::new(),
+        })
+    }
+
     fn file(&self, path: &str) -> String {
         if path.is_empty() { self.root.clone() } else { format!("{}/{path}", self.root) }
     }
@@ -207,7 +219,8 @@ fn read_one(
     take: &mut dyn FnMut(Found<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let head = line(out)?;
-    let len: u64 = match head.as_str() {
+    let number = |digits: &str| digits.parse::<u64>().map_err(|_| io::Error::other("the stream is out of step"));
+    let (len, sent) = match head.as_str() {
         "-" => return take(Found::Missing),
         "!" => {
             return Err(io::Error::new(
@@ -215,33 +228,26 @@ fn read_one(
                 format!("{}: the container's user may not read it", file.path),
             ));
         }
-        digits => {
-            let digits = digits.strip_prefix('z').unwrap_or(digits);
-            digits.parse().map_err(|_| io::Error::other("the stream is out of step"))?
-        }
+        // Its length, and how much of it comes; the others are zeros.
+        numbers => match numbers.strip_prefix('z').unwrap_or(numbers).split_once(' ') {
+            Some((len, sent)) => (number(len)?, number(sent)?),
+            None => (number(numbers)?, number(numbers)?),
+        },
     };
-    if head.starts_with('z') {
-        let mut unpacked = flate2::bufread::GzDecoder::new(&mut *out);
-        let mut counted = Counted { inner: &mut unpacked, read: 0 };
-        take(Found::Bytes(len, &mut counted))?;
-        io::copy(&mut counted, &mut io::sink())?;
-        if counted.read != len {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} of {len} bytes came", counted.read)));
-        }
-        return Ok(());
-    }
-    let mut hashed = Hashed { inner: (&mut *out).take(len), hash: digest::Context::new(&digest::SHA256) };
+    let mut hashed = Hashed { inner: (&mut *out).take(sent), hash: Some(digest::Context::new(&digest::SHA256)) };
     take(Found::Bytes(len, &mut hashed))?;
     io::copy(&mut hashed, &mut io::sink())?;
     if hashed.inner.limit() > 0 {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended inside a file"));
     }
-    let hash = hashed.hash.finish();
-    check_hash(&line(out)?, hash.as_ref())
+    let hash = hashed.hash.take();
+    check_end(&line(out)?, hash)
 }
 
-fn check_hash(line: &str, hash: &[u8]) -> io::Result<()> {
-    if line.split(' ').next() == Some(hex::encode(hash).as_str()) {
+/// The line behind a file's bytes: their SHA-256, or, where the reader proves them itself, a word that all of them came.
+fn check_end(line: &str, hash: Option<digest::Context>) -> io::Result<()> {
+    let expected = hash.map_or_else(|| "proven".to_owned(), |hash| hex::encode(hash.finish()));
+    if line.split(' ').next() == Some(expected.as_str()) {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, "the bytes that came are not those that were sent (SHA-256)"))
@@ -249,26 +255,15 @@ fn check_hash(line: &str, hash: &[u8]) -> io::Result<()> {
 
 struct Hashed<R> {
     inner: R,
-    hash: digest::Context,
+    hash: Option<digest::Context>,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..read]);
-        Ok(read)
-    }
-}
-
-struct Counted<R> {
-    inner: R,
-    read: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read += read as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..read]);
+        }
         Ok(read)
     }
 }
@@ -291,14 +286,11 @@ impl Volume for PodVolume {
             reader.set_position(from as u64);
             return Ok(Box::new(reader.take((to - from) as u64)));
         }
-        Ok(Box::new(RangeReader {
-            connection: Arc::clone(&self.connection),
-            place: self.place.clone(),
-            path: self.file(path),
-            range,
-            open: None,
-            patience: Patience::new(),
-        }))
+        Ok(self.range(path, range, false))
+    }
+
+    fn open_proven(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
+        Ok(self.range(path, range, true))
     }
 
     fn data_ranges(&self, _: &str, len: u64) -> io::Result<Vec<Range<u64>>> {
@@ -462,6 +454,8 @@ struct RangeReader {
     path: String,
     /// What is still to come.
     range: Range<u64>,
+    /// The reader proves the bytes itself.
+    proven: bool,
     open: Option<Hashed<BufReader<Exec>>>,
     patience: Patience,
 }
@@ -473,9 +467,11 @@ impl RangeReader {
             Some(open) => open,
             None => {
                 let (from, len) = (self.range.start.to_string(), left.to_string());
-                let exec = self.connection.exec(&self.place, &shell::read(), &[&self.path, &from, &len], false)?;
+                let end = if self.proven { "proven" } else { "hash" };
+                let exec = self.connection.exec(&self.place, &shell::read(), &[&self.path, &from, &len, end], false)?;
                 let inner = BufReader::with_capacity(256 << 10, exec);
-                self.open.insert(Hashed { inner, hash: digest::Context::new(&digest::SHA256) })
+                let hash = (!self.proven).then(|| digest::Context::new(&digest::SHA256));
+                self.open.insert(Hashed { inner, hash })
             }
         };
         let take = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -487,8 +483,8 @@ impl RangeReader {
         if self.range.start == self.range.end
             && let Some(mut open) = self.open.take()
         {
-            let hash = open.hash.finish();
-            check_hash(&line(&mut open.inner)?, hash.as_ref())?;
+            let hash = open.hash.take();
+            check_end(&line(&mut open.inner)?, hash)?;
             open.inner.into_inner().finish()?;
         }
         Ok(read)
