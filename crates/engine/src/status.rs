@@ -94,7 +94,12 @@ pub fn status(
     before: Option<&NetworkStatus>,
 ) -> Result<NetworkStatus, EngineError> {
     let at = jiff::Timestamp::now();
-    let block_files = if options.block_files { BlockFiles::Always } else { BlockFiles::IfSilent };
+    // On a cluster a silent node's files are behind a helper pod: none is made for a look.
+    let block_files = match (options.block_files, platform.readers().is_none()) {
+        (true, _) => BlockFiles::Always,
+        (false, true) => BlockFiles::IfSilent,
+        (false, false) => BlockFiles::Never,
+    };
     let observed = observe_all(platform, Asked { block_files, health: true });
     let standings = standings(&observed, &BTreeMap::new());
     let mut findings: Vec<Finding> = Vec::new();

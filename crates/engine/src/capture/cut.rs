@@ -26,7 +26,12 @@ pub(super) struct Cut {
     pub orderers: u64,
     /// The orderer whose raft state all take, by its place in the survey.
     pub donor: Option<usize>,
+    /// The peer that has no more, and the height of the highest.
+    lowest: Option<(String, u64)>,
 }
+
+/// Blocks by which a peer may be behind the highest before the cut tells of it: a running network is never quite level.
+const LAG_TOLD: u64 = 100;
 
 /// Cuts by channel; a channel without one is captured as it is.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +43,24 @@ impl Cuts {
     /// Where a node's chain ends.
     pub fn limit(&self, channel: &str, peer: bool) -> Option<u64> {
         self.by_channel.get(channel).map(|cut| if peer { cut.peers } else { cut.orderers })
+    }
+
+    /// Peers that are so far behind that every peer comes back much lower than it was.
+    pub fn laggards(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (channel, cut) in &self.by_channel {
+            let Some((peer, highest)) = cut.lowest.as_ref().filter(|(_, highest)| highest - cut.peers > LAG_TOLD)
+            else {
+                continue;
+            };
+            findings.push(Finding::warning(
+                Rule::LevelBefore,
+                format!("{peer} {channel}"),
+                format!("every chain is cut at {}, for this peer has no more; the highest peer has {highest}", cut.peers),
+                "the orderers keep the blocks behind it, and peers fetch them after a restore; to keep them at the peers leave this one out (--exclude)",
+            ));
+        }
+        findings
     }
 
     /// Chooses the heights from what was listed: peers were listed before orderers, so the orderers have at least as many blocks.
@@ -53,7 +76,12 @@ impl Cuts {
                 // A chain that cannot be read is found by the walk, with its place.
                 (member.node, member.peer, height_of(member).ok().flatten())
             });
-            let lowest_peer = heights.iter().filter(|(_, peer, _)| *peer).filter_map(|(.., height)| *height).min();
+            let peers = || {
+                heights.iter().filter(|(_, peer, _)| *peer).filter_map(|(node, _, height)| Some((*node, (*height)?)))
+            };
+            let lowest = peers().min_by_key(|(_, height)| *height);
+            let lowest_peer = lowest.map(|(_, height)| height);
+            let highest_peer = peers().map(|(_, height)| height).max().unwrap_or(0);
             let donor = heights
                 .iter()
                 .filter(|(node, peer, _)| !*peer && has_log(facts, *node, &channel))
@@ -68,7 +96,8 @@ impl Cuts {
             // An orderer never captured lower than the cut is found by I1.
             let orderers = wanted.max(snapshot.map_or(0, |block| block.saturating_add(1)));
             let orderers = donor.map_or(orderers, |(_, height)| orderers.min(height));
-            by_channel.insert(channel, Cut { peers: wanted, orderers, donor: donor.map(|(node, _)| node) });
+            let lowest = lowest.map(|(node, _)| (survey.nodes[node].node.id.to_string(), highest_peer));
+            by_channel.insert(channel, Cut { peers: wanted, orderers, donor: donor.map(|(node, _)| node), lowest });
         }
         Ok(Cuts { by_channel })
     }

@@ -148,6 +148,7 @@ pub(super) fn run(
     let channels = std::mem::take(&mut chains.channels);
     let mut facts = facts.into_node_facts(&survey, &chains.ledgers);
     if effort == Effort::Cut {
+        findings.extend(cuts.laggards());
         findings.extend(level::orderers(&cuts, &mut facts, &mut directories));
     }
     Ok(Pass {

@@ -317,8 +317,10 @@ fn survey_directory(
     };
     if node.running {
         // I3: snapshots before chains, chains before logs. Listing the block files fixes their extent.
-        let snapshots: Vec<Wanted> =
-            staging::wanted(&surveyed, derived, true).into_iter().filter(is_snapshot).collect();
+        let snapshots: Vec<Wanted> = staging::wanted(&surveyed, derived, true)
+            .into_iter()
+            .filter(|wanted| is_snapshot(wanted) && not_known(node, &surveyed, wanted))
+            .collect();
         if !snapshots.is_empty() {
             copy(node, &surveyed, snapshots)?;
             surveyed.entries = list(surveyed.volume.as_ref(), directory, &mut node.joined_by_snapshot)?;

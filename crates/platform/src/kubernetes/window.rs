@@ -327,13 +327,20 @@ impl Kubernetes {
         }
         let note = serde_json::to_string_pretty(record).unwrap_or_default();
         // In every namespace: whoever looks at one of them sees it.
-        for namespace in self.namespaces() {
+        let namespaces = self.namespaces();
+        for (position, namespace) in namespaces.iter().enumerate() {
             let object = json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": {"name": RECORD, "namespace": namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
                 "data": {RECORD_KEY: note},
             });
-            self.make("ConfigMap", "v1", &object)?;
+            if let Err(error) = self.make("ConfigMap", "v1", &object) {
+                // Nothing is changed yet: no note either.
+                for noted in &namespaces[..position] {
+                    let _ = self.unmake("ConfigMap", "v1", noted, RECORD);
+                }
+                return Err(error);
+            }
         }
         // Two that began at once: the one whose note is not in the first namespace goes back.
         match self.noted_window()? {
