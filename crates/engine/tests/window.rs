@@ -311,3 +311,26 @@ fn nodes_are_stopped_when_they_are_level_and_started_again_orderers_before_peers
     assert!(position("start Org1-ca") < position("start OrdererOrg-orderer1"));
     assert!(platform.window().unwrap().is_none());
 }
+
+#[test]
+fn a_panic_in_a_log_since_the_window_began_fails_the_proof_and_an_older_one_does_not() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let _locks = locks(&bench);
+    let log = bench.path("peer0.log");
+    std::fs::write(&log, "2020-01-01 00:00:00.000 UTC 1 PANI [gossip.state] commitBlock -> an old one\n").unwrap();
+    let platform = host(&bench, |inventory| {
+        give_operations(inventory, ("", ""), None);
+        for node in
+            inventory.organizations.iter_mut().filter(|known| known.name == "Org1").flat_map(|known| &mut known.nodes)
+        {
+            node.log = (node.name == "peer0").then(|| log.display().to_string());
+        }
+    });
+    bench.capture_from(&platform, &options(window(Some(hook(&bench))))).unwrap();
+    let line = "2099-01-01 00:00:00.000 UTC 2 PANI [gossip.state] commitBlock -> Cannot commit block to the ledger due to unexpected Previous block hash";
+    std::fs::write(&log, line).unwrap();
+    let findings = refused(bench.capture_from(&platform, &options(window(Some(hook(&bench))))));
+    let finding = named(&findings, "I1", "Org1/peer0");
+    assert!(finding.what.contains("its log says") && finding.remedy.contains("restore the peer"), "{finding:?}");
+    assert_eq!(told(&bench), "closed\nopen\nclosed\nopen\n");
+}

@@ -12,7 +12,8 @@ use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
 pub use asking::{Asked, BlockFiles};
 pub use host::{
-    Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization, discover,
+    ClientFiles, Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
+    InventoryOrganization, discover,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 pub use window::{Change, ClientWorkload, Hook, Quiesce, WindowRecord};
