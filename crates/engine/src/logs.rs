@@ -38,20 +38,21 @@ pub(crate) fn findings(
     since: jiff::Timestamp,
     wanted: impl Fn(&NodeId) -> bool,
 ) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for (node, log) in read(platform, since, wanted) {
-        match log {
-            Ok(messages) => {
-                let loud = messages.iter().filter(|message| message.severity >= Severity::Warning);
-                out.extend(loud.map(|message| message.finding(&node)));
-            }
-            Err(problem) => out.push(Finding::note(
-                Rule::LogsClean,
-                &node,
-                format!("its log cannot be read: {problem}"),
-                "give fabkeep the right to read it (pods/log), or correct `log` in the inventory",
-            )),
+    read(platform, since, wanted).iter().flat_map(judged).collect()
+}
+
+/// What one node's log comes to.
+pub(crate) fn judged((node, log): &NodeLog) -> Vec<Finding> {
+    match log {
+        Ok(messages) => {
+            let loud = messages.iter().filter(|message| message.severity >= Severity::Warning);
+            loud.map(|message| message.finding(node)).collect()
         }
+        Err(problem) => vec![Finding::note(
+            Rule::LogsClean,
+            node,
+            format!("its log cannot be read: {problem}"),
+            "give fabkeep the right to read it (pods/log), or correct `log` in the inventory",
+        )],
     }
-    out
 }

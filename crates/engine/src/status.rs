@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{
-    DirectorySource, Finding, LogMessage, NodeId, Observation, Relation, Rule, Severity, contradictions, standings,
-    unanswered,
+    DirectorySource, Finding, LogMessage, NodeId, Observation, Relation, Rule, contradictions, standings, unanswered,
 };
 use fabkeep_platform::{Asked, BlockFiles, NodeState, Platform, WindowRecord};
 use serde::Serialize;
@@ -120,24 +119,9 @@ pub fn status(
     }
     let mut logs: BTreeMap<NodeId, Vec<LogMessage>> = BTreeMap::new();
     if let Some(since) = options.logs_since {
-        for (node, log) in logs::read(platform, since, |_| true) {
-            match log {
-                Ok(messages) => {
-                    findings.extend(
-                        messages
-                            .iter()
-                            .filter(|message| message.severity >= Severity::Warning)
-                            .map(|message| message.finding(&node)),
-                    );
-                    logs.insert(node, messages);
-                }
-                Err(problem) => findings.push(Finding::note(
-                    Rule::LogsClean,
-                    &node,
-                    format!("its log cannot be read: {problem}"),
-                    "give fabkeep the right to read it (pods/log), or correct `log` in the inventory",
-                )),
-            }
+        for read in logs::read(platform, since, |_| true) {
+            findings.extend(logs::judged(&read));
+            logs.insert(read.0, read.1.unwrap_or_default());
         }
     }
     let mut certificates = certificates(platform, options, &mut findings);

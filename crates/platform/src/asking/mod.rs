@@ -56,6 +56,25 @@ pub(crate) fn take_metrics(into: &mut Observation, metrics: &Metrics, asked_ms: 
     }
 }
 
+/// Asks an orderer's participation API: `ask` GETs a path of it.
+pub(crate) fn ask_participation(ask: &dyn Fn(&str) -> Result<String, String>, into: &mut Observation) {
+    let asked_ms = now_ms();
+    let told = ask("/participation/v1/channels").and_then(|text| answers::participation_channels(&text)).and_then(
+        |channels| {
+            let mut heights = Vec::new();
+            for channel in channels {
+                let text = ask(&format!("/participation/v1/channels/{channel}"))?;
+                let answer: answers::Participation = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                let state = into.channels.entry(channel.clone()).or_default();
+                state.relation.get_or_insert(Relation::from_word(&answer.relation));
+                heights.push((channel, answer.height));
+            }
+            Ok(heights)
+        },
+    );
+    take_heights(into, HeightSource::Participation, asked_ms, told);
+}
+
 /// Adds what one source told, or that it did not.
 pub(crate) fn take_heights(
     into: &mut Observation,

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{HeightSource, Network, NodeDirectory, NodeId, Observation, Relation};
+use fabkeep_network::{HeightSource, Network, NodeDirectory, NodeId, Observation};
 use tokio::net::TcpStream;
 use url::Url;
 
 use super::{Host, HostVolume, Reach};
-use crate::asking::{Asked, BlockFiles, answers, block_files, http, now_ms, take_heights, take_metrics, wants_files};
+use crate::asking::{
+    Asked, BlockFiles, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
+};
 use crate::{NodeState, Platform, PlatformError};
 
 /// How long one question may take.
@@ -93,7 +95,7 @@ impl Host {
             out.health = health.map(|text| health_word(&text));
         }
         if let Some(url) = reach.participation.as_ref().filter(|_| out.running) {
-            self.ask_participation(reach, url, &mut out);
+            ask_participation(&|path| get(reach, url, path, false), &mut out);
         }
         let folders = || channels(known.directories.iter());
         if let Some(command) = reach.commands.height.as_ref().filter(|_| out.running) {
@@ -119,25 +121,6 @@ impl Host {
             }
         }
         out
-    }
-
-    fn ask_participation(&self, reach: &Reach, url: &Url, out: &mut Observation) {
-        let asked_ms = now_ms();
-        let told = get(reach, url, "/participation/v1/channels", false)
-            .and_then(|text| answers::participation_channels(&text))
-            .and_then(|channels| {
-                let mut heights = Vec::new();
-                for channel in channels {
-                    let text = get(reach, url, &format!("/participation/v1/channels/{channel}"), false)?;
-                    let answer: answers::Participation =
-                        serde_json::from_str(&text).map_err(|error| error.to_string())?;
-                    let state = out.channels.entry(channel.clone()).or_default();
-                    state.relation.get_or_insert(Relation::from_word(&answer.relation));
-                    heights.push((channel, answer.height));
-                }
-                Ok(heights)
-            });
-        take_heights(out, HeightSource::Participation, asked_ms, told);
     }
 
     /// What a command prints.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{DirectorySource, HeightSource, NodeId, Observation, Operations, Relation};
+use fabkeep_network::{DirectorySource, HeightSource, NodeId, Observation, Operations};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
@@ -13,7 +13,9 @@ use super::connection::exec::Place;
 use super::connection::{Connection, chain, failed};
 use super::discover::FoundNode;
 use super::discover::workloads::LivePod;
-use crate::asking::{Asked, answers, block_files, http, now_ms, take_heights, take_metrics, wants_files};
+use crate::asking::{
+    Asked, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
+};
 use crate::host::health_word;
 use crate::{Platform, PlatformError};
 
@@ -95,7 +97,7 @@ impl Kubernetes {
             if let Some(participation) = workload.participation {
                 let tls = participation.tls.then(|| self.client_tls(found));
                 let ask = |path: &str| get(&self.connection, at(participation), tls.as_ref(), path, false);
-                self.ask_participation(&ask, &mut out);
+                ask_participation(&ask, &mut out);
             }
             let told = out.channels.values().any(|answer| !answer.readings.is_empty());
             if !told && out.role == fabkeep_ledger::layout::NodeRole::Peer {
@@ -124,25 +126,6 @@ impl Kubernetes {
             }
         }
         out
-    }
-
-    fn ask_participation(&self, ask: &dyn Fn(&str) -> Result<String, String>, out: &mut Observation) {
-        let asked_ms = now_ms();
-        let told = ask("/participation/v1/channels").and_then(|text| answers::participation_channels(&text)).and_then(
-            |channels| {
-                let mut heights = Vec::new();
-                for channel in channels {
-                    let text = ask(&format!("/participation/v1/channels/{channel}"))?;
-                    let answer: answers::Participation =
-                        serde_json::from_str(&text).map_err(|error| error.to_string())?;
-                    let state = out.channels.entry(channel.clone()).or_default();
-                    state.relation.get_or_insert(Relation::from_word(&answer.relation));
-                    heights.push((channel, answer.height));
-                }
-                Ok(heights)
-            },
-        );
-        take_heights(out, HeightSource::Participation, asked_ms, told);
     }
 
     /// `peer channel getinfo` in the peer's own container, with its own identity.
