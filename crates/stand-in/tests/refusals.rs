@@ -102,6 +102,11 @@ impl Node {
 
     fn refuses(mut self, text: &str) {
         self.says(text);
+        let begun = std::time::Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it said {text:?}, and runs all the same");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(self.child.wait().unwrap().code(), Some(2));
     }
 }
@@ -155,7 +160,9 @@ fn an_orderer_refuses_what_a_real_one_refuses() {
     network.orderer().says("channel=mychannel raft.node: opened at height 27");
 
     let log = network.at("OrdererOrg/orderer1/production/etcdraft/wal/mychannel");
-    let file = fs::read_dir(&log).unwrap().next().unwrap().unwrap().path();
+    // Beside the log lies an empty file for the next one, which nobody reads yet.
+    let files = fs::read_dir(&log).unwrap().map(|file| file.unwrap().path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "wal")).unwrap();
     let mut bytes = fs::read(&file).unwrap();
     bytes[400] ^= 1;
     fs::write(&file, bytes).unwrap();
