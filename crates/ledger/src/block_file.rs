@@ -274,9 +274,17 @@ impl<'a> ChainReader<'a> {
     /// # Errors
     /// As [`list_block_files`].
     pub fn open(directory: &Path) -> Result<Self, BlockFileError> {
-        let files = list_block_files(directory)?;
         let joined_by_snapshot = directory.join(BOOTSTRAPPING_SNAPSHOT).exists();
         let start = StartAt { number: (!joined_by_snapshot).then_some(0), ..StartAt::default() };
+        Self::open_at(directory, start)
+    }
+
+    /// A reader over a chain directory on this machine, from a place in it.
+    ///
+    /// # Errors
+    /// As [`list_block_files`].
+    pub fn open_at(directory: &Path, start: StartAt) -> Result<Self, BlockFileError> {
+        let files = list_block_files(directory)?;
         let directory = directory.to_path_buf();
         Ok(Self::new(
             files,

@@ -5,11 +5,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
+use fabkeep_ledger::block_file::{BlockFileError, ChainReader, StartAt, list_block_files};
 use fabkeep_ledger::chain::walk_directory;
 use fabkeep_ledger::{leveldb, raft, smartbft};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::log;
+
+/// Bytes of blocks read in one go.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// What kind of node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +22,10 @@ pub enum Kind {
     Orderer,
 }
 
-/// Open ledgers: their heights are those of the block files, read anew whenever they are asked for.
+/// Open ledgers: their heights are those of the block files. What was appended is read when heights are asked for.
 pub struct Ledgers {
     pub kind: Kind,
-    chains: BTreeMap<String, PathBuf>,
+    chains: BTreeMap<String, Chain>,
     /// Held as long as the node runs.
     _locks: Vec<File>,
 }
@@ -38,9 +42,31 @@ fn lock(path: &Path, problem: &str) -> Result<File, String> {
     Ok(file)
 }
 
-fn height(chain: &Path) -> Result<u64, String> {
-    let walk = walk_directory(chain, 1, &AtomicU64::new(0)).map_err(|error| error.to_string())?;
-    Ok(walk.tip.map_or(0, |tip| tip.height))
+/// A chain, read up to a place.
+struct Chain {
+    folder: PathBuf,
+    height: u64,
+    end: StartAt,
+}
+
+impl Chain {
+    /// Checks all blocks.
+    fn open(folder: PathBuf) -> Result<Chain, String> {
+        let walk = walk_directory(&folder, 1, &AtomicU64::new(0)).map_err(|error| error.to_string())?;
+        let last = list_block_files(&folder).map_err(|error| error.to_string())?.last().map_or(0, |file| file.number);
+        let end = StartAt { file: last, ..StartAt::default() };
+        Ok(Chain { folder, height: walk.tip.map_or(0, |tip| tip.height), end })
+    }
+
+    /// Reads what was appended; the height then.
+    fn read_on(&mut self) -> Result<u64, BlockFileError> {
+        let mut reader = ChainReader::open_at(&self.folder, self.end)?;
+        while reader.next_batch(BATCH_BYTES, u64::MAX)?.is_some() {}
+        let (file, offset) = reader.position();
+        self.end = StartAt { file, offset, number: reader.next_number() };
+        self.height = reader.next_number().unwrap_or(self.height);
+        Ok(self.height)
+    }
 }
 
 fn folders(path: &Path) -> BTreeMap<String, PathBuf> {
@@ -60,8 +86,10 @@ impl Ledgers {
         }
     }
 
-    pub fn heights(&self) -> BTreeMap<String, u64> {
-        self.chains.iter().filter_map(|(channel, chain)| Some((channel.clone(), height(chain).ok()?))).collect()
+    /// Channels that cannot be read are left out.
+    pub fn heights(&mut self) -> BTreeMap<String, u64> {
+        let told = |(channel, chain): (&String, &mut Chain)| Some((channel.clone(), chain.read_on().ok()?));
+        self.chains.iter_mut().filter_map(told).collect()
     }
 }
 
@@ -82,7 +110,8 @@ fn open_peer(root: &Path) -> Result<Ledgers, String> {
         if !chain.is_dir() {
             return Err(format!("the block files of ledger {channel} are missing"));
         }
-        let blocks = height(&chain)?;
+        let chain = Chain::open(chain)?;
+        let blocks = chain.height;
         if let Ok(Some(state)) = leveldb::state_height(&root.join("stateLeveldb"), &channel)
             && state > blocks
         {
@@ -108,7 +137,8 @@ fn open_orderer(root: &Path, wal: &Path) -> Result<Ledgers, String> {
     let mut chains = BTreeMap::new();
     let mut locks = Vec::new();
     for (channel, chain) in folders(&root.join("chains")) {
-        let blocks = height(&chain)?;
+        let chain = Chain::open(chain)?;
+        let blocks = chain.height;
         let log_folder = wal.join(&channel);
         let mut files: Vec<PathBuf> = std::fs::read_dir(&log_folder)
             .into_iter()

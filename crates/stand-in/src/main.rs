@@ -79,9 +79,9 @@ fn peer() -> Result<(), String> {
     if variable("CORE_PEER_TLS_ENABLED", "false") == "true" {
         check_tls(&variable("CORE_PEER_TLS_CERT_FILE", ""), &variable("CORE_PEER_TLS_KEY_FILE", ""))?;
     }
-    let ledgers = Ledgers::open(Kind::Peer, &data.join("ledgersData"), Path::new(""))?;
+    let mut ledgers = Ledgers::open(Kind::Peer, &data.join("ledgersData"), Path::new(""))?;
     log("info", "nodeCmd", &format!("Started peer with ID=[{}]", variable("CORE_PEER_ID", "peer")));
-    operations::serve(&variable("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:9443"), &ledgers)
+    operations::serve(&variable("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:9443"), &mut ledgers)
 }
 
 fn orderer() -> Result<(), String> {
@@ -91,7 +91,7 @@ fn orderer() -> Result<(), String> {
     if variable("ORDERER_GENERAL_TLS_ENABLED", "false") == "true" {
         check_tls(&variable("ORDERER_GENERAL_TLS_CERTIFICATE", ""), &variable("ORDERER_GENERAL_TLS_PRIVATEKEY", ""))?;
     }
-    let ledgers = Ledgers::open(Kind::Orderer, &ledger, Path::new(&wal))?;
+    let mut ledgers = Ledgers::open(Kind::Orderer, &ledger, Path::new(&wal))?;
     log("info", "orderer.common.server", "Beginning to serve requests");
-    operations::serve(&variable("ORDERER_OPERATIONS_LISTENADDRESS", "127.0.0.1:8443"), &ledgers)
+    operations::serve(&variable("ORDERER_OPERATIONS_LISTENADDRESS", "127.0.0.1:8443"), &mut ledgers)
 }

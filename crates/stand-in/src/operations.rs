@@ -8,7 +8,7 @@ use crate::ledgers::{Kind, Ledgers};
 use crate::log;
 
 /// Serves until the process is stopped.
-pub fn serve(address: &str, ledgers: &Ledgers) -> Result<(), String> {
+pub fn serve(address: &str, ledgers: &mut Ledgers) -> Result<(), String> {
     let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
     log("info", "operations", &format!("serving at {address}"));
     for stream in listener.incoming().flatten() {
@@ -18,7 +18,7 @@ pub fn serve(address: &str, ledgers: &Ledgers) -> Result<(), String> {
     Ok(())
 }
 
-fn answer(mut stream: TcpStream, ledgers: &Ledgers) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, ledgers: &mut Ledgers) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut request = String::new();
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -40,7 +40,7 @@ fn answer(mut stream: TcpStream, ledgers: &Ledgers) -> std::io::Result<()> {
     )
 }
 
-fn metrics(ledgers: &Ledgers) -> String {
+fn metrics(ledgers: &mut Ledgers) -> String {
     let mut out = String::from("# TYPE ledger_blockchain_height gauge\n");
     for (channel, height) in ledgers.heights() {
         out.push_str(&format!("ledger_blockchain_height{{channel=\"{channel}\"}} {height}\n"));

@@ -17,7 +17,7 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 
 use connection::exec::Place;
-use connection::{Connection, shell};
+use connection::Connection;
 use discover::mounted::MountedVolume;
 use discover::{Analysis, FoundNode, mounts, workloads};
 use volume::helper::{self, Helper};
@@ -185,12 +185,7 @@ impl Kubernetes {
             pod: pod.name.clone(),
             container: workload.container.clone(),
         };
-        let probed = patiently(|| match self.connection.output(&place, shell::PROBE, &[shell::TOOLS], &[], 4096) {
-            Ok(_) => Ok(true),
-            Err(error) if has_no_tools(&error.to_string()) => Ok(false),
-            Err(error) => Err(error),
-        });
-        match probed {
+        match patiently(|| self.connection.has_tools(&place)) {
             Ok(true) => Ok(Some(place)),
             Ok(false) => Ok(None),
             Err(source) => Err(PlatformError::Io { path: place.to_string(), source }),
@@ -305,6 +300,7 @@ impl Kubernetes {
     /// [`PlatformError::Cluster`] when a helper pod cannot be removed.
     pub fn remove_helpers(&self) -> Result<(), PlatformError> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.connection.end_shells();
         self.helpers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let made = std::mem::take(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner).0);
         let mut result = Ok(());
@@ -362,13 +358,6 @@ pub fn declared_claims(declarations: &[Declaration]) -> BTreeMap<NodeId, Vec<(St
 fn is_fabric(node: &FoundNode) -> bool {
     use fabkeep_ledger::layout::NodeRole;
     matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
-}
-
-/// Whether a container lacks the shell or a tool, rather than the stream having failed.
-fn has_no_tools(problem: &str) -> bool {
-    ["executable file not found", "no such file or directory", "exit code", "not found in $PATH", "permission denied"]
-        .iter()
-        .any(|sign| problem.contains(sign))
 }
 
 fn namespaces(connection: &Connection, selection: &Selection) -> Result<Vec<String>, PlatformError> {

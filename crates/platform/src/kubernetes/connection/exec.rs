@@ -16,13 +16,13 @@ use super::{Connection, chain, is_missing};
 const BUFFER_BYTES: usize = 1 << 20;
 /// Most of a command's error output that is kept, in bytes.
 const MAX_STDERR_BYTES: usize = 64 << 10;
-/// A stream on which nothing moves for this long is dead.
+/// Unless somebody wants an answer sooner, a stream on which nothing moves for this long is dead.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long the opening of a stream may take.
 const OPENING: Duration = Duration::from_secs(20);
 
 /// A container of a pod.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     pub namespace: String,
     pub pod: String,
@@ -35,6 +35,19 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// A command that ended without success.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct Failed {
+    code: Option<i32>,
+    problem: String,
+}
+
+/// The exit code of a command that failed, where the stream told it.
+pub(crate) fn exit_code(error: &io::Error) -> Option<i32> {
+    error.get_ref()?.downcast_ref::<Failed>()?.code
+}
+
 type Status = Pin<Box<dyn Future<Output = Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>> + Send>>;
 
 /// A running command.
@@ -44,6 +57,8 @@ pub(crate) struct Exec {
     stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     stderr: Arc<Mutex<Vec<u8>>>,
     status: Option<Status>,
+    /// A stream on which nothing moves for this long is dead.
+    silence: Duration,
     /// Kept alive: the stream ends when it is dropped.
     _process: AttachedProcess,
 }
@@ -93,7 +108,7 @@ impl Connection {
                 kept.extend_from_slice(&buffer[..read.min(room)]);
             }
         });
-        Ok(Exec { handle: self.handle(), stdout, stdin, stderr, status: Some(status), _process: process })
+        Ok(Exec { handle: self.handle(), stdout, stdin, stderr, status: Some(status), silence: SILENCE, _process: process })
     }
 
     /// Runs a script to its end with `input` on its standard input; its output, at most `limit` bytes.
@@ -122,6 +137,11 @@ fn silent(what: &str) -> io::Error {
 }
 
 impl Exec {
+    /// From now on it is dead when nothing moves for so long; without a word, for as long as usual.
+    pub fn give_up_after(&mut self, silence: Option<Duration>) {
+        self.silence = silence.unwrap_or(SILENCE);
+    }
+
     /// Writes to the command's standard input; waits while the other side is slow.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(stdin) = self.stdin.as_mut().filter(|_| !bytes.is_empty()) else { return Ok(()) };
@@ -153,7 +173,12 @@ impl Exec {
                 if !errors.is_empty() {
                     problem = format!("{problem}: {errors}");
                 }
-                Err(io::Error::other(problem))
+                let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+                let code = causes
+                    .iter()
+                    .find(|cause| cause.reason.as_deref() == Some("ExitCode"))
+                    .and_then(|cause| cause.message.as_ref()?.parse().ok());
+                Err(io::Error::other(Failed { code, problem }))
             }
             None => {
                 Err(io::Error::new(io::ErrorKind::ConnectionReset, "the stream broke before the command's status came"))
@@ -164,9 +189,9 @@ impl Exec {
 
 impl Read for Exec {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let stdout = &mut self.stdout;
+        let (stdout, silence) = (&mut self.stdout, self.silence);
         self.handle.block_on(async {
-            tokio::time::timeout(SILENCE, stdout.read(buffer)).await.map_err(|_| silent("reading from"))?
+            tokio::time::timeout(silence, stdout.read(buffer)).await.map_err(|_| silent("reading from"))?
         })
     }
 }

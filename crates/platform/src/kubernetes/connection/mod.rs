@@ -33,6 +33,7 @@ pub struct ClusterAddress {
 pub(crate) struct Connection {
     runtime: tokio::runtime::Runtime,
     client: Client,
+    shells: shell::Shells,
     pub name: String,
 }
 
@@ -57,13 +58,18 @@ impl Connection {
             let _inside = runtime.enter();
             Client::try_from(config).map_err(|error| wrong(error.to_string()))?
         };
-        let connection = Connection { runtime, client, name };
+        let connection = Connection { runtime, client, shells: shell::Shells::default(), name };
         connection.run("asking the cluster's version", |client| async move { client.apiserver_version().await })?;
         Ok(connection)
     }
 
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Ends the shells that were kept for more commands.
+    pub fn end_shells(&self) {
+        self.shells.clear();
     }
 
     /// Waits for a future on the calling thread.

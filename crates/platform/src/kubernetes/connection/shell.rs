@@ -1,14 +1,46 @@
-//! What is run in containers: POSIX sh and the few tools that busybox and GNU coreutils share.
+//! Shells in containers: POSIX sh and the few tools that busybox and GNU coreutils share. A shell stays open between commands, because
+//! starting a process in a container costs its node far more than a command in a shell that runs.
+//!
+//! A shell says `ready`, then takes commands, a line each. To each it says `go`, then what the command writes, and `fine`. A command that
+//! fails ends the shell with its exit code. Every command's output tells by itself where it ends.
 
-/// The tools that the scripts need.
-pub(crate) const TOOLS: &str = "find stat head tail sha256sum dd cat tar tr wc mkdir mv rm touch truncate chmod chown";
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Exits with 0 when every tool is there.
-pub(crate) const PROBE: &str =
-    "for tool in $1; do command -v $tool >/dev/null || { echo $tool; exit 1; }; done; [ -e /proc/self/fd/0 ]";
+use super::Connection;
+use super::exec::{Exec, Place, exit_code};
 
-/// `part FILE OFFSET LENGTH`: a range of a file, in blocks as large as they get: small writes make small frames, which cost most.
-const PART: &str = r#"B=1048576
+/// The tools that the commands need.
+const TOOLS: &str = "find stat readlink head tail dd tr wc sha256sum";
+
+/// A shell that rested longer is not trusted: what stands between may have forgotten its stream.
+const MAX_REST: Duration = Duration::from_secs(30);
+/// How long a shell that rested may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Longest line of an answer.
+const MAX_LINE_BYTES: u64 = 64 << 10;
+/// Bytes read at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// What a shell runs.
+///
+/// `part FILE OFFSET LENGTH` writes a range of a file, in blocks as large as they get: small writes make small frames, which cost most.
+///
+/// `list ROOT START EXPRESSION…` tells everything below START in ROOT that `find` does not leave out by EXPRESSION: a line for each entry,
+/// a line `links`, two lines for each symbolic link, a line `end`; or a line `missing`.
+///
+/// `range FILE OFFSET LENGTH END` writes a range, then a line with its SHA-256, or, where END is `proven`, a line that says so. Reading
+/// twice costs less than a copy through two more pipes.
+///
+/// `many ROOT` reads lines `p PATH` (as it is) or `z PATH` (without the zeros at its end, as files have that are made longer than what is in
+/// them) up to a line `.`. For each it writes a line: the length, or `-` when it is not there, `!` when it may not be read; then the bytes
+/// and a line with their SHA-256. Behind `z` two numbers: its length, and how many bytes come; the others are zeros.
+const SHELL: &str = r#"for tool in $1; do command -v $tool >/dev/null || exit 126; done
+[ -e /proc/self/fd/0 ] || exit 126
+export TZ=UTC LC_ALL=C
+B=1048576
 piece() { dd if="$1" bs=$B skip=$(($2 / B)) count=1 2>/dev/null | tail -c +$(($2 % B + 1)) | head -c "$3"; }
 part() {
   e=$(($2 + $3)); a=$((($2 + B - 1) / B * B)); z=$((e / B * B))
@@ -18,52 +50,78 @@ part() {
   [ $e -gt $z ] && piece "$1" $z $((e - z))
   return 0
 }
-"#;
+list() (
+  root=$1; start=$2; shift 2
+  [ -e "$root" ] || { echo missing; exit 0; }
+  cd "$root" || exit 13
+  { errors=$( { find "$start" "$@" -exec stat -c '%f %u %g %s %i %y|%z|%n' {} + >&3; } 2>&1 ); } 3>&1
+  case $errors in *ermission\ denied*) printf '%s\n' "$errors" >&2; exit 13 ;; esac
+  echo links
+  find "$start" "$@" -type l -print 2>/dev/null | while IFS= read -r l; do printf '%s\n' "$l"; readlink "$l"; done
+  echo end
+)
+range() (
+  [ -r "$1" ] || { [ -e "$1" ] && exit 13; exit 2; }
+  [ "$(stat -c %s "$1")" -ge $(($2 + $3)) ] || exit 14
+  part "$1" $2 $3
+  if [ "$4" = proven ]; then echo proven; else part "$1" $2 $3 | sha256sum; fi
+)
+many() (
+  cd "$1" || exit 2
+  while IFS= read -r line && [ "$line" != . ]; do
+    f=${line#??}
+    if [ ! -e "$f" ]; then echo -; continue; fi
+    if [ ! -r "$f" ]; then echo '!'; continue; fi
+    n=$(stat -c %s "$f" 2>/dev/null) || { echo -; continue; }
+    case $line in
+      z*)
+        # Halving finds where its zeros begin; what is written there meanwhile comes with the next copy.
+        lo=0; hi=$(((n + 65535) / 65536))
+        while [ $((hi - lo)) -gt 1 ]; do
+          mid=$(((lo + hi) / 2))
+          if [ "$(dd if="$f" bs=65536 skip=$mid count=$((hi - mid)) 2>/dev/null | tr -d '\000' | wc -c)" -eq 0 ]; then hi=$mid; else lo=$mid; fi
+        done
+        hi=$((hi * 65536)); [ $hi -gt $n ] && hi=$n
+        echo "z$n $hi"; part "$f" 0 $hi; part "$f" 0 $hi | sha256sum; continue ;;
+    esac
+    echo "$n"
+    if [ "$n" -le 65536 ]; then
+      head -c "$n" < "$f"; head -c "$n" < "$f" | sha256sum
+    else
+      part "$f" 0 "$n"; part "$f" 0 "$n" | sha256sum
+    fi
+  done
+)
+echo ready
+while IFS= read -r command; do echo go; eval "$command" || exit $?; echo fine; done"#;
 
-/// A range of a file: its bytes, then a line with their SHA-256, or, where `$4` is `proven`, a line that ends them. Reading twice costs less
-/// than a copy through two more pipes.
-pub(crate) fn read() -> String {
-    format!(
-        r#"f=$1; off=$2; len=$3
-{PART}
-[ -r "$f" ] || {{ [ -e "$f" ] && exit 13; exit 2; }}
-[ "$(stat -c %s "$f")" -ge $((off + len)) ] || exit 14
-part "$f" $off $len
-if [ "$4" = proven ]; then echo proven; else part "$f" $off $len | sha256sum; fi"#
-    )
+/// Shells that rest, by container.
+#[derive(Default)]
+pub(crate) struct Shells(Mutex<HashMap<Place, Vec<(Shell, Instant)>>>);
+
+/// A shell in a container, running a command: what is read is what the command writes.
+pub(crate) struct Shell {
+    place: Place,
+    stream: BufReader<Exec>,
 }
 
-/// Many files, named by lines `p PATH` (as they are) or `z PATH` (without the zeros at its end, as files have that are made longer than
-/// what is in them). For each a line: its length, or `-` when it is not there, `!` when it may not be read; then its bytes and a line
-/// with their SHA-256. Behind `z` two numbers: its length, and how many bytes come; the others are zeros.
-pub(crate) fn read_many() -> String {
-    format!(
-        r#"cd "$2" || exit 2
-{PART}
-head -c "$1" | while IFS= read -r line; do
-  f=${{line#??}}
-  if [ ! -e "$f" ]; then echo -; continue; fi
-  if [ ! -r "$f" ]; then echo '!'; continue; fi
-  n=$(stat -c %s "$f" 2>/dev/null) || {{ echo -; continue; }}
-  case $line in
-    z*)
-      # Halving finds where its zeros begin; what is written there meanwhile comes with the next copy.
-      lo=0; hi=$(((n + 65535) / 65536))
-      while [ $((hi - lo)) -gt 1 ]; do
-        mid=$(((lo + hi) / 2))
-        if [ "$(dd if="$f" bs=65536 skip=$mid count=$((hi - mid)) 2>/dev/null | tr -d '\000' | wc -c)" -eq 0 ]; then hi=$mid; else lo=$mid; fi
-      done
-      hi=$((hi * 65536)); [ $hi -gt $n ] && hi=$n
-      echo "z$n $hi"; part "$f" 0 $hi; part "$f" 0 $hi | sha256sum; continue ;;
-  esac
-  echo "$n"
-  if [ "$n" -le 65536 ]; then
-    head -c "$n" < "$f"; head -c "$n" < "$f" | sha256sum
-  else
-    part "$f" 0 "$n"; part "$f" 0 "$n" | sha256sum
-  fi
-done"#
-    )
+/// Lists everything below `path` in `root`.
+pub(crate) fn list(root: &str, path: &str, excluded: &[String]) -> String {
+    let start = if path.is_empty() { ".".to_owned() } else { format!("./{path}") };
+    // What a restore set aside is not the node's any more.
+    let patterns = excluded.iter().map(|path| pattern(&format!("./{path}"))).chain([quote("./.before-*")]);
+    let left_out: String = patterns.map(|pattern| format!(" -path {pattern} -prune -o")).collect();
+    format!("list {} {}{left_out}", quote(root), quote(&start))
+}
+
+/// A range of a file.
+pub(crate) fn range(path: &str, from: u64, len: u64, proven: bool) -> String {
+    format!("range {} {from} {len} {}", quote(path), if proven { "proven" } else { "hash" })
+}
+
+/// Many files: their lines follow.
+pub(crate) fn many(root: &str) -> String {
+    format!("many {}", quote(root))
 }
 
 /// Quotes a word for the shell.
@@ -83,23 +141,148 @@ fn pattern(path: &str) -> String {
     quote(&out)
 }
 
-/// Lists everything below `path` in `root`: a line for each entry, a line `links`, two lines for each symbolic link, a line `end`.
-pub(crate) fn list(root: &str, path: &str, excluded: &[String]) -> String {
-    let start = if path.is_empty() { ".".to_owned() } else { format!("./{path}") };
-    let prune: String =
-        excluded.iter().map(|path| format!("-path {} -prune -o ", pattern(&format!("./{path}")))).collect();
-    // What a restore set aside is not the node's any more.
-    let prune = format!("{prune}-path './.before-*' -prune -o ");
-    let start = quote(&start);
-    let root = quote(root);
-    // The root may be a link, as mounted Secrets' files are; below it links are kept as links.
-    format!(
-        r#"export TZ=UTC LC_ALL=C
-[ -e {root} ] || {{ echo missing; exit 0; }}
-cd {root} || exit 13
-find {start} {prune}-exec stat -c '%f %u %g %s %i %y|%z|%n' {{}} +
-echo links
-find {start} {prune}-type l -print | while IFS= read -r l; do printf '%s\n' "$l"; readlink "$l"; done
-echo end"#
-    )
+/// Whether a container lacks the shell or a tool, rather than the stream having failed.
+fn has_no_tools(error: &io::Error) -> bool {
+    match exit_code(error) {
+        // More is a signal's: the container ended.
+        Some(code) => code < 128,
+        None => {
+            let text = error.to_string();
+            ["executable file not found", "no such file or directory", "not found in $PATH", "permission denied"]
+                .iter()
+                .any(|sign| text.contains(sign))
+        }
+    }
+}
+
+impl Connection {
+    /// Whether a container has the shell and the tools.
+    pub fn has_tools(&self, place: &Place) -> io::Result<bool> {
+        match self.open_shell(place) {
+            Ok(shell) => {
+                self.shells.put(shell);
+                Ok(true)
+            }
+            Err(error) if has_no_tools(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has a command run in a shell of a container: one that rests, or a new one.
+    pub fn command(&self, place: &Place, command: &str) -> io::Result<Shell> {
+        if command.contains('\n') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name with a line break"));
+        }
+        while let Some(mut shell) = self.shells.take(place) {
+            if shell.begin(command, Some(ANSWER)).is_ok() {
+                return Ok(shell);
+            }
+        }
+        let mut shell = self.open_shell(place)?;
+        shell.begin(command, None)?;
+        Ok(shell)
+    }
+
+    fn open_shell(&self, place: &Place) -> io::Result<Shell> {
+        let exec = self.exec(place, SHELL, &[TOOLS], true)?;
+        let mut shell = Shell { place: place.clone(), stream: BufReader::with_capacity(BUFFER_BYTES, exec) };
+        match shell.line() {
+            Ok(line) if line == "ready" => Ok(shell),
+            Ok(_) => Err(io::Error::other("the shell did not say that it is ready")),
+            Err(error) => Err(shell.stream.into_inner().finish().err().unwrap_or(error)),
+        }
+    }
+}
+
+impl Shells {
+    fn take(&self, place: &Place) -> Option<Shell> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = all.get_mut(place)?;
+        resting.retain(|(_, since)| since.elapsed() < MAX_REST);
+        resting.pop().map(|(shell, _)| shell)
+    }
+
+    fn put(&self, shell: Shell) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(shell.place.clone()).or_default().push((shell, Instant::now()));
+    }
+
+    /// Ends all that rest.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Shell {
+    fn begin(&mut self, command: &str, within: Option<Duration>) -> io::Result<()> {
+        self.write(format!("{command}\n").as_bytes())?;
+        self.stream.get_mut().give_up_after(within);
+        let answer = self.line();
+        self.stream.get_mut().give_up_after(None);
+        if answer? == "go" { Ok(()) } else { Err(io::Error::other("the stream is out of step")) }
+    }
+
+    /// Writes to the command.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write(bytes)
+    }
+
+    /// The next line, without its end.
+    pub fn line(&mut self) -> io::Result<String> {
+        line(&mut self.stream)
+    }
+
+    /// The command is done, and all that it wrote was read: the shell rests.
+    pub fn done(mut self, connection: &Connection) -> io::Result<()> {
+        match self.line() {
+            Ok(line) if line == "fine" => {
+                connection.shells.put(self);
+                Ok(())
+            }
+            Ok(_) => Err(io::Error::other("the stream is out of step")),
+            Err(error) => Err(self.end().err().unwrap_or(error)),
+        }
+    }
+
+    /// The command ended before its output did: why, by its exit code, where the stream did not break.
+    pub fn end(self) -> io::Result<()> {
+        self.stream.into_inner().finish().map_err(|error| match exit_code(&error) {
+            Some(2) => io::ErrorKind::NotFound.into(),
+            Some(13) => {
+                let text = error.to_string();
+                let told = text.lines().find(|line| line.contains("ermission denied"));
+                io::Error::new(io::ErrorKind::PermissionDenied, told.unwrap_or("permission denied").to_owned())
+            }
+            Some(14) => {
+                io::Error::new(io::ErrorKind::FileTooLarge, "it is shorter than it was when it was listed")
+            }
+            _ => error,
+        })
+    }
+}
+
+impl Read for Shell {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl BufRead for Shell {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.stream.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.stream.consume(amount);
+    }
+}
+
+/// A line of an answer, without its end.
+pub(crate) fn line(from: &mut impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    from.take(MAX_LINE_BYTES).read_line(&mut line)?;
+    match line.strip_suffix('\n') {
+        Some(line) => Ok(line.to_owned()),
+        None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended inside a line")),
+    }
 }

@@ -5,7 +5,7 @@ pub mod helper;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::io::{self, BufRead, Cursor, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use aws_lc_rs::digest;
 
 use crate::PlatformError;
 use crate::kubernetes::connection::Connection;
-use crate::kubernetes::connection::exec::{Exec, Place};
-use crate::kubernetes::connection::shell;
+use crate::kubernetes::connection::exec::Place;
+use crate::kubernetes::connection::shell::{self, Shell, line};
 use crate::volume::{EntryKind, Fetch, MAX_ENTRIES, Stamp, Volume, VolumeEntry};
 
 /// How often a stream is opened again without having moved on.
@@ -26,10 +26,9 @@ const RETRIES: u32 = 12;
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// Most bytes of small files that are read ahead, for one volume.
 const MAX_AHEAD_BYTES: u64 = 32 << 20;
-/// Most files of one command.
+/// Most files of one command, and most bytes of their names: they are written before anything is read.
 const MAX_BATCH: usize = 2_000;
-/// Longest line of an answer.
-const MAX_LINE_BYTES: u64 = 64 << 10;
+const MAX_BATCH_BYTES: usize = 256 << 10;
 /// Piece of a file written at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -125,25 +124,19 @@ impl PodVolume {
     }
 
     fn list_now(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
-        let script = shell::list(&self.root, path, &self.excluded);
+        let command = shell::list(&self.root, path, &self.excluded);
         let io = |source| PlatformError::Io { path: format!("{} {}", self.place, self.file(path)), source };
         patiently(|| {
-            let mut exec = self.connection.exec(&self.place, &script, &[], false)?;
+            let mut shell = self.connection.command(&self.place, &command)?;
             let mut entries = Vec::new();
-            let mut problem = None;
-            match parse_list(&mut BufReader::new(&mut exec), &mut entries) {
-                Ok(()) => {}
-                Err(ListError::Io(error)) => return Err(error),
-                Err(ListError::Platform(error)) => problem = Some(error),
+            match parse_list(&mut shell, &mut entries) {
+                Ok(()) => {
+                    shell.done(&self.connection)?;
+                    Ok(Ok(entries))
+                }
+                Err(ListError::Platform(error)) => Ok(Err(error)),
+                Err(ListError::Io(error)) => Err(shell.end().err().unwrap_or(error)),
             }
-            let unreadable = exec.errors().lines().find(|line| line.contains("ermission denied")).map(str::to_owned);
-            if let Some(unreadable) = unreadable {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, unreadable));
-            }
-            if problem.is_none() {
-                exec.finish()?;
-            }
-            Ok(problem.map_or(Ok(entries), Err))
         })
         .map_err(io)?
         .map(|mut entries| {
@@ -152,41 +145,45 @@ impl PodVolume {
         })
     }
 
-    /// One command for many files, from the first that is not done on.
+    /// One command for many files, from the first that is not done on: how many it did.
     fn read_many(
         &self,
         files: &[Fetch],
         take: &mut dyn FnMut(usize, Found<'_>) -> io::Result<()>,
     ) -> io::Result<usize> {
-        let mut list = String::new();
-        for file in files {
-            list.push_str(if file.sparse { "z " } else { "p " });
-            list.push_str(if file.path.is_empty() { "." } else { &file.path });
-            list.push('\n');
+        let mut names = String::new();
+        let mut count = 0;
+        for file in files.iter().take(MAX_BATCH) {
+            if count > 0 && names.len() + file.path.len() > MAX_BATCH_BYTES {
+                break;
+            }
+            names.push_str(if file.sparse { "z " } else { "p " });
+            names.push_str(if file.path.is_empty() { "." } else { &file.path });
+            names.push('\n');
+            count += 1;
         }
-        let count = list.len().to_string();
-        let mut exec = self.connection.exec(&self.place, &shell::read_many(), &[&count, &self.root], true)?;
-        exec.write(list.as_bytes())?;
-        let mut out = BufReader::with_capacity(256 << 10, exec);
-        for (position, file) in files.iter().enumerate() {
-            if let Err(error) = read_one(&mut out, file, &mut |found| take(position, found)) {
-                return if position == 0 || error.kind() == io::ErrorKind::PermissionDenied {
-                    Err(error)
-                } else {
-                    Ok(position)
+        names.push_str(".\n");
+        let mut shell = self.connection.command(&self.place, &shell::many(&self.root))?;
+        shell.write(names.as_bytes())?;
+        for (position, file) in files[..count].iter().enumerate() {
+            if let Err(error) = read_one(&mut shell, file, &mut |found| take(position, found)) {
+                return match error.kind() {
+                    io::ErrorKind::PermissionDenied => Err(error),
+                    io::ErrorKind::UnexpectedEof if position == 0 => Err(shell.end().err().unwrap_or(error)),
+                    _ if position == 0 => Err(error),
+                    _ => Ok(position),
                 };
             }
         }
-        out.into_inner().finish()?;
-        Ok(files.len())
+        shell.done(&self.connection)?;
+        Ok(count)
     }
 
     fn read_all_of(&self, files: &[Fetch], take: &mut dyn FnMut(usize, Found<'_>) -> io::Result<()>) -> io::Result<()> {
         let mut done = 0;
         let mut patience = Patience::new();
         while done < files.len() {
-            let batch = &files[done..files.len().min(done + MAX_BATCH)];
-            match self.read_many(batch, &mut |position, found| take(done + position, found)) {
+            match self.read_many(&files[done..], &mut |position, found| take(done + position, found)) {
                 Ok(more) => {
                     done += more;
                     patience.renew();
@@ -204,17 +201,8 @@ enum Found<'a> {
     Bytes(u64, &'a mut dyn Read),
 }
 
-fn line(from: &mut impl BufRead) -> io::Result<String> {
-    let mut line = String::new();
-    from.take(MAX_LINE_BYTES).read_line(&mut line)?;
-    match line.strip_suffix('\n') {
-        Some(line) => Ok(line.to_owned()),
-        None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended inside a line")),
-    }
-}
-
 fn read_one(
-    out: &mut BufReader<Exec>,
+    out: &mut Shell,
     file: &Fetch,
     take: &mut dyn FnMut(Found<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -456,7 +444,7 @@ struct RangeReader {
     range: Range<u64>,
     /// The reader proves the bytes itself.
     proven: bool,
-    open: Option<Hashed<BufReader<Exec>>>,
+    open: Option<Hashed<Shell>>,
     patience: Patience,
 }
 
@@ -466,10 +454,8 @@ impl RangeReader {
         let open = match &mut self.open {
             Some(open) => open,
             None => {
-                let (from, len) = (self.range.start.to_string(), left.to_string());
-                let end = if self.proven { "proven" } else { "hash" };
-                let exec = self.connection.exec(&self.place, &shell::read(), &[&self.path, &from, &len, end], false)?;
-                let inner = BufReader::with_capacity(256 << 10, exec);
+                let command = shell::range(&self.path, self.range.start, left, self.proven);
+                let inner = self.connection.command(&self.place, &command)?;
                 let hash = (!self.proven).then(|| digest::Context::new(&digest::SHA256));
                 self.open.insert(Hashed { inner, hash })
             }
@@ -477,31 +463,18 @@ impl RangeReader {
         let take = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let read = open.read(&mut buffer[..take])?;
         if read == 0 {
-            return Err(self.early());
+            let ended = self.open.take().map_or(Ok(()), |open| open.inner.end());
+            return Err(ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
         }
         self.range.start += read as u64;
         if self.range.start == self.range.end
             && let Some(mut open) = self.open.take()
         {
             let hash = open.hash.take();
-            check_end(&line(&mut open.inner)?, hash)?;
-            open.inner.into_inner().finish()?;
+            check_end(&open.inner.line()?, hash)?;
+            open.inner.done(&self.connection)?;
         }
         Ok(read)
-    }
-
-    /// Why nothing more came: the script's exit code tells, or the stream broke.
-    fn early(&mut self) -> io::Error {
-        let Some(open) = self.open.take() else { return io::ErrorKind::UnexpectedEof.into() };
-        match open.inner.into_inner().finish() {
-            Err(error) if error.to_string().contains("exit code 2") => io::ErrorKind::NotFound.into(),
-            Err(error) if error.to_string().contains("exit code 13") => io::ErrorKind::PermissionDenied.into(),
-            Err(error) if error.to_string().contains("exit code 14") => {
-                io::Error::new(io::ErrorKind::FileTooLarge, "it is shorter than it was when it was listed")
-            }
-            Err(error) => error,
-            Ok(()) => io::ErrorKind::UnexpectedEof.into(),
-        }
     }
 }
 
