@@ -205,21 +205,17 @@ pub(crate) fn survey(
     let mut survey = Survey { nodes: Vec::new(), findings: platform.findings().to_vec() };
     let nodes: Vec<&Node> =
         platform.network().nodes().filter(|node| !options.exclude.contains(&node.id.to_string())).collect();
-    // State databases before their peers (P3); all peers before any orderer (I1).
-    let order = [
-        NodeRole::StateDatabase,
-        NodeRole::Peer,
-        NodeRole::Orderer,
-        NodeRole::CertificateAuthority,
-        NodeRole::CaDatabase,
-        NodeRole::Chaincode,
-        NodeRole::Files,
+    // State databases before their peers (P3); all peers before any orderer (I1); what depends on no order beside the peers.
+    let turns: [&[NodeRole]; 3] = [
+        &[NodeRole::StateDatabase],
+        &[NodeRole::Peer, NodeRole::CertificateAuthority, NodeRole::CaDatabase, NodeRole::Chaincode, NodeRole::Files],
+        &[NodeRole::Orderer],
     ];
     let mut position = 0;
-    for role in order {
-        let of_role: Vec<(usize, &Node)> = nodes
+    for roles in turns {
+        let of_turn: Vec<(usize, &Node)> = roles
             .iter()
-            .filter(|node| node.role == role)
+            .flat_map(|role| nodes.iter().filter(move |node| node.role == *role))
             .map(|node| {
                 position += 1;
                 (position, *node)
@@ -227,7 +223,7 @@ pub(crate) fn survey(
             .collect();
         let threads = platform.readers().unwrap_or(1);
         let results =
-            parallel::map(of_role, threads, |(position, node)| survey_node(platform, node, position, options, staging));
+            parallel::map(of_turn, threads, |(position, node)| survey_node(platform, node, position, options, staging));
         for result in results {
             let (planned, findings) = result?;
             survey.findings.extend(findings);

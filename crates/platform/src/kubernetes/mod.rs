@@ -16,8 +16,8 @@ use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId, 
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 
-use connection::exec::Place;
 use connection::Connection;
+use connection::exec::Place;
 use discover::mounted::MountedVolume;
 use discover::{Analysis, FoundNode, mounts, workloads};
 use volume::helper::{self, Helper};

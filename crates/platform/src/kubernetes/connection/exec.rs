@@ -108,7 +108,15 @@ impl Connection {
                 kept.extend_from_slice(&buffer[..read.min(room)]);
             }
         });
-        Ok(Exec { handle: self.handle(), stdout, stdin, stderr, status: Some(status), silence: SILENCE, _process: process })
+        Ok(Exec {
+            handle: self.handle(),
+            stdout,
+            stdin,
+            stderr,
+            status: Some(status),
+            silence: SILENCE,
+            _process: process,
+        })
     }
 
     /// Runs a script to its end with `input` on its standard input; its output, at most `limit` bytes.

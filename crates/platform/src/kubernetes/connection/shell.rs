@@ -253,9 +253,7 @@ impl Shell {
                 let told = text.lines().find(|line| line.contains("ermission denied"));
                 io::Error::new(io::ErrorKind::PermissionDenied, told.unwrap_or("permission denied").to_owned())
             }
-            Some(14) => {
-                io::Error::new(io::ErrorKind::FileTooLarge, "it is shorter than it was when it was listed")
-            }
+            Some(14) => io::Error::new(io::ErrorKind::FileTooLarge, "it is shorter than it was when it was listed"),
             _ => error,
         })
     }

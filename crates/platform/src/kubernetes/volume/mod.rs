@@ -201,11 +201,7 @@ enum Found<'a> {
     Bytes(u64, &'a mut dyn Read),
 }
 
-fn read_one(
-    out: &mut Shell,
-    file: &Fetch,
-    take: &mut dyn FnMut(Found<'_>) -> io::Result<()>,
-) -> io::Result<()> {
+fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io::Result<()>) -> io::Result<()> {
     let head = line(out)?;
     let number = |digits: &str| digits.parse::<u64>().map_err(|_| io::Error::other("the stream is out of step"));
     let (len, sent) = match head.as_str() {
