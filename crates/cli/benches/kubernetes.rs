@@ -94,7 +94,11 @@ fn main() {
     let few = timed("fabkeep backup, 20 new blocks on every node", mib, || {
         println!("{}", place.backup());
     });
-    println!("first copy: {:.2}x of kubectl exec tar at its best", one_by_one.min(at_once) / first);
+    println!(
+        "first copy: {:.2}x of kubectl exec tar one after the other, {:.2}x of all at once",
+        one_by_one / first,
+        at_once / first
+    );
     println!(
         "after few new blocks: {:.0}x as fast as the first ({:.0}x with nothing new)",
         first / few,

@@ -116,22 +116,27 @@ pub(crate) fn stage(
         if round > 0 {
             std::thread::sleep(PAUSE * round.min(50));
         }
-        pending = attempt(directory, pending, scratch, proving, &mut staged)?;
+        let listed = match volume.local("") {
+            // Far away a question costs more than a listing that may be a little old: then the next round asks.
+            None if round == 0 => stamps(directory.entries.iter().map(|(entry, _)| entry)),
+            _ => listing(volume, &pending)?,
+        };
+        pending = attempt(directory, pending, &listed, scratch, proving, &mut staged)?;
     }
     let problems = stuck.into_iter().chain(pending).map(|(wanted, problem)| (wanted.path, problem)).collect();
     Ok((staged, problems))
 }
 
-/// One round: lists, copies, looks whether each copy is good. What is not stays pending, with the reason.
+/// One round: copies, looks whether each copy is good. What is not stays pending, with the reason.
 fn attempt(
     directory: &SurveyedDirectory,
     pending: Vec<(Wanted, String)>,
+    listed: &BTreeMap<String, Stamp>,
     scratch: &Path,
     proving: bool,
     staged: &mut BTreeMap<String, HostVolume>,
 ) -> Result<Vec<(Wanted, String)>, EngineError> {
     let volume = directory.volume.as_ref();
-    let listed = listing(volume, &pending)?;
     let mut files: Vec<Fetch> = Vec::new();
     let mut targets: Vec<PathBuf> = Vec::new();
     for (wanted, _) in &pending {
@@ -140,7 +145,7 @@ fn attempt(
             std::fs::remove_dir_all(&target).map_err(io(&target))?;
         }
         std::fs::create_dir_all(&target).map_err(io(&target))?;
-        files.extend(plan(directory, wanted, &listed, &target, proving));
+        files.extend(plan(directory, wanted, listed, &target, proving));
         targets.push(target);
     }
     for file in &files {
@@ -165,7 +170,7 @@ fn attempt(
             .filter(|(file, there)| !**there && file.to.starts_with(&target))
             .map(|(file, _)| file.path.as_str())
             .collect();
-        match prove(directory, &wanted, &target, proving, &listed, &after, &missing) {
+        match prove(directory, &wanted, &target, proving, listed, &after, &missing) {
             Ok(copy) => {
                 staged.insert(wanted.path, copy);
             }
@@ -177,21 +182,20 @@ fn attempt(
 
 /// Files of what is pending, as they are now.
 fn listing(volume: &dyn Volume, pending: &[(Wanted, String)]) -> Result<BTreeMap<String, Stamp>, EngineError> {
-    let mut out = BTreeMap::new();
-    let mut add = |entries: Vec<VolumeEntry>| {
-        out.extend(
-            entries.into_iter().filter(|entry| entry.kind == EntryKind::File).map(|entry| (entry.path, entry.stamp)),
-        );
-    };
     if volume.local("").is_none() {
         // Far away one question is cheaper than many.
-        add(volume.list("")?);
-        return Ok(out);
+        return Ok(stamps(&volume.list("")?));
     }
+    let mut out = BTreeMap::new();
     for (wanted, _) in pending {
-        add(volume.list(&wanted.path)?);
+        out.append(&mut stamps(&volume.list(&wanted.path)?));
     }
     Ok(out)
+}
+
+fn stamps<'a>(entries: impl IntoIterator<Item = &'a VolumeEntry>) -> BTreeMap<String, Stamp> {
+    let files = entries.into_iter().filter(|entry| entry.kind == EntryKind::File);
+    files.map(|entry| (entry.path.clone(), entry.stamp)).collect()
 }
 
 fn plan(
