@@ -90,7 +90,7 @@ fn main() {
     std::thread::sleep(std::time::Duration::from_millis(50));
     let since = std::time::SystemTime::now();
     growth.grow(20, 10).unwrap();
-    network.refill(since);
+    network.refill(&["OrdererOrg", "Org1", "Org2"], since);
     let few = timed("fabkeep backup, 20 new blocks on every node", mib, || {
         println!("{}", place.backup());
     });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fabkeep_engine::LedgerFrom;
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
 #[derive(Debug, Parser)]
@@ -99,7 +100,8 @@ pub enum Command {
         fabkeep restore --repo /backup/fabric --to /srv/restored                       # into a folder\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --dry-run       # in place: the plan\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --replace       # in place: what is there goes aside\n  \
-        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start")]
+        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start\n  \
+        fabkeep restore --repo /backup/fabric -k --node org1/peer1 --ledger-from org1/peer1=org1/peer0 --replace")]
     Restore(Restore),
     /// Remove what a killed run left in a cluster: helper pods.
     #[command(after_help = "Examples:\n  \
@@ -388,6 +390,9 @@ pub struct Restore {
     /// Restore this node only (Organization/node). May be given more than once.
     #[arg(long, value_name = "NODE")]
     pub node: Vec<String>,
+    /// Give a peer the ledger of another peer of its organization; its keys and chaincode packages stay its own.
+    #[arg(long, value_name = "PEER=DONOR")]
+    pub ledger_from: Vec<LedgerFrom>,
     /// Set existing data aside and take its place.
     #[arg(long)]
     pub replace: bool,

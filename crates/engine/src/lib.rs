@@ -1,8 +1,9 @@
 //! The engine: capture, verify and restore, each as a printable plan of steps, with findings and typed events.
 //!
-//! Data flows one way: platform → capture → split → store; and back: store → replay → restore → platform.
+//! Data flows one way: platform → capture → split → store; and back: store → arrange → replay → restore → platform.
 #![deny(missing_docs)]
 
+mod arrange;
 mod capture;
 mod content;
 mod error;
@@ -17,6 +18,7 @@ mod validation;
 mod verify;
 mod window;
 
+pub use arrange::LedgerFrom;
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};

@@ -2,7 +2,7 @@
 
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::Class;
-use fabkeep_network::{Finding, NodeDirectory, NodeFacts, Workload};
+use fabkeep_network::{Finding, NodeDirectory, NodeFacts, NodeId, Workload};
 use fabkeep_store::BlobId;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,9 @@ pub struct CapturedNode {
     /// The workload that ran it, on Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
+    /// Databases that it cannot start without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served_by: Vec<NodeId>,
 }
 
 /// An object that declares a part of the network, on Kubernetes.
@@ -225,6 +228,19 @@ pub struct Omitted {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl CapturedDirectory {
+    /// Bytes of its files that a restore writes, holes not counted.
+    pub fn data_bytes(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(|entry| match &entry.content {
+                EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
+                _ => 0,
+            })
+            .sum()
+    }
 }
 
 impl CapturedEntry {

@@ -34,6 +34,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     let options = RestoreOptions {
         to: arguments.to.clone(),
         nodes: arguments.node.clone(),
+        ledgers: arguments.ledger_from.clone(),
         replace: arguments.replace,
         stop: arguments.stop,
         start: arguments.start,
@@ -67,6 +68,7 @@ fn on_cluster(
         address: arguments.cluster.address(),
         helper: arguments.cluster.helper(),
         nodes: arguments.node.clone(),
+        ledgers: arguments.ledger_from.clone(),
         replace: arguments.replace,
         missing: arguments.missing,
         existing_workloads: arguments.workloads == Workloads::Existing,

@@ -59,6 +59,22 @@ pub struct Fill {
     pub from: PathBuf,
 }
 
+/// A pod with claims, each mounted below `/claims`.
+fn with_claims(name: &str, claims: &[&str]) -> serde_json::Value {
+    let numbered = || claims.iter().enumerate();
+    let volumes: Vec<serde_json::Value> = numbered()
+        .map(|(i, claim)| serde_json::json!({"name": format!("v{i}"), "persistentVolumeClaim": {"claimName": claim}}))
+        .collect();
+    let mounts: Vec<serde_json::Value> = numbered()
+        .map(|(i, claim)| serde_json::json!({"name": format!("v{i}"), "mountPath": format!("/claims/{claim}")}))
+        .collect();
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"terminationGracePeriodSeconds": 0, "volumes": volumes, "containers": [{
+            "name": name, "image": "k8s.local/debian:12", "command": ["sleep", "3600"], "volumeMounts": mounts}]}
+    })
+}
+
 /// A network on the cluster.
 pub struct Network<'c> {
     pub cluster: &'c Cluster,
@@ -97,7 +113,7 @@ impl<'c> Network<'c> {
     /// Puts everything on the cluster: objects first, data into the claims, then the workloads; waits until all run.
     pub fn deploy(&self) {
         self.make_objects();
-        self.fill_all(&[]);
+        self.fill_all(&["OrdererOrg", "Org1", "Org2"], &[]);
         self.make_workloads();
         for namespace in self.namespaces.values() {
             self.cluster.wait_ready(namespace);
@@ -105,8 +121,8 @@ impl<'c> Network<'c> {
     }
 
     /// Puts the nodes' data, as it is on this machine now, into the claims.
-    fn fill_all(&self, only: &[&str]) {
-        for namespace in self.namespaces.values() {
+    fn fill_all(&self, organizations: &[&str], only: &[&str]) {
+        for namespace in organizations.iter().map(|organization| &self.namespaces[organization]) {
             let fills: Vec<Fill> = NODES
                 .iter()
                 .filter(|node| self.of(node) == namespace)
@@ -116,11 +132,11 @@ impl<'c> Network<'c> {
         }
     }
 
-    /// Brings what was written on this machine since a moment into the claims, as running nodes would have written it there.
+    /// Brings what was written on this machine since a moment into the organizations' claims, as running nodes would have written it there.
     #[allow(dead_code)]
-    pub fn refill(&self, since: std::time::SystemTime) {
+    pub fn refill(&self, organizations: &[&str], since: std::time::SystemTime) {
         let seconds = since.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-        self.fill_all(&[&format!("--newer-mtime=@{seconds:.3}")]);
+        self.fill_all(organizations, &[&format!("--newer-mtime=@{seconds:.3}")]);
     }
 
     /// The same manifests, as Helm or GitOps deploy them again: the claims are empty.
@@ -174,25 +190,11 @@ impl<'c> Network<'c> {
         if claims.is_empty() {
             return;
         }
-        let volumes: Vec<serde_json::Value> = claims
-            .iter()
-            .enumerate()
-            .map(|(i, claim)| serde_json::json!({"name": format!("v{i}"), "persistentVolumeClaim": {"claimName": claim}}))
-            .collect();
-        let mounts: Vec<serde_json::Value> = claims
-            .iter()
-            .enumerate()
-            .map(|(i, claim)| serde_json::json!({"name": format!("v{i}"), "mountPath": format!("/fill/{claim}")}))
-            .collect();
-        let pod = serde_json::json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler"},
-            "spec": {"terminationGracePeriodSeconds": 0, "volumes": volumes, "containers": [{
-                "name": "filler", "image": "k8s.local/debian:12", "command": ["sleep", "3600"], "volumeMounts": mounts}]}
-        });
+        let pod = with_claims("filler", &claims);
         self.cluster.apply(namespace, &pod.to_string());
         self.cluster.wait_ready(namespace);
         for fill in fills {
-            let target = format!("/fill/{}/{}", fill.claim, fill.path);
+            let target = format!("/claims/{}/{}", fill.claim, fill.path);
             let mut tar = Command::new("tar")
                 .args(only)
                 .args(["-S", "-cf", "-", "-C"])
@@ -276,24 +278,10 @@ impl<'c> Network<'c> {
         if claims.is_empty() {
             return out;
         }
-        let volumes: Vec<serde_json::Value> = claims
-            .iter()
-            .enumerate()
-            .map(|(i, claim)| serde_json::json!({"name": format!("v{i}"), "persistentVolumeClaim": {"claimName": claim}}))
-            .collect();
-        let mounts: Vec<serde_json::Value> = claims
-            .iter()
-            .enumerate()
-            .map(|(i, claim)| serde_json::json!({"name": format!("v{i}"), "mountPath": format!("/look/{claim}")}))
-            .collect();
-        let pod = serde_json::json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "looker"},
-            "spec": {"terminationGracePeriodSeconds": 0, "volumes": volumes, "containers": [{
-                "name": "looker", "image": "k8s.local/debian:12", "command": ["sleep", "3600"], "volumeMounts": mounts}]}
-        });
+        let pod = with_claims("looker", claims);
         self.cluster.apply(namespace, &pod.to_string());
         self.cluster.kubectl(&["-n", namespace, "wait", "--for=condition=Ready", "pod/looker", "--timeout=120s"], &[]);
-        let script = "cd /look && find . -type f -printf '%m %U %G %s %p\\n' -exec sh -c 'sha256sum \"$1\" | cut -d\" \" -f1' x {} \\;";
+        let script = "cd /claims && find . -type f -printf '%m %U %G %s %p\\n' -exec sh -c 'sha256sum \"$1\" | cut -d\" \" -f1' x {} \\;";
         let listing = self.cluster.sh(namespace, "looker", script);
         self.cluster.kubectl(&["-n", namespace, "delete", "pod", "looker", "--grace-period=0", "--force"], &[]);
         let lines: Vec<&str> = listing.lines().collect();

@@ -1,7 +1,10 @@
 //! No-transaction windows, cuts and `status` on a real cluster, with the rights that the documentation gives, killed and resumed.
 
+use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
+
+use fabkeep_fixtures::Growth;
 
 use crate::cluster::Cluster;
 use crate::losses::Accounts;
@@ -163,4 +166,39 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     let shown = place.ok(&["show", "--repo", repo.to_str().unwrap(), "--output", "json"]);
     let shown: serde_json::Value = serde_json::from_str(&shown[..shown.rfind('}').unwrap() + 1]).unwrap();
     assert!(shown.to_string().contains("\"window\""), "{shown}");
+
+    println!(
+        "-- a cut of peers that are not level, everything deleted, and restored: the network starts at one height"
+    );
+    let mut growth = Growth::open(network.folder(), "mychannel").unwrap();
+    let mut grow = |blocks, organizations: &[&str]| {
+        let since = std::time::SystemTime::now();
+        std::thread::sleep(Duration::from_millis(50));
+        growth.grow(blocks, 3).unwrap();
+        network.refill(organizations, since);
+    };
+    grow(30, &["OrdererOrg", "Org1", "Org2"]);
+    grow(10, &["OrdererOrg", "Org1"]);
+    let told = succeeded(backup(&["--consistency", "cut"]).output().unwrap());
+    println!("{told}");
+    assert!(told.contains("mychannel 57"), "{told}");
+    cluster.remove_namespaces(&network.names());
+    println!("{}", place.restore(&[]));
+    ready(&network);
+    let started = network.heights();
+    assert_eq!(started.keys().collect::<Vec<_>>(), heights.keys().collect::<Vec<_>>());
+    for (node, height) in started {
+        let (peer, height) = (node.contains("/peer"), height.parse::<u64>().unwrap());
+        match node.ends_with(" mychannel") {
+            true => assert!(height == 57 || (!peer && (57..=67).contains(&height)), "{node} {height}"),
+            false => assert_eq!(height, 8, "{node}"),
+        }
+    }
+    let orderers: BTreeSet<u64> = network
+        .heights()
+        .into_iter()
+        .filter(|(node, _)| !node.contains("/peer") && node.ends_with(" mychannel"))
+        .map(|(_, height)| height.parse().unwrap())
+        .collect();
+    assert_eq!(orderers.len(), 1, "the orderers are not level: {orderers:?}");
 }

@@ -7,7 +7,6 @@ mod cut;
 mod databases;
 mod files;
 mod keys;
-mod level;
 mod pass;
 mod plan;
 mod segments;
@@ -140,7 +139,7 @@ pub fn capture(
         writer.keep(object.blob);
     });
     let Made { pass, window, findings: more } = made;
-    let Pass { mut findings, sources, read_bytes, facts, channels, directories, workloads, .. } = pass;
+    let Pass { mut findings, sources, read_bytes, facts, channels, directories, nodes, .. } = pass;
     findings.extend(more);
     let configs: Vec<_> = channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
     findings.extend(check_set(&facts, &configs, options.include_derived, writer.created().as_second()));
@@ -158,8 +157,13 @@ pub fn capture(
         nodes: facts
             .into_iter()
             .zip(directories)
-            .zip(workloads)
-            .map(|((facts, directories), workload)| CapturedNode { facts, directories, workload })
+            .zip(nodes)
+            .map(|((facts, directories), node)| CapturedNode {
+                facts,
+                directories,
+                workload: node.workload,
+                served_by: node.served_by,
+            })
             .collect(),
         findings,
         objects,

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, HeightSource, NodeFacts, Observation, Reading, Rule, Workload};
+use fabkeep_network::{Finding, HeightSource, Node, NodeFacts, Observation, Reading, Rule};
 use fabkeep_platform::Platform;
 use fabkeep_store::{PointWriter, Sources};
 
 use super::cut::Cuts;
-use super::survey::{self, Survey};
-use super::{CaptureOptions, Members, chains, databases, files, interrupted, level, staging, stop_on_errors};
+use super::survey;
+use super::{CaptureOptions, Members, chains, databases, files, interrupted, staging, stop_on_errors};
 use crate::EngineError;
+use crate::arrange::level::{self, Levelled};
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
 
@@ -59,7 +60,7 @@ pub(super) struct Pass {
     pub facts: Vec<NodeFacts>,
     pub channels: Vec<Channel>,
     pub directories: Vec<Vec<CapturedDirectory>>,
-    pub workloads: Vec<Option<Workload>>,
+    pub nodes: Vec<Node>,
     pub sources: Sources,
     pub findings: Vec<Finding>,
     pub read_bytes: u64,
@@ -149,21 +150,22 @@ pub(super) fn run(
     let mut facts = facts.into_node_facts(&survey, &chains.ledgers);
     if effort == Effort::Cut {
         findings.extend(cuts.laggards());
-        findings.extend(level::orderers(&cuts, &mut facts, &mut directories));
+        for (channel, cut) in &cuts.by_channel {
+            let Some(donor) = cut.donor else { continue };
+            let nodes = facts.iter_mut().zip(&mut directories);
+            let mut nodes: Vec<_> = nodes.map(|(facts, directories)| Levelled { facts, directories }).collect();
+            findings.extend(level::to_donor(channel, donor, &mut nodes));
+        }
     }
     Ok(Pass {
         facts,
         channels,
         directories,
-        workloads: workloads(&survey),
+        nodes: survey.nodes.iter().map(|planned| planned.node.clone()).collect(),
         sources,
         findings,
         read_bytes: chains.read_bytes + files.read_bytes,
     })
-}
-
-fn workloads(survey: &Survey) -> Vec<Option<Workload>> {
-    survey.nodes.iter().map(|planned| planned.node.workload.clone()).collect()
 }
 
 #[cfg(test)]

@@ -12,11 +12,12 @@ mod write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use fabkeep_network::{Finding, NodeId, Severity};
+use fabkeep_network::{Finding, Severity};
 use fabkeep_platform::Host;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde::Serialize;
 
+use crate::arrange::{LedgerFrom, arrange};
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
 use crate::{EngineError, parallel};
@@ -33,6 +34,8 @@ pub struct RestoreOptions {
     pub to: Option<PathBuf>,
     /// Nodes to restore, as `Organization/node`; empty: all.
     pub nodes: Vec<String>,
+    /// Peers that take another peer's ledger.
+    pub ledgers: Vec<LedgerFrom>,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
     pub replace: bool,
     /// Stop nodes that run before their data is replaced, by their stop commands.
@@ -93,7 +96,9 @@ pub fn restore(
 ) -> Result<Restored, EngineError> {
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let plan = plan::make(commit, &point, platform, options)?;
+    let arranged = arrange(point, &options.nodes, &options.ledgers, true)?;
+    let point = &arranged.point;
+    let plan = plan::make(commit, &arranged, platform, options)?;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);
     if !errors.is_empty() {
         for finding in &plan.findings {
@@ -111,14 +116,13 @@ pub fn restore(
     let resumed = journal.is_resumed();
     let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
 
-    place::keep_equal(&plan, &point, reader.names(), &mut journal)?;
+    place::keep_equal(&plan, point, reader.names(), &mut journal)?;
     place::prepare(&plan, &mut journal)?;
     let bytes = step(reporter, "write files", Some(plan.bytes), || {
-        write::write_all(&plan, &point, &reader, &mut journal, threads, reporter)
+        write::write_all(&plan, point, &reader, &mut journal, threads, reporter)
     })?;
-    let proven = step(reporter, "prove", Some(plan.bytes), || {
-        prove::prove(&plan, &point, &reader, &journal, threads, reporter)
-    })?;
+    let proven =
+        step(reporter, "prove", Some(plan.bytes), || prove::prove(&plan, point, &reader, &journal, threads, reporter))?;
     let directories = step(reporter, "put into place", None, || place::switch_all(&plan, &mut journal))?;
     let mut started = Vec::new();
     let since = jiff::Timestamp::now();
@@ -149,9 +153,4 @@ pub fn restore(
 fn overridden(findings: &[Finding], overrides: &[String]) -> Vec<Finding> {
     let broken = findings.iter().filter(|finding| finding.severity == Severity::Error);
     broken.filter(|finding| overrides.iter().any(|code| code == finding.rule.code())).cloned().collect()
-}
-
-/// A node's name as the options write it.
-fn is_named(id: &NodeId, names: &[String]) -> bool {
-    names.is_empty() || names.contains(&id.to_string())
 }

@@ -8,11 +8,12 @@ use fabkeep_platform::{Host, NodeState, Platform};
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde::Serialize;
 
-use super::{RestoreOptions, is_named};
+use super::RestoreOptions;
 use crate::EngineError;
+use crate::arrange::{Arranged, arrange, is_named};
 use crate::content::check_parts;
 use crate::error::io;
-use crate::point::{CapturedDirectory, CapturedNode, EntryContent, Part, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
 
 /// What a restore would do.
 #[derive(Debug, Clone, Serialize)]
@@ -35,6 +36,9 @@ pub struct RestorePlan {
     pub(crate) to_stop: Vec<NodeId>,
     #[serde(skip)]
     pub(crate) to_start: Vec<NodeId>,
+    /// What was made of the recovery point.
+    #[serde(skip)]
+    pub(crate) arranged: String,
 }
 
 /// One step of a plan.
@@ -108,6 +112,7 @@ impl RestorePlan {
     /// What a journal of another plan does not share.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(self.arranged.as_bytes());
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
             hasher.update(directory.place.as_os_str().as_encoded_bytes());
@@ -129,36 +134,30 @@ pub fn plan_restore(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let (point, _) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    make(commit, &point, platform, options)
+    make(commit, &arrange(point, &options.nodes, &options.ledgers, true)?, platform, options)
 }
 
 pub(super) fn make(
     commit: &Commit,
-    point: &RecoveryPoint,
+    arranged: &Arranged,
     platform: Option<&Host>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    for name in &options.nodes {
-        if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
-            return Err(EngineError::Usage(format!(
-                "--node {name}: recovery point {} has no such node; `fabkeep show` lists them (Organization/node)",
-                commit.id
-            )));
-        }
-    }
+    let (point, nodes) = (&arranged.point, &arranged.nodes);
     let mut plan = RestorePlan {
         point: commit.id.to_string(),
         steps: Vec::new(),
-        findings: Vec::new(),
+        findings: arranged.findings.clone(),
         bytes: 0,
         files: 0,
+        arranged: arranged.fingerprint(),
         directories: Vec::new(),
         journal: PathBuf::new(),
         to_stop: Vec::new(),
         to_start: Vec::new(),
     };
     let common = common_folder(point);
-    for (index, node) in point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, &options.nodes)) {
+    for (index, node) in point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)) {
         for (position, directory) in node.directories.iter().enumerate() {
             let place = match (&options.to, platform) {
                 (Some(to), _) => {
@@ -188,7 +187,8 @@ pub(super) fn make(
     }
     plan.journal = journal_path(commit.id.as_str(), &plan, options)?;
     let resuming = plan.journal.exists();
-    judge(&mut plan, point, platform, options, resuming)?;
+    judge(&mut plan, arranged, platform, options, resuming)?;
+    check_space(&mut plan, point)?;
     add_steps(&mut plan, point);
     Ok(plan)
 }
@@ -320,16 +320,17 @@ fn journal_path(point: &str, plan: &RestorePlan, options: &RestoreOptions) -> Re
 
 fn judge(
     plan: &mut RestorePlan,
-    point: &RecoveryPoint,
+    arranged: &Arranged,
     platform: Option<&Host>,
     options: &RestoreOptions,
     resuming: bool,
 ) -> Result<(), EngineError> {
+    let point = &arranged.point;
     let now = jiff::Timestamp::now().as_second();
     let chosen: Vec<_> = point
         .nodes
         .iter()
-        .filter(|node| is_named(&node.facts.id, &options.nodes))
+        .filter(|node| is_named(&node.facts.id, &arranged.nodes))
         .map(|node| node.facts.clone())
         .collect();
     let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
@@ -380,11 +381,7 @@ fn judge(
             plan.to_start.extend(of_role.filter(|_| options.start));
         }
     }
-    check_space(plan, point)
-}
-
-fn data_bytes(parts: &[Part]) -> u64 {
-    parts.iter().map(|part| part.len).sum()
+    Ok(())
 }
 
 /// Refuses when a file system has less room than the restore needs.
@@ -396,14 +393,7 @@ fn check_space(plan: &mut RestorePlan, point: &RecoveryPoint) -> Result<(), Engi
         let metadata = existing.metadata().map_err(io(existing))?;
         let room = rustix::fs::statvfs(existing)
             .map_err(|error| EngineError::Io { path: existing.display().to_string(), source: error.into() })?;
-        let bytes: u64 = point.nodes[directory.node].directories[directory.directory]
-            .entries
-            .iter()
-            .map(|entry| match &entry.content {
-                EntryContent::File { parts, .. } => data_bytes(parts),
-                _ => 0,
-            })
-            .sum();
+        let bytes = point.nodes[directory.node].directories[directory.directory].data_bytes();
         let need =
             needs.entry(metadata.dev()).or_insert_with(|| (0, room.f_bavail * room.f_frsize, existing.to_path_buf()));
         need.0 += bytes;
@@ -424,12 +414,9 @@ fn check_space(plan: &mut RestorePlan, point: &RecoveryPoint) -> Result<(), Engi
 fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
     plan.steps.extend(plan.to_stop.iter().map(|node| RestoreStep::Stop { node: node.to_string() }));
     for planned in &plan.directories {
-        let entries = &point.nodes[planned.node].directories[planned.directory].entries;
-        let files = entries.iter().filter_map(|entry| match &entry.content {
-            EntryContent::File { parts, .. } => Some(data_bytes(parts)),
-            _ => None,
-        });
-        let (count, bytes) = files.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        let files = captured.entries.iter().filter(|entry| matches!(entry.content, EntryContent::File { .. }));
+        let (count, bytes) = (files.count() as u64, captured.data_bytes());
         plan.files += count;
         plan.bytes += bytes;
         plan.steps.push(RestoreStep::Write {

@@ -14,10 +14,10 @@ use serde::Serialize;
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
 use plan::{declarations, make};
 
-use super::is_named;
 use super::volumes::{Filled, fill_all, place_for};
+use crate::arrange::is_named;
 use crate::event::{Event, Reporter, step};
-use crate::point::{CapturedNode, EntryContent, RecoveryPoint};
+use crate::point::{CapturedNode, RecoveryPoint};
 use crate::{EngineError, parallel};
 
 /// What a restore into a cluster did and proved.
@@ -60,7 +60,10 @@ pub fn restore_cluster(
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    let plan = make(commit, &point, &declarations(&point, &reader)?, &target, options)?;
+    let declared = declarations(&point, &reader)?;
+    let arranged = options.arrange(point)?;
+    let point = &arranged.point;
+    let plan = make(commit, &arranged, &declared, &target, options)?;
     shown(&plan);
     let errors = plan.refusals(&options.overrides);
     if !errors.is_empty() {
@@ -82,7 +85,7 @@ pub fn restore_cluster(
     step(reporter, "objects", None, || objects(&plan, &target, commit.id.as_str(), reporter, &mut restored))?;
     let kubernetes = step(reporter, "look at the cluster", None, || open(&plan, options))?;
     step(reporter, "put to sleep", None, || asleep(&plan, &target, &kubernetes))?;
-    let filled = fill(&plan, &point, &reader, &kubernetes, &target, options, reporter, &mut restored);
+    let filled = fill(&plan, point, &reader, &kubernetes, &target, options, reporter, &mut restored);
     let removed = kubernetes.remove_helpers();
     filled?;
     removed?;
@@ -98,7 +101,7 @@ pub fn restore_cluster(
         // Bare pods and DaemonSets are there only now.
         let kubernetes = if plan.late.is_empty() { kubernetes } else { open(&plan, options)? };
         let since = jiff::Timestamp::now();
-        all_awake = wake(&plan, &point, &kubernetes, &target, options, reporter, &mut restored)?;
+        all_awake = wake(&plan, point, &kubernetes, &target, options, reporter, &mut restored)?;
         let woken = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !all_awake;
         let logged = step(reporter, "read logs", None, || crate::logs::findings(&kubernetes, since, woken));
         restored.well = all_awake && logged.iter().all(|finding| finding.severity < Severity::Error);
@@ -214,15 +217,7 @@ fn fill(
     for (directory, state) in directories.iter().zip(looked) {
         let state = state.map_err(crate::error::io(directory.label()))?;
         let going_on = state.marked.as_deref() == Some(point_id.as_str());
-        let need: u64 = directory
-            .captured
-            .entries
-            .iter()
-            .map(|entry| match &entry.content {
-                EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
-                _ => 0,
-            })
-            .sum();
+        let need = directory.captured.data_bytes();
         if need > state.free_bytes && !going_on {
             refused.push(Finding::error(
                 Rule::RoomEnough,
@@ -343,7 +338,7 @@ fn stages(
         })
     };
     nodes.extend(point.nodes.iter().filter(created).map(|node| node.facts.id.clone()));
-    let named = point.nodes.iter().filter(|node| is_named(&node.facts.id, &options.nodes));
+    let named = point.nodes.iter().filter(|node| is_named(&node.facts.id, &plan.nodes));
     nodes.extend(named.map(|node| node.facts.id.clone()));
     kubernetes.stages(Some(&nodes))
 }

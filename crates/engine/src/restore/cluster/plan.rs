@@ -12,8 +12,8 @@ use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 use crate::EngineError;
-use crate::point::{CapturedNode, EntryContent, RecoveryPoint};
-use crate::restore::is_named;
+use crate::arrange::{Arranged, LedgerFrom, is_named, not_level};
+use crate::point::{CapturedNode, RecoveryPoint};
 
 /// Where and how to restore.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct ClusterRestoreOptions {
     pub helper: HelperOptions,
     /// Nodes to restore, as `Organization/node`; empty: all.
     pub nodes: Vec<String>,
+    /// Peers that take another peer's ledger.
+    pub ledgers: Vec<LedgerFrom>,
     /// Set existing data aside and take its place.
     pub replace: bool,
     /// Restore only what is missing; leave alone what is there.
@@ -68,6 +70,9 @@ pub struct ClusterRestorePlan {
     pub(super) sleep: Vec<(String, String, String)>,
     #[serde(skip)]
     pub(super) operators: Vec<(String, String)>,
+    /// Nodes that it is about, as `Organization/node`; empty: all.
+    #[serde(skip)]
+    pub(super) nodes: Vec<String>,
 }
 
 /// One step of a plan.
@@ -123,12 +128,19 @@ pub fn plan_cluster_restore(
 ) -> Result<ClusterRestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    make(commit, &point, &declarations(&point, &reader)?, &target, options)
+    let declared = declarations(&point, &reader)?;
+    make(commit, &options.arrange(point)?, &declared, &target, options)
+}
+
+impl ClusterRestoreOptions {
+    pub(super) fn arrange(&self, point: RecoveryPoint) -> Result<Arranged, EngineError> {
+        crate::arrange::arrange(point, &self.nodes, &self.ledgers, !self.missing)
+    }
 }
 
 pub(super) fn make(
     commit: &Commit,
-    point: &RecoveryPoint,
+    arranged: &Arranged,
     declared: &[Declaration],
     target: &Target,
     options: &ClusterRestoreOptions,
@@ -139,19 +151,12 @@ pub(super) fn make(
             commit.id
         )));
     }
-    for name in &options.nodes {
-        if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
-            return Err(EngineError::Usage(format!(
-                "--node {name}: recovery point {} has no such node; `fabkeep show` lists them (Organization/node)",
-                commit.id
-            )));
-        }
-    }
+    let (point, nodes) = (&arranged.point, &arranged.nodes);
     let mut plan = ClusterRestorePlan {
         point: commit.id.to_string(),
         cluster: target.cluster().to_owned(),
         steps: Vec::new(),
-        findings: Vec::new(),
+        findings: arranged.findings.clone(),
         bytes: 0,
         create: Vec::new(),
         replace: Vec::new(),
@@ -160,15 +165,16 @@ pub(super) fn make(
         namespaces: Vec::new(),
         sleep: Vec::new(),
         operators: Vec::new(),
+        nodes: nodes.clone(),
     };
     let chosen: Vec<(usize, &CapturedNode)> =
-        point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, &options.nodes)).collect();
+        point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)).collect();
     let namespaces: BTreeSet<&str> = chosen.iter().map(|(_, node)| node.facts.id.organization.as_str()).collect();
     let all: BTreeSet<&str> = declared
         .iter()
         .map(|known| if known.kind == "Namespace" { known.name.as_str() } else { known.namespace.as_str() })
         .collect();
-    let namespaces = if options.nodes.is_empty() { all } else { namespaces };
+    let namespaces = if nodes.is_empty() { all } else { namespaces };
     plan.namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
 
     let claims = declared_claims(declared);
@@ -176,6 +182,10 @@ pub(super) fn make(
     judge_set(&mut plan, point, &chosen, options);
     judge_objects(&mut plan, &meant, target, options)?;
     judge_volumes(&mut plan, &chosen, &claims, commit.id.as_str(), target, options)?;
+    if options.missing {
+        let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
+        plan.findings.extend(not_level(&filled));
+    }
     let managed = declared
         .iter()
         .any(|known| known.api_version.contains("hlf.kungfusoftware.es") || known.api_version.contains("ibp.com"));
@@ -391,14 +401,7 @@ fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
     for &position in &plan.fill {
         let node = &point.nodes[position];
         for directory in node.directories.iter().filter(|directory| directory.directory.source.is_volume()) {
-            let own: u64 = directory
-                .entries
-                .iter()
-                .map(|entry| match &entry.content {
-                    EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
-                    _ => 0,
-                })
-                .sum();
+            let own = directory.data_bytes();
             bytes += own;
             let at = directory.directory.mounted_at.as_deref().unwrap_or(&directory.directory.path);
             add("fill and prove", format!("{} {at} ({own} bytes)", node.facts.id));

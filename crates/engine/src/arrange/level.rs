@@ -1,0 +1,218 @@
+//! Orderers levelled to one donor (O2): a channel's chain, raft log and snapshot of one orderer take the place of the others', which were
+//! read at other moments. That is what was seen to start in any order without a fork (FABRIC.md section 7).
+
+use std::collections::BTreeSet;
+
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS};
+use fabkeep_network::{Finding, NodeDirectory, NodeFacts, Rule};
+
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
+
+/// A node, to be changed.
+pub(crate) struct Levelled<'a> {
+    pub facts: &'a mut NodeFacts,
+    pub directories: &'a mut Vec<CapturedDirectory>,
+}
+
+/// What of a channel is levelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Chain,
+    Log,
+    Snapshot,
+}
+
+/// Whether an orderer takes part in a channel's consensus: a follower has no log, and fetches its blocks.
+pub(crate) fn is_consenter(facts: &NodeFacts, channel: &str) -> bool {
+    facts.role == NodeRole::Orderer && raft_of(facts, channel).is_some()
+}
+
+/// Gives a channel's chain and raft state of one orderer to all other consenters; a note that says so, or what forbids it.
+pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let given = taken(nodes[donor].directories, channel);
+    let (ledger, raft) = (ledger_of(nodes[donor].facts, channel), raft_of(nodes[donor].facts, channel));
+    let donor_id = nodes[donor].facts.id.clone();
+    let mut levelled = Vec::new();
+    for (position, node) in nodes.iter_mut().enumerate() {
+        if position == donor || !is_consenter(node.facts, channel) {
+            continue;
+        }
+        match replace(node.directories, channel, &given) {
+            Ok(()) => {
+                node.facts.ledgers.retain(|known| known.channel != channel);
+                node.facts.ledgers.extend(ledger.clone());
+                node.facts.raft.retain(|known| known.channel != channel);
+                node.facts.raft.extend(raft.clone());
+                node.facts.ledgers.iter_mut().for_each(|ledger| ledger.index_height = None);
+                levelled.push(node.facts.id.to_string());
+            }
+            Err(part) => findings.push(Finding::error(
+                Rule::OrderersLevel,
+                format!("{} {channel}", node.facts.id),
+                format!("it cannot be levelled to {donor_id}: none of its directories is for a {part:?}"),
+                "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or capture in a window (--quiesce …)",
+            )),
+        }
+    }
+    if !levelled.is_empty() {
+        findings.push(Finding::note(
+            Rule::OrderersLevel,
+            channel,
+            format!("{} take chain and raft state of {donor_id}, which are of one moment", levelled.join(" and ")),
+            "nothing: orderers restored from different moments can fork",
+        ));
+    }
+    findings
+}
+
+pub(crate) fn ledger_of(facts: &NodeFacts, channel: &str) -> Option<fabkeep_network::LedgerFacts> {
+    facts.ledgers.iter().find(|known| known.channel == channel).cloned()
+}
+
+pub(crate) fn raft_of(facts: &NodeFacts, channel: &str) -> Option<fabkeep_network::RaftFacts> {
+    facts.raft.iter().find(|known| known.channel == channel).cloned()
+}
+
+/// What a file is: which part, of which channel.
+fn part_of_channel(directory: &NodeDirectory, path: &str) -> Option<(Part, String)> {
+    match directory.classify(path, false).kind {
+        Kind::BlockFile(of) => Some((Part::Chain, of)),
+        Kind::WalFile(of) => Some((Part::Log, of)),
+        Kind::RaftSnapshot(of) => Some((Part::Snapshot, of)),
+        _ => None,
+    }
+}
+
+/// What a file is of a channel.
+fn part_of(directory: &NodeDirectory, path: &str, channel: &str) -> Option<Part> {
+    part_of_channel(directory, path).and_then(|(part, of)| (of == channel).then_some(part))
+}
+
+/// A channel's files of a node, with their names.
+fn taken(directories: &[CapturedDirectory], channel: &str) -> Vec<(Part, String, CapturedEntry)> {
+    let mut out = Vec::new();
+    for captured in directories {
+        for entry in &captured.entries {
+            let Some(part) = part_of(&captured.directory, &entry.path, channel) else { continue };
+            let name = entry.path.rsplit('/').next().unwrap_or(&entry.path).to_owned();
+            out.push((part, name, entry.clone()));
+        }
+    }
+    out
+}
+
+/// Where a directory keeps a channel's part: the folder inside it.
+fn folder(directory: &NodeDirectory, part: Part, channel: &str) -> Option<String> {
+    let inside = |role: DirectoryRole| match (part, role) {
+        (Part::Chain, DirectoryRole::OrdererLedger) => Some(format!("{ORDERER_CHAINS}/{channel}")),
+        (Part::Log, DirectoryRole::OrdererWal) | (Part::Snapshot, DirectoryRole::OrdererSnapshots) => {
+            Some(channel.to_owned())
+        }
+        _ => None,
+    };
+    let nested = directory.nested.iter().find_map(|(at, role)| Some(format!("{at}/{}", inside(*role)?)));
+    nested.or_else(|| inside(directory.role))
+}
+
+/// Where a node keeps a channel's part: by what it has there, else by its directories' roles.
+fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option<(usize, String)> {
+    let has = directories.iter().enumerate().find_map(|(position, captured)| {
+        let of_part = |entry: &&CapturedEntry| part_of(&captured.directory, &entry.path, channel) == Some(part);
+        let entry = captured.entries.iter().find(of_part)?;
+        Some((position, entry.path.rsplit_once('/')?.0.to_owned()))
+    });
+    let beside_others = || {
+        directories.iter().enumerate().find_map(|(position, captured)| {
+            let (_, folder) = captured.entries.iter().find_map(|entry| {
+                let (of, other) = part_of_channel(&captured.directory, &entry.path)?;
+                let folder = entry.path.rsplit_once('/')?.0.strip_suffix(&other)?;
+                (of == part).then_some((of, folder))
+            })?;
+            Some((position, format!("{folder}{channel}")))
+        })
+    };
+    let by_role = || {
+        directories
+            .iter()
+            .enumerate()
+            .find_map(|(position, captured)| Some((position, folder(&captured.directory, part, channel)?)))
+    };
+    let in_ledger = || {
+        let (own, other) = match part {
+            Part::Log => ("etcdraft/wal", "etcdraft/snapshot"),
+            Part::Snapshot => ("etcdraft/snapshot", "etcdraft/wal"),
+            Part::Chain => return None,
+        };
+        // Where the other of the two lies, unless nothing tells.
+        let known = directories.iter().enumerate().find_map(|(position, captured)| {
+            captured.entries.iter().find_map(|entry| Some((position, entry.path.find(other)?, &entry.path)))
+        });
+        match known {
+            Some((position, at, path)) => Some((position, format!("{}{own}/{channel}", &path[..at]))),
+            None if part == Part::Snapshot => place(directories, Part::Log, channel),
+            None => {
+                let ledger =
+                    directories.iter().position(|known| known.directory.role == DirectoryRole::OrdererLedger)?;
+                Some((ledger, format!("{own}/{channel}")))
+            }
+        }
+    };
+    has.or_else(beside_others).or_else(by_role).or_else(in_ledger)
+}
+
+/// Puts the donor's files in the place of a node's own.
+fn replace(
+    directories: &mut [CapturedDirectory],
+    channel: &str,
+    given: &[(Part, String, CapturedEntry)],
+) -> Result<(), Part> {
+    let parts: BTreeSet<Part> = given.iter().map(|(part, ..)| *part).collect();
+    let mut places = Vec::new();
+    for part in parts {
+        let (directory, folder) = place(directories, part, channel).ok_or(part)?;
+        places.push((part, directory, folder));
+    }
+    for captured in directories.iter_mut() {
+        let of = captured.directory.clone();
+        // The node's own index names places in the files that go: it is made anew.
+        captured.entries.retain(|entry| {
+            !matches!(entry.content, EntryContent::File { .. })
+                || (part_of(&of, &entry.path, channel).is_none()
+                    && of.classify(&entry.path, false).class != Class::Derived)
+        });
+    }
+    for (part, position, folder) in places {
+        let captured = &mut directories[position];
+        let Some(like) = add_folders(captured, &folder) else { return Err(part) };
+        for (_, name, entry) in given.iter().filter(|(of, ..)| *of == part) {
+            captured.entries.push(CapturedEntry {
+                path: format!("{folder}/{name}"),
+                // The files belong to the node whose place they are in.
+                uid: like.0,
+                gid: like.1,
+                ..entry.clone()
+            });
+        }
+        captured.entries.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    Ok(())
+}
+
+/// Makes sure that a folder and those above it are among the entries; the owner of what is there.
+fn add_folders(captured: &mut CapturedDirectory, folder: &str) -> Option<(u32, u32)> {
+    let mut above = captured.entries.iter().find(|entry| entry.path.is_empty())?.clone();
+    let mut path = String::new();
+    for name in folder.split('/') {
+        path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+        above = match captured.entries.iter().find(|entry| entry.path == path) {
+            Some(entry) => entry.clone(),
+            None => {
+                let made = CapturedEntry { path: path.clone(), ..above };
+                captured.entries.push(made.clone());
+                made
+            }
+        };
+    }
+    Some((above.uid, above.gid))
+}

@@ -1,0 +1,209 @@
+//! What a restore makes of a recovery point before its plan: which nodes it is about, orderers that were captured at different heights
+//! levelled to one donor, a peer that takes another's ledger. Only the manifest changes: its parts say where every byte comes from.
+
+mod ledger;
+pub(crate) mod level;
+
+use std::collections::BTreeSet;
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, WalKind};
+
+use crate::EngineError;
+use crate::point::RecoveryPoint;
+use level::{Levelled, is_consenter, ledger_of, raft_of};
+
+pub use ledger::LedgerFrom;
+
+/// A recovery point as it is restored.
+pub(crate) struct Arranged {
+    pub point: RecoveryPoint,
+    /// Nodes that are restored, as `Organization/node`; empty: all.
+    pub nodes: Vec<String>,
+    /// What was changed, and what forbids the restore.
+    pub findings: Vec<Finding>,
+}
+
+impl Arranged {
+    /// Tells this arrangement from others of the same recovery point.
+    pub fn fingerprint(&self) -> String {
+        let told: Vec<&str> = self.findings.iter().map(|finding| finding.what.as_str()).collect();
+        format!("{:?} {told:?}", self.nodes)
+    }
+}
+
+/// Whether a node is among those that are named; without names all are.
+pub(crate) fn is_named(id: &NodeId, names: &[String]) -> bool {
+    names.is_empty() || names.contains(&id.to_string())
+}
+
+/// Arranges a recovery point for the restore of these nodes. Without `together` some of them may be left as they are: then nothing is
+/// levelled.
+pub(crate) fn arrange(
+    mut point: RecoveryPoint,
+    nodes: &[String],
+    ledgers: &[LedgerFrom],
+    together: bool,
+) -> Result<Arranged, EngineError> {
+    for name in nodes {
+        if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
+            return Err(EngineError::Usage(format!(
+                "--node {name}: the recovery point has no such node; `fabkeep show` lists them (Organization/node)"
+            )));
+        }
+    }
+    let mut findings = Vec::new();
+    let nodes = with_state_databases(&point, nodes, &mut findings);
+    for from in ledgers {
+        findings.push(ledger::take(&mut point, from, &nodes)?);
+    }
+    if together {
+        findings.extend(orderers(&mut point, &nodes));
+    }
+    Ok(Arranged { point, nodes, findings })
+}
+
+/// A peer's state database goes with it: what it holds must not be ahead of the peer's blocks (P3).
+fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut Vec<Finding>) -> Vec<String> {
+    let mut out = nodes.to_vec();
+    for node in point.nodes.iter().filter(|node| nodes.contains(&node.facts.id.to_string())) {
+        for served_by in node.served_by.iter().filter(|_| node.facts.role == NodeRole::Peer) {
+            let name = served_by.to_string();
+            let captured = point.nodes.iter().any(|known| known.facts.id == *served_by);
+            if captured && !out.contains(&name) {
+                findings.push(Finding::note(
+                    Rule::StateDatabaseOlder,
+                    &node.facts.id,
+                    format!("its state database {name} is restored with it: its state must not be ahead of the blocks"),
+                    "nothing: the peer builds it anew from its blocks",
+                ));
+                out.push(name);
+            }
+        }
+    }
+    out
+}
+
+/// How many of a channel's consenters must run for it to order: of raft a majority, of SmartBFT more than two thirds.
+fn quorum(kind: WalKind, consenters: usize) -> usize {
+    match kind {
+        WalKind::Raft => consenters / 2 + 1,
+        WalKind::SmartBft => {
+            let faulty = consenters.saturating_sub(1) / 3;
+            (consenters + faulty + 1).div_ceil(2)
+        }
+    }
+}
+
+/// Levels the orderers channel by channel.
+fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let channels: Vec<(String, usize)> = point
+        .channels
+        .iter()
+        .map(|channel| (channel.name.clone(), channel.config.as_ref().map_or(0, |config| config.consenters.len())))
+        .collect();
+    for (channel, declared) in channels {
+        let mut chosen: Vec<Levelled<'_>> = point
+            .nodes
+            .iter_mut()
+            .filter(|node| is_named(&node.facts.id, nodes))
+            .map(|node| Levelled { facts: &mut node.facts, directories: &mut node.directories })
+            .collect();
+        let consenters: Vec<usize> =
+            (0..chosen.len()).filter(|&position| is_consenter(chosen[position].facts, &channel)).collect();
+        let rank = |position: usize| standing(chosen[position].facts, &channel);
+        let Some(&donor) = consenters.iter().max_by_key(|&&position| rank(position)) else { continue };
+        let kind = raft_of(chosen[donor].facts, &channel).map_or(WalKind::Raft, |raft| raft.kind);
+        let all = declared.max(consenters.len());
+        let needed = quorum(kind, all);
+        if consenters.len() < needed {
+            findings.push(Finding::warning(
+                Rule::OrderersLevel,
+                &channel,
+                format!(
+                    "{} of its {all} consenters are restored; it orders nothing before {needed} run",
+                    consenters.len()
+                ),
+                "make sure that enough others run, and that none of them is older than these",
+            ));
+        }
+        let heights: BTreeSet<u64> = consenters.iter().map(|&position| rank(position).0).collect();
+        if heights.len() < 2 {
+            continue;
+        }
+        match kind {
+            WalKind::Raft => findings.extend(level::to_donor(&channel, donor, &mut chosen)),
+            WalKind::SmartBft => {
+                let highest = rank(donor).0;
+                let there = consenters.iter().filter(|&&position| rank(position).0 == highest).count();
+                findings.push(behind_smartbft(&channel, &heights, there, needed));
+            }
+        }
+    }
+    findings
+}
+
+/// Consenters of one channel that would be restored as they were captured, at different heights.
+pub(crate) fn not_level(nodes: &[&NodeFacts]) -> Vec<Finding> {
+    let channels: BTreeSet<&str> = nodes.iter().flat_map(|node| &node.raft).map(|raft| raft.channel.as_str()).collect();
+    let mut findings = Vec::new();
+    for channel in channels {
+        let heights: BTreeSet<u64> =
+            nodes.iter().filter(|node| is_consenter(node, channel)).map(|node| standing(node, channel).0).collect();
+        if heights.len() > 1 {
+            findings.push(Finding::error(
+                Rule::OrderersLevel,
+                channel,
+                format!("orderers captured at different heights would be restored beside others: {heights:?}"),
+                "name those that are lost (--node …, without --missing): then they are levelled to the highest of them",
+            ));
+        }
+    }
+    findings
+}
+
+/// What makes one orderer's state of a channel newer than another's.
+fn standing(facts: &NodeFacts, channel: &str) -> (u64, u64, u64) {
+    let height = ledger_of(facts, channel).map_or(0, |ledger| ledger.height);
+    let raft = raft_of(facts, channel);
+    let last = raft.as_ref().and_then(|raft| raft.last_index).unwrap_or(0);
+    let snapshot = raft.and_then(|raft| raft.snapshot).map_or(0, |snapshot| snapshot.index);
+    (height, last, snapshot)
+}
+
+/// SmartBFT's nodes sign blocks as a quorum: those that are behind fetch them, as long as a quorum remembers them.
+fn behind_smartbft(channel: &str, heights: &BTreeSet<u64>, there: usize, needed: usize) -> Finding {
+    let told: Vec<String> = heights.iter().map(u64::to_string).collect();
+    let what = format!(
+        "its SmartBFT orderers were captured at heights {}, {there} of them at the highest",
+        told.join(" and ")
+    );
+    if there >= needed {
+        Finding::warning(
+            Rule::OrderersLevel,
+            channel,
+            format!("{what}: they are a quorum, and the others fetch what they lack"),
+            "start all orderers together, and compare their heights before clients come (fabkeep status)",
+        )
+    } else {
+        Finding::error(
+            Rule::OrderersLevel,
+            channel,
+            format!("{what}: fewer than the {needed} that must remember a block"),
+            "restore a recovery point that was captured in a window (--quiesce …): these orderers could order other blocks at the same heights",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quorums_are_those_of_the_two_protocols() {
+        let of = |kind| [1, 3, 4, 5, 7].map(|consenters| quorum(kind, consenters));
+        assert_eq!(of(WalKind::Raft), [1, 2, 3, 3, 4]);
+        assert_eq!(of(WalKind::SmartBft), [1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a restore makes of a recovery point: orderers levelled to one donor, a peer with another's ledger.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bench::Bench;
+use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RestoreOptions, Restored};
+use fabkeep_fixtures::Growth;
+use fabkeep_network::Severity;
+
+const ORDERERS: [&str; 3] = ["orderer1", "orderer2", "orderer3"];
+
+/// Every file's bytes, by path below `folder`.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    let mut left = vec![folder.to_path_buf()];
+    while let Some(next) = left.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                out.insert(path.strip_prefix(folder).unwrap().to_path_buf(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    out
+}
+
+fn same(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{what}");
+    let other = a.iter().find(|(path, bytes)| b[*path] != **bytes).map(|(path, _)| path);
+    assert!(other.is_none(), "{what}: {other:?} differs");
+}
+
+fn to(bench: &Bench, name: &str) -> RestoreOptions {
+    RestoreOptions { to: Some(bench.path(name)), ..RestoreOptions::default() }
+}
+
+fn told<'a>(restored: &'a Restored, code: &'a str) -> impl Iterator<Item = &'a fabkeep_network::Finding> {
+    restored.findings.iter().filter(move |finding| finding.rule.code() == code)
+}
+
+/// An orderer as it was a while ago: its production directory is put back after the network grew.
+fn grown_without(bench: &Bench, orderers: &[&str], blocks: u64) {
+    let production = |orderer: &str| bench.network().join("OrdererOrg").join(orderer).join("production");
+    let kept: Vec<_> = orderers.iter().map(|orderer| (production(orderer), files(&production(orderer)))).collect();
+    let mut growth = Growth::open(&bench.network(), "mychannel").unwrap();
+    growth.grow(blocks - 5, 2).unwrap();
+    growth.compact().unwrap();
+    growth.grow(5, 2).unwrap();
+    for (folder, before) in kept {
+        std::fs::remove_dir_all(&folder).unwrap();
+        for (path, bytes) in before {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_derived_data() {
+    for include_derived in [false, true] {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        grown_without(&bench, &["orderer1", "orderer3"], 30);
+        let captured = bench.capture(&CaptureOptions { include_derived, ..CaptureOptions::default() }).unwrap();
+        assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the capture tells it");
+
+        let restored = bench.restore(&to(&bench, "restored")).unwrap();
+        let note = told(&restored, "O2").next().unwrap();
+        assert_eq!((note.severity, note.subject.as_str()), (Severity::Note, "mychannel"), "{note:?}");
+        assert!(note.what.contains("OrdererOrg/orderer2"), "{note:?}");
+        let folder = |orderer: &str| bench.path("restored").join("OrdererOrg").join(orderer).join("production");
+        let donor = bench.network().join("OrdererOrg/orderer2/production");
+        for orderer in ORDERERS {
+            for part in ["chains/mychannel", "etcdraft/wal/mychannel", "etcdraft/snapshot/mychannel"] {
+                let whole = |folder: &Path| -> BTreeMap<_, _> {
+                    let all = files(&folder.join(part)).into_iter();
+                    all.filter(|(path, _)| path.extension().is_none_or(|end| end != "tmp")).collect()
+                };
+                same(&whole(&donor), &whole(&folder(orderer)), &format!("{orderer} {part}"));
+            }
+            // An index of other block files would lead the orderer astray.
+            let index = std::fs::read_dir(folder(orderer).join("index")).map_or(0, Iterator::count);
+            assert_eq!(index > 0, include_derived && orderer == "orderer2", "{orderer}");
+            // The other channel is level: every orderer keeps its own.
+            let own = bench.network().join("OrdererOrg").join(orderer).join("production/chains/settlement");
+            same(&files(&own), &files(&folder(orderer).join("chains/settlement")), orderer);
+        }
+        let heights: BTreeSet<u64> =
+            bench::chains(&bench.path("restored"), "mychannel").iter().map(|chain| bench::height(chain)).collect();
+        assert_eq!(heights, BTreeSet::from([57]));
+
+        // One of them alone is restored as it was; the plan says what that means.
+        let one = RestoreOptions { nodes: vec!["OrdererOrg/orderer1".to_owned()], ..to(&bench, "one") };
+        let restored = bench.restore(&one).unwrap();
+        assert!(told(&restored, "O2").all(|finding| finding.severity == Severity::Warning));
+        assert!(told(&restored, "O2").any(|finding| finding.what.contains("1 of its 3 consenters")));
+        let chain = bench.path("one/OrdererOrg/orderer1/production/chains/mychannel");
+        assert_eq!(bench::height(&chain), 27);
+    }
+}
+
+#[test]
+fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers() {
+    let cut_to = |bench: &Bench, orderers: &[&str]| {
+        for orderer in orderers {
+            let chains = bench.network().join("OrdererOrg").join(orderer).join("production/chains");
+            let chain = std::fs::read_dir(&chains).unwrap().next().unwrap().unwrap().path();
+            let height = bench::height(&chain);
+            let file = chain.join("blockfile_000000");
+            let end = bench::offset_of_block(&file, height - 2);
+            std::fs::File::options().write(true).open(&file).unwrap().set_len(end).unwrap();
+            // The index would be ahead.
+            std::fs::remove_dir_all(chains.parent().unwrap().join("index")).unwrap();
+        }
+    };
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);
+    cut_to(&bench, &["orderer4"]);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let restored = bench.restore(&to(&bench, "restored")).unwrap();
+    let warning = told(&restored, "O2").next().unwrap();
+    assert!(warning.severity == Severity::Warning && warning.what.contains("3 of them at the highest"), "{warning:?}");
+
+    cut_to(&bench, &["orderer3"]);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    match bench.restore(&to(&bench, "refused")) {
+        Err(EngineError::Refused(findings)) => {
+            let found = &findings[0];
+            assert!(found.rule.code() == "O2" && found.what.contains("fewer than the 3"), "{found:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!bench.path("refused").exists());
+}
+
+#[test]
+fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_keys() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let from = |text: &str| vec![text.parse::<LedgerFrom>().unwrap()];
+    let nodes = vec!["Org1/peer1".to_owned()];
+    let options = RestoreOptions { nodes, ledgers: from("Org1/peer1=Org1/peer0"), ..to(&bench, "restored") };
+    let restored = bench.restore(&options).unwrap();
+    assert!(told(&restored, "I4").any(|finding| finding.what.contains("takes the ledger of Org1/peer0")));
+    let (source, target) = (bench.network().join("Org1"), bench.path("restored/Org1/peer1"));
+    for part in ["chains/chains", "pvtdataStore", "ledgerProvider"] {
+        let part = format!("production/ledgersData/{part}");
+        let needed = |folder: PathBuf| -> BTreeMap<_, _> {
+            let locks = ["LOCK", "LOG", "LOG.old"];
+            files(&folder).into_iter().filter(|(path, _)| !locks.iter().any(|lock| path.ends_with(lock))).collect()
+        };
+        same(&needed(source.join("peer0").join(&part)), &needed(target.join(&part)), &part);
+    }
+    for part in ["msp", "tls", "production/lifecycle"] {
+        let own = files(&source.join("peer1").join(part));
+        assert!(!own.is_empty());
+        same(&own, &files(&target.join(part)), part);
+    }
+    let refused = |ledgers: Vec<LedgerFrom>, nodes: &[&str]| {
+        let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        match bench.restore(&RestoreOptions { nodes, ledgers, ..to(&bench, "refused") }) {
+            Err(EngineError::Usage(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(refused(from("Org1/peer1=Org2/peer0"), &[]).contains("different private data"));
+    assert!(refused(from("Org1/peer9=Org1/peer0"), &[]).contains("has no peer Org1/peer9"));
+    assert!(refused(from("OrdererOrg/orderer1=OrdererOrg/orderer2"), &[]).contains("has no peer"));
+    assert!(refused(from("Org1/peer1=Org1/peer0"), &["Org2/peer0"]).contains("--node"));
+    assert!("Org1/peer1".parse::<LedgerFrom>().is_err() && "a=a".parse::<LedgerFrom>().is_err());
+}
