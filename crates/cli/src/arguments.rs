@@ -82,7 +82,7 @@ pub enum Command {
     List(Repo),
     /// Show a recovery point: channels, nodes, keys, findings.
     #[command(
-        after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files"
+        after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files\n  fabkeep show --repo /backup/fabric --names"
     )]
     Show(Show),
     /// Verify a recovery point, or a channel's block files.
@@ -331,6 +331,9 @@ pub struct Show {
     /// List every file.
     #[arg(long)]
     pub files: bool,
+    /// List every name in channel configurations, chaincode packages and TLS certificates, and what answers to it.
+    #[arg(long)]
+    pub names: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,8 @@ mod content;
 mod error;
 mod event;
 mod logs;
+mod names;
+mod objects;
 mod parallel;
 mod point;
 mod replay;
@@ -22,6 +24,7 @@ pub use arrange::LedgerFrom;
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};
+pub use names::{UsedName, names};
 pub use parallel::cores;
 pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,

@@ -10,6 +10,7 @@ pub mod block_file;
 pub mod block_signature;
 pub mod certificate;
 pub mod chain;
+pub mod chaincode_package;
 pub mod channel_config;
 pub mod layout;
 pub mod leveldb;

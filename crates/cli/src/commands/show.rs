@@ -1,8 +1,8 @@
 //! `fabkeep show`: a recovery point at a glance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint, WindowReport};
+use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, names};
 use fabkeep_network::KeyPurpose;
 use fabkeep_store::{Commit, Repository};
 use serde_json::json;
@@ -23,14 +23,22 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
         return Ok(Code::Done);
     };
     let (point, _) = repository.read_point::<RecoveryPoint>(&commit, &identity)?;
+    let names = if arguments.names { Some(names(&repository, &commit, &identity)?) } else { None };
     if output.is_json() {
-        output.json(&json!({"commit": commit, "point": json_point(&point, arguments.files)}));
+        let mut value = json!({"commit": commit, "point": json_point(&point, arguments.files)});
+        if let Some(names) = &names {
+            value["names"] = json!(names);
+        }
+        output.json(&value);
         return Ok(Code::Done);
     }
     print_commit(&commit, output);
     print_point(&point, output);
     if arguments.files {
         print_files(&point, output);
+    }
+    if let Some(names) = &names {
+        print_names(names, !point.objects.is_empty(), output);
     }
     Ok(Code::Done)
 }
@@ -200,6 +208,34 @@ fn node_row(node: &CapturedNode) -> [String; 8] {
         expiry.map_or_else(String::new, units::day),
         more.join("; "),
     ]
+}
+
+fn print_names(names: &[UsedName], cluster: bool, output: &Output) {
+    output.line("\nnames that nodes call each other by:");
+    for used in names {
+        let ports: Vec<String> = used.ports.iter().map(u16::to_string).collect();
+        let ports = if ports.is_empty() { String::new() } else { format!("  port {}", ports.join(", ")) };
+        output.line(format!("  {}{ports}", used.name));
+        let list = |title: &str, texts: &BTreeSet<String>, without: &str| {
+            let mut title = title;
+            for text in texts {
+                output.line(format!("    {title:<20} {text}"));
+                title = "";
+            }
+            if texts.is_empty() && !without.is_empty() {
+                output.line(format!("    {title:<20} {without}"));
+            }
+        };
+        let called = !used.used_by.is_empty();
+        list("used by", &used.used_by, "");
+        list("TLS certificates of", &used.certificates, "no node: connections with TLS to it fail");
+        list("answered by", &used.answered_by, if called { "DNS, or nothing" } else { "" });
+    }
+    output.line(if cluster {
+        "In another place every name that is used must be answered: by a Service of the old name, hostAliases or DNS."
+    } else {
+        "In another place every name that is used must be answered: by DNS or /etc/hosts."
+    });
 }
 
 fn print_files(point: &RecoveryPoint, output: &Output) {

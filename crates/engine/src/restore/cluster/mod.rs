@@ -11,8 +11,8 @@ use fabkeep_platform::kubernetes::{Kubernetes, Selection, Stage, Target, Workloa
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use plan::arranged;
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
-use plan::{declarations, make};
 
 use super::volumes::{Filled, fill_all, place_for};
 use crate::arrange::is_named;
@@ -60,10 +60,8 @@ pub fn restore_cluster(
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    let declared = declarations(&point, &reader)?;
-    let arranged = options.arrange(point)?;
+    let (arranged, plan) = arranged(commit, point, &reader, &target, options)?;
     let point = &arranged.point;
-    let plan = make(commit, &arranged, &declared, &target, options)?;
     shown(&plan);
     let errors = plan.refusals(&options.overrides);
     if !errors.is_empty() {

@@ -12,7 +12,9 @@ use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 use crate::EngineError;
-use crate::arrange::{Arranged, LedgerFrom, is_named, not_level};
+use crate::arrange::{Arranged, LedgerFrom, arrange, is_named, not_level};
+use crate::names::{unanswered, used_names};
+use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
 
 /// Where and how to restore.
@@ -96,26 +98,6 @@ fn is_workload(kind: &str) -> bool {
     matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Pod")
 }
 
-/// The objects of a recovery point.
-pub(super) fn declarations(point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<Vec<Declaration>, EngineError> {
-    let mut out = Vec::new();
-    for object in &point.objects {
-        let bytes = reader.blob(&object.blob)?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| EngineError::Point {
-            point: format!("{} {}/{}", object.kind, object.namespace, object.name),
-            problem: error.to_string(),
-        })?;
-        out.push(Declaration {
-            namespace: object.namespace.clone(),
-            api_version: object.api_version.clone(),
-            kind: object.kind.clone(),
-            name: object.name.clone(),
-            object: value,
-        });
-    }
-    Ok(out)
-}
-
 /// Makes the plan of a restore into a cluster. Nothing is changed.
 ///
 /// # Errors
@@ -128,17 +110,26 @@ pub fn plan_cluster_restore(
 ) -> Result<ClusterRestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    let declared = declarations(&point, &reader)?;
-    make(commit, &options.arrange(point)?, &declared, &target, options)
+    Ok(arranged(commit, point, &reader, &target, options)?.1)
 }
 
-impl ClusterRestoreOptions {
-    pub(super) fn arrange(&self, point: RecoveryPoint) -> Result<Arranged, EngineError> {
-        crate::arrange::arrange(point, &self.nodes, &self.ledgers, !self.missing)
-    }
+/// The recovery point as it would be restored, and the plan for it.
+pub(super) fn arranged(
+    commit: &Commit,
+    point: RecoveryPoint,
+    reader: &PointReader<'_>,
+    target: &Target,
+    options: &ClusterRestoreOptions,
+) -> Result<(Arranged, ClusterRestorePlan), EngineError> {
+    let declared = declarations(&point, reader)?;
+    let unanswered = unanswered(&used_names(&point, reader, &declared)?);
+    let arranged = arrange(point, &options.nodes, &options.ledgers, !options.missing)?;
+    let mut plan = make(commit, &arranged, &declared, target, options)?;
+    plan.findings.extend(unanswered);
+    Ok((arranged, plan))
 }
 
-pub(super) fn make(
+fn make(
     commit: &Commit,
     arranged: &Arranged,
     declared: &[Declaration],

@@ -1,0 +1,257 @@
+//! Every name by which the network's nodes call each other: in channel configurations, in chaincode packages, in TLS certificates. They
+//! cannot be changed from outside, so that in another place something must answer to them (O8, K5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fabkeep_ledger::chaincode_package::{ChaincodePackage, MAX_PACKAGE_BYTES};
+use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
+use fabkeep_platform::Declaration;
+use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::EngineError;
+use crate::content::Contents;
+use crate::objects::declarations;
+use crate::point::{EntryContent, RecoveryPoint};
+
+/// A name, who uses it, and what answers to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct UsedName {
+    /// The name, or an address.
+    pub name: String,
+    /// Ports at which it is called.
+    pub ports: BTreeSet<u16>,
+    /// Where it is written: what breaks when nothing answers.
+    pub used_by: BTreeSet<String>,
+    /// Nodes whose TLS certificate is good for it.
+    pub certificates: BTreeSet<String>,
+    /// What makes it known: Services, Ingresses, hostAliases of the recovery point. Empty: DNS, or nothing.
+    pub answered_by: BTreeSet<String>,
+}
+
+/// Every name of a recovery point, those first that channel configurations and packages use.
+///
+/// # Errors
+/// [`EngineError`] when the recovery point cannot be read.
+pub fn names(repository: &Repository, commit: &Commit, identity: &IdentityFile) -> Result<Vec<UsedName>, EngineError> {
+    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    let declared = declarations(&point, &reader)?;
+    used_names(&point, &reader, &declared)
+}
+
+pub(crate) fn used_names(
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    declared: &[Declaration],
+) -> Result<Vec<UsedName>, EngineError> {
+    let mut by_name: BTreeMap<String, UsedName> = BTreeMap::new();
+    let mut add = |address: &str, used_by: String| {
+        let (name, port) = split(address);
+        if name.is_empty() {
+            return;
+        }
+        let entry = by_name.entry(name.to_lowercase()).or_default();
+        entry.ports.extend(port);
+        entry.used_by.insert(used_by);
+    };
+    for channel in &point.channels {
+        let Some(config) = &channel.config else { continue };
+        for consenter in &config.consenters {
+            add(&format!("{}:{}", consenter.host, consenter.port), format!("consenter of {}", channel.name));
+        }
+        for address in &config.orderer_addresses {
+            add(address, format!("orderer address of {}", channel.name));
+        }
+        for organization in &config.organizations {
+            for address in &organization.endpoints {
+                add(address, format!("orderer endpoint of {} on {}", organization.msp_id, channel.name));
+            }
+            for address in &organization.anchor_peers {
+                add(address, format!("anchor peer of {} on {}", organization.msp_id, channel.name));
+            }
+        }
+    }
+    for (label, address, node) in services(point, reader)? {
+        add(&address, format!("chaincode {label} on {node}"));
+    }
+    for node in &point.nodes {
+        for key in node.facts.keys.iter().filter(|key| key.purpose == KeyPurpose::Tls) {
+            for name in key.certificate.iter().flat_map(|certificate| &certificate.names) {
+                let entry = by_name.entry(name.to_lowercase()).or_default();
+                entry.certificates.insert(node.facts.id.to_string());
+            }
+        }
+    }
+    let answers = Answers::of(declared);
+    let mut out: Vec<UsedName> =
+        by_name.into_iter().map(|(name, used)| UsedName { answered_by: answers.to(&name), name, ..used }).collect();
+    out.sort_by_key(|used| used.used_by.is_empty());
+    Ok(out)
+}
+
+/// Names that channel configurations and packages use, and that nothing in the recovery point answers to.
+pub(crate) fn unanswered(used: &[UsedName]) -> Option<Finding> {
+    let names: Vec<&str> = used
+        .iter()
+        .filter(|used| !used.used_by.is_empty() && used.answered_by.is_empty())
+        .map(|used| used.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        Finding::note(
+            Rule::NamesKept,
+            format!("{} names", names.len()),
+            format!(
+                "channel configurations or chaincode packages call {}; no Service, Ingress or hostAliases of the recovery point answers",
+                names.join(", ")
+            ),
+            "in another place make DNS answer to them (`fabkeep show --names` tells who uses which)",
+        )
+    })
+}
+
+/// `host:port`, also with a scheme before it or an address in brackets.
+fn split(address: &str) -> (&str, Option<u16>) {
+    let address = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let address = address.split('/').next().unwrap_or(address);
+    if let Some((host, rest)) = address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
+    }
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => (host, port.parse().ok()),
+        _ => (address, None),
+    }
+}
+
+/// Addresses in the chaincode packages of the peers: label, address, peer.
+fn services(point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<Vec<(String, String, NodeId)>, EngineError> {
+    let contents = Contents::new(reader, point);
+    let mut out = Vec::new();
+    for node in &point.nodes {
+        for entry in node.directories.iter().flat_map(|directory| &directory.entries) {
+            let package = entry.path.contains("lifecycle/chaincodes/") && entry.path.ends_with(".tar.gz");
+            let EntryContent::File { size, parts } = &entry.content else { continue };
+            if !package || *size > MAX_PACKAGE_BYTES {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            for part in parts {
+                bytes.extend(contents.bytes(&entry.path, part)?);
+            }
+            // What cannot be read names nobody; `verify` is for damage.
+            if let Ok(ChaincodePackage { label, address: Some(address), .. }) = ChaincodePackage::parse(&bytes) {
+                out.push((label, address, node.facts.id.clone()));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// What makes names known inside a cluster.
+struct Answers<'d> {
+    services: BTreeSet<(&'d str, &'d str)>,
+    /// Name, and what answers.
+    others: Vec<(String, String)>,
+}
+
+impl<'d> Answers<'d> {
+    fn of(declared: &'d [Declaration]) -> Self {
+        let mut out = Answers { services: BTreeSet::new(), others: Vec::new() };
+        for known in declared {
+            let texts = |pointer: &str, inner: &str| -> Vec<String> {
+                let all = known.object.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+                all.flat_map(|value| match value.pointer(inner) {
+                    Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).map(str::to_lowercase).collect(),
+                    Some(Value::String(one)) => vec![one.to_lowercase()],
+                    _ => Vec::new(),
+                })
+                .collect()
+            };
+            match known.kind.as_str() {
+                "Service" => {
+                    out.services.insert((&known.namespace, &known.name));
+                }
+                "Ingress" => {
+                    let hosts = texts("/spec/rules", "/host").into_iter();
+                    out.others.extend(hosts.map(|host| (host, known.label())));
+                }
+                _ => {
+                    let pointer =
+                        if known.kind == "Pod" { "/spec/hostAliases" } else { "/spec/template/spec/hostAliases" };
+                    let aliases = texts(pointer, "/hostnames").into_iter();
+                    out.others.extend(aliases.map(|host| (host, format!("hostAliases of {}", known.label()))));
+                }
+            }
+        }
+        out
+    }
+
+    fn to(&self, name: &str) -> BTreeSet<String> {
+        let mut out = BTreeSet::new();
+        if name == "localhost" || name.starts_with("127.") || name == "::1" {
+            out.insert("the caller's own machine or pod".to_owned());
+        }
+        for (namespace, service) in &self.services {
+            let rest = name.strip_prefix(&service.to_lowercase());
+            let full = rest.and_then(|rest| rest.strip_prefix('.')?.strip_prefix(&namespace.to_lowercase()));
+            match (rest, full) {
+                // A bare name is looked for in the caller's own namespace.
+                (Some(""), _) => out.insert(format!("Service {namespace}/{service}, within its namespace")),
+                (_, Some(end)) if end.is_empty() || end == ".svc" || end.starts_with(".svc.") => {
+                    out.insert(format!("Service {namespace}/{service}"))
+                }
+                _ => false,
+            };
+        }
+        let same = |host: &str| match host.strip_prefix("*.") {
+            Some(domain) => name.split_once('.').is_some_and(|(_, rest)| rest == domain),
+            None => host == name,
+        };
+        out.extend(self.others.iter().filter(|(host, _)| same(host)).map(|(_, by)| by.clone()));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_split_in_every_form() {
+        assert_eq!(split("orderer1:7050"), ("orderer1", Some(7050)));
+        assert_eq!(split("grpcs://orderer1.org.svc:7050/"), ("orderer1.org.svc", Some(7050)));
+        assert_eq!(split("[fe80::1]:7050"), ("fe80::1", Some(7050)));
+        assert_eq!(split("fe80::1"), ("fe80::1", None));
+        assert_eq!(split("10.0.0.1"), ("10.0.0.1", None));
+    }
+
+    #[test]
+    fn services_ingresses_and_aliases_answer_to_their_names_and_to_no_others() {
+        let declared = |kind: &str, namespace: &str, name: &str, object: Value| Declaration {
+            namespace: namespace.to_owned(),
+            api_version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            object,
+        };
+        let all = [
+            declared("Service", "org", "peer0", Value::Null),
+            declared("Ingress", "org", "in", serde_json::json!({"spec": {"rules": [{"host": "*.fabric.example"}]}})),
+            declared(
+                "Deployment",
+                "org",
+                "ord",
+                serde_json::json!({"spec": {"template": {"spec": {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["Old.Name"]}]}}}}),
+            ),
+        ];
+        let answers = Answers::of(&all);
+        for name in ["peer0", "peer0.org", "peer0.org.svc", "peer0.org.svc.cluster.local"] {
+            assert!(answers.to(name).iter().any(|by| by.starts_with("Service org/peer0")), "{name}");
+        }
+        for name in ["peer00", "peer0.org1", "peer0.org.example.com", "xpeer0", "a.b.fabric.example"] {
+            assert!(answers.to(name).is_empty(), "{name}");
+        }
+        assert_eq!(answers.to("old.name").len(), 1);
+        assert_eq!(answers.to("a.fabric.example").len(), 1);
+    }
+}
