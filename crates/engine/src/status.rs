@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{
-    DirectorySource, Finding, LogMessage, NodeId, Observation, Relation, Rule, contradictions, standings, unanswered,
+    DirectorySource, Finding, LogMessage, NodeId, Observation, Participating, Relation, Rule, contradictions,
+    standings, unanswered,
 };
 use fabkeep_platform::{Asked, BlockFiles, NodeState, Platform, WindowRecord};
 use serde::Serialize;
@@ -81,6 +82,8 @@ pub struct ChannelStatus {
     pub leads: Option<bool>,
     /// How it stands to the channel's consensus.
     pub relation: Option<Relation>,
+    /// What an orderer does in the channel.
+    pub participating: Option<Participating>,
 }
 
 /// Looks at the network.
@@ -108,6 +111,7 @@ pub fn status(
         findings.extend(contradictions(observation));
         findings.extend(unanswered(observation));
         findings.extend(followers(observation));
+        findings.extend(not_active(observation));
         if observation.health.as_deref().is_some_and(|health| health != "OK") {
             findings.push(Finding::warning(
                 Rule::ReadyPerChannel,
@@ -149,6 +153,7 @@ pub fn status(
                     blocks_per_second: before.and_then(|before| rate(before, &node.id, &standing.channel, *height, at)),
                     leads: answer.and_then(|answer| answer.leads),
                     relation: answer.and_then(|answer| answer.relation),
+                    participating: answer.and_then(|answer| answer.participating),
                 })
             })
             .collect();
@@ -179,6 +184,27 @@ fn followers(observation: &Observation) -> Vec<Finding> {
                 "it is a follower of this channel, no consenter",
                 "if it should be a consenter: compare its TLS public key with the channel configuration's (O7)",
             )
+        })
+        .collect()
+}
+
+/// An orderer that does not serve a channel, though it runs (P7).
+fn not_active(observation: &Observation) -> Vec<Finding> {
+    let channels = observation.channels.iter().filter_map(|(channel, answer)| Some((channel, answer.participating?)));
+    channels
+        .filter_map(|(channel, participating)| {
+            let remedy = match participating {
+                Participating::Active => return None,
+                Participating::Onboarding => {
+                    "wait: it fetches the channel's blocks from the other orderers; it is no source of a backup before it is active"
+                }
+                Participating::Failed => "look into its log, and start it again; `osnadmin channel list` tells the same",
+                Participating::Inactive => {
+                    "if it should serve the channel, look into its log; if it was removed, `osnadmin channel remove` tidies up (O10)"
+                }
+            };
+            let subject = format!("{} {channel}", observation.node);
+            Some(Finding::warning(Rule::ReadyPerChannel, subject, format!("the orderer calls it {participating}"), remedy))
         })
         .collect()
 }
@@ -231,4 +257,26 @@ fn certificates(
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orderer_that_runs_and_does_not_serve_a_channel_is_told() {
+        let id = NodeId { organization: "Org".to_owned(), node: "orderer1".to_owned() };
+        let mut observation = Observation::new(id, NodeRole::Orderer, true);
+        let states = [Participating::Active, Participating::Onboarding, Participating::Failed, Participating::Inactive];
+        for (number, state) in states.into_iter().enumerate() {
+            observation.channels.entry(format!("channel{number}")).or_default().participating = Some(state);
+        }
+        observation.channels.entry("untold".to_owned()).or_default();
+        let told: Vec<(String, String)> =
+            not_active(&observation).into_iter().map(|finding| (finding.subject, finding.what)).collect();
+        let expected = ["onboarding", "failed", "inactive"].iter().enumerate().map(|(number, word)| {
+            (format!("Org/orderer1 channel{}", number + 1), format!("the orderer calls it {word}"))
+        });
+        assert_eq!(told, expected.collect::<Vec<_>>());
+    }
 }

@@ -94,6 +94,55 @@ impl std::fmt::Display for Relation {
     }
 }
 
+/// What an orderer does in a channel (`participation_status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Participating {
+    /// It no longer takes part.
+    Inactive,
+    /// All is as it should be.
+    Active,
+    /// It fetches the channel's blocks from others.
+    Onboarding,
+    /// The channel failed to start on it.
+    Failed,
+}
+
+impl Participating {
+    /// From the metric's value.
+    pub fn from_metric(value: f64) -> Option<Participating> {
+        Some(match value as i64 {
+            0 => Participating::Inactive,
+            1 => Participating::Active,
+            2 => Participating::Onboarding,
+            3 => Participating::Failed,
+            _ => return None,
+        })
+    }
+
+    /// From the participation API's word.
+    pub fn from_word(word: &str) -> Option<Participating> {
+        Some(match word {
+            "inactive" => Participating::Inactive,
+            "active" => Participating::Active,
+            "onboarding" => Participating::Onboarding,
+            "failed" => Participating::Failed,
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Participating {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Participating::Inactive => "inactive",
+            Participating::Active => "active",
+            Participating::Onboarding => "onboarding",
+            Participating::Failed => "failed",
+        })
+    }
+}
+
 /// What a node says of one channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelAnswer {
@@ -105,6 +154,9 @@ pub struct ChannelAnswer {
     /// How it stands to the channel's consensus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<Relation>,
+    /// What it does in the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participating: Option<Participating>,
 }
 
 /// What a node says of itself.

@@ -12,8 +12,8 @@ mod rules;
 pub use facts::{CaFacts, KeyFacts, KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind};
 pub use finding::{Finding, Rule, Severity};
 pub use heights::{
-    ChannelAnswer, Grown, HeightSource, Observation, Reading, Relation, Standing, contradictions, grown, standings,
-    unanswered,
+    ChannelAnswer, Grown, HeightSource, Observation, Participating, Reading, Relation, Standing, contradictions, grown,
+    standings, unanswered,
 };
 pub use logs::{LogLevel, LogMessage, classify as classify_log};
 pub use model::{DirectorySource, Network, Node, NodeDirectory, NodeId, Operations, Organization, Workload};

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fabkeep_network::{HeightSource, Observation, Relation};
+use fabkeep_network::{HeightSource, Observation, Participating, Relation};
 use fabkeep_platform::{Asked, BlockFiles, ClientFiles, Host, InventoryNode, Platform, discover};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
@@ -66,7 +66,7 @@ fn answer(path: &str) -> (u16, &'static str) {
         ),
         "/participation/v1/channels" => (200, r#"{"systemChannel":null,"channels":[{"name":"mychannel","url":"x"}]}"#),
         "/participation/v1/channels/mychannel" => {
-            (200, r#"{"name":"mychannel","url":"x","consensusRelation":"follower","status":"active","height":27}"#)
+            (200, r#"{"name":"mychannel","url":"x","consensusRelation":"follower","status":"onboarding","height":27}"#)
         }
         _ => (404, "no such path"),
     }
@@ -115,6 +115,7 @@ fn an_orderer_is_asked_over_tls_with_its_client_certificate() {
         assert_eq!(heights(&observation), all.map(|source| (source, 27)));
         let channel = &observation.channels["mychannel"];
         assert_eq!((channel.leads, channel.relation), (Some(true), Some(Relation::Follower)));
+        assert_eq!(channel.participating, Some(Participating::Onboarding));
         assert_eq!(observation.health.as_deref(), Some("couchdb: connection refused"));
         assert!(fabkeep_network::contradictions(&observation).is_empty());
     }

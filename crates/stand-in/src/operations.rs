@@ -50,6 +50,7 @@ fn metrics(ledgers: &mut Ledgers) -> String {
             // There is no consensus between stand-ins: each leads alone.
             out.push_str(&format!("consensus_etcdraft_is_leader{{channel=\"{channel}\"}} 1\n"));
             out.push_str(&format!("participation_consensus_relation{{channel=\"{channel}\"}} 1\n"));
+            out.push_str(&format!("participation_status{{channel=\"{channel}\"}} 1\n"));
         }
     }
     out

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fabkeep_engine::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
-use fabkeep_network::Severity;
+use fabkeep_network::{Participating, Severity};
 
 use super::{done, network};
 use crate::arguments::Status;
@@ -80,10 +80,17 @@ fn print(now: &NetworkStatus, output: &Output) {
 fn row(node: &NodeStatus, channel: Option<&ChannelStatus>, first: bool) -> Vec<String> {
     let once = |text: String| if first { text } else { String::new() };
     let number = |value: Option<u64>| value.map_or("?".to_owned(), |value| value.to_string());
-    let raft = channel.map_or(String::new(), |channel| match (channel.leads, channel.relation) {
-        (Some(true), _) => "leader".to_owned(),
-        (_, Some(relation)) => relation.to_string(),
-        _ => String::new(),
+    let raft = channel.map_or(String::new(), |channel| {
+        let stands = match (channel.leads, channel.relation) {
+            (Some(true), _) => "leader".to_owned(),
+            (_, Some(relation)) => relation.to_string(),
+            _ => String::new(),
+        };
+        match channel.participating {
+            None | Some(Participating::Active) => stands,
+            Some(other) if stands.is_empty() => other.to_string(),
+            Some(other) => format!("{stands}, {other}"),
+        }
     });
     vec![
         once(node.node.clone()),

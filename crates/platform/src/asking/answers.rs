@@ -11,6 +11,8 @@ pub(crate) struct Metrics {
     pub leads: BTreeMap<String, bool>,
     /// `participation_consensus_relation` by channel.
     pub relations: BTreeMap<String, f64>,
+    /// `participation_status` by channel.
+    pub statuses: BTreeMap<String, f64>,
 }
 
 /// Reads Prometheus' text form, as far as it is of interest here.
@@ -31,6 +33,9 @@ pub(crate) fn metrics(text: &str) -> Metrics {
             }
             "participation_consensus_relation" => {
                 out.relations.insert(channel.to_owned(), value);
+            }
+            "participation_status" => {
+                out.statuses.insert(channel.to_owned(), value);
             }
             _ => {}
         }
@@ -88,13 +93,14 @@ mod tests {
                     ledger_blockchain_height{channel=\"mychannel\"} 27\nledger_blockchain_height{channel=\"settlement\"} 1.2e+06\n\
                     ledger_blockchain_height{channel=\"odd\"} NaN\n\
                     consensus_etcdraft_is_leader{channel=\"mychannel\"} 1\nparticipation_consensus_relation{channel=\"mychannel\"} 2\n\
+                    participation_status{channel=\"mychannel\"} 3\n\
                     go_goroutines 88\n";
         let read = metrics(text);
         assert_eq!(read.heights["mychannel"], 27);
         assert_eq!(read.heights["settlement"], 1_200_000);
         assert!(!read.heights.contains_key("odd"));
         assert!(read.leads["mychannel"]);
-        assert_eq!(read.relations["mychannel"], 2.0);
+        assert_eq!((read.relations["mychannel"], read.statuses["mychannel"]), (2.0, 3.0));
         let list =
             r#"{"systemChannel":null,"channels":[{"name":"mychannel","url":"/participation/v1/channels/mychannel"}]}"#;
         assert_eq!(participation_channels(list).unwrap(), ["mychannel"]);

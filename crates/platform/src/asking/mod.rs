@@ -4,7 +4,7 @@ pub(crate) mod answers;
 pub(crate) mod block_files;
 pub(crate) mod http;
 
-use fabkeep_network::{HeightSource, Observation, Reading, Relation};
+use fabkeep_network::{HeightSource, Observation, Participating, Reading, Relation};
 
 use answers::Metrics;
 
@@ -54,6 +54,9 @@ pub(crate) fn take_metrics(into: &mut Observation, metrics: &Metrics, asked_ms: 
     for (channel, relation) in &metrics.relations {
         into.channels.entry(channel.clone()).or_default().relation = Some(Relation::from_metric(*relation));
     }
+    for (channel, status) in &metrics.statuses {
+        into.channels.entry(channel.clone()).or_default().participating = Participating::from_metric(*status);
+    }
 }
 
 /// Asks an orderer's participation API: `ask` GETs a path of it.
@@ -67,6 +70,7 @@ pub(crate) fn ask_participation(ask: &dyn Fn(&str) -> Result<String, String>, in
                 let answer: answers::Participation = serde_json::from_str(&text).map_err(|error| error.to_string())?;
                 let state = into.channels.entry(channel.clone()).or_default();
                 state.relation.get_or_insert(Relation::from_word(&answer.relation));
+                state.participating = state.participating.or(Participating::from_word(&answer.status));
                 heights.push((channel, answer.height));
             }
             Ok(heights)
