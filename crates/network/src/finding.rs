@@ -82,6 +82,8 @@ rules! {
     ConsenterKey "O7" "A raft consenter is recognised by the public key of its TLS certificate, a SmartBFT consenter by its enrolment certificate's."
     CaKey "C5" "A certificate authority's key and certificate match; without the key it makes a new root at its start."
     CaDatabase "C3" "A certificate authority's database is whole and no newer than its server."
+    IdentitiesKnown "C1" "Identities and certificates that came after a recovery point are unknown to a certificate authority restored from it."
+    RevocationsKept "C2" "Revocations made after a recovery point are undone in a certificate authority restored from it."
     OperatorAsleep "K1" "Operators and cert-manager mint new keys when a custom resource comes before its Secret: Secrets first, the operator asleep until the data is in."
     OperatorScales "K2" "What an operator manages is put to sleep through its custom resource, or with the operator asleep: a bare scale is undone."
     NotPersistent "K3" "A directory that cannot be found, or that no volume, Secret or ConfigMap holds, is not in the set."

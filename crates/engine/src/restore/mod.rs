@@ -1,6 +1,7 @@
 //! Restore: a plan first; then every directory is written beside its place, proven there, and only then put into its place, with what
 //! was there before set aside. A journal lets a run after a kill go on.
 
+mod authority;
 mod cluster;
 mod journal;
 mod place;
@@ -98,7 +99,7 @@ pub fn restore(
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let arranged = arrange(point, &options.nodes, &options.ledgers, true)?;
     let point = &arranged.point;
-    let plan = plan::make(commit, &arranged, platform, options)?;
+    let plan = plan::make(commit, &arranged, &reader, platform, options)?;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);
     if !errors.is_empty() {
         for finding in &plan.findings {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set};
 use fabkeep_platform::{Host, NodeState, Platform};
-use fabkeep_store::{Commit, IdentityFile, Repository};
+use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
-use super::RestoreOptions;
+use super::{RestoreOptions, authority};
 use crate::EngineError;
 use crate::arrange::{Arranged, arrange, is_named};
 use crate::content::check_parts;
@@ -133,13 +133,14 @@ pub fn plan_restore(
     platform: Option<&Host>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    let (point, _) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    make(commit, &arrange(point, &options.nodes, &options.ledgers, true)?, platform, options)
+    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    make(commit, &arrange(point, &options.nodes, &options.ledgers, true)?, &reader, platform, options)
 }
 
 pub(super) fn make(
     commit: &Commit,
     arranged: &Arranged,
+    reader: &PointReader<'_>,
     platform: Option<&Host>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
@@ -189,6 +190,7 @@ pub(super) fn make(
     let resuming = plan.journal.exists();
     judge(&mut plan, arranged, platform, options, resuming)?;
     check_space(&mut plan, point)?;
+    compare_authorities(&mut plan, point, reader)?;
     add_steps(&mut plan, point);
     Ok(plan)
 }
@@ -379,6 +381,35 @@ fn judge(
         for role in [NodeRole::CertificateAuthority, NodeRole::Orderer, NodeRole::Peer] {
             let of_role = chosen.iter().filter(|node| node.role == role).map(|node| node.id.clone());
             plan.to_start.extend(of_role.filter(|_| options.start));
+        }
+    }
+    Ok(())
+}
+
+/// What certificate authorities whose databases are replaced will have forgotten.
+fn compare_authorities(
+    plan: &mut RestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<(), EngineError> {
+    for planned in plan.directories.iter().filter(|planned| planned.occupied) {
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        for entry in authority::databases(captured) {
+            let source = planned.place.join(&entry.path);
+            if !source.is_file() {
+                continue;
+            }
+            let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+            let present = scratch.path().join("present.db");
+            std::fs::copy(&source, &present).map_err(io(&source))?;
+            for beside in authority::BESIDE {
+                let with = |path: &Path| PathBuf::from(format!("{}{beside}", path.display()));
+                if with(&source).is_file() {
+                    std::fs::copy(with(&source), with(&present)).map_err(io(with(&source)))?;
+                }
+            }
+            let found = authority::forgotten(&planned.id, &present, entry, point, reader, scratch.path())?;
+            plan.findings.extend(found);
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::Fetch;
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Stage, Target, WorkloadState};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use plan::arranged;
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
 
+use super::authority;
 use super::volumes::{Filled, fill_all, place_for};
 use crate::arrange::is_named;
 use crate::event::{Event, Reporter, step};
@@ -237,6 +239,11 @@ fn fill(
             }
         }
     }
+    for directory in &aside {
+        let found = compare_authority(directory, point, reader)?;
+        found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+        restored.findings.extend(found);
+    }
     if !refused.is_empty() {
         refused.iter().for_each(|finding| reporter.event(Event::Found(finding)));
         return Err(EngineError::Refused(refused));
@@ -260,6 +267,30 @@ fn fill(
         target.note_restored(&namespace, &claim, &point_id)?;
     }
     Ok(())
+}
+
+/// What a certificate authority whose database is replaced will have forgotten.
+fn compare_authority(
+    directory: &Filled<'_>,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Vec<Finding>, EngineError> {
+    let mut findings = Vec::new();
+    for entry in authority::databases(directory.captured) {
+        let scratch = tempfile::tempdir().map_err(crate::error::io(std::env::temp_dir()))?;
+        let present = scratch.path().join("present.db");
+        let fetch = |suffix: &str| Fetch {
+            path: format!("{}{suffix}", entry.path),
+            to: scratch.path().join(format!("present.db{suffix}")),
+            sparse: false,
+        };
+        let files: Vec<Fetch> = std::iter::once("").chain(authority::BESIDE).map(fetch).collect();
+        let there = directory.filler.fetch(&files).map_err(crate::error::io(directory.label()))?;
+        if there.first() == Some(&true) {
+            findings.extend(authority::forgotten(directory.id, &present, entry, point, reader, scratch.path())?);
+        }
+    }
+    Ok(findings)
 }
 
 /// Wakes what sleeps, stage by stage; what does not become ready in time is reported, and later stages are not begun. Whether all of it is

@@ -12,7 +12,7 @@ use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::exec::{Exec, Place};
 use crate::kubernetes::discover::mounts;
-use crate::volume::{Volume, VolumeEntry};
+use crate::volume::{Fetch, Volume, VolumeEntry};
 
 /// Says that a directory is being restored, and from which recovery point.
 pub(crate) const MARKER: &str = ".fabkeep-restore";
@@ -239,8 +239,19 @@ impl Filler {
     /// # Errors
     /// [`PlatformError`].
     pub fn list(&self) -> Result<Vec<VolumeEntry>, PlatformError> {
+        self.volume().list("")
+    }
+
+    /// Copies files of what is there. Whether each was there.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>> {
+        self.volume().fetch(files)
+    }
+
+    fn volume(&self) -> PodVolume {
         PodVolume::new(Arc::clone(&self.kubernetes), self.place.clone(), self.root.clone(), self.excluded.clone())
-            .list("")
     }
 
     /// Begins to write entries; their bytes follow in this order.

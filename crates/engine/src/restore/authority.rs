@@ -1,0 +1,160 @@
+//! What a certificate authority forgets when an older database takes its database's place: identities and certificates it does not know
+//! then (C1), revocations and removals that are undone (C2). Compared are the sqlite database that is there and the captured one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use fabkeep_ledger::layout::Kind;
+use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_store::PointReader;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::EngineError;
+use crate::content::{Contents, check_parts};
+use crate::error::io;
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, RecoveryPoint};
+
+/// Names told one by one; of more only how many there are.
+const MAX_TOLD: usize = 20;
+/// Largest database that is compared.
+const MAX_DATABASE_BYTES: u64 = 1 << 30;
+/// What a database server has open beside an sqlite file.
+pub(super) const BESIDE: [&str; 2] = ["-wal", "-journal"];
+
+/// `users.state` of an identity that was revoked as a whole.
+const REVOKED_STATE: i64 = -1;
+
+/// What a CA's database knows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// Whether each identity is revoked.
+    identities: BTreeMap<String, bool>,
+    /// Each certificate (serial number and authority key identifier, hex): its identity, and whether it is revoked.
+    certificates: BTreeMap<(String, String), (String, bool)>,
+}
+
+/// sqlite databases of a captured directory.
+pub(super) fn databases(captured: &CapturedDirectory) -> impl Iterator<Item = &CapturedEntry> {
+    captured.entries.iter().filter(|entry| {
+        let sqlite = captured.directory.classify(&entry.path, false).kind == Kind::Sqlite;
+        sqlite && matches!(entry.content, EntryContent::File { size, .. } if size <= MAX_DATABASE_BYTES)
+    })
+}
+
+/// Compares the database that is there, copied to `present` with what lay beside it, with the captured one.
+pub(super) fn forgotten(
+    id: &NodeId,
+    present: &Path,
+    captured: &CapturedEntry,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    scratch: &Path,
+) -> Result<Vec<Finding>, EngineError> {
+    let EntryContent::File { size, parts } = &captured.content else { return Ok(Vec::new()) };
+    let contents = Contents::new(reader, point);
+    let older = scratch.join("captured.db");
+    check_parts(&captured.path, *size, parts)?;
+    let file = std::fs::File::create(&older).map_err(io(&older))?;
+    file.set_len(*size).map_err(io(&older))?;
+    for part in parts {
+        file.write_all_at(&contents.bytes(&captured.path, part)?, part.offset).map_err(io(&older))?;
+    }
+    let note = |problem: String| {
+        Finding::note(
+            Rule::IdentitiesKnown,
+            format!("{id} {}", captured.path),
+            format!("what it knows beyond the recovery point cannot be told: {problem}"),
+            "look into the database that is set aside, if one can be read",
+        )
+    };
+    Ok(match (read(present), read(&older)) {
+        (Ok(now), Ok(then)) => differences(id, &now, &then),
+        (Err(error), _) => vec![note(format!("the database that is there cannot be read ({error})"))],
+        (_, Err(error)) => vec![note(format!("the captured database cannot be read ({error})"))],
+    })
+}
+
+fn read(path: &Path) -> rusqlite::Result<Known> {
+    // A journal beside a copy is played back into it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let database = Connection::open_with_flags(path, flags)?;
+    let mut known = Known::default();
+    let mut users = database.prepare("SELECT id, state FROM users")?;
+    for row in users.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?)))? {
+        let (id, state) = row?;
+        known.identities.insert(id, state == Some(REVOKED_STATE));
+    }
+    let columns = "CAST(serial_number AS TEXT), CAST(authority_key_identifier AS TEXT), id, CAST(status AS TEXT)";
+    let mut certificates = database.prepare(&format!("SELECT {columns} FROM certificates"))?;
+    let rows = certificates.query_map([], |row| {
+        let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
+        Ok(((text(0)?, text(1)?), (text(2)?, text(3)? == "revoked")))
+    })?;
+    for row in rows {
+        let (key, value) = row?;
+        known.certificates.insert(key, value);
+    }
+    Ok(known)
+}
+
+fn differences(id: &NodeId, now: &Known, then: &Known) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut tell = |rule, told: BTreeSet<String>, what: &str, remedy: &str| {
+        if !told.is_empty() {
+            let more = told.len().saturating_sub(MAX_TOLD);
+            let listed: Vec<&str> = told.iter().take(MAX_TOLD).map(String::as_str).collect();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            findings.push(Finding::warning(
+                rule,
+                id,
+                format!("{} {what}: {}{more}", told.len(), listed.join(", ")),
+                remedy,
+            ));
+        }
+    };
+    let unknown = now.identities.keys().filter(|name| !then.identities.contains_key(*name)).cloned().collect();
+    tell(
+        Rule::IdentitiesKnown,
+        unknown,
+        "identities were registered after the recovery point and will be unknown",
+        "register them again; certificates that they have stay good until they expire, and cannot be renewed before",
+    );
+    let issued = now
+        .certificates
+        .iter()
+        .filter(|(key, (name, _))| !then.certificates.contains_key(*key) && then.identities.contains_key(name))
+        .map(|((serial, _), (name, _))| format!("{name} ({serial})"))
+        .collect();
+    tell(
+        Rule::IdentitiesKnown,
+        issued,
+        "certificates were issued after the recovery point and will be unknown",
+        "who uses one enrols again with the identity's secret; reenroll refuses a certificate that the CA does not know",
+    );
+    let revoked = now
+        .certificates
+        .iter()
+        .filter(|(key, (_, revoked))| *revoked && !then.certificates.get(*key).is_some_and(|(_, before)| *before))
+        .map(|((serial, authority), (name, _))| format!("{name} (serial {serial}, authority key {authority})"))
+        .collect();
+    tell(
+        Rule::RevocationsKept,
+        revoked,
+        "certificates were revoked after the recovery point and will not be in the next CRL",
+        "keep the newest CRL in the MSPs, and revoke them again: fabric-ca-client revoke --serial … --aki …",
+    );
+    let back = then
+        .identities
+        .iter()
+        .filter(|(name, revoked)| !**revoked && now.identities.get(*name).is_none_or(|revoked| *revoked))
+        .map(|(name, _)| name.clone())
+        .collect();
+    tell(
+        Rule::RevocationsKept,
+        back,
+        "identities were revoked or removed after the recovery point and may enrol again",
+        "revoke them again before clients reach the CA: fabric-ca-client revoke --revoke.name …",
+    );
+    findings
+}
