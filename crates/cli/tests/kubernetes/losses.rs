@@ -165,17 +165,41 @@ fn losses_come_back_with_the_documented_rights() {
     println!("-- one node's data replaced");
     let found = place.with_kubeconfig(&["discover", "--output", "json"], restore.path()).output().unwrap();
     let found: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
-    let node = found["topology"]["nodes"].as_array().unwrap().iter().find(|node| {
-        let name = node["node"].as_str().unwrap();
-        node["role"] == "peer" && name.starts_with(&org2) && name.contains("peer1")
-    });
-    let node = node.unwrap()["node"].as_str().unwrap().to_owned();
+    let named = |role: &str, part: &str| {
+        let node = found["topology"]["nodes"].as_array().unwrap().iter().find(|node| {
+            let name = node["node"].as_str().unwrap();
+            node["role"] == role && name.starts_with(&org2) && name.contains(part)
+        });
+        node.unwrap()["node"].as_str().unwrap().to_owned()
+    };
+    let node = named("peer", "peer1");
     refused(run(&["restore", "--node", &node], &restore), "B8");
     let told = succeeded(run(&["restore", "--node", &node, "--replace"], &restore));
     assert!(told.contains(".before-"), "{told}");
     assert!(network.fingerprint().keys().any(|place| place.contains(".before-")), "nothing was set aside");
     assert_eq!(heights, network.heights());
     assert_same(&before, &now(&network));
+
+    println!("-- a peer takes the ledger of another");
+    let from = format!("{node}={}", named("peer", "peer0"));
+    let told = succeeded(run(&["restore", "--node", &node, "--ledger-from", &from, "--replace"], &restore));
+    assert!(told.contains("it takes the ledger of"), "{told}");
+    assert_eq!(heights, network.heights());
+
+    println!("-- a certificate authority goes back: who came later is listed");
+    let since = std::time::SystemTime::now();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let database = network.folder().join("Org2/ca/fabric-ca-server.db");
+    let database = rusqlite::Connection::open(database).unwrap();
+    database.execute("INSERT INTO users (id, type, state) VALUES ('latecomer', 'client', 0)", []).unwrap();
+    drop(database);
+    network.refill(&["Org2"], since);
+    let authority = named("certificate-authority", "");
+    let output = run(&["restore", "--node", &authority, "--replace"], &restore);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let told = succeeded(output);
+    println!("{told}");
+    assert!(told.contains("C1") && told.contains("latecomer"), "{told}");
 
     println!("-- one organization lost, and then the workloads of all deployed again without their data");
     accounts.bind_everywhere("restore", "fabkeep-backup");

@@ -284,3 +284,125 @@ pub(crate) fn line(from: &mut impl BufRead) -> io::Result<String> {
         None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended inside a line")),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Child, ChildStdout, Command, Stdio};
+
+    use super::*;
+
+    struct Local {
+        child: Child,
+        out: BufReader<ChildStdout>,
+    }
+
+    impl Local {
+        /// A shell of this machine; `None` where it has not got it.
+        fn start(shell: &[&str], tools: &str) -> Option<Local> {
+            let mut command = Command::new(shell[0]);
+            command.args(&shell[1..]).args(["-c", SHELL, "fabkeep", tools]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut child = command.spawn().ok()?;
+            let out = BufReader::new(child.stdout.take().unwrap());
+            Some(Local { child, out })
+        }
+
+        fn line(&mut self) -> String {
+            line(&mut self.out).unwrap()
+        }
+
+        fn run(&mut self, command: &str, input: &str) {
+            let stdin = self.child.stdin.as_mut().unwrap();
+            stdin.write_all(format!("{command}\n{input}").as_bytes()).unwrap();
+            assert_eq!(self.line(), "go");
+        }
+
+        fn bytes(&mut self, count: usize) -> Vec<u8> {
+            let mut bytes = vec![0; count];
+            self.out.read_exact(&mut bytes).unwrap();
+            bytes
+        }
+
+        fn code(mut self) -> Option<i32> {
+            self.out.read_to_end(&mut Vec::new()).unwrap();
+            self.child.wait().unwrap().code()
+        }
+    }
+
+    fn sha256(bytes: &[u8]) -> String {
+        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+    }
+
+    /// As in containers: Alpine's and busybox's, Debian's and Ubuntu's, Red Hat's.
+    const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
+
+    #[test]
+    fn every_usual_shell_runs_the_commands_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("it's a root");
+        let root_text = root.to_str().unwrap();
+        let large: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let mut padded = large[..100_000].to_vec();
+        padded.resize(4 << 20, 0);
+        std::fs::create_dir_all(root.join("d d")).unwrap();
+        std::fs::create_dir_all(root.join("left*out")).unwrap();
+        std::fs::create_dir_all(root.join(".before-x")).unwrap();
+        std::fs::write(root.join("large"), &large).unwrap();
+        std::fs::write(root.join("padded"), &padded).unwrap();
+        std::fs::write(root.join("d d/it's"), "hello").unwrap();
+        std::os::unix::fs::symlink("large", root.join("link")).unwrap();
+        let mut seen = 0;
+        for shell in SHELLS {
+            let Some(mut local) = Local::start(shell, TOOLS) else { continue };
+            seen += 1;
+            assert_eq!(local.line(), "ready", "{shell:?}");
+            local.run(&list(root_text, "", &["left*out".to_owned()]), "");
+            let mut listed: Vec<String> =
+                std::iter::from_fn(|| Some(local.line())).take_while(|l| l != "end").collect();
+            let links = listed.split_off(listed.iter().position(|line| line == "links").unwrap());
+            assert_eq!(links[1..], ["./link", "large"], "{shell:?}");
+            let mut names: Vec<&str> = listed.iter().map(|line| line.rsplit('|').next().unwrap()).collect();
+            names.sort_unstable();
+            assert_eq!(names, [".", "./d d", "./d d/it's", "./large", "./link", "./padded"], "{shell:?}");
+            assert_eq!(local.line(), "fine");
+            let file = root.join("large");
+            for (from, len) in [(0, 3_000_000), (100, 2_500_000), (1_048_570, 10), (5, 10), (2_999_999, 1)] {
+                local.run(&range(file.to_str().unwrap(), from, len, false), "");
+                let expected = &large[from as usize..(from + len) as usize];
+                assert!(local.bytes(len as usize) == expected, "{shell:?} {from} {len}");
+                assert_eq!(local.line().split(' ').next(), Some(sha256(expected).as_str()));
+                assert_eq!(local.line(), "fine");
+            }
+            local.run(&range(file.to_str().unwrap(), 7, 9, true), "");
+            assert_eq!(
+                (local.bytes(9), local.line(), local.line()),
+                (large[7..16].to_vec(), "proven".into(), "fine".into())
+            );
+            local.run(&many(root_text), "p d d/it's\nz padded\np gone\n.\n");
+            assert_eq!((local.line().as_str(), local.bytes(5).as_slice()), ("5", b"hello".as_slice()));
+            assert!(local.line().starts_with(&sha256(b"hello")));
+            // Zeros do not travel; what is before them does.
+            assert_eq!(local.line(), format!("z{} 131072", padded.len()), "{shell:?}");
+            assert!(local.bytes(131_072) == padded[..131_072]);
+            assert!(local.line().starts_with(&sha256(&padded[..131_072])));
+            assert_eq!((local.line().as_str(), local.line().as_str()), ("-", "fine"));
+            local.run(&list(&format!("{root_text}/none"), "", &[]), "");
+            assert_eq!((local.line().as_str(), local.line().as_str()), ("missing", "fine"));
+            // Shorter than it was: the shell ends, and says why by its code.
+            local.run(&range(file.to_str().unwrap(), 0, 3_000_001, true), "");
+            assert_eq!(local.code(), Some(14), "{shell:?}");
+            let mut local = Local::start(shell, TOOLS).unwrap();
+            local.line();
+            local.run(&range("/none", 0, 1, true), "");
+            assert_eq!(local.code(), Some(2), "{shell:?}");
+            // Without a tool there is no shell; without anybody who asks it ends.
+            assert_eq!(Local::start(shell, "stat no-such-tool").unwrap().code(), Some(126), "{shell:?}");
+            let mut local = Local::start(shell, TOOLS).unwrap();
+            drop(local.child.stdin.take());
+            assert_eq!(local.code(), Some(0), "{shell:?}");
+        }
+        assert!(seen > 0);
+    }
+}
