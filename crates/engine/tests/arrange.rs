@@ -99,10 +99,21 @@ fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_
         let one = RestoreOptions { nodes: vec!["OrdererOrg/orderer1".to_owned()], ..to(&bench, "one") };
         let restored = bench.restore(&one).unwrap();
         assert!(told(&restored, "O2").all(|finding| finding.severity == Severity::Warning));
-        assert!(told(&restored, "O2").any(|finding| finding.what.contains("1 of its 3 consenters")));
+        assert!(told(&restored, "O2").any(|finding| finding.subject == "1 of 3 orderers"));
         let chain = bench.path("one/OrdererOrg/orderer1/production/chains/mychannel");
         assert_eq!(bench::height(&chain), 27);
     }
+}
+
+#[test]
+fn a_set_without_a_quorum_of_consenters_is_told() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let exclude = ["OrdererOrg/orderer1", "OrdererOrg/orderer3"].map(str::to_owned).to_vec();
+    bench.capture(&CaptureOptions { exclude, ..CaptureOptions::default() }).unwrap();
+    let restored = bench.restore(&to(&bench, "restored")).unwrap();
+    let warnings: Vec<_> =
+        told(&restored, "O2").filter(|finding| finding.what.contains("1 of its 3 consenters")).collect();
+    assert_eq!(warnings.len(), 2, "one for each channel: {warnings:?}");
 }
 
 #[test]

@@ -104,6 +104,8 @@ fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
         .map(|channel| (channel.name.clone(), channel.config.as_ref().map_or(0, |config| config.consenters.len())))
         .collect();
     for (channel, declared) in channels {
+        // That only some are chosen is another matter: the plan tells of it.
+        let captured = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).count();
         let mut chosen: Vec<Levelled<'_>> = point
             .nodes
             .iter_mut()
@@ -117,14 +119,11 @@ fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
         let kind = raft_of(chosen[donor].facts, &channel).map_or(WalKind::Raft, |raft| raft.kind);
         let all = declared.max(consenters.len());
         let needed = quorum(kind, all);
-        if consenters.len() < needed {
+        if captured < needed {
             findings.push(Finding::warning(
                 Rule::OrderersLevel,
                 &channel,
-                format!(
-                    "{} of its {all} consenters are restored; it orders nothing before {needed} run",
-                    consenters.len()
-                ),
+                format!("{captured} of its {all} consenters are in the recovery point; it orders nothing before {needed} run"),
                 "make sure that enough others run, and that none of them is older than these",
             ));
         }
