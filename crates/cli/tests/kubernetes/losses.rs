@@ -165,14 +165,14 @@ fn losses_come_back_with_the_documented_rights() {
     println!("-- one node's data replaced");
     let found = place.with_kubeconfig(&["discover", "--output", "json"], restore.path()).output().unwrap();
     let found: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
-    let named = |role: &str, part: &str| {
+    let named = |namespace: &str, role: &str, part: &str| {
         let node = found["topology"]["nodes"].as_array().unwrap().iter().find(|node| {
             let name = node["node"].as_str().unwrap();
-            node["role"] == role && name.starts_with(&org2) && name.contains(part)
+            node["role"] == role && name.starts_with(namespace) && name.contains(part)
         });
         node.unwrap()["node"].as_str().unwrap().to_owned()
     };
-    let node = named("peer", "peer1");
+    let node = named(&org2, "peer", "peer1");
     refused(run(&["restore", "--node", &node], &restore), "B8");
     let told = succeeded(run(&["restore", "--node", &node, "--replace"], &restore));
     assert!(told.contains(".before-"), "{told}");
@@ -181,9 +181,21 @@ fn losses_come_back_with_the_documented_rights() {
     assert_same(&before, &now(&network));
 
     println!("-- a peer takes the ledger of another");
-    let from = format!("{node}={}", named("peer", "peer0"));
+    let from = format!("{node}={}", named(&org2, "peer", "peer0"));
     let told = succeeded(run(&["restore", "--node", &node, "--ledger-from", &from, "--replace"], &restore));
     assert!(told.contains("it takes the ledger of"), "{told}");
+    assert_eq!(heights, network.heights());
+
+    println!("-- the CouchDB of peers goes with them, empty, and not with one of them");
+    let org1 = network.namespaces["Org1"].clone();
+    let (one, other) = (named(&org1, "peer", "peer0"), named(&org1, "peer", "peer1"));
+    let told = succeeded(run(&["restore", "--node", &one, "--replace", "--dry-run"], &restore));
+    assert!(told.contains("P3") && told.contains(&format!("{org1}/couchdb serves {other} too")), "{told}");
+    let told = succeeded(run(&["restore", "--node", &one, "--node", &other, "--replace"], &restore));
+    println!("{told}");
+    assert!(told.contains("P3") && told.contains(&format!("{org1}/couchdb is restored with it")), "{told}");
+    let aside = |place: &&String| place.starts_with(&format!("{org1} claim couchdb ")) && place.contains(".before-");
+    assert!(network.fingerprint().keys().any(|place| aside(&place)), "the state was left where it was");
     assert_eq!(heights, network.heights());
 
     println!("-- a certificate authority goes back: who came later is listed");
@@ -194,7 +206,7 @@ fn losses_come_back_with_the_documented_rights() {
     database.execute("INSERT INTO users (id, type, state) VALUES ('latecomer', 'client', 0)", []).unwrap();
     drop(database);
     network.refill(&["Org2"], since);
-    let authority = named("certificate-authority", "");
+    let authority = named(&org2, "certificate-authority", "");
     let output = run(&["restore", "--node", &authority, "--replace"], &restore);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let told = succeeded(output);

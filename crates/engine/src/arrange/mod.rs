@@ -63,14 +63,22 @@ pub(crate) fn arrange(
     Ok(Arranged { point, nodes, findings })
 }
 
-/// A peer's state database goes with it: what it holds must not be ahead of the peer's blocks (P3).
+/// A peer's state database goes with it: what it holds must not be ahead of the peer's blocks (P3). One that serves other peers too stays.
 fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut Vec<Finding>) -> Vec<String> {
     let mut out = nodes.to_vec();
-    for node in point.nodes.iter().filter(|node| nodes.contains(&node.facts.id.to_string())) {
-        for served_by in node.served_by.iter().filter(|_| node.facts.role == NodeRole::Peer) {
-            let name = served_by.to_string();
-            let captured = point.nodes.iter().any(|known| known.facts.id == *served_by);
-            if captured && !out.contains(&name) {
+    let peers = || point.nodes.iter().filter(|node| node.facts.role == NodeRole::Peer);
+    for node in peers().filter(|node| nodes.contains(&node.facts.id.to_string())) {
+        for database in &node.served_by {
+            let name = database.to_string();
+            if out.contains(&name) || !point.nodes.iter().any(|known| known.facts.id == *database) {
+                continue;
+            }
+            let others: Vec<String> = peers()
+                .filter(|peer| peer.served_by.contains(database))
+                .map(|peer| peer.facts.id.to_string())
+                .filter(|peer| !nodes.contains(peer))
+                .collect();
+            if others.is_empty() {
                 findings.push(Finding::note(
                     Rule::StateDatabaseOlder,
                     &node.facts.id,
@@ -78,6 +86,13 @@ fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut 
                     "nothing: the peer builds it anew from its blocks",
                 ));
                 out.push(name);
+            } else {
+                findings.push(Finding::warning(
+                    Rule::StateDatabaseOlder,
+                    &node.facts.id,
+                    format!("its state database {name} serves {} too: it is left as it is", others.join(" and ")),
+                    "if its state is ahead of the restored blocks, the peer does not open the channel: restore these peers together (--node for each)",
+                ));
             }
         }
     }

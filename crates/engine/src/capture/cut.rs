@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Rule, WalKind};
+use fabkeep_network::{Finding, NodeFacts, Rule, WalKind};
 use fabkeep_platform::Platform;
 use fabkeep_store::PointWriter;
 
@@ -26,11 +26,9 @@ pub(super) struct Cut {
     pub orderers: u64,
     /// The orderer whose raft state all take, by its place in the survey.
     pub donor: Option<usize>,
-    /// The peer that has no more, and the height of the highest.
-    lowest: Option<(String, u64)>,
 }
 
-/// Blocks by which a peer may be behind the highest before the cut tells of it: a running network is never quite level.
+/// Blocks by which a peer may be behind what the highest had a whole pass before it: more is told.
 const LAG_TOLD: u64 = 100;
 
 /// Cuts by channel; a channel without one is captured as it is.
@@ -43,24 +41,6 @@ impl Cuts {
     /// Where a node's chain ends.
     pub fn limit(&self, channel: &str, peer: bool) -> Option<u64> {
         self.by_channel.get(channel).map(|cut| if peer { cut.peers } else { cut.orderers })
-    }
-
-    /// Peers that are so far behind that every peer comes back much lower than it was.
-    pub fn laggards(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for (channel, cut) in &self.by_channel {
-            let Some((peer, highest)) = cut.lowest.as_ref().filter(|(_, highest)| highest - cut.peers > LAG_TOLD)
-            else {
-                continue;
-            };
-            findings.push(Finding::warning(
-                Rule::LevelBefore,
-                format!("{peer} {channel}"),
-                format!("every chain is cut at {}, for this peer has no more; the highest peer has {highest}", cut.peers),
-                "the orderers keep the blocks behind it, and peers fetch them after a restore; to keep them at the peers leave this one out (--exclude)",
-            ));
-        }
-        findings
     }
 
     /// Chooses the heights from what was listed: peers were listed before orderers, so the orderers have at least as many blocks.
@@ -76,12 +56,7 @@ impl Cuts {
                 // A chain that cannot be read is found by the walk, with its place.
                 (member.node, member.peer, height_of(member).ok().flatten())
             });
-            let peers = || {
-                heights.iter().filter(|(_, peer, _)| *peer).filter_map(|(node, _, height)| Some((*node, (*height)?)))
-            };
-            let lowest = peers().min_by_key(|(_, height)| *height);
-            let lowest_peer = lowest.map(|(_, height)| height);
-            let highest_peer = peers().map(|(_, height)| height).max().unwrap_or(0);
+            let lowest_peer = heights.iter().filter(|(_, peer, _)| *peer).filter_map(|(_, _, height)| *height).min();
             let donor = heights
                 .iter()
                 .filter(|(node, peer, _)| !*peer && has_log(facts, *node, &channel))
@@ -96,8 +71,7 @@ impl Cuts {
             // An orderer never captured lower than the cut is found by I1.
             let orderers = wanted.max(snapshot.map_or(0, |block| block.saturating_add(1)));
             let orderers = donor.map_or(orderers, |(_, height)| orderers.min(height));
-            let lowest = lowest.map(|(node, _)| (survey.nodes[node].node.id.to_string(), highest_peer));
-            by_channel.insert(channel, Cut { peers: wanted, orderers, donor: donor.map(|(node, _)| node), lowest });
+            by_channel.insert(channel, Cut { peers: wanted, orderers, donor: donor.map(|(node, _)| node) });
         }
         Ok(Cuts { by_channel })
     }
@@ -130,11 +104,42 @@ pub(super) fn capture(
     let read_bytes = bulk.read_bytes;
     writer.begin_again(std::mem::take(&mut bulk.sources));
     let options = CaptureOptions { reread: false, ..options.clone() };
-    let cut = until_settled(writer, &options, reporter, |writer| {
+    let mut cut = until_settled(writer, &options, reporter, |writer| {
         pass::run(platform, writer, &options, Effort::Cut, reporter)
     })?;
+    cut.findings.extend(laggards(&bulk.facts, &cut.facts));
     let read_bytes = cut.read_bytes + read_bytes;
     Ok(Outcome::Made(Box::new(Pass { read_bytes, ..cut })))
+}
+
+/// Peers that are so far behind that every peer comes back much lower than it was. While nodes are gone over a running network grows, so
+/// that only a peer counts that has not even what the highest had a whole pass before.
+fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
+    let heights = |facts: &'_ [NodeFacts]| -> ByChannel<Vec<(u64, String)>> {
+        let mut out = ByChannel::new();
+        for node in facts.iter().filter(|node| node.role == NodeRole::Peer) {
+            for ledger in &node.ledgers {
+                let entry: &mut Vec<_> = out.entry(ledger.channel.clone()).or_default();
+                entry.push((ledger.height, node.id.to_string()));
+            }
+        }
+        out
+    };
+    let (before, now) = (heights(bulk), heights(cut));
+    let mut findings = Vec::new();
+    for (channel, peers) in &before {
+        let (Some((_, lowest)), Some((highest, _))) = (peers.iter().min(), peers.iter().max()) else { continue };
+        let Some((height, _)) = now.get(channel).and_then(|peers| peers.iter().min()) else { continue };
+        if highest.saturating_sub(*height) > LAG_TOLD {
+            findings.push(Finding::warning(
+                Rule::LevelBefore,
+                format!("{lowest} {channel}"),
+                format!("every chain is cut at {height}, for this peer has no more; the highest peer had {highest} before"),
+                "the orderers keep the blocks behind it, and peers fetch them after a restore; to keep them at the peers leave this one out (--exclude)",
+            ));
+        }
+    }
+    findings
 }
 
 /// What a cut cannot serve: state that cannot be replayed to the cut, and consensus that nobody has tried it on.

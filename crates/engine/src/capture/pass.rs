@@ -149,7 +149,6 @@ pub(super) fn run(
     let channels = std::mem::take(&mut chains.channels);
     let mut facts = facts.into_node_facts(&survey, &chains.ledgers);
     if effort == Effort::Cut {
-        findings.extend(cuts.laggards());
         for (channel, cut) in &cuts.by_channel {
             let Some(donor) = cut.donor else { continue };
             let nodes = facts.iter_mut().zip(&mut directories);
