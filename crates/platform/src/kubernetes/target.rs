@@ -231,9 +231,10 @@ impl Target {
             let api = api(client, declaration);
             async move { api.get_opt(&declaration.name).await }
         })?;
-        let aside = format!("{}.before-{}", declaration.name, point.to_lowercase());
+        let mut aside = format!("{}.before-{}", declaration.name, point.to_lowercase());
         if let Some(found) = found {
             let mut old = clean(&declaration.kind, &serde_json::to_value(found).unwrap_or_default());
+            aside = self.free_name(declaration, &old, aside)?;
             old["metadata"] =
                 json!({"name": aside, "namespace": declaration.namespace, "labels": {"fabkeep.io/set-aside": "true"}});
             old["apiVersion"] = declaration.api_version.clone().into();
@@ -251,6 +252,26 @@ impl Target {
         }
         self.create(declaration)?;
         Ok(aside)
+    }
+
+    /// A name for what is set aside: one that nothing has, or that an earlier try of the same has given to the same content.
+    fn free_name(&self, declaration: &Declaration, old: &Value, base: String) -> Result<String, PlatformError> {
+        let mut name = base.clone();
+        for number in 1.. {
+            let there = self.connection.run("looking at what was set aside before", |client| {
+                let (api, name) = (api(client, declaration), name.clone());
+                async move { api.get_opt(&name).await }
+            })?;
+            let same = |there: &DynamicObject| {
+                let there = clean(&declaration.kind, &serde_json::to_value(there).unwrap_or_default());
+                ["data", "binaryData", "stringData", "type"].iter().all(|field| there[field] == old[field])
+            };
+            if there.as_ref().is_none_or(same) {
+                break;
+            }
+            name = format!("{base}.{number}");
+        }
+        Ok(name)
     }
 
     /// Deployments of operators that would undo a restore's steps, in any namespace that may be looked at: namespace and name.

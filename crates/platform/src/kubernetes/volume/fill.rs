@@ -52,8 +52,13 @@ roots "$@"
 echo $held
 df -Pk . | tail -n 1 | { read -r fs blocks used free rest; echo "$free"; }"#;
 
-const SET_ASIDE: &str = r#"found() { mkdir -p "$2" && mv "$1" "$2/" || exit 3; }
+/// A name under which an earlier restore of the same point has set the same things aside is left to it.
+const SET_ASIDE: &str = r#"base=$name; number=0
+found() { if [ -e "$2/${1##*/}" ] || [ -L "$2/${1##*/}" ]; then clash=yes; fi; }
+while clash=no; roots "$@"; [ $clash = yes ]; do number=$((number + 1)); name=$base.$number; done
+found() { mkdir -p "$2" && mv "$1" "$2/" || exit 3; }
 roots "$@"
+echo "$name"
 echo done"#;
 
 const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync && echo done"#;
@@ -214,8 +219,8 @@ impl Filler {
     pub fn set_aside(&self, point: &str) -> io::Result<String> {
         let name = format!("{ASIDE}{point}");
         let script = format!("name={}\n{WALK}{SET_ASIDE}", crate::kubernetes::connection::shell::quote(&name));
-        self.done(&script, &strs(&self.walk_arguments()), &[])?;
-        Ok(name)
+        let lines = self.done(&script, &strs(&self.walk_arguments()), &[])?;
+        Ok(lines.last().cloned().unwrap_or(name))
     }
 
     /// Says that the directory is being restored.
