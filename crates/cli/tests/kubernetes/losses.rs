@@ -206,7 +206,7 @@ fn losses_come_back_with_the_documented_rights() {
     database.execute("INSERT INTO users (id, type, state) VALUES ('latecomer', 'client', 0)", []).unwrap();
     drop(database);
     network.refill(&["Org2"], since);
-    let authority = named(&org2, "certificate-authority", "");
+    let authority = named(&org2, "ca", "");
     let output = run(&["restore", "--node", &authority, "--replace"], &restore);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let told = succeeded(output);
