@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_engine::{CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, names};
+use fabkeep_engine::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, names};
 use fabkeep_network::KeyPurpose;
 use fabkeep_store::{Commit, Repository};
 use serde_json::json;
@@ -88,14 +88,7 @@ fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
 }
 
 fn node_bytes(node: &CapturedNode) -> u64 {
-    node.directories
-        .iter()
-        .flat_map(|directory| &directory.entries)
-        .map(|entry| match &entry.content {
-            EntryContent::File { parts, .. } => parts.iter().map(|part| part.len).sum(),
-            _ => 0,
-        })
-        .sum()
+    node.directories.iter().map(CapturedDirectory::data_bytes).sum()
 }
 
 fn print_commit(commit: &Commit, output: &Output) {
