@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabkeep_engine::LedgerFrom;
+use fabkeep_platform::kubernetes::Mapping;
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
 #[derive(Debug, Parser)]
@@ -101,7 +102,9 @@ pub enum Command {
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --dry-run       # in place: the plan\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --replace       # in place: what is there goes aside\n  \
         fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start\n  \
-        fabkeep restore --repo /backup/fabric -k --node org1/peer1 --ledger-from org1/peer1=org1/peer0 --replace")]
+        fabkeep restore --repo /backup/fabric -k --node org1/peer1 --ledger-from org1/peer1=org1/peer0 --replace\n  \
+        fabkeep restore --repo /backup/fabric -k --node org1/ca --replace --ca-keep tls,config    # a CA: its new TLS certificate stays\n  \
+        fabkeep restore --repo /backup/fabric -k --map-namespace org1=org1-copy --storage-class gp2=fast --dry-run")]
     Restore(Restore),
     /// Remove what a killed run left in a cluster: helper pods.
     #[command(after_help = "Examples:\n  \
@@ -373,6 +376,20 @@ pub enum Workloads {
     Existing,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaPart {
+    /// The TLS certificate and its key.
+    Tls,
+    /// `fabric-ca-server-config.yaml`.
+    Config,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaAll {
+    /// Key, certificate, database, TLS certificate, server configuration.
+    All,
+}
+
 #[derive(Debug, Args)]
 pub struct Restore {
     /// The recovery point: its name or the beginning of it.
@@ -396,9 +413,24 @@ pub struct Restore {
     /// Give a peer the ledger of another peer of its organization; its keys and chaincode packages stay its own.
     #[arg(long, value_name = "PEER=DONOR")]
     pub ledger_from: Vec<LedgerFrom>,
+    /// Let certificate authorities keep what is there of these: their TLS certificate, their server configuration. The rest is replaced.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub ca_keep: Vec<CaPart>,
+    /// Replace everything of certificate authorities, as it is done without --ca-keep.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "ca_keep")]
+    pub ca_replace: Option<CaAll>,
     /// Set existing data aside and take its place.
     #[arg(long)]
     pub replace: bool,
+    /// On Kubernetes: restore a namespace under another name. The nodes' old names are kept alive in their pods. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW", help_heading = "Another place")]
+    pub map_namespace: Vec<Mapping>,
+    /// On Kubernetes: give claims another storage class; NEW alone gives it to all. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW", help_heading = "Another place")]
+    pub storage_class: Vec<Mapping>,
+    /// On Kubernetes: take images from another registry: docker.io/hyperledger=registry.local/fabric. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW", help_heading = "Another place")]
+    pub registry: Vec<Mapping>,
     /// On Kubernetes: restore only what is missing, leave alone what is there.
     #[arg(long, conflicts_with = "replace")]
     pub missing: bool,

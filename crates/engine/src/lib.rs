@@ -30,10 +30,10 @@ pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
     RecoveryPoint, Segment,
 };
+pub use restore::{CaKeep, RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
 pub use restore::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
-pub use restore::{RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use verify::{Proof, VerifyLevel, verify_point};
 pub use window::{WindowOptions, WindowReport, resume};

@@ -80,6 +80,7 @@ rules! {
     SnapshotNoted "O5" "A raft snapshot without its record in the raft log cannot be opened."
     LogPresent "O6" "An orderer without its raft log never campaigns; without all of them the channel is dead."
     ConsenterKey "O7" "A raft consenter is recognised by the public key of its TLS certificate, a SmartBFT consenter by its enrolment certificate's."
+    CaKept "C4" "A certificate authority may keep its target's TLS certificate and server configuration; what is replaced beside them must fit."
     CaKey "C5" "A certificate authority's key and certificate match; without the key it makes a new root at its start."
     CaDatabase "C3" "A certificate authority's database is whole and no newer than its server."
     IdentitiesKnown "C1" "Identities and certificates that came after a recovery point are unknown to a certificate authority restored from it."
@@ -89,6 +90,7 @@ rules! {
     NotPersistent "K3" "A directory that cannot be found, or that no volume, Secret or ConfigMap holds, is not in the set."
     NamesKept "K5" "Addresses inside chaincode packages and channel configurations are kept: Services keep their names."
     Declared "K6" "Everything that declares a node is in the set: workloads, Services, claims, Secrets, ConfigMaps."
+    StorageClass "K8" "Every claim's storage class is one that the cluster has."
     Recognised "K7" "Every workload is either recognised as what it is in the network, or named as what is not."
 }
 

@@ -1,16 +1,18 @@
 //! `fabkeep restore`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fabkeep_engine::{
-    ClusterRestoreOptions, ClusterRestorePlan, RestoreOptions, RestorePlan, RestoreStep, Restored,
+    CaKeep, ClusterRestoreOptions, ClusterRestorePlan, RestoreOptions, RestorePlan, RestoreStep, Restored,
     plan_cluster_restore, plan_restore, restore, restore_cluster,
 };
 use fabkeep_platform::Host;
+use fabkeep_platform::kubernetes::Relocation;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 
 use super::{done, key_files};
-use crate::arguments::{Restore, Workloads};
+use crate::arguments::{CaPart, Restore, Workloads};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, units};
@@ -21,6 +23,13 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
     if arguments.cluster.is_meant() && arguments.to.is_none() && arguments.inventory.is_none() {
         return on_cluster(arguments, &repository, &commit, &identity, output);
+    }
+    if relocation(arguments)?.is_asked() {
+        return Err(CliError::new(
+            Code::Usage,
+            "--map-namespace, --storage-class and --registry go with a restore into a cluster",
+            "name the cluster (--kubernetes, --context), without --to and --inventory",
+        ));
     }
     if arguments.to.is_none() && arguments.inventory.is_none() {
         return Err(CliError::new(
@@ -35,6 +44,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
         to: arguments.to.clone(),
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
+        ca_keep: ca_keep(arguments),
         replace: arguments.replace,
         stop: arguments.stop,
         start: arguments.start,
@@ -57,6 +67,36 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     Ok(done(&restored.findings))
 }
 
+fn ca_keep(arguments: &Restore) -> CaKeep {
+    let kept = |part| arguments.ca_keep.contains(&part);
+    CaKeep { tls: kept(CaPart::Tls), config: kept(CaPart::Config) }
+}
+
+/// Where what was captured goes, as the arguments say.
+fn relocation(arguments: &Restore) -> Result<Relocation, CliError> {
+    let wrong = |what: String| CliError::new(Code::Usage, what, "write it as OLD=NEW");
+    let mut namespaces = BTreeMap::new();
+    for mapping in &arguments.map_namespace {
+        let old = mapping.from.clone().ok_or_else(|| wrong(format!("--map-namespace {}: which one?", mapping.to)))?;
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !mapping.to.chars().all(letters) || mapping.to.len() > 63 {
+            return Err(wrong(format!("--map-namespace: {} is no name for a namespace", mapping.to)));
+        }
+        if namespaces.values().any(|new| *new == mapping.to) || namespaces.contains_key(&old) {
+            return Err(wrong(format!("--map-namespace {old}={}: one of the two is named twice", mapping.to)));
+        }
+        namespaces.insert(old, mapping.to.clone());
+    }
+    if let Some(mapping) = arguments.registry.iter().find(|mapping| mapping.from.is_none()) {
+        return Err(wrong(format!("--registry {}: which one does it replace?", mapping.to)));
+    }
+    Ok(Relocation {
+        namespaces,
+        storage_classes: arguments.storage_class.clone(),
+        registries: arguments.registry.clone(),
+    })
+}
+
 fn on_cluster(
     arguments: &Restore,
     repository: &Repository,
@@ -69,6 +109,8 @@ fn on_cluster(
         helper: arguments.cluster.helper(),
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
+        ca_keep: ca_keep(arguments),
+        relocation: relocation(arguments)?,
         replace: arguments.replace,
         missing: arguments.missing,
         existing_workloads: arguments.workloads == Workloads::Existing,
@@ -134,6 +176,7 @@ pub fn print_plan(plan: &RestorePlan, output: &Output) {
             RestoreStep::Write { node, path, files, bytes } => {
                 format!("{node}: write and prove beside {} ({files} files, {})", path.display(), units::bytes(*bytes))
             }
+            RestoreStep::Keep { node, path } => format!("{node}: keep {} as it is", path.display()),
             RestoreStep::SetAside { path, to } => {
                 format!("set {} aside as {}, unless it is as captured already", path.display(), to.display())
             }

@@ -213,6 +213,23 @@ fn losses_come_back_with_the_documented_rights() {
     println!("{told}");
     assert!(told.contains("C1") && told.contains("latecomer"), "{told}");
 
+    println!("-- a certificate authority keeps its newer configuration and TLS certificate");
+    let since = std::time::SystemTime::now();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let configuration = network.folder().join("Org2/ca/fabric-ca-server-config.yaml");
+    let newer = std::fs::read_to_string(&configuration).unwrap().replace("expiry: 8760h", "expiry: 4380h");
+    std::fs::write(&configuration, newer).unwrap();
+    network.refill(&["Org2"], since);
+    let told = succeeded(run(&["restore", "--node", &authority, "--replace", "--ca-keep", "tls,config"], &restore));
+    println!("{told}");
+    assert!(told.contains(&format!("{authority} keeps ")) && told.contains("tls-cert.pem"), "{told}");
+    let kept = now(&network);
+    // peer1 has another's ledger still.
+    let of_authority = before.iter().filter(|(place, _)| place.contains("fabric-ca/"));
+    let differ = of_authority.filter(|(place, hash)| kept.get(*place) != Some(hash)).map(|(place, _)| place);
+    let differ: Vec<&String> = differ.collect();
+    assert!(differ.len() == 1 && differ[0].ends_with("fabric-ca-server-config.yaml"), "{differ:?}");
+
     println!("-- one organization lost, and then the workloads of all deployed again without their data");
     accounts.bind_everywhere("restore", "fabkeep-backup");
     accounts.bind_everywhere("restore", "fabkeep-restore");

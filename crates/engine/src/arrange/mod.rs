@@ -1,6 +1,7 @@
 //! What a restore makes of a recovery point before its plan: which nodes it is about, orderers that were captured at different heights
-//! levelled to one donor, a peer that takes another's ledger. Only the manifest changes: its parts say where every byte comes from.
+//! levelled to one donor, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes from.
 
+pub(crate) mod elsewhere;
 mod ledger;
 pub(crate) mod level;
 

@@ -4,6 +4,7 @@
 mod authority;
 mod cluster;
 mod journal;
+mod keep;
 mod place;
 mod plan;
 mod prove;
@@ -26,6 +27,7 @@ use crate::{EngineError, parallel};
 pub use cluster::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
+pub use keep::CaKeep;
 pub use plan::{RestorePlan, RestoreStep, plan_restore};
 
 /// Where and how to restore.
@@ -37,6 +39,8 @@ pub struct RestoreOptions {
     pub nodes: Vec<String>,
     /// Peers that take another peer's ledger.
     pub ledgers: Vec<LedgerFrom>,
+    /// What certificate authorities keep of what is there.
+    pub ca_keep: CaKeep,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
     pub replace: bool,
     /// Stop nodes that run before their data is replaced, by their stop commands.
@@ -97,9 +101,9 @@ pub fn restore(
 ) -> Result<Restored, EngineError> {
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let arranged = arrange(point, &options.nodes, &options.ledgers, true)?;
+    let mut arranged = arrange(point, &options.nodes, &options.ledgers, true)?;
+    let plan = plan::make(commit, &mut arranged, &reader, platform, options)?;
     let point = &arranged.point;
-    let plan = plan::make(commit, &arranged, &reader, platform, options)?;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);
     if !errors.is_empty() {
         for finding in &plan.findings {

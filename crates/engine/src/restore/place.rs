@@ -101,31 +101,50 @@ fn switch(index: usize, planned: &PlannedDirectory, journal: &mut Journal) -> Re
 
 /// A mount point cannot be renamed: what is in it moves into a folder inside, then the staged entries move up.
 fn switch_inside(planned: &PlannedDirectory) -> Result<Option<PathBuf>, EngineError> {
-    let own = [planned.staging.clone(), planned.aside.clone(), planned.place.join("lost+found")];
+    // What goes aside goes into one folder, however often the run is killed: the first marker names it. Staged entries that a killed run
+    // has moved up already must not go aside: the second says so.
+    let (naming, moving) = (planned.staging.with_extension("aside"), planned.staging.with_extension("moving"));
+    let aside = match fs::read_to_string(&naming) {
+        Ok(name) if !name.is_empty() => planned.place.join(name),
+        _ => {
+            let aside = free_name(&planned.aside);
+            let name = aside.file_name().unwrap_or_default().as_encoded_bytes();
+            fs::write(&naming, name).map_err(io(&naming))?;
+            aside
+        }
+    };
+    let is_own = |path: &Path| {
+        [&planned.staging, &naming, &moving].contains(&&path.to_path_buf())
+            || is_aside(path, &planned.aside)
+            || path == planned.place.join("lost+found")
+    };
     let mut staged: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(&planned.staging).map_err(io(&planned.staging))? {
-        staged.push(entry.map_err(io(&planned.staging))?.path());
+    if planned.staging.exists() {
+        for entry in fs::read_dir(&planned.staging).map_err(io(&planned.staging))? {
+            staged.push(entry.map_err(io(&planned.staging))?.path());
+        }
     }
-    // Staged entries that a killed run has moved up already must not go aside.
-    let marker = planned.staging.with_extension("moving");
-    if !marker.exists() {
+    if !moving.exists() {
         for entry in fs::read_dir(&planned.place).map_err(io(&planned.place))? {
             let path = entry.map_err(io(&planned.place))?.path();
-            if !own.contains(&path) {
-                fs::create_dir_all(&planned.aside).map_err(io(&planned.aside))?;
-                let to = planned.aside.join(path.file_name().unwrap_or_default());
+            if !is_own(&path) {
+                fs::create_dir_all(&aside).map_err(io(&aside))?;
+                let to = aside.join(path.file_name().unwrap_or_default());
                 fs::rename(&path, &to).map_err(io(&path))?;
             }
         }
-        File::create(&marker).map_err(io(&marker))?;
+        File::create(&moving).map_err(io(&moving))?;
     }
     for path in staged {
         let to = planned.place.join(path.file_name().unwrap_or_default());
         fs::rename(&path, &to).map_err(io(&path))?;
     }
-    fs::remove_dir(&planned.staging).map_err(io(&planned.staging))?;
-    fs::remove_file(&marker).map_err(io(&marker))?;
-    Ok(planned.aside.exists().then(|| planned.aside.clone()))
+    if planned.staging.exists() {
+        fs::remove_dir(&planned.staging).map_err(io(&planned.staging))?;
+    }
+    fs::remove_file(&moving).map_err(io(&moving))?;
+    fs::remove_file(&naming).map_err(io(&naming))?;
+    Ok(aside.exists().then_some(aside))
 }
 
 /// A name that nothing has: data set aside by an earlier restore of the same point stays where it is.
@@ -139,4 +158,25 @@ fn free_name(path: &Path) -> PathBuf {
         return path.to_path_buf();
     }
     (1..).map(numbered).find(|name| !name.exists()).unwrap_or_else(|| path.to_path_buf())
+}
+
+/// Whether a path is the name for what is set aside, or a numbered one of it.
+pub(super) fn is_aside(path: &Path, aside: &Path) -> bool {
+    let (path, aside) = (path.display().to_string(), aside.display().to_string());
+    path.strip_prefix(&aside).is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
+    })
+}
+
+/// What was set aside last.
+pub(super) fn newest_aside(aside: &Path) -> Option<PathBuf> {
+    let mut newest = aside.exists().then(|| aside.to_path_buf());
+    for number in 1.. {
+        let name = PathBuf::from(format!("{}.{number}", aside.display()));
+        if !name.exists() {
+            break;
+        }
+        newest = Some(name);
+    }
+    newest
 }

@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::layout::NodeRole;
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set};
-use fabkeep_platform::{Host, NodeState, Platform};
+use fabkeep_platform::{EntryKind, Host, HostVolume, NodeState, Platform, Volume};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::keep::{self, Kept, Present, PresentFile};
 use super::{RestoreOptions, authority};
 use crate::EngineError;
 use crate::arrange::{Arranged, arrange, is_named};
-use crate::content::check_parts;
+use crate::content::{Contents, check_parts};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
 
@@ -61,6 +62,13 @@ pub enum RestoreStep {
         /// Bytes, holes not counted.
         bytes: u64,
     },
+    /// A file that is there stays: it is copied to what is written.
+    Keep {
+        /// Of which node.
+        node: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// What is there is set aside.
     SetAside {
         /// From where.
@@ -96,6 +104,17 @@ pub(crate) struct PlannedDirectory {
     pub occupied: bool,
     /// The place is a mount point: its entries are moved, not the directory itself.
     pub mounted: bool,
+    /// What is there and stays.
+    pub kept: Vec<PresentFile>,
+    /// What comes and what stays of a certificate authority fit.
+    pub fits: bool,
+}
+
+impl PlannedDirectory {
+    /// What stays of what is there, in a sentence.
+    pub fn kept_told(&self) -> String {
+        keep::told(&self.id, &self.kept, self.fits)
+    }
 }
 
 impl RestorePlan {
@@ -116,6 +135,10 @@ impl RestorePlan {
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
             hasher.update(directory.place.as_os_str().as_encoded_bytes());
+            for file in &directory.kept {
+                hasher.update(&[1]);
+                hasher.update(file.entry.path.as_bytes());
+            }
             hasher.update(&[0]);
         }
         hasher.finalize().to_hex().to_string()
@@ -134,12 +157,12 @@ pub fn plan_restore(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    make(commit, &arrange(point, &options.nodes, &options.ledgers, true)?, &reader, platform, options)
+    make(commit, &mut arrange(point, &options.nodes, &options.ledgers, true)?, &reader, platform, options)
 }
 
 pub(super) fn make(
     commit: &Commit,
-    arranged: &Arranged,
+    arranged: &mut Arranged,
     reader: &PointReader<'_>,
     platform: Option<&Host>,
     options: &RestoreOptions,
@@ -188,6 +211,11 @@ pub(super) fn make(
     }
     plan.journal = journal_path(commit.id.as_str(), &plan, options)?;
     let resuming = plan.journal.exists();
+    if options.ca_keep.is_asked() {
+        keep_present(&mut plan, arranged, reader, options)?;
+    }
+    let arranged = &*arranged;
+    let point = &arranged.point;
     judge(&mut plan, arranged, platform, options, resuming)?;
     check_space(&mut plan, point)?;
     compare_authorities(&mut plan, point, reader)?;
@@ -295,12 +323,24 @@ fn planned_directory(
             // What an earlier run of this restore left, and what an own file system brings.
             .any(|entry| {
                 let path = entry.path();
-                path != staging && path != aside && entry.file_name() != "lost+found"
+                let own = path == staging || super::place::is_aside(&path, &aside);
+                !own && entry.file_name() != "lost+found"
             }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
         Err(source) => return Err(EngineError::Io { path: place.display().to_string(), source }),
     };
-    Ok(PlannedDirectory { node, directory, id: id.clone(), place, staging, aside, occupied, mounted })
+    Ok(PlannedDirectory {
+        node,
+        directory,
+        id: id.clone(),
+        place,
+        staging,
+        aside,
+        occupied,
+        mounted,
+        kept: Vec::new(),
+        fits: false,
+    })
 }
 
 fn is_mount_point(path: &Path) -> bool {
@@ -386,6 +426,78 @@ fn judge(
     Ok(())
 }
 
+/// Leaves to certificate authorities what of theirs is there and is to stay.
+fn keep_present(
+    plan: &mut RestorePlan,
+    arranged: &mut Arranged,
+    reader: &PointReader<'_>,
+    options: &RestoreOptions,
+) -> Result<(), EngineError> {
+    let mut whole = Vec::new();
+    let mut decided = Vec::new();
+    let contents = Contents::new(reader, &arranged.point);
+    for (index, planned) in plan.directories.iter().enumerate() {
+        let node = &arranged.point.nodes[planned.node];
+        let captured = &node.directories[planned.directory];
+        if node.facts.role != NodeRole::CertificateAuthority {
+            continue;
+        }
+        if captured.directory.role == DirectoryRole::Tls && options.ca_keep.tls && planned.occupied {
+            whole.push(index);
+        }
+        if keep::homes(&captured.directory).is_empty() {
+            continue;
+        }
+        let place = planned.place.display().to_string();
+        let mut known_as = keep::known_as(&captured.directory, &captured.directory);
+        known_as.push(&place);
+        let present = present(planned, captured)?;
+        let kept = keep::decide(&planned.id, captured, &known_as, &present, &contents, options.ca_keep)?;
+        decided.push((index, kept));
+    }
+    drop(contents);
+    for (index, kept) in decided {
+        let planned = &mut plan.directories[index];
+        let node = &mut arranged.point.nodes[planned.node];
+        keep::leave_out(&mut node.directories[planned.directory], Some(&mut node.facts), &kept);
+        let Kept { files, findings, fits } = kept;
+        plan.findings.extend(findings);
+        (planned.kept, planned.fits) = (files, fits);
+    }
+    for index in whole.into_iter().rev() {
+        let planned = plan.directories.remove(index);
+        plan.findings.push(Finding::note(
+            Rule::CaKept,
+            &planned.id,
+            format!("its TLS directory {} stays as it is", planned.place.display()),
+            "nothing: that is what --ca-keep tls asks for",
+        ));
+    }
+    Ok(())
+}
+
+/// Files of a certificate authority that are there. A run that was killed between two moves has left them beside their place.
+fn present(planned: &PlannedDirectory, captured: &CapturedDirectory) -> Result<Present, EngineError> {
+    let mut roots = vec![planned.place.clone()];
+    if planned.mounted || !planned.place.exists() {
+        roots.extend(super::place::newest_aside(&planned.aside));
+    }
+    let mut out = Present::new();
+    for root in roots.iter().filter(|root| root.is_dir()) {
+        for entry in HostVolume::new(root.clone()).list("")? {
+            let looked_at = keep::is_looked_at(&captured.directory, &entry.path, entry.stamp.size);
+            if entry.kind != EntryKind::File || !looked_at || out.contains_key(&entry.path) {
+                continue;
+            }
+            let path = root.join(&entry.path);
+            let bytes = std::fs::read(&path).map_err(io(&path))?;
+            let file = PresentFile::new(&entry, bytes);
+            out.insert(entry.path, file);
+        }
+    }
+    Ok(out)
+}
+
 /// What certificate authorities whose databases are replaced will have forgotten.
 fn compare_authorities(
     plan: &mut RestorePlan,
@@ -458,6 +570,10 @@ fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
         });
     }
     for planned in &plan.directories {
+        for file in &planned.kept {
+            plan.steps
+                .push(RestoreStep::Keep { node: planned.id.to_string(), path: planned.place.join(&file.entry.path) });
+        }
         if planned.occupied {
             plan.steps.push(RestoreStep::SetAside { path: planned.place.clone(), to: planned.aside.clone() });
         }

@@ -37,6 +37,7 @@ pub(super) fn prove(
 ) -> Result<Vec<String>, EngineError> {
     let mut files = Vec::new();
     let mut chains: Vec<(String, String, PathBuf)> = Vec::new();
+    let mut kept = Vec::new();
     let mut databases = 0;
     let mut logs = 0;
     for (index, planned) in plan.directories.iter().enumerate() {
@@ -71,6 +72,15 @@ pub(super) fn prove(
                 EntryContent::Directory => {}
             }
         }
+        for file in &planned.kept {
+            let path = join(root, &file.entry.path);
+            if std::fs::read(&path).map_err(io(&path))? != file.bytes {
+                return Err(unproven(&path, "it is not what was there before".to_owned()));
+            }
+        }
+        if !planned.kept.is_empty() {
+            kept.push(planned.kept_told());
+        }
         databases += check_databases(root, captured)?;
         logs += check_logs(root, captured, &point.nodes[planned.node].facts.raft)?;
     }
@@ -92,6 +102,7 @@ pub(super) fn prove(
     if databases + logs > 0 {
         proven.push(format!("{databases} LevelDB directories and {logs} consensus logs whole"));
     }
+    proven.extend(kept);
     Ok(proven)
 }
 

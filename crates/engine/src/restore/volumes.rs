@@ -1,6 +1,7 @@
 //! Filling volumes of a cluster: files as streams into helper pods, block files made from the channels' segments for all nodes at once,
 //! and in the end every file hashed where it lies. What an interrupted run has written stays.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +11,10 @@ use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
 use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, WriteKind, Writing};
+use fabkeep_platform::{EntryKind, Fetch, VolumeEntry};
 use fabkeep_store::PointReader;
 
+use super::keep::{self, Present, PresentFile};
 use crate::content::{Contents, channel_of, is_block_file};
 use crate::error::io as place_of;
 use crate::event::{Event, Reporter, step};
@@ -27,7 +30,11 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 pub(super) struct Filled<'a> {
     pub id: &'a NodeId,
     pub role: NodeRole,
-    pub captured: &'a CapturedDirectory,
+    pub captured: Cow<'a, CapturedDirectory>,
+    /// What is there and stays.
+    pub kept: Vec<PresentFile>,
+    /// What comes and what stays fit.
+    pub fits: bool,
     /// The directory in the cluster.
     pub target: NodeDirectory,
     pub filler: Filler,
@@ -44,7 +51,8 @@ impl<'a> Filled<'a> {
         target: NodeDirectory,
     ) -> Result<Self, EngineError> {
         let filler = kubernetes.filler(id, &target)?;
-        Ok(Filled { id, role, captured, target, filler, expected: Mutex::default() })
+        let captured = Cow::Borrowed(captured);
+        Ok(Filled { id, role, captured, kept: Vec::new(), fits: false, target, filler, expected: Mutex::default() })
     }
 
     pub fn label(&self) -> String {
@@ -55,6 +63,61 @@ impl<'a> Filled<'a> {
         let sha256 = hex::encode(hash.finish().as_ref());
         let expected = Expected { path: path.to_owned(), sha256, len, size };
         self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), expected);
+    }
+
+    /// Files of a certificate authority that are there; those that an interrupted restore of this recovery point has set aside, when it is
+    /// gone on with.
+    pub fn present(&self, going_on: Option<&str>) -> Result<Present, EngineError> {
+        let wrong = |error| place_of(self.label())(error);
+        let aside = match going_on {
+            Some(point) => match self.filler.last_aside(point).map_err(wrong)? {
+                Some(aside) => Some(aside),
+                // Nothing was there.
+                None => return Ok(Present::new()),
+            },
+            None => None,
+        };
+        let from = aside.as_ref().unwrap_or(&self.filler);
+        let found: Vec<VolumeEntry> = from
+            .list()?
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::File)
+            .filter(|entry| keep::is_looked_at(&self.captured.directory, &entry.path, entry.stamp.size))
+            .collect();
+        let scratch = tempfile::tempdir().map_err(place_of(std::env::temp_dir()))?;
+        let to = |position: usize| scratch.path().join(position.to_string());
+        let files = found.iter().enumerate();
+        let files: Vec<Fetch> = files
+            .map(|(position, entry)| Fetch { path: entry.path.clone(), to: to(position), sparse: false })
+            .collect();
+        let there = from.fetch(&files).map_err(wrong)?;
+        let mut out = Present::new();
+        for (position, entry) in found.iter().enumerate().filter(|(position, _)| there.get(*position) == Some(&true)) {
+            let bytes = std::fs::read(to(position)).map_err(place_of(to(position)))?;
+            out.insert(entry.path.clone(), PresentFile::new(entry, bytes));
+        }
+        Ok(out)
+    }
+
+    /// Writes what stays.
+    pub fn write_kept(&self) -> Result<(), EngineError> {
+        let label = self.label();
+        let wrong = |error| place_of(&label)(error);
+        let entries: Vec<WriteEntry> =
+            self.kept.iter().map(|file| entry(&file.entry, WriteKind::File(file.bytes.len() as u64))).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut writing = self.filler.write(entries).map_err(wrong)?;
+        for file in &self.kept {
+            writing.begin_entry().map_err(wrong)?;
+            writing.bytes(&file.bytes).map_err(wrong)?;
+            let mut hash = digest::Context::new(&digest::SHA256);
+            hash.update(&file.bytes);
+            let len = file.bytes.len() as u64;
+            self.note(&file.entry.path, hash, len, len);
+        }
+        writing.finish().map_err(wrong)
     }
 
     /// Sizes of the files that are there.

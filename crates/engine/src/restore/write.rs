@@ -56,6 +56,15 @@ pub(super) fn write_all(
             }
         }
     }
+    for (_, planned) in &pending {
+        // What stays of what is there.
+        for file in &planned.kept {
+            let path = join(&planned.staging, &file.entry.path);
+            let open = open(&path, file.entry.size())?;
+            open.write_all_at(&file.bytes, 0).map_err(io(&path))?;
+            finish_file(&open, &path, &file.entry)?;
+        }
+    }
     let journal: SharedJournal<'_> = Mutex::new(journal);
     write_files(&pending, point, reader, &journal, threads, reporter)?;
     write_chains(&pending, point, reader, &journal, threads, reporter)?;

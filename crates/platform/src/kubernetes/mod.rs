@@ -5,6 +5,7 @@ mod connection;
 mod discover;
 mod objects;
 mod observe;
+mod relocation;
 mod target;
 mod volume;
 mod window;
@@ -27,7 +28,9 @@ use crate::volume::Volume;
 use crate::{Asked, Change, ClientWorkload, Declaration, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
 
 pub use connection::ClusterAddress;
+pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
+pub use relocation::{Mapping, OldNames, Relocation};
 pub use target::{Asleep, Awake, ObjectState, Stage, Target, WorkloadState};
 pub use volume::fill::{Expected, FillState, Filler, WriteEntry, WriteKind, Writing};
 pub use volume::helper::HelperOptions;
@@ -343,16 +346,26 @@ impl Drop for Kubernetes {
     }
 }
 
+/// Secrets and ConfigMaps of the certificate authorities that objects declare.
+pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
+    discover::authority::authority_objects(&declared(declarations))
+}
+
 /// Claims of the nodes that objects declare: namespace and name, by node.
 pub fn declared_claims(declarations: &[Declaration]) -> BTreeMap<NodeId, Vec<(String, String)>> {
+    let nodes = declared(declarations).nodes;
+    nodes.iter().map(|node| (node.node.id.clone(), discover::claims_of_node(node))).collect()
+}
+
+/// What objects declare, looked at as a cluster is.
+fn declared(declarations: &[Declaration]) -> discover::Analysis {
     let mut namespaces: BTreeMap<&str, objects::Namespace> = BTreeMap::new();
     for declaration in declarations.iter().filter(|declaration| !declaration.namespace.is_empty()) {
         let namespace = namespaces.entry(&declaration.namespace).or_default();
         namespace.name = declaration.namespace.clone();
         namespace.objects.entry(declaration.kind.clone()).or_default().push(declaration.object.clone());
     }
-    let analysis = discover::analyse("", namespaces.into_values().collect());
-    analysis.nodes.iter().map(|node| (node.node.id.clone(), discover::claims_of_node(node))).collect()
+    discover::analyse("", namespaces.into_values().collect())
 }
 
 fn is_fabric(node: &FoundNode) -> bool {

@@ -331,6 +331,7 @@ pub(crate) fn clean(kind: &str, object: &Value) -> Value {
             "generateName",
         ],
     );
+    super::relocation::forget_addresses(kind, &mut object);
     remove(&mut object, "/metadata/annotations", &PASSING_ANNOTATIONS);
     if object.pointer("/metadata/annotations").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
         remove(&mut object, "/metadata", &["annotations"]);

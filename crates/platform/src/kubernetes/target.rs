@@ -1,19 +1,20 @@
 //! Objects into a cluster, workloads to sleep and awake: the steps of a restore around the data.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeId, Rule};
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::Kubernetes;
 use super::connection::{failed, is_missing};
 use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
 use super::objects::{REPLICAS, clean, resource};
+use super::relocation;
 use crate::asking::answers;
 use crate::{Declaration, PlatformError};
 
@@ -161,6 +162,8 @@ impl super::Connection {
 /// A cluster that a restore writes objects into, before there is a network to look at.
 pub struct Target {
     connection: Arc<super::Connection>,
+    /// Addresses of Services, by namespace and name.
+    addresses: Mutex<BTreeMap<(String, String), String>>,
 }
 
 impl Target {
@@ -169,12 +172,12 @@ impl Target {
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn open(address: &super::ClusterAddress) -> Result<Target, PlatformError> {
-        Ok(Target { connection: Arc::new(super::Connection::open(address)?) })
+        Ok(Target::over(Arc::new(super::Connection::open(address)?)))
     }
 
     /// Over a connection that there is.
     pub(super) fn over(connection: Arc<super::Connection>) -> Target {
-        Target { connection }
+        Target { connection, addresses: Mutex::default() }
     }
 
     /// The cluster's address, for people.
@@ -204,6 +207,13 @@ impl Target {
             }
             object["metadata"]["annotations"][REPLICAS] = replicas.to_string().into();
         }
+        let mut aliases = Vec::new();
+        for old in relocation::told(&object) {
+            aliases.push((self.address(&old.namespace, &old.service)?, old.names));
+        }
+        if !aliases.is_empty() {
+            relocation::add_aliases(&declaration.kind, &mut object, &aliases);
+        }
         let what = format!("creating {}", declaration.label());
         let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
             what: what.clone(),
@@ -221,16 +231,70 @@ impl Target {
         }
     }
 
+    /// The address of a Service.
+    fn address(&self, namespace: &str, name: &str) -> Result<String, PlatformError> {
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some(known) = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(known.clone());
+        }
+        let service = Declaration { api_version: "v1".to_owned(), ..handle("Service", namespace, name) };
+        let what = format!("asking for the address of {}", service.label());
+        let found = self.get(&service, &what)?;
+        let address = found.as_ref().and_then(|found| found.data.pointer("/spec/clusterIP")).and_then(Value::as_str);
+        let Some(address) = address.filter(|address| !address.is_empty() && *address != "None") else {
+            return Err(PlatformError::Cluster {
+                what,
+                problem: "it is not there, or has no address: names of the old place would lead nowhere".to_owned(),
+                next: "look at the Service; then run the same command again".to_owned(),
+            });
+        };
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(key, address.to_owned());
+        Ok(address.to_owned())
+    }
+
+    fn get(&self, declaration: &Declaration, what: &str) -> Result<Option<DynamicObject>, PlatformError> {
+        self.connection.run(what, |client| {
+            let api = api(client, declaration);
+            async move { api.get_opt(&declaration.name).await }
+        })
+    }
+
+    /// The storage classes of the cluster, and whether each is the default; `None` without the right to list them.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn storage_classes(&self) -> Result<Option<Vec<(String, bool)>>, PlatformError> {
+        let classes = resource("storage.k8s.io/v1", "StorageClass", Some("storageclasses"));
+        let list = self.connection.try_run(|client| {
+            let classes = classes.clone();
+            async move { Api::<DynamicObject>::all_with(client, &classes).list(&ListParams::default()).await }
+        });
+        match list {
+            Ok(list) => Ok(Some(
+                list.items
+                    .into_iter()
+                    .map(|class| {
+                        let marked = class.metadata.annotations.as_ref().and_then(|all| {
+                            all.get("storageclass.kubernetes.io/is-default-class")
+                                .or(all.get("storageclass.beta.kubernetes.io/is-default-class"))
+                        });
+                        let default = marked.is_some_and(|value| value == "true");
+                        (class.metadata.name.unwrap_or_default(), default)
+                    })
+                    .collect(),
+            )),
+            Err(error) if super::connection::is_forbidden(&error) => Ok(None),
+            Err(error) => Err(failed("listing storage classes", &error)),
+        }
+    }
+
     /// Puts a declared Secret or ConfigMap in the place of the one that is there, which is kept under another name.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn replace(&self, declaration: &Declaration, point: &str) -> Result<String, PlatformError> {
         let what = format!("replacing {}", declaration.label());
-        let found = self.connection.run(&what, |client| {
-            let api = api(client, declaration);
-            async move { api.get_opt(&declaration.name).await }
-        })?;
+        let found = self.get(declaration, &what)?;
         let mut aside = format!("{}.before-{}", declaration.name, point.to_lowercase());
         if let Some(found) = found {
             let mut old = clean(&declaration.kind, &serde_json::to_value(found).unwrap_or_default());
@@ -280,13 +344,10 @@ impl Target {
     /// [`PlatformError::Cluster`].
     pub fn operators(&self) -> Result<Vec<(String, String)>, PlatformError> {
         let deployments = resource("apps/v1", "Deployment", None);
-        let list =
-            self.connection.try_run(|client| {
-                let deployments = deployments.clone();
-                async move {
-                    Api::<DynamicObject>::all_with(client, &deployments).list(&kube::api::ListParams::default()).await
-                }
-            });
+        let list = self.connection.try_run(|client| {
+            let deployments = deployments.clone();
+            async move { Api::<DynamicObject>::all_with(client, &deployments).list(&ListParams::default()).await }
+        });
         let list = match list {
             Ok(list) => list,
             Err(error) if super::connection::is_forbidden(&error) => return Ok(Vec::new()),
@@ -361,10 +422,7 @@ impl Target {
     pub fn restored_from(&self, namespace: &str, claim: &str) -> Result<Option<String>, PlatformError> {
         let declaration =
             Declaration { api_version: "v1".to_owned(), ..handle("PersistentVolumeClaim", namespace, claim) };
-        let found = self.connection.run(&format!("looking at {}", declaration.label()), |client| {
-            let api = api(client, &declaration);
-            async move { api.get_opt(claim).await }
-        })?;
+        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
         Ok(found.and_then(|found| found.metadata.annotations?.remove(RESTORED)))
     }
 
@@ -374,10 +432,7 @@ impl Target {
     /// [`PlatformError::Cluster`].
     pub fn workload(&self, kind: &str, namespace: &str, name: &str) -> Result<WorkloadState, PlatformError> {
         let declaration = handle(kind, namespace, name);
-        let found = self.connection.run(&format!("looking at {}", declaration.label()), |client| {
-            let api = api(client, &declaration);
-            async move { api.get_opt(name).await }
-        })?;
+        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
         let Some(found) = found else { return Ok(WorkloadState::Missing) };
         let noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(REPLICAS));
         let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
@@ -504,14 +559,13 @@ impl Kubernetes {
         going: bool,
     ) -> Result<Vec<LivePod>, PlatformError> {
         let pods = resource("v1", "Pod", None);
-        let list = self.connection.run(&format!("listing pods in {namespace}"), |client| {
-            let pods = pods.clone();
-            async move {
-                Api::<DynamicObject>::namespaced_with(client, namespace, &pods)
-                    .list(&kube::api::ListParams::default())
-                    .await
-            }
-        })?;
+        let list =
+            self.connection.run(&format!("listing pods in {namespace}"), |client| {
+                let pods = pods.clone();
+                async move {
+                    Api::<DynamicObject>::namespaced_with(client, namespace, &pods).list(&ListParams::default()).await
+                }
+            })?;
         let mut out = Vec::new();
         for pod in list.items {
             let value = serde_json::to_value(&pod).unwrap_or_default();

@@ -1,11 +1,13 @@
 //! Restore into a cluster, in stages: Secrets and ConfigMaps, the other objects with workloads asleep, data into the volumes, proof, and
 //! then the services awake, those first that others need. Every step finds out what is done already, so a second run goes on.
 
+mod elsewhere;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
 use fabkeep_platform::Fetch;
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Stage, Target, WorkloadState};
@@ -16,8 +18,10 @@ use plan::arranged;
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
 
 use super::authority;
+use super::keep::{self, CaKeep, Present};
 use super::volumes::{Filled, fill_all, place_for};
 use crate::arrange::is_named;
+use crate::content::Contents;
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::{EngineError, parallel};
@@ -202,7 +206,7 @@ fn fill(
     }
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
     let point_id = restored.point.clone();
-    let directories = step(reporter, "start helper pods", None, || {
+    let mut directories = step(reporter, "start helper pods", None, || {
         let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
             Filled::new(kubernetes, id, role, captured, place)
         });
@@ -214,9 +218,20 @@ fn fill(
         parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| directory.filler.state());
     let mut refused = Vec::new();
     let mut aside = Vec::new();
-    for (directory, state) in directories.iter().zip(looked) {
+    let mut whole = Vec::new();
+    for (position, (directory, state)) in directories.iter_mut().zip(looked).enumerate() {
         let state = state.map_err(crate::error::io(directory.label()))?;
         let going_on = state.marked.as_deref() == Some(point_id.as_str());
+        if options.ca_keep.is_asked() && directory.role == NodeRole::CertificateAuthority {
+            if is_kept_whole(directory, options.ca_keep) && state.holds_data && !going_on {
+                whole.push(position);
+                continue;
+            }
+            let present = directory.present(going_on.then_some(point_id.as_str()))?;
+            let (errors, others) = keep_present(directory, &present, point, reader, options.ca_keep)?;
+            refused.extend(errors);
+            restored.findings.extend(others);
+        }
         let need = directory.captured.data_bytes();
         if need > state.free_bytes && !going_on {
             refused.push(Finding::error(
@@ -228,7 +243,7 @@ fn fill(
         }
         if state.holds_data && !going_on {
             if options.replace {
-                aside.push(directory);
+                aside.push(position);
             } else {
                 refused.push(Finding::error(
                     Rule::NotOverwritten,
@@ -239,7 +254,7 @@ fn fill(
             }
         }
     }
-    for directory in &aside {
+    for directory in aside.iter().map(|&position| &directories[position]) {
         let found = compare_authority(directory, point, reader)?;
         found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
         restored.findings.extend(found);
@@ -248,15 +263,25 @@ fn fill(
         refused.iter().for_each(|finding| reporter.event(Event::Found(finding)));
         return Err(EngineError::Refused(refused));
     }
-    for directory in aside {
+    for directory in aside.iter().map(|&position| &directories[position]) {
         let to = directory.filler.set_aside(&point_id).map_err(crate::error::io(directory.label()))?;
         restored.set_aside.push(format!("{} in {to}", directory.label()));
+    }
+    for position in whole.into_iter().rev() {
+        let kept = directories.remove(position);
+        restored.proven.push(format!("{} stays as it is", kept.label()));
     }
     let marked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
         directory.filler.mark(&point_id).map_err(crate::error::io(directory.label()))
     });
     marked.into_iter().collect::<Result<Vec<()>, _>>()?;
-    restored.proven = fill_all(&directories, point, reader, threads, reporter)?;
+    for directory in &directories {
+        directory.write_kept()?;
+        if !directory.kept.is_empty() {
+            restored.proven.push(keep::told(directory.id, &directory.kept, directory.fits));
+        }
+    }
+    restored.proven.extend(fill_all(&directories, point, reader, threads, reporter)?);
     let claims: BTreeSet<(String, String)> =
         directories.iter().flat_map(|directory| kubernetes.claims(directory.id)).collect();
     for directory in &directories {
@@ -269,6 +294,27 @@ fn fill(
     Ok(())
 }
 
+/// Whether a directory holds nothing but what is kept.
+fn is_kept_whole(directory: &Filled<'_>, keep: CaKeep) -> bool {
+    keep.tls && directory.captured.directory.role == DirectoryRole::Tls
+}
+
+/// Leaves to a certificate authority what is there and is to stay. What forbids the restore, and what to know.
+fn keep_present(
+    directory: &mut Filled<'_>,
+    present: &Present,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    keep: CaKeep,
+) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
+    let contents = Contents::new(reader, point);
+    let known_as = keep::known_as(&directory.captured.directory, &directory.target);
+    let kept = keep::decide(directory.id, &directory.captured, &known_as, present, &contents, keep)?;
+    keep::leave_out(directory.captured.to_mut(), None, &kept);
+    (directory.kept, directory.fits) = (kept.files, kept.fits);
+    Ok(kept.findings.into_iter().partition(|finding| finding.severity == Severity::Error))
+}
+
 /// What a certificate authority whose database is replaced will have forgotten.
 fn compare_authority(
     directory: &Filled<'_>,
@@ -276,7 +322,7 @@ fn compare_authority(
     reader: &PointReader<'_>,
 ) -> Result<Vec<Finding>, EngineError> {
     let mut findings = Vec::new();
-    for entry in authority::databases(directory.captured) {
+    for entry in authority::databases(&directory.captured) {
         let scratch = tempfile::tempdir().map_err(crate::error::io(std::env::temp_dir()))?;
         let present = scratch.path().join("present.db");
         let fetch = |suffix: &str| Fetch {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use fabkeep_network::{DirectorySource, Finding, NodeId, Rule, Severity, check_set};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
-    ClusterAddress, HelperOptions, ObjectState, Target, WorkloadState, declared_claims,
+    AuthorityObject, ClusterAddress, HelperOptions, ObjectState, Relocation, Target, WorkloadState, authority_objects,
+    declared_claims,
 };
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::super::keep::CaKeep;
+use super::elsewhere;
 use crate::EngineError;
 use crate::arrange::{Arranged, LedgerFrom, arrange, is_named, not_level};
 use crate::names::{unanswered, used_names};
@@ -28,6 +31,10 @@ pub struct ClusterRestoreOptions {
     pub nodes: Vec<String>,
     /// Peers that take another peer's ledger.
     pub ledgers: Vec<LedgerFrom>,
+    /// What certificate authorities keep of what is there.
+    pub ca_keep: CaKeep,
+    /// Other namespaces, storage classes, registries than the captured ones.
+    pub relocation: Relocation,
     /// Set existing data aside and take its place.
     pub replace: bool,
     /// Restore only what is missing; leave alone what is there.
@@ -122,10 +129,12 @@ pub(super) fn arranged(
     options: &ClusterRestoreOptions,
 ) -> Result<(Arranged, ClusterRestorePlan), EngineError> {
     let declared = declarations(&point, reader)?;
-    let unanswered = unanswered(&used_names(&point, reader, &declared)?);
-    let arranged = arrange(point, &options.nodes, &options.ledgers, !options.missing)?;
-    let mut plan = make(commit, &arranged, &declared, target, options)?;
-    plan.findings.extend(unanswered);
+    let used = used_names(&point, reader, &declared)?;
+    let mut arranged = arrange(point, &options.nodes, &options.ledgers, !options.missing)?;
+    let moved = elsewhere::move_to(&options.relocation, &mut arranged, declared, &used, target)?;
+    let mut plan = make(commit, &arranged, &moved.declared, target, options)?;
+    plan.findings.extend(moved.findings);
+    plan.findings.extend(unanswered(&used));
     Ok((arranged, plan))
 }
 
@@ -171,7 +180,8 @@ fn make(
     let claims = declared_claims(declared);
     let meant = meant(declared, &chosen, &namespaces, &claims, options);
     judge_set(&mut plan, point, &chosen, options);
-    judge_objects(&mut plan, &meant, target, options)?;
+    let stays = staying_objects(declared, options.ca_keep);
+    judge_objects(&mut plan, &meant, &stays, target, options)?;
     judge_volumes(&mut plan, &chosen, &claims, commit.id.as_str(), target, options)?;
     if options.missing {
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
@@ -191,6 +201,9 @@ fn make(
             ));
         }
     }
+    // Pods may know Services of every namespace by their addresses.
+    plan.create.sort_by_key(|known| is_workload(&known.kind));
+    plan.findings.extend(elsewhere::missing_classes(&plan.create, target)?);
     add_steps(&mut plan, point);
     Ok(plan)
 }
@@ -258,19 +271,45 @@ fn judge_set(
     }
 }
 
+/// Secrets and ConfigMaps that certificate authorities keep, when they are there.
+fn staying_objects(declared: &[Declaration], keep: CaKeep) -> Vec<AuthorityObject> {
+    if !keep.is_asked() {
+        return Vec::new();
+    }
+    let mut objects = authority_objects(declared);
+    // One that holds the authority's own key is never left: key, certificate and database belong together.
+    objects.retain(|object| !object.own && ((keep.tls && object.tls) || (keep.config && object.config)));
+    objects
+}
+
 fn judge_objects(
     plan: &mut ClusterRestorePlan,
     meant: &[&Declaration],
+    stays: &[AuthorityObject],
     target: &Target,
     options: &ClusterRestoreOptions,
 ) -> Result<(), EngineError> {
     let states = target.compare(meant)?;
+    let staying = |known: &Declaration| {
+        stays.iter().find(|object| {
+            (object.kind, &object.namespace, &object.name) == (known.kind.as_str(), &known.namespace, &known.name)
+        })
+    };
     for (&known, state) in meant.iter().zip(states) {
         let keyed = matches!(known.kind.as_str(), "Secret" | "ConfigMap");
         match state {
             ObjectState::Equal => {}
             ObjectState::Missing if is_late(known) => plan.late.push(known.clone()),
             ObjectState::Missing => plan.create.push(known.clone()),
+            ObjectState::Differs(_) if staying(known).is_some() => {
+                let of = staying(known).map(|object| object.id.to_string()).unwrap_or_default();
+                plan.findings.push(Finding::note(
+                    Rule::CaKept,
+                    known.label(),
+                    format!("it stays as it is there: {of} keeps it"),
+                    "nothing: that is what --ca-keep asks for",
+                ));
+            }
             ObjectState::Differs(_) if keyed && options.replace => plan.replace.push(known.clone()),
             ObjectState::Differs(at) if keyed && options.missing => plan.findings.push(Finding::warning(
                 Rule::NotOverwritten,

@@ -1,6 +1,7 @@
 //! From namespaces' objects to a network: which nodes there are, what each needs, and what holds it. Nothing here asks the cluster, so
 //! the objects of a recovery point can be looked at in the same way.
 
+pub(crate) mod authority;
 mod configuration;
 mod environment;
 pub mod mounted;

@@ -61,6 +61,11 @@ roots "$@"
 echo "$name"
 echo done"#;
 
+/// `$2` and its numbered ones.
+const ASIDES: &str = r#"cd "$1" || exit 2
+for f in "$2" "$2".*; do [ -d "$f" ] && echo "$f"; done
+echo done"#;
+
 const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync && echo done"#;
 const UNMARK: &str = r#"cd "$1" && sync && rm -f .fabkeep-restore && sync && echo done"#;
 const UNPACK: &str = r#"cd "$1" || exit 2; head -c "$2" | tar xpf - || exit 4; echo done"#;
@@ -221,6 +226,28 @@ impl Filler {
         let script = format!("name={}\n{WALK}{SET_ASIDE}", crate::kubernetes::connection::shell::quote(&name));
         let lines = self.done(&script, &strs(&self.walk_arguments()), &[])?;
         Ok(lines.last().cloned().unwrap_or(name))
+    }
+
+    /// What was set aside last for this recovery point, as a directory of its own.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn last_aside(&self, point: &str) -> io::Result<Option<Filler>> {
+        let name = format!("{ASIDE}{point}");
+        let number = |found: &str| match found.strip_prefix(&name)?.strip_prefix('.') {
+            None => Some(0),
+            Some(number) => number.parse::<u32>().ok(),
+        };
+        let lines = self.done(ASIDES, &[&self.root, &name], &[])?;
+        let last = lines.into_iter().filter(|found| number(found).is_some()).max_by_key(|found| number(found));
+        Ok(last.map(|found| Filler {
+            kubernetes: Arc::clone(&self.kubernetes),
+            place: self.place.clone(),
+            root: format!("{}/{found}", self.root),
+            inside: Vec::new(),
+            excluded: self.excluded.clone(),
+            label: format!("{} {found}", self.label),
+        }))
     }
 
     /// Says that the directory is being restored.

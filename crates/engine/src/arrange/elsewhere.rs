@@ -1,0 +1,55 @@
+//! A recovery point of a cluster that goes to other namespaces: organizations are called by their namespaces, and so are their nodes.
+
+use fabkeep_network::NodeId;
+use fabkeep_platform::kubernetes::Relocation;
+
+use super::Arranged;
+use crate::EngineError;
+
+/// Renames everything that is called by a namespace.
+pub(crate) fn rename(arranged: &mut Arranged, to: &Relocation) -> Result<(), EngineError> {
+    let point = &mut arranged.point;
+    for old in to.namespaces.keys() {
+        let known = |namespace: &String| namespace == old;
+        if !point
+            .objects
+            .iter()
+            .any(|object| known(&object.namespace) || (object.kind == "Namespace" && known(&object.name)))
+        {
+            let mut all: Vec<&str> =
+                point.objects.iter().map(|object| object.namespace.as_str()).filter(|name| !name.is_empty()).collect();
+            all.sort_unstable();
+            all.dedup();
+            return Err(EngineError::Usage(format!(
+                "--map-namespace {old}=…: the recovery point has no namespace {old}; it has {}",
+                all.join(", ")
+            )));
+        }
+    }
+    let stays =
+        |new: &String| !to.namespaces.contains_key(new) && point.objects.iter().any(|object| object.namespace == *new);
+    if let Some((old, new)) = to.namespaces.iter().find(|(_, new)| stays(new)) {
+        return Err(EngineError::Usage(format!(
+            "--map-namespace {old}={new}: {new} is another namespace of the recovery point; give it another name, or map that one too"
+        )));
+    }
+    let id = |id: &mut NodeId| id.organization = to.namespace(&id.organization);
+    let named = |name: &mut String| {
+        if let Some((organization, node)) = name.split_once('/') {
+            *name = format!("{}/{node}", to.namespace(organization));
+        }
+    };
+    for node in &mut point.nodes {
+        id(&mut node.facts.id);
+        node.served_by.iter_mut().for_each(id);
+        if let Some(workload) = &mut node.workload {
+            workload.namespace = to.namespace(&workload.namespace);
+        }
+        for directory in &mut node.directories {
+            named(&mut directory.directory.path);
+        }
+    }
+    point.channels.iter_mut().for_each(|channel| named(&mut channel.donor));
+    arranged.nodes.iter_mut().for_each(named);
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! A restore to another place than the captured one: what moves, and what speaks against it there.
+
+use std::collections::BTreeSet;
+
+use fabkeep_network::{Finding, Rule};
+use fabkeep_platform::Declaration;
+use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target};
+
+use crate::EngineError;
+use crate::arrange::{Arranged, elsewhere};
+use crate::names::UsedName;
+
+/// What is declared in the new place.
+pub(super) struct Moved {
+    pub declared: Vec<Declaration>,
+    pub findings: Vec<Finding>,
+}
+
+/// Moves what was captured to where it is to be.
+pub(super) fn move_to(
+    to: &Relocation,
+    arranged: &mut Arranged,
+    declared: Vec<Declaration>,
+    used: &[UsedName],
+    target: &Target,
+) -> Result<Moved, EngineError> {
+    if !to.is_asked() {
+        return Ok(Moved { declared, findings: Vec::new() });
+    }
+    elsewhere::rename(arranged, to)?;
+    let original = original_there(to, &declared, target)?;
+    let (moved, names) = to.declarations(&declared, original);
+    let mut findings = Vec::new();
+    if !names.is_empty() {
+        let namespaces: BTreeSet<&str> = names.iter().map(|old| old.namespace.as_str()).collect();
+        let first = names.first().map(|old| old.names.join(", ")).unwrap_or_default();
+        findings.push(Finding::note(
+            Rule::NamesKept,
+            namespaces.into_iter().collect::<Vec<_>>().join(", "),
+            format!("{} Services keep their old names in every pod, by hostAliases: {first}, …", names.len()),
+            "outside of these pods the old names lead to the old place: clients and administrators use the new ones",
+        ));
+    }
+    if to.namespaces.is_empty() {
+        return Ok(Moved { declared: moved, findings });
+    }
+    if original {
+        findings.extend(leads_to_original(&declared, used, to));
+    }
+    findings.extend(made_by_operators(&declared, to, original));
+    Ok(Moved { declared: moved, findings })
+}
+
+/// Whether what was captured is in the cluster that it goes to: under its old names.
+fn original_there(to: &Relocation, declared: &[Declaration], target: &Target) -> Result<bool, EngineError> {
+    let of_old = |known: &&Declaration| {
+        known.kind == "Service"
+            && to.namespaces.contains_key(&known.namespace)
+            && !to.namespaces.values().any(|new| *new == known.namespace)
+    };
+    let services: Vec<&Declaration> = declared.iter().filter(of_old).collect();
+    Ok(target.compare(&services)?.into_iter().any(|state| state != ObjectState::Missing))
+}
+
+/// Names that are answered outside of the moved Services: the nodes of the new place would reach those of the old one by them.
+fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocation) -> Vec<Finding> {
+    let moves = |answer: &str| to.namespaces.keys().any(|old| answer.starts_with(&format!("Service {old}/")));
+    let away: Vec<&str> = used
+        .iter()
+        .filter(|used| !used.used_by.is_empty())
+        .filter(|used| !used.answered_by.iter().any(|answer| moves(answer) || answer.starts_with("the caller")))
+        .map(|used| used.name.as_str())
+        .collect();
+    let mut findings = Vec::new();
+    if !away.is_empty() {
+        findings.push(Finding::error(
+            Rule::NamesKept,
+            format!("{} names", away.len()),
+            format!(
+                "the captured network is in this cluster, and nodes with the same keys would reach it by {}: two orderers of one identity fork a chain",
+                away.join(", ")
+            ),
+            "restore into another cluster; or keep these names from leading there (a NetworkPolicy, DNS), and go on with --override K5",
+        ));
+    }
+    let ingresses =
+        declared.iter().filter(|known| known.kind == "Ingress" && to.namespaces.contains_key(&known.namespace));
+    findings.extend(ingresses.map(|known| {
+        Finding::warning(
+            Rule::NamesKept,
+            known.label(),
+            "it serves the same hosts as the one of the captured network, which is in this cluster",
+            "remove one of the two, or give it other hosts",
+        )
+    }));
+    findings
+}
+
+/// Workloads that an operator makes get no hostAliases from here.
+fn made_by_operators(declared: &[Declaration], to: &Relocation, original: bool) -> Option<Finding> {
+    let managed: Vec<String> = declared
+        .iter()
+        .filter(|known| to.namespaces.contains_key(&known.namespace))
+        .filter(|known| {
+            let group = known.api_version.split('/').next().unwrap_or_default();
+            group.ends_with("hlf.kungfusoftware.es") || group.ends_with("ibp.com")
+        })
+        .map(Declaration::label)
+        .collect();
+    if managed.is_empty() {
+        return None;
+    }
+    let what = format!(
+        "an operator makes the workloads of {} ({}, …) and undoes what fabkeep adds to them: the old names are not kept in their pods",
+        managed.len(),
+        managed[0]
+    );
+    let remedy = "give them hostAliases in their custom resources, or restore under the same namespaces' names in another cluster";
+    Some(if original {
+        Finding::error(Rule::NamesKept, "operators", what, remedy)
+    } else {
+        Finding::warning(Rule::NamesKept, "operators", what, remedy)
+    })
+}
+
+/// Claims that would wait for ever, as the cluster has no storage class of that name.
+pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result<Vec<Finding>, EngineError> {
+    let wanted: BTreeSet<&str> = create
+        .iter()
+        .filter(|known| known.kind == "PersistentVolumeClaim")
+        .filter_map(|known| known.object.pointer("/spec/storageClassName")?.as_str())
+        // Without a class: volumes that somebody made by hand.
+        .filter(|class| !class.is_empty())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(there) = target.storage_classes()? else { return Ok(Vec::new()) };
+    let names: Vec<String> =
+        there.iter().map(|(name, default)| if *default { format!("{name} (default)") } else { name.clone() }).collect();
+    let proposed = there.iter().find(|(_, default)| *default).or(there.first()).map_or("CLASS", |(name, _)| name);
+    Ok(wanted
+        .into_iter()
+        .filter(|class| !there.iter().any(|(name, _)| name == class))
+        .map(|class| {
+            Finding::error(
+                Rule::StorageClass,
+                class,
+                format!(
+                    "claims want this storage class, and the cluster has {}",
+                    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+                ),
+                format!("let them have another: --storage-class {class}={proposed}"),
+            )
+        })
+        .collect())
+}

@@ -1,0 +1,377 @@
+//! A certificate authority that keeps what its target has, its TLS certificate and its server configuration, while its key, certificate
+//! and database are replaced (C4). What stays and what comes must fit: else the server makes a new root (C5), or begins with an empty
+//! database.
+
+use std::collections::BTreeMap;
+
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind, MAX_CONFIG_BYTES};
+use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, public_key_of_private_pem};
+use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_network::{Finding, KeyPurpose, NodeDirectory, NodeFacts, NodeId, Rule};
+use fabkeep_platform::VolumeEntry;
+use serde::Serialize;
+
+use crate::EngineError;
+use crate::content::Contents;
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
+
+/// What a certificate authority keeps of its target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CaKeep {
+    /// Its TLS certificate and key.
+    pub tls: bool,
+    /// Its `fabric-ca-server-config.yaml`.
+    pub config: bool,
+}
+
+impl CaKeep {
+    /// Whether anything is kept.
+    pub fn is_asked(self) -> bool {
+        self.tls || self.config
+    }
+}
+
+/// A file that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct PresentFile {
+    /// Its path, mode, owner and time; it has no parts.
+    pub entry: CapturedEntry,
+    pub bytes: Vec<u8>,
+}
+
+impl PresentFile {
+    pub fn new(found: &VolumeEntry, bytes: Vec<u8>) -> Self {
+        let content = EntryContent::File { size: bytes.len() as u64, parts: Vec::new() };
+        let entry = CapturedEntry {
+            path: found.path.clone(),
+            mode: found.mode,
+            uid: found.uid,
+            gid: found.gid,
+            modified_ns: found.stamp.modified_ns,
+            content,
+        };
+        PresentFile { entry, bytes }
+    }
+
+    fn path(&self) -> &str {
+        &self.entry.path
+    }
+}
+
+/// Files that are there, by path.
+pub(super) type Present = BTreeMap<String, PresentFile>;
+
+/// What stays of one directory.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub files: Vec<PresentFile>,
+    pub findings: Vec<Finding>,
+    /// The certificate and key that come fit, and what stays fits them.
+    pub fits: bool,
+}
+
+/// Certificate authorities' home directories inside a directory: where each begins, empty for the directory itself.
+pub(super) fn homes(directory: &NodeDirectory) -> Vec<&str> {
+    let nested = directory.nested.iter().filter(|(_, role)| *role == DirectoryRole::CaHome).map(|(at, _)| at.as_str());
+    let own = (directory.role == DirectoryRole::CaHome).then_some("");
+    own.into_iter().chain(nested).collect()
+}
+
+/// Whether a file that is there may be one that stays.
+pub(super) fn is_looked_at(directory: &NodeDirectory, path: &str, size: u64) -> bool {
+    let (_, role, inside) = directory.part(path);
+    let name = inside.rsplit('/').next().unwrap_or(inside);
+    let pem = [".pem", ".crt", ".cert", ".key", "_sk"].iter().any(|end| name.ends_with(end));
+    let keyed = pem || inside.starts_with("msp/keystore/");
+    role == DirectoryRole::CaHome
+        && ((inside == CA_CONFIG_FILE && size <= MAX_CONFIG_BYTES) || (keyed && size <= MAX_PEM_BYTES))
+}
+
+/// Names that a directory goes by in its authority's configuration.
+pub(super) fn known_as<'a>(captured: &'a NodeDirectory, target: &'a NodeDirectory) -> Vec<&'a str> {
+    let mut names: Vec<&str> =
+        [&captured.mounted_at, &target.mounted_at].into_iter().flatten().map(String::as_str).collect();
+    names.extend([captured.path.as_str(), target.path.as_str()]);
+    names
+}
+
+/// Decides what stays of what is there.
+pub(super) fn decide(
+    id: &NodeId,
+    captured: &CapturedDirectory,
+    known_as: &[&str],
+    present: &Present,
+    contents: &Contents<'_>,
+    keep: CaKeep,
+) -> Result<Kept, EngineError> {
+    let mut kept = Kept::default();
+    for home in homes(&captured.directory) {
+        let one = Home { id, captured, known_as, present, contents, home };
+        one.decide(keep, &mut kept)?;
+    }
+    Ok(kept)
+}
+
+/// Takes out of what is captured the files in whose place others stay.
+pub(super) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut NodeFacts>, kept: &Kept) {
+    let stays = |path: &str| kept.files.iter().any(|file| file.path() == path);
+    captured.entries.retain(|entry| !stays(&entry.path));
+    if let Some(facts) = facts {
+        let role = format!("{}/", captured.directory.role);
+        let replaced = |path: &str| path.strip_prefix(&role).is_some_and(stays);
+        facts.keys.retain(|key| key.purpose != KeyPurpose::Tls || !replaced(&key.path));
+    }
+}
+
+/// What stays, in a sentence.
+pub(super) fn told(id: &NodeId, kept: &[PresentFile], fits: bool) -> String {
+    let files: Vec<&str> = kept.iter().map(PresentFile::path).collect();
+    let fits = if fits { "; its own key and certificate come from the recovery point and match" } else { "" };
+    format!("{id} keeps {} as they were there{fits}", files.join(", "))
+}
+
+/// One home directory.
+struct Home<'a> {
+    id: &'a NodeId,
+    captured: &'a CapturedDirectory,
+    known_as: &'a [&'a str],
+    present: &'a Present,
+    contents: &'a Contents<'a>,
+    home: &'a str,
+}
+
+impl Home<'_> {
+    fn inside(&self, path: &str) -> String {
+        if self.home.is_empty() { path.to_owned() } else { format!("{}/{path}", self.home) }
+    }
+
+    /// A path of the configuration relative to the directory, when it lies in it.
+    fn local(&self, path: &str) -> Option<String> {
+        let full = match path.strip_prefix('/') {
+            None => self.inside(path),
+            Some(_) => self.known_as.iter().find_map(|known| {
+                let rest = path.strip_prefix(known.trim_end_matches('/'))?;
+                Some(rest.strip_prefix('/')?.to_owned())
+            })?,
+        };
+        let mut parts: Vec<&str> = Vec::new();
+        for part in full.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop()?;
+                }
+                part => parts.push(part),
+            }
+        }
+        Some(parts.join("/"))
+    }
+
+    /// A captured small file.
+    fn captured(&self, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(entry) = self.captured.entries.iter().find(|entry| entry.path == path) else { return Ok(None) };
+        let EntryContent::File { size, parts } = &entry.content else { return Ok(None) };
+        if *size > MAX_CONFIG_BYTES.max(MAX_PEM_BYTES) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend(self.contents.bytes(path, part)?);
+        }
+        Ok(Some(bytes))
+    }
+
+    fn decide(&self, keep: CaKeep, kept: &mut Kept) -> Result<(), EngineError> {
+        let name = self.inside(CA_CONFIG_FILE);
+        let mut add = |finding: Finding| kept.findings.push(finding);
+        let here = self.present.get(&name);
+        if self.present.is_empty() {
+            add(Finding::warning(
+                Rule::CaKept,
+                self.id,
+                "nothing of it is there to be kept: all of it comes from the recovery point",
+                "deploy the certificate authority and let it start once before the restore, if its new TLS certificate or configuration should stay",
+            ));
+            return Ok(());
+        }
+        let theirs = match here.map(|file| CaConfig::parse(&file.bytes)).transpose() {
+            Ok(config) => config,
+            Err(error) => {
+                add(Finding::error(
+                    Rule::CaKept,
+                    format!("{} {name}", self.id),
+                    format!("the one that is there cannot be read: {error}"),
+                    "correct it, or let the recovery point's take its place (without --ca-keep)",
+                ));
+                return Ok(());
+            }
+        };
+        let captured = self.captured(&name)?.and_then(|bytes| CaConfig::parse(&bytes).ok());
+        if keep.config {
+            match here {
+                Some(file) => kept.files.push(file.clone()),
+                None => add(Finding::warning(
+                    Rule::CaKept,
+                    format!("{} {name}", self.id),
+                    "no server configuration is there: the recovery point's is restored",
+                    "nothing, if the configuration comes from a ConfigMap or the environment",
+                )),
+            }
+        }
+        let usual = || CaConfig::parse(b"{}").ok();
+        let theirs_or_usual = theirs.clone().or_else(usual);
+        let in_force = if keep.config && theirs.is_some() { theirs } else { captured.clone().or_else(usual) };
+        let (Some(theirs), Some(in_force)) = (theirs_or_usual, in_force) else { return Ok(()) };
+        if keep.tls {
+            self.keep_tls(&theirs, &in_force, kept);
+        }
+        self.judge_database(&in_force, captured.as_ref(), kept);
+        self.judge_key(&in_force, kept)
+    }
+
+    fn keep_tls(&self, theirs: &CaConfig, in_force: &CaConfig, kept: &mut Kept) {
+        let mut add = |finding: Finding| kept.findings.push(finding);
+        // Elsewhere: a Secret, or a directory of its own.
+        let Some(path) = self.local(&theirs.tls_certificate) else { return };
+        let subject = format!("{} {path}", self.id);
+        let Some(file) = self.present.get(&path) else {
+            return add(Finding::warning(
+                Rule::CaKept,
+                subject,
+                "no TLS certificate is there: the recovery point's is restored",
+                "nothing, if the server has none, or has it in a Secret",
+            ));
+        };
+        let remedy = "put the two right, or let the recovery point's take their place (without --ca-keep tls)";
+        let Ok(certificate) = Certificate::from_pem(&file.bytes) else {
+            return add(Finding::error(
+                Rule::CaKept,
+                subject,
+                "the TLS certificate that is there cannot be read",
+                remedy,
+            ));
+        };
+        let fits = |file: &PresentFile| {
+            public_key_of_private_pem(&file.bytes).is_some_and(|public| public == certificate.public_key())
+        };
+        let store = self.inside("msp/keystore/");
+        let key = match &theirs.tls_key {
+            Some(key) => self.local(key).and_then(|path| self.present.get(&path)).filter(|file| fits(file)),
+            None => self.present.values().find(|file| file.path().starts_with(&store) && fits(file)),
+        };
+        let Some(key) = key else {
+            return add(Finding::error(
+                Rule::CaKept,
+                subject,
+                "no key is there that fits the TLS certificate: the server would not start with it",
+                remedy,
+            ));
+        };
+        let same = |named: &str, path: &str| self.local(named).is_some_and(|named| named == path);
+        let found = same(&in_force.tls_certificate, &path)
+            && match &in_force.tls_key {
+                Some(named) => same(named, key.path()),
+                None => key.path().starts_with(&store),
+            };
+        if !found {
+            return add(Finding::error(
+                Rule::CaKept,
+                subject,
+                format!(
+                    "the recovery point's configuration looks for the TLS certificate at {}, and for the key {}: this one would not be found",
+                    in_force.tls_certificate,
+                    in_force.tls_key.as_deref().map_or("in msp/keystore".to_owned(), |key| format!("at {key}"))
+                ),
+                "keep the configuration too (--ca-keep tls,config)",
+            ));
+        }
+        let summary = certificate.summary();
+        if summary.not_after < jiff::Timestamp::now().as_second() {
+            add(Finding::warning(
+                Rule::Certificates,
+                subject,
+                format!("the TLS certificate of {} that stays has expired", summary.common_name),
+                "renew it, or let the recovery point's take its place (without --ca-keep tls)",
+            ));
+        }
+        kept.files.extend([file.clone(), key.clone()]);
+    }
+
+    /// The configuration must lead to the database that comes.
+    fn judge_database(&self, in_force: &CaConfig, captured: Option<&CaConfig>, kept: &mut Kept) {
+        let subject = format!("{} {}", self.id, self.inside(CA_CONFIG_FILE));
+        let remedy = "let its db section name the recovery point's database, or do not keep it (--ca-keep tls)";
+        let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy));
+        if let Some(captured) = captured.filter(|captured| captured.database != in_force.database) {
+            return refuse(format!(
+                "the configuration that stays names a {} database, the recovery point has one of {}",
+                in_force.database, captured.database
+            ));
+        }
+        if in_force.database == DatabaseKind::Sqlite
+            && let Some(path) = self.local(&in_force.data_source)
+            && !self.captured.entries.iter().any(|entry| entry.path == path)
+        {
+            return refuse(format!(
+                "it keeps identities in {path}, which the recovery point does not have: the server would begin with an empty database"
+            ));
+        }
+        if let Some(captured) = captured.filter(|captured| captured.name != in_force.name) {
+            kept.findings.push(Finding::warning(
+                Rule::CaKept,
+                subject,
+                format!(
+                    "the authority is called {:?} by the configuration that stays, and was called {:?}",
+                    in_force.name, captured.name
+                ),
+                "clients that name it (--caname) must use the new name",
+            ));
+        }
+    }
+
+    /// C5: the certificate and the key that the configuration names are there, and match.
+    fn judge_key(&self, in_force: &CaConfig, kept: &mut Kept) -> Result<(), EngineError> {
+        // In a Secret: it is restored as it was captured, and judged with the node's keys.
+        let Some(path) = self.local(&in_force.certificate) else { return Ok(()) };
+        let subject = format!("{} {path}", self.id);
+        let remedy = "let its ca section name the recovery point's files, or do not keep it (--ca-keep tls)";
+        let mut refuse = |what: String| kept.findings.push(Finding::error(Rule::CaKey, &subject, what, remedy));
+        let read = self.captured(&path)?;
+        let Some(certificate) = read.and_then(|bytes| Certificate::from_pem(&bytes).ok()) else {
+            refuse(
+                "the authority's certificate is not in the recovery point: the server would make a new root".to_owned(),
+            );
+            return Ok(());
+        };
+        let store = self.inside("msp/keystore/");
+        let candidates: Vec<String> = match &in_force.key {
+            Some(named) => match self.local(named) {
+                Some(path) => vec![path],
+                None => return Ok(()),
+            },
+            None => {
+                let in_store = self.captured.entries.iter().filter(|entry| entry.path.starts_with(&store));
+                in_store.map(|entry| entry.path.clone()).collect()
+            }
+        };
+        let mut key = None;
+        for candidate in candidates {
+            let public = self.captured(&candidate)?.and_then(|bytes| public_key_of_private_pem(&bytes));
+            if public.is_some_and(|public| public == certificate.public_key()) {
+                key = Some(candidate);
+            }
+        }
+        let Some(key) = key else {
+            refuse("the key that fits the authority's certificate is not where the configuration looks for it: the server would make a new root".to_owned());
+            return Ok(());
+        };
+        if let Some(file) = kept.files.iter().find(|file| file.path() == path || file.path() == key) {
+            let what =
+                format!("{} would stay in the place of the authority's own: keep the configuration only", file.path());
+            kept.findings.push(Finding::error(Rule::CaKey, &subject, what, "leave out --ca-keep tls"));
+            return Ok(());
+        }
+        kept.fits = true;
+        Ok(())
+    }
+}
