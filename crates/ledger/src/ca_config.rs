@@ -26,6 +26,142 @@ pub struct CaConfig {
     pub database: DatabaseKind,
     /// The database's file or address with credentials: never to be printed.
     pub data_source: String,
+    /// How the database's server is spoken to.
+    pub database_tls: DatabaseTls,
+}
+
+/// TLS towards a database server; paths as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DatabaseTls {
+    /// Certificates that vouch for the server.
+    pub roots: Option<String>,
+    /// The client's certificate.
+    pub certificate: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+}
+
+/// Where a database server is and who is let in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DataSource {
+    /// Its host, or the folder of its socket.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The password; empty for none.
+    pub password: String,
+    /// The database.
+    pub database: String,
+    /// PostgreSQL's `sslmode`.
+    pub ssl_mode: Option<String>,
+}
+
+impl std::fmt::Debug for DataSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::fmt::Display for DataSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}/{}", self.host, self.port, self.database)
+    }
+}
+
+impl DataSource {
+    /// Reads a data source as configurations write it.
+    ///
+    /// # Errors
+    /// What is wrong with it; never its text.
+    pub fn parse(kind: &DatabaseKind, text: &str) -> Result<Self, String> {
+        match kind {
+            DatabaseKind::Postgres => Self::postgres(text),
+            DatabaseKind::MySql => Self::mysql(text),
+            other => Err(format!("a {other} database has no server")),
+        }
+    }
+
+    /// `host=… port=… user=… password=… dbname=…`, values in quotes where they need them.
+    fn postgres(text: &str) -> Result<Self, String> {
+        let mut out = DataSource {
+            host: "localhost".to_owned(),
+            port: 5432,
+            user: "postgres".to_owned(),
+            password: String::new(),
+            database: String::new(),
+            ssl_mode: None,
+        };
+        let mut rest = text.trim_start();
+        while !rest.is_empty() {
+            let (name, after) = rest.split_once('=').ok_or("a word without =")?;
+            let after = after.trim_start();
+            let quoted = after.starts_with('\'');
+            let mut value = String::new();
+            let mut chars = after.char_indices().skip(usize::from(quoted));
+            let mut end = after.len();
+            while let Some((at, c)) = chars.next() {
+                match c {
+                    '\\' => value.extend(chars.next().map(|(_, c)| c)),
+                    '\'' if quoted => {
+                        end = at + 1;
+                        break;
+                    }
+                    c if !quoted && c.is_whitespace() => {
+                        end = at;
+                        break;
+                    }
+                    c => value.push(c),
+                }
+            }
+            rest = after[end..].trim_start();
+            match name.trim() {
+                "host" => out.host = value,
+                "port" => out.port = value.parse().map_err(|_| "its port is no number".to_owned())?,
+                "user" => out.user = value,
+                "password" => out.password = value,
+                "dbname" => out.database = value,
+                "sslmode" => out.ssl_mode = Some(value),
+                _ => {}
+            }
+        }
+        if out.database.is_empty() {
+            out.database.clone_from(&out.user);
+        }
+        Ok(out)
+    }
+
+    /// `user:password@tcp(host:port)/database?…`
+    fn mysql(text: &str) -> Result<Self, String> {
+        let (front, database) = text.rsplit_once('/').ok_or("no / before the database's name")?;
+        let database = database.split('?').next().unwrap_or_default().to_owned();
+        let (credentials, address) = front.rsplit_once('@').unwrap_or(("", front));
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let (protocol, address) = match address.split_once('(') {
+            Some((protocol, rest)) => (protocol, rest.strip_suffix(')').ok_or("no ) behind the address")?),
+            None => (address, ""),
+        };
+        let (host, port) = match (protocol, address) {
+            ("unix", socket) => (socket, "3306"),
+            (_, "") => ("127.0.0.1", "3306"),
+            (_, address) => match address.rsplit_once(':') {
+                Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
+                _ => (address, "3306"),
+            },
+        };
+        if database.is_empty() {
+            return Err("it names no database".to_owned());
+        }
+        Ok(DataSource {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: port.parse().map_err(|_| "its port is no number".to_owned())?,
+            user: user.to_owned(),
+            password: password.to_owned(),
+            database,
+            ssl_mode: None,
+        })
+    }
 }
 
 /// What keeps a certificate authority's identities.
@@ -111,8 +247,22 @@ impl CaConfig {
             tls_key: text(&["tls", "keyfile"]),
             database: DatabaseKind::named(&usual(&["db", "type"], "sqlite3")),
             data_source: usual(&["db", "datasource"], "fabric-ca-server.db"),
+            database_tls: DatabaseTls {
+                roots: text(&["db", "tls", "certfiles"]).or_else(|| first(&yaml, &["db", "tls", "certfiles"])),
+                certificate: text(&["db", "tls", "client", "certfile"]),
+                key: text(&["db", "tls", "client", "keyfile"]),
+            },
         })
     }
+}
+
+/// The first text of a list.
+fn first(yaml: &Value, path: &[&str]) -> Option<String> {
+    let mut at = yaml;
+    for key in path {
+        at = at.get(*key)?;
+    }
+    at.as_sequence()?.first()?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -138,5 +288,27 @@ mod tests {
         let error = CaConfig::parse(b"db: [secret\n: }").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
         assert_eq!(CaConfig::parse(&vec![b' '; (MAX_CONFIG_BYTES + 1) as usize]), Err(CaConfigError::TooLong));
+    }
+
+    #[test]
+    fn data_sources_are_read_in_both_forms_and_do_not_tell_their_password() {
+        let postgres = DataSource::parse(
+            &DatabaseKind::Postgres,
+            r"host=db port=5433 user=ca password='it\'s a=secret' dbname=fabric_ca sslmode=verify-full",
+        )
+        .unwrap();
+        assert_eq!((postgres.host.as_str(), postgres.port, postgres.password.as_str()), ("db", 5433, "it's a=secret"));
+        assert_eq!((postgres.database.as_str(), postgres.ssl_mode.as_deref()), ("fabric_ca", Some("verify-full")));
+        assert!(!format!("{postgres} {postgres:?}").contains("secret"));
+        let mysql = |text| DataSource::parse(&DatabaseKind::MySql, text);
+        let full = mysql("root:p@ss:w/rd@tcp(db.org1:3307)/fabric_ca?parseTime=true&tls=custom").unwrap();
+        assert_eq!((full.user.as_str(), full.password.as_str(), full.host.as_str()), ("root", "p@ss:w/rd", "db.org1"));
+        assert_eq!((full.port, full.database.as_str()), (3307, "fabric_ca"));
+        let short = mysql("root@tcp/ca").unwrap();
+        assert_eq!((short.host.as_str(), short.port, short.password.as_str()), ("127.0.0.1", 3306, ""));
+        assert_eq!(mysql("u:p@tcp([fe80::1]:3306)/ca").unwrap().host, "fe80::1");
+        assert_eq!(mysql("u:p@unix(/run/mysqld.sock)/ca").unwrap().host, "/run/mysqld.sock");
+        assert!(mysql("u:p@tcp(db:1)/").is_err() && mysql("nothing").is_err());
+        assert!(DataSource::parse(&DatabaseKind::Postgres, "nothing").is_err());
     }
 }

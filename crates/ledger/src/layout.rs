@@ -60,6 +60,8 @@ pub enum DirectoryRole {
     StateDatabase,
     /// The files of a database server, all of one moment.
     Database,
+    /// A dump of a certificate authority's PostgreSQL or MySQL database: SQL, made by the server's own tools.
+    DatabaseDump,
     /// Anything else.
     Other,
 }
@@ -77,6 +79,7 @@ impl std::fmt::Display for DirectoryRole {
             DirectoryRole::Config => "config",
             DirectoryRole::StateDatabase => "state-database",
             DirectoryRole::Database => "database",
+            DirectoryRole::DatabaseDump => "database-dump",
             DirectoryRole::Other => "other",
         })
     }

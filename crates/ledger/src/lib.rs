@@ -9,6 +9,7 @@ pub mod block;
 pub mod block_file;
 pub mod block_signature;
 pub mod ca_config;
+pub mod ca_dump;
 pub mod certificate;
 pub mod chain;
 pub mod chaincode_package;

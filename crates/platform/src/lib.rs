@@ -5,6 +5,7 @@
 mod asking;
 pub mod host;
 pub mod kubernetes;
+mod sql;
 mod volume;
 mod window;
 
@@ -13,7 +14,7 @@ use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 pub use asking::{Asked, BlockFiles};
 pub use host::{
     ClientFiles, Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, discover,
+    InventoryOrganization, SqlAccess, discover,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 pub use window::{Change, ClientWorkload, Hook, Quiesce, WindowRecord};

@@ -181,6 +181,9 @@ pub fn print_plan(plan: &RestorePlan, output: &Output) {
                 format!("set {} aside as {}, unless it is as captured already", path.display(), to.display())
             }
             RestoreStep::Place { path } => format!("put into place: {}", path.display()),
+            RestoreStep::Load { node, database } => {
+                format!("{node}: load the dump into {database}; what it holds is dumped beside before")
+            }
             RestoreStep::Start { node } => format!("start {node}"),
         };
         output.line(format!("  {:>3}. {text}", number + 1));

@@ -15,6 +15,7 @@ use fabkeep_platform::EntryKind;
 use fabkeep_store::{BlobId, PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
+use super::authority;
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
 use crate::EngineError;
@@ -50,7 +51,7 @@ pub(crate) struct Facts {
 
 /// What the index keeps of a database or log on a volume that is far away: unchanged, it is not copied again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Known {
+pub(super) struct Known {
     /// Heights by channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     heights: BTreeMap<String, u64>,
@@ -63,7 +64,13 @@ struct Known {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<RaftSnapshotFacts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ca: Option<CaFacts>,
+    pub ca: Option<CaFacts>,
+}
+
+impl Known {
+    pub fn of_authority(facts: CaFacts) -> Self {
+        Known { ca: Some(facts), ..Known::default() }
+    }
 }
 
 fn known_name(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirectory, path: &str) -> BlobId {
@@ -95,14 +102,14 @@ pub(crate) fn is_known(
 }
 
 /// Notes for the next capture, of directories that are far away.
-struct Notes<'a> {
+pub(super) struct Notes<'a> {
     writer: &'a PointWriter<'a>,
     node: &'a PlannedNode,
     learned: &'a Mutex<Sources>,
 }
 
 impl Notes<'_> {
-    fn take(&self, directory: &SurveyedDirectory, path: &str, known: Known) {
+    pub fn take(&self, directory: &SurveyedDirectory, path: &str, known: Known) {
         if directory.volume.local("").is_some() {
             return;
         }
@@ -113,7 +120,7 @@ impl Notes<'_> {
     }
 
     /// What an earlier capture learned, taken over for the next.
-    fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
+    pub fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
         let known = known(self.writer, self.node, directory, path)?;
         self.take(directory, path, known.clone());
         Some(known)
@@ -161,8 +168,15 @@ pub(crate) fn check(
             check_logs(node, directory, &notes, &mut checked, reporter, &found);
             check_chain_directories(node, directory, &found);
             check_ledger_list(node, directory, &notes, &found);
-            if directory.directory.role == DirectoryRole::CaHome {
-                checked.ca = Some(check_ca(node, directory, &notes, &found));
+            match directory.directory.role {
+                // A dump tells more than its absence.
+                DirectoryRole::CaHome if checked.ca.is_none() => {
+                    checked.ca = Some(authority::check_home(node, directory, &notes, &found));
+                }
+                DirectoryRole::DatabaseDump => {
+                    checked.ca = Some(authority::check_dump(node, directory, &found));
+                }
+                _ => {}
             }
         }
         read_heights(node, &notes, &mut checked);
@@ -465,71 +479,6 @@ fn check_ledger_list(node: &PlannedNode, directory: &SurveyedDirectory, notes: &
             "nothing, if the channel was left; else restore ledgerProvider from an earlier recovery point",
         ));
     }
-}
-
-fn check_ca(node: &PlannedNode, directory: &SurveyedDirectory, notes: &Notes<'_>, found: &dyn Fn(Finding)) -> CaFacts {
-    let mut facts =
-        CaFacts { database: "none found".to_owned(), identities: None, certificates: None, revoked: None, whole: None };
-    let database = directory.files(false).find(|(_, place)| place.kind == Kind::Sqlite);
-    let Some((entry, _)) = database else {
-        if let Some(server) = node.node.served_by.first() {
-            facts.database = format!("at {server}");
-            return facts;
-        }
-        found(Finding::warning(
-            Rule::CaDatabase,
-            &node.node.id,
-            "no sqlite database is in its home: the CA may use PostgreSQL or MySQL",
-            "back that database up beside this recovery point; its dump is not part of it",
-        ));
-        return facts;
-    };
-    facts.database = format!("sqlite {}", entry.path);
-    let Some(local) = directory.local(&entry.path) else {
-        return notes.recall(directory, &entry.path).and_then(|known| known.ca).unwrap_or(facts);
-    };
-    // Looked at in memory: opening a file may write beside it.
-    let count = || -> rusqlite::Result<(bool, [u64; 3])> {
-        let uri = format!("file:{}?mode=ro&immutable=1", percent(&local));
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
-        let database = rusqlite::Connection::open_with_flags(uri, flags)?;
-        let check: String = database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64);
-        Ok((
-            check == "ok",
-            [
-                count("SELECT count(*) FROM users")?,
-                count("SELECT count(*) FROM certificates")?,
-                count("SELECT count(*) FROM certificates WHERE status = 'revoked'")?,
-            ],
-        ))
-    };
-    match count() {
-        Ok((whole, [identities, certificates, revoked])) => {
-            facts.whole = Some(whole);
-            facts.identities = Some(identities);
-            facts.certificates = Some(certificates);
-            facts.revoked = Some(revoked);
-            if whole {
-                notes.take(directory, &entry.path, Known { ca: Some(facts.clone()), ..Known::default() });
-            }
-        }
-        Err(error) => {
-            facts.whole = Some(false);
-            found(Finding::error(
-                Rule::CaDatabase,
-                format!("{} {}", node.node.id, entry.path),
-                format!("sqlite cannot read it: {error}"),
-                "restore the database from an earlier recovery point, or leave the CA out (--exclude)",
-            ));
-        }
-    }
-    facts
-}
-
-/// A path in an sqlite URI.
-fn percent(path: &Path) -> String {
-    path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
 
 #[cfg(test)]

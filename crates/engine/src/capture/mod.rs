@@ -1,6 +1,7 @@
 //! Capture: survey the nodes, check what they hold, walk every channel's chain once over all nodes, keep the other files, judge the
 //! whole, and only then commit. With a window or a cut the nodes are gone over twice: the bulk while they run, then the difference.
 
+mod authority;
 mod chains;
 mod cursor;
 mod cut;

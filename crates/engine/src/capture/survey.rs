@@ -10,7 +10,7 @@ use std::path::Path;
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
-use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, Volume, VolumeEntry};
+use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
 use super::staging::{self, Copied, Wanted};
@@ -244,7 +244,20 @@ fn survey_node(
     let running = platform.state(&node.id)? == NodeState::Running;
     let mut planned = PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
     for directory in in_order(node, running) {
-        let Some(volume) = platform.volume(&node.id, directory)? else {
+        let opened = match platform.volume(&node.id, directory) {
+            // A server that does not let its database be dumped is no reason to hide the other findings.
+            Err(PlatformError::NotHere { problem, next }) if directory.role == DirectoryRole::DatabaseDump => {
+                findings.push(Finding::error(
+                    Rule::CaDatabase,
+                    &node.id,
+                    problem,
+                    format!("{next}; or leave the node out (--exclude)"),
+                ));
+                continue;
+            }
+            other => other?,
+        };
+        let Some(volume) = opened else {
             // What goes with the pod is not there without it: the platform told.
             if directory.source != DirectorySource::Ephemeral {
                 findings.push(Finding::error(

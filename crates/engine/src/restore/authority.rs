@@ -1,10 +1,12 @@
 //! What a certificate authority forgets when an older database takes its database's place: identities and certificates it does not know
-//! then (C1), revocations and removals that are undone (C2). Compared are the sqlite database that is there and the captured one.
+//! then (C1), revocations and removals that are undone (C2). Compared are the database that is there and the captured one: sqlite files, or
+//! dumps of a server's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use fabkeep_ledger::ca_dump;
 use fabkeep_ledger::layout::Kind;
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_store::PointReader;
@@ -51,15 +53,8 @@ pub(super) fn forgotten(
     reader: &PointReader<'_>,
     scratch: &Path,
 ) -> Result<Vec<Finding>, EngineError> {
-    let EntryContent::File { size, parts } = &captured.content else { return Ok(Vec::new()) };
-    let contents = Contents::new(reader, point);
     let older = scratch.join("captured.db");
-    check_parts(&captured.path, *size, parts)?;
-    let file = std::fs::File::create(&older).map_err(io(&older))?;
-    file.set_len(*size).map_err(io(&older))?;
-    for part in parts {
-        file.write_all_at(&contents.bytes(&captured.path, part)?, part.offset).map_err(io(&older))?;
-    }
+    write_captured(captured, point, reader, &older)?;
     let note = |problem: String| {
         Finding::note(
             Rule::IdentitiesKnown,
@@ -73,6 +68,24 @@ pub(super) fn forgotten(
         (Err(error), _) => vec![note(format!("the database that is there cannot be read ({error})"))],
         (_, Err(error)) => vec![note(format!("the captured database cannot be read ({error})"))],
     })
+}
+
+/// Writes a captured file that is not made of blocks.
+pub(super) fn write_captured(
+    captured: &CapturedEntry,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    to: &Path,
+) -> Result<(), EngineError> {
+    let EntryContent::File { size, parts } = &captured.content else { return Ok(()) };
+    let contents = Contents::new(reader, point);
+    check_parts(&captured.path, *size, parts)?;
+    let file = std::fs::File::create(to).map_err(io(to))?;
+    file.set_len(*size).map_err(io(to))?;
+    for part in parts {
+        file.write_all_at(&contents.bytes(&captured.path, part)?, part.offset).map_err(io(to))?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> rusqlite::Result<Known> {
@@ -95,6 +108,31 @@ fn read(path: &Path) -> rusqlite::Result<Known> {
         let (key, value) = row?;
         known.certificates.insert(key, value);
     }
+    Ok(known)
+}
+
+/// Compares a dump of the database that is there with the captured one.
+pub(super) fn forgotten_by_dump(id: &NodeId, present: &Path, captured: &Path) -> Result<Vec<Finding>, EngineError> {
+    Ok(differences(id, &read_dump(present)?, &read_dump(captured)?))
+}
+
+fn read_dump(path: &Path) -> Result<Known, EngineError> {
+    let mut known = Known::default();
+    let file = std::fs::File::open(path).map_err(io(path))?;
+    ca_dump::read(file, &mut |table, row| {
+        let text = |column: &str| row.get(column).cloned().flatten().unwrap_or_default();
+        match table {
+            "users" => {
+                known.identities.insert(text("id"), text("state") == REVOKED_STATE.to_string());
+            }
+            "certificates" => {
+                let key = (text("serial_number"), text("authority_key_identifier"));
+                known.certificates.insert(key, (text("id"), text("status") == "revoked"));
+            }
+            _ => {}
+        }
+    })
+    .map_err(io(path))?;
     Ok(known)
 }
 

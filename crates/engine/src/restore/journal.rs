@@ -27,6 +27,10 @@ enum Line {
     Placed { directory: usize, aside: Option<PathBuf> },
     /// What was in a directory's place is set aside.
     Aside { directory: usize },
+    /// What a database held is dumped there.
+    DumpedAside { directory: usize, folder: PathBuf },
+    /// A dump is loaded, and the database was compared with it.
+    Loaded { directory: usize },
 }
 
 pub(super) struct Journal {
@@ -122,6 +126,28 @@ impl Journal {
 
     pub fn add_placed(&mut self, directory: usize, aside: Option<PathBuf>) -> Result<(), EngineError> {
         self.append(Line::Placed { directory, aside })?;
+        self.sync()
+    }
+
+    pub fn is_loaded(&self, directory: usize) -> bool {
+        self.lines.contains(&Line::Loaded { directory })
+    }
+
+    pub fn add_loaded(&mut self, directory: usize) -> Result<(), EngineError> {
+        self.append(Line::Loaded { directory })?;
+        self.sync()
+    }
+
+    /// Where what a database held before is dumped.
+    pub fn dumped_aside(&self, directory: usize) -> Option<PathBuf> {
+        self.lines.iter().find_map(|line| match line {
+            Line::DumpedAside { directory: of, folder } if *of == directory => Some(folder.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn add_dumped_aside(&mut self, directory: usize, folder: &Path) -> Result<(), EngineError> {
+        self.append(Line::DumpedAside { directory, folder: folder.to_path_buf() })?;
         self.sync()
     }
 

@@ -3,6 +3,7 @@
 
 mod authority;
 mod cluster;
+mod databases;
 mod journal;
 mod keep;
 mod place;
@@ -126,9 +127,14 @@ pub fn restore(
     let bytes = step(reporter, "write files", Some(plan.bytes), || {
         write::write_all(&plan, point, &reader, &mut journal, threads, reporter)
     })?;
-    let proven =
+    let mut proven =
         step(reporter, "prove", Some(plan.bytes), || prove::prove(&plan, point, &reader, &journal, threads, reporter))?;
-    let directories = step(reporter, "put into place", None, || place::switch_all(&plan, &mut journal))?;
+    let mut directories = step(reporter, "put into place", None, || place::switch_all(&plan, &mut journal))?;
+    if !plan.loads.is_empty() {
+        let loaded = step(reporter, "load databases", None, || databases::load_all(&plan, &mut journal))?;
+        proven.extend(loaded.0);
+        directories.extend(loaded.1);
+    }
     let mut started = Vec::new();
     let since = jiff::Timestamp::now();
     let mut findings = plan.findings.clone();

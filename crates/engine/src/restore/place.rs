@@ -148,7 +148,7 @@ fn switch_inside(planned: &PlannedDirectory) -> Result<Option<PathBuf>, EngineEr
 }
 
 /// A name that nothing has: data set aside by an earlier restore of the same point stays where it is.
-fn free_name(path: &Path) -> PathBuf {
+pub(super) fn free_name(path: &Path) -> PathBuf {
     let numbered = |number: u32| {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{number}"));

@@ -8,6 +8,7 @@ use fabkeep_platform::{EntryKind, Host, HostVolume, NodeState, Platform, Volume}
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::databases::{PlannedLoad, plan_loads};
 use super::keep::{self, Kept, Present, PresentFile};
 use super::{RestoreOptions, authority};
 use crate::EngineError;
@@ -37,6 +38,9 @@ pub struct RestorePlan {
     pub(crate) to_stop: Vec<NodeId>,
     #[serde(skip)]
     pub(crate) to_start: Vec<NodeId>,
+    /// Dumps to load.
+    #[serde(skip)]
+    pub(crate) loads: Vec<PlannedLoad>,
     /// What was made of the recovery point.
     #[serde(skip)]
     pub(crate) arranged: String,
@@ -80,6 +84,13 @@ pub enum RestoreStep {
     Place {
         /// Where.
         path: PathBuf,
+    },
+    /// A dump is loaded into its database, what that holds dumped beside before.
+    Load {
+        /// Of which node.
+        node: String,
+        /// Where: kind, host, port, name.
+        database: String,
     },
     /// A node is started.
     Start {
@@ -177,6 +188,7 @@ pub(super) fn make(
         arranged: arranged.fingerprint(),
         directories: Vec::new(),
         journal: PathBuf::new(),
+        loads: Vec::new(),
         to_stop: Vec::new(),
         to_start: Vec::new(),
     };
@@ -219,6 +231,9 @@ pub(super) fn make(
     judge(&mut plan, arranged, platform, options, resuming)?;
     check_space(&mut plan, point)?;
     compare_authorities(&mut plan, point, reader)?;
+    if let Some(platform) = platform.filter(|_| options.to.is_none()) {
+        plan_loads(&mut plan, point, reader, platform, options.replace, resuming)?;
+    }
     add_steps(&mut plan, point);
     Ok(plan)
 }
@@ -240,6 +255,12 @@ fn common_folder(point: &RecoveryPoint) -> PathBuf {
 fn place_on(platform: &Host, node: &CapturedNode, captured: &CapturedDirectory) -> Option<PathBuf> {
     let network = platform.network();
     let known = network.nodes().find(|known| known.id == node.facts.id)?;
+    if captured.directory.role == DirectoryRole::DatabaseDump {
+        // Beside the authority's home, wherever that is here.
+        let home = node.directories.iter().find(|known| known.directory.role == DirectoryRole::CaHome)?;
+        let suffix = captured.directory.path.strip_prefix(home.directory.path.as_str())?;
+        return Some(PathBuf::from(format!("{}{suffix}", place_on(platform, node, home)?.display())));
+    }
     let same_role: Vec<_> =
         known.directories.iter().filter(|directory| directory.role == captured.directory.role).collect();
     let name = |path: &str| Path::new(path).file_name().map(std::ffi::OsStr::to_os_string);
@@ -578,6 +599,10 @@ fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
             plan.steps.push(RestoreStep::SetAside { path: planned.place.clone(), to: planned.aside.clone() });
         }
         plan.steps.push(RestoreStep::Place { path: planned.place.clone() });
+    }
+    for load in &plan.loads {
+        let node = plan.directories[load.directory].id.to_string();
+        plan.steps.push(RestoreStep::Load { node, database: load.access.label() });
     }
     plan.steps.extend(plan.to_start.iter().map(|node| RestoreStep::Start { node: node.to_string() }));
 }

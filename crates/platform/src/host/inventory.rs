@@ -24,6 +24,9 @@ pub const INVENTORY_HEADER: &str = "\
 #   status = \"docker inspect -f '{{.State.Running}}' peer0 | grep -q true\"
 #   height = \"docker exec peer0 peer channel getinfo -c {channel}\"
 #   log = \"docker logs --since {since} peer0 2>&1\"
+# A CA whose database server or its tools are not in reach of this machine (else both are run by the CA's own configuration):
+#   dump = \"docker exec ca-db pg_dump -U ca --clean --if-exists fabric_ca\"
+#   load = \"docker exec -i ca-db psql -U ca -q -1 -v ON_ERROR_STOP=1 fabric_ca\"
 # Where heights and health can be asked for while the node runs, and its log file if it has one:
 #   operations = \"http://127.0.0.1:9443\"
 #   participation = \"https://127.0.0.1:9443\"      # orderers; wants the client certificate of [organization.node.client]
@@ -134,6 +137,12 @@ pub struct Commands {
     /// Prints its log since `{since}` (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// Of a certificate authority with a database server: prints a dump of its database, as `pg_dump` or `mysqldump` do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<String>,
+    /// Loads the dump that it reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<String>,
 }
 
 impl Commands {

@@ -3,6 +3,7 @@
 mod discover;
 mod inventory;
 mod observe;
+mod sql;
 mod volume;
 mod window;
 
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fabkeep_ledger::layout::{DirectoryRole, Kind};
+use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 use url::Url;
 
@@ -22,6 +23,7 @@ pub use discover::{Discovered, discover};
 use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
 pub(crate) use observe::health_word;
+pub use sql::SqlAccess;
 pub use volume::HostVolume;
 
 /// Most of a failed command's error output that is shown, in bytes.
@@ -69,7 +71,12 @@ impl Host {
     /// # Errors
     /// [`PlatformError::Inventory`].
     pub fn new(inventory: &Inventory, base: &Path) -> Result<Host, PlatformError> {
-        let network = inventory.network(&normal(base))?;
+        let mut network = inventory.network(&normal(base))?;
+        for node in network.organizations.iter_mut().flat_map(|organization| &mut organization.nodes) {
+            if node.role == NodeRole::CertificateAuthority {
+                Self::add_dumps(node);
+            }
+        }
         let mut nodes = HashMap::new();
         for organization in &inventory.organizations {
             for node in &organization.nodes {
@@ -153,7 +160,10 @@ impl Platform for Host {
         &self.network
     }
 
-    fn volume(&self, _: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
+    fn volume(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
+        if directory.role == DirectoryRole::DatabaseDump {
+            return self.dumped(node, directory);
+        }
         let path = PathBuf::from(&directory.path);
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(Some(Box::new(HostVolume::new(path)))),
@@ -182,7 +192,10 @@ impl Platform for Host {
     }
 
     fn strategy(&self, _: &NodeId, directory: &NodeDirectory) -> String {
-        format!("{} read in place", directory.path)
+        match directory.role {
+            DirectoryRole::DatabaseDump => "dump: by the database server's own tools".to_owned(),
+            _ => format!("{} read in place", directory.path),
+        }
     }
 
     fn observe(&self, node: &NodeId, asked: Asked) -> Observation {

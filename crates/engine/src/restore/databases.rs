@@ -1,0 +1,204 @@
+//! Databases of certificate authorities that a server keeps: a dump is loaded when everything is in its place and before anything starts.
+//! What the database held before is dumped beside first, and what it holds then is dumped again and compared.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
+use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
+use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_network::{Finding, Rule};
+use fabkeep_platform::{Host, SqlAccess};
+use fabkeep_store::PointReader;
+
+use super::RestoredDirectory;
+use super::authority;
+use super::journal::Journal;
+use super::place::free_name;
+use super::plan::{PlannedDirectory, RestorePlan};
+use crate::EngineError;
+use crate::error::io;
+use crate::point::RecoveryPoint;
+
+/// A dump to load, by its directory's position in the plan.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedLoad {
+    pub directory: usize,
+    pub access: SqlAccess,
+}
+
+/// Plans the loads, and looks at what the databases hold now.
+pub(super) fn plan_loads(
+    plan: &mut RestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    platform: &Host,
+    replace: bool,
+    resuming: bool,
+) -> Result<(), EngineError> {
+    for (index, planned) in plan.directories.iter().enumerate() {
+        if role(planned, point) != DirectoryRole::DatabaseDump {
+            continue;
+        }
+        let access = match access(plan, planned, point, reader, platform)? {
+            Some(access) => access,
+            None => {
+                plan.findings.push(Finding::error(
+                    Rule::CaDatabase,
+                    &planned.id,
+                    "a dump of its database was captured, and its configuration names no database server",
+                    "restore into a folder (--to DIR) and load the dump by hand, or correct the configuration",
+                ));
+                continue;
+            }
+        };
+        match access.tables() {
+            Err(error) => {
+                plan.findings.push(Finding::error(
+                    Rule::CaDatabase,
+                    &planned.id,
+                    error.to_string(),
+                    "let the database's server run, with an empty database of that name and the user of the CA's configuration; \
+                     dump and load in the inventory's commands say how it is reached otherwise",
+                ));
+            }
+            Ok(0) => {}
+            Ok(tables) if !replace && !resuming => plan.findings.push(Finding::error(
+                Rule::NotOverwritten,
+                &planned.id,
+                format!("{} holds {tables} tables", access.label()),
+                "let what is there be dumped beside and replaced (--replace)",
+            )),
+            Ok(_) if resuming => {}
+            Ok(_) => {
+                let found = compare(planned, &access, point, reader)?;
+                plan.findings.extend(found);
+            }
+        }
+        plan.loads.push(PlannedLoad { directory: index, access });
+    }
+    Ok(())
+}
+
+fn role(planned: &PlannedDirectory, point: &RecoveryPoint) -> DirectoryRole {
+    point.nodes[planned.node].directories[planned.directory].directory.role
+}
+
+/// The database by the configuration that will be in force.
+fn access(
+    plan: &RestorePlan,
+    planned: &PlannedDirectory,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    platform: &Host,
+) -> Result<Option<SqlAccess>, EngineError> {
+    let homes = plan.directories.iter().filter(|home| home.id == planned.id);
+    for home in homes.filter(|home| role(home, point) == DirectoryRole::CaHome) {
+        let stays = home.kept.iter().find(|file| file.entry.path == CA_CONFIG_FILE).map(|file| file.bytes.clone());
+        let captured = &point.nodes[home.node].directories[home.directory];
+        let comes = captured.entries.iter().find(|entry| entry.path == CA_CONFIG_FILE);
+        let bytes = match (stays, comes) {
+            (Some(bytes), _) => bytes,
+            (None, Some(entry)) => {
+                let scratch = tempfile::NamedTempFile::new().map_err(io(std::env::temp_dir()))?;
+                authority::write_captured(entry, point, reader, scratch.path())?;
+                std::fs::read(scratch.path()).map_err(io(scratch.path()))?
+            }
+            (None, None) => continue,
+        };
+        if let Ok(config) = CaConfig::parse(&bytes) {
+            return Ok(platform.sql(&planned.id, &config, &home.place)?);
+        }
+    }
+    Ok(None)
+}
+
+/// What the authority will have forgotten.
+fn compare(
+    planned: &PlannedDirectory,
+    access: &SqlAccess,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Vec<Finding>, EngineError> {
+    let captured = &point.nodes[planned.node].directories[planned.directory];
+    let Some(entry) = captured.entries.iter().find(|entry| entry.path == DUMP_FILE) else { return Ok(Vec::new()) };
+    let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+    let (present, older) = (scratch.path().join("present.sql"), scratch.path().join("captured.sql"));
+    access.dump(&present)?;
+    authority::write_captured(entry, point, reader, &older)?;
+    authority::forgotten_by_dump(&planned.id, &present, &older)
+}
+
+fn read(path: &Path) -> Result<Dump, EngineError> {
+    let file = File::open(path).map_err(io(path))?;
+    ca_dump::read(file, &mut |_, _| {}).map_err(io(path))
+}
+
+/// Loads every dump that no earlier run has loaded. What was proven, in sentences; where what was there before is.
+pub(super) fn load_all(
+    plan: &RestorePlan,
+    journal: &mut Journal,
+) -> Result<(Vec<String>, Vec<RestoredDirectory>), EngineError> {
+    let (mut proven, mut aside) = (Vec::new(), Vec::new());
+    for load in &plan.loads {
+        let planned = &plan.directories[load.directory];
+        if journal.is_loaded(load.directory) {
+            continue;
+        }
+        if let Some(path) = set_aside(load, planned, journal)? {
+            let (node, set_aside) = (planned.id.to_string(), Some(path));
+            aside.push(RestoredDirectory { node, path: planned.place.clone(), set_aside });
+        }
+        let dump = planned.place.join(DUMP_FILE);
+        let expected = read(&dump)?;
+        if !expected.complete {
+            return Err(unproven(&dump, "the dump does not come to its end"));
+        }
+        load.access.load(&dump)?;
+        let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+        let again = scratch.path().join(DUMP_FILE);
+        load.access.dump(&again)?;
+        let found = read(&again)?;
+        if found.content != expected.content {
+            return Err(unproven(&dump, "the database does not hold the dump's rows after it was loaded"));
+        }
+        let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
+        proven.push(format!(
+            "{}: dumped again after it was loaded, every row is the captured one ({})",
+            load.access.label(),
+            rows.join(", ")
+        ));
+        journal.add_loaded(load.directory)?;
+    }
+    Ok((proven, aside))
+}
+
+/// Dumps what is there beside the dump that comes, once.
+fn set_aside(
+    load: &PlannedLoad,
+    planned: &PlannedDirectory,
+    journal: &mut Journal,
+) -> Result<Option<PathBuf>, EngineError> {
+    if let Some(path) = journal.dumped_aside(load.directory) {
+        return Ok(Some(path));
+    }
+    if load.access.tables()? == 0 {
+        return Ok(None);
+    }
+    let folder = free_name(&planned.aside);
+    std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+    let partial = folder.join("partial.sql");
+    load.access.dump(&partial)?;
+    if !read(&partial)?.complete {
+        return Err(unproven(&partial, "the dump of what is there does not come to its end: nothing was replaced"));
+    }
+    let path = folder.join(DUMP_FILE);
+    std::fs::rename(&partial, &path).map_err(io(&path))?;
+    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(io(&folder))?;
+    journal.add_dumped_aside(load.directory, &folder)?;
+    Ok(Some(folder))
+}
+
+fn unproven(path: &Path, problem: &str) -> EngineError {
+    EngineError::Point { point: path.display().to_string(), problem: format!("rule {}: {problem}", Rule::CaDatabase) }
+}

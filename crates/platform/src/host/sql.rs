@@ -1,0 +1,209 @@
+//! Dumps of certificate authorities' databases, made and loaded from this machine.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
+use fabkeep_ledger::ca_dump::DUMP_FILE;
+use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_network::{Node, NodeDirectory, NodeId};
+
+use super::{Host, HostVolume, MAX_SHOWN_BYTES};
+use crate::PlatformError;
+use crate::sql::SqlDatabase;
+use crate::volume::{Fetch, Volume, VolumeEntry};
+
+/// What the directory of an authority's dump is called: its home's name with this behind it.
+pub const DUMP_SUFFIX: &str = ".database";
+
+/// A database, and how this machine reaches it.
+#[derive(Debug, Clone)]
+pub struct SqlAccess {
+    node: NodeId,
+    /// Reached by the tools of this machine.
+    database: SqlDatabase,
+    /// What paths in the configuration are relative to.
+    home: PathBuf,
+    dump: Option<String>,
+    load: Option<String>,
+}
+
+impl Host {
+    /// The database server of a certificate authority, as a configuration says; `None` when it keeps a file.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] when the configuration names none that can be understood.
+    pub fn sql(&self, node: &NodeId, config: &CaConfig, home: &Path) -> Result<Option<SqlAccess>, PlatformError> {
+        let database = SqlDatabase::of(config).map_err(|problem| PlatformError::NotHere {
+            problem: format!("{node}: {problem}"),
+            next: "correct the db section of its configuration".to_owned(),
+        })?;
+        let commands = self.commands(node);
+        Ok(database.map(|database| SqlAccess {
+            node: node.clone(),
+            database,
+            home: home.to_path_buf(),
+            dump: commands.and_then(|commands| commands.dump.clone()),
+            load: commands.and_then(|commands| commands.load.clone()),
+        }))
+    }
+
+    /// Gives certificate authorities with a database server a directory for its dump.
+    pub(super) fn add_dumps(node: &mut Node) {
+        let mut more = Vec::new();
+        for directory in node.directories.iter().filter(|directory| directory.role == DirectoryRole::CaHome) {
+            let served = read_config(Path::new(&directory.path)).ok().flatten();
+            if served.is_some_and(|config| !matches!(SqlDatabase::of(&config), Ok(None))) {
+                let path = format!("{}{DUMP_SUFFIX}", directory.path);
+                more.push(NodeDirectory::new(DirectoryRole::DatabaseDump, path));
+            }
+        }
+        node.directories.extend(more);
+    }
+
+    /// Dumps the database that a dump directory stands for.
+    pub(super) fn dumped(
+        &self,
+        node: &NodeId,
+        directory: &NodeDirectory,
+    ) -> Result<Option<Box<dyn Volume>>, PlatformError> {
+        let home = PathBuf::from(directory.path.strip_suffix(DUMP_SUFFIX).unwrap_or(&directory.path));
+        let Some(config) = read_config(&home)? else { return Ok(None) };
+        let Some(access) = self.sql(node, &config, &home)? else { return Ok(None) };
+        let folder = tempfile::Builder::new()
+            .prefix("fabkeep-dump-")
+            .tempdir()
+            .map_err(|source| PlatformError::Io { path: std::env::temp_dir().display().to_string(), source })?;
+        access.dump(&folder.path().join(DUMP_FILE))?;
+        Ok(Some(Box::new(Dumped { inner: HostVolume::new(folder.path().to_path_buf()), _folder: folder })))
+    }
+}
+
+/// The configuration in an authority's home.
+fn read_config(home: &Path) -> Result<Option<CaConfig>, PlatformError> {
+    let path = home.join(CA_CONFIG_FILE);
+    let wrong = |source| PlatformError::Io { path: path.display().to_string(), source };
+    let mut bytes = Vec::new();
+    match File::open(&path) {
+        Ok(file) => file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes).map_err(wrong)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error)),
+    };
+    let config = CaConfig::parse(&bytes).map_err(|error| wrong(std::io::Error::other(error.to_string())))?;
+    Ok(Some(config))
+}
+
+impl SqlAccess {
+    fn failed(&self, what: &str, problem: impl ToString) -> PlatformError {
+        PlatformError::NotHere {
+            problem: format!("{} of {}: {what} failed: {}", self.database, self.node, problem.to_string().trim()),
+            next: "the credentials are those of the CA's configuration; where the server cannot be reached from here, or the tools are \
+                   not installed, give the inventory's node commands of its own: dump (prints SQL) and load (reads it)"
+                .to_owned(),
+        }
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).envs(self.database.environment(Some(&self.home)));
+        command
+    }
+
+    fn output(&self, what: &str, mut command: Command) -> Result<String, PlatformError> {
+        let output = command.output().map_err(|error| self.failed(what, error))?;
+        if !output.status.success() {
+            let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN_BYTES).collect();
+            return Err(self.failed(what, if said.is_empty() { output.status.to_string() } else { said }));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Dumps it into a file.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] with what the tool said.
+    pub fn dump(&self, to: &Path) -> Result<(), PlatformError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let wrong = |error: std::io::Error| self.failed("writing the dump", error);
+        let raw = to.with_extension("raw");
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&raw)
+            .map_err(wrong)?;
+        let script = self.dump.clone().unwrap_or_else(|| self.database.dump_script());
+        let mut command = self.command(&script);
+        command.stdin(Stdio::null()).stdout(file);
+        self.output("dumping", command)?;
+        crate::sql::settle(&raw, to).map_err(wrong)?;
+        std::fs::remove_file(&raw).map_err(wrong)
+    }
+
+    /// Loads a dump: what its tables held goes.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] with what the tool said. PostgreSQL is then as it was before.
+    pub fn load(&self, from: &Path) -> Result<(), PlatformError> {
+        let file = File::open(from).map_err(|error| self.failed("reading the dump", error))?;
+        let script = self.load.clone().unwrap_or_else(|| self.database.load_script());
+        let mut command = self.command(&script);
+        command.stdin(file).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.output("loading", command).map(|_| ())
+    }
+
+    /// How many tables it has.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] with what the tool said.
+    pub fn tables(&self) -> Result<u64, PlatformError> {
+        if self.dump.is_some() {
+            let scratch = tempfile::tempdir().map_err(|error| self.failed("dumping", error))?;
+            let path = scratch.path().join(DUMP_FILE);
+            self.dump(&path)?;
+            let file = File::open(&path).map_err(|error| self.failed("dumping", error))?;
+            let dump = fabkeep_ledger::ca_dump::read(file, &mut |_, _| {});
+            return Ok(dump.map_err(|error| self.failed("dumping", error))?.tables.len() as u64);
+        }
+        let mut command = self.command(&self.database.tables_script());
+        command.stdin(Stdio::null());
+        let said = self.output("looking for tables", command)?;
+        said.trim().parse().map_err(|_| self.failed("looking for tables", format!("it said {:?}", said.trim())))
+    }
+
+    /// What it is and where, without who is let in.
+    pub fn label(&self) -> String {
+        self.database.to_string()
+    }
+}
+
+/// A dump as a directory; it goes when it is no longer read.
+struct Dumped {
+    inner: HostVolume,
+    _folder: tempfile::TempDir,
+}
+
+impl Volume for Dumped {
+    fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
+        self.inner.list(path)
+    }
+
+    fn open(&self, path: &str, range: std::ops::Range<u64>) -> std::io::Result<Box<dyn Read + Send>> {
+        self.inner.open(path, range)
+    }
+
+    fn data_ranges(&self, path: &str, len: u64) -> std::io::Result<Vec<std::ops::Range<u64>>> {
+        self.inner.data_ranges(path, len)
+    }
+
+    fn local(&self, path: &str) -> Option<PathBuf> {
+        self.inner.local(path)
+    }
+
+    fn fetch(&self, files: &[Fetch]) -> std::io::Result<Vec<bool>> {
+        self.inner.fetch(files)
+    }
+}

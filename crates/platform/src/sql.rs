@@ -1,0 +1,190 @@
+//! A certificate authority's database server, through its own tools: `pg_dump` and `psql`, `mysqldump` and `mysql` (or MariaDB's). Whoever
+//! runs them, here or in a pod, gives them where and who by the environment: nothing of it stands in a process list.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use fabkeep_ledger::ca_config::{CaConfig, DataSource, DatabaseKind, DatabaseTls};
+
+/// Where a database is, and how it is dumped and loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlDatabase {
+    kind: DatabaseKind,
+    source: DataSource,
+    tls: DatabaseTls,
+}
+
+/// Most of a line that is looked at in one piece.
+const PIECE_BYTES: u64 = 1 << 20;
+const PG_DUMP: &str = "exec pg_dump --no-password --no-owner --no-privileges --clean --if-exists --encoding=UTF8";
+/// All of it, or nothing.
+const PG_LOAD: &str =
+    "exec psql --no-password --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 --output=/dev/null";
+const PG_TABLES: &str = "exec psql --no-password --no-psqlrc --tuples-only --no-align --command=\"select count(*) from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema')\"";
+const MY_TOOL: &str = "tool() { for t in \"$@\"; do command -v \"$t\" 2>/dev/null && return; done; echo \"$2\"; }\n\
+    where=\"--host=$FABKEEP_DB_HOST --port=$FABKEEP_DB_PORT --protocol=tcp\"; case $FABKEEP_DB_HOST in /*) where=\"--socket=$FABKEEP_DB_HOST\" ;; esac\n\
+    set -- $where \"--user=$FABKEEP_DB_USER\" --default-character-set=utf8mb4\n\
+    [ -z \"$FABKEEP_DB_CA\" ] || set -- \"$@\" \"--ssl-ca=$FABKEEP_DB_CA\"\n\
+    [ -z \"$FABKEEP_DB_CERT\" ] || set -- \"$@\" \"--ssl-cert=$FABKEEP_DB_CERT\" \"--ssl-key=$FABKEEP_DB_KEY\"\n";
+const MY_DUMP: &str = "exec \"$(tool mariadb-dump mysqldump)\" \"$@\" --single-transaction --skip-dump-date --skip-extended-insert --complete-insert --hex-blob --no-tablespaces \"$FABKEEP_DB_NAME\"";
+const MY_LOAD: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch \"$FABKEEP_DB_NAME\"";
+const MY_TABLES: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --skip-column-names --execute='select count(*) from information_schema.tables where table_schema = database()' \"$FABKEEP_DB_NAME\"";
+
+impl SqlDatabase {
+    /// The database that a certificate authority's configuration names; `None` when it is a file.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration; never its text.
+    pub fn of(config: &CaConfig) -> Result<Option<SqlDatabase>, String> {
+        match &config.database {
+            DatabaseKind::Sqlite => Ok(None),
+            kind => {
+                let source = DataSource::parse(kind, &config.data_source)
+                    .map_err(|problem| format!("its data source ({kind}) cannot be read: {problem}"))?;
+                Ok(Some(SqlDatabase { kind: kind.clone(), source, tls: config.database_tls.clone() }))
+            }
+        }
+    }
+
+    /// The same, reached at another host.
+    pub(crate) fn at(&self, host: &str) -> SqlDatabase {
+        SqlDatabase { source: DataSource { host: host.to_owned(), ..self.source.clone() }, ..self.clone() }
+    }
+
+    /// What its server is.
+    pub fn kind(&self) -> &DatabaseKind {
+        &self.kind
+    }
+
+    /// Where it is: for the tools' environment. `home`: what paths in the configuration are relative to.
+    pub(crate) fn environment(&self, home: Option<&Path>) -> Vec<(&'static str, String)> {
+        let file = |path: &Option<String>| {
+            let path = path.as_deref().unwrap_or_default();
+            let inside = home.filter(|_| !path.is_empty() && !path.starts_with('/'));
+            inside.map_or(path.to_owned(), |home| home.join(path).display().to_string())
+        };
+        let (roots, certificate, key) = (file(&self.tls.roots), file(&self.tls.certificate), file(&self.tls.key));
+        let source = &self.source;
+        let (host, port, user) = (source.host.clone(), source.port.to_string(), source.user.clone());
+        let mut out = match self.kind {
+            DatabaseKind::Postgres => vec![
+                ("PGHOST", host),
+                ("PGPORT", port),
+                ("PGUSER", user),
+                ("PGPASSWORD", source.password.clone()),
+                ("PGDATABASE", source.database.clone()),
+                ("PGSSLMODE", source.ssl_mode.clone().unwrap_or_default()),
+                ("PGSSLROOTCERT", roots),
+                ("PGSSLCERT", certificate),
+                ("PGSSLKEY", key),
+                ("PGCONNECT_TIMEOUT", "15".to_owned()),
+            ],
+            _ => vec![
+                ("FABKEEP_DB_HOST", host),
+                ("FABKEEP_DB_PORT", port),
+                ("FABKEEP_DB_USER", user),
+                ("MYSQL_PWD", source.password.clone()),
+                ("FABKEEP_DB_NAME", source.database.clone()),
+                ("FABKEEP_DB_CA", roots),
+                ("FABKEEP_DB_CERT", certificate),
+                ("FABKEEP_DB_KEY", key),
+            ],
+        };
+        // libpq takes an empty one for a value.
+        out.retain(|(name, value)| !value.is_empty() || name.starts_with("FABKEEP"));
+        out
+    }
+
+    fn script(&self, postgres: &str, mysql: &str) -> String {
+        match self.kind {
+            DatabaseKind::Postgres => postgres.to_owned(),
+            _ => format!("{MY_TOOL}{mysql}"),
+        }
+    }
+
+    /// Prints a dump.
+    pub(crate) fn dump_script(&self) -> String {
+        self.script(PG_DUMP, MY_DUMP)
+    }
+
+    /// Loads a dump that it reads.
+    pub(crate) fn load_script(&self) -> String {
+        self.script(PG_LOAD, MY_LOAD)
+    }
+
+    /// Prints how many tables there are.
+    pub(crate) fn tables_script(&self) -> String {
+        self.script(PG_TABLES, MY_TABLES)
+    }
+}
+
+impl std::fmt::Display for SqlDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.source)
+    }
+}
+
+/// Copies a dump without what is different each time: the word that newer `pg_dump`s restrict `psql` by, which older ones do not know. A dump
+/// of one content is one file then, and costs nothing the second time.
+pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut reader = BufReader::new(File::open(from)?);
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    let mut writer = BufWriter::new(file);
+    let (mut line, mut begins, mut in_rows) = (Vec::new(), true, false);
+    loop {
+        line.clear();
+        // A long row comes in pieces.
+        if (&mut reader).take(PIECE_BYTES).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        if begins && !in_rows && line.starts_with(b"COPY ") && line.ends_with(b" FROM stdin;\n") {
+            in_rows = true;
+        } else if begins && line == b"\\.\n" {
+            in_rows = false;
+        }
+        let restricts = [&b"\\restrict "[..], b"\\unrestrict "].iter().any(|word| line.starts_with(word));
+        if !(begins && !in_rows && restricts) {
+            writer.write_all(&line)?;
+        }
+        begins = line.ends_with(b"\n");
+    }
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_each_time_goes_and_rows_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (raw, to) = (folder.path().join("raw"), folder.path().join("sql"));
+        let rows = "COPY public.t (a) FROM stdin;\n\\restrict in a row\n\\.\n";
+        std::fs::write(&raw, format!("--\n\\restrict abc\n{rows}\\unrestrict abc\n-- end")).unwrap();
+        settle(&raw, &to).unwrap();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), format!("--\n{rows}-- end"));
+    }
+
+    #[test]
+    fn nothing_secret_stands_in_a_command() {
+        let config =
+            CaConfig::parse(b"db: {type: mysql, datasource: 'root:secret@tcp(db:3306)/ca', tls: {certfiles: [r.pem]}}")
+                .unwrap();
+        let database = SqlDatabase::of(&config).unwrap().unwrap();
+        for script in [
+            database.dump_script(),
+            database.load_script(),
+            database.tables_script(),
+            format!("{database} {database:?}"),
+        ] {
+            assert!(!script.contains("secret"), "{script}");
+        }
+        let environment = database.environment(Some(Path::new("/home")));
+        assert!(environment.contains(&("MYSQL_PWD", "secret".to_owned())));
+        assert!(environment.contains(&("FABKEEP_DB_CA", "/home/r.pem".to_owned())));
+        assert_eq!(database.to_string(), "MySQL db:3306/ca");
+    }
+}
