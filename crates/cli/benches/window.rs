@@ -77,6 +77,7 @@ fn main() {
         deadline: Duration::from_secs(600),
         settle: Some(Duration::ZERO),
         extend: false,
+        stay_closed: false,
     };
     let options = CaptureOptions { consistency: Consistency::Window(window), ..CaptureOptions::default() };
     let reporter = GrowsBetween { growth: Mutex::new(Some(&mut growth)), chain: &chain, to: ledger + (more << 20) };

@@ -106,6 +106,15 @@ pub enum Command {
         fabkeep restore --repo /backup/fabric -k --node org1/ca --replace --ca-keep tls,config    # a CA: its new TLS certificate stays\n  \
         fabkeep restore --repo /backup/fabric -k --map-namespace org1=org1-copy --storage-class gp2=fast --dry-run")]
     Restore(Restore),
+    /// Move a network to another cluster, other namespaces or hosts: capture, stop, capture the difference, restore there, prove.
+    #[command(after_help = "Examples:\n  \
+        fabkeep migrate --repo /backup/fabric --context old --to-context new --storage-class gp2=fast --dry-run\n  \
+        fabkeep migrate --repo /backup/fabric --context old --to-context new --storage-class gp2=fast\n  \
+        fabkeep migrate --repo /backup/fabric -n org1 -n orderers --map-namespace org1=org1-new --map-namespace orderers=orderers-new\n  \
+        fabkeep migrate --repo /backup/fabric --inventory here.toml --to-inventory there.toml\n\n\
+        The source stays stopped in the end, with all of its data: two networks with the same keys must not run. `fabkeep resume` with the\n\
+        same source options starts it again, if the new one is not to be.")]
+    Migrate(Migrate),
     /// Remove what a killed run left in a cluster: helper pods.
     #[command(after_help = "Examples:\n  \
         fabkeep clean --kubernetes --dry-run\n  \
@@ -219,6 +228,9 @@ pub struct Backup {
     /// Folder for copies of running nodes' databases.
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
+    /// On Kubernetes: copy the files of CA database servers, instead of dumping their databases by pg_dump or mysqldump in their pods.
+    #[arg(long)]
+    pub copy_databases: bool,
     #[command(flatten)]
     pub window: Window,
     /// Print the plan and do nothing.
@@ -390,6 +402,56 @@ pub enum CaAll {
     All,
 }
 
+/// Where on a cluster what was captured goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Another place")]
+pub struct AnotherPlace {
+    /// On Kubernetes: restore a namespace under another name. The nodes' old names are kept alive in their pods. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map_namespace: Vec<Mapping>,
+    /// On Kubernetes: give claims another storage class; NEW alone gives it to all. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub storage_class: Vec<Mapping>,
+    /// On Kubernetes: take images from another registry: docker.io/hyperledger=registry.local/fabric. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub registry: Vec<Mapping>,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// The writer key; without it the one that `init` wrote to its usual place.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+    #[command(flatten)]
+    pub source: Where,
+    /// The cluster to go to: a context of the kubeconfig; without --to-context, --to-kubeconfig and --to-inventory the source's own cluster.
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    pub to_context: Option<String>,
+    /// The kubeconfig of the cluster to go to.
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub to_kubeconfig: Option<PathBuf>,
+    /// Hosts to go to: an inventory.
+    #[arg(long, value_name = "FILE", help_heading = "Target", conflicts_with_all = ["to_context", "to_kubeconfig"])]
+    pub to_inventory: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: AnotherPlace,
+    #[command(flatten)]
+    pub window: Window,
+    /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub deadline: u64,
+    /// Go on although this rule is broken (its code, as K5). It is recorded. May be given more than once.
+    #[arg(long, value_name = "RULE")]
+    pub r#override: Vec<String>,
+    /// Capture once without stopping anything, show the plan for the target, and do nothing more.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Restore {
     /// The recovery point: its name or the beginning of it.
@@ -422,15 +484,8 @@ pub struct Restore {
     /// Set existing data aside and take its place.
     #[arg(long)]
     pub replace: bool,
-    /// On Kubernetes: restore a namespace under another name. The nodes' old names are kept alive in their pods. May be given more than once.
-    #[arg(long, value_name = "OLD=NEW", help_heading = "Another place")]
-    pub map_namespace: Vec<Mapping>,
-    /// On Kubernetes: give claims another storage class; NEW alone gives it to all. May be given more than once.
-    #[arg(long, value_name = "OLD=NEW", help_heading = "Another place")]
-    pub storage_class: Vec<Mapping>,
-    /// On Kubernetes: take images from another registry: docker.io/hyperledger=registry.local/fabric. May be given more than once.
-    #[arg(long, value_name = "OLD=NEW", help_heading = "Another place")]
-    pub registry: Vec<Mapping>,
+    #[command(flatten)]
+    pub place: AnotherPlace,
     /// On Kubernetes: restore only what is missing, leave alone what is there.
     #[arg(long, conflicts_with = "replace")]
     pub missing: bool,

@@ -160,6 +160,7 @@ fn what_a_cut_cannot_serve_is_refused_with_its_rule_and_falls_back_as_asked() {
         deadline: Duration::from_secs(10),
         settle: Some(Duration::ZERO),
         extend: false,
+        stay_closed: false,
     });
     let captured = bench
         .capture(&CaptureOptions { consistency: Consistency::Cut { fallback }, ..CaptureOptions::default() })

@@ -25,6 +25,7 @@ fn window(hook: Option<Hook>) -> WindowOptions {
         deadline: Duration::from_secs(20),
         settle: Some(Duration::ZERO),
         extend: false,
+        stay_closed: false,
     }
 }
 

@@ -122,6 +122,8 @@ pub enum DirectorySource {
     Objects,
     /// The container's own file system or an emptyDir: gone with the pod, made anew by its start.
     Ephemeral,
+    /// A database server: it is dumped, and a restore loads the dump when it runs again.
+    Server,
 }
 
 impl DirectorySource {

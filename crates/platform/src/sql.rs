@@ -3,9 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CaConfig, DataSource, DatabaseKind, DatabaseTls};
+
+use crate::PlatformError;
+use crate::host::HostVolume;
+use crate::volume::{Fetch, Volume, VolumeEntry};
 
 /// Where a database is, and how it is dumped and loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +51,10 @@ impl SqlDatabase {
         }
     }
 
-    /// The same, reached at another host.
-    pub(crate) fn at(&self, host: &str) -> SqlDatabase {
-        SqlDatabase { source: DataSource { host: host.to_owned(), ..self.source.clone() }, ..self.clone() }
-    }
-
-    /// What its server is.
-    pub fn kind(&self) -> &DatabaseKind {
-        &self.kind
+    /// The same as the server's own pod reaches it: files for TLS are the authority's and not there.
+    pub(crate) fn from_its_pod(&self) -> SqlDatabase {
+        let source = DataSource { host: "127.0.0.1".to_owned(), ssl_mode: None, ..self.source.clone() };
+        SqlDatabase { source, kind: self.kind.clone(), tls: DatabaseTls::default() }
     }
 
     /// Where it is: for the tools' environment. `home`: what paths in the configuration are relative to.
@@ -151,6 +151,49 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
         begins = line.ends_with(b"\n");
     }
     writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// A dump as a directory; it goes when it is no longer read.
+pub(crate) struct Dumped {
+    inner: HostVolume,
+    _folder: tempfile::TempDir,
+}
+
+impl Dumped {
+    /// A folder for one.
+    pub fn folder() -> Result<tempfile::TempDir, PlatformError> {
+        tempfile::Builder::new()
+            .prefix("fabkeep-dump-")
+            .tempdir()
+            .map_err(|source| PlatformError::Io { path: std::env::temp_dir().display().to_string(), source })
+    }
+
+    /// What was dumped into a folder.
+    pub fn new(folder: tempfile::TempDir) -> Self {
+        Dumped { inner: HostVolume::new(folder.path().to_path_buf()), _folder: folder }
+    }
+}
+
+impl Volume for Dumped {
+    fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
+        self.inner.list(path)
+    }
+
+    fn open(&self, path: &str, range: std::ops::Range<u64>) -> io::Result<Box<dyn Read + Send>> {
+        self.inner.open(path, range)
+    }
+
+    fn data_ranges(&self, path: &str, len: u64) -> io::Result<Vec<std::ops::Range<u64>>> {
+        self.inner.data_ranges(path, len)
+    }
+
+    fn local(&self, path: &str) -> Option<PathBuf> {
+        self.inner.local(path)
+    }
+
+    fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>> {
+        self.inner.fetch(files)
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
         reread: arguments.reread,
         exclude: arguments.exclude.clone(),
         work_folder: arguments.work_dir.clone(),
+        copy_databases: arguments.copy_databases,
         live_attempts: arguments.live_attempts,
         consistency,
         ..CaptureOptions::default()
@@ -45,7 +46,7 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
 }
 
 /// What makes the nodes' data one whole, as the arguments say.
-fn consistency(window: &Window) -> Result<Consistency, CliError> {
+pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     let has = |mode: Quiesce| window.quiesce.contains(&mode);
     let wrong = |what: &str, next: &str| Err(CliError::new(Code::Usage, what, next));
     if has(Quiesce::None) && window.quiesce.len() > 1 {
@@ -78,6 +79,7 @@ fn consistency(window: &Window) -> Result<Consistency, CliError> {
         deadline: Duration::from_secs(window.window_deadline),
         settle: window.settle.map(Duration::from_secs_f64),
         extend: window.on_growth == OnGrowth::Extend,
+        stay_closed: false,
     });
     Ok(match (window.consistency, options) {
         (Asked::Cut, fallback) => Consistency::Cut { fallback },

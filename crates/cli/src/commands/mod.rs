@@ -8,6 +8,7 @@ mod discover;
 mod init;
 mod key_files;
 mod list;
+mod migrate;
 mod network;
 mod restore;
 mod resume;
@@ -34,6 +35,7 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Show(arguments) => show::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Restore(arguments) => restore::run(&arguments, output),
+        Command::Migrate(arguments) => migrate::run(&arguments, output),
         Command::Clean(arguments) => clean::run(&arguments, output),
         Command::Demo(arguments) => demo::run(&arguments, output),
     }

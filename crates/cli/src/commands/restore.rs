@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fabkeep_engine::{
-    CaKeep, ClusterRestoreOptions, ClusterRestorePlan, RestoreOptions, RestorePlan, RestoreStep, Restored,
-    plan_cluster_restore, plan_restore, restore, restore_cluster,
+    CaKeep, ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, RestoreOptions, RestorePlan, RestoreStep,
+    Restored, plan_cluster_restore, plan_restore, restore, restore_cluster,
 };
 use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::Relocation;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 
 use super::{done, key_files};
-use crate::arguments::{CaPart, Restore, Workloads};
+use crate::arguments::{AnotherPlace, CaPart, Restore, Workloads};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, units};
@@ -24,7 +24,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     if arguments.cluster.is_meant() && arguments.to.is_none() && arguments.inventory.is_none() {
         return on_cluster(arguments, &repository, &commit, &identity, output);
     }
-    if relocation(arguments)?.is_asked() {
+    if relocation(&arguments.place)?.is_asked() {
         return Err(CliError::new(
             Code::Usage,
             "--map-namespace, --storage-class and --registry go with a restore into a cluster",
@@ -73,7 +73,7 @@ fn ca_keep(arguments: &Restore) -> CaKeep {
 }
 
 /// Where what was captured goes, as the arguments say.
-fn relocation(arguments: &Restore) -> Result<Relocation, CliError> {
+pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     let wrong = |what: String| CliError::new(Code::Usage, what, "write it as OLD=NEW");
     let mut namespaces = BTreeMap::new();
     for mapping in &arguments.map_namespace {
@@ -110,7 +110,7 @@ fn on_cluster(
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
         ca_keep: ca_keep(arguments),
-        relocation: relocation(arguments)?,
+        relocation: relocation(&arguments.place)?,
         replace: arguments.replace,
         missing: arguments.missing,
         existing_workloads: arguments.workloads == Workloads::Existing,
@@ -130,6 +130,11 @@ fn on_cluster(
     let mut shown = |plan: &ClusterRestorePlan| print_cluster_plan(plan, output);
     let restored = restore_cluster(repository, commit, identity, &options, &mut shown, reporter.as_ref())?;
     output.json(&restored);
+    Ok(print_cluster(&restored, output))
+}
+
+/// What a restore into a cluster did, for people.
+pub fn print_cluster(restored: &ClusterRestored, output: &Output) -> Code {
     output.findings(&restored.findings);
     output.line(format!(
         "restored {} into {}: {} objects, {} directories, {}",
@@ -152,12 +157,13 @@ fn on_cluster(
     if !restored.well {
         output
             .line("not everything is well: the data is in place; settle the findings, then run the same command again");
-        return Ok(Code::Failed);
+        return Code::Failed;
     }
-    Ok(done(&restored.findings))
+    done(&restored.findings)
 }
 
-fn print_cluster_plan(plan: &ClusterRestorePlan, output: &Output) {
+/// The plan of a restore into a cluster, for people.
+pub fn print_cluster_plan(plan: &ClusterRestorePlan, output: &Output) {
     output.line(format!("plan: restore {} into {}: {}", plan.point, plan.cluster, units::bytes(plan.bytes)));
     for (number, step) in plan.steps.iter().enumerate() {
         output.line(format!("  {:>3}. {}: {}", number + 1, step.step, step.subject));

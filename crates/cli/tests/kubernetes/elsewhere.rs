@@ -118,18 +118,23 @@ fn a_network_lives_again_beside_the_captured_one_and_moves_on_from_there() {
     let again = succeeded(restore(&network, &copy, &["--missing"]));
     assert!(again.contains("nothing is missing"), "{again}");
 
-    println!("-- captured there, to a third place; the names of both go with it");
-    let repo_argument = repo.to_str().unwrap();
-    let mut backup = place.command(&["backup", "--repo", repo_argument, "--kubeconfig"]);
-    backup.arg(cluster.kubeconfig());
-    copy.names().iter().for_each(|name| {
-        backup.args(["--namespace", name]);
-    });
-    println!("{}", succeeded(backup.output().unwrap()));
+    println!("-- moved from there to a third place; the names of both go with it");
     let addresses_of_copy: Vec<String> = hosts(&copy, "Org1", "peer0").into_values().collect();
-    cluster.remove_namespaces(&copy.names());
     let third = Network::new(&cluster, &styles::RAW, "away-third");
-    println!("{}", succeeded(restore(&copy, &third, &[])));
+    let mut migrate = place.command(&["migrate", "--repo", repo.to_str().unwrap(), "--kubeconfig"]);
+    migrate.arg(cluster.kubeconfig());
+    for (old, new) in copy.names().iter().zip(third.names()) {
+        migrate.args(["--namespace", old, "--map-namespace", &format!("{old}={new}")]);
+    }
+    println!("{}", succeeded(migrate.output().unwrap()));
+    assert!(pods(&copy).is_empty(), "what was moved still runs");
+    let mut status = place.command(&["status", "--kubeconfig"]);
+    status.arg(cluster.kubeconfig());
+    copy.names().iter().for_each(|name| {
+        status.args(["--namespace", name]);
+    });
+    let told = succeeded(status.output().unwrap());
+    assert!(told.contains("W2") && told.contains("fabkeep resume"), "{told}");
     assert_eq!(heights, third.heights());
     let known = hosts(&third, "Org1", "peer0");
     let orderer = address(&third, "OrdererOrg", "orderer1");

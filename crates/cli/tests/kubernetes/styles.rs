@@ -237,7 +237,7 @@ spec:
             Kind::Ca => {
                 let postgres = node.organization == "Org2";
                 let database = if postgres {
-                    "        - {name: DB_PASSWORD, valueFrom: {secretKeyRef: {name: ca-db, key: password}}}\n        - {name: FABRIC_CA_SERVER_DB_TYPE, value: postgres}\n        - {name: FABRIC_CA_SERVER_DB_DATASOURCE, value: 'host=ca-db port=5432 user=ca dbname=ca sslmode=disable'}\n"
+                    "        - {name: DB_PASSWORD, valueFrom: {secretKeyRef: {name: ca-db, key: password}}}\n        - {name: FABRIC_CA_SERVER_DB_TYPE, value: postgres}\n        - {name: FABRIC_CA_SERVER_DB_DATASOURCE, value: 'host=ca-db port=5432 user=ca password=$(DB_PASSWORD) dbname=postgres sslmode=disable'}\n"
                 } else {
                     ""
                 };

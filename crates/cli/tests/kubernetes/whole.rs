@@ -88,8 +88,37 @@ fn comes_back(network: &Network<'_>) {
     assert_eq!(heights, network.heights());
     assert_eq!(rows, sql(network));
     assert_same(&before, &needed(style, network.fingerprint()));
+    if style.name == "raw" {
+        database_goes_back(network, &place, &rows);
+    }
     let left = succeeded(place.on_cluster(&["clean", "--dry-run"]).output().unwrap());
     assert!(left.contains("nothing was left behind"), "{left}");
+}
+
+/// The CA's PostgreSQL alone, while it runs; then the same in two runs, the first of which does not come to the dump.
+fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
+    let node = format!("{}/ca-db-0", network.namespaces["Org2"]);
+    let psql = |statement: &str| psql(network, statement);
+    psql("insert into users values (999999, 'latecomer')");
+    let told = place.restore(&["--node", &node, "--replace"]);
+    println!("{told}");
+    assert!(told.contains("C1") && told.contains("unknown: 999999"), "{told}");
+    assert!(told.contains(".before-") && told.contains("every row is the captured one"), "{told}");
+    assert_eq!(rows, sql(network));
+
+    psql("delete from users where id > 7");
+    let told = place.restore(&["--node", &node, "--replace", "--keep-asleep"]);
+    assert!(!told.contains("every row is the captured one"), "{told}");
+    let told = place.restore(&["--node", &node]);
+    assert!(told.contains("every row is the captured one"), "{told}");
+    assert_eq!(rows, sql(network));
+}
+
+fn psql(network: &Network<'_>, statement: &str) -> String {
+    let script = format!(
+        "PGPASSWORD=only-for-tests /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U ca -d postgres -At -c \"{statement}\""
+    );
+    network.cluster.sh(&network.namespaces["Org2"], "ca-db-0", &script)
 }
 
 /// What the CA's PostgreSQL holds, where there is one: rows are made the first time.
@@ -97,13 +126,7 @@ fn sql(network: &Network<'_>) -> String {
     if network.style.name != "raw" {
         return String::new();
     }
-    let namespace = &network.namespaces["Org2"];
-    let psql = |statement: &str| {
-        let script = format!(
-            "PGPASSWORD=only-for-tests /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U ca -d postgres -At -c \"{statement}\""
-        );
-        network.cluster.sh(namespace, "ca-db-0", &script)
-    };
+    let psql = |statement: &str| psql(network, statement);
     psql("create table if not exists users as select g as id, md5(g::text) as token from generate_series(1, 5000) g");
     psql("select count(*), md5(string_agg(id || token, ',' order by id)) from users")
 }

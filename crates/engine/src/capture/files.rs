@@ -248,6 +248,7 @@ fn skeleton(
 fn omit(omitted: &mut Vec<Omitted>, entry: &VolumeEntry, class: Class, kind: &Kind) {
     let path = match kind {
         Kind::LevelDb(directory) if class == Class::Derived => directory.clone(),
+        Kind::Opaque => entry.path.split('/').next().unwrap_or_default().to_owned(),
         _ => entry.path.clone(),
     };
     match omitted.iter_mut().find(|known| known.path == path && known.class == class) {

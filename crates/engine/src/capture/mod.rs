@@ -60,6 +60,8 @@ pub struct CaptureOptions {
     pub exclude: Vec<String>,
     /// Folder for copies of running nodes' databases; the system's temporary folder when `None`.
     pub work_folder: Option<PathBuf>,
+    /// Copy the files of database servers on a cluster instead of dumping their databases.
+    pub copy_databases: bool,
     /// How often a running node's database is copied until the copy proves consistent.
     pub live_attempts: u32,
     /// Threads.
@@ -75,6 +77,7 @@ impl Default for CaptureOptions {
             reread: false,
             exclude: Vec::new(),
             work_folder: None,
+            copy_databases: false,
             live_attempts: 10,
             threads: parallel::cores(),
             consistency: Consistency::default(),
@@ -106,6 +109,23 @@ type KnownHashes = HashMap<u64, Hash>;
 /// [`EngineError::Refused`] with every finding when a rule is broken: then there is no recovery point. Others as they come. A window that
 /// was opened is undone before this returns.
 pub fn capture(
+    platform: &dyn Platform,
+    repository: &Repository,
+    key: WriterKey,
+    options: &CaptureOptions,
+    reporter: &dyn Reporter,
+) -> Result<Captured, EngineError> {
+    let stays = matches!(&options.consistency, Consistency::Window(window) if window.stay_closed);
+    let before = if stays { platform.window()? } else { None };
+    let captured = capture_all(platform, repository, key, options, reporter);
+    if stays && before.is_none() && captured.is_err() {
+        // Nothing moves now.
+        window::resume(platform, reporter)?;
+    }
+    captured
+}
+
+fn capture_all(
     platform: &dyn Platform,
     repository: &Repository,
     key: WriterKey,

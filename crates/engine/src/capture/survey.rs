@@ -243,7 +243,12 @@ fn survey_node(
     let mut findings = Vec::new();
     let running = platform.state(&node.id)? == NodeState::Running;
     let mut planned = PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
+    let mut dumped = false;
     for directory in in_order(node, running) {
+        let of_server = directory.source == DirectorySource::Server;
+        if of_server && options.copy_databases {
+            continue;
+        }
         let opened = match platform.volume(&node.id, directory) {
             // A server that does not let its database be dumped is no reason to hide the other findings.
             Err(PlatformError::NotHere { problem, next }) if directory.role == DirectoryRole::DatabaseDump => {
@@ -258,8 +263,8 @@ fn survey_node(
             other => other?,
         };
         let Some(volume) = opened else {
-            // What goes with the pod is not there without it: the platform told.
-            if directory.source != DirectorySource::Ephemeral {
+            // What goes with the pod is not there without it: the platform told. A server that is at rest is not dumped: its files are copied.
+            if directory.source != DirectorySource::Ephemeral && !of_server {
                 findings.push(Finding::error(
                     Rule::NotPersistent,
                     &node.id,
@@ -272,7 +277,18 @@ fn survey_node(
         let scratch =
             staging.map(|staging| (staging, staging.scratch.join(format!("{position}-{}", planned.directories.len()))));
         let scratch = scratch.as_ref().map(|(staging, folder)| (*staging, folder.as_path()));
-        let surveyed = survey_directory(&mut planned, directory, volume, scratch, options, &mut findings)?;
+        dumped |= of_server;
+        let surveyed = if dumped && directory.role == DirectoryRole::Database {
+            // The dump has what is in it; the server makes its files anew.
+            let mut entries = list(volume.as_ref(), directory, &mut planned.joined_by_snapshot)?;
+            entries
+                .iter_mut()
+                .filter(|(entry, _)| !entry.path.is_empty())
+                .for_each(|(_, place)| place.class = Class::Skip);
+            SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() }
+        } else {
+            survey_directory(&mut planned, directory, volume, scratch, options, &mut findings)?
+        };
         planned.directories.push(surveyed);
     }
     check_emptiness(&planned, &mut findings);

@@ -29,6 +29,9 @@ pub struct WindowOptions {
     pub settle: Option<Duration>,
     /// When a chain grows inside the window: wait for equal heights and capture the difference once more, instead of failing.
     pub extend: bool,
+    /// Leave it closed when the capture is done: the network moves, and what was captured is not to change any more. Noted, so that
+    /// [`resume`] opens it again; a capture that fails opens it by itself.
+    pub stay_closed: bool,
 }
 
 /// What became of a window.
@@ -157,8 +160,11 @@ impl<'p> OpenWindow<'p> {
         fabkeep_network::grown(&self.level, &fabkeep_network::standings(now, &BTreeMap::new()))
     }
 
-    /// Undoes everything.
+    /// Undoes everything, unless it is to stay closed.
     pub fn close(mut self, passes: u32) -> Result<WindowReport, EngineError> {
+        if self.options.stay_closed {
+            self.noted = false;
+        }
         self.undo()?;
         Ok(WindowReport {
             changes: self.record.changes.iter().map(ToString::to_string).collect(),

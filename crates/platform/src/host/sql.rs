@@ -10,10 +10,10 @@ use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Node, NodeDirectory, NodeId};
 
-use super::{Host, HostVolume, MAX_SHOWN_BYTES};
+use super::{Host, MAX_SHOWN_BYTES};
 use crate::PlatformError;
-use crate::sql::SqlDatabase;
-use crate::volume::{Fetch, Volume, VolumeEntry};
+use crate::sql::{Dumped, SqlDatabase};
+use crate::volume::Volume;
 
 /// What the directory of an authority's dump is called: its home's name with this behind it.
 pub const DUMP_SUFFIX: &str = ".database";
@@ -77,7 +77,7 @@ impl Host {
             .tempdir()
             .map_err(|source| PlatformError::Io { path: std::env::temp_dir().display().to_string(), source })?;
         access.dump(&folder.path().join(DUMP_FILE))?;
-        Ok(Some(Box::new(Dumped { inner: HostVolume::new(folder.path().to_path_buf()), _folder: folder })))
+        Ok(Some(Box::new(Dumped::new(folder))))
     }
 }
 
@@ -177,33 +177,5 @@ impl SqlAccess {
     /// What it is and where, without who is let in.
     pub fn label(&self) -> String {
         self.database.to_string()
-    }
-}
-
-/// A dump as a directory; it goes when it is no longer read.
-struct Dumped {
-    inner: HostVolume,
-    _folder: tempfile::TempDir,
-}
-
-impl Volume for Dumped {
-    fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
-        self.inner.list(path)
-    }
-
-    fn open(&self, path: &str, range: std::ops::Range<u64>) -> std::io::Result<Box<dyn Read + Send>> {
-        self.inner.open(path, range)
-    }
-
-    fn data_ranges(&self, path: &str, len: u64) -> std::io::Result<Vec<std::ops::Range<u64>>> {
-        self.inner.data_ranges(path, len)
-    }
-
-    fn local(&self, path: &str) -> Option<PathBuf> {
-        self.inner.local(path)
-    }
-
-    fn fetch(&self, files: &[Fetch]) -> std::io::Result<Vec<bool>> {
-        self.inner.fetch(files)
     }
 }

@@ -6,6 +6,7 @@ mod discover;
 mod objects;
 mod observe;
 mod relocation;
+mod sql;
 mod target;
 mod volume;
 mod window;
@@ -31,7 +32,7 @@ pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use relocation::{Mapping, OldNames, Relocation};
-pub use target::{Asleep, Awake, ObjectState, Stage, Target, WorkloadState};
+pub use target::{Asleep, Awake, DATABASES, ObjectState, Stage, Target, WorkloadState};
 pub use volume::fill::{Expected, FillState, Filler, WriteEntry, WriteKind, Writing};
 pub use volume::helper::HelperOptions;
 
@@ -415,6 +416,9 @@ impl Platform for Kubernetes {
             let files = namespace.map(|(namespace, _)| mounts::object_files(&found.mounts, namespace, at));
             return Ok(files.map(|files| Box::new(MountedVolume::new(files)) as Box<dyn Volume>));
         }
+        if directory.source == DirectorySource::Server {
+            return self.dumped(node);
+        }
         let only_own = directory.source == DirectorySource::Ephemeral;
         let Some(reached) = self.reach(position, only_own)? else { return Ok(None) };
         let root = format!("{}{at}", reached.root);
@@ -429,6 +433,9 @@ impl Platform for Kubernetes {
         };
         if directory.source == DirectorySource::Objects {
             return "from the API: Secrets and ConfigMaps".to_owned();
+        }
+        if directory.source == DirectorySource::Server {
+            return "dump: the server's own tools, by exec in its pod".to_owned();
         }
         let runs = found.pod.as_ref().zip(found.node.workload.as_ref());
         match runs.filter(|(pod, workload)| pod.running.contains(&workload.container)) {

@@ -462,9 +462,12 @@ fn handle(kind: &str, namespace: &str, name: &str) -> Declaration {
     }
 }
 
+/// The stage in which databases start.
+pub const DATABASES: &str = "databases";
+
 /// The order in which services start: what others need first.
 const STAGES: [(&str, &[NodeRole]); 6] = [
-    ("databases", &[NodeRole::StateDatabase, NodeRole::CaDatabase]),
+    (DATABASES, &[NodeRole::StateDatabase, NodeRole::CaDatabase]),
     ("certificate authorities", &[NodeRole::CertificateAuthority]),
     ("orderers", &[NodeRole::Orderer]),
     ("peers", &[NodeRole::Peer]),

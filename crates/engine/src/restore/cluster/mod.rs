@@ -7,15 +7,16 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_network::{DirectorySource, Finding, NodeDirectory, NodeId, Rule, Severity};
 use fabkeep_platform::Fetch;
-use fabkeep_platform::kubernetes::{Kubernetes, Selection, Stage, Target, WorkloadState};
+use fabkeep_platform::kubernetes::{DATABASES, Kubernetes, Selection, Stage, Target, WorkloadState};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
-use plan::arranged;
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
+use plan::{arranged, awaiting, dump_of};
 
 use super::authority;
 use super::keep::{self, CaKeep, Present};
@@ -23,7 +24,7 @@ use super::volumes::{Filled, fill_all, place_for};
 use crate::arrange::is_named;
 use crate::content::Contents;
 use crate::event::{Event, Reporter, step};
-use crate::point::{CapturedNode, RecoveryPoint};
+use crate::point::{CapturedNode, EntryContent, RecoveryPoint};
 use crate::{EngineError, parallel};
 
 /// What a restore into a cluster did and proved.
@@ -88,6 +89,11 @@ pub fn restore_cluster(
     };
     step(reporter, "objects", None, || objects(&plan, &target, commit.id.as_str(), reporter, &mut restored))?;
     let kubernetes = step(reporter, "look at the cluster", None, || open(&plan, options))?;
+    if plan.load.iter().any(|position| plan.fill.contains(position)) {
+        let found = step(reporter, "compare databases", None, || compare_servers(&plan, point, &reader, &kubernetes))?;
+        found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+        restored.findings.extend(found);
+    }
     step(reporter, "put to sleep", None, || asleep(&plan, &target, &kubernetes))?;
     let filled = fill(&plan, point, &reader, &kubernetes, &target, options, reporter, &mut restored);
     let removed = kubernetes.remove_helpers();
@@ -105,7 +111,7 @@ pub fn restore_cluster(
         // Bare pods and DaemonSets are there only now.
         let kubernetes = if plan.late.is_empty() { kubernetes } else { open(&plan, options)? };
         let since = jiff::Timestamp::now();
-        all_awake = wake(&plan, point, &kubernetes, &target, options, reporter, &mut restored)?;
+        all_awake = wake(&plan, point, &reader, &kubernetes, &target, options, reporter, &mut restored)?;
         let woken = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !all_awake;
         let logged = step(reporter, "read logs", None, || crate::logs::findings(&kubernetes, since, woken));
         restored.well = all_awake && logged.iter().all(|finding| finding.severity < Severity::Error);
@@ -242,7 +248,14 @@ fn fill(
             ));
         }
         if state.holds_data && !going_on {
-            if options.replace {
+            if options.replace && keeps_new_one_away(directory)? {
+                refused.push(Finding::error(
+                    Rule::NotOverwritten,
+                    directory.label(),
+                    "PostgreSQL's files are in the volume's root: what is set aside there would keep it from beginning anew",
+                    "back the database up once more, delete its workload and claim (the restore makes both), and run this again with --missing",
+                ));
+            } else if options.replace {
                 aside.push(position);
             } else {
                 refused.push(Finding::error(
@@ -289,9 +302,21 @@ fn fill(
         restored.directories.push(directory.label());
     }
     for (namespace, claim) in claims {
-        target.note_restored(&namespace, &claim, &point_id)?;
+        let waits = plan.load.iter().any(|&position| {
+            let of_node = kubernetes.claims(&point.nodes[position].facts.id);
+            of_node.contains(&(namespace.clone(), claim.clone()))
+        });
+        let note = if waits { awaiting(&point_id) } else { point_id.clone() };
+        target.note_restored(&namespace, &claim, &note)?;
     }
     Ok(())
+}
+
+/// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.
+fn keeps_new_one_away(directory: &Filled<'_>) -> Result<bool, EngineError> {
+    let made_anew = directory.captured.directory.role == DirectoryRole::Database
+        && !directory.captured.entries.iter().any(|entry| matches!(entry.content, EntryContent::File { .. }));
+    Ok(made_anew && directory.filler.list()?.iter().any(|entry| entry.path == "PG_VERSION"))
 }
 
 /// Whether a directory holds nothing but what is kept.
@@ -339,11 +364,50 @@ fn compare_authority(
     Ok(findings)
 }
 
+/// What certificate authorities whose servers' databases are replaced will have forgotten, where the servers run.
+fn compare_servers(
+    plan: &ClusterRestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    kubernetes: &Kubernetes,
+) -> Result<Vec<Finding>, EngineError> {
+    use fabkeep_platform::Platform;
+    let mut findings = Vec::new();
+    for &position in plan.load.iter().filter(|position| plan.fill.contains(position)) {
+        let node = &point.nodes[position];
+        let id = &node.facts.id;
+        let known = kubernetes.network().nodes().find(|known| known.id == *id);
+        let server = |directory: &&NodeDirectory| directory.source == DirectorySource::Server;
+        let Some(directory) = known.and_then(|known| known.directories.iter().find(server)) else { continue };
+        let Some(entry) = dump_of(node) else { continue };
+        match kubernetes.volume(id, directory) {
+            Ok(None) => {}
+            Ok(Some(present)) => {
+                let scratch = tempfile::tempdir().map_err(crate::error::io(std::env::temp_dir()))?;
+                let older = scratch.path().join(DUMP_FILE);
+                authority::write_captured(entry, point, reader, &older)?;
+                if let Some(present) = present.local(DUMP_FILE) {
+                    findings.extend(authority::forgotten_by_dump(id, &present, &older)?);
+                }
+            }
+            Err(error) => findings.push(Finding::note(
+                Rule::IdentitiesKnown,
+                id,
+                format!("what it knows beyond the recovery point cannot be told: {error}"),
+                "look into the files that are set aside, if they can be read",
+            )),
+        }
+    }
+    Ok(findings)
+}
+
 /// Wakes what sleeps, stage by stage; what does not become ready in time is reported, and later stages are not begun. Whether all of it is
 /// awake.
+#[allow(clippy::too_many_arguments)]
 fn wake(
     plan: &ClusterRestorePlan,
     point: &RecoveryPoint,
+    reader: &PointReader<'_>,
     kubernetes: &Kubernetes,
     target: &Target,
     options: &ClusterRestoreOptions,
@@ -381,10 +445,17 @@ fn wake(
             let is_interrupted = || reporter.is_interrupted();
             Ok(kubernetes.wait_until_ready(&stage, &heights, options.deadline, &told, &is_interrupted)?)
         })?;
+        let in_time = awake.findings.is_empty();
         restored.ready.extend(awake.ready.into_iter().map(|(id, heights)| (id.to_string(), heights)));
         if !awake.findings.is_empty() {
             behind.push(stage.name.to_owned());
             restored.findings.extend(awake.findings);
+        }
+        if in_time && stage.name == DATABASES && !plan.load.is_empty() {
+            // Before the authorities wake: on an empty database they would begin anew.
+            step(reporter, "load databases", None, || {
+                load(plan, point, reader, kubernetes, target, options, reporter, restored)
+            })?;
         }
     }
     let told = restored.ready.values().filter(|heights| !heights.is_empty()).count();
@@ -392,6 +463,49 @@ fn wake(
         restored.proven.push(format!("{told} nodes run and tell the recorded heights, or more, of every channel"));
     }
     Ok(behind.is_empty())
+}
+
+/// Loads the dumps of databases whose servers run again, and compares what they hold then.
+#[allow(clippy::too_many_arguments)]
+fn load(
+    plan: &ClusterRestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    kubernetes: &Kubernetes,
+    target: &Target,
+    options: &ClusterRestoreOptions,
+    reporter: &dyn Reporter,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    for &position in &plan.load {
+        let node = &point.nodes[position];
+        let Some(entry) = dump_of(node) else { continue };
+        let id = &node.facts.id;
+        let scratch = tempfile::tempdir().map_err(crate::error::io(std::env::temp_dir()))?;
+        let path = scratch.path().join(DUMP_FILE);
+        authority::write_captured(entry, point, reader, &path)?;
+        let expected = std::fs::File::open(&path).and_then(|file| ca_dump::read(file, &mut |_, _| {}));
+        let expected = expected.map_err(crate::error::io(&path))?;
+        let told = |line: &str| reporter.event(Event::Said(line));
+        let found = kubernetes.load_dump(id, &path, options.deadline, &told)?;
+        if !expected.complete || found.content != expected.content {
+            return Err(EngineError::Refused(vec![Finding::error(
+                Rule::CaDatabase,
+                id,
+                "the database does not hold the captured rows after its dump was loaded: the certificate authorities stay asleep",
+                "look at the server's log; the same command tries again",
+            )]));
+        }
+        for (namespace, claim) in kubernetes.claims(id) {
+            target.note_restored(&namespace, &claim, &restored.point)?;
+        }
+        let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
+        restored.proven.push(format!(
+            "{id}: dumped again after it was loaded, every row is the captured one ({})",
+            rows.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// The stages of what this restore is about.
@@ -404,7 +518,8 @@ fn stages(
     if options.nodes.is_empty() && !options.missing {
         return kubernetes.stages(None);
     }
-    let mut nodes: Vec<NodeId> = plan.fill.iter().map(|&position| point.nodes[position].facts.id.clone()).collect();
+    let mut nodes: Vec<NodeId> =
+        plan.fill.iter().chain(&plan.load).map(|&position| point.nodes[position].facts.id.clone()).collect();
     let created = |node: &&CapturedNode| {
         node.workload.as_ref().is_some_and(|workload| {
             plan.create.iter().chain(&plan.late).any(|known| {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{DirectorySource, Finding, NodeId, Rule, Severity, check_set};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
@@ -18,7 +19,7 @@ use crate::EngineError;
 use crate::arrange::{Arranged, LedgerFrom, arrange, is_named, not_level};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
-use crate::point::{CapturedNode, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, RecoveryPoint};
 
 /// Where and how to restore.
 #[derive(Debug, Clone)]
@@ -72,6 +73,9 @@ pub struct ClusterRestorePlan {
     /// Nodes whose volumes are filled, by position in the recovery point.
     #[serde(skip)]
     pub(super) fill: Vec<usize>,
+    /// Nodes whose databases' dumps are loaded, by position in the recovery point.
+    #[serde(skip)]
+    pub(super) load: Vec<usize>,
     #[serde(skip)]
     pub(super) namespaces: Vec<String>,
     /// Workloads to put to sleep: kind, namespace, name.
@@ -162,6 +166,7 @@ fn make(
         replace: Vec::new(),
         late: Vec::new(),
         fill: Vec::new(),
+        load: Vec::new(),
         namespaces: Vec::new(),
         sleep: Vec::new(),
         operators: Vec::new(),
@@ -369,9 +374,17 @@ fn judge_volumes(
         let Some(workload) = &node.workload else { continue };
         let (kind, namespace, name) = (&workload.kind, &workload.namespace, &workload.name);
         let state = target.workload(kind, namespace, name)?;
-        let mut restored = !own.is_empty() && !lost;
-        for (namespace, claim) in own {
-            restored = restored && target.restored_from(namespace, claim)?.as_deref() == Some(point);
+        let mut notes = Vec::new();
+        for (namespace, claim) in own.iter().filter(|_| !lost) {
+            notes.push(target.restored_from(namespace, claim)?);
+        }
+        let noted = |text: &str| !notes.is_empty() && notes.iter().all(|note| note.as_deref() == Some(text));
+        let restored = noted(point);
+        let has_dump = dump_of(node).is_some();
+        // Its volumes were made ready by an earlier run, which did not come to the dump.
+        if has_dump && noted(&awaiting(point)) {
+            plan.load.push(position);
+            continue;
         }
         // An earlier run of this restore was here: it goes on.
         let going_on = state == WorkloadState::Asleep;
@@ -405,8 +418,23 @@ fn judge_volumes(
             }
         }
         plan.fill.push(position);
+        if has_dump {
+            plan.load.push(position);
+        }
     }
     Ok(())
+}
+
+/// The dump of a node's database.
+pub(super) fn dump_of(node: &CapturedNode) -> Option<&CapturedEntry> {
+    let server = |directory: &&CapturedDirectory| directory.directory.source == DirectorySource::Server;
+    let entries = node.directories.iter().filter(server).flat_map(|directory| &directory.entries);
+    entries.into_iter().find(|entry| entry.path == DUMP_FILE)
+}
+
+/// What is noted on the claims of a database that waits for its dump.
+pub(super) fn awaiting(point: &str) -> String {
+    format!("{point}, the dump is not loaded yet")
 }
 
 fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
@@ -437,10 +465,13 @@ fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
             add("fill and prove", format!("{} {at} ({own} bytes)", node.facts.id));
         }
     }
+    for &position in &plan.load {
+        add("load its dump when it is awake, and compare", point.nodes[position].facts.id.to_string());
+    }
     for known in &plan.late {
         add("create when the data is in", known.label());
     }
-    if !plan.fill.is_empty() || !plan.create.is_empty() {
+    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() {
         add(
             "wake, each stage awaited",
             "databases, certificate authorities, orderers, peers, chaincode, others".to_owned(),

@@ -1,5 +1,6 @@
 //! What a container's environment and configuration files name: directories, the MSP, where operations are served.
 
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
@@ -9,6 +10,7 @@ use super::environment::Environment;
 use super::mounts::{self, Holder, Mount, below, normal};
 use crate::host::value_at;
 use crate::kubernetes::objects::Namespace;
+use crate::sql::SqlDatabase;
 
 /// A path that a node names, and what it is to it.
 pub(super) struct Named {
@@ -185,6 +187,20 @@ impl Looked<'_> {
         let postgres = source.split_whitespace().find_map(|word| word.strip_prefix("host="));
         let mysql = source.split_once("tcp(").and_then(|(_, rest)| rest.split([':', ')']).next());
         Some(postgres.or(mysql).unwrap_or("an address that cannot be read").to_owned())
+    }
+
+    /// The same with who is let in, when all of it can be read.
+    pub fn authority_sql(&self) -> Option<SqlDatabase> {
+        let files = mounts::object_files(&self.mounts, self.namespace, &self.authority_home());
+        let file = files.get(CA_CONFIG_FILE).and_then(|(bytes, _)| CaConfig::parse(bytes).ok());
+        let mut config = file.or_else(|| CaConfig::parse(b"{}").ok())?;
+        if let Some(kind) = self.get("FABRIC_CA_SERVER_DB_TYPE") {
+            config.database = DatabaseKind::named(kind);
+        }
+        if let Some(source) = self.get("FABRIC_CA_SERVER_DB_DATASOURCE") {
+            config.data_source = source.to_owned();
+        }
+        SqlDatabase::of(&config).ok().flatten()
     }
 
     /// A database server: every claim that it mounts; without one, its usual place.

@@ -18,6 +18,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, Organization, Rule, Workload};
 
 use crate::kubernetes::objects::Namespace;
+use crate::sql::SqlDatabase;
 use configuration::{Configured, Looked, Named};
 use environment::Environment;
 use mounts::{Holder, Mount, below, holding};
@@ -38,6 +39,8 @@ pub(crate) struct FoundNode {
     pub custom: Option<(String, String, String)>,
     /// Other workloads' pods share a claim with it.
     pub shares: BTreeSet<String>,
+    /// Of a certificate authority: the server's database that it keeps its identities in; of such a server: that database.
+    pub sql: Option<SqlDatabase>,
     environment: Environment,
 }
 
@@ -226,6 +229,7 @@ fn found_node(
         relations: looked.authority_database().filter(|_| role == NodeRole::CertificateAuthority).into_iter().collect(),
         custom: workload.custom.clone(),
         shares: BTreeSet::new(),
+        sql: looked.authority_sql().filter(|_| role == NodeRole::CertificateAuthority),
         environment: looked.environment.clone(),
     }
 }
@@ -248,7 +252,7 @@ fn add_directories(
     }
     let mut add = |source: DirectorySource, held_by: String| {
         let beside = match source {
-            DirectorySource::Volume => "",
+            DirectorySource::Volume | DirectorySource::Server => "",
             DirectorySource::Objects => "/from-secrets",
             DirectorySource::Ephemeral => "/not-persistent",
         };

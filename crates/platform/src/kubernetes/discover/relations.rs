@@ -1,10 +1,10 @@
 //! Which nodes serve which: databases and their peers and certificate authorities.
 
-use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Rule};
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{DirectorySource, Finding, NodeDirectory, Rule};
 
-use super::FoundNode;
 use super::workloads::{WorkloadObject, behind};
+use super::{FoundNode, View};
 use crate::kubernetes::objects::Namespace;
 
 /// Databases and whom they serve; CAs and what serves them.
@@ -66,7 +66,11 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
         let (client_id, server_id) = (found[client].node.id.clone(), found[server].node.id.clone());
         found[server].relations.push(format!("serves {client_id}"));
         found[client].relations.push(format!("served by {server_id}"));
+        add_dump(found, client, server);
         found[client].node.served_by.push(server_id);
+    }
+    for node in found.iter_mut().filter(|node| node.node.role == NodeRole::CertificateAuthority) {
+        node.sql = None;
     }
     for node in found.iter().filter(|node| matches!(node.node.role, NodeRole::CaDatabase | NodeRole::StateDatabase)) {
         if node.relations.is_empty() {
@@ -88,4 +92,30 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
             ));
         }
     }
+}
+
+/// A database server that a certificate authority lets in is dumped, whatever its files do meanwhile. One beside the authority in its pod
+/// starts together with it: between the two there is no time to load a dump, so its files are copied.
+fn add_dump(found: &mut [FoundNode], client: usize, server: usize) {
+    let same_pod = {
+        let pod = |node: &FoundNode| {
+            node.node.workload.as_ref().map(|known| (known.kind.clone(), known.name.clone(), known.ordinal))
+        };
+        pod(&found[client]) == pod(&found[server])
+    };
+    let Some(sql) = found[client].sql.clone().filter(|_| !same_pod) else { return };
+    let server = &mut found[server];
+    if server.node.role != NodeRole::CaDatabase || server.sql.is_some() {
+        return;
+    }
+    let mut directory = NodeDirectory::new(DirectoryRole::DatabaseDump, format!("{}/database-dump", server.node.id));
+    directory.source = DirectorySource::Server;
+    // Before its files: with a dump those are left out.
+    server.node.directories.insert(0, directory);
+    server.views.push(View {
+        role: DirectoryRole::DatabaseDump,
+        path: sql.to_string(),
+        held_by: "the server: dumped by its own tools".to_owned(),
+    });
+    server.sql = Some(sql);
 }

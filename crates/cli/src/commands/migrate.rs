@@ -1,0 +1,214 @@
+//! `fabkeep migrate`: a network goes to another place. What can be refused is refused before anything is stopped; what is stopped stays so.
+
+use std::time::Duration;
+
+use fabkeep_engine::{
+    CaptureOptions, ClusterRestoreOptions, ClusterRestorePlan, Consistency, RestoreOptions, WindowOptions, capture,
+    plan_cluster_restore, plan_restore, restore, restore_cluster, resume,
+};
+use fabkeep_network::Finding;
+use fabkeep_platform::Host;
+use fabkeep_platform::kubernetes::ClusterAddress;
+use fabkeep_store::{Commit, IdentityFile, Repository};
+use serde_json::json;
+
+use super::restore::{print as print_restored, print_cluster, print_cluster_plan, print_plan, relocation};
+use super::{backup, done, key_files, network};
+use crate::arguments::Migrate;
+use crate::error::CliError;
+use crate::exit_code::Code;
+use crate::output::Output;
+
+pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
+    let options = stopping(arguments)?;
+    let target = target(arguments)?;
+    let source = network::open(&arguments.source, output)?;
+    let source = source.as_ref();
+    let repository = Repository::open(&arguments.repo.repo)?;
+    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let writer = || key_files::writer(&repository, arguments.writer.as_deref());
+    let reporter = output.reporter();
+    if let Some(open) = source.window()? {
+        return Err(CliError::new(
+            Code::Refused,
+            format!("the source is in a window since {} (by {})", open.begun, open.by),
+            "if a migration was stopped after its capture: `fabkeep restore` goes on with it; `fabkeep resume` starts the source again",
+        ));
+    }
+
+    output.line("1 of 3: capture while the source runs; nothing is stopped");
+    let first = capture(source, &repository, writer()?, &CaptureOptions::default(), reporter.as_ref())?;
+    backup::print(&first, output);
+    let findings = target.plan(&repository, &first.commit, &identity, output)?;
+    if arguments.dry_run {
+        output.json(&json!({"point": first.commit.id, "findings": findings}));
+        return Ok(done(&findings));
+    }
+
+    output.line("2 of 3: stop the source at one height, and capture the difference");
+    let consistency = Consistency::Window(options);
+    let last = CaptureOptions { consistency, ..CaptureOptions::default() };
+    let captured = capture(source, &repository, writer()?, &last, reporter.as_ref())?;
+    backup::print(&captured, output);
+
+    output.line("3 of 3: restore and prove; the source stays stopped");
+    let point = captured.commit.id.to_string();
+    let restored = target.restore(&repository, &captured.commit, &identity, output);
+    let told = |what: &str| {
+        output.line(format!(
+            "{what}: the source is stopped, its data untouched; `fabkeep resume` with the source's options starts it again, \
+             `fabkeep restore {point}` with the target's goes on"
+        ));
+    };
+    match restored {
+        Err(error) => {
+            // What was refused has changed nothing there: the source goes on.
+            if error.exit_code() == Code::Refused {
+                resume(source, reporter.as_ref())?;
+                output.line("the target refused: the source runs again");
+            } else {
+                told("the restore failed");
+            }
+            Err(error)
+        }
+        Ok(Code::Failed) => {
+            told("not everything is ready in the target");
+            Ok(Code::Failed)
+        }
+        Ok(code) => {
+            output.line(format!(
+                "moved: {point} runs in the target. The source is stopped and keeps its data until you remove it; it must not be started while the new one runs"
+            ));
+            Ok(code)
+        }
+    }
+}
+
+/// The window in which the source is stopped, and stays so.
+fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
+    let wrong = |what| {
+        Err(CliError::new(
+            Code::Usage,
+            what,
+            "a migration stops the nodes: --quiesce adds to that (hook, scale, fence)",
+        ))
+    };
+    let mut options = match backup::consistency(&arguments.window)? {
+        Consistency::Cut { .. } => return wrong("--consistency cut does not go with a migration"),
+        Consistency::Window(options) => options,
+        Consistency::AsRead => WindowOptions {
+            quiesce: fabkeep_platform::Quiesce::default(),
+            deadline: Duration::from_secs(arguments.window.window_deadline),
+            settle: arguments.window.settle.map(Duration::from_secs_f64),
+            extend: true,
+            stay_closed: true,
+        },
+    };
+    options.quiesce.stop = true;
+    options.stay_closed = true;
+    Ok(options)
+}
+
+/// Where it goes.
+enum Target {
+    Cluster(Box<ClusterRestoreOptions>),
+    Hosts(Box<Host>, RestoreOptions),
+}
+
+fn target(arguments: &Migrate) -> Result<Target, CliError> {
+    let relocation = relocation(&arguments.place)?;
+    let overrides = arguments.r#override.clone();
+    if let Some(inventory) = &arguments.to_inventory {
+        if relocation.is_asked() {
+            return Err(CliError::new(
+                Code::Usage,
+                "--map-namespace, --storage-class and --registry go with a cluster",
+                "leave them out, or name the cluster to go to (--to-context)",
+            ));
+        }
+        let host = Host::open(inventory)?;
+        return Ok(Target::Hosts(
+            Box::new(host),
+            RestoreOptions { start: true, overrides, ..RestoreOptions::default() },
+        ));
+    }
+    let own = arguments.source.cluster.address();
+    let named = arguments.to_context.is_some() || arguments.to_kubeconfig.is_some();
+    if !named && relocation.namespaces.is_empty() {
+        return Err(CliError::new(
+            Code::Usage,
+            "where to?",
+            "name a cluster (--to-context, --to-kubeconfig), other namespaces (--map-namespace OLD=NEW) or hosts (--to-inventory FILE)",
+        ));
+    }
+    let address = ClusterAddress {
+        kubeconfig: arguments.to_kubeconfig.clone().or(own.kubeconfig),
+        context: if named { arguments.to_context.clone() } else { own.context },
+    };
+    Ok(Target::Cluster(Box::new(ClusterRestoreOptions {
+        address,
+        helper: arguments.source.cluster.helper(),
+        nodes: Vec::new(),
+        ledgers: Vec::new(),
+        ca_keep: fabkeep_engine::CaKeep::default(),
+        relocation,
+        replace: false,
+        missing: false,
+        existing_workloads: false,
+        keep_asleep: false,
+        overrides,
+        deadline: Duration::from_secs(arguments.deadline),
+    })))
+}
+
+impl Target {
+    /// The plan for a recovery point; refused when a rule speaks against it.
+    fn plan(
+        &self,
+        repository: &Repository,
+        commit: &Commit,
+        identity: &IdentityFile,
+        output: &Output,
+    ) -> Result<Vec<Finding>, CliError> {
+        let (findings, errors) = match self {
+            Target::Cluster(options) => {
+                let plan = plan_cluster_restore(repository, commit, identity, options)?;
+                print_cluster_plan(&plan, output);
+                let errors = plan.refusals(&options.overrides);
+                (plan.findings, errors)
+            }
+            Target::Hosts(host, options) => {
+                let plan = plan_restore(repository, commit, identity, Some(host.as_ref()), options)?;
+                print_plan(&plan, output);
+                let errors = plan.refusals(&options.overrides);
+                (plan.findings, errors)
+            }
+        };
+        output.findings(&findings);
+        if errors.is_empty() { Ok(findings) } else { Err(fabkeep_engine::EngineError::Refused(errors).into()) }
+    }
+
+    fn restore(
+        &self,
+        repository: &Repository,
+        commit: &Commit,
+        identity: &IdentityFile,
+        output: &Output,
+    ) -> Result<Code, CliError> {
+        let reporter = output.reporter();
+        match self {
+            Target::Cluster(options) => {
+                let mut shown = |_: &ClusterRestorePlan| {};
+                let restored = restore_cluster(repository, commit, identity, options, &mut shown, reporter.as_ref())?;
+                output.json(&restored);
+                Ok(print_cluster(&restored, output))
+            }
+            Target::Hosts(host, options) => {
+                let restored = restore(repository, commit, identity, Some(host.as_ref()), options, reporter.as_ref())?;
+                output.json(&restored);
+                print_restored(&restored, output);
+                Ok(done(&restored.findings))
+            }
+        }
+    }
+}
