@@ -50,6 +50,24 @@ pub struct LedgerFacts {
     pub private_height: Option<u64>,
     /// Raft index of the last block (raft orderers).
     pub raft_index: Option<u64>,
+    /// Private data that the peer is a member for and does not have, by collection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_private: Vec<MissingCollection>,
+}
+
+/// Private data of one collection that a peer does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingCollection {
+    /// Chaincode and collection.
+    pub collection: String,
+    /// Transactions whose data is missing.
+    pub transactions: u64,
+    /// The first block with one.
+    pub first_block: u64,
+    /// The last block with one.
+    pub last_block: u64,
+    /// How many of them another captured peer has; `None` when that was not looked for.
+    pub held_elsewhere: Option<u64>,
 }
 
 /// What kind of log an orderer keeps.

@@ -74,6 +74,7 @@ rules! {
     LiveCopy "P6" "A live copy of a database is not safe by itself: stop the node, use an atomic snapshot, or copy until the copy proves consistent."
     ReadyPerChannel "P7" "A node is ready when every channel is open at its height: a peer stays Ready when one of its ledgers failed."
     TransientStore "P8" "Without the transient store, private transactions in flight commit with missing data."
+    PrivateData "P9" "Private data that a peer lacks comes from other members of the collection; what none of them has is lost."
     Certificates "P10" "An expired enrolment certificate keeps a node from starting, an expired TLS certificate from connecting."
     OrderersLevel "O2" "Orderers restored at different heights can fork: level them to one donor."
     LedgerNotAheadOfLog "O3" "A ledger newer than the raft log on a quorum loses blocks silently."

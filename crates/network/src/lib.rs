@@ -9,7 +9,9 @@ mod logs;
 mod model;
 mod rules;
 
-pub use facts::{CaFacts, KeyFacts, KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind};
+pub use facts::{
+    CaFacts, KeyFacts, KeyPurpose, LedgerFacts, MissingCollection, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind,
+};
 pub use finding::{Finding, Rule, Severity};
 pub use heights::{
     ChannelAnswer, Grown, HeightSource, Observation, Participating, Reading, Relation, Standing, contradictions, grown,

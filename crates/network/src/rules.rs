@@ -18,6 +18,7 @@ pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool,
     for node in nodes {
         for ledger in &node.ledgers {
             stores_in_order(node, ledger, derived, &mut findings);
+            findings.extend(private_data(node, ledger));
             if node.role == NodeRole::Orderer {
                 raft_in_order(node, ledger, &mut findings);
             }
@@ -108,6 +109,39 @@ fn orderers_level(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
             ));
         }
     }
+}
+
+/// P9.
+fn private_data(node: &NodeFacts, ledger: &LedgerFacts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for missing in &ledger.missing_private {
+        let subject = format!("{} {}", node.id, ledger.channel);
+        let what = format!(
+            "it lacks private data of {}: {} transactions in blocks {} to {}",
+            missing.collection, missing.transactions, missing.first_block, missing.last_block
+        );
+        findings.push(match missing.held_elsewhere {
+            Some(held) if held >= missing.transactions => Finding::note(
+                Rule::PrivateData,
+                subject,
+                format!("{what}; other captured peers have all of it"),
+                "nothing: the peer fetches it from them when both run",
+            ),
+            Some(held) => Finding::warning(
+                Rule::PrivateData,
+                subject,
+                format!("{what}; other captured peers have {held} of these"),
+                "let the peer run beside a member of the collection that has the rest, if there is one, and back up again; else it is lost",
+            ),
+            None => Finding::note(
+                Rule::PrivateData,
+                subject,
+                format!("{what}; whether others have it was not looked for"),
+                "`fabkeep backup --reread` looks",
+            ),
+        });
+    }
+    findings
 }
 
 /// I2 and P5.

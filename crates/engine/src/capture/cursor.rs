@@ -387,6 +387,7 @@ impl Cursor<'_> {
             state_height: heights.state,
             private_height: heights.private,
             raft_index: self.raft_index,
+            missing_private: heights.missing_private.clone(),
         }
     }
 

@@ -5,19 +5,19 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
-use fabkeep_ledger::leveldb::{self, Database};
+use fabkeep_ledger::leveldb::{self, Database, MissingPrivateData};
 use fabkeep_ledger::raft::{self, RaftError};
 use fabkeep_ledger::{smartbft, wal_split};
 use fabkeep_network::{
-    CaFacts, Finding, KeyFacts, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
+    CaFacts, Finding, KeyFacts, LedgerFacts, MissingCollection, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
 };
 use fabkeep_platform::EntryKind;
 use fabkeep_store::{BlobId, PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
-use super::authority;
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
+use super::{authority, private_data};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -27,6 +27,9 @@ pub(crate) struct Heights {
     pub index: Option<u64>,
     pub state: Option<u64>,
     pub private: Option<u64>,
+    /// What the peer lacks, by collection; what exactly, when its store was at hand.
+    pub missing_private: Vec<MissingCollection>,
+    pub missing: Vec<MissingPrivateData>,
 }
 
 /// What the checks learned of one node.
@@ -65,6 +68,9 @@ pub(super) struct Known {
     snapshot: Option<RaftSnapshotFacts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaFacts>,
+    /// Missing private data, by channel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, Vec<MissingCollection>>,
 }
 
 impl Known {
@@ -117,6 +123,17 @@ impl Notes<'_> {
         if let Ok(value) = serde_json::to_value(known) {
             self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
         }
+    }
+
+    /// Adds to what this capture has learned of it.
+    pub fn amend(&self, directory: &SurveyedDirectory, path: &str, change: impl FnOnce(&mut Known)) {
+        let name = known_name(self.writer, self.node, directory, path).to_string();
+        let mut known: Known = {
+            let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            learned.get(&name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
+        };
+        change(&mut known);
+        self.take(directory, path, known);
     }
 
     /// What an earlier capture learned, taken over for the next.
@@ -180,9 +197,14 @@ pub(crate) fn check(
             }
         }
         read_heights(node, &notes, &mut checked);
+        if node.node.role == NodeRole::Peer {
+            private_data::read(node, &notes, &mut checked.heights);
+        }
         checked.keys = keys::collect(node, &found);
         checked
     });
+    let mut nodes = nodes;
+    private_data::look_elsewhere(survey, &mut nodes);
     let mut findings = findings.into_inner().unwrap_or_default();
     findings.sort_by(|a: &Finding, b: &Finding| (a.rule, &a.subject).cmp(&(b.rule, &b.subject)));
     Ok(Facts { nodes, findings, learned: learned.into_inner().unwrap_or_default() })
@@ -409,13 +431,9 @@ fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
                     return notes.recall(directory, &path)?.heights.get(channel).copied();
                 };
                 let height = read(&local, channel).ok().flatten();
-                let name = known_name(notes.writer, node, directory, &path).to_string();
-                let mut known: Known = {
-                    let learned = notes.learned.lock().unwrap_or_else(PoisonError::into_inner);
-                    learned.get(&name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
-                };
-                known.heights.extend(height.map(|height| (channel.to_owned(), height)));
-                notes.take(directory, &path, known);
+                notes.amend(directory, &path, |known| {
+                    known.heights.extend(height.map(|height| (channel.to_owned(), height)));
+                });
                 height
             };
             heights.index = read(join(depth), leveldb::block_index_height);

@@ -10,6 +10,7 @@ mod files;
 mod keys;
 mod pass;
 mod plan;
+mod private_data;
 mod segments;
 mod staging;
 mod survey;

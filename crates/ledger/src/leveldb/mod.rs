@@ -12,7 +12,10 @@ mod table;
 use std::io;
 
 pub use database::{Database, Report};
-pub use fabric::{Savepoint, block_index_height, ledger_ids, private_data_height, state_height};
+pub use fabric::{
+    MissingPrivateData, Savepoint, block_index_height, has_private_data, ledger_ids, missing_private_data,
+    private_data_height, state_height,
+};
 pub use log::{LogEnd, LogWriter, read_log};
 
 /// Longest record of a log accepted, in bytes: a batch holds one block's worth of writes.

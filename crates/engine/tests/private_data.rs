@@ -1,0 +1,77 @@
+//! Private data that a peer lacks is told by collection, with whether another captured peer has it (P9).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+
+use bench::Bench;
+use fabkeep_engine::CaptureOptions;
+use fabkeep_fixtures::write_to_store;
+use fabkeep_ledger::leveldb::{has_private_data, missing_private_data};
+use fabkeep_network::Severity;
+
+const STORE: &str = "production/ledgersData/pvtdataStore";
+
+/// A key of the store: group, and block and transaction in order (data) or the block counted down (notes of what is missing).
+fn data(block: u8, transaction: u8, collection: &str) -> Vec<u8> {
+    let transaction: &[u8] = if transaction == 0 { &[0] } else { &[1, transaction] };
+    [b"mychannel\0\x02\x01", &[block][..], transaction, b"multi\0", collection.as_bytes()].concat()
+}
+
+fn note(group: u8, block: u8, collection: &str) -> Vec<u8> {
+    [b"mychannel\0", &[group][..], b"multi\0", collection.as_bytes(), b"\0\x07", &[!block]].concat()
+}
+
+/// A set of one or two transactions.
+fn bits(transactions: &[u64]) -> Vec<u8> {
+    let word = transactions.iter().fold(0u64, |word, bit| word | 1 << bit);
+    [64u64.to_be_bytes(), word.to_be_bytes()].concat()
+}
+
+#[test]
+fn what_a_peer_lacks_and_who_has_it() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    assert!(
+        captured.point.findings.iter().all(|finding| finding.rule.code() != "P9"),
+        "nothing lacks anything at first"
+    );
+    // Real peers note what they may not have in a group of its own: that is not missing.
+    let org2 = bench.network().join("Org2/peer0").join(STORE);
+    assert_eq!(missing_private_data(&org2, "mychannel").unwrap(), []);
+    let peer0 = bench.network().join("Org1/peer0").join(STORE);
+    let (marbles, details) = (("multi", "collectionMarbles"), ("multi", "collectionMarblePrivateDetails"));
+    assert!(has_private_data(&peer0, "mychannel", (5, 0), marbles).unwrap());
+    assert!(has_private_data(&peer0, "mychannel", (5, 3), details).unwrap());
+    assert!(!has_private_data(&peer0, "mychannel", (5, 2), details).unwrap());
+
+    // peer1 loses data that peer0 has, and data of which nobody has any more; another transaction of the same block it keeps.
+    let peer1 = bench.network().join("Org1/peer1").join(STORE);
+    write_to_store(
+        &peer1,
+        &[
+            (data(5, 3, "collectionMarbles"), None),
+            (note(4, 5, "collectionMarbles"), Some(bits(&[3]))),
+            (data(5, 3, "collectionMarblePrivateDetails"), None),
+            (data(5, 4, "collectionMarblePrivateDetails"), None),
+            (note(8, 5, "collectionMarblePrivateDetails"), Some(bits(&[3, 4]))),
+        ],
+    )
+    .unwrap();
+    write_to_store(&peer0, &[(data(5, 4, "collectionMarblePrivateDetails"), None)]).unwrap();
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    let of = |collection: &str| {
+        let named = |finding: &&fabkeep_network::Finding| {
+            finding.rule.code() == "P9" && finding.what.contains(&format!("multi/{collection}:"))
+        };
+        captured.point.findings.iter().find(named).unwrap().clone()
+    };
+    let marbles = of("collectionMarbles");
+    assert_eq!((marbles.severity, marbles.subject.as_str()), (Severity::Note, "Org1/peer1 mychannel"));
+    assert!(
+        marbles.what.contains("1 transactions in blocks 5 to 5") && marbles.what.contains("have all of it"),
+        "{marbles:?}"
+    );
+    let details = of("collectionMarblePrivateDetails");
+    assert_eq!(details.severity, Severity::Warning);
+    assert!(details.what.contains("2 transactions") && details.what.contains("have 1 of these"), "{details:?}");
+}
