@@ -149,7 +149,6 @@ fn a_database_comes_back(kind: Kind) {
     let identity = place.bench.identity();
     let failed = restore(&repository, &commit, &identity, Some(&host), &options, &Breaks(&broken));
     assert!(!format!("{:?}", failed.unwrap_err()).contains(PASSWORD));
-    drop(broken);
     place.server.start_again();
     let restored = place.restore(&host, false, CaKeep::default(), &Silent).unwrap();
     assert!(restored.resumed);

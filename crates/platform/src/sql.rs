@@ -52,7 +52,7 @@ impl SqlDatabase {
     }
 
     /// The same as the server's own pod reaches it: files for TLS are the authority's and not there.
-    pub(crate) fn from_its_pod(&self) -> SqlDatabase {
+    pub(crate) fn seen_from_its_pod(&self) -> SqlDatabase {
         let source = DataSource { host: "127.0.0.1".to_owned(), ssl_mode: None, ..self.source.clone() };
         SqlDatabase { source, kind: self.kind.clone(), tls: DatabaseTls::default() }
     }

@@ -71,10 +71,8 @@ fn by_collection(missing: &[MissingPrivateData]) -> Vec<MissingCollection> {
 
 /// Looks at the other peers for what one lacks.
 pub(super) fn look_elsewhere(survey: &Survey, checked: &mut [Checked]) {
-    for position in 0..checked.len() {
-        let channels: Vec<String> = checked[position].heights.keys().cloned().collect();
-        for channel in channels {
-            let Some(heights) = checked[position].heights.get_mut(&channel) else { continue };
+    for (position, checked) in checked.iter_mut().enumerate() {
+        for (channel, heights) in &mut checked.heights {
             let wanted: usize = heights.missing.iter().map(|one| one.transactions.len()).sum();
             if wanted == 0 || wanted > MAX_LOOKED_FOR {
                 continue;
@@ -86,13 +84,13 @@ pub(super) fn look_elsewhere(survey: &Survey, checked: &mut [Checked]) {
                 .filter(|(other, node)| *other != position && node.node.role == NodeRole::Peer)
                 .flat_map(|(_, node)| &node.directories)
                 .flat_map(|directory| {
-                    let of_channel = stores(directory).into_iter().filter(|(name, _)| *name == channel);
+                    let of_channel = stores(directory).into_iter().filter(|(name, _)| name == channel);
                     of_channel.filter_map(|(_, path)| directory.local(&path)).collect::<Vec<_>>()
                 })
                 .collect();
             let held = |one: &MissingPrivateData, transaction: u64| {
                 let of = (one.chaincode.as_str(), one.collection.as_str());
-                let has = |store: &PathBuf| leveldb::has_private_data(store, &channel, (one.block, transaction), of);
+                let has = |store: &PathBuf| leveldb::has_private_data(store, channel, (one.block, transaction), of);
                 others.iter().any(|store| has(store).unwrap_or(false))
             };
             let mut counts: BTreeMap<String, u64> = BTreeMap::new();

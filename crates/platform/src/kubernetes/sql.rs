@@ -39,7 +39,7 @@ impl Kubernetes {
         };
         Ok(pods.iter().find(runs).map(|pod| {
             let (namespace, container) = (known.namespace.clone(), known.container.clone());
-            (sql.from_its_pod(), Place { namespace, pod: pod.name.clone(), container })
+            (sql.seen_from_its_pod(), Place { namespace, pod: pod.name.clone(), container })
         }))
     }
 
