@@ -346,6 +346,9 @@ pub struct Show {
     /// List every file.
     #[arg(long)]
     pub files: bool,
+    /// Write every channel's genesis block into this directory, as `osnadmin channel join` and `peer channel join` take it.
+    #[arg(long, value_name = "DIR")]
+    pub genesis: Option<PathBuf>,
     /// List every name in channel configurations, chaincode packages and TLS certificates, and what answers to it.
     #[arg(long)]
     pub names: bool,
@@ -475,6 +478,10 @@ pub struct Restore {
     /// Give a peer the ledger of another peer of its organization; its keys and chaincode packages stay its own.
     #[arg(long, value_name = "PEER=DONOR")]
     pub ledger_from: Vec<LedgerFrom>,
+    /// Let an orderer come back with its keys only, and take its ledgers from the others: safer than an older copy beside orderers that went
+    /// on. May be given more than once.
+    #[arg(long, value_name = "ORDERER")]
+    pub replicate: Vec<String>,
     /// Let certificate authorities keep what is there of these: their TLS certificate, their server configuration. The rest is replaced.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub ca_keep: Vec<CaPart>,

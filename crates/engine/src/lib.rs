@@ -8,6 +8,7 @@ mod capture;
 mod content;
 mod error;
 mod event;
+mod genesis;
 mod logs;
 mod names;
 mod objects;
@@ -24,6 +25,7 @@ pub use arrange::LedgerFrom;
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::EngineError;
 pub use event::{Event, Reporter, Silent};
+pub use genesis::genesis_blocks;
 pub use names::{UsedName, names};
 pub use parallel::cores;
 pub use point::{

@@ -185,3 +185,53 @@ fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_key
     assert!(refused(from("Org1/peer1=Org1/peer0"), &["Org2/peer0"]).contains("--node"));
     assert!("Org1/peer1".parse::<LedgerFrom>().is_err() && "a=a".parse::<LedgerFrom>().is_err());
 }
+
+#[test]
+fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let (one, two) = ("OrdererOrg/orderer2".to_owned(), "OrdererOrg/orderer3".to_owned());
+    let options = |name: &str, replicate: &[&String], nodes: &[&String]| RestoreOptions {
+        replicate: replicate.iter().map(ToString::to_string).collect(),
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        ..to(&bench, name)
+    };
+    let restored = bench.restore(&options("one", &[&one], &[&one])).unwrap();
+    let finding = told(&restored, "O2").next().unwrap();
+    assert!(
+        finding.what.contains("mychannel, settlement") && finding.remedy.contains("osnadmin channel join"),
+        "{finding:?}"
+    );
+    assert!(
+        told(&restored, "O2")
+            .all(|finding| !finding.what.contains("tocommit") && !finding.what.contains("older than the rest"))
+    );
+    let home = bench.path("one/OrdererOrg/orderer2");
+    let home = if home.exists() { home } else { bench.path("one/orderer2") };
+    let home = if home.exists() { home } else { bench.path("one") };
+    assert!(home.join("msp/signcerts").exists() && home.join("tls").exists(), "its keys come back");
+    assert_eq!(bench::count_files(&home.join("production")), 0, "its ledger does not");
+
+    for (replicate, nodes, part) in
+        [(vec![&one, &two], vec![], "no quorum"), (vec![&one], vec![&two], "not among the nodes")]
+    {
+        let error = bench.restore(&options("refused", &replicate, &nodes)).unwrap_err();
+        assert!(format!("{error:?}").contains(part), "{error:?}");
+    }
+    let peer = "Org1/peer0".to_owned();
+    assert!(bench.restore(&options("refused", &[&peer], &[])).unwrap_err().to_string().contains("no orderer"));
+}
+
+#[test]
+fn genesis_blocks_are_the_ones_that_the_network_began_with() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let repository = bench.repository();
+    let commit = repository.point("latest").unwrap();
+    let blocks = fabkeep_engine::genesis_blocks(&repository, &commit, &bench.identity()).unwrap();
+    assert_eq!(blocks.iter().map(|(channel, _)| channel.as_str()).collect::<Vec<_>>(), ["mychannel", "settlement"]);
+    for (channel, block) in blocks {
+        let original = std::fs::read(bench.network().join("artifacts").join(format!("{channel}.block"))).unwrap();
+        assert!(block == original, "{channel}: {} bytes, {} in the original", block.len(), original.len());
+    }
+}

@@ -150,6 +150,7 @@ fn target(arguments: &Migrate) -> Result<Target, CliError> {
         helper: arguments.source.cluster.helper(),
         nodes: Vec::new(),
         ledgers: Vec::new(),
+        replicate: Vec::new(),
         ca_keep: fabkeep_engine::CaKeep::default(),
         relocation,
         replace: false,

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_engine::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, names};
+use std::path::{Path, PathBuf};
+
+use fabkeep_engine::{
+    CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, genesis_blocks, names,
+};
 use fabkeep_network::KeyPurpose;
 use fabkeep_store::{Commit, Repository};
 use serde_json::json;
@@ -24,10 +28,17 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     };
     let (point, _) = repository.read_point::<RecoveryPoint>(&commit, &identity)?;
     let names = if arguments.names { Some(names(&repository, &commit, &identity)?) } else { None };
+    let genesis = match &arguments.genesis {
+        Some(folder) => write_genesis(&genesis_blocks(&repository, &commit, &identity)?, folder)?,
+        None => Vec::new(),
+    };
     if output.is_json() {
         let mut value = json!({"commit": commit, "point": json_point(&point, arguments.files)});
         if let Some(names) = &names {
             value["names"] = json!(names);
+        }
+        if arguments.genesis.is_some() {
+            value["genesis"] = json!(genesis);
         }
         output.json(&value);
         return Ok(Code::Done);
@@ -40,7 +51,35 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     if let Some(names) = &names {
         print_names(names, !point.objects.is_empty(), output);
     }
+    for path in genesis {
+        output.line(format!("genesis block: {}", path.display()));
+    }
     Ok(Code::Done)
+}
+
+/// Writes genesis blocks: `CHANNEL.block`. What is there is not overwritten with something else.
+fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    std::fs::create_dir_all(folder).map_err(CliError::io(folder))?;
+    let mut out = Vec::new();
+    for (channel, block) in blocks {
+        if channel.contains(['/', '\\']) || channel.starts_with('.') {
+            return Err(CliError::new(Code::Damaged, format!("{channel:?} is no channel's name"), "fabkeep verify"));
+        }
+        let path = folder.join(format!("{channel}.block"));
+        match std::fs::read(&path) {
+            Ok(there) if there == *block => {}
+            Ok(_) => {
+                return Err(CliError::new(
+                    Code::Refused,
+                    format!("{} is there and is another block", path.display()),
+                    "name another directory (--genesis DIR)",
+                ));
+            }
+            Err(_) => std::fs::write(&path, block).map_err(CliError::io(&path))?,
+        }
+        out.push(path);
+    }
+    Ok(out)
 }
 
 /// The manifest without the lists that only a restore needs.

@@ -4,6 +4,7 @@
 pub(crate) mod elsewhere;
 mod ledger;
 pub(crate) mod level;
+mod replicate;
 
 use std::collections::BTreeSet;
 
@@ -44,6 +45,7 @@ pub(crate) fn arrange(
     mut point: RecoveryPoint,
     nodes: &[String],
     ledgers: &[LedgerFrom],
+    empty: &[String],
     together: bool,
 ) -> Result<Arranged, EngineError> {
     for name in nodes {
@@ -58,6 +60,7 @@ pub(crate) fn arrange(
     for from in ledgers {
         findings.push(ledger::take(&mut point, from, &nodes)?);
     }
+    findings.extend(replicate::leave_empty(&mut point, empty, &nodes)?);
     if together {
         findings.extend(orderers(&mut point, &nodes));
     }

@@ -40,6 +40,8 @@ pub struct RestoreOptions {
     pub nodes: Vec<String>,
     /// Peers that take another peer's ledger.
     pub ledgers: Vec<LedgerFrom>,
+    /// Orderers that come back empty, to take everything from the others.
+    pub replicate: Vec<String>,
     /// What certificate authorities keep of what is there.
     pub ca_keep: CaKeep,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
@@ -102,7 +104,7 @@ pub fn restore(
 ) -> Result<Restored, EngineError> {
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let mut arranged = arrange(point, &options.nodes, &options.ledgers, true)?;
+    let mut arranged = arrange(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
     let plan = plan::make(commit, &mut arranged, &reader, platform, options)?;
     let point = &arranged.point;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);

@@ -168,7 +168,13 @@ pub fn plan_restore(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    make(commit, &mut arrange(point, &options.nodes, &options.ledgers, true)?, &reader, platform, options)
+    make(
+        commit,
+        &mut arrange(point, &options.nodes, &options.ledgers, &options.replicate, true)?,
+        &reader,
+        platform,
+        options,
+    )
 }
 
 pub(super) fn make(
@@ -401,13 +407,14 @@ fn judge(
     plan.findings.extend(check_set(&chosen, &configs, point.derived, now));
     let orderers = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
     let all = orderers(&mut point.nodes.iter().map(|node| node.facts.role));
-    let some = orderers(&mut chosen.iter().map(|node| node.role));
+    // Those that come back empty are as old as nothing.
+    let some = orderers(&mut chosen.iter().filter(|node| !node.raft.is_empty()).map(|node| node.role));
     if some > 0 && some < all {
         plan.findings.push(Finding::warning(
             Rule::OrderersLevel,
             format!("{some} of {all} orderers"),
             "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
-            "restart all other orderers before you start the restored ones; if they are all lost, restore all together",
+            "let them come back empty and take everything from the others (--replicate NODE), or restart all other orderers before you start the restored ones; if they are all lost, restore all together",
         ));
     }
     if !options.replace && !resuming {

@@ -32,6 +32,8 @@ pub struct ClusterRestoreOptions {
     pub nodes: Vec<String>,
     /// Peers that take another peer's ledger.
     pub ledgers: Vec<LedgerFrom>,
+    /// Orderers that come back empty, to take everything from the others.
+    pub replicate: Vec<String>,
     /// What certificate authorities keep of what is there.
     pub ca_keep: CaKeep,
     /// Other namespaces, storage classes, registries than the captured ones.
@@ -134,7 +136,7 @@ pub(super) fn arranged(
 ) -> Result<(Arranged, ClusterRestorePlan), EngineError> {
     let declared = declarations(&point, reader)?;
     let used = used_names(&point, reader, &declared)?;
-    let mut arranged = arrange(point, &options.nodes, &options.ledgers, !options.missing)?;
+    let mut arranged = arrange(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
     let moved = elsewhere::move_to(&options.relocation, &mut arranged, declared, &used, target)?;
     let mut plan = make(commit, &arranged, &moved.declared, target, options)?;
     plan.findings.extend(moved.findings);
@@ -265,13 +267,14 @@ fn judge_set(
     plan.findings.extend(check_set(&facts, &configs, point.derived, jiff::Timestamp::now().as_second()));
     let count = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
     let all = count(&mut point.nodes.iter().map(|node| node.facts.role));
-    let some = count(&mut facts.iter().map(|node| node.role));
+    // Those that come back empty are as old as nothing.
+    let some = count(&mut facts.iter().filter(|node| !node.raft.is_empty()).map(|node| node.role));
     if some > 0 && (some < all || options.missing) {
         plan.findings.push(Finding::warning(
             Rule::OrderersLevel,
             format!("{some} of {all} orderers"),
             "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
-            "restart all other orderers before the restored ones start; if they are all lost, restore all together",
+            "let them come back empty and take everything from the others (--replicate NODE), or restart all other orderers before the restored ones start; if they are all lost, restore all together",
         ));
     }
 }

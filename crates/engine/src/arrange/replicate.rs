@@ -1,0 +1,80 @@
+//! An orderer that comes back empty and takes everything from the others: an older copy of its ledger would stop their leader (O2).
+
+use std::collections::BTreeSet;
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{Finding, Rule, WalKind};
+
+use super::level::{is_consenter, raft_of};
+use super::{is_named, quorum};
+use crate::EngineError;
+use crate::point::{CapturedDirectory, RecoveryPoint};
+
+/// Leaves out the ledgers and raft state of these orderers.
+pub(super) fn leave_empty(
+    point: &mut RecoveryPoint,
+    orderers: &[String],
+    nodes: &[String],
+) -> Result<Vec<Finding>, EngineError> {
+    let wrong = |name: &str, problem: &str| Err(EngineError::Usage(format!("--replicate {name}: {problem}")));
+    for name in orderers {
+        let Some(node) = point.nodes.iter().find(|node| node.facts.id.to_string() == *name) else {
+            return wrong(name, "the recovery point has no such node; `fabkeep show` lists them (Organization/node)");
+        };
+        if node.facts.role != NodeRole::Orderer {
+            return wrong(name, "it is no orderer");
+        }
+        if !is_named(&node.facts.id, nodes) {
+            return wrong(name, "it is not among the nodes that are restored (--node)");
+        }
+    }
+    let mut findings = Vec::new();
+    let channels: Vec<(String, usize)> = point
+        .channels
+        .iter()
+        .map(|channel| (channel.name.clone(), channel.config.as_ref().map_or(0, |config| config.consenters.len())))
+        .collect();
+    let is_empty = |name: &str| orderers.iter().any(|empty| empty == name);
+    for (channel, declared) in channels {
+        let consenters: Vec<_> = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).collect();
+        let empty = consenters.iter().filter(|node| is_empty(&node.facts.id.to_string())).count();
+        let Some(first) = consenters.first().filter(|_| empty > 0) else { continue };
+        let kind = raft_of(&first.facts, &channel).map_or(WalKind::Raft, |raft| raft.kind);
+        let all = declared.max(consenters.len());
+        if all - empty < quorum(kind, all) {
+            findings.push(Finding::error(
+                Rule::LogPresent,
+                &channel,
+                format!("{empty} of its {all} consenters would come back empty: the others are no quorum, and nobody could give them the chain"),
+                "let fewer come back empty: the others from the recovery point, together",
+            ));
+        }
+    }
+    for node in point.nodes.iter_mut().filter(|node| is_empty(&node.facts.id.to_string())) {
+        let channels: BTreeSet<String> = node.facts.ledgers.iter().map(|ledger| ledger.channel.clone()).collect();
+        node.directories.iter_mut().for_each(drop_ledger);
+        node.facts.ledgers.clear();
+        node.facts.raft.clear();
+        findings.push(Finding::warning(
+            Rule::OrderersLevel,
+            &node.facts.id,
+            format!(
+                "it comes back with its keys and without its ledger, raft log and snapshots ({}), as asked: an older copy beside orderers that went on stops their leader",
+                channels.into_iter().collect::<Vec<_>>().join(", ")
+            ),
+            "when it runs, join each channel, and it takes all blocks from the others: `fabkeep show --genesis DIR` writes the blocks for \
+             `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`",
+        ));
+    }
+    Ok(findings)
+}
+
+fn drop_ledger(captured: &mut CapturedDirectory) {
+    let directory = captured.directory.clone();
+    captured.entries.retain(|entry| {
+        let (_, role, inside) = directory.part(&entry.path);
+        let ledger =
+            matches!(role, DirectoryRole::OrdererLedger | DirectoryRole::OrdererWal | DirectoryRole::OrdererSnapshots);
+        !ledger || inside.is_empty()
+    });
+}
