@@ -211,6 +211,12 @@ impl Relocation {
             old.namespace = self.namespace(&old.namespace);
         }
         all.extend(more.iter().cloned());
+        // What the workload itself says of a name stays.
+        let own = own_names(known);
+        for old in &mut all {
+            old.names.retain(|name| !own.contains(name));
+        }
+        all.retain(|old| !old.names.is_empty());
         if all.is_empty() {
             return;
         }
@@ -275,6 +281,22 @@ fn pod_spec_mut(known: &mut Declaration) -> Option<&mut Value> {
     known.object.pointer_mut(spec_of(&known.kind)?)
 }
 
+/// Names in a workload's own hostAliases.
+fn own_names(known: &Declaration) -> BTreeSet<String> {
+    let aliases = spec_of(&known.kind).and_then(|at| known.object.pointer(at)?.get("hostAliases")?.as_array());
+    aliases
+        .into_iter()
+        .flatten()
+        .flat_map(|alias| alias.get("hostnames").and_then(Value::as_array).into_iter().flatten())
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Whether a workload has hostAliases of its own: addresses of the place that it was captured in.
+pub fn has_own_aliases(known: &Declaration) -> bool {
+    !own_names(known).is_empty()
+}
+
 /// Old names that a workload was told.
 pub(crate) fn told(object: &Value) -> Vec<OldNames> {
     let text = object.pointer("/metadata/annotations").and_then(|all| all.get(OLD_NAMES)).and_then(Value::as_str);
@@ -299,24 +321,14 @@ pub(super) fn forget_addresses(kind: &str, object: &mut Value) {
     }
 }
 
-/// Lets a workload's pods know names by addresses. Names that its own hostAliases have keep theirs.
+/// Lets a workload's pods know names by addresses, beside its own hostAliases.
 pub(super) fn add_aliases(kind: &str, object: &mut Value, aliases: &[(String, Vec<String>)]) {
     let Some(spec) = spec_of(kind).and_then(|at| object.pointer_mut(at)) else { return };
     if !spec["hostAliases"].is_array() {
         spec["hostAliases"] = json!([]);
     }
     let Some(list) = spec["hostAliases"].as_array_mut() else { return };
-    let own: BTreeSet<String> = list
-        .iter()
-        .flat_map(|alias| alias.get("hostnames").and_then(Value::as_array).into_iter().flatten())
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        .collect();
-    for (address, names) in aliases {
-        let names: Vec<&String> = names.iter().filter(|name| !own.contains(*name)).collect();
-        if !names.is_empty() {
-            list.push(json!({"ip": address, "hostnames": names}));
-        }
-    }
+    list.extend(aliases.iter().map(|(address, names)| json!({"ip": address, "hostnames": names})));
 }
 
 #[cfg(test)]
@@ -408,9 +420,12 @@ mod tests {
         assert_eq!(moved.len(), all.len() + 1);
 
         let workload = moved.iter().find(|known| known.kind == "Deployment").unwrap();
-        assert_eq!(told(&workload.object), names);
+        let of_workload = told(&workload.object);
+        assert_eq!(of_workload[0].names, ["peer0.old.svc", "peer0.old.svc.cluster.local"]);
+        assert_eq!(of_workload[1], names[1]);
+        assert!(has_own_aliases(workload));
         let mut object = workload.object.clone();
-        add_aliases("Deployment", &mut object, &[("10.1.1.1".to_owned(), names[0].names.clone())]);
+        add_aliases("Deployment", &mut object, &[("10.1.1.1".to_owned(), of_workload[0].names.clone())]);
         let aliases = object.pointer("/spec/template/spec/hostAliases").unwrap();
         assert_eq!(aliases[0]["ip"], "10.0.0.9");
         assert_eq!(
@@ -427,7 +442,7 @@ mod tests {
         let (moved, _) = further.declarations(&moved, false);
         let workload = moved.iter().find(|known| known.kind == "Deployment").unwrap();
         let all = told(&workload.object);
-        assert_eq!((all[0].namespace.as_str(), all[0].names[0].as_str()), ("third", "peer0.old"));
+        assert_eq!((all[0].namespace.as_str(), all[0].names[0].as_str()), ("third", "peer0.old.svc"));
         assert!(all.iter().any(|old| old.names[0] == "peer0.new" && old.namespace == "third"));
         assert_eq!(
             workload.object.pointer("/spec/template/spec/hostAliases"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target};
+use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target, has_own_aliases};
 
 use crate::EngineError;
 use crate::arrange::{Arranged, elsewhere};
@@ -43,6 +43,22 @@ pub(super) fn move_to(
     }
     if to.namespaces.is_empty() {
         return Ok(Moved { declared: moved, findings });
+    }
+    let aliased: Vec<String> = declared
+        .iter()
+        .filter(|known| to.namespaces.contains_key(&known.namespace) && has_own_aliases(known))
+        .map(Declaration::label)
+        .collect();
+    if !aliased.is_empty() {
+        findings.push(Finding::warning(
+            Rule::NamesKept,
+            format!("{} workloads", aliased.len()),
+            format!(
+                "they have hostAliases of their own, with addresses of the place that they were captured in: {}",
+                aliased.join(", ")
+            ),
+            "look whether these addresses are right in the new place, and correct the workloads if they are not",
+        ));
     }
     if original {
         findings.extend(leads_to_original(&declared, used, to));
