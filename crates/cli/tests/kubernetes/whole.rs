@@ -106,6 +106,17 @@ fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
     assert!(told.contains(".before-") && told.contains("every row is the captured one"), "{told}");
     assert_eq!(rows, sql(network));
 
+    // The files in its place, as they hold still.
+    let repo = place.repo();
+    let told = succeeded(
+        place.on_cluster(&["backup", "--repo", repo.to_str().unwrap(), "--copy-databases"]).output().unwrap(),
+    );
+    let shown = place.ok(&["show", "--repo", repo.to_str().unwrap(), "--files"]);
+    assert!(shown.contains("pgdata/PG_VERSION") && !shown.contains("database.sql"), "{told}{shown}");
+    place.backup();
+    let shown = place.ok(&["show", "--repo", repo.to_str().unwrap(), "--files"]);
+    assert!(shown.contains("database.sql") && !shown.contains("pgdata/PG_VERSION"), "{shown}");
+
     psql("delete from users where id > 7");
     let told = place.restore(&["--node", &node, "--replace", "--keep-asleep"]);
     assert!(!told.contains("every row is the captured one"), "{told}");

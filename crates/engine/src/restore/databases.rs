@@ -199,6 +199,20 @@ fn set_aside(
     Ok(Some(folder))
 }
 
+/// Removes the dumps that were loaded: what is in them is in the databases, and they hold what identities enrol with.
+pub(super) fn remove_loaded(plan: &RestorePlan) -> Result<(), EngineError> {
+    for load in &plan.loads {
+        let place = &plan.directories[load.directory].place;
+        let dump = place.join(DUMP_FILE);
+        if dump.exists() {
+            std::fs::remove_file(&dump).map_err(io(&dump))?;
+            // Somebody may have put something beside it.
+            let _ = std::fs::remove_dir(place);
+        }
+    }
+    Ok(())
+}
+
 fn unproven(path: &Path, problem: &str) -> EngineError {
     EngineError::Point { point: path.display().to_string(), problem: format!("rule {}: {problem}", Rule::CaDatabase) }
 }

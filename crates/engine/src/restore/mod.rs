@@ -149,6 +149,7 @@ pub fn restore(
         findings.extend(crate::logs::findings(platform, since, |id| started.contains(&id.to_string())));
     }
     journal.finish()?;
+    databases::remove_loaded(&plan)?;
     Ok(Restored {
         point: commit.id.to_string(),
         directories,
