@@ -235,3 +235,35 @@ fn genesis_blocks_are_the_ones_that_the_network_began_with() {
         assert!(block == original, "{channel}: {} bytes, {} in the original", block.len(), original.len());
     }
 }
+
+#[test]
+fn peers_and_orderers_that_stay_are_not_forked_by_those_that_come_back() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let older = bench.path("older");
+    std::process::Command::new("cp").arg("-a").arg(bench.network().join("OrdererOrg")).arg(&older).status().unwrap();
+    grown_without(&bench, &[], 10);
+    let restore = |nodes: &[&str], overrides: &[&str]| {
+        let nodes = nodes.iter().map(ToString::to_string).collect();
+        let overrides = overrides.iter().map(ToString::to_string).collect();
+        bench.restore(&RestoreOptions { nodes, overrides, replace: true, ..RestoreOptions::default() })
+    };
+    // The orderers go back, the peers went on.
+    let orderers = ["OrdererOrg/orderer1", "OrdererOrg/orderer2", "OrdererOrg/orderer3"];
+    let error = format!("{:?}", restore(&orderers, &[]).unwrap_err());
+    for peer in ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"] {
+        assert!(error.contains(&format!("{peer} mychannel")) && error.contains("stays at height 37"), "{error}");
+    }
+    assert!(!error.contains("settlement"), "{error}");
+    // A peer that went back with them would be below.
+    restore(&["Org1/peer0"], &[]).unwrap();
+    // The orderers are older than the recovery point that a peer comes from.
+    bench.capture(&CaptureOptions::default()).unwrap();
+    std::fs::remove_dir_all(bench.network().join("OrdererOrg")).unwrap();
+    std::fs::rename(&older, bench.network().join("OrdererOrg")).unwrap();
+    let error = format!("{:?}", restore(&["Org2/peer0"], &[]).unwrap_err());
+    assert!(error.contains("would be restored at height 37") && error.contains("would be at 27"), "{error}");
+    let all = ["Org1/peer0", "Org2/peer0", "OrdererOrg/orderer1", "OrdererOrg/orderer2", "OrdererOrg/orderer3"];
+    restore(&all, &[]).unwrap();
+    restore(&["Org2/peer0"], &["I1"]).unwrap();
+}

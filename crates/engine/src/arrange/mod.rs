@@ -12,7 +12,7 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, WalKind};
 
 use crate::EngineError;
-use crate::point::RecoveryPoint;
+use crate::point::{Channel, RecoveryPoint};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
 
 pub use ledger::LedgerFrom;
@@ -114,14 +114,16 @@ fn quorum(kind: WalKind, consenters: usize) -> usize {
     }
 }
 
+/// The channels, and how many consenters the configuration of each names.
+fn declared_consenters(point: &RecoveryPoint) -> Vec<(String, usize)> {
+    let count = |channel: &Channel| channel.config.as_ref().map_or(0, |config| config.consenters.len());
+    point.channels.iter().map(|channel| (channel.name.clone(), count(channel))).collect()
+}
+
 /// Levels the orderers channel by channel.
 fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let channels: Vec<(String, usize)> = point
-        .channels
-        .iter()
-        .map(|channel| (channel.name.clone(), channel.config.as_ref().map_or(0, |config| config.consenters.len())))
-        .collect();
+    let channels = declared_consenters(point);
     for (channel, declared) in channels {
         // That only some are chosen is another matter: the plan tells of it.
         let captured = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).count();

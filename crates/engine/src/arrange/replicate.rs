@@ -6,7 +6,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Rule, WalKind};
 
 use super::level::{is_consenter, raft_of};
-use super::{is_named, quorum};
+use super::{declared_consenters, is_named, quorum};
 use crate::EngineError;
 use crate::point::{CapturedDirectory, RecoveryPoint};
 
@@ -29,11 +29,7 @@ pub(super) fn leave_empty(
         }
     }
     let mut findings = Vec::new();
-    let channels: Vec<(String, usize)> = point
-        .channels
-        .iter()
-        .map(|channel| (channel.name.clone(), channel.config.as_ref().map_or(0, |config| config.consenters.len())))
-        .collect();
+    let channels = declared_consenters(point);
     let is_empty = |name: &str| orderers.iter().any(|empty| empty == name);
     for (channel, declared) in channels {
         let consenters: Vec<_> = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).collect();

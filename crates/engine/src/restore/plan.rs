@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set};
-use fabkeep_platform::{EntryKind, Host, HostVolume, NodeState, Platform, Volume};
+use fabkeep_platform::{Host, NodeState, Platform};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 use super::databases::{PlannedLoad, plan_loads};
-use super::keep::{self, Kept, Present, PresentFile};
-use super::{RestoreOptions, authority};
+use super::keep::{self, PresentFile};
+use super::{RestoreOptions, living, present};
 use crate::EngineError;
 use crate::arrange::{Arranged, arrange, is_named};
-use crate::content::{Contents, check_parts};
+use crate::content::check_parts;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
 
@@ -230,13 +230,13 @@ pub(super) fn make(
     plan.journal = journal_path(commit.id.as_str(), &plan, options)?;
     let resuming = plan.journal.exists();
     if options.ca_keep.is_asked() {
-        keep_present(&mut plan, arranged, reader, options)?;
+        present::keep(&mut plan, arranged, reader, options)?;
     }
     let arranged = &*arranged;
     let point = &arranged.point;
     judge(&mut plan, arranged, platform, options, resuming)?;
     check_space(&mut plan, point)?;
-    compare_authorities(&mut plan, point, reader)?;
+    present::compare_authorities(&mut plan, point, reader)?;
     if let Some(platform) = platform.filter(|_| options.to.is_none()) {
         plan_loads(&mut plan, point, reader, platform, options.replace, resuming)?;
     }
@@ -428,6 +428,7 @@ fn judge(
         }
     }
     if let Some(platform) = platform.filter(|_| options.to.is_none()) {
+        plan.findings.extend(living::judge(platform, point, &|id| is_named(id, &arranged.nodes)));
         for node in &chosen {
             if !platform.network().nodes().any(|known| known.id == node.id) {
                 continue;
@@ -449,107 +450,6 @@ fn judge(
         for role in [NodeRole::CertificateAuthority, NodeRole::Orderer, NodeRole::Peer] {
             let of_role = chosen.iter().filter(|node| node.role == role).map(|node| node.id.clone());
             plan.to_start.extend(of_role.filter(|_| options.start));
-        }
-    }
-    Ok(())
-}
-
-/// Leaves to certificate authorities what of theirs is there and is to stay.
-fn keep_present(
-    plan: &mut RestorePlan,
-    arranged: &mut Arranged,
-    reader: &PointReader<'_>,
-    options: &RestoreOptions,
-) -> Result<(), EngineError> {
-    let mut whole = Vec::new();
-    let mut decided = Vec::new();
-    let contents = Contents::new(reader, &arranged.point);
-    for (index, planned) in plan.directories.iter().enumerate() {
-        let node = &arranged.point.nodes[planned.node];
-        let captured = &node.directories[planned.directory];
-        if node.facts.role != NodeRole::CertificateAuthority {
-            continue;
-        }
-        if captured.directory.role == DirectoryRole::Tls && options.ca_keep.tls && planned.occupied {
-            whole.push(index);
-        }
-        if keep::homes(&captured.directory).is_empty() {
-            continue;
-        }
-        let place = planned.place.display().to_string();
-        let mut known_as = keep::known_as(&captured.directory, &captured.directory);
-        known_as.push(&place);
-        let present = present(planned, captured)?;
-        let kept = keep::decide(&planned.id, captured, &known_as, &present, &contents, options.ca_keep)?;
-        decided.push((index, kept));
-    }
-    drop(contents);
-    for (index, kept) in decided {
-        let planned = &mut plan.directories[index];
-        let node = &mut arranged.point.nodes[planned.node];
-        keep::leave_out(&mut node.directories[planned.directory], Some(&mut node.facts), &kept);
-        let Kept { files, findings, fits } = kept;
-        plan.findings.extend(findings);
-        (planned.kept, planned.fits) = (files, fits);
-    }
-    for index in whole.into_iter().rev() {
-        let planned = plan.directories.remove(index);
-        plan.findings.push(Finding::note(
-            Rule::CaKept,
-            &planned.id,
-            format!("its TLS directory {} stays as it is", planned.place.display()),
-            "nothing: that is what --ca-keep tls asks for",
-        ));
-    }
-    Ok(())
-}
-
-/// Files of a certificate authority that are there. A run that was killed between two moves has left them beside their place.
-fn present(planned: &PlannedDirectory, captured: &CapturedDirectory) -> Result<Present, EngineError> {
-    let mut roots = vec![planned.place.clone()];
-    if planned.mounted || !planned.place.exists() {
-        roots.extend(super::place::newest_aside(&planned.aside));
-    }
-    let mut out = Present::new();
-    for root in roots.iter().filter(|root| root.is_dir()) {
-        for entry in HostVolume::new(root.clone()).list("")? {
-            let looked_at = keep::is_looked_at(&captured.directory, &entry.path, entry.stamp.size);
-            if entry.kind != EntryKind::File || !looked_at || out.contains_key(&entry.path) {
-                continue;
-            }
-            let path = root.join(&entry.path);
-            let bytes = std::fs::read(&path).map_err(io(&path))?;
-            let file = PresentFile::new(&entry, bytes);
-            out.insert(entry.path, file);
-        }
-    }
-    Ok(out)
-}
-
-/// What certificate authorities whose databases are replaced will have forgotten.
-fn compare_authorities(
-    plan: &mut RestorePlan,
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-) -> Result<(), EngineError> {
-    for planned in plan.directories.iter().filter(|planned| planned.occupied) {
-        let captured = &point.nodes[planned.node].directories[planned.directory];
-        for entry in authority::databases(captured) {
-            let source = planned.place.join(&entry.path);
-            if !source.is_file() {
-                continue;
-            }
-            let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
-            let present = scratch.path().join("present.db");
-            std::fs::copy(&source, &present).map_err(io(&source))?;
-            for beside in authority::BESIDE {
-                let with = |path: &Path| PathBuf::from(format!("{}{beside}", path.display()));
-                if with(&source).is_file() {
-                    std::fs::copy(with(&source), with(&present)).map_err(io(with(&source)))?;
-                }
-            }
-            let found = authority::forgotten(&planned.id, &present, entry, point, reader, scratch.path())?;
-            plan.findings.extend(found);
         }
     }
     Ok(())

@@ -1,0 +1,88 @@
+//! What a restore would do beside nodes that stay as they are: a peer above the ordering service forks its chain (I1), whichever of the two
+//! comes from a recovery point.
+
+use std::collections::BTreeMap;
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, NodeId, Observation, Rule};
+use fabkeep_platform::{Asked, BlockFiles, Platform};
+
+use crate::point::{CapturedNode, RecoveryPoint};
+use crate::window::observe_all;
+
+/// Heights by channel, each with who has it.
+type Heights = BTreeMap<String, Vec<(NodeId, u64)>>;
+
+/// Judges the nodes that are restored beside those of the platform that stay. `restored`: which nodes of the recovery point are.
+pub(super) fn judge(
+    platform: &dyn Platform,
+    point: &RecoveryPoint,
+    restored: &dyn Fn(&NodeId) -> bool,
+) -> Vec<Finding> {
+    let of_point = |role: NodeRole| {
+        let nodes = point.nodes.iter().filter(move |node| node.facts.role == role && restored(&node.facts.id));
+        heights(nodes)
+    };
+    let (peers, orderers) = (of_point(NodeRole::Peer), of_point(NodeRole::Orderer));
+    let stays = platform
+        .network()
+        .nodes()
+        .any(|node| matches!(node.role, NodeRole::Peer | NodeRole::Orderer) && !restored(&node.id));
+    if !stays || (peers.is_empty() && orderers.is_empty()) {
+        return Vec::new();
+    }
+    let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
+    let mut observed = observe_all(platform, asked);
+    observed.retain(|observation| !restored(&observation.node));
+    let (living_peers, living_orderers) = (living(&observed, NodeRole::Peer), living(&observed, NodeRole::Orderer));
+    let mut findings = Vec::new();
+    for channel in &point.channels {
+        let of = |all: &Heights| all.get(&channel.name).cloned().unwrap_or_default();
+        let highest = |all: &Heights| of(all).into_iter().max_by_key(|(_, height)| *height);
+        // The ordering service as it will be.
+        let service = [highest(&orderers), highest(&living_orderers)];
+        let Some((orderer, service)) = service.into_iter().flatten().max_by_key(|(_, height)| *height) else {
+            continue;
+        };
+        for (peer, height) in of(&peers).into_iter().filter(|(_, height)| *height > service) {
+            findings.push(Finding::error(
+                Rule::PeerAboveOrderer,
+                format!("{peer} {}", channel.name),
+                format!("it would be restored at height {height}, and the ordering service would be at {service} ({orderer}): the chain forks"),
+                "restore the orderers from the same recovery point, or the peer from an older one",
+            ));
+        }
+        if orderers.contains_key(&channel.name) {
+            for (peer, height) in of(&living_peers).into_iter().filter(|(_, height)| *height > service) {
+                findings.push(Finding::error(
+                    Rule::PeerAboveOrderer,
+                    format!("{peer} {}", channel.name),
+                    format!("it stays at height {height}, and the restored ordering service would be at {service} ({orderer}): the chain forks"),
+                    format!("restore this peer too (--node {peer}), or take a newer recovery point"),
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn heights<'a>(nodes: impl Iterator<Item = &'a CapturedNode>) -> Heights {
+    let mut out = Heights::new();
+    for node in nodes {
+        for ledger in &node.facts.ledgers {
+            out.entry(ledger.channel.clone()).or_default().push((node.facts.id.clone(), ledger.height));
+        }
+    }
+    out
+}
+
+fn living(observed: &[Observation], role: NodeRole) -> Heights {
+    let mut out = Heights::new();
+    for observation in observed.iter().filter(|observation| observation.role == role) {
+        for channel in observation.channels.keys() {
+            let height = observation.height(channel);
+            out.entry(channel.clone()).or_default().extend(height.map(|height| (observation.node.clone(), height)));
+        }
+    }
+    out
+}

@@ -1,0 +1,119 @@
+//! What is in the places of hosts before it is replaced: files that certificate authorities keep, databases that are compared.
+
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{Finding, Rule};
+use fabkeep_platform::{EntryKind, HostVolume, Volume};
+use fabkeep_store::PointReader;
+
+use super::keep::{self, Kept, Present, PresentFile};
+use super::place::newest_aside;
+use super::plan::{PlannedDirectory, RestorePlan};
+use super::{RestoreOptions, authority};
+use crate::EngineError;
+use crate::arrange::Arranged;
+use crate::content::Contents;
+use crate::error::io;
+use crate::point::{CapturedDirectory, RecoveryPoint};
+
+/// Leaves to certificate authorities what of theirs is there and is to stay.
+pub(super) fn keep(
+    plan: &mut RestorePlan,
+    arranged: &mut Arranged,
+    reader: &PointReader<'_>,
+    options: &RestoreOptions,
+) -> Result<(), EngineError> {
+    let mut whole = Vec::new();
+    let mut decided = Vec::new();
+    let contents = Contents::new(reader, &arranged.point);
+    for (index, planned) in plan.directories.iter().enumerate() {
+        let node = &arranged.point.nodes[planned.node];
+        let captured = &node.directories[planned.directory];
+        if node.facts.role != NodeRole::CertificateAuthority {
+            continue;
+        }
+        if captured.directory.role == DirectoryRole::Tls && options.ca_keep.tls && planned.occupied {
+            whole.push(index);
+        }
+        if keep::homes(&captured.directory).is_empty() {
+            continue;
+        }
+        let place = planned.place.display().to_string();
+        let mut known_as = keep::known_as(&captured.directory, &captured.directory);
+        known_as.push(&place);
+        let present = files(planned, captured)?;
+        let kept = keep::decide(&planned.id, captured, &known_as, &present, &contents, options.ca_keep)?;
+        decided.push((index, kept));
+    }
+    drop(contents);
+    for (index, kept) in decided {
+        let planned = &mut plan.directories[index];
+        let node = &mut arranged.point.nodes[planned.node];
+        keep::leave_out(&mut node.directories[planned.directory], Some(&mut node.facts), &kept);
+        let Kept { files, findings, fits } = kept;
+        plan.findings.extend(findings);
+        (planned.kept, planned.fits) = (files, fits);
+    }
+    for index in whole.into_iter().rev() {
+        let planned = plan.directories.remove(index);
+        plan.findings.push(Finding::note(
+            Rule::CaKept,
+            &planned.id,
+            format!("its TLS directory {} stays as it is", planned.place.display()),
+            "nothing: that is what --ca-keep tls asks for",
+        ));
+    }
+    Ok(())
+}
+
+/// Files of a certificate authority that are there. A run that was killed between two moves has left them beside their place.
+fn files(planned: &PlannedDirectory, captured: &CapturedDirectory) -> Result<Present, EngineError> {
+    let mut roots = vec![planned.place.clone()];
+    if planned.mounted || !planned.place.exists() {
+        roots.extend(newest_aside(&planned.aside));
+    }
+    let mut out = Present::new();
+    for root in roots.iter().filter(|root| root.is_dir()) {
+        for entry in HostVolume::new(root.clone()).list("")? {
+            let looked_at = keep::is_looked_at(&captured.directory, &entry.path, entry.stamp.size);
+            if entry.kind != EntryKind::File || !looked_at || out.contains_key(&entry.path) {
+                continue;
+            }
+            let path = root.join(&entry.path);
+            let bytes = std::fs::read(&path).map_err(io(&path))?;
+            let file = PresentFile::new(&entry, bytes);
+            out.insert(entry.path, file);
+        }
+    }
+    Ok(out)
+}
+
+/// What certificate authorities whose databases are replaced will have forgotten.
+pub(super) fn compare_authorities(
+    plan: &mut RestorePlan,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<(), EngineError> {
+    for planned in plan.directories.iter().filter(|planned| planned.occupied) {
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        for entry in authority::databases(captured) {
+            let source = planned.place.join(&entry.path);
+            if !source.is_file() {
+                continue;
+            }
+            let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+            let present = scratch.path().join("present.db");
+            std::fs::copy(&source, &present).map_err(io(&source))?;
+            for beside in authority::BESIDE {
+                let with = |path: &Path| PathBuf::from(format!("{}{beside}", path.display()));
+                if with(&source).is_file() {
+                    std::fs::copy(with(&source), with(&present)).map_err(io(with(&source)))?;
+                }
+            }
+            let found = authority::forgotten(&planned.id, &present, entry, point, reader, scratch.path())?;
+            plan.findings.extend(found);
+        }
+    }
+    Ok(())
+}
