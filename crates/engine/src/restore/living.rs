@@ -8,7 +8,7 @@ use fabkeep_network::{Finding, NodeId, Observation, Rule};
 use fabkeep_platform::{Asked, BlockFiles, Platform};
 
 use crate::point::{CapturedNode, RecoveryPoint};
-use crate::window::observe_all;
+use crate::window::observe;
 
 /// Heights by channel, each with who has it.
 type Heights = BTreeMap<String, Vec<(NodeId, u64)>>;
@@ -32,8 +32,7 @@ pub(super) fn judge(
         return Vec::new();
     }
     let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
-    let mut observed = observe_all(platform, asked);
-    observed.retain(|observation| !restored(&observation.node));
+    let observed = observe(platform, asked, |id| !restored(id));
     let (living_peers, living_orderers) = (living(&observed, NodeRole::Peer), living(&observed, NodeRole::Orderer));
     let mut findings = Vec::new();
     for channel in &point.channels {

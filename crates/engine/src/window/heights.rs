@@ -21,8 +21,13 @@ const ASKED_AT_ONCE: usize = 16;
 
 /// Asks every node that holds chains.
 pub(crate) fn observe_all(platform: &dyn Platform, asked: Asked) -> Vec<Observation> {
-    let nodes: Vec<_> =
-        platform.network().nodes().filter(|node| matches!(node.role, NodeRole::Peer | NodeRole::Orderer)).collect();
+    observe(platform, asked, |_| true)
+}
+
+/// Asks those of them that are wanted.
+pub(crate) fn observe(platform: &dyn Platform, asked: Asked, wanted: impl Fn(&NodeId) -> bool) -> Vec<Observation> {
+    let holds = |role: NodeRole| matches!(role, NodeRole::Peer | NodeRole::Orderer);
+    let nodes: Vec<_> = platform.network().nodes().filter(|node| holds(node.role) && wanted(&node.id)).collect();
     parallel::map(nodes, ASKED_AT_ONCE, |node| platform.observe(&node.id, asked))
 }
 

@@ -11,7 +11,7 @@ use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
 use fabkeep_platform::{Change, Platform, Quiesce, WindowRecord};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use heights::{cross_check, observe_all};
+pub(crate) use heights::{cross_check, observe, observe_all};
 pub(crate) use watch::watched;
 
 use crate::EngineError;

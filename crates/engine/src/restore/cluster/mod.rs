@@ -103,15 +103,21 @@ pub fn restore_cluster(
         seconds: 0.0,
     };
     let run = Run { plan: &plan, point, reader: &reader, target: &target, options, reporter };
-    step(reporter, "objects", None, || objects(&run, &mut restored))?;
-    let kubernetes = step(reporter, "look at the cluster", None, || open(&plan, options))?;
-    restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(&run, &kubernetes))?);
-    if plan.load.iter().any(|position| plan.fill.contains(position)) {
-        let found = step(reporter, "compare databases", None, || compare::servers(&run, &kubernetes))?;
-        found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
-        restored.findings.extend(found);
+    let there = plan.namespaces_there();
+    let has_data = !plan.fill.is_empty() || !plan.load.is_empty();
+    if has_data && !there.is_empty() {
+        let kubernetes = step(reporter, "look at what is there", None, || open(there, options))?;
+        restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(&run, &kubernetes))?);
+        if plan.load.iter().any(|position| plan.fill.contains(position)) {
+            let found = step(reporter, "compare databases", None, || compare::servers(&run, &kubernetes))?;
+            found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+            restored.findings.extend(found);
+        }
+        // Before there is a claim that a node could begin anew on.
+        step(reporter, "put to sleep", None, || asleep(&run, &kubernetes))?;
     }
-    step(reporter, "put to sleep", None, || asleep(&plan, &target, &kubernetes))?;
+    step(reporter, "objects", None, || objects(&run, &mut restored))?;
+    let kubernetes = step(reporter, "look at the cluster", None, || open(plan.namespaces.clone(), options))?;
     let filled = fill::fill(&run, &kubernetes, &mut restored);
     let removed = kubernetes.remove_helpers();
     filled?;
@@ -126,7 +132,7 @@ pub fn restore_cluster(
     let mut all_awake = false;
     if !options.keep_asleep {
         // Bare pods and DaemonSets are there only now.
-        let kubernetes = if plan.late.is_empty() { kubernetes } else { open(&plan, options)? };
+        let kubernetes = if plan.late.is_empty() { kubernetes } else { open(plan.namespaces.clone(), options)? };
         let since = jiff::Timestamp::now();
         all_awake = wake::wake(&run, &kubernetes, &mut restored)?;
         let woken = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !all_awake;
@@ -154,8 +160,8 @@ pub fn restore_cluster(
     Ok(restored)
 }
 
-fn open(plan: &ClusterRestorePlan, options: &ClusterRestoreOptions) -> Result<Kubernetes, EngineError> {
-    let selection = Selection { namespaces: plan.namespaces.clone(), ..Selection::default() };
+fn open(namespaces: Vec<String>, options: &ClusterRestoreOptions) -> Result<Kubernetes, EngineError> {
+    let selection = Selection { namespaces, ..Selection::default() };
     Ok(Kubernetes::open(&options.address, &selection, options.helper.clone())?)
 }
 
@@ -179,10 +185,14 @@ fn objects(run: &Run<'_>, restored: &mut ClusterRestored) -> Result<(), EngineEr
     Ok(())
 }
 
-fn asleep(plan: &ClusterRestorePlan, target: &Target, kubernetes: &Kubernetes) -> Result<(), EngineError> {
-    // Workloads of an earlier run sleep already; their pods may still be on their way.
-    for (kind, namespace, name) in &plan.sleep {
-        target.sleep(kind, namespace, name)?;
+/// Operators first: awake they would undo it.
+fn asleep(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<(), EngineError> {
+    for (namespace, name) in &run.plan.operators {
+        run.target.sleep("Deployment", namespace, name)?;
     }
-    Ok(kubernetes.wait_until_gone(&plan.sleep)?)
+    // Workloads of an earlier run sleep already; their pods may still be on their way.
+    for (kind, namespace, name) in &run.plan.sleep {
+        run.target.sleep(kind, namespace, name)?;
+    }
+    Ok(kubernetes.wait_until_gone(&run.plan.sleep)?)
 }

@@ -485,6 +485,12 @@ fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
 }
 
 impl ClusterRestorePlan {
+    /// Its namespaces that are in the cluster already.
+    pub(super) fn namespaces_there(&self) -> Vec<String> {
+        let missing = |name: &String| self.create.iter().any(|known| known.kind == "Namespace" && known.name == *name);
+        self.namespaces.iter().filter(|name| !missing(name)).cloned().collect()
+    }
+
     /// Findings that forbid the restore, less those whose rules are overridden.
     pub fn refusals(&self, overrides: &[String]) -> Vec<Finding> {
         self.findings
