@@ -152,8 +152,14 @@ fn what_would_not_fit_is_refused_and_nothing_is_touched() {
     new.edit("  # TLS for the server's listening port\n  certfile:", "  certfile: server.pem");
     std::fs::rename(new.home.join("tls-cert.pem"), new.home.join("server.pem")).unwrap();
     new.refused(CaKeep { tls: true, config: false }, "C4", "would not be found");
+    // As a container calls the same file.
+    new.edit("  certfile: server.pem", "  certfile: /etc/hyperledger/fabric-ca-server/server.pem");
     new.restore(BOTH, &Silent).unwrap();
     assert!(new.home.join("server.pem").exists());
+    new.edit("certfile: /etc/hyperledger/fabric-ca-server/server.pem", "certfile: /run/secrets/server.pem");
+    let restored = new.restore(BOTH, &Silent).unwrap();
+    let told = |finding: &&fabkeep_network::Finding| finding.what.contains("outside of its home");
+    assert!(restored.findings.iter().any(|finding| told(&finding)), "{:?}", restored.findings);
 
     let new = redeployed();
     std::fs::remove_file(new.home.join("msp/keystore").join(&new.new_key)).unwrap();

@@ -15,6 +15,9 @@ use crate::EngineError;
 use crate::content::Contents;
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
 
+/// Where containers usually have an authority's home: so its configuration may call it, wherever it is on this machine.
+const USUAL_HOMES: [&str; 2] = ["/etc/hyperledger/fabric-ca-server", "/etc/hyperledger/fabric-ca"];
+
 /// What a certificate authority keeps of its target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CaKeep {
@@ -149,10 +152,11 @@ impl Home<'_> {
     fn local(&self, path: &str) -> Option<String> {
         let full = match path.strip_prefix('/') {
             None => self.inside(path),
-            Some(_) => self.known_as.iter().find_map(|known| {
-                let rest = path.strip_prefix(known.trim_end_matches('/'))?;
-                Some(rest.strip_prefix('/')?.to_owned())
-            })?,
+            Some(_) => {
+                let below = |root: &str| path.strip_prefix(root.trim_end_matches('/'))?.strip_prefix('/');
+                let known = self.known_as.iter().find_map(|known| below(known).map(str::to_owned));
+                known.or_else(|| USUAL_HOMES.iter().find_map(|home| below(home).map(|rest| self.inside(rest))))?
+            }
         };
         let mut parts: Vec<&str> = Vec::new();
         for part in full.split('/') {
@@ -231,8 +235,17 @@ impl Home<'_> {
 
     fn keep_tls(&self, theirs: &CaConfig, in_force: &CaConfig, kept: &mut Kept) {
         let mut add = |finding: Finding| kept.findings.push(finding);
-        // Elsewhere: a Secret, or a directory of its own.
-        let Some(path) = self.local(&theirs.tls_certificate) else { return };
+        let Some(path) = self.local(&theirs.tls_certificate) else {
+            return add(Finding::warning(
+                Rule::CaKept,
+                self.id,
+                format!(
+                    "its TLS certificate is at {}, outside of its home: here nothing of it is kept",
+                    theirs.tls_certificate
+                ),
+                "nothing, if that is a Secret, or a directory that the recovery point does not have; else set the file aside before, and put it back",
+            ));
+        };
         let subject = format!("{} {path}", self.id);
         let Some(file) = self.present.get(&path) else {
             return add(Finding::warning(
