@@ -171,3 +171,59 @@ pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fabkeep_network::Severity;
+
+    use super::*;
+
+    fn to_copy() -> Relocation {
+        let namespaces = BTreeMap::from([("org1".to_owned(), "org1-copy".to_owned())]);
+        Relocation { namespaces, ..Relocation::default() }
+    }
+
+    fn used(name: &str, by: &[&str], answered: &[&str]) -> UsedName {
+        let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        UsedName { name: name.to_owned(), used_by: texts(by), answered_by: texts(answered), ..UsedName::default() }
+    }
+
+    #[test]
+    fn names_that_lead_a_copy_to_the_original_forbid_it_and_others_do_not() {
+        let consenter: &[&str] = &["consenter of ch"];
+        let harmless = [
+            used("orderer1.org1", consenter, &["Service org1/orderer1"]),
+            used("localhost", consenter, &["the caller's own machine or pod"]),
+            used("in.a.certificate.only", &[], &[]),
+        ];
+        assert!(leads_to_original(&[], &harmless, &to_copy()).is_empty());
+        for away in [
+            used("orderer1.example.com", consenter, &["Ingress org1/in"]),
+            used("orderer1.elsewhere", consenter, &[]),
+            used("orderer1.org2", consenter, &["Service org2/orderer1"]),
+        ] {
+            let findings = leads_to_original(&[], &[away], &to_copy());
+            assert_eq!((findings.len(), findings[0].severity), (1, Severity::Error));
+            assert_eq!(findings[0].rule, Rule::NamesKept);
+        }
+    }
+
+    #[test]
+    fn workloads_of_operators_are_told_and_forbid_a_copy_beside_the_original() {
+        let custom = |namespace: &str, group: &str| Declaration {
+            namespace: namespace.to_owned(),
+            api_version: format!("{group}/v1alpha1"),
+            kind: "FabricPeer".to_owned(),
+            name: "peer0".to_owned(),
+            object: serde_json::Value::Null,
+        };
+        let managed = [custom("org1", "hlf.kungfusoftware.es")];
+        let severity = |original| made_by_operators(&managed, &to_copy(), original).map(|finding| finding.severity);
+        assert_eq!(severity(true), Some(Severity::Error));
+        assert_eq!(severity(false), Some(Severity::Warning));
+        assert_eq!(made_by_operators(&[custom("org2", "hlf.kungfusoftware.es")], &to_copy(), true), None);
+        assert_eq!(made_by_operators(&[custom("org1", "example.com")], &to_copy(), true), None);
+    }
+}

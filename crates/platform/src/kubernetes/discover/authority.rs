@@ -129,3 +129,77 @@ fn certificates(namespace: &Namespace, node: &FoundNode) -> Vec<Certificate> {
     }
     out
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use base64::Engine;
+    use serde_json::{Value, json};
+
+    use crate::Declaration;
+    use crate::kubernetes::authority_objects;
+
+    fn declared(kind: &str, name: &str, mut object: Value) -> Declaration {
+        object["metadata"]["name"] = name.into();
+        object["metadata"]["namespace"] = "org1".into();
+        let (namespace, name) = ("org1".to_owned(), name.to_owned());
+        let api_version = if kind == "Deployment" { "apps/v1" } else { "v1" }.to_owned();
+        Declaration { namespace, api_version, kind: kind.to_owned(), name, object }
+    }
+
+    #[test]
+    fn what_an_object_holds_is_told_by_its_content_and_not_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, folder.path()).unwrap();
+        let read = |path: &str| std::fs::read(folder.path().join(path)).unwrap();
+        let public = |certificate: &[u8]| super::Certificate::from_pem(certificate).unwrap().public_key().to_vec();
+        let key_of = |certificate: &[u8]| {
+            let store = std::fs::read_dir(folder.path().join("Org1/ca/msp/keystore")).unwrap();
+            let keys = store.map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+            let fits = |key: &Vec<u8>| super::public_key_of_private_pem(key) == Some(public(certificate));
+            keys.into_iter().find(fits).unwrap()
+        };
+        let (own, tls, foreign) =
+            (read("Org1/ca/ca-cert.pem"), read("Org1/ca/tls-cert.pem"), read("Org2/ca/ca-cert.pem"));
+        let coded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let secret = |name: &str, files: &[(&str, &[u8])]| {
+            let data: serde_json::Map<String, Value> =
+                files.iter().map(|(key, bytes)| ((*key).to_owned(), coded(bytes).into())).collect();
+            declared("Secret", name, json!({"data": data}))
+        };
+        let config = String::from_utf8(read("Org1/ca/fabric-ca-server-config.yaml")).unwrap();
+        let secrets = ["a", "b", "c", "d"];
+        let mounts: Vec<Value> =
+            secrets.iter().map(|name| json!({"name": name, "mountPath": format!("/keys/{name}")})).collect();
+        let volumes: Vec<Value> =
+            secrets.iter().map(|name| json!({"name": name, "secret": {"secretName": name}})).collect();
+        let mut workload = json!({"spec": {"replicas": 1, "selector": {}, "template": {"metadata": {}, "spec": {
+            "containers": [{"name": "ca", "image": "hyperledger/fabric-ca:1.5", "volumeMounts": mounts,
+                "env": [{"name": "FABRIC_CA_HOME", "value": "/home/ca"}], "envFrom": [{"configMapRef": {"name": "settings"}}]}],
+            "volumes": volumes}}}});
+        let spec = &mut workload["spec"]["template"]["spec"];
+        spec["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "e", "mountPath": "/conf"}));
+        spec["volumes"].as_array_mut().unwrap().push(json!({"name": "e", "configMap": {"name": "e"}}));
+        let all = [
+            secret("a", &[("x", &tls), ("y", &key_of(&tls))]),
+            secret("b", &[("x", &own), ("y", &key_of(&own))]),
+            secret("c", &[("root.pem", &foreign)]),
+            // A key whose certificate lies in another one.
+            secret("d", &[("z", &key_of(&own))]),
+            declared("ConfigMap", "e", json!({"data": {"ca.yaml": config}})),
+            declared("ConfigMap", "settings", json!({"data": {"FABRIC_CA_SERVER_DEBUG": "true"}})),
+            declared("Deployment", "ca", workload),
+        ];
+        let found = authority_objects(&all);
+        let of = |name: &str| {
+            let object = found.iter().find(|object| object.name == name).unwrap();
+            (object.tls, object.config, object.own)
+        };
+        assert_eq!(of("a"), (true, false, false));
+        assert_eq!(of("b"), (false, false, true));
+        assert_eq!(of("c"), (false, false, false));
+        assert_eq!(of("d"), (false, false, true));
+        assert_eq!(of("e"), (false, true, false));
+        assert_eq!(of("settings"), (false, true, false));
+    }
+}
