@@ -13,7 +13,7 @@ use fabkeep_engine::{
     VerifyLevel, restore,
 };
 use fabkeep_network::Finding;
-use fabkeep_platform::{Host, discover};
+use fabkeep_platform::{Commands, Host, Inventory, discover};
 use servers::{Kind, PASSWORD, Server};
 
 const CONFIG: &str = "fabric-ca-server-config.yaml";
@@ -155,6 +155,11 @@ fn a_database_comes_back(kind: Kind) {
     assert_eq!(rows, place.server.rows());
 }
 
+fn commands_of_ca(inventory: &mut Inventory) -> &mut Commands {
+    let organization = inventory.organizations.iter_mut().find(|known| known.name == "Org1").unwrap();
+    &mut organization.nodes.iter_mut().find(|node| node.name == "ca").unwrap().commands
+}
+
 #[test]
 fn postgresql_is_dumped_and_loaded() {
     a_database_comes_back(Kind::Postgres);
@@ -179,20 +184,12 @@ fn a_server_that_lets_nobody_in_is_told_and_its_password_is_not() {
     let network = place.bench.network();
     let mut inventory = discover(&network, place.bench.folder.path()).unwrap().inventory;
     let port = place.server.port;
-    let node = inventory
-        .organizations
-        .iter_mut()
-        .find(|known| known.name == "Org1")
-        .unwrap()
-        .nodes
-        .iter_mut()
-        .find(|node| node.name == "ca")
-        .unwrap();
+    let commands = commands_of_ca(&mut inventory);
     let words = place.bench.path("words");
     std::fs::write(&words, format!("export PGPASSWORD=\"{PASSWORD}\"\n")).unwrap();
     let run = |tool: &str| format!(". {} && {tool} -h 127.0.0.1 -p {port} -U ca -d fabric_ca", words.display());
-    node.commands.dump = Some(run("pg_dump --clean --if-exists"));
-    node.commands.load = Some(run("psql -q -X -1 -v ON_ERROR_STOP=1"));
+    commands.dump = Some(run("pg_dump --clean --if-exists"));
+    commands.load = Some(run("psql -q -X -1 -v ON_ERROR_STOP=1"));
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
     let rows = place.server.rows();
     place.bench.capture_from(&host, &CaptureOptions::default()).unwrap();
@@ -219,16 +216,8 @@ fn a_dump_that_was_cut_is_none() {
     let Some(place) = place(Kind::Postgres) else { return };
     let network = place.bench.network();
     let mut inventory = discover(&network, place.bench.folder.path()).unwrap().inventory;
-    let node = inventory
-        .organizations
-        .iter_mut()
-        .find(|known| known.name == "Org1")
-        .unwrap()
-        .nodes
-        .iter_mut()
-        .find(|node| node.name == "ca")
-        .unwrap();
-    node.commands.dump = Some("pg_dump --clean --if-exists | head -c 3000".to_owned());
+    let commands = commands_of_ca(&mut inventory);
+    commands.dump = Some("pg_dump --clean --if-exists | head -c 3000".to_owned());
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
     let findings = refused(place.bench.capture_from(&host, &CaptureOptions::default()));
     told(&findings, "C3", "does not come to its end");

@@ -6,7 +6,7 @@ mod bench;
 use bench::Bench;
 use fabkeep_engine::CaptureOptions;
 use fabkeep_fixtures::write_to_store;
-use fabkeep_ledger::leveldb::{has_private_data, missing_private_data};
+use fabkeep_ledger::leveldb::{Database, has_private_data, missing_private_data};
 use fabkeep_network::Severity;
 
 const STORE: &str = "production/ledgersData/pvtdataStore";
@@ -39,10 +39,11 @@ fn what_a_peer_lacks_and_who_has_it() {
     let org2 = bench.network().join("Org2/peer0").join(STORE);
     assert_eq!(missing_private_data(&org2, "mychannel").unwrap(), []);
     let peer0 = bench.network().join("Org1/peer0").join(STORE);
+    let store = Database::open(&peer0).unwrap();
     let (marbles, details) = (("multi", "collectionMarbles"), ("multi", "collectionMarblePrivateDetails"));
-    assert!(has_private_data(&peer0, "mychannel", (5, 0), marbles).unwrap());
-    assert!(has_private_data(&peer0, "mychannel", (5, 3), details).unwrap());
-    assert!(!has_private_data(&peer0, "mychannel", (5, 2), details).unwrap());
+    assert!(has_private_data(&store, "mychannel", (5, 0), marbles).unwrap());
+    assert!(has_private_data(&store, "mychannel", (5, 3), details).unwrap());
+    assert!(!has_private_data(&store, "mychannel", (5, 2), details).unwrap());
 
     // peer1 loses data that peer0 has, and data of which nobody has any more; another transaction of the same block it keeps.
     let peer1 = bench.network().join("Org1/peer1").join(STORE);

@@ -226,11 +226,7 @@ impl CaConfig {
             CaConfigError::NotYaml(place)
         })?;
         let text = |path: &[&str]| -> Option<String> {
-            let mut at = &yaml;
-            for key in path {
-                at = at.get(*key)?;
-            }
-            match at {
+            match at(&yaml, path)? {
                 Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
                 Value::Bool(value) => Some(value.to_string()),
                 Value::Number(value) => Some(value.to_string()),
@@ -256,13 +252,13 @@ impl CaConfig {
     }
 }
 
+fn at<'a>(yaml: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(yaml, |at, key| at.get(*key))
+}
+
 /// The first text of a list.
 fn first(yaml: &Value, path: &[&str]) -> Option<String> {
-    let mut at = yaml;
-    for key in path {
-        at = at.get(*key)?;
-    }
-    at.as_sequence()?.first()?.as_str().map(str::to_owned)
+    at(yaml, path)?.as_sequence()?.first()?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -125,13 +125,17 @@ impl std::fmt::Display for SqlDatabase {
     }
 }
 
-/// Copies a dump without what is different each time: the word that newer `pg_dump`s restrict `psql` by, which older ones do not know. A dump
+/// A new file that nobody else can read.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Moves a dump without what is different each time: the word that newer `pg_dump`s restrict `psql` by, which older ones do not know. A dump
 /// of one content is one file then, and costs nothing the second time.
 pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
     let mut reader = BufReader::new(File::open(from)?);
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-    let mut writer = BufWriter::new(file);
+    let mut writer = BufWriter::new(create_private(to)?);
     let (mut line, mut begins, mut in_rows) = (Vec::new(), true, false);
     loop {
         line.clear();
@@ -150,7 +154,8 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
         }
         begins = line.ends_with(b"\n");
     }
-    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    std::fs::remove_file(from)
 }
 
 /// A dump as a directory; it goes when it is no longer read.

@@ -1,10 +1,9 @@
 //! Private data that peers lack, and whether other captured peers have it (P9).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_ledger::leveldb::{self, MissingPrivateData};
+use fabkeep_ledger::leveldb::{self, Database, MissingPrivateData};
 use fabkeep_network::MissingCollection;
 
 use super::ByChannel;
@@ -77,7 +76,7 @@ pub(super) fn look_elsewhere(survey: &Survey, checked: &mut [Checked]) {
             if wanted == 0 || wanted > MAX_LOOKED_FOR {
                 continue;
             }
-            let others: Vec<PathBuf> = survey
+            let others: Vec<Database> = survey
                 .nodes
                 .iter()
                 .enumerate()
@@ -85,12 +84,12 @@ pub(super) fn look_elsewhere(survey: &Survey, checked: &mut [Checked]) {
                 .flat_map(|(_, node)| &node.directories)
                 .flat_map(|directory| {
                     let of_channel = stores(directory).into_iter().filter(|(name, _)| name == channel);
-                    of_channel.filter_map(|(_, path)| directory.local(&path)).collect::<Vec<_>>()
+                    of_channel.filter_map(|(_, path)| Database::open(&directory.local(&path)?).ok()).collect::<Vec<_>>()
                 })
                 .collect();
             let held = |one: &MissingPrivateData, transaction: u64| {
                 let of = (one.chaincode.as_str(), one.collection.as_str());
-                let has = |store: &PathBuf| leveldb::has_private_data(store, channel, (one.block, transaction), of);
+                let has = |store: &Database| leveldb::has_private_data(store, channel, (one.block, transaction), of);
                 others.iter().any(|store| has(store).unwrap_or(false))
             };
             let mut counts: BTreeMap<String, u64> = BTreeMap::new();

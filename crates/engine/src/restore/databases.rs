@@ -129,9 +129,16 @@ fn compare(
     authority::forgotten_by_dump(&planned.id, &present, &older)
 }
 
-fn read(path: &Path) -> Result<Dump, EngineError> {
+/// Reads a dump without looking at its rows.
+pub(super) fn read(path: &Path) -> Result<Dump, EngineError> {
     let file = File::open(path).map_err(io(path))?;
     ca_dump::read(file, &mut |_, _| {}).map_err(io(path))
+}
+
+/// What was proven of a database whose dump was loaded.
+pub(super) fn told(database: &str, found: &Dump) -> String {
+    let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
+    format!("{database}: dumped again after it was loaded, every row is the captured one ({})", rows.join(", "))
 }
 
 /// Loads every dump that no earlier run has loaded. What was proven, in sentences; where what was there before is.
@@ -162,12 +169,7 @@ pub(super) fn load_all(
         if found.content != expected.content {
             return Err(unproven(&dump, "the database does not hold the dump's rows after it was loaded"));
         }
-        let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
-        proven.push(format!(
-            "{}: dumped again after it was loaded, every row is the captured one ({})",
-            load.access.label(),
-            rows.join(", ")
-        ));
+        proven.push(told(&load.access.label(), &found));
         journal.add_loaded(load.directory)?;
     }
     Ok((proven, aside))

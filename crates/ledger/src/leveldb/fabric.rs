@@ -104,12 +104,12 @@ fn missing(key: &[u8], value: &[u8]) -> Option<MissingPrivateData> {
     Some(MissingPrivateData { chaincode, collection, block: u64::MAX - inverse, transactions })
 }
 
-/// Whether a peer (`pvtdataStore`) has a transaction's private data of a collection.
+/// Whether a peer's open `pvtdataStore` has a transaction's private data of a collection.
 ///
 /// # Errors
 /// [`LevelDbError`].
 pub fn has_private_data(
-    directory: &Path,
+    store: &Database,
     channel: &str,
     (block, transaction): (u64, u64),
     (chaincode, collection): (&str, &str),
@@ -122,7 +122,7 @@ pub fn has_private_data(
         key.extend(used);
     }
     key.extend([chaincode.as_bytes(), &[0], collection.as_bytes()].concat());
-    Ok(Database::open(directory)?.get(&key)?.is_some())
+    Ok(store.get(&key)?.is_some())
 }
 
 fn lookup(

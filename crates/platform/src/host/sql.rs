@@ -12,7 +12,7 @@ use fabkeep_network::{Node, NodeDirectory, NodeId};
 
 use super::{Host, MAX_SHOWN_BYTES};
 use crate::PlatformError;
-use crate::sql::{Dumped, SqlDatabase};
+use crate::sql::{Dumped, SqlDatabase, create_private, settle};
 use crate::volume::Volume;
 
 /// What the directory of an authority's dump is called: its home's name with this behind it.
@@ -125,22 +125,14 @@ impl SqlAccess {
     /// # Errors
     /// [`PlatformError::NotHere`] with what the tool said.
     pub fn dump(&self, to: &Path) -> Result<(), PlatformError> {
-        use std::os::unix::fs::OpenOptionsExt;
         let wrong = |error: std::io::Error| self.failed("writing the dump", error);
         let raw = to.with_extension("raw");
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&raw)
-            .map_err(wrong)?;
+        let file = create_private(&raw).map_err(wrong)?;
         let script = self.dump.clone().unwrap_or_else(|| self.database.dump_script());
         let mut command = self.command(&script);
         command.stdin(Stdio::null()).stdout(file);
         self.output("dumping", command)?;
-        crate::sql::settle(&raw, to).map_err(wrong)?;
-        std::fs::remove_file(&raw).map_err(wrong)
+        settle(&raw, to).map_err(wrong)
     }
 
     /// Loads a dump: what its tables held goes.

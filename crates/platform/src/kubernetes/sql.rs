@@ -11,7 +11,7 @@ use fabkeep_network::NodeId;
 use super::Kubernetes;
 use super::connection::exec::{Exec, Place};
 use crate::PlatformError;
-use crate::sql::{Dumped, SqlDatabase, settle};
+use crate::sql::{Dumped, SqlDatabase, create_private, settle};
 use crate::volume::Volume;
 
 /// Takes variables from standard input, up to an empty line: a command line can be seen by others.
@@ -72,12 +72,11 @@ impl Kubernetes {
     fn dump_to(&self, at: &(SqlDatabase, Place), to: &Path) -> io::Result<()> {
         let mut exec = self.sql_exec(at, &at.0.dump_script(), &[])?;
         let raw = to.with_extension("raw");
-        let mut file = File::create(&raw)?;
+        let mut file = create_private(&raw)?;
         io::copy(&mut exec, &mut file)?;
         exec.finish()?;
         file.flush()?;
-        settle(&raw, to)?;
-        std::fs::remove_file(&raw)
+        settle(&raw, to)
     }
 
     /// How many tables a server's database has.

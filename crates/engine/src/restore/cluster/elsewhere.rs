@@ -44,11 +44,7 @@ pub(super) fn move_to(
     if to.namespaces.is_empty() {
         return Ok(Moved { declared: moved, findings });
     }
-    let aliased: Vec<String> = declared
-        .iter()
-        .filter(|known| to.namespaces.contains_key(&known.namespace) && has_own_aliases(known))
-        .map(Declaration::label)
-        .collect();
+    let aliased = moved_labels(&declared, to, has_own_aliases);
     if !aliased.is_empty() {
         findings.push(Finding::warning(
             Rule::NamesKept,
@@ -65,6 +61,12 @@ pub(super) fn move_to(
     }
     findings.extend(made_by_operators(&declared, to, original));
     Ok(Moved { declared: moved, findings })
+}
+
+/// Objects of namespaces that move, those of a kind.
+fn moved_labels(declared: &[Declaration], to: &Relocation, is: impl Fn(&Declaration) -> bool) -> Vec<String> {
+    let moved = declared.iter().filter(|known| to.namespaces.contains_key(&known.namespace));
+    moved.filter(|known| is(known)).map(Declaration::label).collect()
 }
 
 /// Whether what was captured is in the cluster that it goes to: under its old names.
@@ -114,15 +116,10 @@ fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocatio
 
 /// Workloads that an operator makes get no hostAliases from here.
 fn made_by_operators(declared: &[Declaration], to: &Relocation, original: bool) -> Option<Finding> {
-    let managed: Vec<String> = declared
-        .iter()
-        .filter(|known| to.namespaces.contains_key(&known.namespace))
-        .filter(|known| {
-            let group = known.api_version.split('/').next().unwrap_or_default();
-            group.ends_with("hlf.kungfusoftware.es") || group.ends_with("ibp.com")
-        })
-        .map(Declaration::label)
-        .collect();
+    let managed = moved_labels(declared, to, |known| {
+        let group = known.api_version.split('/').next().unwrap_or_default();
+        group.ends_with("hlf.kungfusoftware.es") || group.ends_with("ibp.com")
+    });
     if managed.is_empty() {
         return None;
     }

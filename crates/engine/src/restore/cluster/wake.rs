@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
+use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::kubernetes::{DATABASES, Kubernetes, Stage, WorkloadState};
 
-use super::super::authority;
+use super::super::{authority, databases};
 use super::plan::dump_of;
 use super::{ClusterRestored, Run};
 use crate::EngineError;
@@ -82,8 +82,7 @@ fn load(run: &Run<'_>, kubernetes: &Kubernetes, restored: &mut ClusterRestored) 
         let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
         let path = scratch.path().join(DUMP_FILE);
         authority::write_captured(entry, run.point, run.reader, &path)?;
-        let expected = std::fs::File::open(&path).and_then(|file| ca_dump::read(file, &mut |_, _| {}));
-        let expected = expected.map_err(io(&path))?;
+        let expected = databases::read(&path)?;
         let told = |line: &str| run.reporter.event(Event::Said(line));
         let found = kubernetes.load_dump(id, &path, run.options.deadline, &told)?;
         if !expected.complete || found.content != expected.content {
@@ -97,11 +96,7 @@ fn load(run: &Run<'_>, kubernetes: &Kubernetes, restored: &mut ClusterRestored) 
         for (namespace, claim) in kubernetes.claims(id) {
             run.target.note_restored(&namespace, &claim, &restored.point)?;
         }
-        let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
-        restored.proven.push(format!(
-            "{id}: dumped again after it was loaded, every row is the captured one ({})",
-            rows.join(", ")
-        ));
+        restored.proven.push(databases::told(&id.to_string(), &found));
     }
     Ok(())
 }
