@@ -7,7 +7,7 @@ use fabkeep_ledger::wal_split;
 use fabkeep_store::PointReader;
 
 use crate::EngineError;
-use crate::point::{Content, Part, RecoveryPoint};
+use crate::point::{CapturedEntry, Content, EntryContent, Part, RecoveryPoint};
 use crate::replay::Blocks;
 
 /// Opens parts of files.
@@ -49,6 +49,20 @@ impl<'a> Contents<'a> {
             return Err(wrong(format!("a part has {} bytes, {} were captured", bytes.len(), part.len)));
         }
         Ok(bytes)
+    }
+}
+
+impl Contents<'_> {
+    /// A whole file that is not made of blocks; small ones only: the caller knows its size.
+    pub fn whole(&self, file: &CapturedEntry) -> Result<Vec<u8>, EngineError> {
+        let EntryContent::File { size, parts } = &file.content else { return Ok(Vec::new()) };
+        check_parts(&file.path, *size, parts)?;
+        let mut out = vec![0; usize::try_from(*size).unwrap_or(0)];
+        for part in parts {
+            let (from, bytes) = (part.offset as usize, self.bytes(&file.path, part)?);
+            out[from..from + bytes.len()].copy_from_slice(&bytes);
+        }
+        Ok(out)
     }
 }
 

@@ -130,14 +130,11 @@ fn services(point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<Vec<(Stri
     for node in &point.nodes {
         for entry in node.directories.iter().flat_map(|directory| &directory.entries) {
             let package = entry.path.contains("lifecycle/chaincodes/") && entry.path.ends_with(".tar.gz");
-            let EntryContent::File { size, parts } = &entry.content else { continue };
+            let EntryContent::File { size, .. } = &entry.content else { continue };
             if !package || *size > MAX_PACKAGE_BYTES {
                 continue;
             }
-            let mut bytes = Vec::new();
-            for part in parts {
-                bytes.extend(contents.bytes(&entry.path, part)?);
-            }
+            let bytes = contents.whole(entry)?;
             // What cannot be read names nobody; `verify` is for damage.
             if let Ok(ChaincodePackage { label, address: Some(address), .. }) = ChaincodePackage::parse(&bytes) {
                 out.push((label, address, node.facts.id.clone()));

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Finding, Rule};
@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::place::free_name;
 use super::plan::{PlannedDirectory, RestorePlan};
 use crate::EngineError;
+use crate::content::Contents;
 use crate::error::io;
 use crate::point::RecoveryPoint;
 
@@ -99,12 +100,8 @@ fn access(
         let comes = captured.entries.iter().find(|entry| entry.path == CA_CONFIG_FILE);
         let bytes = match (stays, comes) {
             (Some(bytes), _) => bytes,
-            (None, Some(entry)) => {
-                let scratch = tempfile::NamedTempFile::new().map_err(io(std::env::temp_dir()))?;
-                authority::write_captured(entry, point, reader, scratch.path())?;
-                std::fs::read(scratch.path()).map_err(io(scratch.path()))?
-            }
-            (None, None) => continue,
+            (None, Some(entry)) if entry.size() <= MAX_CONFIG_BYTES => Contents::new(reader, point).whole(entry)?,
+            (None, _) => continue,
         };
         if let Ok(config) = CaConfig::parse(&bytes) {
             return Ok(platform.sql(&planned.id, &config, &home.place)?);

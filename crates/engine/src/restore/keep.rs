@@ -174,15 +174,11 @@ impl Home<'_> {
     /// A captured small file.
     fn captured(&self, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let Some(entry) = self.captured.entries.iter().find(|entry| entry.path == path) else { return Ok(None) };
-        let EntryContent::File { size, parts } = &entry.content else { return Ok(None) };
-        if *size > MAX_CONFIG_BYTES.max(MAX_PEM_BYTES) {
-            return Ok(None);
+        let small = |size: &u64| *size <= MAX_CONFIG_BYTES.max(MAX_PEM_BYTES);
+        match &entry.content {
+            EntryContent::File { size, .. } if small(size) => self.contents.whole(entry).map(Some),
+            _ => Ok(None),
         }
-        let mut bytes = Vec::new();
-        for part in parts {
-            bytes.extend(self.contents.bytes(path, part)?);
-        }
-        Ok(Some(bytes))
     }
 
     fn decide(&self, keep: CaKeep, kept: &mut Kept) -> Result<(), EngineError> {
