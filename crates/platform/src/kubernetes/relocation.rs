@@ -268,7 +268,7 @@ fn full_name(image: &str) -> String {
 }
 
 /// Where a workload of this kind says what its pods are.
-fn spec_of(kind: &str) -> Option<&'static str> {
+pub(super) fn spec_of(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some("/spec"),
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => Some("/spec/template/spec"),

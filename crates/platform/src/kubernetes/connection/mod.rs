@@ -176,10 +176,14 @@ pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
 pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
     let (problem, next) = match error {
         // The message of an API error names the object and the reason, never content.
-        kube::Error::Api(status) if status.code == 403 => (
-            status.message.clone(),
-            "give fabkeep the rights of its Role: docs/kubernetes.md has it, for backup and for restore",
-        ),
+        kube::Error::Api(status) if status.code == 403 => {
+            return PlatformError::Forbidden {
+                what: what.to_owned(),
+                problem: status.message.clone(),
+                next: "give fabkeep the rights of its Role: docs/kubernetes.md has it, for backup and for restore"
+                    .to_owned(),
+            };
+        }
         kube::Error::Api(status) if status.code == 401 => {
             (status.message.clone(), "renew the credentials in the kubeconfig")
         }
