@@ -52,7 +52,8 @@ impl Target {
             async move { api.get_opt(name).await }
         })?;
         let Some(found) = found else { return Ok(None) };
-        let text = found.data.pointer("/data").and_then(|data| data.get(KEY)).and_then(Value::as_str).unwrap_or_default();
+        let text =
+            found.data.pointer("/data").and_then(|data| data.get(KEY)).and_then(Value::as_str).unwrap_or_default();
         if text.len() > MAX_NOTE_BYTES {
             return Err(PlatformError::Cluster {
                 what,
@@ -90,12 +91,11 @@ impl Target {
                     "metadata": {"name": name, "namespace": namespace, "labels": labels},
                     "data": {KEY: text},
                 });
-                let object: DynamicObject =
-                    serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
-                        what: what.clone(),
-                        problem: error.to_string(),
-                        next: "report this to fabkeep's makers".to_owned(),
-                    })?;
+                let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
+                    what: what.clone(),
+                    problem: error.to_string(),
+                    next: "report this to fabkeep's makers".to_owned(),
+                })?;
                 self.connection.try_run(|client| {
                     let (api, object) = (self.notes(client, namespace), object.clone());
                     async move { api.create(&PostParams::default(), &object).await }

@@ -217,6 +217,12 @@ impl Kubernetes {
         self.workload(kind, namespace, name).is_some_and(|workload| !workload.pods.is_empty())
     }
 
+    /// Whether a pod is of a workload: kind, namespace, name.
+    pub fn is_of(&self, pod: &MountingPod, (kind, namespace, name): &(String, String, String)) -> bool {
+        let owner = pod.made_by.as_ref().map(|(kind, name)| (kind.as_str(), name.as_str()));
+        pod.namespace == *namespace && is_pod_of(&pod.name, owner, kind, name)
+    }
+
     /// Waits until no pod of these workloads is left.
     ///
     /// # Errors
@@ -276,14 +282,19 @@ impl Kubernetes {
     /// Pods of a workload, as the API server has them.
     pub(super) fn pod_objects(&self, kind: &str, namespace: &str, name: &str) -> Result<Vec<Value>, PlatformError> {
         let pods = self.connection.pods(namespace)?;
-        let of_it = |pod: &Value| match (kind, objects::controller(pod)) {
-            ("Pod", None) => objects::name_of(pod) == name,
-            // A ReplicaSet's name is its Deployment's and a hash.
-            ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == name),
-            (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
-            _ => false,
-        };
+        let of_it = |pod: &Value| is_pod_of(objects::name_of(pod), objects::controller(pod), kind, name);
         Ok(pods.into_iter().filter(of_it).collect())
+    }
+}
+
+/// Whether a pod with this owner is of a workload.
+fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, kind: &str, name: &str) -> bool {
+    match (kind, owner) {
+        ("Pod", None) => pod == name,
+        // A ReplicaSet's name is its Deployment's and a hash.
+        ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == name),
+        (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
+        _ => false,
     }
 }
 
@@ -291,12 +302,13 @@ impl super::Connection {
     /// Every pod of a namespace.
     pub(super) fn pods(&self, namespace: &str) -> Result<Vec<Value>, PlatformError> {
         let pods = resource("v1", "Pod", None);
-        let list = self.run(&format!("listing pods in {namespace}"), |client| {
-            let pods = pods.clone();
-            async move {
-                Api::<DynamicObject>::namespaced_with(client, namespace, &pods).list(&ListParams::default()).await
-            }
-        })?;
+        let list =
+            self.run(&format!("listing pods in {namespace}"), |client| {
+                let pods = pods.clone();
+                async move {
+                    Api::<DynamicObject>::namespaced_with(client, namespace, &pods).list(&ListParams::default()).await
+                }
+            })?;
         Ok(list.items.into_iter().map(|pod| serde_json::to_value(pod).unwrap_or_default()).collect())
     }
 }

@@ -105,16 +105,24 @@ impl Target {
                     same && (named.is_some() || listed)
                 };
                 for known in all.iter().filter(manages) {
-                    let (namespace, name) =
-                        (known.metadata.namespace.clone().unwrap_or_default(), known.metadata.name.clone().unwrap_or_default());
+                    let (namespace, name) = (
+                        known.metadata.namespace.clone().unwrap_or_default(),
+                        known.metadata.name.clone().unwrap_or_default(),
+                    );
                     out.add("argoproj.io/v1alpha1", "Application", namespace, name, known);
                 }
             }
             for ((name_label, namespace_label), kind, versions) in [
-                (KUSTOMIZATION, "Kustomization", ["kustomize.toolkit.fluxcd.io/v1", "kustomize.toolkit.fluxcd.io/v1beta2"]),
+                (
+                    KUSTOMIZATION,
+                    "Kustomization",
+                    ["kustomize.toolkit.fluxcd.io/v1", "kustomize.toolkit.fluxcd.io/v1beta2"],
+                ),
                 (HELM_RELEASE, "HelmRelease", ["helm.toolkit.fluxcd.io/v2", "helm.toolkit.fluxcd.io/v2beta1"]),
             ] {
-                let (Some(name), Some(namespace)) = (labels.get(name_label), labels.get(namespace_label)) else { continue };
+                let (Some(name), Some(namespace)) = (labels.get(name_label), labels.get(namespace_label)) else {
+                    continue;
+                };
                 self.flux(kind, versions, namespace, name, &mut out)?;
             }
             self.autoscalers(kind, namespace, name, &mut out)?;
@@ -176,13 +184,7 @@ impl Target {
         Ok(())
     }
 
-    fn autoscalers(
-        &self,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        out: &mut Controllers,
-    ) -> Result<(), PlatformError> {
+    fn autoscalers(&self, kind: &str, namespace: &str, name: &str, out: &mut Controllers) -> Result<(), PlatformError> {
         let autoscalers = resource("autoscaling/v2", "HorizontalPodAutoscaler", None);
         let list = self.connection.try_run(|client| {
             let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &autoscalers);

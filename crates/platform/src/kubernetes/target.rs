@@ -224,7 +224,7 @@ impl Target {
             object["metadata"]["annotations"][REPLICAS] = replicas.to_string().into();
         }
         let mut aliases = Vec::new();
-        for old in relocation::told(&object) {
+        for old in relocation::old_names(&object) {
             aliases.push((self.address(&old.namespace, &old.service)?, old.names));
         }
         if !aliases.is_empty() {
@@ -327,7 +327,8 @@ impl Target {
     /// Keeps what is in an object's place under another name.
     fn keep_beside(&self, declaration: &Declaration, found: &Value, point: &str) -> Result<String, PlatformError> {
         let mut old = clean(&declaration.kind, found);
-        let name = self.free_name(declaration, &old, format!("{}.before-{}", declaration.name, point.to_lowercase()))?;
+        let name =
+            self.free_name(declaration, &old, format!("{}.before-{}", declaration.name, point.to_lowercase()))?;
         old["metadata"] =
             json!({"name": name, "namespace": declaration.namespace, "labels": {"fabkeep.io/set-aside": "true"}});
         old["apiVersion"] = declaration.api_version.clone().into();
@@ -437,7 +438,8 @@ impl Target {
             for object in list.items {
                 let object = serde_json::to_value(object).unwrap_or_default();
                 let made_by_others = kind == "Pod" && super::objects::controller(&object).is_some();
-                let own = super::objects::label(&object, super::objects::MANAGED_BY.0) == Some(super::objects::MANAGED_BY.1);
+                let own =
+                    super::objects::label(&object, super::objects::MANAGED_BY.0) == Some(super::objects::MANAGED_BY.1);
                 if made_by_others || own {
                     continue;
                 }

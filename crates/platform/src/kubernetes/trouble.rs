@@ -67,7 +67,10 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
                 let finding = Finding::error(
                     Rule::Declared,
                     subject,
-                    format!("{waiting}: the image {image} of container {container} cannot be pulled: {}", shortened(message)),
+                    format!(
+                        "{waiting}: the image {image} of container {container} cannot be pulled: {}",
+                        shortened(message)
+                    ),
                     "make the image available to the cluster, or restore with another registry (--registry OLD=NEW); imagePullSecrets may be missing",
                 );
                 return Some(Trouble { finding, hopeless_after: Some(if never { Duration::ZERO } else { IMAGE }) });
@@ -123,8 +126,10 @@ fn crash(
     let log = connection.ended_log(namespace, name_of(pod), container).unwrap_or_default();
     let worst = classify_log(&log, "").into_iter().find(|message| message.severity == Severity::Error);
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last: Vec<String> = lines[lines.len().saturating_sub(TOLD_LINES)..].iter().map(|line| shortened(line)).collect();
-    let words = if last.is_empty() { "it left no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
+    let last: Vec<String> =
+        lines[lines.len().saturating_sub(TOLD_LINES)..].iter().map(|line| shortened(line)).collect();
+    let words =
+        if last.is_empty() { "it left no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
     let (rule, remedy, by_rule) = match worst {
         Some(message) => (message.rule, message.remedy, message.rule != Rule::LogsClean),
         None => (Rule::LogsClean, "read the container's log (`kubectl logs --previous`)".to_owned(), false),

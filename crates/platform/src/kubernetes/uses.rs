@@ -123,7 +123,8 @@ impl Usage {
                 workloads.iter().filter(|(key, _)| key.1 == known.namespace).map(|(key, _)| key.clone()).collect()
             }
             "HorizontalPodAutoscaler" => {
-                let at = |field: &str| text(&known.object, &format!("/spec/scaleTargetRef/{field}")).unwrap_or_default();
+                let at =
+                    |field: &str| text(&known.object, &format!("/spec/scaleTargetRef/{field}")).unwrap_or_default();
                 of(same(at("kind"), at("name")))
             }
             "Ingress" => {
@@ -134,7 +135,10 @@ impl Usage {
             "RoleBinding" => {
                 let subjects = known.object.get("subjects").and_then(Value::as_array).into_iter().flatten();
                 let accounts = subjects.filter(|subject| text(subject, "/kind") == Some("ServiceAccount"));
-                accounts.filter_map(|subject| text(subject, "/name")).flat_map(|name| of(same("ServiceAccount", name))).collect()
+                accounts
+                    .filter_map(|subject| text(subject, "/name"))
+                    .flat_map(|name| of(same("ServiceAccount", name)))
+                    .collect()
             }
             "Role" => {
                 let binds = |other: &&Declaration| {
@@ -166,7 +170,9 @@ fn references(value: &Value, out: &mut BTreeSet<(&'static str, String)>) {
                 let found = match key.as_str() {
                     "secretName" => inner.as_str().map(|name| ("Secret", name.to_owned())),
                     "claimName" => inner.as_str().map(|name| ("PersistentVolumeClaim", name.to_owned())),
-                    "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => name().map(|name| ("Secret", name)),
+                    "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
+                        name().map(|name| ("Secret", name))
+                    }
                     "configMap" | "configMapRef" | "configMapKeyRef" => name().map(|name| ("ConfigMap", name)),
                     "imagePullSecrets" => {
                         let secrets = inner.as_array().into_iter().flatten();
@@ -294,7 +300,10 @@ mod tests {
         for (selector, expected) in [
             (json!({"app": "peer"}), true),
             (json!({"app": "peer", "org": "b"}), false),
-            (json!({"matchLabels": {"app": "peer"}, "matchExpressions": [{"key": "org", "operator": "In", "values": ["a"]}]}), true),
+            (
+                json!({"matchLabels": {"app": "peer"}, "matchExpressions": [{"key": "org", "operator": "In", "values": ["a"]}]}),
+                true,
+            ),
             (json!({"matchExpressions": [{"key": "org", "operator": "NotIn", "values": ["a"]}]}), false),
             (json!({"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}), true),
         ] {

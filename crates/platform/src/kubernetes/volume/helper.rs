@@ -124,7 +124,8 @@ fn manifest(
     if let Some(secrets) = &spec.image_pull_secrets {
         pod_spec["imagePullSecrets"] = serde_json::to_value(secrets).ok()?;
     }
-    let mut labels = json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", "fabkeep.io/run": run});
+    let mut labels =
+        json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", "fabkeep.io/run": run});
     for label in spread {
         labels[label] = "yes".into();
     }
@@ -344,7 +345,8 @@ mod tests {
 
     #[test]
     fn a_helper_may_run_where_its_workload_may_and_keeps_apart_from_other_helpers_as_its_pods_do() {
-        let terms = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]});
+        let terms =
+            json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]});
         let apart = json!({"labelSelector": {"matchLabels": {"role": "peer"}}, "topologyKey": "zone"});
         let spec = json!({
             "containers": [],
