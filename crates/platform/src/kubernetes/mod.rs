@@ -40,7 +40,7 @@ pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use objects::foreign_to_network;
 pub use progress::{Note, Written};
 pub use ready::Started;
-pub use relocation::{Mapping, OldNames, Relocation, has_own_aliases, old_names};
+pub use relocation::{Mapping, alias_addresses, OldNames, Relocation, has_own_aliases, old_names};
 pub use scale::{DATABASES, MountingPod, ScaledDown, Stage, WorkloadState};
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target};

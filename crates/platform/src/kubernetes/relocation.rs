@@ -298,6 +298,19 @@ fn own_names(known: &Declaration) -> BTreeSet<String> {
         .collect()
 }
 
+/// The addresses in a workload's own hostAliases, each with a name that leads there.
+pub fn alias_addresses(known: &Declaration) -> Vec<(String, String)> {
+    let aliases = spec_of(&known.kind).and_then(|at| known.object.pointer(at)?.get("hostAliases")?.as_array());
+    aliases
+        .into_iter()
+        .flatten()
+        .filter_map(|alias| {
+            let name = alias.get("hostnames")?.as_array()?.first()?.as_str()?;
+            Some((text(alias, "/ip")?.to_owned(), name.to_owned()))
+        })
+        .collect()
+}
+
 /// Whether a workload has hostAliases of its own: addresses of the place that it was captured in.
 pub fn has_own_aliases(known: &Declaration) -> bool {
     !own_names(known).is_empty()

@@ -157,6 +157,29 @@ impl Target {
     }
 }
 
+impl Kubernetes {
+    /// Removes helper pods of other runs that mount one of these claims: a run that was killed has left them, and a claim is not given to
+    /// a pod on another Kubernetes node while they have it.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub fn remove_left_helpers(&self, claims: &BTreeSet<(String, String)>) -> Result<(), PlatformError> {
+        let namespaces: BTreeSet<&String> = claims.iter().map(|(namespace, _)| namespace).collect();
+        for namespace in namespaces {
+            for pod in self.connection.pods(namespace)? {
+                let is_helper = objects::label(&pod, objects::MANAGED_BY.0) == Some(objects::MANAGED_BY.1)
+                    && objects::label(&pod, "fabkeep.io/run").is_some_and(|run| run != self.run);
+                let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+                let mut named = volumes.filter_map(|volume| objects::text(volume, "/persistentVolumeClaim/claimName"));
+                if is_helper && named.any(|claim| claims.contains(&(namespace.clone(), claim.to_owned()))) {
+                    super::volume::helper::remove(&self.connection, namespace, objects::name_of(&pod))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The stage in which databases start.
 pub const DATABASES: &str = "databases";
 

@@ -258,6 +258,22 @@ impl Target {
         Ok(address.to_owned())
     }
 
+    /// The addresses of every Service of a namespace.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn service_addresses(&self, namespace: &str) -> Result<Vec<String>, PlatformError> {
+        let services = resource("v1", "Service", None);
+        let list = self.connection.run(&format!("listing Services in namespace {namespace}"), |client| {
+            let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &services);
+            async move { api.list(&ListParams::default()).await }
+        })?;
+        let address = |service: DynamicObject| {
+            service.data.pointer("/spec/clusterIP").and_then(Value::as_str).map(str::to_owned)
+        };
+        Ok(list.items.into_iter().filter_map(address).filter(|address| !address.is_empty() && address != "None").collect())
+    }
+
     pub(super) fn get(&self, declaration: &Declaration, what: &str) -> Result<Option<DynamicObject>, PlatformError> {
         self.connection.run(what, |client| {
             let api = api(client, declaration);
@@ -292,6 +308,35 @@ impl Target {
             Err(error) if is_forbidden(&error) => Ok(None),
             Err(error) => Err(failed("listing storage classes", &error)),
         }
+    }
+
+    /// The volumes that were made by hand and wait for a claim, or are kept for one of these claims (namespace, name): their number.
+    /// `None` without the right to list volumes.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn static_volumes(&self, claims: &[(String, String)]) -> Result<Option<usize>, PlatformError> {
+        let volumes = resource("v1", "PersistentVolume", Some("persistentvolumes"));
+        let list = self.connection.try_run(|client| {
+            let volumes = volumes.clone();
+            async move { Api::<DynamicObject>::all_with(client, &volumes).list(&ListParams::default()).await }
+        });
+        let list = match list {
+            Ok(list) => list.items,
+            Err(error) if is_forbidden(&error) => return Ok(None),
+            Err(error) => return Err(failed("listing volumes", &error)),
+        };
+        let waits = |volume: &&DynamicObject| {
+            let at = |path: &str| volume.data.pointer(path).and_then(Value::as_str);
+            let classless = at("/spec/storageClassName").is_none_or(str::is_empty);
+            let kept = at("/spec/claimRef/namespace").zip(at("/spec/claimRef/name"));
+            let for_one = kept.is_some_and(|(namespace, name)| {
+                let bound = at("/spec/claimRef/uid").is_some();
+                !bound && claims.iter().any(|claim| (claim.0.as_str(), claim.1.as_str()) == (namespace, name))
+            });
+            classless && (for_one || (kept.is_none() && at("/status/phase") == Some("Available")))
+        };
+        Ok(Some(list.iter().filter(waits).count()))
     }
 
     /// Puts a declared Secret or ConfigMap in the place of the one that is there, which is kept under another name. Only what was kept is

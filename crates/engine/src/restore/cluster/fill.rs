@@ -106,6 +106,8 @@ fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<
             wanted.push((id, node.facts.role, captured, place));
         }
     }
+    let claims: BTreeSet<(String, String)> = wanted.iter().flat_map(|(id, ..)| kubernetes.claims(id)).collect();
+    kubernetes.remove_left_helpers(&claims)?;
     let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
         Filled::new(kubernetes, id, role, captured, place)
     });

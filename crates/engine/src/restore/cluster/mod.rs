@@ -181,6 +181,7 @@ fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterResto
     step(reporter, "compare objects again", None, || objects::settle(run, record, restored))?;
     step(reporter, "objects that start something", None, || objects::late(run, record, restored))?;
     if options.keep_asleep {
+        restored.findings.extend(start::kept_back(record));
         return Ok(());
     }
     // Bare pods and DaemonSets are there only now.

@@ -138,6 +138,8 @@ pub(super) struct Record<'t> {
     pub progress: Progress,
     /// An earlier run's work is gone on with.
     pub resumed: bool,
+    /// Another run has taken this restore over: what is in the cluster is its own affair now.
+    pub lost: bool,
     written: bool,
 }
 
@@ -161,6 +163,7 @@ impl<'t> Record<'t> {
             version: known.version,
             progress,
             resumed,
+            lost: false,
             written: resumed,
         }
     }
@@ -182,11 +185,14 @@ impl<'t> Record<'t> {
                 self.written = true;
                 Ok(())
             }
-            Written::Conflict => Err(EngineError::Usage(format!(
-                "another run of this restore is under way: ConfigMap {}/{} was written by it; let it finish, or end it and run the same command again",
-                self.namespace,
-                self.identity.name()
-            ))),
+            Written::Conflict => {
+                self.lost = true;
+                Err(EngineError::Usage(format!(
+                    "another run of this restore is under way: ConfigMap {}/{} was written by it; let it finish, or end it and run the same command again",
+                    self.namespace,
+                    self.identity.name()
+                )))
+            }
         }
     }
 

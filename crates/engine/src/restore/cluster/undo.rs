@@ -12,6 +12,9 @@ use crate::{Done, EngineError, Next};
 
 /// Scales up what may be scaled up, and says what was done.
 pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) -> EngineError {
+    if record.lost {
+        return error.after(record.progress.done.clone(), Next::SameCommand);
+    }
     let done_before = record.progress.done.clone();
     let (free, left) = split(run, record);
     let mut left: Vec<String> = left.iter().map(label).collect();
