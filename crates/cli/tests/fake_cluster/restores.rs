@@ -95,12 +95,16 @@ fn found<'a>(findings: &'a [Finding], rule: &str, subject: &str) -> Option<&'a F
 /// What only the captured data has of the files that a claim holds now, what is set aside left out.
 fn differences(scene: &Scene, before: &std::collections::BTreeMap<String, u64>) -> Vec<String> {
     let now = scene.contents();
-    let derived = ["/stateLeveldb/", "/historyLeveldb/", "/configHistory/", "/bookkeeper/", "/chains/index/", "/fileLock/"];
+    let derived =
+        ["/stateLeveldb/", "/historyLeveldb/", "/configHistory/", "/bookkeeper/", "/chains/index/", "/fileLock/"];
     let counts = |path: &String| {
         !path.contains("/.before-") && !derived.iter().any(|part| path.contains(part)) && !path.ends_with("/LOCK")
     };
-    let mut out: Vec<String> =
-        before.iter().filter(|(path, hash)| path.ends_with(BLOCKS) && now.get(*path) != Some(*hash)).map(|(path, _)| path.clone()).collect();
+    let mut out: Vec<String> = before
+        .iter()
+        .filter(|(path, hash)| path.ends_with(BLOCKS) && now.get(*path) != Some(*hash))
+        .map(|(path, _)| path.clone())
+        .collect();
     out.extend(now.keys().filter(|path| counts(path) && !before.contains_key(*path)).cloned());
     out
 }
@@ -170,7 +174,9 @@ fn a_refusal_has_changed_nothing() {
     damage(&scene);
     let replace = replace_peer(&scene);
     let without = ClusterRestoreOptions { replace: false, ..replace.clone() };
-    scene.cluster.tool("df", "echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo 'x 100 99 1 99% /'");
+    scene
+        .cluster
+        .tool("df", "echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo 'x 100 99 1 99% /'");
     for (options, rule) in [(&without, "B8"), (&replace, "B9")] {
         scene.cluster.forget_calls();
         let error = restore(&scene, options).unwrap_err();
@@ -187,9 +193,14 @@ fn a_secret_that_somebody_else_makes_meanwhile_is_refused_by_name() {
     let scene = captured(&PEERS);
     assert!(scene.cluster.delete("Secret", "org1", "peer1-tls"));
     let mint = |cluster: &Cluster, call: &fabkeep_fake_cluster::Call| {
-        if call.is("create", "secrets") && call.name == "peer1-tls" && cluster.get("Secret", "org1", "peer1-tls").is_none() {
-            cluster.put(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "peer1-tls", "namespace": "org1"},
-                "data": {"server.crt": "TUlOVEVE"}}));
+        if call.is("create", "secrets")
+            && call.name == "peer1-tls"
+            && cluster.get("Secret", "org1", "peer1-tls").is_none()
+        {
+            cluster.put(
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "peer1-tls", "namespace": "org1"},
+                "data": {"server.crt": "TUlOVEVE"}}),
+            );
         }
         Answer::Go
     };
@@ -269,7 +280,11 @@ fn a_crash_loop_is_told_with_its_last_lines_and_its_rule_at_once() {
     scene.cluster.before(|cluster, call| {
         if call.is("list", "pods") {
             for name in cluster.names("Pod", "org1") {
-                cluster.set_log("org1", &name, "panic: the state database [height=9] is ahead of the block store [height=3]\n");
+                cluster.set_log(
+                    "org1",
+                    &name,
+                    "panic: the state database [height=9] is ahead of the block store [height=3]\n",
+                );
             }
         }
         Answer::Go
@@ -279,8 +294,13 @@ fn a_crash_loop_is_told_with_its_last_lines_and_its_rule_at_once() {
     let restored = restore(&scene, &slow).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(!restored.well);
-    let told = restored.findings.iter().find(|finding| finding.rule.code() == "I2" && finding.severity == Severity::Error);
-    assert!(told.is_some_and(|finding| finding.what.contains("is ahead of the block store")), "{:?}", restored.findings);
+    let told =
+        restored.findings.iter().find(|finding| finding.rule.code() == "I2" && finding.severity == Severity::Error);
+    assert!(
+        told.is_some_and(|finding| finding.what.contains("is ahead of the block store")),
+        "{:?}",
+        restored.findings
+    );
 }
 
 #[test]
@@ -288,7 +308,12 @@ fn a_helper_may_run_where_its_workload_may() {
     let scene = Scene::with(&PEER);
     let terms = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}]}]});
     let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}});
-    scene.cluster.patch("Deployment", "org1", "peer0", &json!({"spec": {"template": {"spec": {"affinity": affinity}}}}));
+    scene.cluster.patch(
+        "Deployment",
+        "org1",
+        "peer0",
+        &json!({"spec": {"template": {"spec": {"affinity": affinity}}}}),
+    );
     assert!(matches!(scene.backup(&[]).code, 0 | 3));
     damage(&scene);
     scene.cluster.forget_calls();
@@ -415,7 +440,8 @@ fn a_progress_record_that_somebody_changed_is_not_believed() {
     let names = records(&scene.cluster);
     assert_eq!(names.len(), 1);
     let record = scene.cluster.get("ConfigMap", "org1", &names[0]).unwrap();
-    let text = record["data"]["progress.json"].as_str().unwrap().replace(r#"filled\":[]"#, r#"filled\":[\"org1/peer0\"]"#);
+    let text =
+        record["data"]["progress.json"].as_str().unwrap().replace(r#"filled\":[]"#, r#"filled\":[\"org1/peer0\"]"#);
     scene.cluster.patch("ConfigMap", "org1", &names[0], &json!({"data": {"progress.json": text}}));
     let restored = restore(&scene, &replace).unwrap();
     assert!(found(&restored.findings, "B8", &names[0]).is_some(), "{:?}", restored.findings);

@@ -88,7 +88,8 @@ fn aliases_to_original(
     target: &Target,
 ) -> Result<Vec<Finding>, EngineError> {
     let mut addresses = BTreeSet::new();
-    let moved: Vec<&Declaration> = declared.iter().filter(|known| to.namespaces.contains_key(&known.namespace)).collect();
+    let moved: Vec<&Declaration> =
+        declared.iter().filter(|known| to.namespaces.contains_key(&known.namespace)).collect();
     if moved.iter().all(|known| alias_addresses(known).is_empty()) {
         return Ok(Vec::new());
     }
@@ -121,9 +122,8 @@ fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocatio
         .iter()
         .filter(|used| !used.used_by.is_empty())
         .filter(|used| {
-            let answered = |answer: &String| {
-                moves(answer) || answer.starts_with("the caller") || answer.starts_with(HOST_ALIASES)
-            };
+            let answered =
+                |answer: &String| moves(answer) || answer.starts_with("the caller") || answer.starts_with(HOST_ALIASES);
             !used.answered_by.iter().any(answered)
         })
         .map(|used| used.name.as_str())

@@ -7,6 +7,7 @@ use fabkeep_network::{Finding, Rule, Severity, check_set};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
     ClusterAddress, Controllers, HelperOptions, Relocation, Target, Usage, declared_claims, foreign_to_network,
+    is_managed,
 };
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
@@ -256,11 +257,10 @@ fn make(
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
         plan.findings.extend(not_level(&filled));
     }
-    let managed = declared
-        .iter()
-        .any(|known| known.api_version.contains("hlf.kungfusoftware.es") || known.api_version.contains("ibp.com"));
-    if managed {
-        plan.operators = target.operators()?;
+    let managed: BTreeSet<&str> =
+        declared.iter().map(|known| known.api_version.as_str()).filter(|version| is_managed(version)).collect();
+    if !managed.is_empty() {
+        plan.operators = target.operators(&managed.into_iter().collect::<Vec<_>>())?;
         if plan.operators.is_empty() {
             plan.findings.push(Finding::warning(
                 Rule::OperatorAsleep,
