@@ -123,7 +123,7 @@ pub(crate) fn replay(
         });
         for opened in receiver {
             if reporter.is_interrupted() {
-                return Err(EngineError::Interrupted);
+                return Err(EngineError::Stopped);
             }
             let opened = opened?;
             tip = Tip::link(tip, &opened.checked, &place(&channel.name, &opened.segment))?;

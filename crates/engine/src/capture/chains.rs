@@ -251,7 +251,7 @@ impl Walk<'_> {
         let (channel, threads, writer) = (self.channel, self.options.threads, self.writer);
         while !results.failed() {
             if self.reporter.is_interrupted() {
-                return Err(EngineError::Interrupted);
+                return Err(EngineError::Stopped);
             }
             let active = |cursor: &Cursor<'_>| cursor.is_active().then_some(cursor.next);
             let Some(next) = cursors.iter().filter_map(active).min() else { break };

@@ -128,7 +128,7 @@ pub(crate) fn capture(
     let findings = Mutex::new(Vec::new());
     let results = parallel::map(tasks, options.threads, |task| {
         if reporter.is_interrupted() {
-            return Err(EngineError::Interrupted);
+            return Err(EngineError::Stopped);
         }
         let (entry, path) = (task.entry, &task.entry.path);
         let name = file_source(writer, task.planned, task.surveyed, path);

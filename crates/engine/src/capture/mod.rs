@@ -385,7 +385,7 @@ fn stop_on_errors(findings: &mut Vec<Finding>, reporter: &dyn Reporter) -> Resul
 }
 
 fn interrupted(reporter: &dyn Reporter) -> Result<(), EngineError> {
-    if reporter.is_interrupted() { Err(EngineError::Interrupted) } else { Ok(()) }
+    if reporter.is_interrupted() { Err(EngineError::Stopped) } else { Ok(()) }
 }
 
 /// Keeps an order of work over nodes: results by node position.

@@ -173,7 +173,7 @@ fn look_inside(
                 }
                 proof.findings.extend(replayed.findings);
             }
-            Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
+            Err(EngineError::Stopped) => return Err(EngineError::Stopped),
             Err(error) => proof.findings.push(damage(&channel.name, &error)),
         }
     }
