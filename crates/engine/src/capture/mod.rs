@@ -7,12 +7,18 @@ mod cursor;
 mod cut;
 mod databases;
 mod files;
+mod histories;
+mod identities;
 mod keys;
+mod memory;
+mod packages;
 mod pass;
 mod plan;
+mod presence;
 mod private_data;
 mod segments;
 mod staging;
+mod start_marks;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap};
