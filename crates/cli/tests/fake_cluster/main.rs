@@ -1,0 +1,5 @@
+//! Networks on the fake cluster: found, captured and restored by the command, without a cluster and without root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scene;
+mod whole;
