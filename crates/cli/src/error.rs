@@ -170,7 +170,7 @@ impl From<PlatformError> for CliError {
             PlatformError::Name { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "rename the file, or leave the node out (--exclude)")
             }
-            PlatformError::Cluster { ref next, .. } => {
+            PlatformError::Cluster { ref next, .. } | PlatformError::Forbidden { ref next, .. } => {
                 let next = next.clone();
                 CliError::new(Code::Failed, error.to_string(), next)
             }
