@@ -32,7 +32,10 @@ use volume::helper::{self, Helper};
 use volume::{PodVolume, patiently};
 
 use crate::volume::Volume;
-use crate::{Asked, Change, ClientWorkload, Declaration, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
+use crate::{
+    Asked, Change, ClientWorkload, Declaration, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce,
+    StrangeNote, WindowRecord,
+};
 
 pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
@@ -77,6 +80,8 @@ pub struct Kubernetes {
     made: Mutex<(Vec<(String, String)>, usize)>,
     /// Workloads that a window of this run has stopped: their pods are gone.
     asleep: Mutex<BTreeSet<ClientWorkload>>,
+    /// What signs the notes of windows.
+    machine: Machine,
 }
 
 /// Where a node's paths are reached.
@@ -140,6 +145,7 @@ impl Kubernetes {
             helpers: Mutex::default(),
             made: Mutex::default(),
             asleep: Mutex::default(),
+            machine: Machine::default(),
         })
     }
 
@@ -495,16 +501,24 @@ impl Platform for Kubernetes {
         self.undo(changes, told)
     }
 
-    fn window(&self) -> Result<Option<WindowRecord>, PlatformError> {
-        self.noted_window()
+    fn window(&self) -> Result<NotedWindows, PlatformError> {
+        self.noted_windows()
     }
 
     fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
         self.write_window(record)
     }
 
-    fn forget_window(&self, _: &WindowRecord) -> Result<(), PlatformError> {
-        self.remove_window()
+    fn forget_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        self.remove_window(record)
+    }
+
+    fn may_undo(&self, change: &Change) -> Result<(), String> {
+        self.undoable(change)
+    }
+
+    fn forget_note(&self, note: &StrangeNote) -> Result<(), PlatformError> {
+        self.remove_note(&note.namespace)
     }
 
     fn readers(&self) -> Option<usize> {

@@ -12,6 +12,7 @@ use fabkeep_platform::kubernetes::{
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::super::databases;
 use super::super::keep::CaKeep;
 use super::record::{Identity, Known, Progress};
 use super::{elsewhere, nodes, scope};
@@ -166,6 +167,12 @@ pub(super) fn arranged(
     let mut plan = make(commit, &arranged, &moved.declared, &identity, target, options)?;
     plan.findings.extend(moved.findings);
     plan.findings.extend(unanswered(&used));
+    for &position in &plan.load {
+        let node = &arranged.point.nodes[position];
+        if let Some(entry) = dump_of(node) {
+            plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &arranged.point, reader)?);
+        }
+    }
     Ok(Planned { arranged, plan, identity })
 }
 
