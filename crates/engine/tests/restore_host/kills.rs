@@ -139,7 +139,7 @@ fn killed_at_random_two_hundred_times_the_same_command_ends_right() {
     let mut random = Random::new(seed);
     let mut kills = 0;
     while kills < 200 {
-        let numbers: Vec<usize> = (0..=random.below(3)).map(|_| random.below(steps)).collect();
+        let numbers: Vec<usize> = (0..=1 + random.below(4)).map(|_| random.below(steps)).collect();
         kills += numbers.len();
         kill_and_finish(&place, "Org1/ca", &numbers);
         assert_eq!(tree(&place.path("Org1/ca")), before, "killed before the changes {numbers:?}");
@@ -162,7 +162,7 @@ fn a_peer_killed_while_it_is_written_and_switched_ends_right_and_damage_in_betwe
     let mut numbers = switches.clone();
     numbers.extend(switches.iter().map(|at| at + 1));
     let mut random = Random::new(7);
-    numbers.extend((0..12).map(|_| random.below(steps)));
+    numbers.extend((0..6).map(|_| random.below(steps)));
     for number in numbers {
         kill_and_finish(&place, "Org1/peer0/production", &[number]);
         assert_eq!(tree(&place.path("Org1/peer0/production")), good, "killed before change {number}");

@@ -19,7 +19,7 @@ pub struct Place {
 impl Place {
     /// The small network, to restore these nodes of it.
     pub fn new(nodes: &[&str]) -> Place {
-        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        let bench = Bench::in_memory(fabkeep_fixtures::NETWORK_SMALL);
         let inventory = fabkeep_platform::discover(&bench.network(), bench.folder.path()).unwrap().inventory;
         bench.capture(&CaptureOptions::default()).unwrap();
         Place { bench, inventory, nodes: nodes.iter().map(|node| (*node).to_owned()).collect() }
