@@ -11,7 +11,7 @@ use fabkeep_platform::{Asked, BlockFiles, NodeState, Platform, WindowRecord};
 use serde::Serialize;
 
 use crate::capture::certificates_of;
-use crate::window::{observe_all, open_finding};
+use crate::window::{noted_findings, observe_all};
 use crate::{EngineError, logs, parallel};
 
 /// Certificates read at a time.
@@ -105,8 +105,9 @@ pub fn status(
     let observed = observe_all(platform, Asked { block_files, health: true });
     let standings = standings(&observed, &BTreeMap::new());
     let mut findings: Vec<Finding> = Vec::new();
-    let window = platform.window()?;
-    findings.extend(window.as_ref().map(open_finding));
+    let noted = platform.window()?;
+    findings.extend(noted_findings(&noted));
+    let window = noted.open;
     for observation in &observed {
         findings.extend(contradictions(observation));
         findings.extend(unanswered(observation));

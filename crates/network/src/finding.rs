@@ -95,6 +95,9 @@ rules! {
     NamesKept "K5" "Addresses inside chaincode packages and channel configurations are kept: Services keep their names."
     Declared "K6" "Everything that declares a node is in the set: workloads, Services, claims, Secrets, ConfigMaps."
     StorageClass "K8" "Every claim's storage class is one that the cluster has."
+    RepositoryOwn "R1" "What is in the repository was put by its writers and is there: objects of others are passed over and reported, and so is what is gone or damaged."
+    CommitChain "R2" "Every recovery point is there that another one, its writer or the operator knows of."
+    CommitClock "R3" "Recovery points are ordered by their commits; a time that contradicts the order is reported."
     Recognised "K7" "Every workload is either recognised as what it is in the network, or named as what is not."
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
+use fabkeep_ledger::dump_commands::{self, Dialect};
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, SqlAccess};
 use fabkeep_store::PointReader;
 
@@ -18,7 +19,7 @@ use super::place::free_name;
 use super::plan::{PlannedDirectory, RestorePlan};
 use crate::content::Contents;
 use crate::error::io;
-use crate::point::RecoveryPoint;
+use crate::point::{CapturedEntry, RecoveryPoint};
 use crate::{Difference, EngineError};
 
 /// A dump to load, by its directory's position in the plan.
@@ -53,6 +54,7 @@ pub(super) fn plan_loads(
                 continue;
             }
         };
+        plan.findings.extend(refused_dump(planned, &access, point, reader)?);
         match access.tables() {
             Err(error) => {
                 plan.findings.push(Finding::error(
@@ -79,6 +81,55 @@ pub(super) fn plan_loads(
         plan.loads.push(PlannedLoad { directory: index, access });
     }
     Ok(())
+}
+
+/// A dump that would have the database's client do more than send SQL is refused before anything is changed.
+fn refused_dump(
+    planned: &PlannedDirectory,
+    access: &SqlAccess,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Option<Finding>, EngineError> {
+    let captured = &point.nodes[planned.node].directories[planned.directory];
+    let Some(entry) = captured.entries.iter().find(|entry| entry.path == DUMP_FILE) else { return Ok(None) };
+    let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+    let path = scratch.path().join(DUMP_FILE);
+    authority::write_captured(entry, point, reader, &path)?;
+    Ok(access.check(&path).err().map(|error| refusal(&planned.id, &error.to_string())))
+}
+
+fn refusal(id: &impl ToString, problem: &str) -> Finding {
+    Finding::error(
+        Rule::CaDatabase,
+        id.to_string(),
+        problem,
+        "restore into a folder (--to DIR), look at the line, and load what is right by hand; or take another recovery point",
+    )
+}
+
+/// The same for a dump that is loaded by its server's own pod: what wrote it is told by its first lines.
+pub(super) fn refused_captured(
+    id: &NodeId,
+    entry: &CapturedEntry,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Option<Finding>, EngineError> {
+    let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+    let path = scratch.path().join(DUMP_FILE);
+    authority::write_captured(entry, point, reader, &path)?;
+    let open = || File::open(&path).map_err(io(&path));
+    let dialects = match Dialect::of(open()?).map_err(io(&path))? {
+        Some(known) => vec![known],
+        None => vec![Dialect::Postgres, Dialect::MySql],
+    };
+    let mut found = None;
+    for dialect in dialects {
+        match dump_commands::refused(open()?, dialect).map_err(io(&path))? {
+            None => return Ok(None),
+            Some(refused) => found = Some(refused),
+        }
+    }
+    Ok(found.map(|refused| refusal(id, &format!("the dump of its database is refused: {refused}"))))
 }
 
 fn role(planned: &PlannedDirectory, point: &RecoveryPoint) -> DirectoryRole {

@@ -8,7 +8,7 @@ use fabkeep_engine::{
     CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, RestoreOptions, Silent, VerifyLevel,
     capture, restore, verify_point,
 };
-use fabkeep_platform::{Host, discover};
+use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
 use tempfile::TempDir;
 
@@ -54,7 +54,12 @@ impl Bench {
 
     pub fn host(&self) -> Host {
         let found = discover(&self.network(), self.folder.path()).unwrap();
-        Host::new(&found.inventory, self.folder.path()).unwrap()
+        Host::new(&found.inventory, self.folder.path()).unwrap().kept_by(self.machine())
+    }
+
+    /// What signs the notes of windows here.
+    pub fn machine(&self) -> Machine {
+        Machine::at(&self.path("state"))
     }
 
     pub fn capture(&self, options: &CaptureOptions) -> Result<Captured, EngineError> {

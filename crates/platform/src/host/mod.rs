@@ -16,7 +16,9 @@ use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 use url::Url;
 
 use crate::volume::Volume;
-use crate::{Asked, Change, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
+use crate::{
+    Asked, Change, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord,
+};
 
 pub(crate) use discover::value_at;
 pub use discover::{Discovered, discover};
@@ -35,6 +37,8 @@ pub struct Host {
     nodes: HashMap<NodeId, Reach>,
     /// Where an open window is noted.
     window_file: PathBuf,
+    /// What signs the note.
+    machine: Machine,
 }
 
 /// How a node is started, stopped and asked.
@@ -106,7 +110,14 @@ impl Host {
                 nodes.insert(id, reach);
             }
         }
-        Ok(Host { network, nodes, window_file: normal(base).join("fabkeep.window") })
+        let window_file = normal(base).join("fabkeep.window");
+        Ok(Host { network, nodes, window_file, machine: Machine::default() })
+    }
+
+    /// Keeps this machine's key and its records of windows in another place.
+    #[must_use]
+    pub fn kept_by(self, machine: Machine) -> Self {
+        Host { machine, ..self }
     }
 
     fn commands(&self, node: &NodeId) -> Option<&Commands> {
@@ -218,16 +229,24 @@ impl Platform for Host {
         self.undo(changes, told)
     }
 
-    fn window(&self) -> Result<Option<WindowRecord>, PlatformError> {
-        self.noted_window()
+    fn window(&self) -> Result<NotedWindows, PlatformError> {
+        self.noted_windows()
     }
 
     fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
         self.write_window(record)
     }
 
-    fn forget_window(&self, _: &WindowRecord) -> Result<(), PlatformError> {
-        self.remove_window()
+    fn forget_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        self.remove_window(record)
+    }
+
+    fn may_undo(&self, change: &Change) -> Result<(), String> {
+        self.undoable(change)
+    }
+
+    fn forget_note(&self, _: &StrangeNote) -> Result<(), PlatformError> {
+        self.remove_note()
     }
 }
 
