@@ -170,7 +170,7 @@ impl From<PlatformError> for CliError {
             PlatformError::Name { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "rename the file, or leave the node out (--exclude)")
             }
-            PlatformError::Cluster { ref next, .. } => {
+            PlatformError::Cluster { ref next, .. } | PlatformError::Forbidden { ref next, .. } => {
                 let next = next.clone();
                 CliError::new(Code::Failed, error.to_string(), next)
             }
@@ -230,7 +230,7 @@ impl From<StoreError> for CliError {
 
 /// What the operating system said at the bottom of a chain of errors.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error| (**error).source())
         .find_map(|error| error.downcast_ref::<std::io::Error>())
         .map(std::io::Error::kind)
 }

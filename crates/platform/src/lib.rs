@@ -73,6 +73,16 @@ pub enum PlatformError {
         /// What happened.
         problem: String,
     },
+    /// The API server says that fabkeep has no right to do this.
+    #[error("{what}: {problem}")]
+    Forbidden {
+        /// What was asked of it.
+        what: String,
+        /// What it said.
+        problem: String,
+        /// What to do.
+        next: String,
+    },
     /// The cluster cannot be reached, or refused.
     #[error("{what}: {problem}")]
     Cluster {

@@ -5,9 +5,15 @@ mod connection;
 mod discover;
 mod objects;
 mod observe;
+mod progress;
+mod ready;
 mod relocation;
+mod scale;
 mod sql;
+mod suspend;
 mod target;
+mod trouble;
+mod uses;
 mod volume;
 mod window;
 
@@ -34,9 +40,15 @@ use crate::{
 pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
-pub use relocation::{Mapping, OldNames, Relocation, has_own_aliases};
-pub use target::{Asleep, Awake, DATABASES, ObjectState, Stage, Target, WorkloadState, is_managed};
-pub use volume::fill::{Expected, FillState, Filler, WriteEntry, WriteKind, Writing};
+pub use objects::foreign_to_network;
+pub use progress::{Note, Written};
+pub use ready::Started;
+pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, old_names};
+pub use scale::{DATABASES, MountingPod, ScaledDown, Stage, WorkloadState};
+pub use suspend::{Controllers, Suspension};
+pub use target::{Created, ObjectState, Replaced, Target, is_managed};
+pub use uses::{ObjectKey, Usage, key_of};
+pub use volume::fill::{Expected, FillState, Filler, Mark, WriteEntry, WriteKind, Writing};
 pub use volume::helper::HelperOptions;
 
 /// Directories read at a time: streams wait more than they work.
@@ -255,7 +267,7 @@ impl Kubernetes {
             .iter()
             .filter_map(|&position| {
                 let node = &self.analysis.nodes[position];
-                Some((position, node, &self.workload_of(node)?.spec))
+                Some((position, node, self.workload_of(node)?))
             })
             .collect();
         let name = {
@@ -356,6 +368,18 @@ impl Drop for Kubernetes {
 /// Secrets and ConfigMaps of the certificate authorities that objects declare.
 pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
     discover::authority::authority_objects(&declared(declarations))
+}
+
+/// The workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
+fn custom_resources_of(
+    declarations: &[Declaration],
+) -> Vec<(String, uses::ObjectKey, Option<(String, String, String)>)> {
+    let nodes = declared(declarations).nodes.into_iter();
+    let with_workload = nodes.filter_map(|found| {
+        let workload = found.node.workload?;
+        Some((workload.namespace.clone(), (workload.kind, workload.namespace, workload.name), found.custom))
+    });
+    with_workload.collect()
 }
 
 /// Claims of the nodes that objects declare: namespace and name, by node.

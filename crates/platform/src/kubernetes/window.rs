@@ -189,7 +189,7 @@ impl Kubernetes {
             match change {
                 Change::Hook(hook) => run_hook("hook-before", &hook.before)?,
                 Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
-                    target.sleep(&workload.kind, &workload.namespace, &workload.name)?;
+                    target.scale_down(&workload.kind, &workload.namespace, &workload.name)?;
                     going.push((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()));
                     if change.is_stop() {
                         self.note_asleep(workload);
@@ -306,7 +306,7 @@ impl Kubernetes {
             stage.workloads.retain(|workload| of_window(workload).is_some());
             for (kind, namespace, name) in &stage.workloads {
                 told(&format!("waking {kind} {namespace}/{name}"));
-                result = result.and(target.wake(kind, namespace, name));
+                result = result.and(target.scale_up(kind, namespace, name, None));
                 woken.extend(of_window(&(kind.clone(), namespace.clone(), name.clone())));
             }
             if !stage.workloads.is_empty() {
@@ -327,7 +327,7 @@ impl Kubernetes {
         }
         // What the network does not show any more is woken all the same.
         for workload in stopped.into_iter().filter(|workload| !woken.contains(workload)) {
-            result = result.and(target.wake(&workload.kind, &workload.namespace, &workload.name));
+            result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
         }
         self.forget_asleep();
         for change in changes {
@@ -338,7 +338,7 @@ impl Kubernetes {
         for change in changes {
             match change {
                 Change::Scale(workload) => {
-                    result = result.and(target.wake(&workload.kind, &workload.namespace, &workload.name));
+                    result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
                 }
                 Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after)),
                 Change::UnknownHook => result = result.and(Err(unknown_hook())),
