@@ -4,3 +4,4 @@
 mod restores;
 mod scene;
 mod whole;
+mod windows;
