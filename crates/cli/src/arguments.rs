@@ -567,6 +567,9 @@ pub struct Restore {
     /// Stop running nodes first, by their stop commands.
     #[arg(long, requires = "inventory")]
     pub stop: bool,
+    /// Take this node for stopped where nothing tells whether it runs. May be given more than once.
+    #[arg(long, value_name = "NODE", requires = "inventory")]
+    pub assume_stopped: Vec<String>,
     /// Start the nodes afterwards, by their start commands: CAs, then orderers, then peers.
     #[arg(long, requires = "inventory")]
     pub start: bool,
