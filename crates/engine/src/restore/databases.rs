@@ -14,10 +14,10 @@ use fabkeep_store::PointReader;
 
 use super::RestoredDirectory;
 use super::authority;
-use super::journal::Journal;
 use super::disk::Disk;
-use super::staging::free_name;
+use super::journal::Journal;
 use super::plan::{PlannedDirectory, RestorePlan};
+use super::staging::free_name;
 use crate::content::Contents;
 use crate::error::io;
 use crate::point::{CapturedEntry, RecoveryPoint};

@@ -32,13 +32,16 @@ pub(super) fn judge(
     plan.findings.extend(some_orderers(arranged, &chosen));
     for name in &options.assume_stopped {
         if !chosen.iter().any(|node| node.id.to_string() == *name) {
-            return Err(EngineError::Usage(format!("--assume-stopped {name}: it is not among the nodes that are restored")));
+            return Err(EngineError::Usage(format!(
+                "--assume-stopped {name}: it is not among the nodes that are restored"
+            )));
         }
     }
     if !options.replace {
-        let occupied = plan.directories.iter().enumerate().filter(|(index, planned)| {
-            planned.occupied && !record.is_switching(*index) && !record.is_equal(*index)
-        });
+        let occupied =
+            plan.directories.iter().enumerate().filter(|(index, planned)| {
+                planned.occupied && !record.is_switching(*index) && !record.is_equal(*index)
+            });
         let findings: Vec<Finding> = occupied
             .map(|(_, planned)| {
                 Finding::error(
@@ -90,7 +93,11 @@ fn some_orderers(arranged: &Arranged, chosen: &[NodeFacts]) -> Option<Finding> {
 
 /// Whether nothing of a node's data is changed any more.
 fn is_settled(plan: &RestorePlan, id: &NodeId, record: &Record) -> bool {
-    plan.directories.iter().enumerate().filter(|(_, planned)| planned.id == *id).all(|(index, _)| record.is_settled(index))
+    plan.directories
+        .iter()
+        .enumerate()
+        .filter(|(_, planned)| planned.id == *id)
+        .all(|(index, _)| record.is_settled(index))
 }
 
 /// Whether data of a node that is there is set aside.
@@ -132,7 +139,9 @@ fn refused_while_running(
                 Rule::LiveCopy,
                 id,
                 format!("it is not known whether the node runs: {why}"),
-                format!("give the node a status command in the inventory, run fabkeep as root, or make sure that it is stopped and say so (--assume-stopped {id})"),
+                format!(
+                    "give the node a status command in the inventory, run fabkeep as root, or make sure that it is stopped and say so (--assume-stopped {id})"
+                ),
             ))
         }
         NodeState::Running if assumed && !running.evidence.iter().any(Evidence::is_certain) => {
@@ -150,7 +159,9 @@ fn refused_while_running(
             } else if running.evidence.iter().any(Evidence::is_certain) {
                 "stop it, or let fabkeep do so by its stop command (--stop)".to_owned()
             } else {
-                format!("stop it, or let fabkeep do so by its stop command (--stop); if the port is another process's: --assume-stopped {id}")
+                format!(
+                    "stop it, or let fabkeep do so by its stop command (--stop); if the port is another process's: --assume-stopped {id}"
+                )
             };
             let what = format!("the node runs: its data must not be replaced under it ({})", told(running));
             Decision::Refuse(Finding::error(Rule::LiveCopy, id, what, remedy))

@@ -201,8 +201,7 @@ impl Run<'_> {
         let bytes = step(reporter, "write files", Some(plan.bytes), || write::write_all(self, journal))?;
         let mut proven = step(reporter, "prove", Some(plan.bytes), || prove::prove(self, journal))?;
         self.check_stopped(journal)?;
-        let mut directories =
-            step(reporter, "put into place", None, || place::switch_all(plan, point, journal, disk))?;
+        let mut directories = step(reporter, "put into place", None, || place::switch_all(plan, point, journal, disk))?;
         if !plan.loads.is_empty() {
             let loaded = step(reporter, "load databases", None, || databases::load_all(plan, journal, disk))?;
             proven.extend(loaded.0);

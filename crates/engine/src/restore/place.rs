@@ -165,12 +165,7 @@ fn set_entries_aside(
 }
 
 /// Moves a whole place, or removes an empty one.
-fn free_place(
-    index: usize,
-    staging: &Staging,
-    journal: &mut Journal<'_>,
-    disk: Disk<'_>,
-) -> Result<(), EngineError> {
+fn free_place(index: usize, staging: &Staging, journal: &mut Journal<'_>, disk: Disk<'_>) -> Result<(), EngineError> {
     if !staging.place.exists() {
         return Ok(());
     }

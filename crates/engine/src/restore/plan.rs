@@ -356,7 +356,10 @@ fn blocked(id: &NodeId, captured: &CapturedDirectory, staging: &Staging, finding
             findings.push(Finding::error(
                 Rule::NotOverwritten,
                 id,
-                format!("{} is a mount point, or holds one, and is no directory in the recovery point", staging.placed(&entry.path).display()),
+                format!(
+                    "{} is a mount point, or holds one, and is no directory in the recovery point",
+                    staging.placed(&entry.path).display()
+                ),
                 "unmount what is mounted there, or restore into another folder (--to DIR)",
             ));
         }
@@ -435,8 +438,10 @@ fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
     }
     for planned in &plan.directories {
         for file in &planned.kept {
-            plan.steps
-                .push(RestoreStep::Keep { node: planned.id.to_string(), path: planned.staging.placed(&file.entry.path) });
+            plan.steps.push(RestoreStep::Keep {
+                node: planned.id.to_string(),
+                path: planned.staging.placed(&file.entry.path),
+            });
         }
         for region in planned.staging.regions.iter().filter(|_| planned.occupied) {
             plan.steps.push(RestoreStep::SetAside { path: region.at.clone(), to: region.aside.clone() });

@@ -7,8 +7,8 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, Volume};
 use fabkeep_store::PointReader;
 
-use super::keep::{self, Kept, Present, PresentFile};
 use super::journal::Record;
+use super::keep::{self, Kept, Present, PresentFile};
 use super::plan::{PlannedDirectory, RestorePlan};
 use super::{RestoreOptions, authority};
 use crate::EngineError;
@@ -77,9 +77,8 @@ fn files(
 ) -> Result<Present, EngineError> {
     let staging = &planned.staging;
     let asides = earlier.into_iter().flat_map(|earlier| earlier.asides(index));
-    let mut roots: Vec<(PathBuf, String)> = asides
-        .filter_map(|(region, to)| Some((to.to_path_buf(), staging.regions.get(region)?.root.clone())))
-        .collect();
+    let mut roots: Vec<(PathBuf, String)> =
+        asides.filter_map(|(region, to)| Some((to.to_path_buf(), staging.regions.get(region)?.root.clone()))).collect();
     if earlier.is_none_or(|earlier| !earlier.has_aside(index)) {
         roots.push((staging.place.clone(), String::new()));
     }

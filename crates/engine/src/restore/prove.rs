@@ -13,8 +13,8 @@ use fabkeep_network::{NodeId, WalKind};
 use fabkeep_platform::{EntryKind, HostVolume, Volume};
 use fabkeep_store::{BlobId, NameKey};
 
-use super::journal::Journal;
 use super::Run;
+use super::journal::Journal;
 use super::plan::PlannedDirectory;
 use crate::content::channel_of;
 use crate::error::io;
@@ -132,9 +132,8 @@ pub(super) fn is_as_captured(planned: &PlannedDirectory, captured: &CapturedDire
     let Ok(mut found) = HostVolume::new(staging.place.clone()).list("") else { return false };
     let is_captured = |path: &str| captured.entries.iter().any(|entry| entry.path == path);
     found.retain(|entry| staging.is_part(&entry.path) && (!staging.is_fixed(&entry.path) || is_captured(&entry.path)));
-    let own = |uid, gid, entry: &CapturedEntry| {
-        !rustix::process::geteuid().is_root() || (uid, gid) == (entry.uid, entry.gid)
-    };
+    let own =
+        |uid, gid, entry: &CapturedEntry| !rustix::process::geteuid().is_root() || (uid, gid) == (entry.uid, entry.gid);
     found.len() == captured.entries.len()
         && found.iter().zip(&captured.entries).all(|(found, entry)| {
             let same = match (&found.kind, &entry.content) {

@@ -36,7 +36,8 @@ pub(super) fn check(
         }
         let captured = &point.nodes[planned.node].directories[planned.directory];
         let bytes = needed(planned, captured)?;
-        let closed: Vec<PathBuf> = planned.staging.regions.iter().filter_map(|region| closed(&region.staging)).collect();
+        let closed: Vec<PathBuf> =
+            planned.staging.regions.iter().filter_map(|region| closed(&region.staging)).collect();
         if !closed.is_empty() && !is_as_captured(planned, captured, reader.names()) {
             for path in closed {
                 plan.findings.push(Finding::error(

@@ -72,8 +72,14 @@ impl Staging {
                 None => regions.push(found),
             }
         }
-        let mut fixed: Vec<String> = regions.iter().filter(|region| region.mounted).flat_map(|r| with_above(&r.root)).collect();
-        fixed.extend(stays.iter().filter_map(|path| path.rsplit_once('/').map_or(Some(""), |(above, _)| Some(above))).flat_map(with_above));
+        let mut fixed: Vec<String> =
+            regions.iter().filter(|region| region.mounted).flat_map(|r| with_above(&r.root)).collect();
+        fixed.extend(
+            stays
+                .iter()
+                .filter_map(|path| path.rsplit_once('/').map_or(Some(""), |(above, _)| Some(above)))
+                .flat_map(with_above),
+        );
         fixed.sort();
         fixed.dedup();
         Ok(Staging { place, regions, fixed, stays })
@@ -146,7 +152,8 @@ impl Staging {
         let mounted = || self.regions.iter().any(|region| region.root == folder && region.mounted);
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         let beside = |stays: &String| path.strip_prefix(stays.as_str()).is_some_and(is_own);
-        (name == "lost+found" && mounted()) || (is_own(name) && (name.starts_with('.') || self.stays.iter().any(beside)))
+        (name == "lost+found" && mounted())
+            || (is_own(name) && (name.starts_with('.') || self.stays.iter().any(beside)))
     }
 
     /// Whether a path is part of the directory: not another node's, and not what restores leave in folders that stay.
@@ -283,7 +290,8 @@ mod tests {
         let staging = Staging::new("p", place.clone(), &Mounts::default(), &others).unwrap();
         assert_eq!(staging.stays, ["a/orderer"]);
         assert_eq!(staging.fixed, ["", "a"]);
-        for name in ["a/orderer/chains", "a/orderer.before-x", "a/orderer.fabkeep-restore-x", "a/other", "ledgersData"] {
+        for name in ["a/orderer/chains", "a/orderer.before-x", "a/orderer.fabkeep-restore-x", "a/other", "ledgersData"]
+        {
             fs::create_dir_all(place.join(name)).unwrap();
         }
         assert_eq!(staging.entries("").unwrap(), ["ledgersData"]);

@@ -1,4 +1,4 @@
-//! What a replaced directory holds that the recovery point has not (R1): channels, stores, keys and blocks. A recovery point that is not
+//! What a replaced directory holds that the recovery point has not (B10): channels, stores, keys and blocks. A recovery point that is not
 //! whole, or an older one, must not take the place of data that nobody else has.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,9 @@ use std::path::Path;
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::{Asked, BlockFiles, EntryKind, Host, HostVolume, Platform, Volume, VolumeEntry, block_file_heights};
+use fabkeep_platform::{
+    Asked, BlockFiles, EntryKind, Host, HostVolume, Platform, Volume, VolumeEntry, block_file_heights,
+};
 use fabkeep_store::{BlobId, PointReader};
 
 use super::RestoreOptions;
@@ -27,7 +29,7 @@ const MAX_TOLD: usize = 20;
 
 /// Something that a directory holds as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
+pub(super) enum Unit {
     Chain(String),
     RaftLog(String),
     RaftSnapshot(String),
@@ -76,42 +78,91 @@ pub(super) fn check(
             .into_iter()
             .filter(|entry| entry.kind == EntryKind::File && planned.staging.is_part(&entry.path))
             .collect();
-        let joined = is_joined_by_snapshot(&found);
-        let mut lost: BTreeSet<Unit> = found.iter().filter_map(|entry| unit(captured, &entry.path, joined)).collect();
-        for entry in &captured.entries {
-            if matches!(entry.content, EntryContent::File { .. }) {
-                unit(captured, &entry.path, joined).into_iter().for_each(|unit| {
-                    lost.remove(&unit);
-                });
-            }
-        }
-        lost.retain(|unit| !emptied || !matches!(unit, Unit::Chain(_) | Unit::RaftLog(_) | Unit::RaftSnapshot(_)));
+        let mut lost = lost_units(captured, &found, emptied);
         // What an authority keeps was asked for: its own key is not among it.
         if node.facts.role != NodeRole::CertificateAuthority || !options.ca_keep.is_asked() {
             lost.extend(lost_keys(planned, captured, &found, reader, keys.get(&planned.node))?);
         }
-        if !lost.is_empty() {
-            let more = lost.len().saturating_sub(MAX_TOLD);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let told: Vec<String> = lost.iter().take(MAX_TOLD).map(ToString::to_string).collect();
-            findings.push(Finding::error(
-                Rule::NothingTakenAway,
-                &planned.id,
-                format!("{} holds what the recovery point has not: {}{more}", place.display(), told.join(", ")),
-                format!("restore a recovery point that has it, leave the node as it is (--node names the others), or go on in spite of it (--override {})", Rule::NothingTakenAway),
-            ));
-        }
+        findings.extend(taken(&planned.id, &place.display().to_string(), &lost));
         if !emptied {
             heights.extend(higher(node, place, captured));
         }
     }
-    findings.extend(lost_blocks(arranged, platform.filter(|_| options.to.is_none()), heights));
+    let host = platform.filter(|_| options.to.is_none()).map(|host| host as &dyn Platform);
+    findings.extend(lost_blocks(&arranged.nodes, host, heights));
     plan.findings.extend(findings);
     Ok(())
 }
 
+/// What a directory has as a whole and the recovery point has not. `emptied`: its ledger is meant to come back empty.
+pub(super) fn lost_units(captured: &CapturedDirectory, found: &[VolumeEntry], emptied: bool) -> BTreeSet<Unit> {
+    let joined = is_joined_by_snapshot(found);
+    let mut lost: BTreeSet<Unit> = found.iter().filter_map(|entry| unit(captured, &entry.path, joined)).collect();
+    for entry in &captured.entries {
+        if matches!(entry.content, EntryContent::File { .. }) {
+            unit(captured, &entry.path, joined).into_iter().for_each(|unit| {
+                lost.remove(&unit);
+            });
+        }
+    }
+    lost.retain(|unit| !emptied || !matches!(unit, Unit::Chain(_) | Unit::RaftLog(_) | Unit::RaftSnapshot(_)));
+    lost
+}
+
+/// Refuses to take them away.
+pub(super) fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<Finding> {
+    if lost.is_empty() {
+        return None;
+    }
+    let more = lost.len().saturating_sub(MAX_TOLD);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let told: Vec<String> = lost.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    Some(Finding::error(
+        Rule::NothingTakenAway,
+        id,
+        format!("{place} holds what the recovery point has not: {}{more}", told.join(", ")),
+        format!(
+            "restore a recovery point that has it, leave the node as it is (--node names the others), or go on in spite of it (--override {})",
+            Rule::NothingTakenAway
+        ),
+    ))
+}
+
+/// Whether a file may be a private key that a node needs: of a directory of keys, and small.
+pub(super) fn may_be_key(captured: &CapturedDirectory, entry: &VolumeEntry) -> bool {
+    let (_, role, _) = captured.directory.part(&entry.path);
+    let holds_keys = matches!(
+        role,
+        DirectoryRole::Msp | DirectoryRole::Tls | DirectoryRole::CaHome | DirectoryRole::Config | DirectoryRole::Other
+    );
+    holds_keys && entry.stamp.size <= MAX_KEY_BYTES
+}
+
+/// Whether a file's bytes are a private key.
+pub(super) fn is_key(bytes: &[u8]) -> bool {
+    bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY)
+}
+
+/// Channels that are higher in a volume than what comes: the channel, and the two heights.
+pub(super) fn higher_in(
+    node: &CapturedNode,
+    volume: &dyn Volume,
+    captured: &CapturedDirectory,
+) -> Vec<(NodeId, String, u64, u64)> {
+    // A chain that cannot be read is no reason against its restore.
+    let present = block_file_heights(volume, &captured.directory).unwrap_or_default();
+    let comes = |channel: &str| node.facts.ledgers.iter().find(|ledger| ledger.channel == channel);
+    present
+        .into_iter()
+        .filter_map(|(channel, height)| {
+            let comes = comes(&channel)?.height;
+            (height > comes).then(|| (node.facts.id.clone(), channel, height, comes))
+        })
+        .collect()
+}
+
 /// Names of the blobs that hold whole files of each node.
-fn captured_blobs(point: &RecoveryPoint) -> BTreeMap<usize, BTreeSet<BlobId>> {
+pub(super) fn captured_blobs(point: &RecoveryPoint) -> BTreeMap<usize, BTreeSet<BlobId>> {
     let mut out: BTreeMap<usize, BTreeSet<BlobId>> = BTreeMap::new();
     for (index, node) in point.nodes.iter().enumerate() {
         let blobs = out.entry(index).or_default();
@@ -166,20 +217,13 @@ fn lost_keys(
     blobs: Option<&BTreeSet<BlobId>>,
 ) -> Result<Vec<Unit>, EngineError> {
     let mut out = Vec::new();
-    for entry in found.iter().filter(|entry| entry.stamp.size <= MAX_KEY_BYTES) {
-        let (_, role, _) = captured.directory.part(&entry.path);
-        let holds_keys = matches!(
-            role,
-            DirectoryRole::Msp | DirectoryRole::Tls | DirectoryRole::CaHome | DirectoryRole::Config | DirectoryRole::Other
-        );
-        let stays = planned.kept.iter().any(|kept| kept.entry.path == entry.path);
-        if !holds_keys || stays {
+    for entry in found.iter().filter(|entry| may_be_key(captured, entry)) {
+        if planned.kept.iter().any(|kept| kept.entry.path == entry.path) {
             continue;
         }
         let path = planned.staging.placed(&entry.path);
         let bytes = std::fs::read(&path).map_err(io(&path))?;
-        let is_key = bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY);
-        if is_key && !blobs.is_some_and(|blobs| blobs.contains(&reader.names().name(&bytes))) {
+        if is_key(&bytes) && !blobs.is_some_and(|blobs| blobs.contains(&reader.names().name(&bytes))) {
             out.push(Unit::Key(entry.path.clone()));
         }
     }
@@ -188,22 +232,13 @@ fn lost_keys(
 
 /// Channels whose chain is higher in the place than in the recovery point.
 fn higher(node: &CapturedNode, place: &Path, captured: &CapturedDirectory) -> Vec<(NodeId, String, u64, u64)> {
-    // A chain that cannot be read is no reason against its restore.
-    let present = block_file_heights(&HostVolume::new(place.to_path_buf()), &captured.directory).unwrap_or_default();
-    let comes = |channel: &str| node.facts.ledgers.iter().find(|ledger| ledger.channel == channel);
-    present
-        .into_iter()
-        .filter_map(|(channel, height)| {
-            let comes = comes(&channel)?.height;
-            (height > comes).then(|| (node.facts.id.clone(), channel, height, comes))
-        })
-        .collect()
+    higher_in(node, &HostVolume::new(place.to_path_buf()), captured)
 }
 
 /// Blocks that would be lost, unless a node that stays has them.
-fn lost_blocks(
-    arranged: &Arranged,
-    platform: Option<&Host>,
+pub(super) fn lost_blocks(
+    restored: &[String],
+    platform: Option<&dyn Platform>,
     heights: Vec<(NodeId, String, u64, u64)>,
 ) -> Vec<Finding> {
     if heights.is_empty() {
@@ -211,7 +246,7 @@ fn lost_blocks(
     }
     let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
     let observed = platform.map(|platform| {
-        let stays = |id: &NodeId| !is_named(id, &arranged.nodes);
+        let stays = |id: &NodeId| !is_named(id, restored);
         let known: BTreeSet<NodeId> = platform.network().nodes().map(|node| node.id.clone()).collect();
         observe(platform, asked, |id| known.contains(id) && stays(id))
     });

@@ -89,8 +89,8 @@ fn check_written(
     }
     let names = run.reader.names();
     let bad = parallel::map(written, run.threads, |(index, position, path, size, parts)| {
-        let is_good = path.symlink_metadata().is_ok_and(|found| found.is_file())
-            && compare(&path, size, parts, names).is_ok();
+        let is_good =
+            path.symlink_metadata().is_ok_and(|found| found.is_file()) && compare(&path, size, parts, names).is_ok();
         (!is_good).then_some((index, position))
     });
     bad.into_iter().flatten().for_each(|(index, position)| journal.forget_file(index, position));

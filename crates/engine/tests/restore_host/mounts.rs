@@ -156,12 +156,18 @@ fn a_mount_that_cannot_be_written_or_has_no_room_is_refused_before_anything_chan
     mount(&["-o", "remount,bind,ro"], &ledgers);
     let before = tree(&place.bench.network());
     let findings = refused(place.restore(&place.options(), &Silent));
-    assert!(findings.iter().any(|finding| finding.rule.code() == "B9" && finding.what.contains("written")), "{findings:?}");
+    assert!(
+        findings.iter().any(|finding| finding.rule.code() == "B9" && finding.what.contains("written")),
+        "{findings:?}"
+    );
     assert_eq!(tree(&place.bench.network()), before);
     unmount(&ledgers);
     mount(&["-t", "tmpfs", "-o", "size=64k", "none"], &ledgers);
     let findings = refused(place.restore(&place.options(), &Silent));
-    assert!(findings.iter().any(|finding| finding.rule.code() == "B9" && finding.what.contains("free")), "{findings:?}");
+    assert!(
+        findings.iter().any(|finding| finding.rule.code() == "B9" && finding.what.contains("free")),
+        "{findings:?}"
+    );
     assert!(std::fs::read_dir(&ledgers).unwrap().next().is_none());
 }
 

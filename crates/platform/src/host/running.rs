@@ -93,7 +93,8 @@ impl Host {
         if known.role == NodeRole::Files {
             return Ok(Running::stopped());
         }
-        let said = self.commands(node).and_then(|commands| commands.status.as_ref()).map(|command| self.status(node, command));
+        let said =
+            self.commands(node).and_then(|commands| commands.status.as_ref()).map(|command| self.status(node, command));
         let said = said.transpose()?;
         let mut evidence: Vec<Evidence> = Vec::new();
         if matches!(said, Some(Said::Runs)) {
@@ -120,7 +121,8 @@ impl Host {
             evidence.extend(processes.open.clone());
         }
         if evidence.is_empty() {
-            evidence.extend(self.own_ports(node).into_iter().filter(|port| is_listening(*port)).map(Evidence::Listening));
+            evidence
+                .extend(self.own_ports(node).into_iter().filter(|port| is_listening(*port)).map(Evidence::Listening));
         }
         evidence.truncate(MAX_EVIDENCE);
         if !evidence.is_empty() {
