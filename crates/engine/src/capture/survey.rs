@@ -444,6 +444,12 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
     for (entry, _) in entries.iter().filter(|(_, place)| place.class == Class::Authoritative) {
         let subject = || format!("{} {}", node.node.id, entry.path);
         match &entry.kind {
+            EntryKind::Special if entry.path.ends_with("lost+found") => findings.push(Finding::note(
+                Rule::FileReadable,
+                subject(),
+                "the file system's own lost+found cannot be read and is not captured",
+                "nothing: no node uses it",
+            )),
             EntryKind::Special => findings.push(Finding::warning(
                 Rule::FileReadable,
                 subject(),
