@@ -1,7 +1,9 @@
 //! Networks on the fake cluster: found, captured and restored by the command, without a cluster and without root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod restores;
 mod scene;
 mod streams;
 mod whole;
+mod windows;
 mod wrapped;

@@ -245,7 +245,8 @@ fn survey_node(
     staging: Option<Staging<'_>>,
 ) -> Result<(PlannedNode, Vec<Finding>), EngineError> {
     let mut findings = Vec::new();
-    let running = platform.state(&node.id)? == NodeState::Running;
+    // What may run is read as what runs.
+    let running = platform.state(&node.id)? != NodeState::Stopped;
     let mut planned = PlannedNode {
         node: node.clone(),
         running,
