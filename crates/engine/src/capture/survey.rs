@@ -456,6 +456,12 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
                 "it is a socket, pipe or device and is not captured",
                 "nothing, if the node makes it anew at its start",
             )),
+            EntryKind::Unnamed => findings.push(Finding::error(
+                Rule::FileReadable,
+                subject(),
+                "its name is not UTF-8 or holds a line break: it cannot be captured",
+                "rename or remove it, or leave the node out (--exclude)",
+            )),
             EntryKind::Symlink(target) if leaves(&entry.path, target) => findings.push(Finding::error(
                 Rule::Contained,
                 subject(),

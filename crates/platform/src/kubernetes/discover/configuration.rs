@@ -171,6 +171,15 @@ impl Looked<'_> {
                 }
             }
         }
+        // SQLite's file outside of the home.
+        let sqlite = self.get("FABRIC_CA_SERVER_DB_TYPE").is_none_or(|kind| kind.eq_ignore_ascii_case("sqlite3"));
+        if let Some(source) = self.get("FABRIC_CA_SERVER_DB_DATASOURCE").filter(|_| sqlite) {
+            let file = source.trim_start_matches("file:").split('?').next().unwrap_or_default();
+            let folder = parent(&resolve(&home, file));
+            if below(&folder, &home).is_none() {
+                out.push(named(DirectoryRole::Other, folder, true));
+            }
+        }
         out
     }
 

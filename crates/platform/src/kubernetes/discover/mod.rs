@@ -2,6 +2,7 @@
 //! the objects of a recovery point can be looked at in the same way.
 
 pub(crate) mod authority;
+mod command;
 mod configuration;
 mod environment;
 pub mod mounted;
@@ -23,7 +24,7 @@ use configuration::{Configured, Looked, Named};
 use environment::Environment;
 use mounts::{Holder, Mount, below, holding};
 use recognise::{Certainty, Recognised, recognise};
-use workloads::{Instance, LivePod, WorkloadObject, workloads};
+use workloads::{Instance, LivePod, WorkloadObject, lasting_containers, workloads};
 
 /// A node as it was found.
 #[derive(Debug, Clone)]
@@ -139,8 +140,9 @@ fn look_at(namespace: &Namespace, workload: &WorkloadObject, findings: &mut Vec<
         let pod = workload.pod(ordinal).cloned();
         let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
         let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
-        for container in &workload.spec.containers {
-            let environment = environment::resolve(container, namespace, &live_name);
+        for container in lasting_containers(&workload.spec) {
+            let mut environment = environment::resolve(container, namespace, &live_name);
+            command::add_flags(container, &mut environment);
             let mounts = mounts::mounts(&workload.spec, container, &environment, &claims);
             let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
             let role = recognise(container, &environment, custom);
