@@ -69,7 +69,7 @@ rules! {
     LevelBefore "W3" "A window's capture begins when every peer and orderer of a channel has the same height."
     LogsClean "L1" "The nodes' logs speak of no panic, no ledger that failed to open, no consensus that failed."
     RoomEnough "B9" "A restore begins only where there is room for it and it may write."
-    NothingTakenAway "B10" "A restore takes away no channel, store, key or block that a node has and the recovery point has not."
+    NothingTakenAway "B11" "A restore takes away no channel, store, key or block that a node has and the recovery point has not."
     StateDatabaseOlder "P3" "A copy of a state database is older than its peer's copy, or is left out and rebuilt."
     SnapshotJoined "P4" "A channel joined by snapshot cannot be rebuilt: all of its data is authoritative."
     IndexNotAhead "P5" "A block index ahead of the block files stops the node."

@@ -1,4 +1,4 @@
-//! What a replaced directory holds that the recovery point has not (B10): channels, stores, keys and blocks. A recovery point that is not
+//! What a replaced directory holds that the recovery point has not (B11): channels, stores, keys and blocks. A recovery point that is not
 //! whole, or an older one, must not take the place of data that nobody else has.
 
 use std::collections::{BTreeMap, BTreeSet};

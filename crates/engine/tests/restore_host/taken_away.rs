@@ -6,7 +6,7 @@ use fabkeep_fixtures::Growth;
 use super::place::{Place, refused, tree};
 
 fn told(findings: &[fabkeep_network::Finding]) -> String {
-    let of_rule = findings.iter().filter(|finding| finding.rule.code() == "B10");
+    let of_rule = findings.iter().filter(|finding| finding.rule.code() == "B11");
     of_rule.map(|finding| format!("{}: {}\n", finding.subject, finding.what)).collect()
 }
 
@@ -23,9 +23,9 @@ fn a_channel_a_store_a_key_and_blocks_that_only_the_node_has_are_not_taken_away(
     let said = told(&findings);
     assert!(said.contains("the channel newchannel") && said.contains("the private key newer.key"), "{said}");
     assert_eq!(tree(&place.bench.network()), before);
-    let overridden = RestoreOptions { overrides: vec!["B10".to_owned()], ..place.options() };
+    let overridden = RestoreOptions { overrides: vec!["B11".to_owned()], ..place.options() };
     let restored = place.restore(&overridden, &Silent).unwrap();
-    assert!(restored.findings.iter().any(|finding| finding.rule.code() == "B10"));
+    assert!(restored.findings.iter().any(|finding| finding.rule.code() == "B11"));
     let record: Vec<_> = super::place::named(&place.bench.network(), ".overridden");
     assert!(std::fs::read_to_string(&record[0]).unwrap().contains("newchannel"));
 }

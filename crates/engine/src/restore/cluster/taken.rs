@@ -1,4 +1,4 @@
-//! What a volume holds that the recovery point has not (B10), before it is set aside.
+//! What a volume holds that the recovery point has not (B11), before it is set aside.
 
 use std::collections::BTreeSet;
 
