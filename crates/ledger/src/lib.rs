@@ -17,6 +17,7 @@ pub mod channel_config;
 pub mod layout;
 pub mod leveldb;
 pub mod msp;
+pub mod node_config;
 pub mod policy;
 pub mod proto;
 pub mod raft;

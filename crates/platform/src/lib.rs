@@ -14,7 +14,7 @@ use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 pub use asking::{Asked, BlockFiles};
 pub use host::{
     ClientFiles, Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, SqlAccess, discover,
+    InventoryOrganization, SqlAccess, discover, discover_compose, discover_docker,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 pub use window::{Change, ClientWorkload, Hook, Quiesce, WindowRecord};

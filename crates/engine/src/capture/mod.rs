@@ -12,6 +12,7 @@ mod pass;
 mod plan;
 mod private_data;
 mod segments;
+mod settings;
 mod staging;
 mod survey;
 

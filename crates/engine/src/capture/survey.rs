@@ -9,12 +9,13 @@ use std::path::Path;
 
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
+use fabkeep_ledger::node_config::StateDatabase;
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
 use super::staging::{self, Copied, Wanted};
-use super::{CaptureOptions, databases};
+use super::{CaptureOptions, databases, settings};
 use crate::{EngineError, parallel};
 
 /// A node as the survey found it.
@@ -241,6 +242,9 @@ fn survey_node(
     staging: Option<Staging<'_>>,
 ) -> Result<(PlannedNode, Vec<Finding>), EngineError> {
     let mut findings = Vec::new();
+    let with_databases =
+        (node.role == NodeRole::CertificateAuthority).then(|| settings::with_databases(platform, node));
+    let node = with_databases.as_ref().unwrap_or(node);
     let running = platform.state(&node.id)? == NodeState::Running;
     let mut planned = PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
     let mut dumped = false;
@@ -292,6 +296,7 @@ fn survey_node(
         planned.directories.push(surveyed);
     }
     check_emptiness(&planned, &mut findings);
+    state_database(&planned, options.include_derived, &mut findings);
     Ok((planned, findings))
 }
 
@@ -393,6 +398,33 @@ fn list(
             (entry, place)
         })
         .collect())
+}
+
+/// What becomes of a host's CouchDB (P3): on a cluster the platform says it.
+fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<Finding>) {
+    if node.node.workload.is_some() {
+        return;
+    }
+    let database = node.node.role == NodeRole::StateDatabase;
+    if database && !include_derived && !node.joined_by_snapshot {
+        findings.push(Finding::note(
+            Rule::StateDatabaseOlder,
+            &node.node.id,
+            "its files are left out: a restore empties it, and its peer builds the world state anew from its blocks",
+            "nothing; --include-derived keeps the files",
+        ));
+    }
+    if node.node.role == NodeRole::Peer && node.node.served_by.is_empty() {
+        let (settings, _) = settings::node_settings(node);
+        if let StateDatabase::CouchDb { address } = settings.state_database {
+            findings.push(Finding::warning(
+                Rule::StateDatabaseOlder,
+                &node.node.id,
+                format!("its world state is in a CouchDB at {address}, which is no node of the inventory"),
+                "empty that CouchDB before this peer is started from this recovery point; or add it to the inventory as a node with role = \"state-database\" and name it in the peer's served_by: then a restore empties it",
+            ));
+        }
+    }
 }
 
 /// A node that holds nothing is not a node that needs nothing.

@@ -18,8 +18,7 @@ use url::Url;
 use crate::volume::Volume;
 use crate::{Asked, Change, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
 
-pub(crate) use discover::value_at;
-pub use discover::{Discovered, discover};
+pub use discover::{Discovered, discover, discover_compose, discover_docker};
 use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
 pub(crate) use observe::health_word;
@@ -166,7 +165,9 @@ impl Platform for Host {
         }
         let path = PathBuf::from(&directory.path);
         match path.metadata() {
-            Ok(metadata) if metadata.is_dir() => Ok(Some(Box::new(HostVolume::new(path)))),
+            Ok(metadata) if metadata.is_dir() => {
+                Ok(Some(Box::new(HostVolume::without(path, directory.excluded.clone()))))
+            }
             Ok(_) => Err(PlatformError::Io {
                 path: directory.path.clone(),
                 source: std::io::Error::from(std::io::ErrorKind::NotADirectory),
@@ -184,7 +185,7 @@ impl Platform for Host {
         let directories = self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
         for directory in directories {
             let path = PathBuf::from(&directory.path);
-            if path.is_dir() && holds_locks(directory, &HostVolume::new(path))? {
+            if path.is_dir() && holds_locks(directory, &HostVolume::without(path, directory.excluded.clone()))? {
                 return Ok(NodeState::Running);
             }
         }
