@@ -10,7 +10,7 @@ mod cluster;
 mod network;
 #[path = "../tests/kubernetes/run.rs"]
 mod run;
-#[path = "../tests/kubernetes/styles.rs"]
+#[path = "../tests/kubernetes/styles/mod.rs"]
 mod styles;
 
 use std::process::{Child, Stdio};

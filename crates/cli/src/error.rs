@@ -1,6 +1,9 @@
 //! Errors as a person sees them: what happened, the rule, and the next command to type.
 
-use fabkeep_engine::EngineError;
+use std::error::Error;
+use std::io::ErrorKind;
+
+use fabkeep_engine::{Done, EngineError, Next};
 use fabkeep_network::Finding;
 use fabkeep_platform::PlatformError;
 use fabkeep_store::StoreError;
@@ -16,12 +19,14 @@ pub struct CliError {
     pub help: Option<String>,
     /// Broken rules.
     pub findings: Vec<Finding>,
+    /// What was done before it ended, in order.
+    pub done: Vec<Done>,
     code: Code,
 }
 
 impl CliError {
     pub fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
-        CliError { message: message.into(), help: Some(help.into()), findings: Vec::new(), code }
+        CliError { message: message.into(), help: Some(help.into()), findings: Vec::new(), done: Vec::new(), code }
     }
 
     pub fn exit_code(&self) -> Code {
@@ -35,7 +40,6 @@ impl CliError {
 }
 
 fn from_io(path: &str, error: &std::io::Error) -> CliError {
-    use std::io::ErrorKind;
     let help = match error.kind() {
         ErrorKind::PermissionDenied => "run fabkeep as a user that may read the nodes' directories and write there",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, then run the same command again: it goes on",
@@ -55,30 +59,101 @@ impl From<EngineError> for CliError {
         match error {
             EngineError::Store(error) => error.into(),
             EngineError::Platform(error) => error.into(),
-            EngineError::Refused(findings) => CliError {
-                message: format!(
-                    "refused: {} broken {}",
-                    findings.len(),
-                    if findings.len() == 1 { "rule" } else { "rules" }
-                ),
-                help: Some(
-                    "follow the findings' advice, then run the same command again; nothing was committed or replaced"
-                        .to_owned(),
-                ),
-                findings,
-                code: Code::Refused,
-            },
+            EngineError::Refused(findings) => refused(findings, "nothing was committed"),
+            EngineError::Precondition(findings) => refused(findings, "nothing was changed"),
             EngineError::Io { path, source } => from_io(&path, &source),
             EngineError::Usage(problem) => CliError::new(Code::Usage, problem, "see --help"),
-            EngineError::Interrupted => {
+            EngineError::Stopped => {
                 CliError::new(Code::Interrupted, "interrupted", "run the same command again: it goes on where it can")
             }
+            EngineError::Interrupted { done, next, source } => interrupted(done, &next, *source),
+            EngineError::ProofFailed { done, next, source } => {
+                let message = format!("the proof failed: what was restored is not what was captured: {source}");
+                let help = format!(
+                    "do not start the node on this data; look at the disk, then {}",
+                    next_command(&next, Some(Code::Unproven))
+                );
+                CliError { done, ..CliError::new(Code::Unproven, message, help) }
+            }
+            EngineError::Differs(error) => CliError::new(
+                Code::Unproven,
+                format!("what was read back is not what was captured: {error}"),
+                "look at the disk, then run the same command again",
+            ),
             error @ (EngineError::Chain(_) | EngineError::Point { .. }) => CliError::new(
                 Code::Damaged,
                 error.to_string(),
                 "`fabkeep verify --level full` tells what of the recovery point is damaged; `fabkeep list` names the others",
             ),
         }
+    }
+}
+
+fn refused(findings: Vec<Finding>, unchanged: &str) -> CliError {
+    let rules = if findings.len() == 1 { "rule" } else { "rules" };
+    let message = format!("refused: {} broken {rules}; {unchanged}", findings.len());
+    let help = "follow the findings' advice, then run the same command again";
+    CliError { findings, ..CliError::new(Code::Refused, message, help) }
+}
+
+/// A restore that ended after its first change: why, and what goes on from there.
+fn interrupted(done: Vec<Done>, next: &Next, source: EngineError) -> CliError {
+    let broken = matches!(source, EngineError::Precondition(_) | EngineError::Refused(_));
+    let cause = CliError::from(source);
+    let code = if cause.code == Code::Interrupted { Code::Interrupted } else { Code::Incomplete };
+    let why = if broken { format!("{} broken rules", cause.findings.len()) } else { cause.message };
+    let message = format!("the restore ended after its first change and is not complete: {why}");
+    let settle = match cause.help {
+        Some(help) if code == Code::Incomplete && !broken => format!("{help}. Afterwards "),
+        _ => String::new(),
+    };
+    let help = format!("{settle}{}{}", next_command(next, None), give_up(&done));
+    CliError { findings: cause.findings, done, ..CliError::new(code, message, help) }
+}
+
+fn next_command(next: &Next, code: Option<Code>) -> String {
+    match next {
+        Next::SameCommand if code == Some(Code::Unproven) => {
+            "run the same command again: it reads what was written, and writes again what differs".to_owned()
+        }
+        Next::SameCommand => "run the same command again: it goes on from what was done".to_owned(),
+        Next::StartNodes { nodes } => format!(
+            "run the same command again, or start these nodes by hand: {}; all data is in its place",
+            nodes.join(", ")
+        ),
+    }
+}
+
+/// How a restore is undone by hand.
+fn give_up(done: &[Done]) -> String {
+    let mut steps = Vec::new();
+    if done.iter().any(|done| matches!(done, Done::Placed { .. })) {
+        steps.push("move what was put into place away");
+    }
+    if done.iter().any(|done| matches!(done, Done::SetAside { .. })) {
+        steps.push("move what was set aside back");
+    }
+    if done.iter().any(|done| matches!(done, Done::DatabaseDumped { .. })) {
+        steps.push("load the databases' own dumps again");
+    }
+    if done.iter().any(|done| matches!(done, Done::NodeStopped { .. })) {
+        steps.push("start the nodes that were stopped");
+    }
+    if steps.is_empty() { String::new() } else { format!("; to give it up instead, {}", steps.join(", then ")) }
+}
+
+/// What was done, for people.
+pub fn told(done: &Done) -> String {
+    match done {
+        Done::NodeStopped { node } => format!("{node} was stopped"),
+        Done::NodeStarted { node } => format!("{node} was started"),
+        Done::Written { node, path } => format!("{node}: data was written to {path}; nothing uses it yet"),
+        Done::SetAside { what, to } => format!("{what} was set aside as {to}"),
+        Done::Placed { node, path } => format!("{node}: {path} was put into place"),
+        Done::DatabaseDumped { node, to } => format!("{node}: what its database held was dumped to {to}"),
+        Done::DatabaseLoaded { node, database } => format!("{node}: the dump was loaded into {database}"),
+        Done::ObjectCreated { object } => format!("{object} was created"),
+        Done::ObjectReplaced { object } => format!("{object} was replaced"),
     }
 }
 
@@ -132,7 +207,7 @@ impl From<StoreError> for CliError {
             StoreError::Untrusted { .. } => {
                 (Code::Damaged, "somebody else wrote this object: do not use it, and find out who can write to the repository".to_owned())
             }
-            StoreError::Backend { source, .. } => (Code::Failed, backend_help(&source.to_string())),
+            StoreError::Backend { source, .. } => (Code::Failed, backend_help(source)),
             StoreError::Io(error) => return from_io("the repository", error),
             StoreError::Internal(_) => (Code::Failed, "this is a bug: report it with the command and its output".to_owned()),
         };
@@ -140,13 +215,24 @@ impl From<StoreError> for CliError {
     }
 }
 
-fn backend_help(problem: &str) -> String {
-    let help = if problem.contains("No space left") {
-        "make room where the repository lies, then run the same command again: what was put already is found and used"
-    } else if problem.contains("Permission denied") || problem.contains("Read-only") {
-        "the repository cannot be written to: check its permissions and its disk"
-    } else {
-        "check the network and the credentials (AWS_*, GOOGLE_*, AZURE_* in the environment), then run the same command again"
+/// What the operating system said at the bottom of a chain of errors.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind)
+}
+
+fn backend_help(error: &(dyn Error + 'static)) -> String {
+    let help = match io_kind(error) {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            "make room where the repository lies, then run the same command again: what was put already is found and used"
+        }
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            "the repository cannot be written to: check its permissions and its disk"
+        }
+        _ => {
+            "check the network and the credentials (AWS_*, GOOGLE_*, AZURE_* in the environment), then run the same command again"
+        }
     };
     help.to_owned()
 }

@@ -11,10 +11,14 @@ pub enum Code {
     Usage = 2,
     /// Done, with warnings to look at.
     DoneWithFindings = 3,
-    /// Refused: a rule is broken. Nothing was committed or replaced.
+    /// Refused: a rule is broken. Nothing was committed (backup) or changed (restore).
     Refused = 4,
     /// A recovery point or the repository is damaged.
     Damaged = 5,
+    /// A restore ended early after its first change: what was done is listed; the same command goes on.
+    Incomplete = 6,
+    /// What a restore wrote is not what was captured.
+    Unproven = 7,
     /// Stopped by Ctrl-C; the same command goes on.
     Interrupted = 130,
 }

@@ -1,9 +1,14 @@
-//! What ends a capture, a verification or a restore.
+//! What ends a capture, a verification or a restore. The variant says how far it came: before the first change of a target a restore ends
+//! with [`EngineError::Precondition`] or with what it could not read; after it with [`EngineError::Interrupted`] or
+//! [`EngineError::ProofFailed`], which carry what was done.
+
+use std::error::Error;
 
 use fabkeep_ledger::chain::ChainError;
 use fabkeep_network::Finding;
 use fabkeep_platform::PlatformError;
 use fabkeep_store::StoreError;
+use serde::Serialize;
 
 /// An engine's error.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +30,37 @@ pub enum EngineError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Rules are broken: nothing was committed or changed.
+    /// A backup breaks rules: nothing was committed.
     #[error("{} findings of severity error; the first: {}", .0.len(), first(.0))]
     Refused(Vec<Finding>),
+    /// A restore would break rules. It ends with this before its first change only: the target is as it was.
+    #[error("{} findings of severity error; the first: {}", .0.len(), first(.0))]
+    Precondition(Vec<Finding>),
+    /// A restore ended early after its first change.
+    #[error("the restore ended after its first change: {source}")]
+    Interrupted {
+        /// What was done until then, in order, by this run and by earlier runs of the same restore.
+        done: Vec<Done>,
+        /// What goes on from here.
+        next: Next,
+        /// Why it ended.
+        #[source]
+        source: Box<EngineError>,
+    },
+    /// What a restore wrote is not what was captured.
+    #[error("the proof failed: {source}")]
+    ProofFailed {
+        /// What was done until then, in order, by this run and by earlier runs of the same restore.
+        done: Vec<Done>,
+        /// What goes on from here.
+        next: Next,
+        /// What differs.
+        #[source]
+        source: Difference,
+    },
+    /// Something read back is not what was captured. [`EngineError::after`] makes a [`EngineError::ProofFailed`] of it.
+    #[error(transparent)]
+    Differs(#[from] Difference),
     /// The recovery point holds something that it should not.
     #[error("recovery point {point}: {problem}")]
     Point {
@@ -40,8 +73,137 @@ pub enum EngineError {
     #[error("{0}")]
     Usage(String),
     /// Stopped on request.
-    #[error("interrupted; run the same command again to go on")]
-    Interrupted,
+    #[error("stopped on request")]
+    Stopped,
+}
+
+/// Something that was read back and is not what was captured.
+#[derive(Debug, thiserror::Error)]
+#[error("{subject}: {problem}")]
+pub struct Difference {
+    /// Which file, directory, database or object.
+    pub subject: String,
+    /// What differs.
+    pub problem: String,
+    /// What the reader of it said.
+    #[source]
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Difference {
+    /// A difference that was seen by comparing.
+    pub fn new(subject: impl ToString, problem: impl Into<String>) -> Self {
+        Difference { subject: subject.to_string(), problem: problem.into(), source: None }
+    }
+
+    /// A difference that a reader of the format ended with.
+    pub fn by(subject: impl ToString, source: impl Error + Send + Sync + 'static) -> Self {
+        Difference { subject: subject.to_string(), problem: source.to_string(), source: Some(Box::new(source)) }
+    }
+}
+
+/// One thing that a restore did to its target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "done", rename_all = "kebab-case")]
+pub enum Done {
+    /// A node was stopped, or its workload scaled down to 0.
+    NodeStopped {
+        /// Which.
+        node: String,
+    },
+    /// A node was started, or its workload scaled up again.
+    NodeStarted {
+        /// Which.
+        node: String,
+    },
+    /// Data was written, and nothing uses it yet: it is not in its place.
+    Written {
+        /// Of which node.
+        node: String,
+        /// Where it lies.
+        path: String,
+    },
+    /// What was in a place was set aside.
+    SetAside {
+        /// What.
+        what: String,
+        /// Where it is now.
+        to: String,
+    },
+    /// Data was put into its place.
+    Placed {
+        /// Of which node.
+        node: String,
+        /// Where.
+        path: String,
+    },
+    /// What a database held was dumped beside it.
+    DatabaseDumped {
+        /// Of which node.
+        node: String,
+        /// The dump's folder.
+        to: String,
+    },
+    /// A dump was loaded into a database, whole or in part.
+    DatabaseLoaded {
+        /// Of which node.
+        node: String,
+        /// The database.
+        database: String,
+    },
+    /// An object of the cluster was created.
+    ObjectCreated {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+    /// An object of the cluster was replaced.
+    ObjectReplaced {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+}
+
+/// What goes on after a restore that ended early.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "next", rename_all = "kebab-case")]
+pub enum Next {
+    /// The same command goes on where this run ended.
+    SameCommand,
+    /// All data is in its place: what is left is to start these nodes, by the same command or by hand.
+    StartNodes {
+        /// Which.
+        nodes: Vec<String>,
+    },
+}
+
+impl EngineError {
+    /// What a restore that has made its first change ends with for this reason. What was done before stands in front of what an inner step
+    /// has reported already.
+    #[must_use]
+    pub fn after(self, mut done: Vec<Done>, next: Next) -> EngineError {
+        let mut add = |inner: Vec<Done>| {
+            let new: Vec<Done> = inner.into_iter().filter(|act| !done.contains(act)).collect();
+            done.extend(new);
+        };
+        match self {
+            EngineError::Differs(source) => EngineError::ProofFailed { done, next, source },
+            EngineError::ProofFailed { done: inner, next, source } => {
+                add(inner);
+                EngineError::ProofFailed { done, next, source }
+            }
+            EngineError::Interrupted { done: inner, next, source } => {
+                add(inner);
+                EngineError::Interrupted { done, next, source }
+            }
+            other => EngineError::Interrupted { done, next, source: Box::new(other) },
+        }
+    }
+
+    /// Whether the target of a restore is as it was before the command.
+    #[must_use]
+    pub fn is_before_first_change(&self) -> bool {
+        !matches!(self, EngineError::Interrupted { .. } | EngineError::ProofFailed { .. })
+    }
 }
 
 fn first(findings: &[Finding]) -> String {
@@ -54,4 +216,36 @@ fn first(findings: &[Finding]) -> String {
 pub(crate) fn io(path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> EngineError {
     let path = path.as_ref().display().to_string();
     move |source| EngineError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped(node: &str) -> Done {
+        Done::NodeStopped { node: node.to_owned() }
+    }
+
+    #[test]
+    fn what_ends_a_restore_after_its_first_change_carries_what_was_done_and_its_source() {
+        let inner = EngineError::Precondition(Vec::new());
+        assert!(inner.is_before_first_change());
+        let error = inner.after(vec![stopped("Org1/peer0")], Next::SameCommand);
+        assert!(!error.is_before_first_change());
+        let source = error.source().unwrap().downcast_ref::<Box<EngineError>>();
+        assert!(matches!(source.map(|error| &**error), Some(EngineError::Precondition(_))));
+
+        let error = error.after(vec![stopped("Org1/peer1"), stopped("Org1/peer0")], Next::SameCommand);
+        let EngineError::Interrupted { done, source, .. } = error else { panic!() };
+        assert_eq!(done, [stopped("Org1/peer1"), stopped("Org1/peer0")]);
+        assert!(matches!(*source, EngineError::Precondition(_)));
+    }
+
+    #[test]
+    fn a_difference_after_the_first_change_is_a_failed_proof() {
+        let error = EngineError::from(Difference::new("a/b", "bytes 0 to 4 differ"));
+        let error = error.after(vec![stopped("Org1/peer0")], Next::SameCommand);
+        assert!(matches!(error, EngineError::ProofFailed { .. }));
+        assert_eq!(error.source().unwrap().to_string(), "a/b: bytes 0 to 4 differ");
+    }
 }

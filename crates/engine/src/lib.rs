@@ -23,7 +23,7 @@ mod window;
 
 pub use arrange::LedgerFrom;
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
-pub use error::EngineError;
+pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Reporter, Silent};
 pub use genesis::genesis_blocks;
 pub use names::{UsedName, names};

@@ -59,6 +59,8 @@ struct Running<'a> {
     open: Option<OpenPart>,
     next: u64,
     bytes: u64,
+    /// Blocks whose signatures could not be checked.
+    unchecked: u64,
 }
 
 struct OpenPart {
@@ -81,6 +83,15 @@ struct Opened {
     checked: Checked,
 }
 
+/// What a replay found, where signatures were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    /// Signatures that do not stand.
+    pub findings: Vec<Finding>,
+    /// Blocks whose signatures could not be checked, as no configuration was known: by node, where there are some.
+    pub unchecked: BTreeMap<String, u64>,
+}
+
 /// Replays a channel into every target. Returns findings where signatures do not stand (when `signatures` are asked for).
 ///
 /// # Errors
@@ -92,7 +103,7 @@ pub(crate) fn replay(
     signatures: bool,
     threads: usize,
     reporter: &dyn Reporter,
-) -> Result<Vec<Finding>, EngineError> {
+) -> Result<Replayed, EngineError> {
     let mut running: Vec<Running<'_>> =
         targets.into_iter().map(|target| Running::new(channel, target)).collect::<Result<_, _>>()?;
     let mut findings = Vec::new();
@@ -112,7 +123,7 @@ pub(crate) fn replay(
         });
         for opened in receiver {
             if reporter.is_interrupted() {
-                return Err(EngineError::Interrupted);
+                return Err(EngineError::Stopped);
             }
             let opened = opened?;
             tip = Tip::link(tip, &opened.checked, &place(&channel.name, &opened.segment))?;
@@ -158,7 +169,9 @@ pub(crate) fn replay(
             ));
         }
     }
-    Ok(findings)
+    let unchecked = running.iter().filter(|target| target.unchecked > 0);
+    let unchecked = unchecked.map(|target| (target.label.clone(), target.unchecked)).collect();
+    Ok(Replayed { findings, unchecked })
 }
 
 fn broken(channel: &str, problem: String) -> EngineError {
@@ -196,6 +209,7 @@ impl<'a> Running<'a> {
             open: None,
             next: u64::MAX,
             bytes: 0,
+            unchecked: 0,
         };
         if let Some((_, part, _)) = running.parts.front() {
             running.next = match &part.content {
@@ -239,13 +253,16 @@ impl<'a> Running<'a> {
                 metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
             if let Some(validation) = validation.filter(|_| finding.is_none()) {
                 let slots = Slots::new(metadata);
-                if let Err(error) = validation.check(&opened.bytes, span, slots, self.peer) {
-                    finding = Some(Finding::error(
-                        Rule::BlockSigned,
-                        format!("{} {channel}", self.label),
-                        format!("block {}: {error}", span.number),
-                        "take the node's chain from another node or an earlier recovery point",
-                    ));
+                match validation.check(&opened.bytes, span, slots, self.peer) {
+                    Ok(checked) => self.unchecked += u64::from(!checked),
+                    Err(error) => {
+                        finding = Some(Finding::error(
+                            Rule::BlockSigned,
+                            format!("{} {channel}", self.label),
+                            format!("block {}: {error}", span.number),
+                            "take the node's chain from another node or an earlier recovery point",
+                        ));
+                    }
                 }
             }
             let from = buffer.len();

@@ -16,18 +16,18 @@ pub(crate) struct Validation<'a> {
 }
 
 impl Validation<'_> {
-    /// Checks what the orderers (and, of a `peer`'s block, the peer) wrote about a block.
-    pub fn check(&self, buffer: &[u8], span: &BlockSpan, slots: Slots<'_>, peer: bool) -> Result<(), SignatureError> {
+    /// Checks what the orderers (and, of a `peer`'s block, the peer) wrote about a block. Returns whether the signatures were checked: a
+    /// chain that begins behind a snapshot has no configuration to check them against, until a configuration block comes.
+    pub fn check(&self, buffer: &[u8], span: &BlockSpan, slots: Slots<'_>, peer: bool) -> Result<bool, SignatureError> {
         if peer {
             check_filter(slots, span.envelope_count)?;
         }
         if span.number == 0 {
-            return check_genesis(slots);
+            return check_genesis(slots).map(|()| true);
         }
         match self.of(span.number) {
-            Some(rules) => self.checker.check(&span.header_bytes(buffer), slots, rules),
-            // Joined by snapshot, and no configuration block since: nothing to check against.
-            None => Ok(()),
+            Some(rules) => self.checker.check(&span.header_bytes(buffer), slots, rules).map(|()| true),
+            None => Ok(false),
         }
     }
 

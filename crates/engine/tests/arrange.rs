@@ -140,7 +140,7 @@ fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers(
     cut_to(&bench, &["orderer3"]);
     bench.capture(&CaptureOptions::default()).unwrap();
     match bench.restore(&to(&bench, "refused")) {
-        Err(EngineError::Refused(findings)) => {
+        Err(EngineError::Precondition(findings)) => {
             let found = &findings[0];
             assert!(found.rule.code() == "O2" && found.what.contains("fewer than the 3"), "{found:?}");
         }

@@ -72,7 +72,7 @@ fn told<'a>(findings: &'a [Finding], code: &str, part: &str) -> &'a Finding {
 
 fn refused<T: std::fmt::Debug>(result: Result<T, EngineError>) -> Vec<Finding> {
     match result {
-        Err(EngineError::Refused(findings)) => {
+        Err(EngineError::Precondition(findings) | EngineError::Refused(findings)) => {
             assert!(!format!("{findings:?}").contains(PASSWORD), "{findings:?}");
             findings
         }

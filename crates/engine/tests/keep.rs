@@ -80,7 +80,7 @@ impl Redeployed {
 
     fn refused(&self, ca_keep: CaKeep, code: &str, part: &str) {
         match self.restore(ca_keep, &Silent) {
-            Err(EngineError::Refused(findings)) => {
+            Err(EngineError::Precondition(findings)) => {
                 let told = findings.iter().any(|finding| finding.rule.code() == code && finding.what.contains(part));
                 assert!(told, "no {code} with {part:?} in {findings:#?}");
             }
@@ -196,7 +196,11 @@ fn a_restore_that_was_killed_still_knows_what_stays() {
     for moved in [false, true] {
         let new = redeployed();
         let reporter = InterruptedAt("prove", AtomicBool::new(false));
-        assert!(matches!(new.restore(BOTH, &reporter), Err(EngineError::Interrupted)));
+        let ended = new.restore(BOTH, &reporter).unwrap_err();
+        assert!(
+            matches!(&ended, EngineError::Interrupted { source, .. } if matches!(**source, EngineError::Stopped)),
+            "{ended:?}"
+        );
         if moved {
             // As a kill between the two renames leaves it.
             let repository = new.bench.repository();

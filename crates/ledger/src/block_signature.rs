@@ -1,6 +1,6 @@
 //! Block signatures: that the ordering service signed each block, by the configuration in force before it (FABRIC.md section 1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use prost::Message;
@@ -91,8 +91,8 @@ impl SignatureChecker {
     pub fn check(&self, header: &[u8], slots: Slots<'_>, validation: &BlockValidation) -> Result<(), SignatureError> {
         let bytes = slots.get(SLOT_SIGNATURES);
         check_unsigned(slots)?;
-        let seen = sha256(&[header, bytes]);
-        if self.good.lock().is_ok_and(|good| good.contains_key(&seen)) {
+        let together = sha256(&[header, bytes]);
+        if self.good.lock().is_ok_and(|good| good.contains_key(&together)) {
             return Ok(());
         }
         let metadata = common::Metadata::decode(bytes).map_err(|_| SignatureError::Decode)?;
@@ -110,7 +110,9 @@ impl SignatureChecker {
             }
             signers.push(Signer { msp_id, certificate });
         }
-        signers.dedup_by(|a, b| a.certificate.der() == b.certificate.der());
+        // Who signed twice counts once, wherever the two signatures stand.
+        let mut seen = HashSet::new();
+        signers.retain(|signer: &Signer| seen.insert((signer.msp_id.clone(), signer.certificate.der().to_vec())));
         if !validation.policy.is_satisfied_by(&signers, validation) {
             return Err(SignatureError::Policy { signatures: signers.len() });
         }
@@ -118,7 +120,7 @@ impl SignatureChecker {
             if good.len() >= MAX_REMEMBERED {
                 good.clear();
             }
-            good.insert(seen, ());
+            good.insert(together, ());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde_norway::Value;
 
-use crate::node_config::{Bccsp, Environment, Settings};
+use crate::node_settings::{Bccsp, Environment, Settings};
 
 /// What the file is called.
 pub const CA_CONFIG_FILE: &str = "fabric-ca-server-config.yaml";

@@ -6,7 +6,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockSpan;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, CertificateSummary};
 use crate::msp::Msp;
 use crate::policy::{Policy, PolicyError};
 use crate::proto::{common, etcdraft, msp as msp_proto, orderer, peer};
@@ -81,6 +81,17 @@ pub struct Consenter {
     pub identity: Vec<u8>,
 }
 
+/// A certificate that a channel's configuration holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigCertificate {
+    /// Whose: `organization Org1MSP`, `consenter host:port`.
+    pub owner: String,
+    /// What it is for: `root certificate`, `server TLS certificate`, …
+    pub usage: String,
+    /// Its face.
+    pub certificate: CertificateSummary,
+}
+
 /// A channel's configuration: the parts that recovery needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChannelConfig {
@@ -108,6 +119,9 @@ pub struct ChannelConfig {
     pub preferred_max_bytes: u32,
     /// Batch time-out as configured, `2s`.
     pub batch_timeout: String,
+    /// Every certificate in it that can be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<ConfigCertificate>,
     /// What checks block signatures under this configuration.
     #[serde(skip)]
     pub validation: BlockValidation,
@@ -168,12 +182,13 @@ impl ChannelConfig {
         let application_group = root.groups.get("Application");
         let mut validation = BlockValidation::default();
         let mut organizations = Vec::new();
+        let mut certificates = Vec::new();
         let groups =
             [(OrganizationKind::Orderer, Some(orderer_group)), (OrganizationKind::Application, application_group)];
         for (kind, group) in groups {
             let Some(group) = group else { continue };
             for (name, organization) in group.groups.iter().collect::<BTreeMap<_, _>>() {
-                let (organization, msp) = read_organization(name, kind, organization)?;
+                let (organization, msp) = read_organization(name, kind, organization, &mut certificates)?;
                 validation.msps.insert(organization.msp_id.clone(), msp);
                 organizations.push(organization);
             }
@@ -182,7 +197,7 @@ impl ChannelConfig {
         let batch: orderer::BatchSize = value(orderer_group, "BatchSize")?;
         let timeout: orderer::BatchTimeout = value(orderer_group, "BatchTimeout")?;
         let addresses: common::OrdererAddresses = value(root, "OrdererAddresses")?;
-        let consenters = read_consenters(&consensus, orderer_group)?;
+        let consenters = read_consenters(&consensus, orderer_group, &mut certificates)?;
         for consenter in &consenters {
             if let (Some(id), Some(msp_id)) = (consenter.id, &consenter.msp_id) {
                 validation.consenter_identities.insert(id, (msp_id.clone(), consenter.identity.clone()));
@@ -212,6 +227,7 @@ impl ChannelConfig {
             absolute_max_bytes: batch.absolute_max_bytes,
             preferred_max_bytes: batch.preferred_max_bytes,
             batch_timeout: timeout.timeout,
+            certificates,
             validation,
         })
     }
@@ -226,9 +242,20 @@ fn read_organization(
     name: &str,
     kind: OrganizationKind,
     group: &common::ConfigGroup,
+    certificates: &mut Vec<ConfigCertificate>,
 ) -> Result<(ChannelOrganization, Msp), ConfigError> {
     let msp: msp_proto::MspConfig = value(group, "MSP")?;
     let fabric: msp_proto::FabricMspConfig = decode("MSP", &msp.config)?;
+    let owner = format!("organization {}", fabric.name);
+    for (usage, list) in [
+        ("root certificate", &fabric.root_certs),
+        ("intermediate certificate", &fabric.intermediate_certs),
+        ("administrator's certificate", &fabric.admins),
+        ("TLS root certificate", &fabric.tls_root_certs),
+        ("TLS intermediate certificate", &fabric.tls_intermediate_certs),
+    ] {
+        list.iter().for_each(|pem| note_certificate(&owner, usage, pem, certificates));
+    }
     let msp = Msp::from_config(&fabric);
     let anchors: peer::AnchorPeers = value(group, "AnchorPeers")?;
     let endpoints: common::OrdererAddresses = value(group, "Endpoints")?;
@@ -249,6 +276,16 @@ fn read_organization(
     Ok((organization, msp))
 }
 
+fn note_certificate(owner: &str, usage: &str, pem: &[u8], certificates: &mut Vec<ConfigCertificate>) {
+    let Ok(certificate) = Certificate::from_pem(pem) else { return };
+    let known =
+        ConfigCertificate { owner: owner.to_owned(), usage: usage.to_owned(), certificate: certificate.summary() };
+    // An organization may stand in the channel as orderer and as member.
+    if !certificates.contains(&known) {
+        certificates.push(known);
+    }
+}
+
 fn key_of(pem: &[u8]) -> String {
     Certificate::from_pem(pem).map(|certificate| certificate.summary().key_sha256).unwrap_or_default()
 }
@@ -256,10 +293,22 @@ fn key_of(pem: &[u8]) -> String {
 fn read_consenters(
     consensus: &orderer::ConsensusType,
     orderer_group: &common::ConfigGroup,
+    certificates: &mut Vec<ConfigCertificate>,
 ) -> Result<Vec<Consenter>, ConfigError> {
+    let mut note = |host: &str, port: u32, of: [(&str, &[u8]); 3]| {
+        let owner = format!("consenter {host}:{port}");
+        of.into_iter().for_each(|(usage, pem)| note_certificate(&owner, usage, pem, certificates));
+    };
+    const CLIENT: &str = "client TLS certificate";
+    const SERVER: &str = "server TLS certificate";
     let mapping: common::Orderers = value(orderer_group, "Orderers")?;
     if consensus.r#type == "etcdraft" {
         let metadata: etcdraft::ConfigMetadata = decode("raft metadata", &consensus.metadata)?;
+        for known in &metadata.consenters {
+            let of: [(&str, &[u8]); 3] =
+                [(CLIENT, &known.client_tls_cert), (SERVER, &known.server_tls_cert), ("", &[])];
+            note(&known.host, known.port, of);
+        }
         return Ok(metadata
             .consenters
             .iter()
@@ -274,6 +323,14 @@ fn read_consenters(
                 identity: Vec::new(),
             })
             .collect());
+    }
+    for known in &mapping.consenter_mapping {
+        let of: [(&str, &[u8]); 3] = [
+            (CLIENT, &known.client_tls_cert),
+            (SERVER, &known.server_tls_cert),
+            ("enrolment certificate", &known.identity),
+        ];
+        note(&known.host, known.port, of);
     }
     Ok(mapping
         .consenter_mapping

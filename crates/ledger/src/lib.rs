@@ -18,12 +18,15 @@ pub mod layout;
 pub mod leveldb;
 pub mod msp;
 pub mod node_config;
+pub mod node_settings;
 pub mod policy;
+pub mod private_hashes;
 pub mod proto;
 pub mod raft;
 pub mod smartbft;
 pub mod varint;
 pub mod wal_split;
+mod wire;
 
 /// A SHA-256 digest, as Fabric uses it for header, data and commit hashes.
 pub type Hash = [u8; 32];

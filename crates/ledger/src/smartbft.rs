@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::raft::{MAX_FILE_BYTES, MAX_RECORD_BYTES, RaftError};
-use crate::varint;
+use crate::{Hash, varint, wire};
 
 /// The checksum that the first file of a log begins with.
 const FIRST_CRC: u32 = 0xdeed_0001;
@@ -20,6 +20,10 @@ pub struct SmartBftSummary {
     pub entries: u64,
     /// An incomplete last record: its file and offset in bytes.
     pub torn: Option<(String, u64)>,
+    /// Blocks that the entries propose: number and header hash, in the log's order.
+    pub proposals: Vec<(u64, Hash)>,
+    /// The consenter that wrote the log: who signed its last commit message.
+    pub signer: Option<u64>,
 }
 
 /// The number in a log file's name, `NNNNNNNNNNNNNNNN.wal`.
@@ -58,7 +62,13 @@ pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftErro
         File::open(path)
             .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
             .map_err(|source| RaftError::Io { file: name.clone(), source })?;
-        if let Some(offset) = check_file(name, &bytes, &mut crc, &mut summary.entries)? {
+        let mut on_entry = |body: &[u8]| {
+            summary.entries += 1;
+            let Some(saved) = wire::bytes(body, DATA) else { return };
+            summary.proposals.extend(proposal(saved));
+            summary.signer = signer(saved).or(summary.signer);
+        };
+        if let Some(offset) = check_file(name, &bytes, &mut crc, &mut on_entry)? {
             if position + 1 < count {
                 let problem = "a record is cut, and later log files exist".to_owned();
                 return Err(RaftError::Corrupt { file: name.clone(), offset, problem });
@@ -69,8 +79,32 @@ pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftErro
     Ok(summary)
 }
 
+/// A record's field that holds what was saved.
+const DATA: u64 = 3;
+
+/// The block that a saved message proposes: `proposed_record.pre_prepare.proposal.header` is a block header in DER.
+fn proposal(saved: &[u8]) -> Option<(u64, Hash)> {
+    let proposal = wire::bytes(wire::bytes(wire::bytes(saved, 1)?, 1)?, 3)?;
+    let header = wire::bytes(proposal, 1)?;
+    // SEQUENCE { INTEGER number, … }: all lengths are below 128.
+    let (&[0x30, _, 0x02, len], rest) = header.split_first_chunk::<4>()? else { return None };
+    let digits = rest.get(..usize::from(len)).filter(|digits| (1..=9).contains(&digits.len()))?;
+    let number = digits.iter().try_fold(0u64, |sum, &byte| sum.checked_mul(256)?.checked_add(u64::from(byte)))?;
+    Some((number, crate::sha256(&[header])))
+}
+
+/// Who signed a saved commit message: `commit.commit.signature.signer`.
+fn signer(saved: &[u8]) -> Option<u64> {
+    wire::integer(wire::bytes(wire::bytes(wire::bytes(saved, 2)?, 3)?, 4)?, 1)
+}
+
 /// Checks one file; the offset of an incomplete record at its end, if there is one.
-fn check_file(name: &str, bytes: &[u8], crc: &mut Option<u32>, entries: &mut u64) -> Result<Option<u64>, RaftError> {
+fn check_file(
+    name: &str,
+    bytes: &[u8],
+    crc: &mut Option<u32>,
+    on_entry: &mut dyn FnMut(&[u8]),
+) -> Result<Option<u64>, RaftError> {
     let mut at = 0;
     while at < bytes.len() {
         let bad = |problem: &str| RaftError::Corrupt {
@@ -108,7 +142,7 @@ fn check_file(name: &str, bytes: &[u8], crc: &mut Option<u32>, entries: &mut u64
                 return Err(bad("the record's checksum is wrong"));
             }
             *crc = Some(running);
-            *entries += 1;
+            on_entry(body);
         }
         at = start + data.len();
     }

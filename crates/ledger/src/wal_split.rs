@@ -7,6 +7,8 @@
 //! - `0x01 | uvarint number | uvarint slots`: the protobuf `common.Block` with that number: header, data, and metadata with
 //!   `slots` empty slots (0: no metadata field).
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 use crate::block::BlockSpan;
@@ -58,13 +60,39 @@ pub fn split(
     out
 }
 
-/// The lowest block number that a log file's entries propose: the first one's, since numbers only grow.
-pub fn lowest_block(bytes: &[u8], records: &[Record]) -> Option<u64> {
-    records.iter().filter(|record| record.kind == RecordKind::Entry).find_map(|record| {
-        let entry = raft_proto::Entry::decode(&bytes[record.data.clone()]).ok()?;
-        let block = common::Block::decode(entry.data.as_slice()).ok()?;
-        Some(block.header?.number).filter(|&number| number > 0)
-    })
+/// What the entries of a channel's raft log propose, by raft index: number and header hash of a block, or none (an empty entry, a change of
+/// the consenters). An entry that a later leader overwrote is not among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proposals {
+    by_index: BTreeMap<u64, Option<(u64, Hash)>>,
+}
+
+impl Proposals {
+    /// Adds what a log file's entries propose; files in their order.
+    pub fn read(&mut self, bytes: &[u8], records: &[Record]) {
+        for record in records.iter().filter(|record| record.kind == RecordKind::Entry) {
+            let Ok(entry) = raft_proto::Entry::decode(&bytes[record.data.clone()]) else { continue };
+            let header = common::Block::decode(entry.data.as_slice()).ok().and_then(|block| block.header);
+            let block = header.filter(|header| header.previous_hash.len() <= 32 && header.data_hash.len() == 32);
+            let block = block.map(|header| {
+                let der = crate::block::header_der(header.number, &header.previous_hash, &header.data_hash);
+                (header.number, sha256(&[&der]))
+            });
+            // A new leader's entry takes the place of what stood there and behind it.
+            drop(self.by_index.split_off(&entry.index));
+            self.by_index.insert(entry.index, block);
+        }
+    }
+
+    /// The entry at a raft index, when the log holds it.
+    pub fn at(&self, index: u64) -> Option<Option<(u64, Hash)>> {
+        self.by_index.get(&index).copied()
+    }
+
+    /// The lowest block number that an entry proposes.
+    pub fn lowest_block(&self) -> Option<u64> {
+        self.by_index.values().flatten().map(|(number, _)| *number).filter(|&number| number > 0).min()
+    }
 }
 
 fn literal(bytes: &[u8], out: &mut Vec<u8>) {

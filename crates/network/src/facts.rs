@@ -53,6 +53,13 @@ pub struct LedgerFacts {
     /// Private data that the peer is a member for and does not have, by collection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_private: Vec<MissingCollection>,
+    /// Blocks whose signatures could not be checked: the chain begins behind a snapshot, and no configuration was known yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unchecked_signatures: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Private data of one collection that a peer does not have.
@@ -101,6 +108,12 @@ pub struct RaftFacts {
     pub noted_snapshot: Option<u64>,
     /// An unfinished last record: file and offset.
     pub torn: Option<(String, u64)>,
+    /// The consenter that wrote the log (SmartBFT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<u64>,
+    /// The highest block that the log proposes (SmartBFT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<u64>,
 }
 
 /// A raft snapshot.
@@ -112,6 +125,9 @@ pub struct RaftSnapshotFacts {
     pub index: u64,
     /// Number of the block in it.
     pub block: Option<u64>,
+    /// Header hash of the block in it, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_hash: Option<String>,
 }
 
 /// What a certificate is for.

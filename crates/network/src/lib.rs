@@ -6,6 +6,7 @@ mod facts;
 mod finding;
 mod heights;
 mod logs;
+mod membership;
 mod model;
 mod rules;
 
@@ -18,5 +19,6 @@ pub use heights::{
     standings, unanswered,
 };
 pub use logs::{LogLevel, LogMessage, classify as classify_log};
+pub use membership::{Consensus, relation as consensus_relation};
 pub use model::{DirectorySource, Network, Node, NodeDirectory, NodeId, Operations, Organization, Workload};
 pub use rules::{EXPIRY_WARNING_DAYS, check_set};

@@ -5,6 +5,8 @@ use fabkeep_ledger::layout::NodeRole;
 
 use crate::facts::{KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, WalKind};
 use crate::finding::{Finding, Rule};
+use crate::heights::Relation;
+use crate::membership::{self, Consensus};
 
 /// Days before a certificate's end at which a finding warns of it.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
@@ -14,20 +16,21 @@ const DAY_SECONDS: i64 = 86_400;
 pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool, now: i64) -> Vec<Finding> {
     let mut findings = Vec::new();
     peers_at_most_at_orderers(nodes, &mut findings);
+    peers_agree(nodes, &mut findings);
     orderers_level(nodes, &mut findings);
+    membership::check(nodes, configs, &mut findings);
+    configuration_dates(configs, now, &mut findings);
     for node in nodes {
         for ledger in &node.ledgers {
             stores_in_order(node, ledger, derived, &mut findings);
             findings.extend(private_data(node, ledger));
+            findings.extend(signatures_checked(node, ledger));
             if node.role == NodeRole::Orderer {
-                raft_in_order(node, ledger, &mut findings);
+                let config = configs.iter().find(|config| config.channel == ledger.channel).copied();
+                raft_in_order(node, ledger, config, &mut findings);
             }
         }
-        logs_without_chain(node, &mut findings);
         keys(node, now, &mut findings);
-        if node.role == NodeRole::Orderer {
-            consenter_key(node, configs, &mut findings);
-        }
         if let Some(ca) = &node.ca
             && ca.whole == Some(false)
         {
@@ -89,6 +92,77 @@ fn peers_at_most_at_orderers(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                 ));
             }
         }
+    }
+}
+
+/// I4: at one height there is one world state.
+fn peers_agree(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
+    for channel in channels(nodes) {
+        let mut known: Vec<(&NodeFacts, &LedgerFacts)> = Vec::new();
+        for (peer, ledger) in ledgers(nodes, NodeRole::Peer, channel) {
+            let Some(hash) = &ledger.commit_hash else { continue };
+            match known.iter().find(|(_, other)| other.height == ledger.height) {
+                Some((other, same)) if same.tip_hash == ledger.tip_hash && same.commit_hash.as_ref() != Some(hash) => {
+                    findings.push(Finding::error(
+                        Rule::OneChain,
+                        format!("{} {channel}", peer.id),
+                        format!("at height {} its commit hash is {hash}, {} has another one", ledger.height, other.id),
+                        "one of the two peers computed another world state: compare with a third, leave the wrong one out (--exclude) and restore it from a right one",
+                    ));
+                }
+                Some(_) => {}
+                None => known.push((peer, ledger)),
+            }
+        }
+    }
+}
+
+/// B2: what was not checked is not called signed.
+fn signatures_checked(node: &NodeFacts, ledger: &LedgerFacts) -> Option<Finding> {
+    (ledger.unchecked_signatures > 0).then(|| {
+        Finding::warning(
+            Rule::BlockSigned,
+            format!("{} {}", node.id, ledger.channel),
+            format!(
+                "the signatures of {} blocks, from block {} on, are not proven: the chain begins behind a snapshot, and no configuration block is known that they can be checked against",
+                ledger.unchecked_signatures, ledger.first_block
+            ),
+            "add a node of the channel that has its blocks from the first one on; or update the channel's configuration once, then later blocks are checked",
+        )
+    })
+}
+
+/// P10, of the certificates that a channel's configuration holds.
+fn configuration_dates(configs: &[&ChannelConfig], now: i64, findings: &mut Vec<Finding>) {
+    for config in configs {
+        for known in &config.certificates {
+            let certificate = &known.certificate;
+            let left_days = (certificate.not_after - now).div_euclid(DAY_SECONDS);
+            if left_days >= EXPIRY_WARNING_DAYS {
+                continue;
+            }
+            let verb = if certificate.not_after < now { "expired" } else { "expires" };
+            findings.push(Finding::warning(
+                Rule::Certificates,
+                format!("{} configuration", config.channel),
+                format!(
+                    "{}: the {} {} {verb} on {}",
+                    known.owner,
+                    known.usage,
+                    certificate.common_name,
+                    date(certificate.not_after)
+                ),
+                "renew it, and put the new one into the channel's configuration by an update while the old one is good; a consenter's with the key that it has (O7)",
+            ));
+        }
+    }
+}
+
+/// A moment in seconds since 1970 as `2036-11-21`, in UTC.
+fn date(seconds: i64) -> String {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(moment) => moment.strftime("%Y-%m-%d").to_string(),
+        Err(_) => format!("second {seconds} since 1970"),
     }
 }
 
@@ -168,23 +242,29 @@ fn stores_in_order(node: &NodeFacts, ledger: &LedgerFacts, derived: bool, findin
             Finding::warning(Rule::StoresInOrder, &subject, what, remedy)
         });
     }
-    if node.role == NodeRole::Peer
-        && let Some(private) = ledger.private_height.filter(|&private| private < ledger.height)
-    {
+    if node.role == NodeRole::Peer && ledger.private_height.is_none_or(|private| private < ledger.height) {
+        let has = ledger
+            .private_height
+            .map_or("knows nothing of the channel".to_owned(), |height| format!("has height {height}"));
         findings.push(Finding::error(
             Rule::StoresInOrder,
             &subject,
-            format!("the private-data store has height {private}, the block store {}: the next commit panics (P2)", ledger.height),
+            format!("the private-data store {has}, the block store has height {}: the next commit panics (P2)", ledger.height),
             "capture the private-data store after the block files, or take it from another peer of the organization; or exclude the node (--exclude)",
         ));
     }
 }
 
-/// I3, O5, O6.
-fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, findings: &mut Vec<Finding>) {
+/// I3, O5, O6: of consenters. A follower's chain grows by replication, its raft log does not.
+fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&ChannelConfig>, findings: &mut Vec<Finding>) {
     let subject = format!("{} {}", node.id, ledger.channel);
-    let Some(raft) = node.raft.iter().find(|raft| raft.channel == ledger.channel) else {
-        if ledger.height > 1 {
+    let kind = config.map(|config| Consensus::of(&config.consensus_type));
+    if matches!(kind, Some(Consensus::Kafka | Consensus::Solo | Consensus::Other)) {
+        return;
+    }
+    let follows = config.is_some_and(|config| membership::relation(node, config) == Relation::Follower);
+    let Some(raft) = node.raft.iter().find(|raft| raft.channel == ledger.channel && raft.files > 0) else {
+        if ledger.height > 1 && !follows {
             findings.push(Finding::error(
                 Rule::LogPresent,
                 &subject,
@@ -194,7 +274,24 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, findings: &mut Vec<Find
         }
         return;
     };
-    if raft.kind != WalKind::Raft {
+    let of_channel = match kind {
+        Some(Consensus::Raft) => Some(WalKind::Raft),
+        Some(Consensus::Bft) => Some(WalKind::SmartBft),
+        _ => None,
+    };
+    if of_channel.is_some_and(|kind| kind != raft.kind) && !follows {
+        let (has, needs) = if raft.kind == WalKind::Raft { ("raft", "SmartBFT") } else { ("SmartBFT", "raft") };
+        findings.push(Finding::error(
+            Rule::RaftLogWhole,
+            &subject,
+            format!("its consensus log is {has}'s, and the channel is ordered by {needs}"),
+            "take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)",
+        ));
+    }
+    if let (WalKind::SmartBft, Some(config), false) = (raft.kind, config, follows) {
+        smartbft_log(node, ledger, raft, config, findings);
+    }
+    if raft.kind != WalKind::Raft || follows {
         return;
     }
     raft_log_reaches_chain(&subject, raft, ledger, findings);
@@ -205,6 +302,16 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, findings: &mut Vec<Find
             &subject,
             format!("the raft log begins at entry {:?}, the newest snapshot file is at {have}: the entries between are lost", raft.first_index),
             "name the directory of ORDERER_CONSENSUS_SNAPDIR in the inventory, or leave the node out (--exclude)",
+        ));
+    }
+    if let Some(noted) = raft.noted_snapshot.filter(|&noted| noted > have)
+        && raft.first_index.is_some_and(|first| first <= have + 1)
+    {
+        findings.push(Finding::warning(
+            Rule::RaftInOrder,
+            &subject,
+            format!("the raft log notes a snapshot at index {noted}, and there is no such file: the orderer replays its log from entry {} on", have + 1),
+            "name the directory of ORDERER_CONSENSUS_SNAPDIR in the inventory, if it is another one",
         ));
     }
     if let Some(snapshot) = &raft.snapshot {
@@ -238,17 +345,42 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, findings: &mut Vec<Find
     }
 }
 
-/// A log that `channel remove` leaves behind looks like a chain that was lost.
-fn logs_without_chain(node: &NodeFacts, findings: &mut Vec<Finding>) {
-    for raft in &node.raft {
-        if !node.ledgers.iter().any(|ledger| ledger.channel == raft.channel) {
-            findings.push(Finding::warning(
-                Rule::LogPresent,
-                format!("{} {}", node.id, raft.channel),
-                "the orderer has a raft log of this channel and no block files",
-                "if the channel was removed here, wipe its log and snapshots before joining again (O10); else the chain is lost: restore it",
-            ));
-        }
+/// A SmartBFT log is its writer's own, and not newer than the chain.
+fn smartbft_log(
+    node: &NodeFacts,
+    ledger: &LedgerFacts,
+    raft: &RaftFacts,
+    config: &ChannelConfig,
+    findings: &mut Vec<Finding>,
+) {
+    let subject = format!("{} {}", node.id, ledger.channel);
+    if let Some(proposed) = raft.proposed.filter(|&proposed| proposed > ledger.height) {
+        findings.push(Finding::error(
+            Rule::RaftInOrder,
+            &subject,
+            format!(
+                "the SmartBFT log proposes block {proposed}, the chain has height {}: the orderer panics at its start",
+                ledger.height
+            ),
+            "capture the log before the chain; or leave the node out (--exclude)",
+        ));
+    }
+    let writer = raft.signer.and_then(|signer| {
+        let of_signer =
+            |consenter: &&fabkeep_ledger::channel_config::Consenter| consenter.id.map(u64::from) == Some(signer);
+        config.consenters.iter().find(of_signer)
+    });
+    let Some(key) = writer.and_then(|writer| writer.identity_key.as_deref()) else { return };
+    let own = node.keys.iter().filter(|known| known.purpose == KeyPurpose::Enrolment);
+    let mut own = own.filter_map(|known| known.certificate.as_ref()).peekable();
+    if let (true, Some(writer)) = (own.peek().is_some() && own.all(|certificate| certificate.key_sha256 != key), writer)
+    {
+        findings.push(Finding::error(
+            Rule::ConsenterKey,
+            &subject,
+            format!("the SmartBFT log was written by another consenter ({}:{})", writer.host, writer.port),
+            "take the orderer's own log from an earlier recovery point, or remove it while all orderers of the channel are restored together; or leave the node out (--exclude)",
+        ));
     }
 }
 
@@ -316,42 +448,5 @@ fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
             "the set holds no enrolment certificate of this node",
             "name its MSP directory in the inventory (msp = \"…\"), or exclude the node (--exclude)",
         ));
-    }
-}
-
-/// O7.
-fn consenter_key(node: &NodeFacts, configs: &[&ChannelConfig], findings: &mut Vec<Finding>) {
-    for config in configs {
-        if !node.ledgers.iter().any(|ledger| ledger.channel == config.channel) || config.consenters.is_empty() {
-            continue;
-        }
-        let bft = config.consensus_type != "etcdraft";
-        let purpose = if bft { KeyPurpose::Enrolment } else { KeyPurpose::Tls };
-        let mut own = node
-            .keys
-            .iter()
-            .filter(|key| key.purpose == purpose)
-            .filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str()))
-            .peekable();
-        if own.peek().is_none() {
-            continue;
-        }
-        let known = own.any(|own| {
-            config.consenters.iter().any(|consenter| {
-                if bft {
-                    consenter.identity_key.as_deref() == Some(own)
-                } else {
-                    consenter.client_tls_key == own || consenter.server_tls_key == own
-                }
-            })
-        });
-        if !known {
-            findings.push(Finding::warning(
-                Rule::ConsenterKey,
-                format!("{} {}", node.id, config.channel),
-                format!("the node's {purpose} key is none of the channel's {} consenters'", config.consenters.len()),
-                "it is a follower, or its certificate was renewed with a new key: compare with the channel configuration before a restore",
-            ));
-        }
     }
 }

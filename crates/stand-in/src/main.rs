@@ -1,6 +1,6 @@
 //! Stand-ins for Fabric's nodes, for tests on a real cluster: called as `peer`, `orderer` or `fabric-ca-server`, it reads the real data
 //! of such a node, refuses to start where the real one does, writes log lines like its, and tells the heights of its own block files
-//! under the real metrics' names. It takes part in no network: no gossip, no consensus, no transactions.
+//! under the real metrics' names. It accepts connections, and takes part in no network: no gossip, no consensus, no transactions.
 
 mod authority;
 mod ledgers;
@@ -81,6 +81,7 @@ fn peer() -> Result<(), String> {
     }
     let mut ledgers = Ledgers::open(Kind::Peer, &data.join("ledgersData"), Path::new(""))?;
     log("info", "nodeCmd", &format!("Started peer with ID=[{}]", variable("CORE_PEER_ID", "peer")));
+    operations::accept(&variable("CORE_PEER_LISTENADDRESS", "0.0.0.0:7051"))?;
     operations::serve(&variable("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:9443"), &mut ledgers)
 }
 
@@ -93,5 +94,6 @@ fn orderer() -> Result<(), String> {
     }
     let mut ledgers = Ledgers::open(Kind::Orderer, &ledger, Path::new(&wal))?;
     log("info", "orderer.common.server", "Beginning to serve requests");
+    operations::accept(&format!("0.0.0.0:{}", variable("ORDERER_GENERAL_LISTENPORT", "7050")))?;
     operations::serve(&variable("ORDERER_OPERATIONS_LISTENADDRESS", "127.0.0.1:8443"), &mut ledgers)
 }

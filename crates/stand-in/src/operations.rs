@@ -7,6 +7,13 @@ use std::time::Duration;
 use crate::ledgers::{Kind, Ledgers};
 use crate::log;
 
+/// Accepts connections where clients and other nodes call the node, and says nothing to them.
+pub fn accept(address: &str) -> Result<(), String> {
+    let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    Ok(())
+}
+
 /// Serves until the process is stopped.
 pub fn serve(address: &str, ledgers: &mut Ledgers) -> Result<(), String> {
     let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;

@@ -62,7 +62,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     };
     match restored {
         Err(error) => {
-            // What was refused has changed nothing there: the source goes on.
+            // A refusal has changed nothing in the target: the source goes on.
             if error.exit_code() == Code::Refused {
                 resume(source, reporter.as_ref())?;
                 output.line("the target refused: the source runs again");
@@ -186,7 +186,7 @@ impl Target {
             }
         };
         output.findings(&findings);
-        if errors.is_empty() { Ok(findings) } else { Err(fabkeep_engine::EngineError::Refused(errors).into()) }
+        if errors.is_empty() { Ok(findings) } else { Err(fabkeep_engine::EngineError::Precondition(errors).into()) }
     }
 
     fn restore(

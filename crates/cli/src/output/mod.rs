@@ -73,13 +73,16 @@ impl Output {
         if self.is_json() {
             self.json(&json!({
                 "error": error.message, "help": error.help, "findings": error.findings,
-                "exit_code": error.exit_code() as u8,
+                "done": error.done, "exit_code": error.exit_code() as u8,
             }));
             return;
         }
         let mut err = std::io::stderr();
         print_findings(&mut err, &error.findings);
         let _ = writeln!(err, "error: {}", error.message);
+        for done in &error.done {
+            let _ = writeln!(err, "  done: {}", crate::error::told(done));
+        }
         if let Some(help) = &error.help {
             let _ = writeln!(err, "  next: {help}");
         }

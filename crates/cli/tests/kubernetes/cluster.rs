@@ -3,7 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Writes a line past the harness, which shows what a test prints only when it fails.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
 
 /// Names the cluster's kubeconfig.
 pub const VARIABLE: &str = "FABKEEP_TEST_KUBECONFIG";
@@ -13,27 +19,29 @@ pub fn kubectl() -> String {
     std::env::var("FABKEEP_TEST_KUBECTL").unwrap_or("kubectl".to_owned())
 }
 
-/// The cluster that tests may use.
+/// Tests that use the cluster at once: the machine and the cluster's one node are small.
+const AT_ONCE: usize = 3;
+/// How many tests may begin.
+static FREE: (Mutex<usize>, Condvar) = (Mutex::new(AT_ONCE), Condvar::new());
+
+/// The cluster that tests may use. One test holds one.
 pub struct Cluster {
     kubeconfig: PathBuf,
-    _turn: std::sync::MutexGuard<'static, ()>,
+    begun: Instant,
 }
 
 impl Cluster {
     /// The cluster, if one is named; else the test says that it tested nothing.
     pub fn get() -> Option<Cluster> {
-        // One network at a time: the machine is small.
-        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         match std::env::var_os(VARIABLE) {
             Some(path) => {
-                let turn = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                Some(Cluster { kubeconfig: PathBuf::from(path), _turn: turn })
+                let free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut free = FREE.1.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+                *free -= 1;
+                Some(Cluster { kubeconfig: PathBuf::from(path), begun: Instant::now() })
             }
             None => {
-                // Past the harness, which shows what a test prints only when it fails.
-                let told =
-                    format!("NOT TESTED: no cluster; {VARIABLE} names the kubeconfig of one that tests may use\n");
-                let _ = std::io::stderr().write_all(told.as_bytes());
+                say(&format!("NOT TESTED: no cluster; {VARIABLE} names the kubeconfig of one that tests may use"));
                 None
             }
         }
@@ -99,32 +107,29 @@ impl Cluster {
     pub fn remove_namespaces(&self, names: &[String]) {
         let mut arguments = vec!["delete", "namespace", "--ignore-not-found", "--wait=false"];
         arguments.extend(names.iter().map(String::as_str));
-        self.kubectl(&arguments, &[]);
+        if self.kubectl(&arguments, &[]).is_empty() {
+            return;
+        }
         // Pods go at once: the tests do not watch nodes close their databases.
         for name in names {
             let _ = self.try_kubectl(&["-n", name, "delete", "pods", "--all", "--grace-period=0", "--force"], &[]);
         }
-        let begun = Instant::now();
         for name in names {
-            while self.try_kubectl(&["get", "namespace", name], &[]).status.success() {
-                assert!(begun.elapsed() < Duration::from_secs(240), "namespace {name} does not go");
-                std::thread::sleep(Duration::from_millis(300));
-            }
+            let gone = ["wait", "--for=delete", &format!("namespace/{name}"), "--timeout=240s"].map(str::to_owned);
+            let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+            let output = self.try_kubectl(&gone, &[]);
+            let problem = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() || problem.contains("NotFound"), "namespace {name} does not go: {problem}");
         }
     }
 
-    /// Waits until every pod of a namespace is ready.
+    /// Waits until every workload of a namespace has the pods that it wants, and every pod is ready.
     pub fn wait_ready(&self, namespace: &str) {
         let begun = Instant::now();
         loop {
-            let pods = self.json(&["-n", namespace, "get", "pods"]);
-            let pods = pods["items"].as_array().unwrap();
-            let ready = |pod: &serde_json::Value| {
-                pod.pointer("/status/conditions").and_then(|all| all.as_array()).is_some_and(|all| {
-                    all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-                })
-            };
-            if !pods.is_empty() && pods.iter().all(ready) {
+            let all = self.json(&["-n", namespace, "get", "deployments,statefulsets,pods"]);
+            let all = all["items"].as_array().unwrap();
+            if !all.is_empty() && all.iter().all(is_ready) {
                 return;
             }
             if begun.elapsed() > Duration::from_secs(240) {
@@ -133,5 +138,25 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(300));
         }
+    }
+}
+
+/// Whether a pod is ready, or all pods that a workload wants.
+fn is_ready(object: &serde_json::Value) -> bool {
+    if object["kind"] == "Pod" {
+        let conditions = object.pointer("/status/conditions").and_then(|all| all.as_array());
+        return conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True");
+    }
+    let number = |path: &str| object.pointer(path).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    number("/status/observedGeneration") == number("/metadata/generation")
+        && number("/status/readyReplicas") == number("/spec/replicas")
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        say(&format!("{}: {} s on the cluster", thread.name().unwrap_or("test"), self.begun.elapsed().as_secs()));
+        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        FREE.1.notify_one();
     }
 }

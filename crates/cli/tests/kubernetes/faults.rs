@@ -67,6 +67,27 @@ fn killed_after(mut command: std::process::Command, proxy: &Proxy, bytes: u64) -
     killed.load(Ordering::Relaxed)
 }
 
+/// The cluster's only machine takes no new pods, until this is dropped.
+struct Cordon<'c> {
+    cluster: &'c Cluster,
+    node: String,
+}
+
+impl<'c> Cordon<'c> {
+    fn new(cluster: &'c Cluster) -> Self {
+        let nodes = cluster.json(&["get", "nodes"]);
+        let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+        cluster.kubectl(&["cordon", &node], &[]);
+        Cordon { cluster, node }
+    }
+}
+
+impl Drop for Cordon<'_> {
+    fn drop(&mut self) {
+        let _ = self.cluster.try_kubectl(&["uncordon", &self.node], &[]);
+    }
+}
+
 #[test]
 fn faults_in_the_middle() {
     let Some(cluster) = Cluster::get() else { return };
@@ -129,12 +150,10 @@ fn faults_in_the_middle() {
             let _ = command.args(["--grace-period=0", "--force", "--wait=false"]).output();
         }
     });
-    let nodes = cluster.json(&["get", "nodes"]);
-    let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
-    cluster.kubectl(&["cordon", &node], &[]);
+    let cordon = Cordon::new(&cluster);
     let child = restore(&place, &proxy).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(15));
-    cluster.kubectl(&["uncordon", &node], &[]);
+    std::thread::sleep(Duration::from_secs(8));
+    drop(cordon);
     let done = right_or_clear(child.wait_with_output().unwrap());
     proxy.forget();
     if !done {

@@ -12,55 +12,70 @@ use crate::run::{Place, succeeded};
 use crate::styles;
 use crate::whole::{assert_same, needed};
 
-const ACCOUNTS: &str = "fabkeep-test-accounts";
-
-/// The roles of the documentation.
-fn roles() -> Vec<String> {
+/// The roles of the documentation, with a test's name before theirs.
+fn roles(test: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")).unwrap();
     let blocks: Vec<String> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
     assert_eq!(blocks.len(), 3);
-    blocks
+    blocks.iter().map(|block| block.replace("name: fabkeep-", &format!("name: {test}-fabkeep-"))).collect()
 }
 
-/// Service accounts with the documented roles.
+/// Service accounts with the documented roles, in a namespace of their own. What they are, the test's name says.
 pub struct Accounts<'c> {
     cluster: &'c Cluster,
+    test: &'static str,
+    namespace: String,
 }
 
 impl<'c> Accounts<'c> {
-    pub fn new(cluster: &'c Cluster) -> Self {
-        cluster.remove_namespaces(&[ACCOUNTS.to_owned()]);
-        cluster.kubectl(&["create", "namespace", ACCOUNTS], &[]);
-        for role in roles() {
-            cluster.apply(ACCOUNTS, &role);
-        }
+    pub fn new(cluster: &'c Cluster, test: &'static str) -> Self {
+        let accounts = Accounts { cluster, test, namespace: format!("{test}-accounts") };
+        accounts.remove();
+        let namespace = &accounts.namespace;
+        cluster.remove_namespaces(std::slice::from_ref(namespace));
+        cluster.kubectl(&["create", "namespace", namespace], &[]);
+        cluster.apply(namespace, &roles(test).join("---\n"));
         for account in ["backup", "restore"] {
-            cluster.kubectl(&["-n", ACCOUNTS, "create", "serviceaccount", account], &[]);
+            cluster.kubectl(&["-n", namespace, "create", "serviceaccount", account], &[]);
         }
-        Accounts { cluster }
+        accounts
+    }
+
+    fn remove(&self) {
+        let named = |name: &str| format!("{}-{name}", self.test);
+        let bindings = ["restore-fabkeep-backup", "restore-fabkeep-restore"].map(named);
+        let roles = ["fabkeep-backup", "fabkeep-window", "fabkeep-restore"].map(named);
+        for (kind, names) in [("clusterrolebinding", &bindings[..]), ("clusterrole", &roles[..])] {
+            let mut arguments = vec!["delete", kind, "--ignore-not-found"];
+            arguments.extend(names.iter().map(String::as_str));
+            let _ = self.cluster.try_kubectl(&arguments, &[]);
+        }
+        let arguments = ["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=false"];
+        let _ = self.cluster.try_kubectl(&arguments, &[]);
+    }
+
+    fn binding(&self, account: &str, role: &str) -> [String; 3] {
+        let subject = format!("--serviceaccount={}:{account}", self.namespace);
+        [format!("{}-{account}-{role}", self.test), format!("--clusterrole={}-{role}", self.test), subject]
     }
 
     /// Binds a role in a namespace.
     pub fn bind(&self, namespace: &str, account: &str, role: &str) {
-        let account_argument = format!("--serviceaccount={ACCOUNTS}:{account}");
-        let (name, role) = (format!("{account}-{role}"), format!("--clusterrole={role}"));
-        self.cluster.kubectl(&["-n", namespace, "create", "rolebinding", &name, &role, &account_argument], &[]);
+        let [name, role, subject] = self.binding(account, role);
+        self.cluster.kubectl(&["-n", namespace, "create", "rolebinding", &name, &role, &subject], &[]);
     }
 
     fn bind_everywhere(&self, account: &str, role: &str) {
-        let account_argument = format!("--serviceaccount={ACCOUNTS}:{account}");
-        let (name, role) = (format!("fabkeep-test-{account}-{role}"), format!("--clusterrole={role}"));
-        self.cluster.kubectl(&["create", "clusterrolebinding", &name, &role, &account_argument], &[]);
+        let [name, role, subject] = self.binding(account, role);
+        self.cluster.kubectl(&["create", "clusterrolebinding", &name, &role, &subject], &[]);
     }
 
     pub fn kubeconfig(&self, account: &str) -> tempfile::NamedTempFile {
-        let request = r#"{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}"#;
-        let path = format!("/api/v1/namespaces/{ACCOUNTS}/serviceaccounts/{account}/token");
-        let answer = self.cluster.kubectl(&["create", "--raw", &path, "-f", "-"], request.as_bytes());
-        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let arguments = ["-n", &self.namespace, "create", "token", account, "--duration=2h"];
+        let token = self.cluster.kubectl(&arguments, &[]);
         let mut config = self.cluster.json(&["config", "view", "--raw", "--minify"]);
-        config["users"][0]["user"] = serde_json::json!({"token": answer.pointer("/status/token").unwrap()});
+        config["users"][0]["user"] = serde_json::json!({"token": token.trim()});
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(config.to_string().as_bytes()).unwrap();
         file
@@ -69,15 +84,7 @@ impl<'c> Accounts<'c> {
 
 impl Drop for Accounts<'_> {
     fn drop(&mut self) {
-        let names = ["backup-fabkeep-backup", "restore-fabkeep-backup", "restore-fabkeep-restore"];
-        let names = names.map(|name| format!("fabkeep-test-{name}"));
-        let mut arguments = vec!["delete", "clusterrolebinding", "--ignore-not-found"];
-        arguments.extend(names.iter().map(String::as_str));
-        let _ = self.cluster.try_kubectl(&arguments, &[]);
-        let _ = self
-            .cluster
-            .try_kubectl(&["delete", "clusterrole", "fabkeep-backup", "fabkeep-window", "fabkeep-restore"], &[]);
-        let _ = self.cluster.try_kubectl(&["delete", "namespace", ACCOUNTS, "--wait=false"], &[]);
+        self.remove();
     }
 }
 
@@ -112,7 +119,7 @@ fn losses_come_back_with_the_documented_rights() {
     let Some(cluster) = Cluster::get() else { return };
     let network = Network::new(&cluster, &styles::OWKIN, "losses");
     network.deploy();
-    let accounts = Accounts::new(&cluster);
+    let accounts = Accounts::new(&cluster, "losses");
     for namespace in network.names() {
         accounts.bind(&namespace, "backup", "fabkeep-backup");
         accounts.bind(&namespace, "restore", "fabkeep-backup");

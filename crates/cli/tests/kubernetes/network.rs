@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use base64::Engine;
 
@@ -31,6 +32,7 @@ const fn node(organization: &'static str, name: &'static str, msp: &'static str,
     Node { organization, name, msp, kind }
 }
 
+/// The whole network: two channels, on all peers and orderers.
 pub const NODES: [Node; 9] = [
     node("OrdererOrg", "orderer1", "OrdererMSP", Kind::Orderer),
     node("OrdererOrg", "orderer2", "OrdererMSP", Kind::Orderer),
@@ -42,6 +44,13 @@ pub const NODES: [Node; 9] = [
     node("Org2", "peer1", "Org2MSP", Kind::Peer),
     node("Org2", "ca", "Org2MSP", Kind::Ca),
 ];
+
+impl Node {
+    /// How many nodes of these are of a kind.
+    pub fn count(nodes: &[Node], kind: Kind) -> usize {
+        nodes.iter().filter(|node| node.kind == kind).count()
+    }
+}
 
 /// A Secret or ConfigMap made of files of a node.
 pub struct Keyed {
@@ -75,10 +84,25 @@ fn with_claims(name: &str, claims: &[&str]) -> serde_json::Value {
     })
 }
 
+/// A Secret or ConfigMap made of files.
+fn object(keyed: &Keyed) -> serde_json::Value {
+    let kind = if keyed.secret { "Secret" } else { "ConfigMap" };
+    let mut object = serde_json::json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": keyed.name}});
+    for (key, path) in &keyed.files {
+        let bytes = std::fs::read(path).unwrap();
+        object["data"][key] = match keyed.secret {
+            true => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
+            false => String::from_utf8(bytes).unwrap().into(),
+        };
+    }
+    object
+}
+
 /// A network on the cluster.
 pub struct Network<'c> {
     pub cluster: &'c Cluster,
     pub style: &'static Style,
+    nodes: &'static [Node],
     /// By organization.
     pub namespaces: BTreeMap<&'static str, String>,
     folder: tempfile::TempDir,
@@ -87,11 +111,18 @@ pub struct Network<'c> {
 impl<'c> Network<'c> {
     /// Namespaces of a test, and the network's data on this machine.
     pub fn new(cluster: &'c Cluster, style: &'static Style, test: &str) -> Self {
+        Network::of(cluster, style, test, &NODES)
+    }
+
+    /// With some of the nodes only.
+    pub fn of(cluster: &'c Cluster, style: &'static Style, test: &str, nodes: &'static [Node]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, folder.path()).unwrap();
-        let namespaces = ["OrdererOrg", "Org1", "Org2"]
-            .map(|organization| (organization, format!("{test}-{}", organization.to_lowercase())));
-        let network = Network { cluster, style, namespaces: namespaces.into(), folder };
+        let namespaces = nodes
+            .iter()
+            .map(|node| (node.organization, format!("{test}-{}", node.organization.to_lowercase())))
+            .collect();
+        let network = Network { cluster, style, nodes, namespaces, folder };
         cluster.remove_namespaces(&network.names());
         network
     }
@@ -101,7 +132,6 @@ impl<'c> Network<'c> {
     }
 
     /// The network's data on this machine.
-    #[allow(dead_code)]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -110,90 +140,113 @@ impl<'c> Network<'c> {
         self.folder.path().join(node.organization).join(node.name)
     }
 
-    /// Puts everything on the cluster: objects first, data into the claims, then the workloads; waits until all run.
-    pub fn deploy(&self) {
-        self.make_objects();
-        self.fill_all(&["OrdererOrg", "Org1", "Org2"], &[]);
-        self.make_workloads();
-        for namespace in self.namespaces.values() {
-            self.cluster.wait_ready(namespace);
-        }
+    /// The nodes of an organization.
+    fn of_organization<'n>(&'n self, organization: &'n str) -> impl Iterator<Item = &'static Node> + 'n {
+        self.nodes.iter().filter(move |node| node.organization == organization)
     }
 
-    /// Puts the nodes' data, as it is on this machine now, into the claims.
-    fn fill_all(&self, organizations: &[&str], only: &[&str]) {
-        for namespace in organizations.iter().map(|organization| &self.namespaces[organization]) {
-            let fills: Vec<Fill> = NODES
-                .iter()
-                .filter(|node| self.of(node) == namespace)
-                .flat_map(|node| (self.style.fills)(node, &self.directory(node)))
-                .collect();
-            self.fill(namespace, &fills, only);
-        }
+    /// Does something for each organization and its namespace, for all at once.
+    fn for_each(&self, work: impl Fn(&'static str, &str) + Sync) {
+        std::thread::scope(|scope| {
+            let work = &work;
+            for (organization, namespace) in &self.namespaces {
+                scope.spawn(move || work(organization, namespace));
+            }
+        });
+    }
+
+    /// Puts everything on the cluster: objects first, data into the claims, then the workloads; waits until all run.
+    pub fn deploy(&self) {
+        self.make_cluster_objects();
+        self.for_each(|organization, namespace| {
+            self.make_objects(organization, namespace);
+            self.fill(organization, namespace, &[]);
+            self.make_workloads(organization, namespace);
+            self.cluster.wait_ready(namespace);
+        });
     }
 
     /// Brings what was written on this machine since a moment into the organizations' claims, as running nodes would have written it there.
-    #[allow(dead_code)]
     pub fn refill(&self, organizations: &[&str], since: std::time::SystemTime) {
         let seconds = since.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-        self.fill_all(organizations, &[&format!("--newer-mtime=@{seconds:.3}")]);
+        let newer = format!("--newer-mtime=@{seconds:.3}");
+        self.for_each(|organization, namespace| {
+            if organizations.contains(&organization) {
+                self.fill(organization, namespace, &[&newer]);
+            }
+        });
     }
 
     /// The same manifests, as Helm or GitOps deploy them again: the claims are empty.
     pub fn deploy_without_data(&self) {
-        self.make_objects();
-        self.make_workloads();
+        self.make_cluster_objects();
+        self.for_each(|organization, namespace| {
+            self.make_objects(organization, namespace);
+            self.make_workloads(organization, namespace);
+        });
     }
 
-    fn of(&self, node: &Node) -> &String {
-        &self.namespaces[node.organization]
-    }
-
-    fn make_workloads(&self) {
-        for node in &NODES {
-            self.cluster.apply(self.of(node), &(self.style.workload)(node));
-        }
-    }
-
-    fn make_objects(&self) {
+    fn make_cluster_objects(&self) {
         if !self.style.cluster.is_empty() {
             self.cluster.apply("default", self.style.cluster);
         }
-        for (organization, namespace) in &self.namespaces {
-            self.cluster.kubectl(&["create", "namespace", namespace], &[]);
-            self.cluster.kubectl(&["label", "namespace", namespace, "fabric.example.com/network=small"], &[]);
-            self.cluster.apply(namespace, &(self.style.organization)(organization));
+    }
+
+    fn make_workloads(&self, organization: &str, namespace: &str) {
+        let workloads = self.of_organization(organization).map(self.style.workload);
+        self.cluster.apply(namespace, &workloads.collect::<String>());
+    }
+
+    fn make_objects(&self, organization: &str, namespace: &str) {
+        let labels = serde_json::json!({"fabric.example.com/network": "small"});
+        let mut objects = vec![serde_json::json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}
+        })];
+        let mut more = (self.style.organization)(organization);
+        for node in self.of_organization(organization) {
+            objects.extend((self.style.objects)(node, &self.directory(node)).iter().map(object));
+            more += &(self.style.claims)(node);
         }
-        for node in &NODES {
-            for keyed in (self.style.objects)(node, &self.directory(node)) {
-                self.make(self.of(node), &keyed);
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.cluster.kubectl(&["-n", namespace, "create", "-f", "-"], list.to_string().as_bytes());
+        self.cluster.apply(namespace, &more);
+    }
+
+    /// Starts a pod with claims; a new namespace's service account may come a moment later than the namespace.
+    fn start_pod(&self, namespace: &str, name: &str, claims: &[&str]) {
+        let manifest = with_claims(name, claims).to_string();
+        let begun = std::time::Instant::now();
+        loop {
+            let made = self.cluster.try_kubectl(&["-n", namespace, "create", "-f", "-"], manifest.as_bytes());
+            if made.status.success() {
+                break;
             }
-            self.cluster.apply(self.of(node), &(self.style.claims)(node));
+            let problem = String::from_utf8_lossy(&made.stderr);
+            assert!(begun.elapsed().as_secs() < 20 && problem.contains("serviceaccount"), "{problem}");
+            std::thread::sleep(std::time::Duration::from_millis(200));
         }
+        let pod = format!("pod/{name}");
+        self.cluster.kubectl(&["-n", namespace, "wait", "--for=condition=Ready", &pod, "--timeout=240s"], &[]);
     }
 
-    fn make(&self, namespace: &str, keyed: &Keyed) {
-        let kind: &[&str] = if keyed.secret { &["secret", "generic"] } else { &["configmap"] };
-        let files: Vec<String> =
-            keyed.files.iter().map(|(key, path)| format!("--from-file={key}={}", path.display())).collect();
-        let mut arguments = vec!["-n", namespace, "create"];
-        arguments.extend(kind);
-        arguments.push(&keyed.name);
-        arguments.extend(files.iter().map(String::as_str));
-        self.cluster.kubectl(&arguments, &[]);
+    fn remove_pod(&self, namespace: &str, name: &str) {
+        self.cluster.kubectl(&["-n", namespace, "delete", "pod", name, "--grace-period=0", "--force"], &[]);
     }
 
-    fn fill(&self, namespace: &str, fills: &[Fill], only: &[&str]) {
+    /// Puts the nodes' data, as it is on this machine now, into the claims. `only`: options of tar that choose files.
+    fn fill(&self, organization: &str, namespace: &str, only: &[&str]) {
+        let fills: Vec<Fill> = self
+            .of_organization(organization)
+            .flat_map(|node| (self.style.fills)(node, &self.directory(node)))
+            .collect();
         let mut claims: Vec<&str> = fills.iter().map(|fill| fill.claim.as_str()).collect();
         claims.sort_unstable();
         claims.dedup();
         if claims.is_empty() {
             return;
         }
-        let pod = with_claims("filler", &claims);
-        self.cluster.apply(namespace, &pod.to_string());
-        self.cluster.wait_ready(namespace);
-        for fill in fills {
+        self.start_pod(namespace, "filler", &claims);
+        for fill in &fills {
             let target = format!("/claims/{}/{}", fill.claim, fill.path);
             let mut tar = Command::new("tar")
                 .args(only)
@@ -214,38 +267,33 @@ impl<'c> Network<'c> {
                 .unwrap();
             assert!(tar.wait().unwrap().success() && unpack.success(), "filling {target}");
         }
-        self.cluster.kubectl(&["-n", namespace, "delete", "pod", "filler", "--grace-period=0", "--force"], &[]);
+        self.remove_pod(namespace, "filler");
     }
 
     /// What must survive, by place: SHA-256 of every file of every claim (as a pod of its own sees it), every Secret's and ConfigMap's
     /// values.
     pub fn fingerprint(&self) -> BTreeMap<String, String> {
-        let mut out = BTreeMap::new();
-        for namespace in self.namespaces.values() {
-            for kind in ["secrets", "configmaps"] {
-                let list = self.cluster.json(&["-n", namespace, "get", kind]);
-                for object in list["items"].as_array().unwrap() {
-                    let name = object.pointer("/metadata/name").unwrap().as_str().unwrap();
-                    if object["type"] == "kubernetes.io/service-account-token" || name == "kube-root-ca.crt" {
-                        continue;
-                    }
-                    out.insert(format!("{namespace} {kind} {name}"), object["data"].to_string());
+        let out = Mutex::new(BTreeMap::new());
+        self.for_each(|_, namespace| {
+            let objects = self.cluster.json(&["-n", namespace, "get", "secrets,configmaps,pvc"]);
+            let mut found = Vec::new();
+            let mut claims = Vec::new();
+            for object in objects["items"].as_array().unwrap() {
+                let name = object.pointer("/metadata/name").unwrap().as_str().unwrap();
+                match object["kind"].as_str().unwrap() {
+                    "PersistentVolumeClaim" => claims.push(name),
+                    _ if name == "kube-root-ca.crt" => {}
+                    kind => found.push((format!("{namespace} {kind} {name}"), object["data"].to_string())),
                 }
             }
-            let claims = self.cluster.json(&["-n", namespace, "get", "pvc"]);
-            let claims: Vec<&str> = claims["items"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|claim| claim.pointer("/metadata/name").unwrap().as_str().unwrap())
-                .collect();
-            for (claim, files) in self.hashes(namespace, &claims) {
-                for (path, hash) in files {
-                    out.insert(format!("{namespace} claim {claim} {path}"), hash);
-                }
-            }
-        }
-        out
+            found.extend(
+                self.hashes(namespace, &claims)
+                    .into_iter()
+                    .map(|(path, hash)| (format!("{namespace} claim {path}"), hash)),
+            );
+            out.lock().unwrap().extend(found);
+        });
+        out.into_inner().unwrap()
     }
 
     /// No line of a private key and no password of a Secret is in a text, plain or as the API tells it.
@@ -272,49 +320,49 @@ impl<'c> Network<'c> {
         assert!(looked > 10 || self.style.name == "test-network-k8s", "{looked} secret lines looked for");
     }
 
-    /// Mode, owner and SHA-256 of the files in claims, by path.
-    fn hashes(&self, namespace: &str, claims: &[&str]) -> BTreeMap<String, BTreeMap<String, String>> {
-        let mut out = BTreeMap::new();
+    /// Mode, owner, size and SHA-256 of the files in claims, by claim and path.
+    fn hashes(&self, namespace: &str, claims: &[&str]) -> Vec<(String, String)> {
         if claims.is_empty() {
-            return out;
+            return Vec::new();
         }
-        let pod = with_claims("looker", claims);
-        self.cluster.apply(namespace, &pod.to_string());
-        self.cluster.kubectl(&["-n", namespace, "wait", "--for=condition=Ready", "pod/looker", "--timeout=120s"], &[]);
-        let script = "cd /claims && find . -type f -printf '%m %U %G %s %p\\n' -exec sh -c 'sha256sum \"$1\" | cut -d\" \" -f1' x {} \\;";
+        self.start_pod(namespace, "looker", claims);
+        let script = "cd /claims && find . -type f -printf '%m %U %G %s %p\\n' | sort -k 5 \
+            && echo && { find . -type f -print0 | xargs -0 -r sha256sum || true; }";
         let listing = self.cluster.sh(namespace, "looker", script);
-        self.cluster.kubectl(&["-n", namespace, "delete", "pod", "looker", "--grace-period=0", "--force"], &[]);
-        let lines: Vec<&str> = listing.lines().collect();
-        for pair in lines.chunks(2) {
-            let (head, path) = pair[0].split_once(" ./").unwrap();
-            let (claim, path) = path.split_once('/').unwrap();
-            out.entry(claim.to_owned())
-                .or_insert_with(BTreeMap::new)
-                .insert(path.to_owned(), format!("{head} {}", pair[1]));
-        }
-        out
+        self.remove_pod(namespace, "looker");
+        let (heads, hashes) = listing.split_once("\n\n").unwrap_or_default();
+        let hashes: BTreeMap<&str, &str> =
+            hashes.lines().filter_map(|line| line.split_once("  ")).map(|(hash, path)| (path, hash)).collect();
+        // A running database server removes files meanwhile.
+        let placed = |line: &str| {
+            let (head, path) = line.split_once(" ./").unwrap();
+            let hash = hashes.get(format!("./{path}").as_str())?;
+            Some((path.replacen('/', " ", 1), format!("{head} {hash}")))
+        };
+        heads.lines().filter_map(placed).collect()
     }
 
-    /// Heights that the nodes tell, by pod and channel.
+    /// Heights that the nodes tell, by node and channel.
     pub fn heights(&self) -> BTreeMap<String, String> {
-        let mut out = BTreeMap::new();
-        for (organization, namespace) in &self.namespaces {
+        let out = Mutex::new(BTreeMap::new());
+        self.for_each(|organization, namespace| {
             let pods = self.cluster.json(&["-n", namespace, "get", "pods"]);
             for pod in pods["items"].as_array().unwrap() {
                 let name = pod.pointer("/metadata/name").unwrap().as_str().unwrap();
+                let node = name.split('-').find(|part| part.starts_with("peer") || part.starts_with("orderer"));
+                let Some(node) = node else { continue };
                 let container = pod.pointer("/spec/containers/0/name").unwrap().as_str().unwrap();
                 let log = self.cluster.kubectl(&["-n", namespace, "logs", name, "-c", container], &[]);
                 for line in log.lines().filter(|line| line.contains("at height")) {
                     let words: Vec<&str> = line.split_whitespace().collect();
                     let channel = words.iter().find_map(|word| word.strip_prefix("channel="));
                     let channel = channel.unwrap_or(words[4]);
-                    let node = name.split('-').find(|part| part.starts_with("peer") || part.starts_with("orderer"));
-                    let node = node.unwrap_or(name);
-                    out.insert(format!("{organization}/{node} {channel}"), words.last().unwrap().to_string());
+                    let height = words.last().unwrap().to_string();
+                    out.lock().unwrap().insert(format!("{organization}/{node} {channel}"), height);
                 }
             }
-        }
-        out
+        });
+        out.into_inner().unwrap()
     }
 }
 

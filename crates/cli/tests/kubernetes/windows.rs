@@ -47,6 +47,17 @@ fn changeable(network: &Network<'_>) -> Vec<String> {
     out
 }
 
+/// Whether a workload's pod can open a connection to a Service, as it must for a transaction.
+fn is_reached(network: &Network<'_>, namespace: &str, workload: &str, service: &str, port: &str) -> bool {
+    let script = format!("nc -w 2 {service} {port} < /dev/null");
+    network.cluster.try_kubectl(&["-n", namespace, "exec", workload, "--", "sh", "-c", &script], &[]).status.success()
+}
+
+/// Whether a window's policies stand around the nodes.
+fn is_fenced(network: &Network<'_>) -> bool {
+    changeable(network).iter().any(|line| line.contains("networkpolicies fabkeep-window"))
+}
+
 fn ready(network: &Network<'_>) {
     network.names().iter().for_each(|namespace| network.cluster.wait_ready(namespace));
 }
@@ -57,7 +68,7 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     let network = Network::new(&cluster, &styles::RAW, "windows");
     network.deploy();
     let shop = client(&network);
-    let accounts = Accounts::new(&cluster);
+    let accounts = Accounts::new(&cluster, "windows");
     for namespace in network.names() {
         accounts.bind(&namespace, "backup", "fabkeep-backup");
         accounts.bind(&namespace, "backup", "fabkeep-window");
@@ -68,8 +79,11 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     let repo = place.repo();
     let command = |arguments: &[&str]| place.with_kubeconfig(arguments, account.path());
     let backup = |more: &[&str]| {
-        let mut all = vec!["backup", "--repo", repo.to_str().unwrap(), "--settle", "0"];
+        let mut all = vec!["backup", "--repo", repo.to_str().unwrap()];
         all.extend(more);
+        if !more.contains(&"--settle") {
+            all.extend(["--settle", "0"]);
+        }
         command(&all)
     };
     let status = || command(&["status", "--output", "json"]).output().unwrap();
@@ -112,14 +126,28 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     assert!(told.contains("no-transaction window") && told.contains("/shop to 0: undone"), "{told}");
     assert_eq!(before, changeable(&network), "the window was not undone");
 
-    println!("-- a fence that would part the namespaces is refused, and nothing is changed");
-    let refused = backup(&["--quiesce", "fence"]).output().unwrap();
-    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
-    assert!(text(&refused).contains("kubectl label namespace"), "{}", text(&refused));
-    assert_eq!(before, changeable(&network));
-    for namespace in network.names() {
-        let label = format!("kubernetes.io/metadata.name={namespace}");
-        cluster.kubectl(&["label", "namespace", &namespace, &label], &[]);
+    println!("-- a fence: clients are cut off, the nodes reach each other, and afterwards all is as before");
+    let orderer = (format!("orderer1.{}", network.namespaces["OrdererOrg"]), "7050");
+    let peer = (format!("peer0.{}", network.namespaces["Org2"]), "7051");
+    let org1 = network.namespaces["Org1"].as_str();
+    let reaches = |from: &str| [&orderer, &peer].map(|(name, port)| is_reached(&network, org1, from, name, port));
+    assert_eq!(reaches("deployment/shop"), [true, true], "the client reaches nothing before");
+    let running =
+        backup(&["--quiesce", "fence", "--settle", "6"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while reaches("deployment/shop") != [false, false] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the fence cuts nobody off");
+    }
+    assert!(is_fenced(&network), "the window was over before it was looked at");
+    assert_eq!(reaches("deployment/peer0"), [true, true], "the fence parts the nodes");
+    assert_eq!(reaches("deployment/shop"), [false, false], "clients reach nodes inside the window");
+    assert!(is_fenced(&network), "the window was over before it was looked at");
+    let told = succeeded(running.wait_with_output().unwrap());
+    assert!(told.contains("fence: NetworkPolicy") && told.contains("no-transaction window"), "{told}");
+    assert_eq!(before, changeable(&network), "the window was not undone");
+    let begun = Instant::now();
+    while reaches("deployment/shop") != [true, true] {
+        assert!(begun.elapsed() < Duration::from_secs(10), "clients stay cut off");
     }
 
     println!("-- killed with the fence up and nodes asleep: told, and undone by one command");

@@ -1,12 +1,14 @@
 //! The walk over a channel's chain on all nodes at once, window by window: every node's blocks are parsed, hashed and linked, compared
 //! between nodes, their signatures checked; header and data go into the channel's segments once, metadata into each node's parts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use fabkeep_ledger::Hash;
 use fabkeep_ledger::block_file::file_name;
-use fabkeep_ledger::block_signature::SignatureChecker;
+use fabkeep_ledger::block_signature::{SignatureChecker, orderer_metadata};
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_ledger::layout::NodeRole;
+use fabkeep_ledger::private_hashes::{self, PrivateWrite};
 use fabkeep_network::{Finding, LedgerFacts, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Cursor, Member, first_difference, load_state, start};
 use super::cut::Cuts;
 use super::databases::Facts;
+use super::histories::{self, Ordered};
+use super::private_data;
 use super::segments::{Results, SegmentBuilder, StoredDiffers};
 use super::survey::Survey;
 use super::{ByChannel, CaptureOptions, KnownHashes, source_name};
@@ -70,8 +74,10 @@ pub(crate) fn capture(
             member.cut(cuts.limit(&channel, member.peer));
         }
         // Blocks that raft logs speak of: their header hashes are kept for the logs' split.
-        let lowest_logged =
-            facts.nodes.iter().filter_map(|node| node.lowest_logged.get(&channel)).min().copied().unwrap_or(u64::MAX);
+        let logged = facts.nodes.iter().filter_map(|node| node.lowest_logged.get(&channel).copied());
+        let of_snapshots = facts.nodes.iter().flat_map(|node| &node.raft).filter(|raft| raft.channel == channel);
+        let of_snapshots = of_snapshots.filter_map(|raft| raft.snapshot.as_ref()?.block);
+        let lowest_logged = logged.chain(of_snapshots).min().unwrap_or(u64::MAX);
         let name = source_name(writer, &["channel", &channel]);
         let stored = writer.source(&name).and_then(|value| serde_json::from_value::<ChannelState>(value.clone()).ok());
         let mut stored = stored.map(|state| state.segments).unwrap_or_default();
@@ -80,7 +86,10 @@ pub(crate) fn capture(
             stored.retain(|segment| segment.end() <= cut.peers.max(cut.orderers));
         }
         let resume = members.iter().any(|member| member.resume.is_some());
-        let mut walk = Walk { channel: &channel, stored, resume, lowest_logged, writer, options, reporter };
+        let heights = facts.nodes.iter().filter_map(|node| node.heights.get(&channel));
+        let with_private = heights.flat_map(|heights| &heights.private_writes).map(|(write, _)| write.block).collect();
+        let mut walk =
+            Walk { channel: &channel, stored, resume, lowest_logged, with_private, writer, options, reporter };
         let outcome = loop {
             match walk.run(&members)? {
                 Ok(outcome) => break outcome,
@@ -93,6 +102,13 @@ pub(crate) fn capture(
                 }
             }
         };
+        chains.findings.extend(private_data::compare(
+            &channel,
+            survey,
+            &facts.nodes,
+            &outcome.progress.private,
+            &outcome.progress.private_read,
+        ));
         finish(&channel, outcome, facts, writer, sources, &mut chains)?;
     }
     Ok(chains)
@@ -135,7 +151,7 @@ impl Restart {
             Restart::Reread => return None,
             Restart::Differs(StoredDiffers { segment, found }) => (
                 format!(
-                    "the nodes hold another chain than the last recovery point: the header hash of block {} is {found} now, it was {}",
+                    "the nodes hold another chain than the last recovery point, and it is captured as a new history: the header hash of block {} is {found} now, it was {}",
                     segment.end().saturating_sub(1),
                     segment.last_hash
                 ),
@@ -160,6 +176,8 @@ struct Walk<'w> {
     /// Whether nodes go on where the last capture stopped.
     resume: bool,
     lowest_logged: u64,
+    /// Blocks of which peers hold private data.
+    with_private: BTreeSet<u64>,
     writer: &'w PointWriter<'w>,
     options: &'w CaptureOptions,
     reporter: &'w dyn Reporter,
@@ -178,6 +196,12 @@ struct Progress {
     config: Option<(u64, ChannelConfig)>,
     checker: SignatureChecker,
     known: KnownHashes,
+    /// Blocks by the raft index of their entry, as far back as raft logs go.
+    ordered: Ordered,
+    /// Hashes of private data in the blocks that peers hold some of.
+    private: BTreeMap<PrivateWrite, Hash>,
+    /// The blocks that were read for them.
+    private_read: BTreeSet<u64>,
     findings: Vec<Finding>,
 }
 
@@ -227,7 +251,7 @@ impl Walk<'_> {
         let (channel, threads, writer) = (self.channel, self.options.threads, self.writer);
         while !results.failed() {
             if self.reporter.is_interrupted() {
-                return Err(EngineError::Interrupted);
+                return Err(EngineError::Stopped);
             }
             let active = |cursor: &Cursor<'_>| cursor.is_active().then_some(cursor.next);
             let Some(next) = cursors.iter().filter_map(active).min() else { break };
@@ -247,8 +271,7 @@ impl Walk<'_> {
             let group = compare(channel, group);
             let Some(reference) = longest(&group) else { continue };
             let changes = config_changes(group[reference], channel, &mut progress.findings);
-            if let Err(differs) = push_blocks(group[reference], &mut segments, &mut progress.known, self.lowest_logged)
-            {
+            if let Err(differs) = push_blocks(group[reference], &mut segments, progress, self) {
                 return Ok(Err(Restart::Differs(differs)));
             }
             let before = progress.config.as_ref().map(|(_, config)| config);
@@ -360,13 +383,24 @@ fn config_changes(reference: &Cursor<'_>, channel: &str, findings: &mut Vec<Find
 fn push_blocks(
     reference: &Cursor<'_>,
     segments: &mut SegmentBuilder<'_>,
-    known: &mut KnownHashes,
-    lowest_logged: u64,
+    progress: &mut Progress,
+    walk: &Walk<'_>,
 ) -> Result<(), StoredDiffers> {
     for ((batch, span), hash) in reference.blocks().zip(&reference.hashes) {
         segments.push(span.number, &batch.buffer[span.canonical.clone()], *hash)?;
-        if span.number >= lowest_logged {
-            known.insert(span.number, *hash);
+        if walk.with_private.contains(&span.number) {
+            progress.private_read.insert(span.number);
+            for (transaction, envelope) in (0..).zip(span.envelopes(&batch.buffer)) {
+                for (chaincode, collection, hash) in private_hashes::of_envelope(envelope) {
+                    let write = PrivateWrite { block: span.number, transaction, chaincode, collection };
+                    progress.private.insert(write, hash);
+                }
+            }
+        }
+        if span.number >= walk.lowest_logged {
+            progress.known.insert(span.number, *hash);
+            let index = orderer_metadata(span.slots(&batch.buffer)).raft_index;
+            progress.ordered.extend(index.map(|index| (index, (span.number, *hash))));
         }
     }
     Ok(())
@@ -381,7 +415,7 @@ fn finish(
     chains: &mut Chains,
 ) -> Result<(), EngineError> {
     let Outcome { cursors, segments, progress } = outcome;
-    chains.findings.extend(progress.findings);
+    chains.findings.extend(progress.findings.iter().cloned());
     let put_source = |sources: &mut Sources, name: &[&str], state: serde_json::Result<serde_json::Value>| {
         if let Ok(state) = state {
             sources.insert(source_name(writer, name).to_string(), state);
@@ -389,8 +423,10 @@ fn finish(
     };
     for cursor in &cursors {
         let member = cursor.member;
-        let heights = facts.nodes[member.node].heights.get(channel).cloned().unwrap_or_default();
+        let checked = &facts.nodes[member.node];
+        let heights = checked.heights.get(channel).cloned().unwrap_or_default();
         let ledger = cursor.facts(channel, &heights);
+        chains.findings.extend(histories::compare(channel, cursor, checked, &progress.known, &progress.ordered));
         chains.findings.extend(torn(&ledger, &member.label, member.survey.nodes[member.node].running));
         chains.ledgers[member.node].push(ledger);
         for (file, parts) in &cursor.parts {

@@ -12,6 +12,7 @@ use fabkeep_ledger::block_signature::orderer_metadata;
 use fabkeep_ledger::chain::{ChainError, Tip, check_blocks, place};
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_network::{Finding, LedgerFacts, Rule};
+use fabkeep_platform::Stamp;
 use fabkeep_store::{BlobHasher, PointWriter, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,40 @@ pub(crate) struct ChainState {
     parts: Vec<(u32, Vec<Part>)>,
     /// The last configuration block: number, file, offset.
     config: Option<(u64, u32, u64)>,
+    /// What the block files were, by number: those of another stamp are read again.
+    #[serde(default)]
+    stamps: Vec<(u32, FileStamp)>,
+    /// Where the last block's record begins: file, offset.
+    #[serde(default)]
+    last: Option<(u32, u64)>,
+    /// Blocks whose signatures could not be checked, as no configuration was known.
+    #[serde(default)]
+    unchecked: u64,
+    /// Whether the files are exactly as the earlier capture read them.
+    #[serde(skip)]
+    untouched: bool,
+}
+
+/// What tells a block file from another one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FileStamp {
+    size: u64,
+    modified_ns: i128,
+    changed_ns: i128,
+    inode: u64,
+}
+
+impl From<&Stamp> for FileStamp {
+    fn from(stamp: &Stamp) -> Self {
+        FileStamp { size: stamp.size, modified_ns: stamp.modified_ns, changed_ns: stamp.changed_ns, inode: stamp.inode }
+    }
+}
+
+impl FileStamp {
+    /// Whether the times tell every change: a file system that counts whole seconds hides a second change in the same second.
+    fn is_exact(&self) -> bool {
+        self.changed_ns != 0 && self.changed_ns % 1_000_000_000 != 0
+    }
 }
 
 /// A chain of one node.
@@ -108,9 +143,14 @@ pub(crate) struct Cursor<'a> {
     pub parts: BTreeMap<u32, Vec<Part>>,
     open_part: Option<OpenPart>,
     commit_hash: Option<String>,
-    raft_index: Option<u64>,
+    /// Raft index of the last block's entry.
+    pub raft_index: Option<u64>,
     /// The last configuration block: number, file, offset.
     pub config: Option<(u64, u32, u64)>,
+    /// Where the last block's record begins: file, offset.
+    pub last: Option<(u32, u64)>,
+    /// Blocks whose signatures could not be checked, as no configuration was known.
+    unchecked: u64,
     /// The current window's blocks, and their header hashes.
     pub window: Vec<Batch>,
     pub hashes: Vec<Hash>,
@@ -129,10 +169,11 @@ struct OpenPart {
     hash: BlobHasher,
 }
 
-/// The state of an earlier capture, if the files can still be those that it read.
+/// The state of an earlier capture, if the files can still be those that it read. It is a hint: whoever goes on from it reads the last block
+/// again, unless nothing was touched.
 pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFiles) -> Option<ChainState> {
     let name = source_name(writer, &["chain", label, &files.path]);
-    let state: ChainState = serde_json::from_value(writer.source(&name)?.clone()).ok()?;
+    let mut state: ChainState = serde_json::from_value(writer.source(&name)?.clone()).ok()?;
     for (number, parts) in &state.parts {
         let covered = parts.last().map_or(0, |part| part.offset + part.len);
         let extent = files.files.iter().find(|file| file.number == *number)?;
@@ -143,6 +184,19 @@ pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFil
             return None;
         }
     }
+    let mut untouched = files.stamps.len() == state.stamps.len();
+    for (number, stamp) in &state.stamps {
+        let now = FileStamp::from(files.stamps.get(number)?);
+        // A file that was put in the place of another one, and a closed one that was written to, are read again.
+        if now.inode != stamp.inode || (*number < state.file && now != *stamp) {
+            return None;
+        }
+        untouched &= now == *stamp && now.is_exact();
+    }
+    if state.stamps.is_empty() {
+        return None;
+    }
+    state.untouched = untouched;
     Some(state)
 }
 
@@ -156,48 +210,85 @@ pub(crate) fn height_of(member: &Member<'_>) -> Result<Option<u64>, BlockFileErr
     Ok(height)
 }
 
-/// Opens a member where an earlier capture stopped, if it may be resumed, else at its beginning.
+/// Opens a member where an earlier capture stopped, if it may be resumed and its last block is still there, else at its beginning.
 pub(crate) fn start<'a>(member: &'a Member<'a>, resume: bool) -> Result<Cursor<'a>, BlockFileError> {
     check_sequence(&member.files.files)?;
-    let hash = |text: &str| -> Option<Hash> {
-        let mut hash = [0; 32];
-        hex::decode_to_slice(text, &mut hash).ok().map(|()| hash)
-    };
+    if resume && let Some(cursor) = member.resume.as_ref().and_then(|state| resumed(member, state)) {
+        return Ok(cursor);
+    }
     let snapshot = member
         .files
         .joined_by_snapshot
         .then(|| member.read_small(BOOTSTRAPPING_SNAPSHOT))
         .flatten()
         .and_then(|bytes| BootstrappingSnapshot::parse(&bytes));
-    let resumed = member.resume.as_ref().filter(|_| resume).and_then(|state| Some((state, hash(&state.tip_hash)?)));
-    let (at, tip, first_block) = match (&resumed, &snapshot) {
-        (Some((state, tip)), _) => (
-            StartAt { file: state.file, offset: state.offset, number: Some(state.height) },
-            Some(Tip { height: state.height, header_hash: *tip }),
-            state.first_block,
-        ),
-        (None, Some(snapshot)) => {
+    let (first, tip) = match &snapshot {
+        Some(snapshot) => {
             let number = snapshot.last_block.saturating_add(1);
             let header_hash = snapshot.last_block_hash.as_slice().try_into().unwrap_or([0; 32]);
-            let tip = Tip { height: number, header_hash };
-            (StartAt { number: Some(number), ..StartAt::default() }, Some(tip), number)
+            (number, Some(Tip { height: number, header_hash }))
         }
-        (None, None) => (StartAt { number: Some(0), ..StartAt::default() }, None, 0),
+        None => (0, None),
     };
-    let open = Box::new(|number, offset| member.open(number, offset));
-    let reader = ChainReader::new(member.files.files.clone(), at, open);
-    let state = resumed.map(|(state, _)| state);
+    let at = StartAt { number: Some(first), ..StartAt::default() };
     Ok(Cursor {
         member,
-        reader,
-        next: at.number.unwrap_or(0),
-        first_block,
+        reader: reader(member, at),
+        next: first,
+        first_block: first,
         tip,
-        parts: state.map(|state| state.parts.iter().cloned().collect()).unwrap_or_default(),
+        parts: BTreeMap::new(),
         open_part: None,
-        commit_hash: state.and_then(|state| state.commit_hash.clone()),
-        raft_index: state.and_then(|state| state.raft_index),
-        config: state.and_then(|state| state.config),
+        commit_hash: None,
+        raft_index: None,
+        config: None,
+        last: None,
+        unchecked: 0,
+        window: Vec::new(),
+        hashes: Vec::new(),
+        problem: None,
+        done: false,
+        read_bytes: 0,
+    })
+}
+
+fn reader<'a>(member: &'a Member<'a>, at: StartAt) -> ChainReader<'a> {
+    let open = Box::new(|number, offset| member.open(number, offset));
+    ChainReader::new(member.files.files.clone(), at, open)
+}
+
+/// A cursor behind the last block of an earlier capture; `None` when another block stands there, or none.
+fn resumed<'a>(member: &'a Member<'a>, state: &ChainState) -> Option<Cursor<'a>> {
+    let mut header_hash = [0; 32];
+    hex::decode_to_slice(&state.tip_hash, &mut header_hash).ok()?;
+    let at = StartAt { file: state.file, offset: state.offset, number: Some(state.height) };
+    let reader = if state.untouched {
+        reader(member, at)
+    } else {
+        let (file, offset) = state.last?;
+        let last = state.height.checked_sub(1)?;
+        let mut reader = reader(member, StartAt { file, offset, number: Some(last) });
+        let batch = reader.next_batch(1, last).ok()??;
+        let block = batch.blocks.first().filter(|block| block.number == last)?;
+        if batch.blocks.len() != 1 || block.header_hash(&batch.buffer) != header_hash {
+            return None;
+        }
+        // Where the next record begins must be where it began.
+        (reader.position() == (state.file, state.offset)).then_some(reader)?
+    };
+    Some(Cursor {
+        member,
+        reader,
+        next: state.height,
+        first_block: state.first_block,
+        tip: Some(Tip { height: state.height, header_hash }),
+        parts: state.parts.iter().cloned().collect(),
+        open_part: None,
+        commit_hash: state.commit_hash.clone(),
+        raft_index: state.raft_index,
+        config: state.config,
+        last: state.last,
+        unchecked: state.unchecked,
         window: Vec::new(),
         hashes: Vec::new(),
         problem: None,
@@ -275,9 +366,16 @@ impl Cursor<'_> {
 
     /// Checks the orderers' signatures on the window's blocks; the first that does not stand becomes the node's problem.
     pub fn check_signatures(&mut self, channel: &str, validation: &Validation<'_>) {
+        let mut unchecked = 0;
         let problem = self.blocks().find_map(|(batch, span)| {
             let slots = span.slots(&batch.buffer);
-            let error = validation.check(&batch.buffer, span, slots, self.member.peer).err()?;
+            let error = match validation.check(&batch.buffer, span, slots, self.member.peer) {
+                Ok(checked) => {
+                    unchecked += u64::from(!checked);
+                    return None;
+                }
+                Err(error) => error,
+            };
             Some(Finding::error(
                 Rule::BlockSigned,
                 format!("{} {channel}", self.member.label),
@@ -286,6 +384,7 @@ impl Cursor<'_> {
             ))
         });
         self.problem = problem;
+        self.unchecked += unchecked;
     }
 
     /// Remembers where the window's last configuration block lies.
@@ -320,6 +419,8 @@ impl Cursor<'_> {
             for span in &batch.blocks {
                 part.metadata.extend_from_slice(&batch.buffer[span.metadata.clone()]);
             }
+            let start = batch.blocks.len().checked_sub(2).map_or(0, |before| batch.blocks[before].metadata.end);
+            self.last = Some((batch.file, batch.offset + start as u64));
             if let Some(last) = batch.blocks.last() {
                 let slots = last.slots(&batch.buffer);
                 self.raft_index = orderer_metadata(slots).raft_index;
@@ -388,6 +489,7 @@ impl Cursor<'_> {
             private_height: heights.private,
             raft_index: self.raft_index,
             missing_private: heights.missing_private.clone(),
+            unchecked_signatures: self.unchecked,
         }
     }
 
@@ -404,6 +506,10 @@ impl Cursor<'_> {
             offset,
             parts: self.parts.iter().map(|(file, parts)| (*file, parts.clone())).collect(),
             config: self.config,
+            stamps: self.member.files.stamps.iter().map(|(number, stamp)| (*number, stamp.into())).collect(),
+            last: self.last,
+            unchecked: self.unchecked,
+            untouched: false,
         }
     }
 }

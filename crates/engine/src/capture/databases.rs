@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
-use fabkeep_ledger::leveldb::{self, Database, MissingPrivateData};
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS, Place};
+use fabkeep_ledger::leveldb::{self, Database, LedgerList, MissingPrivateData};
+use fabkeep_ledger::private_hashes::PrivateWrite;
 use fabkeep_ledger::raft::{self, RaftError};
-use fabkeep_ledger::{smartbft, wal_split};
+use fabkeep_ledger::wal_split::Proposals;
+use fabkeep_ledger::{Hash, smartbft};
 use fabkeep_network::{
     CaFacts, Finding, KeyFacts, LedgerFacts, MissingCollection, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
 };
-use fabkeep_platform::EntryKind;
+use fabkeep_platform::{EntryKind, VolumeEntry};
 use fabkeep_store::{BlobId, PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
-use super::{authority, private_data, settings};
+use super::{authority, identities, packages, private_data, settings, start_marks};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -30,6 +32,12 @@ pub(crate) struct Heights {
     /// What the peer lacks, by collection; what exactly, when its store was at hand.
     pub missing_private: Vec<MissingCollection>,
     pub missing: Vec<MissingPrivateData>,
+    /// Where the block index has the last block that it knows: number, block file, offset.
+    pub indexed_at: Option<(u64, u32, u64)>,
+    /// Private data that the peer holds of the first and the last blocks, with the hashes that the blocks must have of it.
+    pub private_writes: Vec<(PrivateWrite, Hash)>,
+    /// Whether private data was purged: then what is left of it may have another hash.
+    pub purged: bool,
 }
 
 /// What the checks learned of one node.
@@ -41,6 +49,10 @@ pub(crate) struct Checked {
     pub ca: Option<CaFacts>,
     /// Lowest block that a channel's raft log speaks of.
     pub lowest_logged: ByChannel<u64>,
+    /// What the entries of a channel's raft log propose, where the log was read.
+    pub proposals: ByChannel<Proposals>,
+    /// What the entries of a channel's SmartBFT log propose: number and header hash.
+    pub proposed: ByChannel<Vec<(u64, Hash)>>,
 }
 
 /// What the checks learned of all nodes, in the survey's order.
@@ -58,8 +70,9 @@ pub(super) struct Known {
     /// Heights by channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     heights: BTreeMap<String, u64>,
+    /// A peer's list of ledgers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ledgers: Option<Vec<String>>,
+    pub list: Option<LedgerList>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<RaftFacts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +98,16 @@ fn known_name(writer: &PointWriter<'_>, node: &PlannedNode, directory: &Surveyed
 
 fn known(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
     serde_json::from_value(writer.source(&known_name(writer, node, directory, path))?.clone()).ok()
+}
+
+/// The list of ledgers that an earlier capture read, of a directory that is far away and unchanged.
+pub(super) fn known_list(
+    writer: &PointWriter<'_>,
+    node: &PlannedNode,
+    directory: &SurveyedDirectory,
+    path: &str,
+) -> Option<LedgerList> {
+    known(writer, node, directory, path)?.list
 }
 
 /// Whether an earlier capture looked at this database or log as it is now.
@@ -184,7 +207,7 @@ pub(crate) fn check(
             check_databases(node, directory, writer, options, reporter, &found);
             check_logs(node, directory, &notes, &mut checked, reporter, &found);
             check_chain_directories(node, directory, &found);
-            check_ledger_list(node, directory, &notes, &found);
+            start_marks::check(node, directory, &notes, &found);
             if directory.directory.role == DirectoryRole::DatabaseDump {
                 checked.ca = Some(authority::check_dump(node, directory, &found));
             }
@@ -196,9 +219,11 @@ pub(crate) fn check(
         read_heights(node, &notes, &mut checked);
         if node.node.role == NodeRole::Peer {
             private_data::read(node, &notes, &mut checked.heights);
+            packages::check(node, writer, options, &found);
         }
         checked.keys = keys::collect(node, &found);
         authority::check_keys(node, &homes, &checked.keys, &found);
+        identities::check(node, &checked.keys, &found);
         checked
     });
     let mut nodes = nodes;
@@ -276,6 +301,7 @@ fn check_logs(
     for (channel, path) in directory.logs() {
         let Some(local) = directory.local(&path) else {
             if let Some(known) = notes.recall(directory, &path) {
+                known.log.iter().for_each(|log| found_torn(node, &channel, log, found));
                 known.log.into_iter().for_each(|log| attach_log(&mut checked.raft, log));
                 checked.lowest_logged.extend(known.lowest_logged.map(|lowest| (channel, lowest)));
             }
@@ -285,17 +311,11 @@ fn check_logs(
             place.kind == Kind::WalFile(channel.clone())
                 && entry.path.rsplit('/').next().is_some_and(|name| smartbft::wal_file_number(name).is_some())
         });
-        let facts = if smart { smartbft_facts(&channel, &local) } else { raft_facts(&channel, &local, checked) };
+        let facts =
+            if smart { smartbft_facts(&channel, &local, checked) } else { raft_facts(&channel, &local, checked) };
         match facts {
             Ok(facts) => {
-                if let Some((file, offset)) = facts.torn.as_ref().filter(|_| !node.running) {
-                    found(Finding::warning(
-                        Rule::RaftLogWhole,
-                        format!("{} {channel} raft log", node.node.id),
-                        format!("{file} ends inside a record (byte {offset}), though the node is stopped"),
-                        "a crash leaves that, and the node drops the record at its start; a cut file looks the same",
-                    ));
-                }
+                found_torn(node, &channel, &facts, found);
                 let lowest_logged = checked.lowest_logged.get(&channel).copied();
                 notes.take(directory, &path, Known { log: Some(facts.clone()), lowest_logged, ..Known::default() });
                 attach_log(&mut checked.raft, facts);
@@ -313,7 +333,12 @@ fn check_logs(
         };
         match raft::newest_snapshot(&local) {
             Ok(Some(snapshot)) => {
-                let facts = RaftSnapshotFacts { term: snapshot.term, index: snapshot.index, block: snapshot.block };
+                let facts = RaftSnapshotFacts {
+                    term: snapshot.term,
+                    index: snapshot.index,
+                    block: snapshot.block,
+                    block_hash: snapshot.block_hash.map(hex::encode),
+                };
                 // One directory may hold logs and snapshots: what is known of both stands together.
                 let log = checked.raft.iter().find(|known| known.channel == channel);
                 let log = log.filter(|_| directory.logs().get(&channel) == Some(&path)).cloned();
@@ -342,6 +367,32 @@ fn check_logs(
     reporter.event(Event::Advance { bytes, blocks: 0 });
 }
 
+/// An unfinished record at a log's end. Of a raft log it is left out; SmartBFT repairs its log by itself.
+fn found_torn(node: &PlannedNode, channel: &str, facts: &RaftFacts, found: &dyn Fn(Finding)) {
+    let Some((file, offset)) = &facts.torn else { return };
+    let subject = format!("{} {channel} raft log", node.node.id);
+    let cut = match facts.kind {
+        WalKind::Raft => {
+            "the recovery point ends the log behind its last whole record, as Fabric does not repair it (O5)"
+        }
+        WalKind::SmartBft => "the recovery point holds the log as it is, SmartBFT repairs it at its start",
+    };
+    let what = format!("{file} ends inside a record (byte {offset}): {cut}");
+    found(if node.running {
+        Finding::note(Rule::RaftLogWhole, subject, what, "nothing: the orderer was writing it")
+    } else {
+        let remedy = match facts.kind {
+            WalKind::Raft => {
+                "a crash leaves that: this orderer does not start on its own directory; restore it from this recovery point, or cut the file there"
+            }
+            WalKind::SmartBft => {
+                "a crash leaves that, and the orderer drops the record at its start; a cut file looks the same"
+            }
+        };
+        Finding::warning(Rule::RaftLogWhole, subject, what, remedy)
+    });
+}
+
 /// Logs and snapshots may lie in directories of their own, and come in any order.
 fn attach_log(raft: &mut Vec<RaftFacts>, mut log: RaftFacts) {
     match raft.iter_mut().find(|known| known.channel == log.channel) {
@@ -366,18 +417,19 @@ fn attach_snapshot(raft: &mut Vec<RaftFacts>, channel: &str, facts: RaftSnapshot
             snapshot: Some(facts),
             noted_snapshot: None,
             torn: None,
+            signer: None,
+            proposed: None,
         }),
     }
 }
 
 fn raft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<RaftFacts, RaftError> {
-    let mut lowest: Option<u64> = None;
-    let summary = raft::check_wal_directory(local, |_, wal| {
-        lowest = lowest.into_iter().chain(wal_split::lowest_block(&wal.bytes, &wal.records)).min();
-    })?;
-    if let Some(lowest) = lowest {
+    let mut proposals = Proposals::default();
+    let summary = raft::check_wal_directory(local, |_, wal| proposals.read(&wal.bytes, &wal.records))?;
+    if let Some(lowest) = proposals.lowest_block() {
         checked.lowest_logged.insert(channel.to_owned(), lowest);
     }
+    checked.proposals.insert(channel.to_owned(), proposals);
     Ok(RaftFacts {
         channel: channel.to_owned(),
         kind: WalKind::Raft,
@@ -388,11 +440,18 @@ fn raft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<Raft
         snapshot: None,
         noted_snapshot: summary.snapshots.iter().map(|(_, index)| *index).max().filter(|&index| index > 0),
         torn: summary.torn,
+        signer: None,
+        proposed: None,
     })
 }
 
-fn smartbft_facts(channel: &str, local: &Path) -> Result<RaftFacts, RaftError> {
+fn smartbft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<RaftFacts, RaftError> {
     let summary = smartbft::check_wal_directory(local)?;
+    let proposed = summary.proposals.iter().map(|(number, _)| *number).max();
+    if let Some(lowest) = summary.proposals.iter().map(|(number, _)| *number).min() {
+        checked.lowest_logged.insert(channel.to_owned(), lowest);
+    }
+    checked.proposed.insert(channel.to_owned(), summary.proposals);
     Ok(RaftFacts {
         channel: channel.to_owned(),
         kind: WalKind::SmartBft,
@@ -403,6 +462,8 @@ fn smartbft_facts(channel: &str, local: &Path) -> Result<RaftFacts, RaftError> {
         snapshot: None,
         noted_snapshot: None,
         torn: summary.torn,
+        signer: summary.signer,
+        proposed,
     })
 }
 
@@ -435,6 +496,12 @@ fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
                 height
             };
             heights.index = read(join(depth), leveldb::block_index_height);
+            if let (Some(last), Some(local)) =
+                (heights.index.and_then(|height| height.checked_sub(1)), directory.local(&join(depth)))
+            {
+                let place = leveldb::block_location(&local, channel, last).ok().flatten();
+                heights.indexed_at = place.map(|(file, offset)| (last, file, offset));
+            }
             if node.node.role == NodeRole::Peer {
                 heights.state = read(join("stateLeveldb"), leveldb::state_height);
                 heights.private = read(join("pvtdataStore"), leveldb::private_data_height);
@@ -451,7 +518,9 @@ fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, fo
         _ => return,
     };
     let chains = directory.chains();
-    for (entry, _) in directory.entries.iter().filter(|(entry, _)| entry.kind == EntryKind::Directory) {
+    let standing =
+        |(entry, place): &&(VolumeEntry, Place)| entry.kind == EntryKind::Directory && place.class != Class::Skip;
+    for (entry, _) in directory.entries.iter().filter(standing) {
         let Some(channel) = entry.path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) else { continue };
         if !channel.contains('/') && !chains.iter().any(|chain| chain.path == entry.path) {
             found(Finding::error(
@@ -461,39 +530,6 @@ fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, fo
                 "take the chain from another node or an earlier recovery point, or leave the node out (--exclude)",
             ));
         }
-    }
-}
-
-/// Every ledger that a peer lists must have its chain, and every chain must be listed.
-fn check_ledger_list(node: &PlannedNode, directory: &SurveyedDirectory, notes: &Notes<'_>, found: &dyn Fn(Finding)) {
-    if directory.directory.role != DirectoryRole::PeerData {
-        return;
-    }
-    let path = "ledgersData/ledgerProvider";
-    let chains: BTreeMap<String, String> =
-        directory.chains().into_iter().map(|chain| (chain.channel, chain.path)).collect();
-    // A database that cannot be read has its finding already.
-    let listed = match directory.local(path) {
-        Some(local) => leveldb::ledger_ids(&local).ok(),
-        None => notes.recall(directory, path).and_then(|known| known.ledgers),
-    };
-    let Some(listed) = listed else { return };
-    notes.take(directory, path, Known { ledgers: Some(listed.clone()), ..Known::default() });
-    for channel in listed.iter().filter(|channel| !chains.contains_key(*channel)) {
-        found(Finding::error(
-            Rule::HashChain,
-            format!("{} {channel}", node.node.id),
-            "the peer lists this ledger, its block files are missing",
-            "take the chain from another node or an earlier recovery point, or leave the node out (--exclude)",
-        ));
-    }
-    for channel in chains.keys().filter(|channel| !listed.contains(channel)) {
-        found(Finding::warning(
-            Rule::HashChain,
-            format!("{} {channel}", node.node.id),
-            "block files are there, the peer's list of ledgers does not name the channel: the peer will not open it",
-            "nothing, if the channel was left; else restore ledgerProvider from an earlier recovery point",
-        ));
     }
 }
 
@@ -513,8 +549,10 @@ mod tests {
             snapshot: None,
             noted_snapshot: Some(7),
             torn: None,
+            signer: None,
+            proposed: None,
         };
-        let snapshot = || RaftSnapshotFacts { term: 2, index: 7, block: Some(3) };
+        let snapshot = || RaftSnapshotFacts { term: 2, index: 7, block: Some(3), block_hash: None };
         let mut first = Vec::new();
         attach_log(&mut first, log());
         attach_snapshot(&mut first, "c", snapshot());

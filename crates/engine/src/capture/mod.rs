@@ -7,13 +7,19 @@ mod cursor;
 mod cut;
 mod databases;
 mod files;
+mod histories;
+mod identities;
 mod keys;
+mod memory;
+mod packages;
 mod pass;
 mod plan;
+mod presence;
 mod private_data;
 mod segments;
 mod settings;
 mod staging;
+mod start_marks;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap};
@@ -380,7 +386,7 @@ fn stop_on_errors(findings: &mut Vec<Finding>, reporter: &dyn Reporter) -> Resul
 }
 
 fn interrupted(reporter: &dyn Reporter) -> Result<(), EngineError> {
-    if reporter.is_interrupted() { Err(EngineError::Interrupted) } else { Ok(()) }
+    if reporter.is_interrupted() { Err(EngineError::Stopped) } else { Ok(()) }
 }
 
 /// Keeps an order of work over nodes: results by node position.

@@ -9,7 +9,7 @@ use fabkeep_store::{PointWriter, Sources};
 
 use super::cut::Cuts;
 use super::survey;
-use super::{CaptureOptions, Members, chains, databases, files, interrupted, staging, stop_on_errors};
+use super::{CaptureOptions, Members, chains, databases, files, interrupted, memory, staging, stop_on_errors};
 use crate::EngineError;
 use crate::arrange::level::{self, Levelled};
 use crate::event::{Reporter, step};
@@ -138,6 +138,8 @@ pub(super) fn run(
     })?;
     findings.extend(facts.findings.iter().cloned());
     findings.extend(chains.findings.iter().cloned());
+    let names: Vec<String> = chains.channels.iter().map(|channel| channel.name.clone()).collect();
+    findings.extend(memory::check(&survey, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 
     let files = step(reporter, "keep files", Some(survey.file_bytes()), || {

@@ -1,10 +1,13 @@
 //! Private data that peers lack, and whether other captured peers have it (P9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use fabkeep_ledger::Hash;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::leveldb::{self, Database, MissingPrivateData};
-use fabkeep_network::MissingCollection;
+use fabkeep_ledger::private_hashes::PrivateWrite;
+use fabkeep_network::{Finding, MissingCollection, Rule};
 
 use super::ByChannel;
 use super::databases::{Checked, Heights, Notes};
@@ -12,6 +15,12 @@ use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 
 /// Most transactions of one peer and channel that are looked for at other peers.
 const MAX_LOOKED_FOR: usize = 500;
+
+/// Blocks at either end of a chain whose private data is compared with the blocks.
+const BLOCKS_COMPARED: u64 = 64;
+/// Most private writes of one peer and channel that are compared.
+const MAX_COMPARED: usize = 4096;
+const FOREIGN: &str = "take the peer's whole data directory from one moment: from another peer of its organization or an earlier recovery point; or leave the node out (--exclude)";
 
 /// A channel's private-data store in a directory.
 fn stores(directory: &SurveyedDirectory) -> Vec<(String, String)> {
@@ -34,6 +43,7 @@ pub(super) fn read(node: &PlannedNode, notes: &Notes<'_>, heights: &mut ByChanne
                 Some(local) => {
                     heights.missing = leveldb::missing_private_data(&local, &channel).unwrap_or_default();
                     heights.missing_private = by_collection(&heights.missing);
+                    read_writes(&local, &channel, heights);
                     if !heights.missing_private.is_empty() {
                         let missing = heights.missing_private.clone();
                         notes.amend(directory, &path, |known| {
@@ -48,6 +58,95 @@ pub(super) fn read(node: &PlannedNode, notes: &Notes<'_>, heights: &mut ByChanne
             }
         }
     }
+}
+
+/// Reads what the store holds of the first and the last blocks.
+fn read_writes(local: &Path, channel: &str, heights: &mut Heights) {
+    let (Ok(store), Some(height)) = (Database::open(local), heights.private) else { return };
+    let last = height.saturating_sub(BLOCKS_COMPARED);
+    for (from, to) in [(0, BLOCKS_COMPARED.min(last)), (last, height)] {
+        heights.private_writes.extend(leveldb::stored_private_data(&store, channel, from, to).unwrap_or_default());
+    }
+    heights.private_writes.truncate(MAX_COMPARED);
+    heights.purged = leveldb::has_purged(&store, channel).unwrap_or(true);
+}
+
+/// Compares the private data that peers hold with the hashes in the chain's blocks, and peers of one organization with each other: a store of
+/// another chain, or of another organization's peer, stands in the place of the right one.
+pub(super) fn compare(
+    channel: &str,
+    survey: &Survey,
+    checked: &[Checked],
+    in_blocks: &BTreeMap<PrivateWrite, Hash>,
+    read: &BTreeSet<u64>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut members: BTreeMap<(&str, &str, &str), (String, bool)> = BTreeMap::new();
+    // One write of each collection tells who is a member.
+    let by_collection: BTreeMap<(&str, &str), &PrivateWrite> =
+        in_blocks.keys().map(|write| ((write.chaincode.as_str(), write.collection.as_str()), write)).collect();
+    for (node, of_node) in survey.nodes.iter().zip(checked) {
+        let Some(heights) = of_node.heights.get(channel).filter(|_| node.node.role == NodeRole::Peer) else { continue };
+        let subject = format!("{} {channel}", node.node.id);
+        let compared =
+            heights.private_writes.iter().filter_map(|(write, hash)| Some((write, *hash, *in_blocks.get(write)?)));
+        let (mut same, mut other) = (0u64, None);
+        for (write, hash, expected) in compared {
+            if hash == expected { same += 1 } else { other = other.or(Some(write)) }
+        }
+        // A block that the walk read and that has no such write at all.
+        let foreign = heights.private_writes.iter().map(|(write, _)| write);
+        let foreign = foreign.filter(|write| read.contains(&write.block)).find(|write| !in_blocks.contains_key(write));
+        if let Some(write) = other.filter(|_| !(heights.purged && same > 0)).or(foreign) {
+            findings.push(Finding::error(
+                Rule::StoresInOrder,
+                &subject,
+                format!(
+                    "its private-data store is not of this chain: what it holds of {}/{} in block {}, transaction {}, is not what the block names",
+                    write.chaincode, write.collection, write.block, write.transaction
+                ),
+                FOREIGN,
+            ));
+        }
+        let Some(msp) = node.node.msp_id.as_deref() else { continue };
+        let stores: Vec<Database> = open_stores(node, channel);
+        for write in by_collection.values() {
+            let member = heights.private_writes.iter().any(|(held, _)| held == *write);
+            let no_member = |store: &Database| leveldb::is_no_member(store, channel, write).unwrap_or(false);
+            // Neither is missing, expired or purged: that tells nothing.
+            if !member && !stores.iter().any(no_member) {
+                continue;
+            }
+            let key = (msp, write.chaincode.as_str(), write.collection.as_str());
+            let known = members.entry(key).or_insert_with(|| (node.node.id.to_string(), member));
+            if known.1 != member && known.0 != node.node.id.to_string() {
+                for (one, another) in
+                    [(subject.clone(), known.0.clone()), (format!("{} {channel}", known.0), node.node.id.to_string())]
+                {
+                    findings.push(Finding::error(
+                        Rule::StoresInOrder,
+                        one,
+                        format!(
+                            "its private-data store and that of {another}, of the same organization, do not agree whether they are members of the collection {}/{}: one of them is of another organization's peer",
+                            write.chaincode, write.collection
+                        ),
+                        FOREIGN,
+                    ));
+                }
+                break;
+            }
+        }
+    }
+    findings
+}
+
+/// The node's private-data stores of a channel, as far as they are at hand.
+fn open_stores(node: &PlannedNode, channel: &str) -> Vec<Database> {
+    let directories = node.directories.iter();
+    let of_channel = directories.flat_map(|directory| {
+        stores(directory).into_iter().filter(|(name, _)| name == channel).filter_map(|(_, path)| directory.local(&path))
+    });
+    of_channel.filter_map(|local| Database::open(&local).ok()).collect()
 }
 
 fn by_collection(missing: &[MissingPrivateData]) -> Vec<MissingCollection> {

@@ -6,7 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_config::{Environment, MAX_CONFIG_BYTES, NodeConfig, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
+use fabkeep_ledger::node_settings::{
+    Environment, MAX_CONFIG_BYTES, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE,
+};
 use fabkeep_network::{Node, NodeDirectory};
 use fabkeep_platform::{EntryKind, Platform, Volume};
 
@@ -92,11 +94,11 @@ pub(super) fn read(node: &PlannedNode, at: &Located, limit: u64) -> Option<std::
 }
 
 /// The settings of a peer or an orderer, and where its configuration file lies; without one only the environment tells.
-pub(super) fn node_settings(node: &PlannedNode) -> (NodeConfig, Option<Located>) {
+pub(super) fn node_settings(node: &PlannedNode) -> (NodeSettings, Option<Located>) {
     let file = match node.node.role {
         NodeRole::Peer => PEER_CONFIG_FILE,
         NodeRole::Orderer => ORDERER_CONFIG_FILE,
-        _ => return (NodeConfig::default(), None),
+        _ => return (NodeSettings::default(), None),
     };
     let mut found = None;
     for (position, directory) in node.directories.iter().enumerate() {
@@ -109,7 +111,7 @@ pub(super) fn node_settings(node: &PlannedNode) -> (NodeConfig, Option<Located>)
         }
     }
     let bytes = found.as_ref().and_then(|at| read(node, at, MAX_CONFIG_BYTES)?.ok());
-    (NodeConfig::read(node.node.role, &bytes.unwrap_or_default(), &node.node.environment), found)
+    (NodeSettings::read(node.node.role, &bytes.unwrap_or_default(), &node.node.environment), found)
 }
 
 /// Every certificate authority of a server, the server's own first. `read`: a file of one of its directories.

@@ -4,18 +4,18 @@
 //! The order keeps the invariants for nodes that run: all peers before any orderer (I1); in a peer block files before private data
 //! (I2); in an orderer snapshots before chains before logs (I3). Block files only grow, so listing them fixes their extent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
-use fabkeep_ledger::node_config::StateDatabase;
+use fabkeep_ledger::node_settings::StateDatabase;
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
-use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Volume, VolumeEntry};
+use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
 use super::staging::{self, Copied, Wanted};
-use super::{CaptureOptions, databases, settings};
+use super::{CaptureOptions, databases, presence, settings, start_marks};
 use crate::{EngineError, parallel};
 
 /// A node as the survey found it.
@@ -26,6 +26,8 @@ pub struct PlannedNode {
     pub running: bool,
     /// Whether a channel on it was joined by snapshot (P4).
     pub joined_by_snapshot: bool,
+    /// Ledgers that the node's next start removes: they are left out.
+    pub(crate) removed_by_start: BTreeSet<String>,
     pub(crate) directories: Vec<SurveyedDirectory>,
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct ChainFiles {
     /// The chain directory's path in its node directory.
     pub path: String,
     pub files: Vec<BlockFileExtent>,
+    /// What tells whether each of the files is the one that an earlier capture read.
+    pub stamps: BTreeMap<u32, Stamp>,
     pub joined_by_snapshot: bool,
 }
 
@@ -109,21 +113,21 @@ impl SurveyedDirectory {
 
     /// The channels' chain directories.
     pub fn chains(&self) -> Vec<ChainFiles> {
-        let mut chains: BTreeMap<(String, String), Vec<BlockFileExtent>> = BTreeMap::new();
+        let mut chains: BTreeMap<(String, String), BTreeMap<u32, Stamp>> = BTreeMap::new();
         for (entry, place) in self.files(false) {
             let Kind::BlockFile(channel) = &place.kind else { continue };
             let Some((path, name)) = entry.path.rsplit_once('/') else { continue };
             let Some(number) = file_number(name) else { continue };
-            let extent = BlockFileExtent { number, len: entry.stamp.size };
-            chains.entry((channel.clone(), path.to_owned())).or_default().push(extent);
+            chains.entry((channel.clone(), path.to_owned())).or_default().insert(number, entry.stamp);
         }
         chains
             .into_iter()
-            .map(|((channel, path), mut files)| {
-                files.sort_by_key(|file| file.number);
+            .map(|((channel, path), stamps)| {
+                let extent = |(&number, stamp): (&u32, &Stamp)| BlockFileExtent { number, len: stamp.size };
+                let files = stamps.iter().map(extent).collect();
                 let marker = format!("{path}/{BOOTSTRAPPING_SNAPSHOT}");
                 let joined_by_snapshot = self.entries.iter().any(|(entry, _)| entry.path == marker);
-                ChainFiles { channel, path, files, joined_by_snapshot }
+                ChainFiles { channel, path, files, stamps, joined_by_snapshot }
             })
             .collect()
     }
@@ -246,7 +250,13 @@ fn survey_node(
         (node.role == NodeRole::CertificateAuthority).then(|| settings::with_databases(platform, node));
     let node = with_databases.as_ref().unwrap_or(node);
     let running = platform.state(&node.id)? == NodeState::Running;
-    let mut planned = PlannedNode { node: node.clone(), running, joined_by_snapshot: false, directories: Vec::new() };
+    let mut planned = PlannedNode {
+        node: node.clone(),
+        running,
+        joined_by_snapshot: false,
+        removed_by_start: BTreeSet::new(),
+        directories: Vec::new(),
+    };
     let mut dumped = false;
     for directory in in_order(node, running) {
         let of_server = directory.source == DirectorySource::Server;
@@ -289,15 +299,49 @@ fn survey_node(
                 .iter_mut()
                 .filter(|(entry, _)| !entry.path.is_empty())
                 .for_each(|(_, place)| place.class = Class::Skip);
-            SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() }
+            Ok(SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() })
         } else {
-            survey_directory(&mut planned, directory, volume, scratch, options, &mut findings)?
+            survey_directory(&mut planned, directory, volume, scratch, options, &mut findings)
         };
-        planned.directories.push(surveyed);
+        match surveyed {
+            Ok(surveyed) => planned.directories.push(surveyed),
+            Err(error) => findings.push(unreadable(node, directory, error)?),
+        }
     }
-    check_emptiness(&planned, &mut findings);
+    start_marks::leave_out_removed(&mut planned, |node, directory, path| {
+        databases::known_list(staging?.writer, node, directory, path)
+    });
+    presence::check(&planned, &mut findings);
     state_database(&planned, options.include_derived, &mut findings);
     Ok((planned, findings))
+}
+
+/// What cannot be read or kept is a finding with its path: it does not hide what else there is to find.
+fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Result<Finding, EngineError> {
+    let (path, what, remedy) = match error {
+        EngineError::Platform(PlatformError::Name { path }) => (
+            path,
+            "its name is not UTF-8 or holds a line break, and cannot be kept".to_owned(),
+            "give it another name, or leave the node out (--exclude)",
+        ),
+        EngineError::Platform(PlatformError::Io { path, source })
+            if matches!(source.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory) =>
+        {
+            (
+                path,
+                source.to_string(),
+                "make it readable for the user that runs fabkeep, or leave the node out (--exclude)",
+            )
+        }
+        other => return Err(other),
+    };
+    let subject = format!("{} {path}", node.id);
+    Ok(Finding::error(
+        Rule::FileReadable,
+        subject,
+        format!("its {} directory cannot be listed: {what}", directory.role),
+        remedy,
+    ))
 }
 
 /// The directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
@@ -427,23 +471,6 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
     }
 }
 
-/// A node that holds nothing is not a node that needs nothing.
-fn check_emptiness(node: &PlannedNode, findings: &mut Vec<Finding>) {
-    let files = node.directories.iter().flat_map(|directory| directory.files(true)).count();
-    let holds_data = matches!(
-        node.node.role,
-        NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority | NodeRole::CaDatabase
-    );
-    if files == 0 && !node.directories.is_empty() && holds_data {
-        findings.push(Finding::error(
-            Rule::NotPersistent,
-            &node.node.id,
-            "its directories hold no file",
-            "correct the inventory, or leave the node out (--exclude)",
-        ));
-    }
-}
-
 fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings: &mut Vec<Finding>) {
     for (entry, _) in entries.iter().filter(|(_, place)| place.class == Class::Authoritative) {
         let subject = || format!("{} {}", node.node.id, entry.path);
@@ -484,7 +511,8 @@ pub(crate) fn leaves(path: &str, target: &str) -> bool {
     false
 }
 
-/// Files of stopped nodes that changed while they were captured.
+/// Files of stopped nodes that changed while they were captured. A file of no node may grow: what is kept of it is what it was when it was
+/// listed.
 pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError> {
     let mut findings = Vec::new();
     for node in survey.nodes.iter().filter(|node| !node.running) {
@@ -492,21 +520,60 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
             let now: BTreeMap<String, VolumeEntry> =
                 directory.volume.list("")?.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
             for (entry, _) in directory.files(false) {
-                // A sqlite copy has its journal in it: its size is its own.
-                let same = now.get(&entry.path).is_some_and(|now| {
-                    now.stamp == entry.stamp
-                        || (directory.is_staged(&entry.path) && now.stamp.changed_ns == entry.stamp.changed_ns)
-                });
-                if !same {
-                    findings.push(Finding::error(
+                let change = Change::of(entry, now.get(&entry.path), directory.is_staged(&entry.path));
+                let subject = format!("{} {}", node.node.id, entry.path);
+                match change {
+                    Change::None => {}
+                    Change::Grown if node.node.role == NodeRole::Files => findings.push(Finding::note(
                         Rule::FileReadable,
-                        format!("{} {}", node.node.id, entry.path),
+                        subject,
+                        format!(
+                            "it grew while it was captured: the recovery point holds the {} bytes that it had",
+                            entry.stamp.size
+                        ),
+                        "nothing, if it is a log",
+                    )),
+                    Change::Gone | Change::Written if node.node.role == NodeRole::Files => {
+                        findings.push(Finding::warning(
+                            Rule::FileReadable,
+                            subject,
+                            "it was written to or removed while it was captured: what the recovery point holds of it may be of two moments",
+                            "nothing, if it is a log that was rotated; else stop what writes it and back up again",
+                        ));
+                    }
+                    Change::Grown | Change::Gone | Change::Written => findings.push(Finding::error(
+                        Rule::FileReadable,
+                        subject,
                         "it changed while it was captured, though the node seemed stopped",
                         "give the node a status command in the inventory, or stop it; then run the backup again",
-                    ));
+                    )),
                 }
             }
         }
     }
     Ok(findings)
+}
+
+/// What became of a file since it was listed.
+enum Change {
+    None,
+    /// It has the same beginning, as far as can be told, and more behind it.
+    Grown,
+    Gone,
+    Written,
+}
+
+impl Change {
+    fn of(listed: &VolumeEntry, now: Option<&VolumeEntry>, staged: bool) -> Change {
+        let Some(now) = now else { return Change::Gone };
+        let (before, after) = (&listed.stamp, &now.stamp);
+        // A sqlite copy has its journal in it: its size is its own.
+        if before == after || (staged && before.changed_ns == after.changed_ns) {
+            Change::None
+        } else if after.inode == before.inode && after.size > before.size {
+            Change::Grown
+        } else {
+            Change::Written
+        }
+    }
 }

@@ -16,10 +16,10 @@ use super::authority;
 use super::journal::Journal;
 use super::place::free_name;
 use super::plan::{PlannedDirectory, RestorePlan};
-use crate::EngineError;
 use crate::content::Contents;
 use crate::error::io;
 use crate::point::RecoveryPoint;
+use crate::{Difference, EngineError};
 
 /// A dump to load, by its directory's position in the plan.
 #[derive(Debug, Clone)]
@@ -189,7 +189,10 @@ fn set_aside(
     let partial = folder.join("partial.sql");
     load.access.dump(&partial)?;
     if !read(&partial)?.complete {
-        return Err(unproven(&partial, "the dump of what is there does not come to its end: nothing was replaced"));
+        return Err(unproven(
+            &partial,
+            "the dump of what is there does not come to its end: the database was left as it is",
+        ));
     }
     let path = folder.join(DUMP_FILE);
     std::fs::rename(&partial, &path).map_err(io(&path))?;
@@ -213,5 +216,5 @@ pub(super) fn remove_loaded(plan: &RestorePlan) -> Result<(), EngineError> {
 }
 
 fn unproven(path: &Path, problem: &str) -> EngineError {
-    EngineError::Point { point: path.display().to_string(), problem: format!("rule {}: {problem}", Rule::CaDatabase) }
+    Difference::new(path.display(), format!("rule {}: {problem}", Rule::CaDatabase)).into()
 }

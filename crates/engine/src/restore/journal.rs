@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use fabkeep_network::Finding;
 use serde::{Deserialize, Serialize};
 
-use crate::EngineError;
+use super::place::newest_aside;
+use super::plan::{PlannedDirectory, RestorePlan};
 use crate::error::io;
+use crate::{Done, EngineError};
 
 /// Longest journal read, in bytes.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
@@ -151,8 +153,49 @@ impl Journal {
         self.sync()
     }
 
+    /// What this run and earlier ones of the same restore did to the target.
+    pub fn done(&self, plan: &RestorePlan) -> Vec<Done> {
+        let mut done = Vec::new();
+        let node = |planned: &PlannedDirectory| planned.id.to_string();
+        for (index, planned) in plan.directories.iter().enumerate() {
+            let place = planned.place.display().to_string();
+            match self.placed(index) {
+                // It was there, as it was captured.
+                Some(None) if planned.occupied => continue,
+                Some(aside) => {
+                    let to = aside.map(|aside| aside.display().to_string());
+                    done.extend(to.map(|to| Done::SetAside { what: place.clone(), to }));
+                    done.push(Done::Placed { node: node(planned), path: place.clone() });
+                }
+                None => {
+                    let aside = newest_aside(&planned.aside).filter(|_| self.has_aside(index));
+                    let to = aside.map(|aside| aside.display().to_string());
+                    done.extend(to.map(|to| Done::SetAside { what: place.clone(), to }));
+                    if planned.staging.exists() {
+                        done.push(Done::Written { node: node(planned), path: planned.staging.display().to_string() });
+                    }
+                }
+            }
+        }
+        for load in &plan.loads {
+            let node = node(&plan.directories[load.directory]);
+            if let Some(folder) = self.dumped_aside(load.directory) {
+                done.push(Done::DatabaseDumped { node: node.clone(), to: folder.display().to_string() });
+            }
+            if self.is_loaded(load.directory) {
+                done.push(Done::DatabaseLoaded { node, database: load.access.label() });
+            }
+        }
+        done
+    }
+
+    /// Nothing was done: a journal that this run began goes.
+    pub fn abandon(self) -> Result<(), EngineError> {
+        if self.resumed { Ok(()) } else { std::fs::remove_file(&self.path).map_err(io(&self.path)) }
+    }
+
     /// The restore is done: the journal goes; with overridden rules it stays, under another name.
-    pub fn finish(self) -> Result<(), EngineError> {
+    pub fn finish(&self) -> Result<(), EngineError> {
         if self.lines.iter().any(|line| matches!(line, Line::Overridden { .. })) {
             return std::fs::rename(&self.path, self.path.with_extension("overridden")).map_err(io(&self.path));
         }

@@ -19,13 +19,13 @@ use std::time::Instant;
 
 use fabkeep_network::{Finding, Severity};
 use fabkeep_platform::Host;
-use fabkeep_store::{Commit, IdentityFile, Repository};
+use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 use crate::arrange::{LedgerFrom, arrange};
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::{EngineError, parallel};
+use crate::{Done, EngineError, Next, parallel};
 
 pub use cluster::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
@@ -95,7 +95,8 @@ pub struct RestoredDirectory {
 /// Carries a plan out.
 ///
 /// # Errors
-/// [`EngineError`]; a second run with the same plan goes on. Nothing that existed was removed.
+/// [`EngineError::Precondition`] and others before the first change; [`EngineError::Interrupted`] or [`EngineError::ProofFailed`] after it:
+/// a second run with the same plan goes on. Nothing that existed was removed.
 pub fn restore(
     repository: &Repository,
     commit: &Commit,
@@ -108,61 +109,117 @@ pub fn restore(
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let mut arranged = arrange(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
     let plan = plan::make(commit, &mut arranged, &reader, platform, options)?;
-    let point = &arranged.point;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);
     if !errors.is_empty() {
         for finding in &plan.findings {
             reporter.event(Event::Found(finding));
         }
-        return Err(EngineError::Refused(errors));
+        return Err(EngineError::Precondition(errors));
     }
-    if let Some(platform) = platform {
-        for node in &plan.to_stop {
-            step(reporter, &format!("stop {node}"), None, || platform.stop(node))?;
-        }
-    }
-    let mut journal = journal::Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint())?;
-    journal.add_overrides(&overridden(&plan.findings, &options.overrides))?;
-    let resumed = journal.is_resumed();
+    let journal = journal::Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint())?;
     let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
+    let run = Run { plan: &plan, point: &arranged.point, reader: &reader, platform, options, threads, reporter };
+    run.execute(journal, commit.id.as_str(), begun)
+}
 
-    place::keep_equal(&plan, point, reader.names(), &mut journal)?;
-    place::prepare(&plan, &mut journal)?;
-    let bytes = step(reporter, "write files", Some(plan.bytes), || {
-        write::write_all(&plan, point, &reader, &mut journal, threads, reporter)
-    })?;
-    let mut proven =
-        step(reporter, "prove", Some(plan.bytes), || prove::prove(&plan, point, &reader, &journal, threads, reporter))?;
-    let mut directories = step(reporter, "put into place", None, || place::switch_all(&plan, &mut journal))?;
-    if !plan.loads.is_empty() {
-        let loaded = step(reporter, "load databases", None, || databases::load_all(&plan, &mut journal))?;
-        proven.extend(loaded.0);
-        directories.extend(loaded.1);
+/// One run of a restore: what it works with.
+struct Run<'a> {
+    plan: &'a RestorePlan,
+    point: &'a RecoveryPoint,
+    reader: &'a PointReader<'a>,
+    platform: Option<&'a Host>,
+    options: &'a RestoreOptions,
+    threads: usize,
+    reporter: &'a dyn Reporter,
+}
+
+impl Run<'_> {
+    /// Carries the plan out; an error carries what was done until then.
+    fn execute(&self, mut journal: journal::Journal, point: &str, begun: Instant) -> Result<Restored, EngineError> {
+        let resumed = journal.is_resumed();
+        let mut done = Vec::new();
+        let data = match self.data(&mut journal, &mut done) {
+            Ok(data) => data,
+            Err(error) => {
+                done.extend(journal.done(self.plan));
+                if done.is_empty() {
+                    journal.abandon()?;
+                    return Err(error);
+                }
+                return Err(error.after(done, Next::SameCommand));
+            }
+        };
+        let mut started = Vec::new();
+        let mut findings = self.plan.findings.clone();
+        let finished = self.start(&mut started, &mut findings).and_then(|()| journal.finish());
+        if let Err(error) = finished.and_then(|()| databases::remove_loaded(self.plan)) {
+            done.extend(journal.done(self.plan));
+            done.extend(started.iter().map(|node| Done::NodeStarted { node: node.clone() }));
+            let nodes = self.plan.to_start.iter().map(ToString::to_string).filter(|node| !started.contains(node));
+            let nodes: Vec<String> = nodes.collect();
+            let next = if nodes.is_empty() { Next::SameCommand } else { Next::StartNodes { nodes } };
+            return Err(error.after(done, next));
+        }
+        Ok(Restored {
+            point: point.to_owned(),
+            directories: data.directories,
+            proven: data.proven,
+            findings,
+            bytes: data.bytes,
+            files: self.plan.files,
+            resumed,
+            started,
+            seconds: begun.elapsed().as_secs_f64(),
+        })
     }
-    let mut started = Vec::new();
-    let since = jiff::Timestamp::now();
-    let mut findings = plan.findings.clone();
-    if let Some(platform) = platform.filter(|_| options.start) {
-        for node in &plan.to_start {
-            if step(reporter, &format!("start {node}"), None, || platform.start(node))? {
+
+    /// Stops what has to be stopped, writes, proves, puts into place and loads databases.
+    fn data(&self, journal: &mut journal::Journal, done: &mut Vec<Done>) -> Result<Data, EngineError> {
+        let (plan, point, reporter) = (self.plan, self.point, self.reporter);
+        if let Some(platform) = self.platform {
+            for node in &plan.to_stop {
+                if step(reporter, &format!("stop {node}"), None, || platform.stop(node))? {
+                    done.push(Done::NodeStopped { node: node.to_string() });
+                }
+            }
+        }
+        journal.add_overrides(&overridden(&plan.findings, &self.options.overrides))?;
+        place::keep_equal(plan, point, self.reader.names(), journal)?;
+        place::prepare(plan, journal)?;
+        let bytes = step(reporter, "write files", Some(plan.bytes), || {
+            write::write_all(plan, point, self.reader, journal, self.threads, reporter)
+        })?;
+        let mut proven = step(reporter, "prove", Some(plan.bytes), || {
+            prove::prove(plan, point, self.reader, journal, self.threads, reporter)
+        })?;
+        let mut directories = step(reporter, "put into place", None, || place::switch_all(plan, journal))?;
+        if !plan.loads.is_empty() {
+            let loaded = step(reporter, "load databases", None, || databases::load_all(plan, journal))?;
+            proven.extend(loaded.0);
+            directories.extend(loaded.1);
+        }
+        Ok(Data { bytes, proven, directories })
+    }
+
+    /// Starts nodes in the order that they need, and reads what they log.
+    fn start(&self, started: &mut Vec<String>, findings: &mut Vec<Finding>) -> Result<(), EngineError> {
+        let since = jiff::Timestamp::now();
+        let Some(platform) = self.platform.filter(|_| self.options.start) else { return Ok(()) };
+        for node in &self.plan.to_start {
+            if step(self.reporter, &format!("start {node}"), None, || platform.start(node))? {
                 started.push(node.to_string());
             }
         }
         findings.extend(crate::logs::findings(platform, since, |id| started.contains(&id.to_string())));
+        Ok(())
     }
-    journal.finish()?;
-    databases::remove_loaded(&plan)?;
-    Ok(Restored {
-        point: commit.id.to_string(),
-        directories,
-        proven,
-        findings,
-        bytes,
-        files: plan.files,
-        resumed,
-        started,
-        seconds: begun.elapsed().as_secs_f64(),
-    })
+}
+
+/// What was written and proven.
+struct Data {
+    bytes: u64,
+    proven: Vec<String>,
+    directories: Vec<RestoredDirectory>,
 }
 
 /// Findings that would have forbidden the restore.

@@ -16,12 +16,11 @@ use fabkeep_store::{BlobId, NameKey, PointReader};
 use super::journal::Journal;
 use super::plan::RestorePlan;
 use super::write::join;
-use crate::EngineError;
 use crate::content::channel_of;
 use crate::error::io;
 use crate::event::{Event, Reporter};
-use crate::parallel;
 use crate::point::{CapturedDirectory, Content, EntryContent, Part, RecoveryPoint};
+use crate::{Difference, EngineError, parallel};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -88,7 +87,7 @@ pub(super) fn prove(
     let names = reader.names();
     let results = parallel::map(files, threads, |(path, size, parts)| {
         if reporter.is_interrupted() {
-            return Err(EngineError::Interrupted);
+            return Err(EngineError::Stopped);
         }
         let result = compare(&path, size, parts, names);
         reporter.event(Event::Advance { bytes: parts.iter().map(|part| part.len).sum(), blocks: 0 });
@@ -124,10 +123,7 @@ pub(super) fn is_as_captured(root: &Path, captured: &CapturedDirectory, names: &
 }
 
 fn unproven(path: &Path, problem: String) -> EngineError {
-    EngineError::Point {
-        point: path.display().to_string(),
-        problem: format!("the restored data is not what was captured: {problem}"),
-    }
+    Difference::new(path.display(), problem).into()
 }
 
 /// Reads a file and compares every part's hash, and that everything else is zero.
@@ -237,7 +233,7 @@ fn check_databases(root: &Path, captured: &CapturedDirectory) -> Result<usize, E
         let path = join(root, folder);
         Database::open(&path)
             .and_then(|database| database.check())
-            .map_err(|error| unproven(&path, error.to_string()))?;
+            .map_err(|error| Difference::by(path.display(), error))?;
         count += 1;
     }
     Ok(count)
@@ -263,11 +259,13 @@ fn check_logs(
         let Some(facts) = recorded.iter().find(|facts| facts.channel == channel) else { continue };
         let (files, last) = match facts.kind {
             WalKind::Raft => {
-                let summary = raft::check_wal_directory(&path, |_, _| {}).map_err(|error| wrong(error.to_string()))?;
+                let summary = raft::check_wal_directory(&path, |_, _| {})
+                    .map_err(|error| Difference::by(path.display(), error))?;
                 (summary.files, summary.last_index)
             }
             WalKind::SmartBft => {
-                let summary = smartbft::check_wal_directory(&path).map_err(|error| wrong(error.to_string()))?;
+                let summary =
+                    smartbft::check_wal_directory(&path).map_err(|error| Difference::by(path.display(), error))?;
                 (summary.files, None)
             }
         };

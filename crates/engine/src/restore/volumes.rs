@@ -255,7 +255,7 @@ fn write_files(directory: &Filled<'_>, contents: &Contents<'_>, reporter: &dyn R
     let mut extended = Vec::new();
     for (captured, size, parts, pending) in files {
         if reporter.is_interrupted() {
-            return Err(EngineError::Interrupted);
+            return Err(EngineError::Stopped);
         }
         if pending {
             writing.begin_entry().map_err(wrong)?;

@@ -145,7 +145,7 @@ fn write_files(
     }
     let results = parallel::map(tasks, threads, |(index, position, planned, entry, size, parts)| {
         if reporter.is_interrupted() {
-            return Err(EngineError::Interrupted);
+            return Err(EngineError::Stopped);
         }
         let bytes = parts.iter().map(|part| part.len).sum();
         if !has_file(journal, index, position) {

@@ -14,7 +14,7 @@ use crate::EngineError;
 use crate::content::{Contents, channel_of, check_parts, is_block_file};
 use crate::event::{Event, Reporter, step};
 use crate::parallel;
-use crate::point::{EntryContent, Part, RecoveryPoint};
+use crate::point::{Channel, EntryContent, Part, RecoveryPoint};
 use crate::replay::{Nowhere, Target, replay};
 
 /// How deep to verify.
@@ -159,7 +159,7 @@ fn look_inside(
     }
     for channel in &point.channels {
         let targets = block_targets(&point, &channel.name);
-        let nodes = targets.len();
+        let nodes: Vec<String> = targets.iter().map(|target| target.label.clone()).collect();
         let bytes = targets.iter().flat_map(|target| &target.files).flatten().map(|part| part.len).sum();
         let counter = Counting { reporter, blocks: AtomicU64::new(0) };
         let name = format!("walk {}", channel.name);
@@ -167,23 +167,43 @@ fn look_inside(
             step(reporter, &name, Some(bytes), || replay(&reader, channel, targets, true, threads, &counter));
         proof.blocks += counter.blocks.into_inner();
         match replayed {
-            Ok(findings) => {
-                if findings.is_empty() {
-                    proof.proven.push(format!(
-                        "{}: {} blocks linked and hashed to height {} ({}…), signed as configured on {nodes} nodes, block files equal bit for bit",
-                        channel.name,
-                        channel.height - channel.first_block,
-                        channel.height,
-                        channel.tip_hash.get(..16).unwrap_or_default()
-                    ));
+            Ok(replayed) => {
+                if replayed.findings.is_empty() {
+                    tell_channel(channel, &nodes, &replayed.unchecked, proof);
                 }
-                proof.findings.extend(findings);
+                proof.findings.extend(replayed.findings);
             }
-            Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
+            Err(EngineError::Stopped) => return Err(EngineError::Stopped),
             Err(error) => proof.findings.push(damage(&channel.name, &error)),
         }
     }
     open_files(&point, &reader, threads, reporter, proof)
+}
+
+/// Says what was done to a channel's chains, node by node where they differ.
+fn tell_channel(channel: &Channel, nodes: &[String], unchecked: &BTreeMap<String, u64>, proof: &mut Proof) {
+    let signed = nodes.iter().filter(|node| !unchecked.contains_key(*node)).count();
+    let signatures = match (signed, nodes.len()) {
+        (_, 0) => ", no node holds their block files".to_owned(),
+        (0, _) => ", block files equal bit for bit".to_owned(),
+        (signed, all) if signed == all => {
+            format!(", signed as configured on {all} nodes, block files equal bit for bit")
+        }
+        (signed, all) => format!(", signed as configured on {signed} of {all} nodes, block files equal bit for bit"),
+    };
+    proof.proven.push(format!(
+        "{}: {} blocks linked and hashed to height {} ({}…){signatures}",
+        channel.name,
+        channel.height - channel.first_block,
+        channel.height,
+        channel.tip_hash.get(..16).unwrap_or_default()
+    ));
+    proof.not_proven.extend(unchecked.iter().map(|(node, blocks)| {
+        format!(
+            "{}: the signatures of {blocks} blocks of {node}: its chain begins behind a snapshot, and no configuration block before them is in the set",
+            channel.name
+        )
+    }));
 }
 
 fn damage(subject: &str, error: &EngineError) -> Finding {

@@ -44,7 +44,7 @@ pub(crate) fn wait_until_level(
     let mut said = String::new();
     loop {
         if reporter.is_interrupted() {
-            return Err(EngineError::Interrupted);
+            return Err(EngineError::Stopped);
         }
         let asked = Asked { block_files: fabkeep_platform::BlockFiles::IfSilent, health: false };
         let mut observed = observe_all(platform, asked);

@@ -187,7 +187,7 @@ fn every_authority_of_a_server_is_judged() {
         copy(&entry.path(), &second.join("msp/keystore").join(entry.file_name()));
     }
     std::fs::write(second.join("fabric-ca-config.yaml"), "ca: {name: ca1}\n").unwrap();
-    one.edit(CONFIG, "\ncors:", "\ncacount: 1\ncors:");
+    one.edit(CONFIG, "\ncacount:", "\ncacount: 1");
     let (complete, findings) = one.capture();
     assert!(complete && own(&findings).is_empty(), "{findings:#?}");
     std::fs::remove_file(second.join("fabric-ca-server.db")).unwrap();
@@ -196,7 +196,7 @@ fn every_authority_of_a_server_is_judged() {
     told("certificate", &one.capture().1, Severity::Error, "C5", "is not in the set");
     // An intermediate CA needs its chain.
     let one = One::new("Org1/ca");
-    one.edit(CONFIG, "\ncors:", "\nintermediate: {parentserver: {url: 'http://root:7054'}}\ncors:");
+    one.edit(CONFIG, "    url:\n    caname:", "    url: http://root:7054\n    caname:");
     told("chain", &one.capture().1, Severity::Error, "C5", "ca-chain.pem");
     std::fs::write(one.path("ca-chain.pem"), std::fs::read(one.path("ca-cert.pem")).unwrap()).unwrap();
     let (complete, findings) = one.capture();

@@ -33,7 +33,9 @@ fn keys_of_every_kind_are_understood_and_matched() {
         std::fs::write(&certificate, new_certificate).unwrap();
         std::fs::write(&private, new_key).unwrap();
         let (complete, findings) = one.capture();
-        assert!(complete && own(&findings).is_empty(), "{what}: {:#?}", own(&findings));
+        // That they are signed by no CA beside them is another matter.
+        let about = own(&findings).into_iter().filter(|finding| !finding.what.contains("has signed"));
+        assert!(complete && about.count() == 0, "{what}: {:#?}", own(&findings));
     }
     let cut = |name: &str| {
         let text = String::from_utf8(key(name)).unwrap();

@@ -1,11 +1,13 @@
 //! What Fabric keeps in its LevelDB directories: how far each store has come, and which ledgers there are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Database, LevelDbError, corrupt};
-use crate::varint;
+use crate::private_hashes::{self, PrivateWrite};
+use crate::{Hash, varint};
 
 /// How far a store has come: blocks it holds, counted from genesis (the last block's number plus one).
 pub type Savepoint = Option<u64>;
@@ -34,13 +36,104 @@ pub fn state_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelD
     lookup(directory, channel, b"s", order_preserving)
 }
 
-/// The channels that a peer's `ledgerProvider` lists.
+/// What a peer's list of ledgers says of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LedgerStatus {
+    /// The peer opens it at its start.
+    Active,
+    /// Paused with `peer node pause`: not opened until it is resumed.
+    Paused,
+    /// Being made when the peer stopped: the next start removes what there is of it.
+    UnderConstruction,
+    /// Being removed when the peer stopped: the next start removes the rest.
+    UnderDeletion,
+}
+
+impl LedgerStatus {
+    /// Whether the peer's next start removes the ledger.
+    pub fn is_removed_by_start(self) -> bool {
+        matches!(self, LedgerStatus::UnderConstruction | LedgerStatus::UnderDeletion)
+    }
+}
+
+/// A peer's list of ledgers (`ledgerProvider`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerList {
+    /// Each ledger with its status, by name.
+    pub ledgers: BTreeMap<String, LedgerStatus>,
+    /// The data format's version; `None` before Fabric 2.0.
+    pub format: Option<String>,
+}
+
+const FORMAT_KEY: &[u8] = b"f";
+/// Names the one ledger that a peer before Fabric 2.0 was making when it stopped.
+const OLD_UNDER_CONSTRUCTION_KEY: &[u8] = b"underConstructionLedgerKey";
+
+/// Reads a peer's list of ledgers: `s<id>` with a status since Fabric 2.0, `l<id>` with the genesis block before.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn ledger_list(directory: &Path) -> Result<LedgerList, LevelDbError> {
+    let database = Database::open(directory)?;
+    let named = |key: &[u8]| String::from_utf8_lossy(&key[1..]).into_owned();
+    let format = database.get(FORMAT_KEY)?.map(|value| String::from_utf8_lossy(&value).into_owned());
+    let mut ledgers = BTreeMap::new();
+    for (key, value) in database.range(b"s", b"t")? {
+        let status = ledger_status(&value).ok_or_else(|| {
+            corrupt("the list of ledgers", 0, format!("the status of ledger {} does not decode", named(&key)))
+        })?;
+        ledgers.insert(named(&key), status);
+    }
+    if format.is_none() && ledgers.is_empty() {
+        ledgers.extend(database.range(b"l", b"m")?.into_keys().map(|key| (named(&key), LedgerStatus::Active)));
+        if let Some(id) = database.get(OLD_UNDER_CONSTRUCTION_KEY)? {
+            ledgers.insert(String::from_utf8_lossy(&id).into_owned(), LedgerStatus::UnderConstruction);
+        }
+    }
+    Ok(LedgerList { ledgers, format })
+}
+
+/// The status in a ledger's metadata: field 1, absent for an active one. Other fields tell where it began.
+fn ledger_status(metadata: &[u8]) -> Option<LedgerStatus> {
+    let status = match metadata.split_first() {
+        Some((0x08, rest)) => varint::read(rest)?.0,
+        _ => 0,
+    };
+    Some(match status {
+        0 => LedgerStatus::Active,
+        1 => LedgerStatus::Paused,
+        2 => LedgerStatus::UnderConstruction,
+        3 => LedgerStatus::UnderDeletion,
+        _ => return None,
+    })
+}
+
+/// The channels that a peer opens at its start.
 ///
 /// # Errors
 /// [`LevelDbError`].
 pub fn ledger_ids(directory: &Path) -> Result<Vec<String>, LevelDbError> {
-    let entries = Database::open(directory)?.range(b"s", b"t")?;
-    Ok(entries.into_keys().map(|key| String::from_utf8_lossy(&key[1..]).into_owned()).collect())
+    let list = ledger_list(directory)?;
+    Ok(list.ledgers.into_iter().filter(|(_, status)| !status.is_removed_by_start()).map(|(id, _)| id).collect())
+}
+
+/// Where a block index has a block: number of the block file, and the offset of its record in it, in bytes.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn block_location(directory: &Path, channel: &str, number: u64) -> Result<Option<(u32, u64)>, LevelDbError> {
+    let mut key = [channel.as_bytes(), &[0, b'n']].concat();
+    ordered(number, &mut key);
+    let Some(value) = Database::open(directory)?.get(&key)? else { return Ok(None) };
+    let decode = || {
+        let (file, used) = varint::read(&value)?;
+        let (offset, _) = varint::read(value.get(used..)?)?;
+        Some((u32::try_from(file).ok()?, offset))
+    };
+    decode()
+        .map(Some)
+        .ok_or_else(|| corrupt("the block index", 0, format!("the place of block {number} does not decode")))
 }
 
 /// Private data that a peer is a member for and does not have, of one block.
@@ -115,14 +208,78 @@ pub fn has_private_data(
     (chaincode, collection): (&str, &str),
 ) -> Result<bool, LevelDbError> {
     let mut key = [channel.as_bytes(), &[0, 2]].concat();
-    for number in [block, transaction] {
-        let bytes = number.to_be_bytes();
-        let used = &bytes[(number.leading_zeros() / 8) as usize..];
-        key.push(used.len() as u8);
-        key.extend(used);
-    }
+    ordered(block, &mut key);
+    ordered(transaction, &mut key);
     key.extend([chaincode.as_bytes(), &[0], collection.as_bytes()].concat());
     Ok(store.get(&key)?.is_some())
+}
+
+/// A number as Fabric orders it in keys: a count of bytes, and that many bytes, big endian.
+fn ordered(number: u64, key: &mut Vec<u8>) {
+    let bytes = number.to_be_bytes();
+    let used = &bytes[(number.leading_zeros() / 8) as usize..];
+    key.push(used.len() as u8);
+    key.extend(used);
+}
+
+/// Reads a number as [`ordered`] writes it; what is behind it.
+fn read_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
+    let (&len, rest) = key.split_first().filter(|(len, _)| **len <= 8)?;
+    let (number, rest) = rest.split_at_checked(usize::from(len))?;
+    Some((number.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), rest))
+}
+
+/// What a peer's open `pvtdataStore` holds of blocks `from..to`, with the hash that the block must have of it.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn stored_private_data(
+    store: &Database,
+    channel: &str,
+    from: u64,
+    to: u64,
+) -> Result<Vec<(PrivateWrite, Hash)>, LevelDbError> {
+    let prefix = [channel.as_bytes(), &[0, 2]].concat();
+    let bound = |block: u64| {
+        let mut key = prefix.clone();
+        ordered(block, &mut key);
+        key
+    };
+    let mut out = Vec::new();
+    for (key, value) in store.range(&bound(from), &bound(to))? {
+        let decode = || {
+            let (block, rest) = read_ordered(&key[prefix.len()..])?;
+            let (transaction, rest) = read_ordered(rest)?;
+            let mut parts = rest.splitn(2, |&byte| byte == 0);
+            let mut text = || Some(String::from_utf8_lossy(parts.next()?).into_owned());
+            let (chaincode, collection) = (text()?, text()?);
+            let hash = private_hashes::of_stored(&value)?;
+            Some((PrivateWrite { block, transaction, chaincode, collection }, hash))
+        };
+        out.extend(decode());
+    }
+    Ok(out)
+}
+
+/// Whether a peer's open `pvtdataStore` notes that it may not have private data of a collection in a block: it is no member.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn is_no_member(store: &Database, channel: &str, write: &PrivateWrite) -> Result<bool, LevelDbError> {
+    let inverse = (u64::MAX - write.block).to_be_bytes();
+    let leading = inverse.iter().take_while(|&&byte| byte == 0xff).count();
+    let names = [write.chaincode.as_bytes(), &[0], write.collection.as_bytes(), &[0]].concat();
+    let key = [channel.as_bytes(), &[0, 5], &names, &[leading as u8], &inverse[leading..]].concat();
+    Ok(store.get(&key)?.is_some())
+}
+
+/// Whether private data of a channel was purged from a peer's open `pvtdataStore`: what is left of a write has another hash then.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn has_purged(store: &Database, channel: &str) -> Result<bool, LevelDbError> {
+    let (from, to) = ([channel.as_bytes(), b"\0c"].concat(), [channel.as_bytes(), b"\0f"].concat());
+    Ok(!store.range(&from, &to)?.is_empty())
 }
 
 fn lookup(
@@ -140,7 +297,5 @@ fn lookup(
 
 /// Fabric's order-preserving integer: a count of bytes as a varint, then that many bytes, big endian.
 fn order_preserving(value: &[u8]) -> Option<u64> {
-    let (&len, rest) = value.split_first()?;
-    let bytes = rest.get(..usize::from(len))?;
-    (len <= 8).then(|| bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
+    read_ordered(value).map(|(number, _)| number)
 }

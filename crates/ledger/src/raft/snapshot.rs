@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use super::{MAX_FILE_BYTES, RaftError, corrupt};
+use crate::Hash;
 use crate::proto::{common, raft as proto};
 
 /// What a snapshot file holds.
@@ -20,6 +21,8 @@ pub struct RaftSnapshot {
     pub index: u64,
     /// Number of the block in it.
     pub block: Option<u64>,
+    /// Header hash of the block in it.
+    pub block_hash: Option<Hash>,
 }
 
 /// The term and index in a snapshot file's name.
@@ -49,11 +52,17 @@ pub fn read_snapshot(path: &Path) -> Result<RaftSnapshot, RaftError> {
         return Err(bad(&format!("it holds term {} index {}, its name says otherwise", metadata.term, metadata.index)));
     }
     let block = common::Block::decode(snapshot.data.as_slice()).ok().and_then(|block| block.header);
+    let block = block.map(|header| {
+        let whole = header.previous_hash.len() <= 32 && header.data_hash.len() <= 32;
+        let der = whole.then(|| crate::block::header_der(header.number, &header.previous_hash, &header.data_hash));
+        (header.number, der.map(|der| crate::sha256(&[&der])))
+    });
     Ok(RaftSnapshot {
         file: name,
         term: metadata.term,
         index: metadata.index,
-        block: block.map(|header| header.number),
+        block: block.map(|(number, _)| number),
+        block_hash: block.and_then(|(_, hash)| hash),
     })
 }
 

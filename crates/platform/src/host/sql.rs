@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_ledger::node_config::Environment;
+use fabkeep_ledger::node_settings::Environment;
 use fabkeep_network::{Node, NodeDirectory, NodeId};
 
 use super::{Host, MAX_SHOWN_BYTES};

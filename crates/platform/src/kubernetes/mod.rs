@@ -32,7 +32,7 @@ pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use relocation::{Mapping, OldNames, Relocation, has_own_aliases};
-pub use target::{Asleep, Awake, DATABASES, ObjectState, Stage, Target, WorkloadState};
+pub use target::{Asleep, Awake, DATABASES, ObjectState, Stage, Target, WorkloadState, is_managed};
 pub use volume::fill::{Expected, FillState, Filler, WriteEntry, WriteKind, Writing};
 pub use volume::helper::HelperOptions;
 

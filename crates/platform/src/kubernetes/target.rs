@@ -46,6 +46,15 @@ pub enum WorkloadState {
     AtRest,
 }
 
+/// Operators by a part of their image's name, and the API group of the custom resources that they manage.
+const OPERATORS: [(&str, &str); 3] =
+    [("hlf-operator", "hlf.kungfusoftware.es"), ("fabric-operator", "ibp.com"), ("ibp-operator", "ibp.com")];
+
+/// Whether an operator that is known manages custom resources of an API version.
+pub fn is_managed(api_version: &str) -> bool {
+    OPERATORS.iter().any(|(_, group)| api_version.split('/').next() == Some(group))
+}
+
 /// Where a claim says which recovery point its data is from.
 const RESTORED: &str = "fabkeep.io/restored-from";
 
@@ -338,11 +347,12 @@ impl Target {
         Ok(name)
     }
 
-    /// Deployments of operators that would undo a restore's steps, in any namespace that may be looked at: namespace and name.
+    /// Deployments of the operators that manage custom resources of these API versions and would undo a restore's steps, in any namespace
+    /// that may be looked at: namespace and name.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn operators(&self) -> Result<Vec<(String, String)>, PlatformError> {
+    pub fn operators(&self, api_versions: &[&str]) -> Result<Vec<(String, String)>, PlatformError> {
         let deployments = resource("apps/v1", "Deployment", None);
         let list = self.connection.try_run(|client| {
             let deployments = deployments.clone();
@@ -353,7 +363,8 @@ impl Target {
             Err(error) if super::connection::is_forbidden(&error) => return Ok(Vec::new()),
             Err(error) => return Err(failed("looking for operators", &error)),
         };
-        let known = ["hlf-operator", "fabric-operator", "ibp-operator"];
+        let is_asked = |group: &str| api_versions.iter().any(|version| version.split('/').next() == Some(group));
+        let known: Vec<&str> = OPERATORS.iter().filter(|(_, group)| is_asked(group)).map(|(image, _)| *image).collect();
         Ok(list
             .items
             .into_iter()

@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
 use super::connection::{failed, is_missing};
+use super::discover::FoundNode;
 use super::objects::{MANAGED_BY, name_of, resource, text};
 use super::{Kubernetes, Stage};
 use crate::host::run_hook;
@@ -18,7 +19,7 @@ use crate::{Change, ClientWorkload, PlatformError, Quiesce, WindowRecord};
 /// The ConfigMap that notes a window, and its key.
 const RECORD: &str = "fabkeep-window";
 const RECORD_KEY: &str = "window.json";
-/// A namespace's label that holds its name, on Kubernetes 1.21 and newer.
+/// A namespace's label that holds its name; the API server keeps it there.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is woken behind a window.
 const AWAKE: Duration = Duration::from_secs(300);
@@ -57,10 +58,12 @@ impl Kubernetes {
 
     /// Operators that would start stopped nodes again: asleep before these, awake behind them (K2).
     fn operators_of_nodes(&self) -> Result<Vec<Change>, PlatformError> {
+        let custom = |node: &FoundNode| node.custom.as_ref().map(|(api_version, ..)| api_version.clone());
         let Some(managed) = self.analysis.nodes.iter().find(|node| node.custom.is_some()) else {
             return Ok(Vec::new());
         };
-        let operators = self.target().operators()?;
+        let versions: BTreeSet<String> = self.analysis.nodes.iter().filter_map(custom).collect();
+        let operators = self.target().operators(&versions.iter().map(String::as_str).collect::<Vec<_>>())?;
         if operators.is_empty() {
             return Err(PlatformError::NotHere {
                 problem: format!(
@@ -138,19 +141,6 @@ impl Kubernetes {
         for (namespace, _) in &self.analysis.all {
             if !namespaces.contains(&namespace.name) {
                 continue;
-            }
-            let labelled = namespace.object.pointer("/metadata/labels").and_then(|labels| labels.get(NAMESPACE_LABEL));
-            if namespaces.len() > 1 && labelled.and_then(Value::as_str) != Some(&namespace.name) {
-                return Err(PlatformError::NotHere {
-                    problem: format!(
-                        "namespace {} has no label {NAMESPACE_LABEL} (Kubernetes before 1.21): a fence would part its nodes from the other namespaces'",
-                        namespace.name
-                    ),
-                    next: format!(
-                        "kubectl label namespace {0} {NAMESPACE_LABEL}={0}, or use --quiesce scale or hook",
-                        namespace.name
-                    ),
-                });
             }
             for policy in namespace.of_kind("NetworkPolicy") {
                 findings.push(Finding::warning(

@@ -96,13 +96,14 @@ fn every_authority_of_a_server_is_found() {
         site.path("net/Org1/ca/ca/ca1/fabric-ca-config.yaml"),
     )
     .unwrap();
-    site.edit(CONFIG, "\ncors:", "\ncacount: 1\ncors:");
+    site.edit(CONFIG, "\ncacount:", "\ncacount: 1");
     let seen = site.discover("net");
     assert_eq!(seen.names().len(), 9, "{:#?}", seen.names());
     let ca = seen.node("Org1/ca");
     assert!(ca.contains("ca-home=net/Org1/ca ") || ca.ends_with("ca-home=net/Org1/ca"), "{ca}");
     assert!(ca.contains("ca-home=net/Org1/ca/ca/ca1"), "{ca}");
-    site.edit(CONFIG, "cacount: 1", "cafiles: [SITE/outside/second/fabric-ca-server-config.yaml]");
+    site.edit(CONFIG, "cacount: 1", "cacount: 0");
+    site.edit(CONFIG, "\ncafiles:", "\ncafiles: [SITE/outside/second/fabric-ca-server-config.yaml]");
     let ca = site.discover("net").node("Org1/ca");
     assert!(ca.contains("ca-home=outside/second"), "{ca}");
     // An intermediate CA with a home of its own inside another's is a node of its own.

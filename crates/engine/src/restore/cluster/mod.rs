@@ -63,7 +63,7 @@ impl Run<'_> {
     }
 
     fn interrupted(&self) -> Result<(), EngineError> {
-        if self.reporter.is_interrupted() { Err(EngineError::Interrupted) } else { Ok(()) }
+        if self.reporter.is_interrupted() { Err(EngineError::Stopped) } else { Ok(()) }
     }
 }
 

@@ -8,7 +8,7 @@ use fabkeep_network::{DirectorySource, Finding, NodeId, Rule, Severity, check_se
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
     AuthorityObject, ClusterAddress, HelperOptions, ObjectState, Relocation, Target, WorkloadState, authority_objects,
-    declared_claims,
+    declared_claims, is_managed,
 };
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
@@ -194,11 +194,10 @@ fn make(
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
         plan.findings.extend(not_level(&filled));
     }
-    let managed = declared
-        .iter()
-        .any(|known| known.api_version.contains("hlf.kungfusoftware.es") || known.api_version.contains("ibp.com"));
-    if managed {
-        plan.operators = target.operators()?;
+    let managed: BTreeSet<&str> =
+        declared.iter().map(|known| known.api_version.as_str()).filter(|version| is_managed(version)).collect();
+    if !managed.is_empty() {
+        plan.operators = target.operators(&managed.into_iter().collect::<Vec<_>>())?;
         if plan.operators.is_empty() {
             plan.findings.push(Finding::warning(
                 Rule::OperatorAsleep,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_config::Bccsp;
+use fabkeep_ledger::node_settings::Bccsp;
 
 use super::names::{copied_from, holds_copies};
 use super::node::Node;

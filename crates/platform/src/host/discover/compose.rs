@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::node_config::{Environment, value_at};
+use fabkeep_ledger::node_settings::{Environment, value_at};
 use serde_norway::Value;
 
 use super::container::{Container, docker_commands};

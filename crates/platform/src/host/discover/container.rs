@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_ledger::node_config::Environment;
+use fabkeep_ledger::node_settings::Environment;
 
 use super::script::{node_command, words};
 use super::started::{Mount, Started};

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_config::PEER_CONFIG_FILE;
+use fabkeep_ledger::node_settings::PEER_CONFIG_FILE;
 
 use super::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
 use crate::PlatformError;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_config::{self, Bccsp, Environment, Listens, NodeConfig, StateDatabase};
+use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NodeSettings, StateDatabase};
 use serde_norway::Value;
 
 use super::started::{Found as Place, Started};
@@ -160,7 +160,7 @@ impl Node {
 
     /// Keeps of the environment what overrides the configuration, with paths of this machine.
     fn keep_environment(&mut self, started: &Started, config: &Path, root: &Path) {
-        for (name, value) in node_config::kept(self.role, &started.environment) {
+        for (name, value) in node_settings::kept(self.role, &started.environment) {
             let is_path = ["FILE", "CERTIFICATE", "PRIVATEKEY", "DATASOURCE"].iter().any(|end| name.ends_with(end));
             let found = is_path.then(|| started.find(&value, config, root)).and_then(Place::here);
             let value = found.map_or(value, |path| path.display().to_string());
@@ -171,7 +171,7 @@ impl Node {
 
 fn read_yaml(file: &Path) -> Result<Value, String> {
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if length > node_config::MAX_CONFIG_BYTES {
+    if length > node_settings::MAX_CONFIG_BYTES {
         return Err(format!("{length} bytes are too many for a configuration"));
     }
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
@@ -196,7 +196,7 @@ pub(super) fn of_config(file: &Path, role: NodeRole, root: &Path) -> Result<Node
 /// A peer, an orderer or a state database as what starts it and its configuration file say.
 pub(super) fn of_started(started: &Started, config: Option<&Path>, root: &Path) -> Result<Node, String> {
     let yaml = config.map_or(Ok(Value::Null), read_yaml)?;
-    let settings = NodeConfig::of(started.role, &yaml, &started.environment);
+    let settings = NodeSettings::of(started.role, &yaml, &started.environment);
     let config_folder = config.and_then(Path::parent).unwrap_or(&started.folder).to_path_buf();
     let alone = config.is_some() && started.environment.is_empty();
     let home = config.map_or(started.folder.clone(), home_of_config);
@@ -284,7 +284,7 @@ impl Reader<'_> {
         }
     }
 
-    fn peer(&self, settings: &NodeConfig, node: &mut Node) {
+    fn peer(&self, settings: &NodeSettings, node: &mut Node) {
         let data =
             self.directory(settings.data.as_deref(), &["production", "data"], Some("/var/hyperledger/production"));
         self.add(node, DirectoryRole::PeerData, data, "data directory (peer.fileSystemPath)");
@@ -301,7 +301,7 @@ impl Reader<'_> {
         self.keystore(settings, node);
     }
 
-    fn orderer(&self, settings: &NodeConfig, node: &mut Node) {
+    fn orderer(&self, settings: &NodeSettings, node: &mut Node) {
         let default = Some("/var/hyperledger/production/orderer");
         let ledger = self.directory(settings.data.as_deref(), &["production", "data"], default);
         let data = ledger.clone().map(Place::path);
@@ -327,7 +327,7 @@ impl Reader<'_> {
         self.keystore(settings, node);
     }
 
-    fn keystore(&self, settings: &NodeConfig, node: &mut Node) {
+    fn keystore(&self, settings: &NodeSettings, node: &mut Node) {
         if let Some(named) = &settings.keystore
             && let Some(path) = self.find(named).here().filter(|path| path.is_dir())
             && !node.directories.iter().any(|(_, known)| path.starts_with(known))
@@ -337,7 +337,7 @@ impl Reader<'_> {
     }
 
     /// The folders of TLS certificates and keys, wherever they lie.
-    fn tls(&self, settings: &NodeConfig, node: &mut Node) {
+    fn tls(&self, settings: &NodeSettings, node: &mut Node) {
         if !matches!(node.role, NodeRole::Peer | NodeRole::Orderer) || settings.tls.enabled == Some(false) {
             return;
         }
@@ -364,7 +364,7 @@ impl Reader<'_> {
     }
 
     /// Where it is asked for heights and health. A container's ports are this machine's only where they are published.
-    fn served(&self, settings: &NodeConfig, node: &mut Node) {
+    fn served(&self, settings: &NodeSettings, node: &mut Node) {
         let url = |listens: &Option<Listens>| {
             let listens = listens.as_ref()?;
             let (host, port) = listens.address.rsplit_once(':')?;

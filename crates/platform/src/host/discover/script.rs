@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_ledger::node_config::Environment;
+use fabkeep_ledger::node_settings::Environment;
 
 use super::started::Started;
 use super::tree::text_of;

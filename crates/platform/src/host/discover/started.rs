@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_ledger::node_config::{Environment, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
+use fabkeep_ledger::node_settings::{Environment, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
 use super::normal;
 use super::script::WORKING_FOLDER;

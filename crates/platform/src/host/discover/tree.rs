@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::ca_config::CA_CONFIG_FILE;
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_config::{ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
+use fabkeep_ledger::node_settings::{ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
 use crate::PlatformError;
 

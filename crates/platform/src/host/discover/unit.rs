@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::node_config::Environment;
+use fabkeep_ledger::node_settings::Environment;
 
 use super::script::{node_command, words};
 use super::started::{Started, on_host};

@@ -2,7 +2,7 @@
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_config::{Listens, NodeConfig, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, value_at};
+use fabkeep_ledger::node_settings::{Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, value_at};
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
 use serde_norway::Value as Yaml;
@@ -71,10 +71,10 @@ impl Looked<'_> {
     }
 
     /// The configuration folder, and the settings of a node of this role.
-    fn settings(&self, role: NodeRole, file: &str) -> (String, NodeConfig) {
+    fn settings(&self, role: NodeRole, file: &str) -> (String, NodeSettings) {
         let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
         let yaml = self.yaml(&config, file);
-        (config, NodeConfig::of(role, &yaml, &self.environment))
+        (config, NodeSettings::of(role, &yaml, &self.environment))
     }
 
     fn peer(&self) -> Configured {

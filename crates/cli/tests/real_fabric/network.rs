@@ -1,0 +1,222 @@
+//! A real Fabric network of plain processes, in a network namespace of its own.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Names the folder with `2.5/bin` and `3.1/bin`: peer, orderer, osnadmin, configtxgen, configtxlator, cryptogen.
+pub const BINARIES: &str = "FABKEEP_TEST_FABRIC";
+/// Names the folder with `net`, which makes, starts and checks networks.
+pub const KIT: &str = "FABKEEP_TEST_FABRIC_KIT";
+
+/// Two networks at a time: each is eight processes, and the machine may have two cores.
+static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+
+fn turn() -> MutexGuard<'static, ()> {
+    match TURNS[0].try_lock() {
+        Ok(guard) => guard,
+        Err(_) => TURNS[1].lock().unwrap_or_else(PoisonError::into_inner),
+    }
+}
+
+/// Which consensus its orderers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consensus {
+    Raft,
+    SmartBft,
+}
+
+/// A running network and a repository beside it.
+pub struct Network {
+    kit: PathBuf,
+    binaries: PathBuf,
+    space: String,
+    folder: tempfile::TempDir,
+    channels: &'static [&'static str],
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Network {
+    /// Makes, starts and loads a network of a version. Returns `None`, and says so, when no binaries are named.
+    pub fn start(version: &str, consensus: Consensus, name: &str) -> Option<Network> {
+        let (Some(binaries), Some(kit)) = (std::env::var_os(BINARIES), std::env::var_os(KIT)) else {
+            let line = format!("NOT TESTED: {name}: {BINARIES} and {KIT} name no real Fabric\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            return None;
+        };
+        let network = Network {
+            kit: PathBuf::from(kit),
+            binaries: PathBuf::from(binaries).join(version).join("bin"),
+            space: format!("fk-{name}-{}", version.replace('.', "")),
+            folder: tempfile::tempdir().unwrap(),
+            channels: if consensus == Consensus::Raft { &["mychannel", "settlement"] } else { &["mychannel"] },
+            _turn: turn(),
+        };
+        let kind = if consensus == Consensus::Raft { "raft" } else { "bft" };
+        let made = network.plain(network.kit.join("net")).arg("new").arg(network.path()).arg(kind).output().unwrap();
+        assert!(made.status.success(), "{}", text(&made));
+        network.up();
+        network.net("deploy", &[]);
+        network.wait_for_endorsers();
+        network.transactions("first", 20);
+        network.fabkeep(&["init", "--repo", "repository", "--identity", "keys/identity", "--writer", "keys/writer"]);
+        network.fabkeep(&["discover", "--root", "network", "--inventory", "fabkeep.toml"]);
+        Some(network)
+    }
+
+    /// The network's folder.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("network")
+    }
+
+    fn plain(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .current_dir(self.folder.path())
+            .env("FABRIC_BIN", &self.binaries)
+            .env("XDG_CONFIG_HOME", self.folder.path())
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn inside(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = self.plain(self.kit.join("net"));
+        command.arg("space").arg(&self.space).arg(program.as_ref());
+        command
+    }
+
+    fn net_command(&self, verb: &str, arguments: &[&str]) -> Command {
+        let mut command = self.inside(self.kit.join("net"));
+        command.arg(verb).arg(self.path()).args(arguments);
+        command
+    }
+
+    /// A verb of the kit, which must succeed.
+    pub fn net(&self, verb: &str, arguments: &[&str]) -> String {
+        let output = self.net_command(verb, arguments).output().unwrap();
+        assert!(output.status.success(), "{} net {verb} {arguments:?}: {}", self.space, text(&output));
+        text(&output)
+    }
+
+    pub fn up(&self) {
+        self.net("up", &[]);
+    }
+
+    /// Peers learn by gossip which others endorse: until then transactions that need both organizations are refused.
+    fn wait_for_endorsers(&self) {
+        for channel in self.channels {
+            let accepted = (0..20).any(|_| {
+                self.net_command("drive", &[channel, "put", "1", "--prefix", "probe"])
+                    .output()
+                    .unwrap()
+                    .status
+                    .success()
+            });
+            assert!(accepted, "{}: no transaction is accepted on {channel}", self.space);
+        }
+    }
+
+    /// Ends the given nodes as a crash does.
+    pub fn kill(&self, nodes: &[&str]) {
+        let output = self.net_command("down", nodes).env("SIGNAL", "-KILL").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    /// Sends public and private transactions on every channel; every one of them must be committed.
+    pub fn transactions(&self, prefix: &str, count: u32) {
+        for channel in self.channels {
+            self.net("drive", &[channel, "mix", &count.to_string(), "--prefix", prefix]);
+        }
+    }
+
+    /// Sends transactions on the first channel in the background.
+    pub fn load(&self, prefix: &str, count: u32) -> Child {
+        let mut command = self.net_command("drive", &["mychannel", "mix", &count.to_string(), "--prefix", prefix]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Equal heights and block hashes on every node, and no panic in any log.
+    pub fn check(&self) {
+        self.net("check", &["120"]);
+    }
+
+    /// Runs fabkeep beside the network: its output, which must be a success or a success with findings.
+    pub fn fabkeep(&self, arguments: &[&str]) -> String {
+        let output = self.try_fabkeep(arguments);
+        assert!(
+            matches!(output.status.code(), Some(0 | 3)),
+            "{} fabkeep {arguments:?}: {:?}\n{}",
+            self.space,
+            output.status,
+            text(&output)
+        );
+        text(&output)
+    }
+
+    /// Runs fabkeep beside the network.
+    pub fn try_fabkeep(&self, arguments: &[&str]) -> Output {
+        self.inside(env!("CARGO_BIN_EXE_fabkeep")).args(arguments).output().unwrap()
+    }
+
+    /// A recovery point of the network, taken as asked.
+    pub fn backup(&self, more: &[&str]) -> String {
+        let mut arguments =
+            vec!["backup", "--repo", "repository", "--inventory", "fabkeep.toml", "--writer", "keys/writer"];
+        arguments.extend(more);
+        self.fabkeep(&arguments)
+    }
+
+    /// Restores the newest recovery point in place.
+    pub fn restore(&self, more: &[&str]) -> String {
+        let mut arguments =
+            vec!["restore", "--repo", "repository", "--inventory", "fabkeep.toml", "--identity", "keys/identity"];
+        arguments.extend(more);
+        self.fabkeep(&arguments)
+    }
+
+    /// Every node's data is gone.
+    pub fn lose_all_data(&self) {
+        for organization in ["OrdererOrg", "Org1", "Org2"] {
+            for node in std::fs::read_dir(self.path().join(organization)).unwrap().flatten() {
+                let production = node.path().join("production");
+                if production.exists() {
+                    std::fs::remove_dir_all(production).unwrap();
+                }
+            }
+        }
+    }
+
+    /// What a restored network must do: start, agree, accept transactions on every channel, and be complete in the next backup.
+    pub fn goes_on(&self, prefix: &str) {
+        self.up();
+        self.check();
+        self.wait_for_endorsers();
+        self.transactions(prefix, 40);
+        self.check();
+        self.backup(&["--consistency", "as-read", "--quiesce", "wait"]);
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.net_command("down", &[]).output();
+        let _ = Command::new("ip").args(["netns", "delete", &self.space]).output();
+        if std::thread::panicking() {
+            // The nodes' last alarms say why.
+            if let Ok(logs) = std::fs::read_dir(self.path().join(".run")) {
+                for log in logs.flatten().filter(|log| log.path().extension().is_some_and(|kind| kind == "log")) {
+                    let all = std::fs::read_to_string(log.path()).unwrap_or_default();
+                    let alarm = |line: &&str| ["PANI", "FATA", "ERRO", "panic"].iter().any(|word| line.contains(word));
+                    let lines: Vec<&str> = all.lines().filter(alarm).collect();
+                    eprintln!("{}:\n{}", log.path().display(), lines[lines.len().saturating_sub(6)..].join("\n"));
+                }
+            }
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

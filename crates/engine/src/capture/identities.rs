@@ -1,0 +1,387 @@
+//! Identities of a node, judged by the directories' roles: an MSP that vouches for its own node, TLS with certificate, key and CA, the
+//! configuration that names them, a CA's own files (I5, C5, C3). Each certificate with its key is judged by the rules over key facts.
+
+use std::io::Read;
+
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind};
+use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, is_private_key_pem};
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::msp::Msp;
+use fabkeep_ledger::node_config::{MAX_CONFIG_BYTES, NodeConfig, msp_has_administrators, msp_named_certificates};
+use fabkeep_ledger::proto::msp::FabricMspConfig;
+use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, Rule};
+use fabkeep_platform::VolumeEntry;
+
+use super::presence::RoleView;
+use super::survey::{PlannedNode, SurveyedDirectory};
+
+const BRING_BACK: &str = "bring the files back from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
+
+/// A PEM file of an MSP or TLS directory.
+struct Pem {
+    /// Its path, as messages name it.
+    label: String,
+    /// The folder that it lies in, as far as the layout tells.
+    folder: String,
+    name: String,
+    certificate: Option<Certificate>,
+    bytes: Vec<u8>,
+    key: bool,
+}
+
+fn read(directory: &SurveyedDirectory, entry: &VolumeEntry, most: u64) -> Option<Vec<u8>> {
+    if entry.stamp.size > most {
+        return None;
+    }
+    let (volume, path) = directory.source(&entry.path);
+    let mut bytes = Vec::new();
+    // What cannot be read has its finding where the file is kept.
+    volume.open(path, 0..most).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The files of a role. Where a Secret is mounted as one of an MSP's folders, the folder is part of the mount's path.
+fn pems(node: &PlannedNode, role: DirectoryRole) -> Vec<Pem> {
+    let view = RoleView::of(node, role);
+    let files: Vec<_> =
+        view.files().filter(|(_, path, _)| !path.split('/').any(|part| part.starts_with(".."))).collect();
+    let mut out = Vec::new();
+    for (directory, path, entry) in files {
+        let Some(bytes) = read(directory, entry, MAX_PEM_BYTES) else { continue };
+        let root = directory.directory.mounted_at.as_deref().unwrap_or(&directory.directory.path);
+        let whole = format!("{}/{}", root.trim_end_matches('/'), entry.path);
+        let mut parts = whole.rsplit('/');
+        let (name, folder) = (parts.next().unwrap_or(path).to_owned(), parts.next().unwrap_or_default().to_owned());
+        out.push(Pem {
+            label: format!("{}/{}", directory.directory.path.trim_end_matches('/'), entry.path),
+            folder,
+            name,
+            certificate: Certificate::from_pem(&bytes).ok(),
+            key: is_private_key_pem(&bytes),
+            bytes,
+        });
+    }
+    out
+}
+
+/// Finds what is missing or does not fit.
+pub(super) fn check(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
+    match node.node.role {
+        NodeRole::Peer | NodeRole::Orderer => {
+            check_msp(node, found);
+            check_tls(node, found);
+            check_config(node, found);
+        }
+        NodeRole::CertificateAuthority => check_authority(node, keys, found),
+        _ => {}
+    }
+}
+
+fn error(node: &PlannedNode, rule: Rule, place: &str, what: impl Into<String>) -> Finding {
+    Finding::error(rule, format!("{} {place}", node.node.id), what, BRING_BACK)
+}
+
+fn warning(node: &PlannedNode, rule: Rule, place: &str, what: impl Into<String>) -> Finding {
+    Finding::warning(rule, format!("{} {place}", node.node.id), what, BRING_BACK)
+}
+
+fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
+    let view = RoleView::of(node, DirectoryRole::Msp);
+    if view.parts.is_empty() {
+        // The rules tell that no enrolment certificate is in the set.
+        return;
+    }
+    let files = pems(node, DirectoryRole::Msp);
+    let of = |folder: &str| -> Vec<&Pem> { files.iter().filter(|file| file.folder == folder).collect() };
+    let authorities = of("cacerts");
+    let certificates =
+        |files: &[&Pem]| -> Vec<Certificate> { files.iter().filter_map(|file| file.certificate.clone()).collect() };
+    let roots = certificates(&authorities);
+    if roots.is_empty() {
+        let what = if authorities.is_empty() {
+            "the MSP has no CA certificate: the node does not start"
+        } else {
+            "none of the MSP's CA certificates can be read: the node does not start"
+        };
+        found(error(node, Rule::EveryKey, &view.label_of("cacerts"), what));
+    }
+    for folder in ["cacerts", "intermediatecerts", "admincerts", "tlscacerts", "tlsintermediatecerts"] {
+        for file in of(folder).iter().filter(|file| file.certificate.is_none()) {
+            found(warning(node, Rule::EveryKey, &file.label, "it is no certificate that can be read"));
+        }
+    }
+    // Fabric looks a signing identity's chain up at its start.
+    let intermediates = of("intermediatecerts");
+    let pem = |files: &[&Pem]| files.iter().map(|file| file.bytes.clone()).collect();
+    let msp = Msp::from_config(&FabricMspConfig {
+        root_certs: pem(&authorities),
+        intermediate_certs: pem(&intermediates),
+        ..FabricMspConfig::default()
+    });
+    for file in of("signcerts") {
+        if let Some(certificate) = file.certificate.as_ref().filter(|_| !roots.is_empty())
+            && !msp.vouches_for(certificate)
+        {
+            found(error(
+                node,
+                Rule::EveryKey,
+                &file.label,
+                format!(
+                    "the enrolment certificate of {} leads to none of the CA certificates in the MSP's cacerts: the node does not start",
+                    certificate.summary().common_name
+                ),
+            ));
+        }
+    }
+    let config = files.iter().find(|file| file.name == "config.yaml" && file.folder != "keystore");
+    for path in config.map(|file| msp_named_certificates(&file.bytes)).unwrap_or_default() {
+        let there = files
+            .iter()
+            .any(|file| file.label.ends_with(&format!("/{path}")) || path == format!("{}/{}", file.folder, file.name));
+        if !there {
+            let what = "the MSP's config.yaml names this certificate, and it is not there: the node takes node units of any CA";
+            found(warning(node, Rule::EveryKey, &view.label_of(&path), what));
+        }
+    }
+    let administrators = of("admincerts").iter().any(|file| file.certificate.is_some());
+    let by_units = config.map(|file| msp_has_administrators(&file.bytes));
+    if !administrators && by_units != Some(Ok(true)) {
+        let (place, what) = match (config, by_units) {
+            (Some(file), Some(Err(problem))) => (file.label.clone(), format!("it cannot be read as YAML ({problem})")),
+            (Some(file), _) => (file.label.clone(), "it names no unit of administrators (NodeOUs)".to_owned()),
+            (None, _) => (view.label_of("config.yaml"), "it is not there".to_owned()),
+        };
+        let what = format!(
+            "{what}, and admincerts holds no certificate: the MSP has no administrators, and the node does not start"
+        );
+        found(error(node, Rule::EveryKey, &place, what));
+    } else if let (Some(file), Some(Err(problem))) = (config, by_units) {
+        found(error(node, Rule::EveryKey, &file.label, format!("it cannot be read as YAML ({problem})")));
+    }
+}
+
+fn check_tls(node: &PlannedNode, found: &dyn Fn(Finding)) {
+    let view = RoleView::of(node, DirectoryRole::Tls);
+    if view.parts.is_empty() {
+        return;
+    }
+    let files = pems(node, DirectoryRole::Tls);
+    let own = |file: &&Pem| file.certificate.as_ref().is_some_and(|certificate| !certificate.is_ca());
+    for file in files.iter().filter(|file| file.certificate.is_none() && !file.key && looks_like_pem(&file.name)) {
+        found(error(
+            node,
+            Rule::EveryKey,
+            &file.label,
+            "it holds neither a certificate nor a private key that can be read",
+        ));
+    }
+    if !files.iter().any(|file| own(&file)) {
+        found(error(node, Rule::EveryKey, &view.label(), "no TLS certificate is in the node's TLS directory"));
+        return;
+    }
+    if !files.iter().any(|file| file.key) {
+        found(error(node, Rule::EveryKey, &view.label(), "no private key is in the node's TLS directory"));
+    }
+    // The CA that others' certificates are checked against may lie in the MSP.
+    let msp = pems(node, DirectoryRole::Msp);
+    let of_msp = msp.iter().filter(|file| matches!(file.folder.as_str(), "tlscacerts" | "tlsintermediatecerts"));
+    let authorities: Vec<&Certificate> =
+        files.iter().chain(of_msp).filter_map(|file| file.certificate.as_ref()).filter(|known| known.is_ca()).collect();
+    if authorities.is_empty() {
+        let what = "no TLS CA certificate is in the node's TLS directory or in its MSP (tlscacerts)";
+        // On a cluster it may be mounted where only the node's environment says.
+        let on_host = view.parts.iter().any(|(directory, _)| directory.directory.mounted_at.is_none());
+        found(if on_host {
+            error(node, Rule::EveryKey, &view.label(), what)
+        } else {
+            warning(node, Rule::EveryKey, &view.label(), what)
+        });
+        return;
+    }
+    for file in files.iter().filter(own) {
+        let Some(certificate) = &file.certificate else { continue };
+        let beside: Vec<&Certificate> =
+            files.iter().filter_map(|file| file.certificate.as_ref()).filter(|known| known.is_ca()).collect();
+        let judges = if beside.is_empty() { &authorities } else { &beside };
+        if !judges.iter().any(|authority| certificate.is_signed_by(authority)) {
+            found(warning(
+                node,
+                Rule::EveryKey,
+                &file.label,
+                format!(
+                    "no TLS CA certificate beside it has signed the TLS certificate of {}",
+                    certificate.summary().common_name
+                ),
+            ));
+        }
+    }
+}
+
+fn looks_like_pem(name: &str) -> bool {
+    [".crt", ".pem", ".key", ".cert", "_sk"].iter().any(|end| name.ends_with(end))
+}
+
+/// The node's configuration, and the files that it names in directories that are captured.
+fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
+    let view = RoleView::of(node, DirectoryRole::Config);
+    let (name, sections): (&str, &[&str]) = match node.node.role {
+        NodeRole::Peer => ("core.yaml", &["peer", "ledger"]),
+        _ => ("orderer.yaml", &["General", "FileLedger"]),
+    };
+    let on_host = |directory: &SurveyedDirectory| directory.directory.mounted_at.is_none();
+    let files: Vec<_> = view.files().filter(|(_, path, _)| *path == name).collect();
+    if files.is_empty() && view.parts.iter().any(|(directory, _)| on_host(directory)) {
+        found(error(node, Rule::NotPersistent, &view.label_of(name), "the node's configuration is not there"));
+    }
+    for (directory, _, entry) in files {
+        let label = format!("{}/{}", directory.directory.path.trim_end_matches('/'), entry.path);
+        let Some(bytes) = read(directory, entry, MAX_CONFIG_BYTES) else { continue };
+        let config = match NodeConfig::parse(&bytes) {
+            Ok(config) => config,
+            Err(problem) => {
+                found(error(
+                    node,
+                    Rule::NotPersistent,
+                    &label,
+                    format!("the node's configuration cannot be read as YAML ({problem})"),
+                ));
+                continue;
+            }
+        };
+        for section in sections.iter().filter(|section| !config.has_section(section)) {
+            found(warning(
+                node,
+                Rule::NotPersistent,
+                &label,
+                format!("the node's configuration has no section {section}: it may have been cut"),
+            ));
+        }
+        if !on_host(directory) {
+            continue;
+        }
+        for named in config.tls_files() {
+            let base = std::path::Path::new(&directory.directory.path).join(&entry.path);
+            let path = normal(&base.parent().unwrap_or(&base).join(&named.path));
+            if let Some(missing) = missing_in_captured(node, &path) {
+                found(error(
+                    node,
+                    Rule::EveryKey,
+                    &missing,
+                    format!("{name} names it ({}), and it is not there", named.setting),
+                ));
+            }
+        }
+    }
+}
+
+/// A path without `.` and `..`.
+fn normal(path: &std::path::Path) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.to_str().unwrap_or_default().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The path, when its folder is one of the node's MSP or TLS directories and the file is not in it. A setting that the environment overrules
+/// leads to folders that are none of these.
+fn missing_in_captured(node: &PlannedNode, path: &str) -> Option<String> {
+    let (folder, _) = path.rsplit_once('/')?;
+    [DirectoryRole::Tls, DirectoryRole::Msp].into_iter().find_map(|role| {
+        let view = RoleView::of(node, role);
+        let holder = view.parts.iter().find_map(|(directory, at)| {
+            let root = format!("{}/{at}", directory.directory.path.trim_end_matches('/'));
+            let rest = folder.strip_prefix(root.trim_end_matches('/'))?;
+            (rest.is_empty() || rest.starts_with('/')).then_some(*directory)
+        })?;
+        let inside = path.strip_prefix(holder.directory.path.trim_end_matches('/'))?.trim_start_matches('/');
+        let there = holder.entries.iter().any(|(entry, _)| entry.path == inside);
+        (!there).then(|| path.to_owned())
+    })
+}
+
+/// Idemix issuer's files: they are made together at the CA's first start.
+const ISSUER: [&str; 4] = [
+    "IssuerPublicKey",
+    "IssuerRevocationPublicKey",
+    "msp/keystore/IssuerSecretKey",
+    "msp/keystore/IssuerRevocationPrivateKey",
+];
+
+fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
+    let view = RoleView::of(node, DirectoryRole::CaHome);
+    if view.files().next().is_none() {
+        return;
+    }
+    let config_file = view.files().find(|(_, path, _)| *path == CA_CONFIG_FILE);
+    let config = config_file.and_then(|(directory, _, entry)| {
+        let bytes = read(directory, entry, MAX_CONFIG_BYTES)?;
+        match CaConfig::read(&bytes, &node.node.environment) {
+            Ok(config) if !bytes.is_empty() => Some(config),
+            Ok(_) => {
+                found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), "the CA's configuration is empty"));
+                None
+            }
+            Err(problem) => {
+                let what = format!("the CA's configuration cannot be read ({problem})");
+                found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), what));
+                None
+            }
+        }
+    });
+    // On a cluster the configuration may come from a ConfigMap that is mounted where the server is told to look.
+    let on_host = view.parts.iter().any(|(directory, _)| directory.directory.mounted_at.is_none());
+    if config_file.is_none() && on_host {
+        let what =
+            "the CA's configuration is not there: its next start writes one with other profiles and affiliations";
+        found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), what));
+    }
+    let certificate = config.as_ref().map_or("ca-cert.pem", |config| config.certificate.as_str());
+    let own = keys.iter().any(|key| key.purpose == KeyPurpose::Authority);
+    if !own && !certificate.starts_with('/') && !view.files().any(|(_, path, _)| path == certificate) {
+        found(error(
+            node,
+            Rule::CaKey,
+            &view.label_of(certificate),
+            "the CA's certificate is not there: its next start makes a new root, and no certificate that it issued is valid then",
+        ));
+    }
+    if let Some(config) = config.as_ref().filter(|config| config.tls && !config.tls_certificate.starts_with('/')) {
+        let there = view.has_file(&config.tls_certificate) || keys.iter().any(|key| key.purpose == KeyPurpose::Tls);
+        if !there {
+            let what = "the CA's TLS certificate is not there: its next start makes one that no client trusts";
+            found(error(node, Rule::EveryKey, &view.label_of(&config.tls_certificate), what));
+        }
+    }
+    let served = !node.node.served_by.is_empty()
+        || node.node.directories.iter().any(|directory| directory.role == DirectoryRole::DatabaseDump);
+    let stays = view.parts.iter().any(|(directory, _)| directory.directory.source != DirectorySource::Objects);
+    if let Some(config) = config.as_ref().filter(|config| config.database == DatabaseKind::Sqlite && !served && stays) {
+        // Options may stand behind the file's name.
+        let file = config.data_source.split('?').next().unwrap_or_default().trim_start_matches("file:");
+        let inside = !file.starts_with('/') && !file.split('/').any(|part| part == "..");
+        if inside && !view.has_file(file) {
+            let what = "the CA's database is not there: its next start makes an empty one, and every identity and certificate that it knew is unknown";
+            found(error(node, Rule::CaDatabase, &view.label_of(file), what));
+        }
+    }
+    let there: Vec<&str> = ISSUER.into_iter().filter(|path| view.has_file(path)).collect();
+    if !there.is_empty() {
+        for path in ISSUER.iter().filter(|path| !there.contains(path)) {
+            let what = "it is not there or empty, and the idemix issuer's other files are: the issuer is not whole";
+            // Where keys are in a token, nothing of the key store may be in files.
+            let token = config.as_ref().and_then(|config| config.bccsp.token());
+            let place = view.label_of(path);
+            found(match token {
+                Some(_) => warning(node, Rule::CaKey, &place, what),
+                None => error(node, Rule::CaKey, &place, what),
+            });
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What each node had when it was captured last, and what of it is gone: a channel that vanished is an error, unless the node's own records
+//! say that it left. The earlier recovery point is a hint that something is missing, never evidence that something is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
+use fabkeep_ledger::leveldb::{self, LevelDbError};
+use fabkeep_network::{Finding, Rule};
+use fabkeep_store::{PointWriter, Sources};
+use serde::{Deserialize, Serialize};
+
+use super::presence::RoleView;
+use super::start_marks::{channels, inside, roots};
+use super::survey::{PlannedNode, Survey};
+use super::{CaptureOptions, source_name};
+
+/// What the index keeps of a node. Names are keyed hashes: the index names nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    channels: BTreeSet<String>,
+    packages: BTreeSet<String>,
+}
+
+const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
+
+/// Compares what nodes have with what they had, and notes what they have for the next capture.
+pub(super) fn check(
+    survey: &Survey,
+    known_channels: &[String],
+    writer: &PointWriter<'_>,
+    options: &CaptureOptions,
+    sources: &mut Sources,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let all: BTreeSet<String> = survey.nodes.iter().flat_map(channels).chain(known_channels.iter().cloned()).collect();
+    for node in survey.nodes.iter().filter(|node| matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer)) {
+        let label = node.node.id.to_string();
+        let own: BTreeSet<String> = channels(node).into_iter().collect();
+        findings.extend(lost_by_its_stores(node, all.difference(&own)));
+        let hashed = |kind: &str, name: &str| source_name(writer, &["held", kind, name]).to_string();
+        let packages = packages(node);
+        let now = Held {
+            channels: own.iter().map(|name| hashed("channel", name)).collect(),
+            packages: packages.iter().map(|name| hashed("package", name)).collect(),
+        };
+        let name = source_name(writer, &["held", &label]);
+        let before = writer.source(&name).filter(|_| !options.reread);
+        let before: Option<Held> = before.and_then(|value| serde_json::from_value(value.clone()).ok());
+        if let Some(before) = before {
+            let names: BTreeMap<String, &String> = all.iter().map(|name| (hashed("channel", name), name)).collect();
+            findings.extend(vanished(node, &before, &now, &names, &own));
+        }
+        if let Ok(value) = serde_json::to_value(now) {
+            sources.insert(name.to_string(), value);
+        }
+    }
+    findings
+}
+
+/// Chaincode packages that a peer has installed.
+fn packages(node: &PlannedNode) -> Vec<String> {
+    let view = RoleView::of(node, DirectoryRole::PeerData);
+    view.files()
+        .filter_map(|(_, path, _)| path.strip_prefix("lifecycle/chaincodes/").map(str::to_owned))
+        .filter(|name| name.ends_with(".tar.gz"))
+        .collect()
+}
+
+fn vanished(
+    node: &PlannedNode,
+    before: &Held,
+    now: &Held,
+    names: &BTreeMap<String, &String>,
+    own: &BTreeSet<String>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let id = &node.node.id;
+    let gone: Vec<&String> = before.channels.difference(&now.channels).collect();
+    if !gone.is_empty() && own.is_empty() {
+        findings.push(Finding::error(
+            Rule::NotPersistent,
+            id,
+            format!("the last recovery point holds {} channels of it, and it has none now", gone.len()),
+            GONE,
+        ));
+    } else {
+        for hash in gone {
+            let subject = names.get(hash).map_or_else(|| id.to_string(), |name| format!("{id} {name}"));
+            findings.push(Finding::warning(
+                Rule::NotPersistent,
+                subject,
+                "the last recovery point holds this channel of it, and it has no block of it now; no store of it names the channel any more, as after leaving it",
+                GONE,
+            ));
+        }
+    }
+    let packages: Vec<&String> = before.packages.difference(&now.packages).collect();
+    if !packages.is_empty() {
+        let what =
+            format!("the last recovery point holds {} chaincode packages of it that it has not now", packages.len());
+        findings.push(if now.packages.is_empty() {
+            Finding::error(Rule::NotPersistent, id, format!("{what}, and it has none left: endorsement fails"), GONE)
+        } else {
+            Finding::warning(Rule::NotPersistent, id, what, GONE)
+        });
+    }
+    findings
+}
+
+/// Reads how far a store has come in a channel.
+type ReadHeight = fn(&std::path::Path, &str) -> Result<Option<u64>, LevelDbError>;
+
+const PEER_STORES: &[(&str, ReadHeight)] = &[
+    ("ledgersData/pvtdataStore", leveldb::private_data_height),
+    ("ledgersData/stateLeveldb", leveldb::state_height),
+    ("ledgersData/chains/index", leveldb::block_index_height),
+];
+const ORDERER_STORES: &[(&str, ReadHeight)] = &[("index", leveldb::block_index_height)];
+
+/// A channel that a node's other stores name and that has no chain there was lost: who leaves a channel removes it from all of them.
+fn lost_by_its_stores<'a>(node: &PlannedNode, missing: impl Iterator<Item = &'a String> + Clone) -> Vec<Finding> {
+    let (role, chains, stores): (DirectoryRole, &str, &[(&str, ReadHeight)]) = match node.node.role {
+        NodeRole::Peer => (DirectoryRole::PeerData, PEER_CHAINS, PEER_STORES),
+        _ => (DirectoryRole::OrdererLedger, ORDERER_CHAINS, ORDERER_STORES),
+    };
+    let mut findings = Vec::new();
+    for directory in &node.directories {
+        for root in roots(directory, role) {
+            for channel in missing.clone().filter(|channel| !node.removed_by_start.contains(*channel)) {
+                let named = stores.iter().find_map(|(store, read)| {
+                    let local = directory.local(&inside(root, store))?;
+                    Some((*store, read(&local, channel).ok().flatten()?))
+                });
+                let Some((store, height)) = named else { continue };
+                findings.push(Finding::error(
+                    Rule::StoresInOrder,
+                    format!("{} {channel}", node.node.id),
+                    format!(
+                        "its {} knows the channel up to height {height}, and its block files ({}) are not there",
+                        inside(root, store),
+                        inside(root, &format!("{chains}/{channel}"))
+                    ),
+                    "take the node's data directory from another node or an earlier recovery point, or leave the node out (--exclude)",
+                ));
+            }
+        }
+    }
+    findings
+}

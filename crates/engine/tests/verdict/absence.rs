@@ -1,0 +1,190 @@
+//! What a node of its role must have and has not.
+
+use std::fs;
+
+use super::{assert_found, assert_refused, verdict};
+use crate::bench::Bench;
+use fabkeep_engine::CaptureOptions;
+use fabkeep_platform::{Host, Inventory, discover};
+
+/// A host whose inventory was written while everything was there.
+fn written_before(bench: &Bench) -> Host {
+    let found = discover(&bench.network(), bench.folder.path()).unwrap();
+    let text = found.inventory.to_text().unwrap();
+    fs::write(bench.path("fabkeep.toml"), text).unwrap();
+    Host::new(&Inventory::read(&bench.path("fabkeep.toml")).unwrap(), bench.folder.path()).unwrap()
+}
+
+/// What a capture over an inventory that was written before finds when `change` was done to the network; it must be refused.
+fn refused_after(change: impl Fn(&Bench), rule: &str, node: &str, about: &str) {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let host = written_before(&bench);
+    change(&bench);
+    match bench.capture_from(&host, &CaptureOptions::default()) {
+        Err(fabkeep_engine::EngineError::Refused(findings)) => assert_found(&findings, rule, node, about),
+        other => panic!("{rule} {node} {about}: {other:?}"),
+    }
+}
+
+fn emptied(bench: &Bench, path: &str) {
+    let path = bench.network().join(path);
+    fs::remove_dir_all(&path).unwrap();
+    fs::create_dir_all(&path).unwrap();
+}
+
+#[test]
+fn an_empty_data_directory_is_an_error_though_the_keys_are_there() {
+    refused_after(|bench| emptied(bench, "Org1/peer0/production"), "K3", "Org1/peer0", "is empty");
+    refused_after(
+        |bench| emptied(bench, "OrdererOrg/orderer1/production"),
+        "K3",
+        "OrdererOrg/orderer1",
+        "holds no chains",
+    );
+    refused_after(|bench| emptied(bench, "Org2/ca"), "K3", "Org2/ca", "is empty");
+    let frame = |bench: &Bench| {
+        emptied(bench, "Org2/peer0/production");
+        fs::create_dir_all(bench.network().join("Org2/peer0/production/ledgersData")).unwrap();
+    };
+    refused_after(frame, "K3", "Org2/peer0", "production");
+    let locks = |bench: &Bench| {
+        emptied(bench, "Org2/peer0/production");
+        let folder = bench.network().join("Org2/peer0/production/ledgersData/ledgerProvider");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("LOCK"), "").unwrap();
+    };
+    refused_after(locks, "K3", "Org2/peer0", "production");
+}
+
+#[test]
+fn all_orderers_emptied_at_once_are_all_named() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let host = written_before(&bench);
+    for orderer in ["orderer1", "orderer2", "orderer3"] {
+        emptied(&bench, &format!("OrdererOrg/{orderer}/production"));
+    }
+    let Err(fabkeep_engine::EngineError::Refused(findings)) = bench.capture_from(&host, &CaptureOptions::default())
+    else {
+        panic!("a recovery point was made")
+    };
+    for orderer in ["orderer1", "orderer2", "orderer3"] {
+        assert_found(&findings, "K3", orderer, "production");
+    }
+}
+
+#[test]
+fn one_lost_store_of_several_is_an_error_with_its_path() {
+    for (lost, rule, node, about) in [
+        ("Org1/peer0/production/ledgersData/pvtdataStore", "I2", "Org1/peer0", "ledgersData/pvtdataStore"),
+        ("Org1/peer0/production/ledgersData/ledgerProvider", "K3", "Org1/peer0", "ledgersData/ledgerProvider"),
+        ("Org1/peer1/production/lifecycle", "K3", "Org1/peer1", "lifecycle/chaincodes"),
+        ("Org1/peer0/production/ledgersData/chains/chains/settlement", "B1", "Org1/peer0", "settlement"),
+        ("OrdererOrg/orderer1/production/chains/settlement", "O6", "OrdererOrg/orderer1", "settlement"),
+        ("OrdererOrg/orderer1/production/chains", "K3", "OrdererOrg/orderer1", "chains"),
+        ("OrdererOrg/orderer2/production/etcdraft/wal/settlement", "O6", "OrdererOrg/orderer2", "settlement"),
+        ("OrdererOrg/orderer2/production/etcdraft", "O6", "OrdererOrg/orderer2", "mychannel"),
+        ("Org1/peer0/msp/cacerts", "I5", "Org1/peer0", "cacerts"),
+        ("Org1/peer0/msp/signcerts", "I5", "Org1/peer0", "enrolment certificate"),
+        ("Org1/peer0/msp/keystore", "I5", "Org1/peer0", "private key"),
+        ("Org1/ca/msp/keystore", "C5", "Org1/ca", "private key"),
+    ] {
+        let remove = |bench: &Bench| fs::remove_dir_all(bench.network().join(lost)).unwrap();
+        refused_after(remove, rule, node, about);
+        refused_after(|bench| emptied(bench, lost), rule, node, about);
+    }
+}
+
+#[test]
+fn a_lost_file_of_an_identity_is_an_error_with_its_path() {
+    for (lost, rule, node, about) in [
+        ("Org1/peer0/msp/config.yaml", "I5", "Org1/peer0", "config.yaml"),
+        ("Org1/peer0/tls/server.crt", "I5", "Org1/peer0", "server.crt"),
+        ("Org1/peer0/tls/server.key", "I5", "Org1/peer0", "server.key"),
+        ("Org1/peer0/tls/ca.crt", "I5", "Org1/peer0", "ca.crt"),
+        ("OrdererOrg/orderer1/tls/ca.crt", "I5", "OrdererOrg/orderer1", "ca.crt"),
+        ("Org1/peer0/config/core.yaml", "K3", "Org1/peer0", "core.yaml"),
+        ("Org1/ca/ca-cert.pem", "C5", "Org1/ca", "ca-cert.pem"),
+        ("Org1/ca/fabric-ca-server.db", "C3", "Org1/ca", "fabric-ca-server.db"),
+        ("Org1/ca/fabric-ca-server-config.yaml", "C5", "Org1/ca", "fabric-ca-server-config.yaml"),
+        ("Org1/ca/tls-cert.pem", "I5", "Org1/ca", "tls-cert.pem"),
+    ] {
+        refused_after(|bench| fs::remove_file(bench.network().join(lost)).unwrap(), rule, node, about);
+    }
+}
+
+#[test]
+fn an_empty_tls_directory_is_an_error() {
+    refused_after(|bench| emptied(bench, "OrdererOrg/orderer1/tls"), "I5", "OrdererOrg/orderer1", "tls");
+}
+
+#[test]
+fn another_authoritys_certificate_is_not_the_cas_own() {
+    let swap = |bench: &Bench| {
+        fs::copy(bench.network().join("Org2/ca/ca-cert.pem"), bench.network().join("Org1/ca/ca-cert.pem")).unwrap();
+    };
+    refused_after(swap, "C5", "Org1/ca", "private key");
+}
+
+#[test]
+fn cacerts_that_did_not_issue_the_nodes_certificate_are_an_error() {
+    let swap = |bench: &Bench| {
+        let folder = bench.network().join("Org1/peer0/msp/cacerts");
+        super::replace(&bench.network().join("Org2/peer0/msp/cacerts"), &folder);
+    };
+    refused_after(swap, "I5", "Org1/peer0", "leads to none of the CA certificates");
+}
+
+#[test]
+fn a_channel_that_a_peers_other_stores_know_was_lost() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let data = bench.network().join("Org1/peer0/production/ledgersData");
+    fs::remove_dir_all(data.join("chains/chains/settlement")).unwrap();
+    fabkeep_fixtures::write_to_store(&data.join("ledgerProvider"), &[(b"ssettlement".to_vec(), None)]).unwrap();
+    assert_refused(&bench, "I2", "Org1/peer0 settlement", "pvtdataStore");
+}
+
+#[test]
+fn channels_that_a_node_had_in_the_earlier_point_and_has_no_more_are_missed() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    // What a peer makes that starts on an empty volume: the frame, no ledger.
+    let data = bench.network().join("Org2/peer1/production");
+    fs::remove_dir_all(data.join("ledgersData/chains/chains")).unwrap();
+    fs::create_dir_all(data.join("ledgersData/chains/chains")).unwrap();
+    for store in ["ledgersData/ledgerProvider", "ledgersData/pvtdataStore"] {
+        for entry in fs::read_dir(data.join(store)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "log") {
+                fs::write(path, "").unwrap();
+            }
+        }
+    }
+    for derived in ["stateLeveldb", "historyLeveldb", "configHistory", "bookkeeper", "chains/index"] {
+        fs::remove_dir_all(data.join("ledgersData").join(derived)).unwrap();
+    }
+    assert_refused(&bench, "K3", "Org2/peer1", "2 channels");
+    let (made, findings) = verdict(&bench, &CaptureOptions { reread: true, ..CaptureOptions::default() });
+    assert!(made, "{findings:#?}");
+    assert_found(&findings, "K3", "Org2/peer1 settlement", "other peers of its organization");
+}
+
+#[test]
+fn a_ledger_joined_by_snapshot_must_have_what_it_cannot_rebuild() {
+    for (lost, about) in [
+        ("ledgersData/stateLeveldb", "stateLeveldb"),
+        ("ledgersData/chains/index", "chains/index"),
+        ("ledgersData/configHistory", "configHistory"),
+        ("ledgersData/bookkeeper", "bookkeeper"),
+    ] {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        let data = bench.network().join("Org1/peer0/production");
+        super::signatures::join_by_snapshot(&data.join("ledgersData/chains/chains/mychannel"), 12);
+        fs::remove_dir_all(data.join(lost)).unwrap();
+        assert_refused(&bench, "P4", "Org1/peer0", about);
+    }
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let chain = bench.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel");
+    super::signatures::join_by_snapshot(&chain, 12);
+    fs::remove_file(chain.join("bootstrappingSnapshot.info")).unwrap();
+    assert_refused(&bench, "B1", "Org1/peer0 mychannel", "block 12");
+}

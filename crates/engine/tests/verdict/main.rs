@@ -1,0 +1,87 @@
+//! The verdict: what is called complete can be restored. Absence, contradiction, what files order for the next start, earlier points, and
+//! faults over all roles by the thousand.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../bench/mod.rs"]
+mod bench;
+
+mod absence;
+mod contradiction;
+mod dates;
+mod earlier_points;
+mod faults;
+mod followers;
+mod other_files;
+mod signatures;
+mod start_marks;
+mod torn_logs;
+
+use std::path::Path;
+
+use bench::Bench;
+use fabkeep_engine::{CaptureOptions, EngineError};
+use fabkeep_network::{Finding, Severity};
+
+/// What a capture says: the findings of a point that was made, or those that it was refused for.
+fn verdict(bench: &Bench, options: &CaptureOptions) -> (bool, Vec<Finding>) {
+    match bench.capture(options) {
+        Ok(captured) => (true, captured.point.findings),
+        Err(EngineError::Refused(findings)) => (false, findings),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn assert_refused(bench: &Bench, rule: &str, node: &str, about: &str) {
+    let (made, findings) = verdict(bench, &CaptureOptions::default());
+    assert!(!made, "{rule} {node} {about}: a recovery point was made; {findings:#?}");
+    assert_found(&findings, rule, node, about);
+}
+
+fn assert_found(findings: &[Finding], rule: &str, node: &str, about: &str) {
+    let wanted = |finding: &&Finding| {
+        finding.rule.code() == rule
+            && finding.subject.contains(node)
+            && format!("{} {}", finding.subject, finding.what).contains(about)
+    };
+    assert!(findings.iter().any(|finding| wanted(&finding)), "{rule} {node} {about}: {findings:#?}");
+}
+
+fn assert_no_alarm(findings: &[Finding]) {
+    let alarms: Vec<&Finding> = findings.iter().filter(|finding| finding.severity > Severity::Note).collect();
+    assert!(alarms.is_empty(), "{alarms:#?}");
+}
+
+/// Copies a directory tree; files keep their holes.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            copy_file(&entry.path(), &target);
+        }
+    }
+}
+
+fn copy_file(from: &Path, to: &Path) {
+    let bytes = std::fs::read(from).unwrap();
+    write_sparse(to, &bytes);
+    let metadata = from.metadata().unwrap();
+    std::fs::set_permissions(to, metadata.permissions()).unwrap();
+    std::fs::File::open(to).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
+}
+
+/// Writes a file whose zeros at the end are a hole.
+fn write_sparse(path: &Path, bytes: &[u8]) {
+    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let file = std::fs::File::create(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[..used], 0).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+}
+
+fn replace(from: &Path, to: &Path) {
+    std::fs::remove_dir_all(to).unwrap();
+    copy(from, to);
+}

@@ -1,0 +1,85 @@
+//! Files beside the nodes' stores: what grows, what has no name or no rights, what is no file.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+use super::{assert_found, assert_refused, verdict};
+use crate::bench::Bench;
+use fabkeep_engine::{CaptureOptions, Event, Reporter, VerifyLevel, capture};
+use fabkeep_network::Severity;
+use fabkeep_store::WriterKey;
+
+/// Writes to a file each time a step ends, as a process that logs.
+struct Writes<'a> {
+    path: &'a std::path::Path,
+    line: &'a [u8],
+    append: bool,
+}
+
+impl Reporter for Writes<'_> {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::End { .. }) {
+            let mut file = fs::OpenOptions::new().append(self.append).write(true).open(self.path).unwrap();
+            file.write_all(self.line).unwrap();
+        }
+    }
+}
+
+fn capture_while(bench: &Bench, writes: &Writes<'_>) -> Vec<fabkeep_network::Finding> {
+    let key = WriterKey::read(&bench.writer_file()).unwrap();
+    match capture(&bench.host(), &bench.repository(), key, &CaptureOptions::default(), writes) {
+        Ok(captured) => captured.point.findings,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_log_of_no_node_that_grows_is_kept_to_the_length_that_it_had() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let log = bench.network().join("Org1/users/tool.log");
+    fs::write(&log, "first line\n").unwrap();
+    let findings = capture_while(&bench, &Writes { path: &log, line: b"one more line\n", append: true });
+    assert_found(&findings, "B6", "tool.log", "it grew while it was captured");
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
+    bench.verify(VerifyLevel::Full).unwrap();
+    let restored = bench.restore_all().unwrap().join("Org1/users/tool.log");
+    assert!(fs::read_to_string(restored).unwrap().starts_with("first line\n"));
+}
+
+#[test]
+fn a_file_of_no_node_that_is_written_over_is_warned_of() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let file = bench.network().join("Org1/users/state");
+    fs::write(&file, "0123456789").unwrap();
+    let findings = capture_while(&bench, &Writes { path: &file, line: b"x", append: false });
+    assert_found(&findings, "B6", "state", "two moments");
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_a_finding_beside_the_others() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let name = std::ffi::OsStr::from_bytes(b"odd\xff.txt");
+    fs::write(bench.network().join("Org1/peer0/msp").join(name), "x").unwrap();
+    fs::remove_dir_all(bench.network().join("Org1/peer1/msp/keystore")).unwrap();
+    let (made, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(!made);
+    assert_found(&findings, "B6", "Org1/peer0", "not UTF-8");
+}
+
+#[test]
+fn a_socket_is_reported_and_not_kept() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let socket = bench.network().join("Org1/peer0/production/socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (made, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(made);
+    assert_found(&findings, "B6", "Org1/peer0 socket", "socket");
+}
+
+#[test]
+fn a_link_out_of_the_directory_is_an_error() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    std::os::unix::fs::symlink("/etc/hostname", bench.network().join("Org1/peer0/msp/elsewhere")).unwrap();
+    assert_refused(&bench, "B7", "Org1/peer0", "elsewhere");
+}

@@ -1,0 +1,48 @@
+//! Hashes of private data in a block: what a peer's private-data store must hold, or may not have.
+
+use crate::Hash;
+use crate::wire::{all, bytes as field};
+
+/// Private data of one collection that a transaction wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PrivateWrite {
+    /// The block.
+    pub block: u64,
+    /// The transaction's number in it.
+    pub transaction: u64,
+    /// The chaincode.
+    pub chaincode: String,
+    /// The collection.
+    pub collection: String,
+}
+
+/// Chaincode, collection and hash of the private data that a transaction wrote. An envelope that is no transaction of a chaincode has none.
+pub fn of_envelope(envelope: &[u8]) -> Vec<(String, String, Hash)> {
+    let mut out = Vec::new();
+    // Envelope.payload, Payload.data: a Transaction and its actions.
+    let Some(transaction) = field(envelope, 1).and_then(|payload| field(payload, 2)) else { return out };
+    for action in all(transaction, 1) {
+        // ChaincodeActionPayload.action.proposal_response_payload, ProposalResponsePayload.extension, ChaincodeAction.results.
+        let results = field(action, 2)
+            .and_then(|payload| field(payload, 2))
+            .and_then(|endorsed| field(endorsed, 1))
+            .and_then(|response| field(response, 2))
+            .and_then(|action| field(action, 1));
+        for namespace in results.into_iter().flat_map(|results| all(results, 2)) {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let chaincode = field(namespace, 1).map(text).unwrap_or_default();
+            for hashed in all(namespace, 3) {
+                let hash = field(hashed, 3).and_then(|hash| Hash::try_from(hash).ok());
+                if let (Some(collection), Some(hash)) = (field(hashed, 1), hash) {
+                    out.push((chaincode.clone(), text(collection), hash));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The hash that a block has of private data, from what a private-data store holds of it (a `CollectionPvtReadWriteSet`).
+pub fn of_stored(value: &[u8]) -> Option<Hash> {
+    field(value, 2).map(|written| crate::sha256(&[written]))
+}

@@ -1,0 +1,221 @@
+//! Which orderers take part in a channel's consensus, by the channel's configuration: consenters, followers, and kinds of consensus that are
+//! not raft or SmartBFT. A channel that a consenter must have is missed where it is not.
+
+use fabkeep_ledger::channel_config::ChannelConfig;
+use fabkeep_ledger::layout::NodeRole;
+
+use crate::facts::{KeyPurpose, NodeFacts};
+use crate::finding::{Finding, Rule};
+use crate::heights::Relation;
+
+/// How a channel orders its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consensus {
+    /// etcd's raft.
+    Raft,
+    /// SmartBFT.
+    Bft,
+    /// Kafka brokers, up to Fabric 2.x.
+    Kafka,
+    /// One orderer, for trials.
+    Solo,
+    /// Something else.
+    Other,
+}
+
+impl Consensus {
+    /// By the name that a channel's configuration has for it.
+    pub fn of(name: &str) -> Consensus {
+        match name {
+            "etcdraft" => Consensus::Raft,
+            "BFT" => Consensus::Bft,
+            "kafka" => Consensus::Kafka,
+            "solo" => Consensus::Solo,
+            _ => Consensus::Other,
+        }
+    }
+
+    /// What a consenter is recognised by (O7).
+    fn recognised_by(self) -> KeyPurpose {
+        if self == Consensus::Bft { KeyPurpose::Enrolment } else { KeyPurpose::Tls }
+    }
+}
+
+/// Public keys of a node that a channel's consensus would know it by.
+fn own_keys(node: &NodeFacts, consensus: Consensus) -> Vec<&str> {
+    let wanted = consensus.recognised_by();
+    let of_purpose = node.keys.iter().filter(|key| key.purpose == wanted);
+    of_purpose.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str())).collect()
+}
+
+/// How an orderer stands to a channel. Where its keys or the channel's consenters are not known it is taken for a consenter: then more is
+/// demanded of it.
+pub fn relation(node: &NodeFacts, config: &ChannelConfig) -> Relation {
+    let consensus = Consensus::of(&config.consensus_type);
+    let own = own_keys(node, consensus);
+    if own.is_empty() || config.consenters.is_empty() {
+        return Relation::Other;
+    }
+    let known = config.consenters.iter().any(|consenter| match consensus {
+        Consensus::Bft => consenter.identity_key.as_deref().is_some_and(|key| own.contains(&key)),
+        _ => own.contains(&consenter.client_tls_key.as_str()) || own.contains(&consenter.server_tls_key.as_str()),
+    });
+    if known { Relation::Consenter } else { Relation::Follower }
+}
+
+/// Judges every orderer against every channel's configuration.
+pub(crate) fn check(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &mut Vec<Finding>) {
+    let orderers: Vec<&NodeFacts> = nodes.iter().filter(|node| node.role == NodeRole::Orderer).collect();
+    for config in configs {
+        let holders: Vec<&NodeFacts> = orderers.iter().copied().filter(|node| holds(node, &config.channel)).collect();
+        if !holders.is_empty() {
+            unsupported(config, &holders, findings);
+        }
+        for node in &orderers {
+            match (holds(node, &config.channel), relation(node, config)) {
+                (true, Relation::Follower) => findings.push(Finding::warning(
+                    Rule::ConsenterKey,
+                    format!("{} {}", node.id, config.channel),
+                    format!(
+                        "the node's {} key is none of the channel's {} consenters'",
+                        Consensus::of(&config.consensus_type).recognised_by(),
+                        config.consenters.len()
+                    ),
+                    "it is a follower, and its raft log does not count; or its certificate was renewed with a new key: compare with the channel configuration before a restore",
+                )),
+                (false, Relation::Consenter) => findings.push(Finding::error(
+                    Rule::LogPresent,
+                    format!("{} {}", node.id, config.channel),
+                    "the channel's configuration names this orderer as a consenter, and it has no block of the channel",
+                    "bring its ledger directory back from another orderer or an earlier recovery point, or join it to the channel; or leave the node out (--exclude)",
+                )),
+                _ => {}
+            }
+        }
+        same_keys(config, &holders, findings);
+    }
+    logs_without_chain(&orderers, configs, findings);
+    peers_beside(nodes, findings);
+}
+
+fn holds(node: &NodeFacts, channel: &str) -> bool {
+    node.ledgers.iter().any(|ledger| ledger.channel == channel)
+}
+
+fn unsupported(config: &ChannelConfig, holders: &[&NodeFacts], findings: &mut Vec<Finding>) {
+    let names = |nodes: &[&NodeFacts]| nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>().join(", ");
+    let finding = match Consensus::of(&config.consensus_type) {
+        Consensus::Raft | Consensus::Bft => return,
+        Consensus::Solo => Finding::warning(
+            Rule::LogPresent,
+            &config.channel,
+            format!(
+                "the channel is ordered by a solo orderer ({}): its ledger is all that there is of it",
+                names(holders)
+            ),
+            "nothing for a restore; Fabric 3 has no solo orderer any more",
+        ),
+        Consensus::Kafka => Finding::error(
+            Rule::LogPresent,
+            &config.channel,
+            format!(
+                "the channel is ordered by Kafka ({}): what the brokers hold is not in the set, and fabkeep does not support it",
+                names(holders)
+            ),
+            "move the ordering service to raft (Fabric's migration from Kafka), or leave its orderers out (--exclude) and back the brokers up beside this",
+        ),
+        Consensus::Other => Finding::error(
+            Rule::LogPresent,
+            &config.channel,
+            format!("the channel's consensus type {:?} is not supported ({})", config.consensus_type, names(holders)),
+            "leave its orderers out (--exclude)",
+        ),
+    };
+    findings.push(finding);
+}
+
+/// Two orderers that a channel would take for one.
+fn same_keys(config: &ChannelConfig, holders: &[&NodeFacts], findings: &mut Vec<Finding>) {
+    let consensus = Consensus::of(&config.consensus_type);
+    if !matches!(consensus, Consensus::Raft | Consensus::Bft) {
+        return;
+    }
+    for (position, node) in holders.iter().enumerate() {
+        let own = own_keys(node, consensus);
+        let twin =
+            holders[..position].iter().find(|other| own_keys(other, consensus).iter().any(|key| own.contains(key)));
+        if let Some(twin) = twin {
+            findings.push(Finding::error(
+                Rule::ConsenterKey,
+                format!("{} {}", node.id, config.channel),
+                format!(
+                    "it has the same {} key as {}: the channel takes the two for one consenter",
+                    consensus.recognised_by(),
+                    twin.id
+                ),
+                "give each of them its own certificate and key back, or leave one out (--exclude)",
+            ));
+        }
+    }
+}
+
+/// A log that `channel remove` leaves behind looks like a chain that was lost: the channel's configuration tells the two apart, where another
+/// node has the channel.
+fn logs_without_chain(orderers: &[&NodeFacts], configs: &[&ChannelConfig], findings: &mut Vec<Finding>) {
+    for node in orderers {
+        for raft in node.raft.iter().filter(|raft| !holds(node, &raft.channel)) {
+            let config = configs.iter().find(|config| config.channel == raft.channel);
+            // A consenter has its error already.
+            if config.is_some_and(|config| relation(node, config) == Relation::Consenter) {
+                continue;
+            }
+            findings.push(Finding::warning(
+                Rule::LogsWiped,
+                format!("{} {}", node.id, raft.channel),
+                "the orderer has a raft log of this channel and no block files",
+                "if the channel was removed here, wipe its log and snapshots before joining again; else the chain is lost: restore it",
+            ));
+        }
+    }
+}
+
+/// Nodes of one identity, and peers that have no channel of their organization's other peers.
+fn peers_beside(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
+    let members: Vec<&NodeFacts> =
+        nodes.iter().filter(|node| matches!(node.role, NodeRole::Peer | NodeRole::Orderer)).collect();
+    let enrolment =
+        |node: &NodeFacts| -> Vec<String> { own_keys(node, Consensus::Bft).into_iter().map(str::to_owned).collect() };
+    for (position, node) in members.iter().enumerate() {
+        let own = enrolment(node);
+        let same = |other: &&&NodeFacts| enrolment(other).iter().any(|key| own.contains(key));
+        if let Some(twin) = members[..position].iter().find(same) {
+            findings.push(Finding::warning(
+                Rule::EveryKey,
+                &node.id,
+                format!("it has the same enrolment key as {}: others take the two for one node", twin.id),
+                "give each of them its own certificate and key back",
+            ));
+        }
+    }
+    let peers: Vec<&NodeFacts> = members.into_iter().filter(|node| node.role == NodeRole::Peer).collect();
+    for peer in &peers {
+        let beside = peers.iter().filter(|other| {
+            other.id != peer.id && other.id.organization == peer.id.organization && other.msp_id == peer.msp_id
+        });
+        let mut missed: Vec<&str> = beside
+            .flat_map(|other| &other.ledgers)
+            .map(|ledger| ledger.channel.as_str())
+            .filter(|channel| !holds(peer, channel))
+            .collect();
+        missed.sort_unstable();
+        missed.dedup();
+        for channel in missed {
+            findings.push(Finding::note(
+                Rule::NotPersistent,
+                format!("{} {channel}", peer.id),
+                "other peers of its organization have this channel, it has not, and none of its own records names it",
+                "nothing, if it never joined the channel or left it",
+            ));
+        }
+    }
+}
