@@ -78,11 +78,19 @@ pub enum Command {
         fabkeep status --kubernetes --files --output json            # heights from the block files too, compared")]
     Status(Status),
     /// Undo a no-transaction window that a killed backup left open.
-    #[command(after_help = "Examples:\n  fabkeep resume --kubernetes\n  fabkeep resume --inventory fabkeep.toml")]
+    #[command(after_help = "Examples:\n  fabkeep resume --kubernetes\n  fabkeep resume --inventory fabkeep.toml\n  \
+        fabkeep resume --kubernetes --hook-after ./open.sh           # the window's own record is on another machine\n  \
+        fabkeep resume --kubernetes --unsigned                       # a note of an older version: asks for every step")]
     Resume(Resume),
+    /// Copy recovery points to another place, which is an equal repository then; needs no identity.
+    #[command(after_help = "Examples:\n  \
+        fabkeep copy --repo /backup/fabric --to s3://bucket/fabric       # all of them; again: what is new\n  \
+        fabkeep copy --repo /backup/fabric --to /mnt/second 20261123T1415\n\n\
+        A place that holds chosen points only misses those that they were committed behind (R2).")]
+    Copy(Copy),
     /// List the repository's recovery points.
     #[command(after_help = "Example:\n  fabkeep list --repo /backup/fabric --output json")]
-    List(Repo),
+    List(List),
     /// Show a recovery point: channels, nodes, keys, findings.
     #[command(
         after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files\n  fabkeep show --repo /backup/fabric --names"
@@ -132,6 +140,39 @@ pub struct Repo {
     /// The repository: a folder or a URL (s3://bucket/prefix, gs://…, az://…; credentials from the environment).
     #[arg(long, env = "FABKEEP_REPO")]
     pub repo: String,
+}
+
+/// What else says that a repository is the right one.
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// The repository's root key, as `init` printed it: another one is refused. Identities that are recipients only need it to read; without
+    /// it what `init` noted on this machine, or the writer key, says which it is.
+    #[arg(id = "root_key", long = "root", env = "FABKEEP_ROOT", value_name = "KEY")]
+    pub root: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// The recovery points: their names or the beginnings of them, or `latest`; without one, all.
+    pub point: Vec<String>,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// The other place: a folder or a URL; new, or a copy of this repository.
+    #[arg(long, value_name = "PLACE")]
+    pub to: String,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// A recovery point that must be there: what another place knows of the repository.
+    #[arg(long, value_name = "POINT")]
+    pub expect_at_least: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -189,7 +230,7 @@ pub struct AddWriter {
     pub repo: Repo,
     #[command(flatten)]
     pub identity: Identity,
-    /// Where to write the new writer key.
+    /// Where to write the new writer key. A writer key of this repository that is there is certified again, where its certificate is gone.
     #[arg(long, value_name = "FILE")]
     pub writer: PathBuf,
 }
@@ -340,6 +381,12 @@ pub struct Status {
 pub struct Resume {
     #[command(flatten)]
     pub place: Where,
+    /// The command that lets transactions flow again, where this machine has no record of the window's hook.
+    #[arg(long, value_name = "COMMAND")]
+    pub hook_after: Option<String>,
+    /// Go through notes of windows that this machine did not sign: each step is shown and asked for, and no command of a note is run.
+    #[arg(long, conflicts_with = "hook_after")]
+    pub unsigned: bool,
 }
 
 #[derive(Debug, Args)]
@@ -351,6 +398,8 @@ pub struct Show {
     pub repo: Repo,
     #[command(flatten)]
     pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
     /// List every file.
     #[arg(long)]
     pub files: bool,
@@ -380,6 +429,14 @@ pub struct Verify {
     pub repo: Option<String>,
     #[command(flatten)]
     pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// The writer key: what is found damaged is recorded by it, where there is no identity that the root follows from.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+    /// A recovery point that must be there: what another place knows of the repository.
+    #[arg(long, value_name = "POINT", conflicts_with = "chain")]
+    pub expect_at_least: Option<String>,
     /// How deep.
     #[arg(long, value_enum, default_value_t = Level::Full)]
     pub level: Level,
@@ -472,6 +529,8 @@ pub struct Restore {
     pub repo: Repo,
     #[command(flatten)]
     pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
     /// Restore below this folder, in the captured layout.
     #[arg(long, value_name = "DIR", conflicts_with = "inventory")]
     pub to: Option<PathBuf>,
@@ -516,6 +575,9 @@ pub struct Restore {
     /// Stop running nodes first, by their stop commands.
     #[arg(long, requires = "inventory")]
     pub stop: bool,
+    /// Take this node for stopped where nothing tells whether it runs. May be given more than once.
+    #[arg(long, value_name = "NODE", requires = "inventory")]
+    pub assume_stopped: Vec<String>,
     /// Start the nodes afterwards, by their start commands: CAs, then orderers, then peers.
     #[arg(long, requires = "inventory")]
     pub start: bool,

@@ -170,7 +170,7 @@ impl From<PlatformError> for CliError {
             PlatformError::Name { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "rename the file, or leave the node out (--exclude)")
             }
-            PlatformError::Cluster { ref next, .. } => {
+            PlatformError::Cluster { ref next, .. } | PlatformError::Forbidden { ref next, .. } => {
                 let next = next.clone();
                 CliError::new(Code::Failed, error.to_string(), next)
             }
@@ -194,6 +194,19 @@ impl From<StoreError> for CliError {
             StoreError::Version { .. } => {
                 (Code::Usage, "use the fabkeep that wrote it, or a newer one than this".to_owned())
             }
+            StoreError::RootNotPinned { root } => (
+                Code::Usage,
+                format!("compare it with what `fabkeep init` printed; if it is the same, give it: --root {root} (or FABKEEP_ROOT={root})"),
+            ),
+            StoreError::NotCertified { .. } => (
+                Code::Refused,
+                "the identity's holder certifies it again: fabkeep add-writer --identity FILE --writer FILE, with the writer key file that is there"
+                    .to_owned(),
+            ),
+            StoreError::TooLarge { .. } => (
+                Code::Refused,
+                "put fewer nodes into one recovery point (--exclude NODE), or leave out files with very many holes".to_owned(),
+            ),
             StoreError::WrongIdentity => {
                 (Code::Usage, "name the identity file that `fabkeep init` wrote for this repository (--identity FILE)".to_owned())
             }
@@ -217,7 +230,7 @@ impl From<StoreError> for CliError {
 
 /// What the operating system said at the bottom of a chain of errors.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error| (**error).source())
         .find_map(|error| error.downcast_ref::<std::io::Error>())
         .map(std::io::Error::kind)
 }

@@ -109,3 +109,98 @@ fn a_hook_that_fails_undoes_what_was_done_and_says_what_to_do() {
     assert!(text(&output).contains("no such client") && text(&output).contains("next:"), "{}", text(&output));
     assert!(!closed.exists() && !place.path("fabkeep.toml.window").exists());
 }
+
+/// The note of a window that was killed with the transactions kept away, and what was closed.
+fn killed_inside(place: &Place) -> std::path::PathBuf {
+    let closed = place.path("closed");
+    let before = format!("touch {}", closed.display());
+    let after = format!("rm -f {}", closed.display());
+    let mut command = backup_of(place);
+    command.args(["--hook-before", &before, "--hook-after", &after, "--settle", "60"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while !closed.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    closed
+}
+
+#[test]
+fn a_note_that_this_machine_did_not_sign_is_told_and_nothing_of_it_is_done() {
+    let place = place();
+    let note = place.path("fabkeep.toml.window");
+    let pwned = place.path("pwned");
+    let planted = format!(
+        r#"{{"run":"x","begun":"2026-11-25T00:00:00Z","by":"backup-host, process 7","changes":[
+            {{"change":"hook","before":"true","after":"touch {0}"}},
+            {{"change":"stop","node":{{"organization":"Org1","node":"peer0; touch {0}"}},"workload":null}}]}}"#,
+        pwned.display()
+    );
+    let other = place_with_signed_note();
+    for written in [planted.as_str(), other.as_str(), "{}", "\u{0}", &"x".repeat(100_000)] {
+        std::fs::write(&note, written).unwrap();
+        let status = place.command(&["status", "--logs", "0"]).output().unwrap();
+        assert!(text(&status).contains("W2") && text(&status).contains("rm "), "{}", text(&status));
+        assert_eq!(status.status.code(), Some(3));
+        let resumed = place.command(&["resume"]).output().unwrap();
+        assert_eq!(resumed.status.code(), Some(4), "{}", text(&resumed));
+        let window = backup_of(&place).args(["--hook-before", "true", "--hook-after", "true"]).output().unwrap();
+        assert_eq!(window.status.code(), Some(4), "{}", text(&window));
+        assert!(note.exists() && !pwned.exists());
+    }
+    // Without a window a backup does not care.
+    let plain = place.command(&["backup", "--repo", "repository", "--writer", "keys/writer"]).output().unwrap();
+    assert_eq!(plain.status.code(), Some(0), "{}", text(&plain));
+    // Step by step, asked, without commands.
+    std::fs::write(&note, &planted).unwrap();
+    let answered = |answers: &str| {
+        let mut child = place
+            .command(&["resume", "--unsigned"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), answers.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let left = answered("n\n");
+    assert_eq!(left.status.code(), Some(3), "{}", text(&left));
+    assert!(text(&left).contains("commands are not taken from a note") && note.exists());
+    let removed = answered("y\ny\ny\n");
+    assert!(!note.exists() && !pwned.exists(), "{}", text(&removed));
+    let again = place.command(&["resume"]).output().unwrap();
+    assert!(again.status.success() && text(&again).contains("no window is open"));
+}
+
+/// A note that another machine has signed.
+fn place_with_signed_note() -> String {
+    let place = place();
+    killed_inside(&place);
+    std::fs::read_to_string(place.path("fabkeep.toml.window")).unwrap()
+}
+
+#[test]
+fn a_window_whose_record_is_gone_is_undone_with_the_command_that_the_operator_names() {
+    let place = place();
+    let closed = killed_inside(&place);
+    let note = place.path("fabkeep.toml.window");
+    assert!(!std::fs::read_to_string(&note).unwrap().contains("rm -f"), "the note names a command");
+    // Somebody removes the note: the machine still knows.
+    let saved = std::fs::read(&note).unwrap();
+    std::fs::remove_file(&note).unwrap();
+    let status = place.command(&["status", "--logs", "0"]).output().unwrap();
+    assert!(text(&status).contains("W2"), "{}", text(&status));
+    std::fs::write(&note, saved).unwrap();
+    std::fs::remove_dir_all(place.path("state/windows")).unwrap();
+    let failed = place.command(&["resume"]).output().unwrap();
+    assert!(!failed.status.success() && text(&failed).contains("--hook-after"), "{}", text(&failed));
+    assert!(note.exists() && closed.exists());
+    let after = format!("rm -f {}", closed.display());
+    let undone = place.command(&["resume", "--hook-after", &after]).output().unwrap();
+    assert!(undone.status.success(), "{}", text(&undone));
+    assert!(!note.exists() && !closed.exists());
+}

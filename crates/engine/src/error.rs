@@ -8,7 +8,7 @@ use fabkeep_ledger::chain::ChainError;
 use fabkeep_network::Finding;
 use fabkeep_platform::PlatformError;
 use fabkeep_store::StoreError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An engine's error.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ impl Difference {
 }
 
 /// One thing that a restore did to its target.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "done", rename_all = "kebab-case")]
 pub enum Done {
     /// A node was stopped, or its workload scaled down to 0.

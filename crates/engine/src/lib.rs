@@ -5,6 +5,7 @@
 
 mod arrange;
 mod capture;
+mod contained;
 mod content;
 mod error;
 mod event;
@@ -15,6 +16,7 @@ mod objects;
 mod parallel;
 mod point;
 mod replay;
+mod repository;
 mod restore;
 mod status;
 mod validation;
@@ -32,10 +34,11 @@ pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
     RecoveryPoint, Segment,
 };
+pub use repository::remark_finding;
 pub use restore::{CaKeep, RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
 pub use restore::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use verify::{Proof, VerifyLevel, verify_point};
-pub use window::{WindowOptions, WindowReport, resume};
+pub use window::{Question, Resumed, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned};

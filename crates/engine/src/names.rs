@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_ledger::chaincode_package::{ChaincodePackage, MAX_PACKAGE_BYTES};
 use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
 use fabkeep_platform::Declaration;
+use fabkeep_platform::kubernetes::old_names;
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 use serde_json::Value;
@@ -173,10 +174,18 @@ impl<'d> Answers<'d> {
                     out.others.extend(hosts.map(|host| (host, known.label())));
                 }
                 _ => {
-                    let pointer =
-                        if known.kind == "Pod" { "/spec/hostAliases" } else { "/spec/template/spec/hostAliases" };
+                    let pointer = match known.kind.as_str() {
+                        "Pod" => "/spec/hostAliases",
+                        "CronJob" => "/spec/jobTemplate/spec/template/spec/hostAliases",
+                        _ => "/spec/template/spec/hostAliases",
+                    };
                     let aliases = texts(pointer, "/hostnames").into_iter();
                     out.others.extend(aliases.map(|host| (host, format!("hostAliases of {}", known.label()))));
+                    // Names of the place before, which a restore makes hostAliases of again.
+                    for old in old_names(&known.object) {
+                        let by = format!("Service {}/{}, by its old names", old.namespace, old.service);
+                        out.others.extend(old.names.into_iter().map(|name| (name.to_lowercase(), by.clone())));
+                    }
                 }
             }
         }
@@ -249,6 +258,10 @@ mod tests {
             assert!(answers.to(name).is_empty(), "{name}");
         }
         assert_eq!(answers.to("old.name").len(), 1);
+        let note = r#"[{"namespace": "org", "service": "peer0", "names": ["peer0.first"]}]"#;
+        let moved = serde_json::json!({"metadata": {"annotations": {"fabkeep.io/old-names": note}}});
+        let moved = [declared("Deployment", "org", "ord", moved)];
+        assert!(Answers::of(&moved).to("peer0.first").iter().any(|by| by.starts_with("Service org/peer0")));
         assert_eq!(answers.to("a.fabric.example").len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use fabkeep_platform::{Asked, BlockFiles, NodeState, Platform, WindowRecord};
 use serde::Serialize;
 
 use crate::capture::certificates_of;
-use crate::window::{observe_all, open_finding};
+use crate::window::{noted_findings, observe_all};
 use crate::{EngineError, logs, parallel};
 
 /// Certificates read at a time.
@@ -51,8 +51,8 @@ pub struct NodeStatus {
     pub node: String,
     /// What it is.
     pub role: NodeRole,
-    /// Whether it runs.
-    pub running: bool,
+    /// Whether it runs; `None` when nothing tells.
+    pub running: Option<bool>,
     /// What `/healthz` says.
     pub health: Option<String>,
     /// Its channels.
@@ -105,8 +105,9 @@ pub fn status(
     let observed = observe_all(platform, Asked { block_files, health: true });
     let standings = standings(&observed, &BTreeMap::new());
     let mut findings: Vec<Finding> = Vec::new();
-    let window = platform.window()?;
-    findings.extend(window.as_ref().map(open_finding));
+    let noted = platform.window()?;
+    findings.extend(noted_findings(&noted));
+    let window = noted.open;
     for observation in &observed {
         findings.extend(contradictions(observation));
         findings.extend(unanswered(observation));
@@ -138,6 +139,8 @@ pub fn status(
                 Observation::new(node.id.clone(), node.role, running)
             }
         };
+        let state = || platform.state(&node.id).unwrap_or(NodeState::Unknown);
+        let running = if observation.running { NodeState::Running } else { state() };
         let channels = standings
             .iter()
             .filter_map(|standing| {
@@ -160,7 +163,7 @@ pub fn status(
         nodes.push(NodeStatus {
             node: node.id.to_string(),
             role: node.role,
-            running: observation.running,
+            running: (running != NodeState::Unknown).then_some(running == NodeState::Running),
             health: observation.health.clone(),
             channels,
             expires: certificates.remove(&node.id),

@@ -222,3 +222,94 @@ fn a_dump_that_was_cut_is_none() {
     let findings = refused(place.bench.capture_from(&host, &CaptureOptions::default()));
     told(&findings, "C3", "does not come to its end");
 }
+
+/// Where a dump on somebody's database server would have its client write.
+fn pwned(place: &Place) -> PathBuf {
+    place.bench.path("pwned")
+}
+
+/// What a server that was taken over writes into dumps: a view whose text ends with a client's command.
+fn taken_over(place: &Place, kind: Kind) {
+    let pwned = pwned(place).display().to_string();
+    match kind {
+        Kind::Postgres => place.server.sql(&format!(
+            "CREATE VIEW v AS SELECT 1 AS one; SET allow_system_table_mods = on; \
+             CREATE OR REPLACE FUNCTION pg_catalog.pg_get_viewdef(oid) RETURNS text LANGUAGE sql AS \
+             $f$ SELECT ' SELECT 1 AS one;' || chr(10) || '\\! id > {pwned}' || chr(10) || '--' $f$;"
+        )),
+        Kind::MariaDb => place.server.sql("CREATE TABLE x (`a\n\\! id\nb` int);"),
+    };
+}
+
+fn a_dump_that_commands_its_client_is_refused(kind: Kind) {
+    let Some(place) = place(kind) else { return };
+    // By commands of the operator's own, which know no restriction: an older version's point.
+    let captured = place.capture();
+    assert!(!captured.point.nodes.is_empty());
+    taken_over(&place, kind);
+    match kind {
+        Kind::Postgres => {
+            told(&refused(place.bench.capture(&CaptureOptions::default())), "C3", "the dump of");
+        }
+        // Its own tool may quote it; what it writes is loaded, and nothing is run.
+        Kind::MariaDb => drop(place.bench.capture(&CaptureOptions::default())),
+    }
+    assert!(!pwned(&place).exists());
+    // A point that holds such a dump: refused before anything is changed.
+    let mut inventory = discover(&place.bench.network(), place.bench.folder.path()).unwrap().inventory;
+    let home = place.home.clone();
+    let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
+    let config = std::fs::read(home.join(CONFIG)).unwrap();
+    let config = fabkeep_ledger::ca_config::CaConfig::parse(&config).unwrap();
+    let id = fabkeep_network::NodeId { organization: "Org1".to_owned(), node: "ca".to_owned() };
+    let access = host.sql(&id, &config, &home).unwrap().unwrap();
+    let rows = place.server.rows();
+    let good = place.bench.path("good.sql");
+    if kind == Kind::Postgres {
+        place.server.sql("DROP VIEW v;");
+    } else {
+        place.server.sql("DROP TABLE x;");
+    }
+    access.dump(&good).unwrap();
+    let text = std::fs::read_to_string(&good).unwrap();
+    let pwned = pwned(&place).display().to_string();
+    let mut commands =
+        vec![format!("\\! id > {pwned}"), format!("SELECT 1 \\g |id > {pwned}"), "\\. /etc/passwd".to_owned()];
+    if kind == Kind::MariaDb {
+        commands.extend([
+            format!("system id > {pwned}"),
+            format!("SYSTEM id > {pwned}"),
+            "source /etc/passwd".to_owned(),
+        ]);
+    } else {
+        commands.push(format!("COPY users TO PROGRAM 'id > {pwned}';"));
+    }
+    for command in commands {
+        for planted in [format!("{command}\n{text}"), format!("{text}\n{command}\n")] {
+            let path = place.bench.path("planted.sql");
+            std::fs::write(&path, planted).unwrap();
+            assert!(access.load(&path).unwrap_err().to_string().contains("refused"), "{command}");
+            assert_eq!(rows, place.server.rows(), "{command}");
+        }
+    }
+    assert!(!Path::new(&pwned).exists());
+    access.load(&good).unwrap();
+    assert_eq!(rows, place.server.rows());
+    // The plan says so, before anything is changed.
+    let bad = place.bench.path("bad.sql");
+    std::fs::write(&bad, format!("\\! id > {pwned}\n{text}")).unwrap();
+    commands_of_ca(&mut inventory).dump = Some(format!("cat {}", bad.display()));
+    let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
+    told(&refused(place.bench.capture_from(&host, &CaptureOptions::default())), "C3", "line 1");
+    assert!(!Path::new(&pwned).exists());
+}
+
+#[test]
+fn a_postgresql_dump_that_commands_its_client_is_refused() {
+    a_dump_that_commands_its_client_is_refused(Kind::Postgres);
+}
+
+#[test]
+fn a_mariadb_dump_that_commands_its_client_is_refused() {
+    a_dump_that_commands_its_client_is_refused(Kind::MariaDb);
+}

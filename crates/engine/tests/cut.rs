@@ -154,7 +154,7 @@ fn what_a_cut_cannot_serve_is_refused_with_its_rule_and_falls_back_as_asked() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(bench.repository().points().unwrap().is_empty());
+    assert!(bench.repository().history().unwrap().commits.is_empty());
     let fallback = Some(WindowOptions {
         quiesce: Quiesce::default(),
         deadline: Duration::from_secs(10),

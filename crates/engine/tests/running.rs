@@ -62,5 +62,5 @@ fn a_database_that_never_holds_still_is_refused_with_the_way_out() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(bench.repository().points().unwrap().is_empty());
+    assert!(bench.repository().history().unwrap().commits.is_empty());
 }

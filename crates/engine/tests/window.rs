@@ -64,7 +64,7 @@ fn named<'a>(findings: &'a [Finding], rule: &str, subject: &str) -> &'a Finding 
 fn host(bench: &Bench, change: impl FnOnce(&mut fabkeep_platform::Inventory)) -> Host {
     let mut found = discover(&bench.network(), bench.folder.path()).unwrap();
     change(&mut found.inventory);
-    Host::new(&found.inventory, bench.folder.path()).unwrap()
+    Host::new(&found.inventory, bench.folder.path()).unwrap().kept_by(bench.machine())
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn transactions_stop_for_the_window_only_and_the_capture_is_level() {
         assert!(after > report.heights["mychannel"], "the writer did not go on behind the window");
     });
     assert_eq!(told(&bench), "closed\nopen\n");
-    assert!(bench.host().window().unwrap().is_none());
+    assert!(bench.host().window().unwrap().open.is_none());
     bench.verify(VerifyLevel::Full).unwrap();
     bench.restore_all().unwrap();
 }
@@ -150,7 +150,7 @@ fn growth_inside_the_window_fails_it_and_undoes_it_or_extends_it_as_asked() {
     let finding = named(&findings, "W1", "Org2/peer1 mychannel");
     assert!(finding.what.contains("its height went from 32 to 33"), "{finding:?}");
     assert_eq!(told(&bench), "closed\nopen\n", "the window was not undone");
-    assert!(bench.host().window().unwrap().is_none() && bench.repository().points().unwrap().is_empty());
+    assert!(bench.host().window().unwrap().open.is_none() && bench.repository().history().unwrap().commits.is_empty());
     let captured = grow_inside(&bench, &mut growth, true, 2).unwrap();
     let report = captured.point.window.as_ref().unwrap();
     assert_eq!((report.passes, report.heights["mychannel"]), (3, 35), "{report:?}");
@@ -310,7 +310,7 @@ fn nodes_are_stopped_when_they_are_level_and_started_again_orderers_before_peers
     assert!(position("stop OrdererOrg-orderer1") < position("start OrdererOrg-orderer1"));
     assert!(position("start OrdererOrg-orderer3") < position("start Org1-peer0"));
     assert!(position("start Org1-ca") < position("start OrdererOrg-orderer1"));
-    assert!(platform.window().unwrap().is_none());
+    assert!(platform.window().unwrap().open.is_none());
 }
 
 #[test]

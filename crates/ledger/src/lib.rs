@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod chain;
 pub mod chaincode_package;
 pub mod channel_config;
+pub mod dump_commands;
 pub mod layout;
 pub mod leveldb;
 pub mod msp;

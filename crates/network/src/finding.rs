@@ -68,7 +68,8 @@ rules! {
     WindowUndone "W2" "What a window changed is undone when it ends, however it ends."
     LevelBefore "W3" "A window's capture begins when every peer and orderer of a channel has the same height."
     LogsClean "L1" "The nodes' logs speak of no panic, no ledger that failed to open, no consensus that failed."
-    RoomEnough "B9" "A restore begins only where there is room for it."
+    RoomEnough "B9" "A restore begins only where there is room for it and it may write."
+    NothingTakenAway "B10" "A restore takes away no channel, store, key or block that a node has and the recovery point has not."
     StateDatabaseOlder "P3" "A copy of a state database is older than its peer's copy, or is left out and rebuilt."
     SnapshotJoined "P4" "A channel joined by snapshot cannot be rebuilt: all of its data is authoritative."
     IndexNotAhead "P5" "A block index ahead of the block files stops the node."
@@ -95,6 +96,9 @@ rules! {
     NamesKept "K5" "Addresses inside chaincode packages and channel configurations are kept: Services keep their names."
     Declared "K6" "Everything that declares a node is in the set: workloads, Services, claims, Secrets, ConfigMaps."
     StorageClass "K8" "Every claim's storage class is one that the cluster has."
+    RepositoryOwn "R1" "What is in the repository was put by its writers and is there: objects of others are passed over and reported, and so is what is gone or damaged."
+    CommitChain "R2" "Every recovery point is there that another one, its writer or the operator knows of."
+    CommitClock "R3" "Recovery points are ordered by their commits; a time that contradicts the order is reported."
     Recognised "K7" "Every workload is either recognised as what it is in the network, or named as what is not."
 }
 

@@ -11,13 +11,16 @@ mod window;
 
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
+pub use asking::block_files::heights as block_file_heights;
 pub use asking::{Asked, BlockFiles};
 pub use host::{
-    ClientFiles, Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, SqlAccess, discover, discover_compose, discover_docker,
+    ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
+    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker, is_below,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
-pub use window::{Change, ClientWorkload, Hook, Quiesce, WindowRecord};
+pub use window::{
+    Change, ClientWorkload, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord,
+};
 
 /// Whether a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum NodeState {
     Running,
     /// It does not.
     Stopped,
+    /// Nothing tells.
+    Unknown,
 }
 
 /// What went wrong on a platform.
@@ -70,6 +75,16 @@ pub enum PlatformError {
         which: &'static str,
         /// What happened.
         problem: String,
+    },
+    /// The API server says that fabkeep has no right to do this.
+    #[error("{what}: {problem}")]
+    Forbidden {
+        /// What was asked of it.
+        what: String,
+        /// What it said.
+        problem: String,
+        /// What to do.
+        next: String,
     },
     /// The cluster cannot be reached, or refused.
     #[error("{what}: {problem}")]
@@ -170,11 +185,11 @@ pub trait Platform: Sync {
     /// [`PlatformError`] of the first thing that could not be undone; the others are.
     fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError>;
 
-    /// The note of a window that is open.
+    /// What is noted of windows here: the one that this machine opened, and notes that it did not sign.
     ///
     /// # Errors
     /// [`PlatformError`].
-    fn window(&self) -> Result<Option<WindowRecord>, PlatformError>;
+    fn window(&self) -> Result<NotedWindows, PlatformError>;
 
     /// Notes a window before it changes anything.
     ///
@@ -182,11 +197,24 @@ pub trait Platform: Sync {
     /// [`PlatformError`]; also when another window is noted.
     fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError>;
 
-    /// Removes the note.
+    /// Removes the note of a window that this machine opened.
     ///
     /// # Errors
     /// [`PlatformError`].
     fn forget_window(&self, record: &WindowRecord) -> Result<(), PlatformError>;
+
+    /// Whether a step that a note without this machine's signature names may be undone when a person agrees: it is of a kind that a window
+    /// changes, and belongs to this network.
+    ///
+    /// # Errors
+    /// Why not.
+    fn may_undo(&self, change: &Change) -> Result<(), String>;
+
+    /// Removes a note that this machine did not sign.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    fn forget_note(&self, note: &StrangeNote) -> Result<(), PlatformError>;
 
     /// How many directories are best read at a time, where that is not the number of cores: far ones wait more than they work.
     fn readers(&self) -> Option<usize> {

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CaConfig, DataSource, DatabaseKind, DatabaseTls};
+use fabkeep_ledger::dump_commands::{self, Dialect, Refused};
 
 use crate::PlatformError;
 use crate::host::HostVolume;
@@ -22,9 +23,12 @@ pub struct SqlDatabase {
 /// Most of a line that is looked at in one piece.
 const PIECE_BYTES: u64 = 1 << 20;
 const PG_DUMP: &str = "exec pg_dump --no-password --no-owner --no-privileges --clean --if-exists --encoding=UTF8";
-/// All of it, or nothing.
-const PG_LOAD: &str =
-    "exec psql --no-password --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 --output=/dev/null";
+/// All of it, or nothing. Where `psql` can be restricted, it obeys no command of the dump's: only who knows the token could end that.
+const PG_LOAD: &str = "load() { psql --no-password --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 --output=/dev/null; }\n\
+    case \"$(psql --no-psqlrc --help=commands 2>/dev/null)\" in\n\
+    *'\\restrict'*) { printf '\\\\restrict %s\\n' TOKEN && cat && printf '\\n\\\\unrestrict %s\\n' TOKEN; } | load ;;\n\
+    *) load ;;\n\
+    esac";
 const PG_TABLES: &str = "exec psql --no-password --no-psqlrc --tuples-only --no-align --command=\"select count(*) from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema')\"";
 const MY_TOOL: &str = "tool() { for t in \"$@\"; do command -v \"$t\" 2>/dev/null && return; done; echo \"$2\"; }\n\
     where=\"--host=$FABKEEP_DB_HOST --port=$FABKEEP_DB_PORT --protocol=tcp\"; case $FABKEEP_DB_HOST in /*) where=\"--socket=$FABKEEP_DB_HOST\" ;; esac\n\
@@ -32,7 +36,8 @@ const MY_TOOL: &str = "tool() { for t in \"$@\"; do command -v \"$t\" 2>/dev/nul
     [ -z \"$FABKEEP_DB_CA\" ] || set -- \"$@\" \"--ssl-ca=$FABKEEP_DB_CA\"\n\
     [ -z \"$FABKEEP_DB_CERT\" ] || set -- \"$@\" \"--ssl-cert=$FABKEEP_DB_CERT\" \"--ssl-key=$FABKEEP_DB_KEY\"\n";
 const MY_DUMP: &str = "exec \"$(tool mariadb-dump mysqldump)\" \"$@\" --single-transaction --skip-dump-date --skip-extended-insert --complete-insert --hex-blob --no-tablespaces \"$FABKEEP_DB_NAME\"";
-const MY_LOAD: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch \"$FABKEEP_DB_NAME\"";
+/// In binary mode the client obeys no command of the dump's but `delimiter`; no server gets a file of this machine.
+const MY_LOAD: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --binary-mode --skip-named-commands --local-infile=0 \"$FABKEEP_DB_NAME\"";
 const MY_TABLES: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --skip-column-names --execute='select count(*) from information_schema.tables where table_schema = database()' \"$FABKEEP_DB_NAME\"";
 
 impl SqlDatabase {
@@ -108,9 +113,31 @@ impl SqlDatabase {
         self.script(PG_DUMP, MY_DUMP)
     }
 
-    /// Loads a dump that it reads.
-    pub(crate) fn load_script(&self) -> String {
-        self.script(PG_LOAD, MY_LOAD)
+    /// Loads a dump that it reads. The dump is to be looked at first: [`Self::refused`].
+    pub(crate) fn load_script(&self) -> io::Result<String> {
+        let mut token = [0; 16];
+        aws_lc_rs::rand::fill(&mut token).map_err(|_| io::Error::other("no random bytes"))?;
+        Ok(self.script(PG_LOAD, MY_LOAD).replace("TOKEN", &hex::encode(token)))
+    }
+
+    /// What of a dump would have the client do more than send SQL.
+    pub(crate) fn refused(&self, dump: &Path) -> io::Result<Option<Refused>> {
+        dump_commands::refused(File::open(dump)?, self.dialect())
+    }
+
+    fn dialect(&self) -> Dialect {
+        match self.kind {
+            DatabaseKind::Postgres => Dialect::Postgres,
+            _ => Dialect::MySql,
+        }
+    }
+
+    /// Fails when a dump is refused.
+    pub(crate) fn check(&self, dump: &Path) -> io::Result<()> {
+        match self.refused(dump)? {
+            None => Ok(()),
+            Some(refused) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("the dump is refused: {refused}"))),
+        }
     }
 
     /// Prints how many tables there are.
@@ -131,12 +158,13 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Moves a dump without what is different each time: the word that newer `pg_dump`s restrict `psql` by, which older ones do not know. A dump
-/// of one content is one file then, and costs nothing the second time.
+/// Moves a dump without what is different each time: the token that newer `pg_dump`s restrict `psql` by, which older ones do not know. A dump
+/// of one content is one file then, and costs nothing the second time. Only the lines with that token go: others are not the tool's.
 pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
     let mut reader = BufReader::new(File::open(from)?);
     let mut writer = BufWriter::new(create_private(to)?);
     let (mut line, mut begins, mut in_rows) = (Vec::new(), true, false);
+    let mut token: Option<Vec<u8>> = None;
     loop {
         line.clear();
         // A long row comes in pieces.
@@ -148,8 +176,16 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
         } else if begins && line == b"\\.\n" {
             in_rows = false;
         }
-        let restricts = [&b"\\restrict "[..], b"\\unrestrict "].iter().any(|word| line.starts_with(word));
-        if !(begins && !in_rows && restricts) {
+        let plain = begins && !in_rows;
+        let restricts = match (line.strip_prefix(b"\\restrict "), line.strip_prefix(b"\\unrestrict ")) {
+            (Some(named), _) if plain && token.is_none() => {
+                token = Some(named.to_vec());
+                true
+            }
+            (_, Some(named)) => plain && token.as_deref() == Some(named),
+            _ => false,
+        };
+        if !restricts {
             writer.write_all(&line)?;
         }
         begins = line.ends_with(b"\n");
@@ -211,9 +247,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (raw, to) = (folder.path().join("raw"), folder.path().join("sql"));
         let rows = "COPY public.t (a) FROM stdin;\n\\restrict in a row\n\\.\n";
-        std::fs::write(&raw, format!("--\n\\restrict abc\n{rows}\\unrestrict abc\n-- end")).unwrap();
+        let planted = "\\unrestrict guessed\n\\restrict other\n";
+        std::fs::write(&raw, format!("--\n\\restrict abc\n{rows}{planted}\\unrestrict abc\n-- end")).unwrap();
         settle(&raw, &to).unwrap();
-        assert_eq!(std::fs::read_to_string(&to).unwrap(), format!("--\n{rows}-- end"));
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), format!("--\n{rows}{planted}-- end"));
     }
 
     #[test]
@@ -224,7 +261,7 @@ mod tests {
         let database = SqlDatabase::of(&config).unwrap().unwrap();
         for script in [
             database.dump_script(),
-            database.load_script(),
+            database.load_script().unwrap(),
             database.tables_script(),
             format!("{database} {database:?}"),
         ] {

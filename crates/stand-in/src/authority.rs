@@ -2,11 +2,14 @@
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fabkeep_ledger::certificate::{Certificate, public_key_of_private_pem};
 
 use crate::{log, variable};
+
+/// How long a database server that begins together with its authority may take to listen.
+const DATABASE_STARTS: Duration = Duration::from_secs(30);
 
 pub fn run() -> Result<(), String> {
     let home = PathBuf::from(variable(
@@ -53,17 +56,18 @@ fn check_key(certificate: &Path, key: Option<&Path>, keystore: &Path) -> Result<
     if matching { Ok(()) } else { Err("CA certificate and key do not match: a new root would be made".to_owned()) }
 }
 
-/// Waits for a database server to listen, as the real server does by failing and being started again.
+/// Waits for a database server to listen. The real server fails at once and is started again; a cluster pauses longer before every start.
 fn reach_database(source: &str) -> Result<(), String> {
     let word = |name: &str| source.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     let address = format!("{}:{}", word("host").unwrap_or("localhost"), word("port").unwrap_or("5432"));
-    let found = address.to_socket_addrs().ok().and_then(|mut all| all.next());
-    let reached = found.map(|found| TcpStream::connect_timeout(&found, Duration::from_secs(3)));
-    match reached {
-        Some(Ok(_)) => {
+    let begun = Instant::now();
+    while begun.elapsed() < DATABASE_STARTS {
+        let found = address.to_socket_addrs().ok().and_then(|mut all| all.next());
+        if found.is_some_and(|found| TcpStream::connect_timeout(&found, Duration::from_secs(3)).is_ok()) {
             log("INFO", "ca", &format!("Initialized postgres database at {address}"));
-            Ok(())
+            return Ok(());
         }
-        _ => Err(format!("Failed to connect to database at {address}")),
+        std::thread::sleep(Duration::from_millis(200));
     }
+    Err(format!("Failed to connect to database at {address}"))
 }

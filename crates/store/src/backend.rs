@@ -1,13 +1,51 @@
 //! Plain puts and gets over an object store, blocking, with names relative to the repository.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::location::Location;
 use crate::{MAX_OBJECT_BYTES, StoreError};
+
+/// Folders inside each other that are looked into: a repository has two.
+const MAX_DEPTH: u32 = 8;
+/// Objects read at a time.
+const READERS: usize = 16;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder that may not be
+/// read is one of them.
+fn walk(folder: &Path, prefix: &str, deep: u32, out: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        // A link to nowhere, or something that has gone meanwhile.
+        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        if metadata.is_dir() {
+            // A link may lead around in a circle.
+            if deep == 0 || walk(&entry.path(), &name, deep - 1, out).is_err() {
+                out.insert(name, 0);
+            }
+        } else if metadata.is_file() && !is_staged(&name) {
+            out.insert(name, metadata.len());
+        }
+    }
+    Ok(())
+}
+
+/// Names of files that are being written: `NAME#1`.
+fn is_staged(name: &str) -> bool {
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 pub(crate) struct Backend {
     pub name: String,
@@ -72,6 +110,49 @@ impl Backend {
         }
     }
 
+    /// Reads an object that may be anybody's; `None` when it has gone. What is wrong with the one object is kept apart from a store that
+    /// does not answer.
+    pub fn get_if_readable(&self, name: &str) -> Result<Option<Result<Vec<u8>, StoreError>>, StoreError> {
+        match self.get(name) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => Ok(Some(Ok(bytes))),
+            Err(error) if error.is_of_the_object() => Ok(Some(Err(error))),
+            Err(StoreError::Backend {
+                source: object_store::Error::PermissionDenied { .. } | object_store::Error::InvalidPath { .. },
+                object,
+                ..
+            }) => Ok(Some(Err(StoreError::damaged(&object, "it may not be read")))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads many objects at a time; those that have gone meanwhile are left out.
+    #[allow(clippy::type_complexity)]
+    pub fn get_many(&self, names: &[String]) -> Result<Vec<(String, Result<Vec<u8>, StoreError>)>, StoreError> {
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(Vec::new());
+        let failed = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..READERS.min(names.len()) {
+                scope.spawn(|| {
+                    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        match self.get_if_readable(name) {
+                            Ok(None) => {}
+                            Ok(Some(read)) => lock(&found).push((name.clone(), read)),
+                            Err(error) => *lock(&failed) = Some(error),
+                        }
+                    }
+                });
+            }
+        });
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_by(|a: &(String, _), b: &(String, _)| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
     /// Reads an object that must be there.
     pub fn need(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         self.get(name)?.ok_or_else(|| StoreError::Missing(name.to_owned()))
@@ -80,6 +161,14 @@ impl Backend {
     /// Names (relative to the repository) and sizes in bytes of all objects below a prefix.
     pub fn list(&self, prefix: &str) -> Result<BTreeMap<String, u64>, StoreError> {
         use futures_util::TryStreamExt;
+        if let Some(folder) = &self.folder {
+            let mut out = BTreeMap::new();
+            let inside = if prefix.is_empty() { folder.clone() } else { folder.join(prefix) };
+            return match walk(&inside, prefix, MAX_DEPTH, &mut out) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(out),
+            };
+        }
         let path = self.path(prefix);
         let list = self.store.list(Some(&path)).map_ok(|meta| (meta.location, meta.size)).try_collect::<Vec<_>>();
         let found = self.runtime.block_on(list).map_err(|source| StoreError::Backend {

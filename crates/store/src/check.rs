@@ -1,12 +1,17 @@
-//! Checking a recovery point's objects: that they are there, and that their bytes are those that were put. Needs no identity.
+//! Checking a recovery point's objects: that they are there, and that their bytes are those that were put. Needs no identity; with it, what
+//! the manifest names is checked, and not only what the index does.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 
 use crate::commit::Commit;
-use crate::index::ObjectEntry;
+use crate::faults::{BadObject, BadObjects};
+use crate::index::{BlobEntry, ObjectEntry};
+use crate::keys::IdentityFile;
 use crate::reader::check_sealed;
 use crate::{Repository, StoreError};
 
@@ -15,8 +20,19 @@ use crate::{Repository, StoreError};
 pub struct ObjectFault {
     /// Its name.
     pub object: String,
+    /// BLAKE3 of the bytes that were put, hexadecimal.
+    pub blake3: String,
     /// What is wrong.
     pub problem: String,
+    /// Objects in which everything that the point needs of it was put again: the point is whole without it.
+    pub instead: Option<Vec<String>>,
+}
+
+impl ObjectFault {
+    /// What is to be recorded of it.
+    pub fn to_record(&self) -> BadObject {
+        BadObject { name: self.object.clone(), blake3: self.blake3.clone(), problem: self.problem.clone() }
+    }
 }
 
 /// What a check did.
@@ -30,56 +46,153 @@ pub struct ObjectsChecked {
     pub faults: Vec<ObjectFault>,
 }
 
+/// What a point needs, as far as it can be read.
+struct Needs {
+    objects: Vec<ObjectEntry>,
+    /// Blobs by the manifest; `None` without an identity, or where the manifest is damaged.
+    blobs: Option<(Vec<ObjectEntry>, Vec<BlobEntry>)>,
+    index_is_whole: bool,
+}
+
 /// Checks that every object of a point exists with its size; with `read`, also that its bytes hash to what was put.
 ///
 /// # Errors
-/// [`StoreError`] when the point's index cannot be read or the repository cannot be listed.
+/// [`StoreError`] when the repository cannot be listed or read, or the identity is not one that reads it.
 pub fn check_objects(
     repository: &Repository,
     commit: &Commit,
+    identity: Option<&IdentityFile>,
     read: bool,
     threads: usize,
     progress: &AtomicU64,
 ) -> Result<ObjectsChecked, StoreError> {
-    let index = repository.read_index(&commit.index.name)?;
-    let mut objects: Vec<ObjectEntry> = index.objects;
-    objects.push(commit.manifest.clone());
-    objects.push(commit.index.clone());
+    let needs = needs(repository, commit, identity)?;
+    let objects = &needs.objects;
     let mut present = repository.backend.list("objects")?;
     present.extend(repository.backend.list("manifests")?);
     present.extend(repository.backend.list("index")?);
     let faults: Mutex<Vec<ObjectFault>> = Mutex::default();
-    let fault = |entry: &ObjectEntry, problem: String| {
-        let mut faults = faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        faults.push(ObjectFault { object: entry.name.clone(), problem });
-    };
+    let failed: Mutex<Option<StoreError>> = Mutex::default();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 while let Some(entry) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match present.get(&entry.name) {
-                        None => fault(entry, "it is missing".to_owned()),
-                        Some(&size) if size != entry.size => {
-                            fault(entry, format!("it has {size} bytes, {} were put", entry.size));
+                    match look(repository, entry, &present, read) {
+                        Ok(None) => {}
+                        Ok(Some(problem)) => {
+                            let mut faults = faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                            let (object, blake3) = (entry.name.clone(), entry.blake3.clone());
+                            faults.push(ObjectFault { object, blake3, problem, instead: None });
                         }
-                        Some(_) if read => {
-                            let checked =
-                                repository.backend.need(&entry.name).and_then(|sealed| check_sealed(entry, &sealed));
-                            match checked {
-                                Ok(()) => {}
-                                Err(StoreError::Damaged { problem, .. }) => fault(entry, problem),
-                                Err(error) => fault(entry, error.to_string()),
-                            }
-                        }
-                        Some(_) => {}
+                        Err(error) => *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error),
                     }
                     progress.fetch_add(entry.size, Ordering::Relaxed);
                 }
             });
         }
     });
+    // A store that does not answer says nothing of its objects.
+    if let Some(error) = failed.into_inner().unwrap_or_default() {
+        return Err(error);
+    }
     let mut faults = faults.into_inner().unwrap_or_default();
     faults.sort_by(|a, b| a.object.cmp(&b.object));
+    if !faults.is_empty() {
+        let (bad, _) = repository.bad_objects()?;
+        look_for_others(repository, commit, &needs, &mut faults, &present, &bad, read)?;
+    }
     Ok(ObjectsChecked { objects: objects.len() as u64, bytes: objects.iter().map(|entry| entry.size).sum(), faults })
+}
+
+fn needs(repository: &Repository, commit: &Commit, identity: Option<&IdentityFile>) -> Result<Needs, StoreError> {
+    let (mut objects, index_is_whole) = match repository.read_index(&commit.index.name) {
+        Ok(index) => (index.objects, true),
+        Err(error) if error.is_of_the_object() => (Vec::new(), false),
+        Err(error) => return Err(error),
+    };
+    let blobs = match identity.map(|identity| repository.needed(commit, identity)) {
+        None => None,
+        Some(Ok(needed)) => Some(needed),
+        Some(Err(error)) if error.is_of_the_object() => None,
+        Some(Err(error)) => return Err(error),
+    };
+    if let Some((named, _)) = &blobs {
+        let known: std::collections::HashSet<(String, String)> =
+            objects.iter().map(|entry| (entry.name.clone(), entry.blake3.clone())).collect();
+        objects
+            .extend(named.iter().filter(|entry| !known.contains(&(entry.name.clone(), entry.blake3.clone()))).cloned());
+    }
+    objects.push(commit.manifest.clone());
+    objects.push(commit.index.clone());
+    Ok(Needs { objects, blobs, index_is_whole })
+}
+
+/// What is wrong with an object.
+fn look(
+    repository: &Repository,
+    entry: &ObjectEntry,
+    present: &BTreeMap<String, u64>,
+    read: bool,
+) -> Result<Option<String>, StoreError> {
+    match present.get(&entry.name) {
+        None => return Ok(Some("it is missing".to_owned())),
+        Some(&size) if size != entry.size => {
+            return Ok(Some(format!("it has {size} bytes, {} were put", entry.size)));
+        }
+        Some(_) if !read => return Ok(None),
+        Some(_) => {}
+    }
+    match repository.backend.get_if_readable(&entry.name)? {
+        None => Ok(Some("it is missing".to_owned())),
+        Some(read) => Ok(read.and_then(|sealed| check_sealed(entry, &sealed)).err().map(|error| error.problem())),
+    }
+}
+
+/// Looks whether what was lost has been put again.
+fn look_for_others(
+    repository: &Repository,
+    commit: &Commit,
+    needs: &Needs,
+    faults: &mut [ObjectFault],
+    present: &BTreeMap<String, u64>,
+    bad: &BadObjects,
+    read: bool,
+) -> Result<(), StoreError> {
+    let (places, _) = repository.places()?;
+    let looked: RefCell<HashMap<String, bool>> = RefCell::default();
+    let lost: Vec<String> = faults.iter().map(|fault| fault.object.clone()).collect();
+    let good = |entry: &ObjectEntry| {
+        if lost.contains(&entry.name) || !Repository::usable(present, bad, entry) {
+            return false;
+        }
+        let known = looked.borrow().get(&entry.name).copied();
+        known.unwrap_or_else(|| {
+            let whole = matches!(look(repository, entry, present, read), Ok(None));
+            looked.borrow_mut().insert(entry.name.clone(), whole);
+            whole
+        })
+    };
+    for fault in faults {
+        let names = |found: Vec<&ObjectEntry>| found.into_iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
+        if fault.object == commit.index.name {
+            // Everything that a restore needs stands in the manifest.
+            let whole = needs.blobs.is_some() && !lost.contains(&commit.manifest.name);
+            fault.instead = whole.then(|| vec![commit.manifest.name.clone()]);
+            continue;
+        }
+        let Some(entry) = needs.objects.iter().find(|entry| entry.name == fault.object) else { continue };
+        let found = match &needs.blobs {
+            Some((objects, blobs)) => {
+                let inside = |object: u32| {
+                    objects.get(object as usize).is_some_and(|own| own.name == entry.name && own.blake3 == entry.blake3)
+                };
+                places.hold(blobs.iter().filter(|blob| inside(blob.1)).map(|blob| &blob.0), entry, &good)
+            }
+            None if needs.index_is_whole => places.instead_of(entry, &good),
+            None => None,
+        };
+        fault.instead = found.map(names);
+    }
+    Ok(())
 }

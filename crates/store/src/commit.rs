@@ -32,6 +32,16 @@ impl PointId {
         &self.0
     }
 
+    /// When it was begun by its writer's clock, as text; the name itself when it is not a time.
+    pub fn time(&self) -> String {
+        let (digits, rest) = (self.0.as_bytes(), &self.0);
+        let at = |range: std::ops::Range<usize>| rest.get(range).unwrap_or_default();
+        if digits.len() < 19 {
+            return self.0.clone();
+        }
+        format!("{}-{}-{} {}:{}:{} UTC", at(0..4), at(4..6), at(6..8), at(9..11), at(11..13), at(13..15))
+    }
+
     pub(crate) fn commit_name(&self) -> String {
         format!("points/{}", self.0)
     }
@@ -67,6 +77,15 @@ pub struct PointSummary {
     pub source_bytes: u64,
 }
 
+/// A commit that another one follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The recovery point's name.
+    pub point: PointId,
+    /// BLAKE3 of its commit record's bytes, hexadecimal.
+    pub blake3: String,
+}
+
 /// A commit record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
@@ -84,6 +103,12 @@ pub struct Commit {
     pub new_objects: u64,
     /// Their bytes, sealed.
     pub new_bytes: u64,
+    /// Its place in the chain of commits: one more than the highest that its writer saw. Absent in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// The commits that its writer saw and no other had followed: a recovery point that is named here and is not there was removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<Previous>,
     /// The sealed manifest.
     pub manifest: ObjectEntry,
     /// The signed index.

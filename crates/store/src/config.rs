@@ -29,7 +29,7 @@ impl RepositoryConfig {
     /// Reads the settings: a signed envelope, whose signer must be the root that the settings name. A key file or an identity
     /// says whether that root is the right one.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, StoreError> {
-        let (payload, signer) = signed::open(CONFIG, "repository", bytes)?;
+        let signed::Opened { payload, signer, .. } = signed::open(CONFIG, "repository", bytes)?;
         let config: RepositoryConfig =
             serde_json::from_slice(payload).map_err(|error| StoreError::damaged(CONFIG, error.to_string()))?;
         if config.root != hex::encode(signer.as_bytes()) {

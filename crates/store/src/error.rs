@@ -55,6 +55,26 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
+    /// The identity reads, and does not vouch for who may write.
+    #[error("this identity may read the repository, and says nothing of its root key {root}, which says who may write")]
+    RootNotPinned {
+        /// The root that the settings name.
+        root: String,
+    },
+    /// The writer's certificate is gone.
+    #[error("the writer key {key} has no certificate in the repository any more")]
+    NotCertified {
+        /// The verifying key.
+        key: String,
+    },
+    /// A reader would refuse what was to be written.
+    #[error("{what} would be larger than {limit} bytes, which no reader accepts; nothing was committed")]
+    TooLarge {
+        /// The manifest, the index, an object.
+        what: &'static str,
+        /// What readers accept.
+        limit: u64,
+    },
     /// The identity does not open the repository.
     #[error("this identity does not open the repository: it was sealed to other recipients")]
     WrongIdentity,
@@ -78,6 +98,26 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What is wrong, without the object's name.
+    pub fn problem(&self) -> String {
+        match self {
+            StoreError::Damaged { problem, .. } | StoreError::Untrusted { problem, .. } => problem.clone(),
+            StoreError::Missing(_) => "it is missing".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether it is the one object's fault, so that others can be gone on with; not the store's, which may answer later.
+    pub(crate) fn is_of_the_object(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Damaged { .. }
+                | StoreError::Untrusted { .. }
+                | StoreError::Missing(_)
+                | StoreError::Version { .. }
+        )
+    }
+
     pub(crate) fn damaged(object: &str, problem: impl Into<String>) -> Self {
         StoreError::Damaged { object: object.to_owned(), problem: problem.into() }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlobId, StoreError};
+use crate::{BlobId, StoreError, json};
 
 /// An object: its name and what its bytes must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,14 +33,16 @@ pub(crate) struct Index {
     pub objects: Vec<ObjectEntry>,
     /// Blobs that the run has added, in those objects.
     pub blobs: Vec<BlobEntry>,
-    /// Empty in a checkpoint.
+    /// As older versions wrote it; empty now.
     pub sources: Sources,
+    /// What the next capture looks up, sealed for the writer itself; absent in a checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_sources: Option<String>,
 }
 
 impl Index {
     pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        let json = serde_json::to_vec(self).map_err(|error| StoreError::Internal(error.to_string()))?;
-        Ok(zstd::bulk::compress(&json, 3)?)
+        Ok(zstd::bulk::compress(&json::encode("the index", self)?, 3)?)
     }
 
     pub fn decode(object: &str, payload: &[u8]) -> Result<Index, StoreError> {

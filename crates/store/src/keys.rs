@@ -86,6 +86,10 @@ pub struct WriterKey {
     pub(crate) recipients: Vec<x25519::Recipient>,
     pub(crate) signing: SigningKey,
     pub(crate) names: NameKey,
+    /// Its certificate, as it stands under `writers/`; older key files have none.
+    pub(crate) certificate: Option<String>,
+    /// Where it remembers its last recovery point.
+    pub(crate) memory: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +100,8 @@ struct WriterFile {
     recipients: Vec<String>,
     signing_key: String,
     name_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 impl WriterKey {
@@ -125,7 +131,19 @@ impl WriterKey {
                 .collect::<Result<_, _>>()?,
             signing: SigningKey::from_bytes(&bytes(&file.signing_key)?),
             names: NameKey(bytes(&file.name_key)?),
+            certificate: file.certificate,
+            memory: Some(memory_of(path)),
         })
+    }
+
+    /// The repository that it belongs to.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The root key that it was made by: hexadecimal.
+    pub fn root(&self) -> &str {
+        &self.root
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
@@ -136,10 +154,18 @@ impl WriterKey {
             recipients: self.recipients.iter().map(ToString::to_string).collect(),
             signing_key: hex::encode(self.signing.to_bytes()),
             name_key: hex::encode(self.names.0),
+            certificate: self.certificate.clone(),
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|error| StoreError::Internal(error.to_string()))?;
         write_key_file(path, &text)
     }
+}
+
+/// Where a writer remembers its last recovery point: beside its key, `KEY.last`.
+fn memory_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".last");
+    PathBuf::from(name)
 }
 
 pub(crate) fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {

@@ -1,8 +1,8 @@
 //! Reading a recovery point: its manifest, then any blob, every byte checked against the manifest on its way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::Commit;
 use crate::index::{BlobEntry, ObjectEntry};
 use crate::keys::IdentityFile;
+use crate::places::Places;
 use crate::{BlobId, NameKey, Repository, StoreError, seal};
 
 /// Opened objects kept in memory: enough for every node's cursor in a pass over a channel, at 16 MiB each.
@@ -35,6 +36,16 @@ pub struct PointReader<'a> {
     blobs: HashMap<BlobId, (u32, u64, u64)>,
     by_object: Vec<Vec<(BlobId, u64, u64)>>,
     cache: Mutex<(HashMap<u32, CacheSlot>, VecDeque<u32>)>,
+    /// Objects that are damaged or missing.
+    lost: Mutex<HashSet<u32>>,
+    /// Where else blobs are: asked for when an object is lost.
+    places: Mutex<Option<Arc<Places>>>,
+    /// Objects of others that were opened for what was lost, the newest last.
+    others: Mutex<VecDeque<(String, Arc<Vec<u8>>)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A blob's bytes, inside the object they came in.
@@ -61,13 +72,9 @@ impl Repository {
         commit: &Commit,
         identity: &'a IdentityFile,
     ) -> Result<(T, PointReader<'a>), StoreError> {
-        self.root_of(identity)?;
         let entry = &commit.manifest;
-        let sealed = self.backend.need(&entry.name)?;
-        check_sealed(entry, &sealed)?;
-        let json = seal::open(&entry.name, &sealed, &identity.identities, Some(entry.plain_size))?;
         let damaged = |problem: String| StoreError::damaged(&entry.name, problem);
-        let manifest: Manifest<T> = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        let manifest: Manifest<T> = self.open_manifest(commit, identity)?;
         let mut names = [0; 32];
         hex::decode_to_slice(&manifest.name_key, &mut names).map_err(|error| damaged(error.to_string()))?;
         let mut by_object = vec![Vec::new(); manifest.objects.len()];
@@ -91,8 +98,34 @@ impl Repository {
             blobs,
             by_object,
             cache: Mutex::default(),
+            lost: Mutex::default(),
+            places: Mutex::default(),
+            others: Mutex::default(),
         };
         Ok((manifest.body, reader))
+    }
+
+    fn open_manifest<T: DeserializeOwned>(
+        &self,
+        commit: &Commit,
+        identity: &IdentityFile,
+    ) -> Result<Manifest<T>, StoreError> {
+        self.check_identity(identity)?;
+        let entry = &commit.manifest;
+        let sealed = self.backend.need(&entry.name)?;
+        check_sealed(entry, &sealed)?;
+        let json = seal::open(&entry.name, &sealed, &identity.identities, Some(entry.plain_size))?;
+        serde_json::from_slice(&json).map_err(|error| StoreError::damaged(&entry.name, error.to_string()))
+    }
+
+    /// Objects and blobs that a manifest names.
+    pub(crate) fn needed(
+        &self,
+        commit: &Commit,
+        identity: &IdentityFile,
+    ) -> Result<(Vec<ObjectEntry>, Vec<BlobEntry>), StoreError> {
+        let manifest: Manifest<serde::de::IgnoredAny> = self.open_manifest(commit, identity)?;
+        Ok((manifest.objects, manifest.blobs))
     }
 }
 
@@ -132,14 +165,68 @@ impl PointReader<'_> {
             .blobs
             .get(id)
             .ok_or_else(|| StoreError::damaged("the manifest", format!("it does not place blob {id}")))?;
-        let bytes = self.object(object)?;
-        let range = offset as usize..(offset + len) as usize;
-        Ok(BlobBytes { object: bytes, range })
+        let known_as_lost = lock(&self.lost).contains(&object);
+        let error = if known_as_lost {
+            StoreError::damaged(&self.objects[object as usize].name, "it is damaged or missing")
+        } else {
+            match self.object(object) {
+                Ok(bytes) => {
+                    let range = offset as usize..(offset + len) as usize;
+                    return Ok(BlobBytes { object: bytes, range });
+                }
+                Err(error) if error.is_of_the_object() => error,
+                Err(error) => return Err(error),
+            }
+        };
+        lock(&self.lost).insert(object);
+        self.from_another(id, len, &self.objects[object as usize].name)?.ok_or(error)
+    }
+
+    /// A blob whose object is lost, from an object in which it was put again. Its name is the keyed hash of its bytes: what has it is it.
+    fn from_another(&self, id: &BlobId, len: u64, lost: &str) -> Result<Option<BlobBytes>, StoreError> {
+        let places = {
+            let mut places = lock(&self.places);
+            match &*places {
+                Some(known) => Arc::clone(known),
+                None => Arc::clone(places.insert(Arc::new(self.repository.places()?.0))),
+            }
+        };
+        for &(object, offset, other_len) in places.blobs.get(id).into_iter().flatten() {
+            let Some(entry) = places.objects.get(object as usize) else { continue };
+            if entry.name == lost || other_len != len {
+                continue;
+            }
+            let bytes = match self.open_other(entry) {
+                Ok(bytes) => bytes,
+                Err(error) if error.is_of_the_object() => continue,
+                Err(error) => return Err(error),
+            };
+            let range = offset as usize..offset.saturating_add(len) as usize;
+            if bytes.get(range.clone()).is_some_and(|inside| self.names.name(inside) == *id) {
+                return Ok(Some(BlobBytes { object: bytes, range }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open_other(&self, entry: &ObjectEntry) -> Result<Arc<Vec<u8>>, StoreError> {
+        let mut others = lock(&self.others);
+        if let Some((_, bytes)) = others.iter().find(|(name, _)| *name == entry.name) {
+            return Ok(Arc::clone(bytes));
+        }
+        let sealed = self.repository.backend.need(&entry.name)?;
+        check_sealed(entry, &sealed)?;
+        let plain = Arc::new(seal::open(&entry.name, &sealed, &self.identity.identities, Some(entry.plain_size))?);
+        if others.len() >= CACHED_OBJECTS {
+            others.pop_front();
+        }
+        others.push_back((entry.name.clone(), Arc::clone(&plain)));
+        Ok(plain)
     }
 
     fn object(&self, position: u32) -> Result<Arc<Vec<u8>>, StoreError> {
         let slot = {
-            let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut cache = lock(&self.cache);
             let (slots, order) = &mut *cache;
             order.retain(|&other| other != position);
             order.push_back(position);
@@ -151,7 +238,7 @@ impl PointReader<'_> {
             Arc::clone(slots.entry(position).or_default())
         };
         // Two threads that want the same object load it once.
-        let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut slot = lock(&slot);
         if let Some(bytes) = &*slot {
             return Ok(Arc::clone(bytes));
         }

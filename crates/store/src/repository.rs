@@ -1,27 +1,28 @@
 //! A repository: made once, opened often.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::{SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use ed25519_dalek::SigningKey;
+use serde::Serialize;
 
 use crate::backend::{Backend, Put};
-use crate::commit::{Commit, PointId};
 use crate::config::{CONFIG, RepositoryConfig};
 use crate::keys::{IdentityFile, WriterKey, parse_recipient};
-use crate::{NameKey, StoreError, location, seal, signed};
-
-/// A commit record's object name, and the record or why it cannot be read.
-pub type NamedCommit = (String, Result<Commit, StoreError>);
+use crate::remark::Remark;
+use crate::trust::{self, CertifiedWriter};
+use crate::{NameKey, StoreError, location, seal};
 
 /// An open repository.
 pub struct Repository {
     pub(crate) backend: Backend,
     pub(crate) config: RepositoryConfig,
-    writers: Vec<VerifyingKey>,
+    pub(crate) writers: Vec<CertifiedWriter>,
+    /// What stands among the writers' certificates and is none.
+    pub(crate) remarks: Vec<Remark>,
+    /// Whether something else than the identity says that the root is the right one.
+    pub(crate) pinned: bool,
 }
 
 /// What `init` made.
@@ -29,6 +30,8 @@ pub struct Repository {
 pub struct Initialized {
     /// The repository's identifier.
     pub id: String,
+    /// The root key, which says who may write: hexadecimal. It can be pinned by it.
+    pub root: String,
     /// Who can read.
     pub recipients: Vec<String>,
     /// Where the identity (private key) is.
@@ -37,12 +40,6 @@ pub struct Initialized {
     pub identity_is_new: bool,
     /// Where the writer key is.
     pub writer_file: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WriterCertificate {
-    key: String,
-    created: String,
 }
 
 /// Where the two key files go; `None`: `<default folder>/<repository id>.identity` and `.writer`.
@@ -103,21 +100,26 @@ impl Repository {
             recipients: recipients.iter().map(ToString::to_string).collect(),
             sealed_name_key: BASE64.encode(seal::seal(&names.0, &recipients)?),
         };
+        let signing = SigningKey::from_bytes(&rand::random());
+        let certificate = trust::certificate(&signing.verifying_key(), &root)?;
         let writer = WriterKey {
             repository: id.clone(),
             root: config.root.clone(),
             recipients,
-            signing: SigningKey::from_bytes(&rand::random()),
+            signing,
             names,
+            certificate: Some(certificate.clone()),
+            memory: None,
         };
         let writer_path = key_file(writer_file, &id, "writer")?;
         writer.write(&writer_path)?;
-        certify(&backend, &writer.signing.verifying_key(), &root)?;
+        backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
         if backend.put_new(CONFIG, config.sign(&root)?)? == Put::Exists {
             return Err(StoreError::AlreadyARepository(location.to_owned()));
         }
         Ok(Initialized {
             id,
+            root: config.root,
             recipients: config.recipients,
             identity_file: identity_path.display().to_string(),
             identity_is_new,
@@ -135,23 +137,8 @@ impl Repository {
             return Err(StoreError::NotARepository(location.to_owned()));
         };
         let config = RepositoryConfig::parse(&bytes)?;
-        let mut writers = Vec::new();
-        for name in backend.list("writers")?.into_keys() {
-            let bytes = backend.need(&name)?;
-            let (payload, signer) = signed::open(&name, "writer", &bytes)?;
-            if hex::encode(signer.as_bytes()) != config.root {
-                return Err(untrusted(&name, "its signer is not the repository's root"));
-            }
-            let certificate: WriterCertificate =
-                serde_json::from_slice(payload).map_err(|error| StoreError::damaged(&name, error.to_string()))?;
-            let mut key = [0; 32];
-            let key = hex::decode_to_slice(&certificate.key, &mut key)
-                .ok()
-                .and_then(|()| VerifyingKey::from_bytes(&key).ok())
-                .ok_or_else(|| StoreError::damaged(&name, "its key does not decode"))?;
-            writers.push(key);
-        }
-        Ok(Repository { backend, config, writers })
+        let (writers, remarks) = trust::read_writers(&backend, &config.root)?;
+        Ok(Repository { backend, config, writers, remarks, pinned: false })
     }
 
     /// Where it is, as it was given.
@@ -169,108 +156,46 @@ impl Repository {
         &self.config
     }
 
-    /// Makes a key for one more writer; the identity's holder may.
+    /// Makes a key for one more writer; the identity's holder may. A writer key file of this repository that exists is certified again.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn add_writer(&self, identity: &IdentityFile, writer_file: &Path) -> Result<(), StoreError> {
         let root = self.root_of(identity)?;
+        if writer_file.exists() {
+            let writer = WriterKey::read(writer_file)?;
+            self.check_writer(&writer)?;
+            let key = writer.signing.verifying_key();
+            let put =
+                self.backend.put_new(&trust::certificate_name(&key), trust::certificate(&key, &root)?.into_bytes())?;
+            return match put {
+                Put::Created => Ok(()),
+                Put::Exists => Err(StoreError::KeyFile {
+                    file: writer_file.display().to_string(),
+                    problem: "it exists, and its certificate is in the repository".to_owned(),
+                }),
+            };
+        }
         let sealed = BASE64
             .decode(&self.config.sealed_name_key)
             .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
         let names = seal::open(CONFIG, &sealed, &identity.identities, Some(32))?;
         let names = <[u8; 32]>::try_from(names.as_slice())
             .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
+        let signing = SigningKey::from_bytes(&rand::random());
+        let certificate = trust::certificate(&signing.verifying_key(), &root)?;
         let writer = WriterKey {
             repository: self.config.id.clone(),
             root: self.config.root.clone(),
             recipients: self.config.recipients.iter().map(|text| parse_recipient(text)).collect::<Result<_, _>>()?,
-            signing: SigningKey::from_bytes(&rand::random()),
+            signing,
             names: NameKey(names),
+            certificate: Some(certificate.clone()),
+            memory: None,
         };
         writer.write(writer_file)?;
-        certify(&self.backend, &writer.signing.verifying_key(), &root)
-    }
-
-    /// The root key that follows from this identity, if the repository was made with it.
-    pub(crate) fn root_of(&self, identity: &IdentityFile) -> Result<SigningKey, StoreError> {
-        if let Some(root) =
-            identity.roots().into_iter().find(|root| hex::encode(root.verifying_key().as_bytes()) == self.config.root)
-        {
-            return Ok(root);
-        }
-        let known = identity.recipients().iter().any(|own| self.config.recipients.contains(&own.to_string()));
-        if known {
-            return Err(untrusted(CONFIG, "its root key does not follow from this identity"));
-        }
-        Err(StoreError::WrongIdentity)
-    }
-
-    /// Refuses a writer key of another repository, and settings that changed since the key was made.
-    pub(crate) fn check_writer(&self, writer: &WriterKey) -> Result<(), StoreError> {
-        if writer.repository != self.config.id {
-            return Err(StoreError::KeyFile {
-                file: "the writer key".to_owned(),
-                problem: format!(
-                    "it belongs to repository {}, this is repository {}",
-                    writer.repository, self.config.id
-                ),
-            });
-        }
-        let recipients: Vec<String> = writer.recipients.iter().map(ToString::to_string).collect();
-        if writer.root != self.config.root || recipients != self.config.recipients {
-            return Err(untrusted(CONFIG, "root or recipients are not those that the writer key was made with"));
-        }
-        self.check_signer("the writer key", &writer.signing.verifying_key())
-    }
-
-    pub(crate) fn check_signer(&self, object: &str, signer: &VerifyingKey) -> Result<(), StoreError> {
-        if self.writers.contains(signer) {
-            Ok(())
-        } else {
-            Err(untrusted(object, "its signer is no writer of the repository"))
-        }
-    }
-
-    /// Every committed recovery point, oldest first; a damaged commit record is an error in its place.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the repository cannot be listed.
-    pub fn points(&self) -> Result<Vec<NamedCommit>, StoreError> {
-        let names: BTreeMap<String, u64> = self.backend.list("points")?;
-        Ok(names.into_keys().map(|name| (name.clone(), self.read_commit(&name))).collect())
-    }
-
-    /// One recovery point's commit record. `latest` and unambiguous beginnings of a name are understood.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchPoint`] and others.
-    pub fn point(&self, wanted: &str) -> Result<Commit, StoreError> {
-        let names = self.backend.list("points")?;
-        let mut matching = names.keys().filter(|name| {
-            let id = name.trim_start_matches("points/");
-            wanted == "latest" || (!wanted.is_empty() && id.starts_with(wanted))
-        });
-        match (matching.next(), matching.next_back()) {
-            (Some(name), None) => self.read_commit(name),
-            (Some(_), Some(newest)) if wanted == "latest" => self.read_commit(newest),
-            (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (more than one begins so)"))),
-            (None, _) => Err(StoreError::NoSuchPoint(wanted.to_owned())),
-        }
-    }
-
-    fn read_commit(&self, name: &str) -> Result<Commit, StoreError> {
-        let bytes = self.backend.need(name)?;
-        let (payload, signer) = signed::open(name, "commit", &bytes)?;
-        self.check_signer(name, &signer)?;
-        let commit = Commit::parse(name, payload)?;
-        if commit.repository != self.config.id
-            || PointId::parse(commit.id.as_str()).is_none()
-            || commit.id.commit_name() != name
-        {
-            return Err(untrusted(name, "it was written for another repository or point"));
-        }
-        Ok(commit)
+        self.backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
+        Ok(())
     }
 
     /// Bytes and number of all objects in the repository, referenced or not.
@@ -281,16 +206,4 @@ impl Repository {
         let all = self.backend.list("")?;
         Ok((all.values().sum(), all.len() as u64))
     }
-}
-
-fn certify(backend: &Backend, key: &VerifyingKey, root: &SigningKey) -> Result<(), StoreError> {
-    let certificate =
-        WriterCertificate { key: hex::encode(key.as_bytes()), created: jiff::Timestamp::now().to_string() };
-    let payload = serde_json::to_vec(&certificate).map_err(|error| StoreError::Internal(error.to_string()))?;
-    backend.put_new(&format!("writers/{}", certificate.key), signed::sign("writer", &payload, root)?)?;
-    Ok(())
-}
-
-fn untrusted(object: &str, problem: &str) -> StoreError {
-    StoreError::Untrusted { object: object.to_owned(), problem: problem.to_owned() }
 }

@@ -11,7 +11,20 @@ struct Head {
     kind: String,
     signer: String,
     signature: String,
+    /// The signer's certificate, as it stands under `writers/`: the object can be trusted although that one is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
+
+/// An opened envelope. Its signature is good; whether to trust the signer is the caller's.
+pub(crate) struct Opened<'a> {
+    pub payload: &'a [u8],
+    pub signer: VerifyingKey,
+    pub certificate: Option<String>,
+}
+
+/// Longest first line, in bytes.
+const MAX_HEAD_BYTES: usize = 4096;
 
 /// What is signed: the envelope's kind and the payload, so that one kind cannot pass for another.
 fn message(kind: &str, payload: &[u8]) -> Vec<u8> {
@@ -22,11 +35,22 @@ fn message(kind: &str, payload: &[u8]) -> Vec<u8> {
 
 /// Puts a payload into a signed envelope.
 pub(crate) fn sign(kind: &str, payload: &[u8], key: &SigningKey) -> Result<Vec<u8>, StoreError> {
+    sign_certified(kind, payload, key, None)
+}
+
+/// The same, with the signer's certificate.
+pub(crate) fn sign_certified(
+    kind: &str,
+    payload: &[u8],
+    key: &SigningKey,
+    certificate: Option<&str>,
+) -> Result<Vec<u8>, StoreError> {
     let head = Head {
         fabkeep: crate::FORMAT,
         kind: kind.to_owned(),
         signer: hex::encode(key.verifying_key().as_bytes()),
         signature: hex::encode(key.sign(&message(kind, payload)).to_bytes()),
+        certificate: certificate.map(str::to_owned),
     };
     let mut out = serde_json::to_vec(&head).map_err(|error| StoreError::Internal(error.to_string()))?;
     out.push(b'\n');
@@ -34,10 +58,11 @@ pub(crate) fn sign(kind: &str, payload: &[u8], key: &SigningKey) -> Result<Vec<u
     Ok(out)
 }
 
-/// Opens a signed envelope: the payload and the signer, whose signature is good. Whether to trust the signer is the caller's.
-pub(crate) fn open<'a>(object: &str, kind: &str, bytes: &'a [u8]) -> Result<(&'a [u8], VerifyingKey), StoreError> {
+/// Opens a signed envelope.
+pub(crate) fn open<'a>(object: &str, kind: &str, bytes: &'a [u8]) -> Result<Opened<'a>, StoreError> {
     let damaged = |problem: &str| StoreError::damaged(object, problem);
-    let end = bytes.iter().take(4096).position(|&byte| byte == b'\n').ok_or_else(|| damaged("no envelope"))?;
+    let end =
+        bytes.iter().take(MAX_HEAD_BYTES).position(|&byte| byte == b'\n').ok_or_else(|| damaged("no envelope"))?;
     let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|_| damaged("its envelope does not decode"))?;
     if head.fabkeep != crate::FORMAT {
         return Err(StoreError::Version { found: head.fabkeep });
@@ -55,5 +80,5 @@ pub(crate) fn open<'a>(object: &str, kind: &str, bytes: &'a [u8]) -> Result<(&'a
     };
     let (key, signature) = parse().ok_or_else(|| damaged("its signature does not decode"))?;
     key.verify_strict(&message(kind, payload), &signature).map_err(|_| damaged("its signature is wrong"))?;
-    Ok((payload, key))
+    Ok(Opened { payload, signer: key, certificate: head.certificate })
 }

@@ -1,22 +1,26 @@
 //! Writing one recovery point: blobs into packs, packs into objects, then manifest, index and, last, the commit record.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 
 use serde::Serialize;
 
 use crate::backend::Put;
-use crate::commit::{Commit, PointId, PointSummary};
+use crate::commit::{Commit, PointId, PointSummary, Previous};
+use crate::history::History;
 use crate::index::{BlobEntry, Index, ObjectEntry, Sources};
 use crate::keys::WriterKey;
 use crate::pack::{PACK_BYTES, Pack};
 use crate::reader::Manifest;
-use crate::{BlobId, NameKey, Repository, StoreError, seal, signed};
+use crate::remark::{Remark, RemarkKind};
+use crate::{BlobId, NameKey, Repository, StoreError, json, memory, seal, signed, sources};
 
 /// Objects after which the run writes down what it has put, so that a run after a crash finds it.
 const CHECKPOINT_OBJECTS: usize = 32;
 /// How often one content may be put beside an object of the same name that no index knows.
 const MAX_GENERATIONS: u32 = 1_000;
+/// Networks whose last recovery points' notes are looked up: more do not share a repository.
+const MAX_NETWORKS: usize = 64;
 
 /// What a run wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -60,8 +64,16 @@ pub struct PointWriter<'a> {
     key: WriterKey,
     id: PointId,
     created: jiff::Timestamp,
-    present: BTreeMap<String, u64>,
+    /// Names that no object of this run gets: what is there, and what any index knows, there or not.
+    taken: BTreeSet<String>,
+    /// An index cannot be read: names that only it knows are not to be taken either.
+    blind: bool,
     sources: Sources,
+    certificate: String,
+    history: History,
+    /// What this writer remembers as its last recovery point, where the repository does not have it any more.
+    lost: Option<memory::LastCommit>,
+    remarks: Vec<Remark>,
     state: Mutex<State>,
 }
 
@@ -72,18 +84,97 @@ impl Repository {
     /// [`StoreError`] when the key does not fit the repository or the index cannot be read.
     pub fn writer(&self, key: WriterKey) -> Result<PointWriter<'_>, StoreError> {
         self.check_writer(&key)?;
+        let history = self.history()?;
+        // What is committed was begun before.
         let created = jiff::Timestamp::now();
+        let id = PointId::new(created);
+        let mut remarks = history.remarks.clone();
+        // One that is without its commit record and young may be on its way.
+        let young = (created - jiff::SignedDuration::from_hours(1), created + jiff::SignedDuration::from_hours(1));
+        let (since, until) = (PointId::new(young.0), PointId::new(young.1));
+        remarks.retain(|remark| {
+            let name = remark.object.strip_prefix("points/").unwrap_or_default();
+            remark.kind != RemarkKind::Uncommitted || name < since.as_str() || name > until.as_str()
+        });
+        let certificate = self.certificate_of(&key, &history, &mut remarks)?;
+        remarks.extend(self.remembered(&key, &history));
+        let last = key.memory.as_deref().and_then(|path| memory::read(path, &self.config.id));
+        let lost = last.filter(|last| !history.has(&last.point));
+        if key.memory.as_deref().is_some_and(|path| !memory::can_write(path)) {
+            remarks.push(Remark::new(
+                RemarkKind::Note,
+                "the writer key's folder",
+                "it cannot be written to: this machine does not remember its last recovery point, and one that is removed is missed later or by others",
+            ));
+        }
+        if let Some(newest) = history.commits.iter().map(|commit| &commit.id).max().filter(|newest| **newest > id) {
+            remarks.push(Remark::new(
+                RemarkKind::Clock,
+                id.commit_name(),
+                format!(
+                    "this machine's clock says {}, and recovery point {newest} is of {}: one of the two clocks is wrong; the order is that of the commits",
+                    id.time(),
+                    newest.time()
+                ),
+            ));
+        }
+        let (bad, more) = self.bad_objects()?;
+        remarks.extend(more);
+        let (state, taken, blind) = self.known_blobs(&history, &bad, &mut remarks)?;
+        let sources = self.last_sources(&history, &key);
+        Ok(PointWriter {
+            repository: self,
+            key,
+            id,
+            created,
+            taken,
+            blind,
+            sources,
+            certificate,
+            history,
+            lost,
+            remarks,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// What is stored and can be built on, and the names that are taken. An index that cannot be read is passed over: what only it knows is
+    /// put again.
+    fn known_blobs(
+        &self,
+        history: &History,
+        bad: &crate::faults::BadObjects,
+        remarks: &mut Vec<Remark>,
+    ) -> Result<(State, BTreeSet<String>, bool), StoreError> {
         let present = self.backend.list("objects")?;
+        let mut taken: BTreeSet<String> = present.keys().cloned().collect();
         let mut state = State::default();
         let mut known: HashMap<String, u32> = HashMap::new();
-        for name in self.backend.list("index")?.into_keys() {
-            let index = self.read_index(&name)?;
+        let mut hashes: HashMap<String, String> = HashMap::new();
+        let mut contradicted: HashSet<String> = HashSet::new();
+        let names = self.backend.list("index")?;
+        let mut blind = history.commits.iter().any(|commit| !names.contains_key(&commit.index.name));
+        for name in names.into_keys() {
+            let index = match self.read_index(&name) {
+                Ok(index) => index,
+                Err(error) if error.is_of_the_object() => {
+                    blind = true;
+                    remarks.push(Remark::new(RemarkKind::Damaged, &name, error.problem()));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let positions: Vec<Option<u32>> = index
                 .objects
                 .iter()
                 .map(|entry| {
-                    // What is gone or cut must be put again.
-                    (present.get(&entry.name) == Some(&entry.size)).then(|| {
+                    taken.insert(entry.name.clone());
+                    let hash = hashes.entry(entry.name.clone()).or_insert_with(|| entry.blake3.clone());
+                    if *hash != entry.blake3 {
+                        contradicted.insert(entry.name.clone());
+                    }
+                    // What is gone, cut or known as bad must be put again.
+                    Repository::usable(&present, bad, entry).then(|| {
                         *known.entry(entry.name.clone()).or_insert_with(|| {
                             state.objects.push(entry.clone());
                             (state.objects.len() - 1) as u32
@@ -97,29 +188,46 @@ impl Repository {
                 }
             }
         }
+        if !contradicted.is_empty() {
+            // Two indexes say different things of one object: at least one of them does not know what is there.
+            let objects = &state.objects;
+            state.places.retain(|_, place| match place {
+                Place::Stored(object, ..) => !contradicted.contains(&objects[*object as usize].name),
+                Place::Pending => true,
+            });
+        }
+        Ok((state, taken, blind))
+    }
+
+    /// What the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It is a help
+    /// only.
+    fn last_sources(&self, history: &History, key: &WriterKey) -> Sources {
         let mut sources = Sources::new();
-        for (_, commit) in self.points()?.into_iter().rev() {
-            if let Ok(commit) = commit {
-                sources = self.read_index(&commit.index.name)?.sources;
-                break;
+        let mut networks: BTreeSet<&str> = BTreeSet::new();
+        for commit in history.commits.iter().rev() {
+            let network = commit.summary.network.as_str();
+            if networks.contains(network) || networks.len() >= MAX_NETWORKS {
+                continue;
+            }
+            let Ok(index) = self.read_index(&commit.index.name) else { continue };
+            let noted = match &index.sealed_sources {
+                Some(sealed) => sources::open(sealed, key, &commit.index.name),
+                None => Some(index.sources),
+            };
+            let Some(noted) = noted else { continue };
+            networks.insert(network);
+            for (name, source) in noted {
+                sources.entry(name).or_insert(source);
             }
         }
-        Ok(PointWriter {
-            repository: self,
-            key,
-            id: PointId::new(created),
-            created,
-            present,
-            sources,
-            state: Mutex::new(state),
-        })
+        sources
     }
 
     pub(crate) fn read_index(&self, name: &str) -> Result<Index, StoreError> {
         let bytes = self.backend.need(name)?;
-        let (payload, signer) = signed::open(name, "index", &bytes)?;
-        self.check_signer(name, &signer)?;
-        Index::decode(name, payload)
+        let opened = signed::open(name, "index", &bytes)?;
+        self.check_signer(name, &opened)?;
+        Index::decode(name, opened.payload)
     }
 }
 
@@ -127,6 +235,18 @@ impl PointWriter<'_> {
     /// The recovery point's name.
     pub fn id(&self) -> &PointId {
         &self.id
+    }
+
+    /// What is not as it should be in the repository, as far as this run has seen.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    /// The same, begun at another time: what a clock that is wrong does.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn begun_at(self, time: jiff::Timestamp) -> Self {
+        PointWriter { id: PointId::new(time), created: time, ..self }
     }
 
     /// When it was begun.
@@ -236,22 +356,32 @@ impl PointWriter<'_> {
         };
         if let Some((index, number)) = checkpoint {
             let name = format!("index/{}-{number:04}", self.id);
-            self.repository.backend.put_new(&name, signed::sign("index", &index.encode()?, &self.key.signing)?)?;
+            self.repository.backend.put_new(&name, self.sign("index", &index.encode()?)?)?;
         }
         Ok(())
+    }
+
+    fn sign(&self, kind: &str, payload: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let bytes = signed::sign_certified(kind, payload, &self.key.signing, Some(&self.certificate))?;
+        json::check_len("a signed object", bytes.len())?;
+        Ok(bytes)
     }
 
     /// Seals bytes and puts them under their keyed name. An object of that name that no index knows may be anything: it is left
     /// alone, and the next generation of the name is taken.
     fn put_sealed(&self, plain: &[u8]) -> Result<ObjectEntry, StoreError> {
+        json::check_len("an object", plain.len())?;
         let sealed = seal::seal(plain, &self.key.recipients)?;
+        json::check_len("an object", sealed.len())?;
         let hash = self.key.names.name(plain).to_string();
         let base = format!("objects/{}/{hash}", &hash[..2]);
         let size = sealed.len() as u64;
         let blake3 = blake3::hash(&sealed).to_hex().to_string();
-        for generation in 0..MAX_GENERATIONS {
+        // Where not every name that was ever given is known, one is taken that nobody gave.
+        let first = if self.blind { rand::random::<u32>().max(MAX_GENERATIONS) } else { 0 };
+        for generation in (first..=u32::MAX).take(MAX_GENERATIONS as usize) {
             let name = if generation == 0 { base.clone() } else { format!("{base}.{generation}") };
-            if self.present.contains_key(&name) {
+            if self.taken.contains(&name) {
                 continue;
             }
             if self.repository.backend.put_new(&name, sealed.clone())? == Put::Created {
@@ -276,6 +406,7 @@ impl PointWriter<'_> {
             objects: objects.iter().map(|&object| state.objects[object as usize].clone()).collect(),
             blobs,
             sources: Sources::new(),
+            sealed_sources: None,
         }
     }
 
@@ -285,7 +416,7 @@ impl PointWriter<'_> {
     /// # Errors
     /// [`StoreError`]; without a commit record the point does not exist.
     pub fn commit<T: Serialize>(
-        self,
+        mut self,
         body: &T,
         summary: PointSummary,
         sources: Sources,
@@ -318,17 +449,39 @@ impl PointWriter<'_> {
         let others: Vec<ObjectEntry> =
             objects.iter().filter(|entry| !own.contains(entry.name.as_str())).cloned().collect();
         index.objects.extend(others);
-        index.sources = sources;
-
+        let index_name = format!("index/{}", self.id);
+        // A help only: without it the next capture reads everything again.
+        index.sealed_sources = match sources::seal(&sources, &self.key, &index_name) {
+            Ok(sealed) => Some(sealed),
+            Err(StoreError::TooLarge { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        // What a reader would refuse is refused before anything says that the point is there.
+        let payload = match index.encode() {
+            Err(StoreError::TooLarge { .. }) if index.sealed_sources.is_some() => {
+                index.sealed_sources = None;
+                index.encode()
+            }
+            other => other,
+        }?;
+        let signed_index = self.sign("index", &payload)?;
         let manifest = Manifest { name_key: hex::encode(self.key.names.0), objects, blobs, body };
-        let json = serde_json::to_vec(&manifest).map_err(|error| StoreError::Internal(error.to_string()))?;
+        let json = json::encode("the manifest", &manifest)?;
+        drop(manifest);
         let sealed = seal::seal(&json, &self.key.recipients)?;
+        json::check_len("the manifest", sealed.len())?;
         let manifest_entry = self.put_named(format!("manifests/{}", self.id), sealed, json.len() as u64)?;
-        let payload = index.encode()?;
-        let signed_index = signed::sign("index", &payload, &self.key.signing)?;
-        let index_entry = self.put_named(format!("index/{}", self.id), signed_index, payload.len() as u64)?;
+        let index_entry = self.put_named(index_name, signed_index, payload.len() as u64)?;
         stats.objects += 2;
         stats.bytes += manifest_entry.size + index_entry.size;
+        self.history.refresh(self.repository)?;
+        let mut previous = self.history.heads();
+        let mut sequence = self.history.next_sequence();
+        if let Some(lost) = self.lost.take().filter(|lost| !self.history.has(&lost.point)) {
+            // Whoever looks later misses it too.
+            previous.push(Previous { point: lost.point, blake3: lost.blake3 });
+            sequence = sequence.max(lost.sequence.saturating_add(1));
+        }
         let commit = Commit {
             id: self.id.clone(),
             repository: self.repository.config.id.clone(),
@@ -337,15 +490,22 @@ impl PointWriter<'_> {
             summary,
             new_objects: stats.objects,
             new_bytes: stats.bytes,
+            sequence: Some(sequence),
+            previous,
             manifest: manifest_entry,
             index: index_entry,
         };
         let payload = serde_json::to_vec(&commit).map_err(|error| StoreError::Internal(error.to_string()))?;
-        let bytes = signed::sign("commit", &payload, &self.key.signing)?;
+        let bytes = self.sign("commit", &payload)?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
         stats.objects += 1;
         stats.bytes += bytes.len() as u64;
         if self.repository.backend.put_new(&self.id.commit_name(), bytes)? == Put::Exists {
             return Err(StoreError::Internal(format!("recovery point {} exists already", self.id)));
+        }
+        if let Some(path) = &self.key.memory {
+            // The point is committed. A folder that cannot be written to was remarked at the beginning.
+            let _ = memory::write(path, &commit, &hash);
         }
         Ok((commit, stats))
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use fabkeep_engine::{CaptureOptions, CapturePlan, Captured, Consistency, WindowOptions, capture, plan_capture};
 use fabkeep_network::Severity;
 use fabkeep_platform::Hook;
-use fabkeep_store::Repository;
 use serde_json::json;
 
 use super::show::print_window;
@@ -36,13 +35,19 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
         let refused = plan.findings.iter().any(|finding| finding.severity == Severity::Error);
         return Ok(if refused { Code::Refused } else { done(&plan.findings) });
     }
-    let repository = Repository::open(&arguments.repo.repo)?;
+    let repository = key_files::open(&arguments.repo.repo, None)?;
     let key = key_files::writer(&repository, arguments.writer.as_deref())?;
     let reporter = output.reporter();
     let captured = capture(platform, &repository, key, &options, reporter.as_ref())?;
     output.json(&report(&captured));
     print(&captured, output);
-    Ok(done(&captured.point.findings))
+    Ok(if captured.repository.is_empty() { done(&captured.point.findings) } else { worst(&captured) })
+}
+
+/// Findings of the point, or of the repository that it went to.
+fn worst(captured: &Captured) -> Code {
+    let all: Vec<_> = captured.point.findings.iter().chain(&captured.repository).cloned().collect();
+    done(&all)
 }
 
 /// What makes the nodes' data one whole, as the arguments say.
@@ -101,6 +106,7 @@ pub fn report(captured: &Captured) -> serde_json::Value {
         "written": captured.stats,
         "window": captured.point.window,
         "findings": captured.point.findings,
+        "repository": captured.repository,
         "seconds": captured.seconds,
     })
 }
@@ -108,6 +114,7 @@ pub fn report(captured: &Captured) -> serde_json::Value {
 /// What a backup made, for people.
 pub fn print(captured: &Captured, output: &Output) {
     output.findings(&captured.point.findings);
+    output.findings(&captured.repository);
     let summary = &captured.commit.summary;
     let channels: Vec<String> =
         summary.channels.iter().map(|channel| format!("{} {}", channel.channel, channel.height)).collect();

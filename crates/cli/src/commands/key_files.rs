@@ -1,4 +1,5 @@
-//! Key files: the one that was named, else the one that `init` wrote to its usual place.
+//! Key files: the one that was named, else the one that `init` wrote to its usual place. The root key that says who may write is pinned by what
+//! this machine knows of it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,39 @@ use fabkeep_store::{IdentityFile, Repository, WriterKey, default_key_folder};
 use crate::error::CliError;
 use crate::exit_code::Code;
 
+/// Names the root key, for commands that do not take it as an option.
+const ROOT: &str = "FABKEEP_ROOT";
+const WRITER: &str = "FABKEEP_WRITER";
+
 fn usual(repository: &Repository, extension: &str) -> Option<PathBuf> {
     let path = default_key_folder()?.join(format!("{}.{extension}", repository.config().id));
     path.exists().then_some(path)
+}
+
+/// Opens a repository. Its root key is pinned by the option or the environment, a writer key of this repository, or what `init` noted here.
+pub fn open(location: &str, root: Option<&str>) -> Result<Repository, CliError> {
+    let repository = Repository::open(location)?;
+    let named = root.map(str::to_owned).or_else(|| std::env::var(ROOT).ok()).filter(|root| !root.is_empty());
+    if let Some(root) = named {
+        return Ok(repository.pin(&root)?);
+    }
+    if let Some(writer) = writer_if_any(&repository, None) {
+        let root = writer.root().to_owned();
+        return Ok(repository.pin(&root)?);
+    }
+    match usual(&repository, "root").and_then(|path| std::fs::read_to_string(path).ok()) {
+        Some(root) => Ok(repository.pin(&root)?),
+        None => Ok(repository),
+    }
+}
+
+/// Notes the root key of a repository that was made here.
+pub fn note_root(id: &str, root: &str) {
+    if let Some(folder) = default_key_folder() {
+        let path = folder.join(format!("{id}.root"));
+        // A help for later commands on this machine: `init` prints the key too.
+        let _ = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(path, format!("{root}\n")));
+    }
 }
 
 /// The identity that was named, or the one in its usual place, if there is one.
@@ -30,6 +61,13 @@ pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<Identit
             "name the identity file that `fabkeep init` wrote: --identity FILE (or FABKEEP_IDENTITY)",
         )
     })
+}
+
+/// The writer key that was named, in the environment or in its usual place, where it is one of this repository.
+pub fn writer_if_any(repository: &Repository, named: Option<&Path>) -> Option<WriterKey> {
+    let environment = || std::env::var_os(WRITER).map(PathBuf::from);
+    let path = named.map(Path::to_path_buf).or_else(environment).or_else(|| usual(repository, "writer"))?;
+    WriterKey::read(&path).ok().filter(|key| key.repository() == repository.config().id)
 }
 
 /// The writer key.

@@ -1,52 +1,77 @@
 //! `fabkeep list`.
 
-use fabkeep_store::Repository;
+use fabkeep_engine::remark_finding;
+use fabkeep_network::{Finding, Severity};
+use fabkeep_store::{Commit, History, Repository, StoreError};
 use serde_json::json;
 
-use crate::arguments::Repo;
+use super::{done, key_files};
+use crate::arguments::List;
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, table, units};
 
-pub fn run(arguments: &Repo, output: &Output) -> Result<Code, CliError> {
-    let repository = Repository::open(&arguments.repo)?;
-    let points = repository.points()?;
+pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
+    let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
+    let history = repository.history()?;
+    let findings = findings(&repository, &history, None, arguments.expect_at_least.as_deref())?;
     let (bytes, objects) = repository.usage()?;
     let mut table = table(["point", "network", "nodes", "heights", "files", "added", "verdict"]);
-    let mut rows = Vec::new();
-    let mut damaged = Vec::new();
-    for (name, point) in &points {
-        match point {
-            Ok(commit) => {
-                let heights: Vec<String> = commit
-                    .summary
-                    .channels
-                    .iter()
-                    .map(|channel| format!("{} {}", channel.channel, channel.height))
-                    .collect();
-                table.add_row([
-                    commit.id.to_string(),
-                    commit.summary.network.clone(),
-                    commit.summary.nodes.to_string(),
-                    heights.join(", "),
-                    units::bytes(commit.summary.source_bytes),
-                    units::bytes(commit.new_bytes),
-                    commit.summary.verdict.clone(),
-                ]);
-                rows.push(json!(commit));
-            }
-            Err(error) => damaged.push(json!({"object": name, "problem": error.to_string()})),
-        }
+    for commit in &history.commits {
+        let heights: Vec<String> =
+            commit.summary.channels.iter().map(|channel| format!("{} {}", channel.channel, channel.height)).collect();
+        table.add_row([
+            commit.id.to_string(),
+            commit.summary.network.clone(),
+            commit.summary.nodes.to_string(),
+            heights.join(", "),
+            units::bytes(commit.summary.source_bytes),
+            units::bytes(commit.new_bytes),
+            commit.summary.verdict.clone(),
+        ]);
     }
-    output.json(&json!({"repository": repository.config(), "points": rows, "damaged": damaged, "bytes": bytes, "objects": objects}));
-    if points.is_empty() {
-        output.line(format!("no recovery point yet; next: fabkeep backup --repo {}", arguments.repo));
+    let damaged: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    output.json(&json!({
+        "repository": repository.config(), "points": history.commits, "damaged": damaged, "findings": findings, "bytes": bytes,
+        "objects": objects,
+    }));
+    if history.commits.is_empty() {
+        output.line(format!("no recovery point yet; next: fabkeep backup --repo {}", arguments.repo.repo));
     } else {
         output.line(table.to_string());
     }
     output.line(format!("{} in {objects} objects", units::bytes(bytes)));
-    for fault in &damaged {
-        output.line(format!("damaged: {} {}", fault["object"], fault["problem"]));
+    output.findings(&findings);
+    Ok(if damaged.is_empty() { done(&findings) } else { Code::Damaged })
+}
+
+/// A recovery point's commit record. Whoever asks for the latest one is shown what is not as it should be among the commits.
+pub fn point(repository: &Repository, wanted: &str, output: &Output) -> Result<Commit, CliError> {
+    if wanted != "latest" {
+        return Ok(repository.point(wanted)?);
     }
-    Ok(if damaged.is_empty() { Code::Done } else { Code::Damaged })
+    let history = repository.history()?;
+    output.findings(&history.remarks.iter().map(remark_finding).collect::<Vec<_>>());
+    Ok(history.latest().cloned().ok_or_else(|| StoreError::NoSuchPoint(wanted.to_owned()))?)
+}
+
+/// What is not as it should be in a repository: what its objects say, what this machine remembers, what is expected.
+pub fn findings(
+    repository: &Repository,
+    history: &History,
+    writer: Option<&std::path::Path>,
+    expected: Option<&str>,
+) -> Result<Vec<Finding>, CliError> {
+    let mut remarks = history.remarks.clone();
+    remarks.extend(repository.strays()?);
+    if let Some(writer) = key_files::writer_if_any(repository, writer) {
+        remarks.extend(repository.remembered(&writer, history));
+    }
+    if let Some(point) = expected {
+        remarks.extend(repository.expected(point, history)?);
+    }
+    let mut findings: Vec<Finding> = remarks.iter().map(remark_finding).collect();
+    findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));
+    findings.dedup_by(|a, b| a.subject == b.subject && a.rule == b.rule);
+    Ok(findings)
 }

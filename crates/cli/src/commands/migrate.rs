@@ -24,11 +24,11 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let target = target(arguments)?;
     let source = network::open(&arguments.source, output)?;
     let source = source.as_ref();
-    let repository = Repository::open(&arguments.repo.repo)?;
+    let repository = key_files::open(&arguments.repo.repo, None)?;
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
     let writer = || key_files::writer(&repository, arguments.writer.as_deref());
     let reporter = output.reporter();
-    if let Some(open) = source.window()? {
+    if let Some(open) = source.window()?.open {
         return Err(CliError::new(
             Code::Refused,
             format!("the source is in a window since {} (by {})", open.begun, open.by),
@@ -64,7 +64,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
         Err(error) => {
             // A refusal has changed nothing in the target: the source goes on.
             if error.exit_code() == Code::Refused {
-                resume(source, reporter.as_ref())?;
+                resume(source, None, reporter.as_ref())?;
                 output.line("the target refused: the source runs again");
             } else {
                 told("the restore failed");

@@ -3,6 +3,7 @@
 mod backup;
 mod clean;
 mod cluster;
+mod copy;
 mod demo;
 mod discover;
 mod init;
@@ -31,6 +32,7 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Backup(arguments) => backup::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Resume(arguments) => resume::run(&arguments, output),
+        Command::Copy(arguments) => copy::run(&arguments, output),
         Command::List(arguments) => list::run(&arguments, output),
         Command::Show(arguments) => show::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),

@@ -11,15 +11,15 @@ use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::Relocation;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 
-use super::{done, key_files};
+use super::{done, key_files, list};
 use crate::arguments::{AnotherPlace, CaPart, Restore, Workloads};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, units};
 
 pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
-    let repository = Repository::open(&arguments.repo.repo)?;
-    let commit = repository.point(&arguments.point)?;
+    let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
+    let commit = list::point(&repository, &arguments.point, output)?;
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
     if arguments.cluster.is_meant() && arguments.to.is_none() && arguments.inventory.is_none() {
         return on_cluster(arguments, &repository, &commit, &identity, output);
@@ -48,6 +48,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
         ca_keep: ca_keep(arguments),
         replace: arguments.replace,
         stop: arguments.stop,
+        assume_stopped: arguments.assume_stopped.clone(),
         start: arguments.start,
         overrides: arguments.r#override.clone(),
         threads: 0,

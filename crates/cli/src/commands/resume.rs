@@ -1,9 +1,12 @@
 //! `fabkeep resume`.
 
-use fabkeep_engine::resume;
+use std::io::{BufRead, Write};
+
+use fabkeep_engine::{Question, quoted, resume, resume_unsigned};
+use fabkeep_platform::Platform;
 use serde_json::json;
 
-use super::network;
+use super::{done, network};
 use crate::arguments::Resume;
 use crate::error::CliError;
 use crate::exit_code::Code;
@@ -11,15 +14,54 @@ use crate::output::Output;
 
 pub fn run(arguments: &Resume, output: &Output) -> Result<Code, CliError> {
     let platform = network::open(&arguments.place, output)?;
+    if arguments.unsigned {
+        return unsigned(platform.as_ref(), output);
+    }
     let reporter = output.reporter();
-    let undone = resume(platform.as_ref(), reporter.as_ref())?;
-    output.json(&json!({"undone": undone}));
-    match undone {
+    let resumed = resume(platform.as_ref(), arguments.hook_after.as_deref(), reporter.as_ref())?;
+    output.json(&json!({"undone": resumed.undone, "findings": resumed.findings}));
+    output.findings(&resumed.findings);
+    match resumed.undone {
         Some(window) => {
             output.line(format!("undone: the window {} of {}, begun {}", window.run, window.by, window.begun));
             window.changes.iter().for_each(|change| output.line(format!("  {change}: undone")));
+            Ok(done(&resumed.findings))
         }
-        None => output.line("no window is open"),
+        None if resumed.findings.is_empty() => {
+            output.line("no window is open");
+            Ok(Code::Done)
+        }
+        None => {
+            output.line("this machine has no window open; nothing was changed");
+            Ok(Code::Refused)
+        }
     }
-    Ok(Code::Done)
+}
+
+/// Goes through notes that this machine did not sign; a person answers by lines of the standard input.
+fn unsigned(platform: &dyn Platform, output: &Output) -> Result<Code, CliError> {
+    let reporter = output.reporter();
+    let mut answers = std::io::stdin().lock();
+    let mut ask = |question: &Question<'_>| {
+        let text = match question {
+            Question::Undo(note, change) => format!("{note} names: {}. Undo it?", quoted(change)),
+            Question::Remove(note) => format!("Remove {note}?"),
+        };
+        let mut terminal = std::io::stderr().lock();
+        let _ = write!(terminal, "{text} [y/N] ").and_then(|()| terminal.flush());
+        let mut line = String::new();
+        let answered = std::io::Read::take(&mut answers, 1 << 10).read_line(&mut line).is_ok();
+        answered && matches!(line.trim(), "y" | "Y" | "yes")
+    };
+    let steps = resume_unsigned(platform, &mut ask, reporter.as_ref())?;
+    output.json(&json!({"steps": steps}));
+    if steps.is_empty() {
+        output.line("every note of a window that is here is signed by this machine, or there is none");
+        return Ok(Code::Done);
+    }
+    for step in &steps {
+        output.line(format!("  {}: {}: {}", step.note, step.step, step.outcome));
+    }
+    let left = steps.iter().any(|step| step.outcome.starts_with("left"));
+    Ok(if left { Code::DoneWithFindings } else { Code::Done })
 }

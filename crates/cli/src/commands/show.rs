@@ -8,18 +8,18 @@ use fabkeep_engine::{
     CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, genesis_blocks, names,
 };
 use fabkeep_network::KeyPurpose;
-use fabkeep_store::{Commit, Repository};
+use fabkeep_store::Commit;
 use serde_json::json;
 
-use super::key_files;
+use super::{key_files, list};
 use crate::arguments::Show;
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
-    let repository = Repository::open(&arguments.repo.repo)?;
-    let commit = repository.point(&arguments.point)?;
+    let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
+    let commit = list::point(&repository, &arguments.point, output)?;
     let Some(identity) = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())? else {
         output.json(&json!({"commit": commit}));
         print_commit(&commit, output);

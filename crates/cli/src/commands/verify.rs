@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use fabkeep_engine::{Proof, VerifyLevel, cores, verify_point};
 use fabkeep_ledger::chain::{ChainError, walk_directory};
-use fabkeep_network::Severity;
-use fabkeep_store::Repository;
+use fabkeep_network::{Finding, Severity};
+use fabkeep_store::{BadObject, IdentityFile, Repository, Signer, StoreError};
 use serde_json::json;
 
-use super::{done, key_files};
+use super::{done, key_files, list};
 use crate::arguments::{Level, Verify};
 use crate::error::CliError;
 use crate::exit_code::Code;
@@ -21,24 +21,22 @@ pub fn run(arguments: &Verify, output: &Output) -> Result<Code, CliError> {
         return verify_chain(chain, output);
     }
     let location = arguments.repo.as_deref().unwrap_or_default();
-    let repository = Repository::open(location)?;
+    let repository = key_files::open(location, arguments.pin.root.as_deref())?;
     let identity = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())?;
     let level = match arguments.level {
         Level::Quick => VerifyLevel::Quick,
         Level::Full => VerifyLevel::Full,
     };
-    let mut damaged = Vec::new();
-    let mut commits = Vec::new();
-    if arguments.all {
-        for (name, commit) in repository.points()? {
-            match commit {
-                Ok(commit) => commits.push(commit),
-                Err(error) => damaged.push(format!("{name}: {error}")),
-            }
+    let history = repository.history()?;
+    let writer = arguments.writer.as_deref();
+    let mut findings = list::findings(&repository, &history, writer, arguments.expect_at_least.as_deref())?;
+    let commits = match (arguments.all, arguments.point.as_str()) {
+        (true, _) => history.commits.clone(),
+        (false, "latest") => {
+            vec![history.latest().cloned().ok_or_else(|| StoreError::NoSuchPoint("latest".to_owned()))?]
         }
-    } else {
-        commits.push(repository.point(&arguments.point)?);
-    }
+        (false, point) => vec![repository.point(point)?],
+    };
     let reporter = output.reporter();
     let mut proofs = Vec::new();
     for commit in &commits {
@@ -46,13 +44,51 @@ pub fn run(arguments: &Verify, output: &Output) -> Result<Code, CliError> {
         print(&proof, output);
         proofs.push(proof);
     }
-    damaged.iter().for_each(|problem| output.line(format!("damaged: {problem}")));
-    output.json(&json!({"proofs": proofs, "damaged": damaged}));
-    let broken = |proof: &Proof| proof.findings.iter().any(|finding| finding.severity == Severity::Error);
-    if !damaged.is_empty() || proofs.iter().any(broken) {
+    let bad: Vec<BadObject> = proofs.iter().flat_map(|proof| proof.bad.iter().cloned()).collect();
+    let recorded = if bad.is_empty() { None } else { record(&repository, &bad, identity.as_ref(), writer, output) };
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    output.findings(&findings);
+    output.json(&json!({"proofs": proofs, "repository": findings, "recorded": recorded}));
+    let broken = |finding: &Finding| finding.severity == Severity::Error;
+    if findings.iter().any(broken) || proofs.iter().any(|proof: &Proof| proof.findings.iter().any(broken)) {
         return Ok(Code::Damaged);
     }
-    Ok(proofs.iter().map(|proof| done(&proof.findings)).max_by_key(|code| *code as u8).unwrap_or(Code::Done))
+    let codes = proofs.iter().map(|proof| done(&proof.findings)).chain([done(&findings)]);
+    Ok(codes.max_by_key(|code| *code as u8).unwrap_or(Code::Done))
+}
+
+/// Records what is damaged, so that no backup builds on it and the next one puts its content again.
+fn record(
+    repository: &Repository,
+    bad: &[BadObject],
+    identity: Option<&IdentityFile>,
+    writer: Option<&Path>,
+    output: &Output,
+) -> Option<String> {
+    let by_identity = identity.map(|identity| repository.record_bad(bad, &Signer::Identity(identity)));
+    let recorded = match by_identity {
+        Some(Ok(recorded)) => Ok(recorded),
+        _ => match key_files::writer_if_any(repository, writer) {
+            Some(writer) => repository.record_bad(bad, &Signer::Writer(&writer)),
+            None => {
+                output.line(
+                    "not recorded: without the identity or a writer key (--writer FILE) backups do not know what is damaged",
+                );
+                return None;
+            }
+        },
+    };
+    match recorded {
+        Ok(Some(name)) => {
+            output.line(format!("recorded as bad in {name}: the next backup puts again what the nodes have of it"));
+            Some(name)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            output.line(format!("not recorded: {error}; backups do not know what is damaged"));
+            None
+        }
+    }
 }
 
 /// What a verification proved, for people.

@@ -8,11 +8,17 @@ use fabkeep_network::{Finding, Severity};
 pub fn print_findings(to: &mut dyn Write, findings: &[Finding]) {
     let mut explained = Vec::new();
     for finding in findings {
-        let _ = writeln!(to, "{}[{}] {}: {}", finding.severity, finding.rule, finding.subject, finding.what);
+        let (subject, what) = (plain(&finding.subject), plain(&finding.what));
+        let _ = writeln!(to, "{}[{}] {subject}: {what}", finding.severity, finding.rule);
         if finding.severity >= Severity::Warning && !explained.contains(&finding.rule) {
             let _ = writeln!(to, "  rule: {}", finding.rule.text());
             explained.push(finding.rule);
         }
-        let _ = writeln!(to, "  next: {}", finding.remedy);
+        let _ = writeln!(to, "  next: {}", plain(&finding.remedy));
     }
+}
+
+/// Text without characters that a terminal obeys: names come from places where others can write.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -34,6 +34,7 @@ impl Place {
             .args(arguments)
             .env("XDG_CONFIG_HOME", self.folder.path())
             .env("HOME", self.folder.path())
+            .env("FABKEEP_STATE_DIR", self.folder.path().join("state"))
             .env("FABKEEP_HELPER_IMAGE", "k8s.local/busybox:1")
             .current_dir(self.folder.path());
         command

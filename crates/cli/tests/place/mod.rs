@@ -50,6 +50,9 @@ impl Place {
             .args(arguments)
             .current_dir(self.folder.path())
             .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("FABKEEP_STATE_DIR", self.path("state"))
+            .env_remove("FABKEEP_WINDOW_KEY")
+            .env_remove("FABKEEP_ROOT")
             .env_remove("FABKEEP_REPO")
             .env_remove("FABKEEP_IDENTITY")
             .env_remove("FABKEEP_WRITER");

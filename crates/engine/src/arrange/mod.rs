@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, Severity, WalKind};
 
-use crate::EngineError;
 use crate::point::{Channel, RecoveryPoint};
+use crate::{EngineError, contained};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
 
 pub use ledger::LedgerFrom;
@@ -55,6 +55,7 @@ pub(crate) fn arrange(
             )));
         }
     }
+    contained::check(&point, point.nodes.iter())?;
     let mut findings = Vec::new();
     let nodes = with_state_databases(&point, nodes, &mut findings);
     // A CouchDB that no restore reaches must be emptied by hand.

@@ -187,8 +187,10 @@ pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFil
     let mut untouched = files.stamps.len() == state.stamps.len();
     for (number, stamp) in &state.stamps {
         let now = FileStamp::from(files.stamps.get(number)?);
-        // A file that was put in the place of another one, and a closed one that was written to, are read again.
-        if now.inode != stamp.inode || (*number < state.file && now != *stamp) {
+        // A file that was put in the place of another one, a closed one that was written to, and the last one, where it was written to and did
+        // not grow, are read again.
+        let written = now.size == stamp.size && now.modified_ns != stamp.modified_ns;
+        if now.inode != stamp.inode || written || (*number < state.file && now != *stamp) {
             return None;
         }
         untouched &= now == *stamp && now.is_exact();

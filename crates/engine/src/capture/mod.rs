@@ -33,6 +33,7 @@ use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository
 
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
+use crate::repository::remark_finding;
 use crate::window::{self, OpenWindow, WindowOptions, WindowReport};
 use crate::{EngineError, parallel};
 
@@ -104,6 +105,8 @@ pub struct Captured {
     pub stats: WriteStats,
     /// Bytes read from the nodes.
     pub read_bytes: u64,
+    /// What is not as it should be in the repository. It says nothing of the point.
+    pub repository: Vec<Finding>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -124,11 +127,11 @@ pub fn capture(
     reporter: &dyn Reporter,
 ) -> Result<Captured, EngineError> {
     let stays = matches!(&options.consistency, Consistency::Window(window) if window.stay_closed);
-    let before = if stays { platform.window()? } else { None };
+    let before = if stays { platform.window()?.open } else { None };
     let captured = capture_all(platform, repository, key, options, reporter);
     if stays && before.is_none() && captured.is_err() {
         // Nothing moves now.
-        window::resume(platform, reporter)?;
+        window::resume(platform, None, reporter)?;
     }
     captured
 }
@@ -142,6 +145,7 @@ fn capture_all(
 ) -> Result<Captured, EngineError> {
     let begun = Instant::now();
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
+    let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
     let objects = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
@@ -201,7 +205,7 @@ fn capture_all(
     platform.finish()?;
     let summary = summary(&point);
     let (commit, stats) = step(reporter, "commit", None, || writer.commit(&point, summary, sources))?;
-    Ok(Captured { commit, point, stats, read_bytes, seconds: begun.elapsed().as_secs_f64() })
+    Ok(Captured { commit, point, stats, read_bytes, repository: remarks, seconds: begun.elapsed().as_secs_f64() })
 }
 
 /// What the passes came to.

@@ -249,7 +249,8 @@ fn survey_node(
     let with_databases =
         (node.role == NodeRole::CertificateAuthority).then(|| settings::with_databases(platform, node));
     let node = with_databases.as_ref().unwrap_or(node);
-    let running = platform.state(&node.id)? == NodeState::Running;
+    // What may run is read as what runs.
+    let running = platform.state(&node.id)? != NodeState::Stopped;
     let mut planned = PlannedNode {
         node: node.clone(),
         running,

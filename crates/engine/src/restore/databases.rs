@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
+use fabkeep_ledger::dump_commands::{self, Dialect};
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, SqlAccess};
 use fabkeep_store::PointReader;
 
 use super::RestoredDirectory;
 use super::authority;
+use super::disk::Disk;
 use super::journal::Journal;
-use super::place::free_name;
 use super::plan::{PlannedDirectory, RestorePlan};
+use super::staging::free_name;
 use crate::content::Contents;
 use crate::error::io;
-use crate::point::RecoveryPoint;
+use crate::point::{CapturedEntry, RecoveryPoint};
 use crate::{Difference, EngineError};
 
 /// A dump to load, by its directory's position in the plan.
@@ -53,6 +55,7 @@ pub(super) fn plan_loads(
                 continue;
             }
         };
+        plan.findings.extend(refused_dump(planned, &access, point, reader)?);
         match access.tables() {
             Err(error) => {
                 plan.findings.push(Finding::error(
@@ -81,6 +84,55 @@ pub(super) fn plan_loads(
     Ok(())
 }
 
+/// A dump that would have the database's client do more than send SQL is refused before anything is changed.
+fn refused_dump(
+    planned: &PlannedDirectory,
+    access: &SqlAccess,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Option<Finding>, EngineError> {
+    let captured = &point.nodes[planned.node].directories[planned.directory];
+    let Some(entry) = captured.entries.iter().find(|entry| entry.path == DUMP_FILE) else { return Ok(None) };
+    let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+    let path = scratch.path().join(DUMP_FILE);
+    authority::write_captured(entry, point, reader, &path)?;
+    Ok(access.check(&path).err().map(|error| refusal(&planned.id, &error.to_string())))
+}
+
+fn refusal(id: &impl ToString, problem: &str) -> Finding {
+    Finding::error(
+        Rule::CaDatabase,
+        id.to_string(),
+        problem,
+        "restore into a folder (--to DIR), look at the line, and load what is right by hand; or take another recovery point",
+    )
+}
+
+/// The same for a dump that is loaded by its server's own pod: what wrote it is told by its first lines.
+pub(super) fn refused_captured(
+    id: &NodeId,
+    entry: &CapturedEntry,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Option<Finding>, EngineError> {
+    let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+    let path = scratch.path().join(DUMP_FILE);
+    authority::write_captured(entry, point, reader, &path)?;
+    let open = || File::open(&path).map_err(io(&path));
+    let dialects = match Dialect::of(open()?).map_err(io(&path))? {
+        Some(known) => vec![known],
+        None => vec![Dialect::Postgres, Dialect::MySql],
+    };
+    let mut found = None;
+    for dialect in dialects {
+        match dump_commands::refused(open()?, dialect).map_err(io(&path))? {
+            None => return Ok(None),
+            Some(refused) => found = Some(refused),
+        }
+    }
+    Ok(found.map(|refused| refusal(id, &format!("the dump of its database is refused: {refused}"))))
+}
+
 fn role(planned: &PlannedDirectory, point: &RecoveryPoint) -> DirectoryRole {
     point.nodes[planned.node].directories[planned.directory].directory.role
 }
@@ -104,7 +156,7 @@ fn access(
             (None, _) => continue,
         };
         if let Ok(config) = CaConfig::parse(&bytes) {
-            return Ok(platform.sql(&planned.id, &config, &home.place)?);
+            return Ok(platform.sql(&planned.id, &config, &home.staging.place)?);
         }
     }
     Ok(None)
@@ -141,7 +193,8 @@ pub(super) fn told(database: &str, found: &Dump) -> String {
 /// Loads every dump that no earlier run has loaded. What was proven, in sentences; where what was there before is.
 pub(super) fn load_all(
     plan: &RestorePlan,
-    journal: &mut Journal,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
 ) -> Result<(Vec<String>, Vec<RestoredDirectory>), EngineError> {
     let (mut proven, mut aside) = (Vec::new(), Vec::new());
     for load in &plan.loads {
@@ -149,15 +202,16 @@ pub(super) fn load_all(
         if journal.is_loaded(load.directory) {
             continue;
         }
-        if let Some(path) = set_aside(load, planned, journal)? {
+        if let Some(path) = set_aside(load, planned, journal, disk)? {
             let (node, set_aside) = (planned.id.to_string(), Some(path));
-            aside.push(RestoredDirectory { node, path: planned.place.clone(), set_aside });
+            aside.push(RestoredDirectory { node, path: planned.staging.place.clone(), set_aside });
         }
-        let dump = planned.place.join(DUMP_FILE);
+        let dump = planned.staging.placed(DUMP_FILE);
         let expected = read(&dump)?;
         if !expected.complete {
             return Err(unproven(&dump, "the dump does not come to its end"));
         }
+        journal.add_loading(load.directory)?;
         load.access.load(&dump)?;
         let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
         let again = scratch.path().join(DUMP_FILE);
@@ -176,7 +230,8 @@ pub(super) fn load_all(
 fn set_aside(
     load: &PlannedLoad,
     planned: &PlannedDirectory,
-    journal: &mut Journal,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
 ) -> Result<Option<PathBuf>, EngineError> {
     if let Some(path) = journal.dumped_aside(load.directory) {
         return Ok(Some(path));
@@ -184,8 +239,8 @@ fn set_aside(
     if load.access.tables()? == 0 {
         return Ok(None);
     }
-    let folder = free_name(&planned.aside);
-    std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+    let folder = free_name(&planned.staging.regions[0].aside);
+    disk.make_private(&folder)?;
     let partial = folder.join("partial.sql");
     load.access.dump(&partial)?;
     if !read(&partial)?.complete {
@@ -195,19 +250,20 @@ fn set_aside(
         ));
     }
     let path = folder.join(DUMP_FILE);
-    std::fs::rename(&partial, &path).map_err(io(&path))?;
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(io(&folder))?;
+    File::open(&partial).and_then(|dump| dump.sync_all()).map_err(io(&partial))?;
+    disk.rename(&partial, &path)?;
+    disk.sync_folder(&folder)?;
     journal.add_dumped_aside(load.directory, &folder)?;
     Ok(Some(folder))
 }
 
 /// Removes the dumps that were loaded: what is in them is in the databases, and they hold what identities enrol with.
-pub(super) fn remove_loaded(plan: &RestorePlan) -> Result<(), EngineError> {
+pub(super) fn remove_loaded(plan: &RestorePlan, disk: Disk<'_>) -> Result<(), EngineError> {
     for load in &plan.loads {
-        let place = &plan.directories[load.directory].place;
+        let place = &plan.directories[load.directory].staging.place;
         let dump = place.join(DUMP_FILE);
         if dump.exists() {
-            std::fs::remove_file(&dump).map_err(io(&dump))?;
+            disk.remove_file(&dump)?;
             // Somebody may have put something beside it.
             let _ = std::fs::remove_dir(place);
         }

@@ -2,16 +2,16 @@
 //! and in the end every file hashed where it lies. What an interrupted run has written stays.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
+use fabkeep_network::{NodeDirectory, NodeId};
 use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, WriteKind, Writing};
-use fabkeep_platform::{EntryKind, Fetch, VolumeEntry};
+use fabkeep_platform::{EntryKind, Fetch, PlatformError, VolumeEntry};
 use fabkeep_store::PointReader;
 
 use super::keep::{self, Present, PresentFile};
@@ -20,8 +20,10 @@ use crate::error::io as place_of;
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, Part, RecoveryPoint};
 use crate::replay::{Sink, Target, replay};
-use crate::{EngineError, parallel};
+use crate::{Difference, EngineError, parallel};
 
+/// What data that is set aside is called, with the recovery point behind it.
+const ASIDE: &str = ".before-";
 /// How often a broken stream is begun anew, and the longest pause before.
 const ATTEMPTS: u32 = 8;
 const MAX_PAUSE: Duration = Duration::from_secs(15);
@@ -57,6 +59,11 @@ impl<'a> Filled<'a> {
 
     pub fn label(&self) -> String {
         format!("{} {}", self.id, self.target.mounted_at.as_deref().unwrap_or(&self.target.path))
+    }
+
+    /// What was written is void: everything is written anew.
+    pub fn forget(&self) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn note(&self, path: &str, hash: digest::Context, len: u64, size: u64) {
@@ -147,10 +154,41 @@ fn may_pass(error: &EngineError) -> bool {
     match error {
         EngineError::Io { source, .. } => {
             !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::PermissionDenied)
-                && !source.to_string().contains("No space left")
         }
+        EngineError::Platform(PlatformError::Forbidden { .. }) => false,
         EngineError::Platform(_) => true,
         _ => false,
+    }
+}
+
+/// What one run proved of the volumes that it filled.
+#[derive(Default)]
+pub(super) struct Proof {
+    /// Files hashed where they lie.
+    pub files: u64,
+    /// Channels whose blocks were walked.
+    pub channels: BTreeSet<String>,
+}
+
+impl Proof {
+    pub fn add(&mut self, other: Proof) {
+        self.files += other.files;
+        self.channels.extend(other.channels);
+    }
+
+    /// In sentences; nothing of what was not done.
+    pub fn told(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.files > 0 {
+            out.push(format!("{} files hashed where they lie in the volumes: each is what was captured", self.files));
+        }
+        if !self.channels.is_empty() {
+            out.push(format!(
+                "{} channels: every block walked to the recorded height and header hash while its files were written",
+                self.channels.len()
+            ));
+        }
+        out
     }
 }
 
@@ -172,14 +210,18 @@ fn persistently(
     Ok(())
 }
 
-/// Fills every directory and proves it. Bytes written or found written.
+/// How often files that are not what was written are written again.
+const REWRITES: usize = 2;
+
+/// Fills every directory and proves it: what was written, or was found written by an earlier run, is hashed where it lies. A file that does
+/// not hold is written again; one that nobody wrote is somebody else's.
 pub(super) fn fill_all(
-    directories: &[Filled<'_>],
+    directories: &[&Filled<'_>],
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
     threads: usize,
     reporter: &dyn Reporter,
-) -> Result<Vec<String>, EngineError> {
+) -> Result<Proof, EngineError> {
     let bytes: u64 = directories
         .iter()
         .flat_map(|directory| &directory.captured.entries)
@@ -189,34 +231,54 @@ pub(super) fn fill_all(
         })
         .sum();
     let contents = Contents::new(reader, point);
-    step(reporter, "write files", Some(bytes), || -> Result<(), EngineError> {
-        let results = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
-            persistently(reporter, || write_files(directory, &contents, reporter))
-        });
-        results.into_iter().collect::<Result<Vec<()>, _>>()?;
-        for channel in &point.channels {
-            persistently(reporter, || write_chains(directories, &channel.name, point, reader, threads, reporter))?;
+    for rewrite in 0.. {
+        let mut proof = Proof::default();
+        step(reporter, "write files", Some(bytes), || -> Result<(), EngineError> {
+            let results = parallel::map(directories.to_vec(), threads, |directory: &Filled<'_>| {
+                persistently(reporter, || write_files(directory, &contents, reporter))
+            });
+            results.into_iter().collect::<Result<Vec<()>, _>>()?;
+            for channel in &point.channels {
+                persistently(reporter, || {
+                    if write_chains(directories, &channel.name, point, reader, threads, reporter)? {
+                        proof.channels.insert(channel.name.clone());
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })?;
+        let checked = step(reporter, "prove", Some(bytes), || {
+            let results = parallel::map(directories.to_vec(), threads, |directory: &Filled<'_>| {
+                let mut checked = Checked::default();
+                persistently(reporter, || {
+                    checked = finish(directory, reporter)?;
+                    Ok(())
+                })?;
+                Ok(checked)
+            });
+            results.into_iter().collect::<Result<Vec<Checked>, EngineError>>()
+        })?;
+        proof.files = checked.iter().map(|checked| checked.files).sum();
+        let mut wrong = None;
+        for (directory, checked) in directories.iter().zip(checked) {
+            if let Some(path) = checked.foreign.first() {
+                let what = format!("{} files that no restore wrote, the first: {path}", checked.foreign.len());
+                return Err(Difference::new(directory.label(), what).into());
+            }
+            if let Some(path) = checked.bad.first() {
+                let what = format!("{} files are not what was written, the first: {path}", checked.bad.len());
+                directory.filler.remove(&checked.bad).map_err(place_of(directory.label()))?;
+                wrong.get_or_insert_with(|| Difference::new(directory.label(), what));
+            }
         }
-        Ok(())
-    })?;
-    let files = step(reporter, "prove", Some(bytes), || -> Result<u64, EngineError> {
-        let results = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
-            let mut count = 0;
-            persistently(reporter, || {
-                count = finish(directory, reporter)?;
-                Ok(())
-            })?;
-            Ok(count)
-        });
-        results.into_iter().sum::<Result<u64, EngineError>>()
-    })?;
-    let chains = point.channels.len();
-    Ok(vec![
-        format!("{files} files hashed where they lie in the volumes: each is what was captured"),
-        format!(
-            "{chains} channels: every block walked to the recorded height and header hash while its files were written"
-        ),
-    ])
+        match wrong {
+            None => return Ok(proof),
+            Some(difference) if rewrite >= REWRITES => return Err(difference.into()),
+            Some(_) => {}
+        }
+    }
+    Ok(Proof::default())
 }
 
 /// Everything but block files, in one stream.
@@ -345,15 +407,16 @@ impl Sink for Stream<'_, '_> {
     }
 }
 
+/// Block files of one channel, for all nodes at once. Whether any node has it.
 fn write_chains(
-    directories: &[Filled<'_>],
+    directories: &[&Filled<'_>],
     name: &str,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
     threads: usize,
     reporter: &dyn Reporter,
-) -> Result<(), EngineError> {
-    let Some(channel) = point.channel(name) else { return Ok(()) };
+) -> Result<bool, EngineError> {
+    let Some(channel) = point.channel(name) else { return Ok(false) };
     let mut targets = Vec::new();
     for directory in directories {
         let mut chains: BTreeMap<&str, Vec<&CapturedEntry>> = BTreeMap::new();
@@ -400,13 +463,23 @@ fn write_chains(
         }
     }
     if targets.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    replay(reader, channel, targets, false, threads, reporter).map(|_| ())
+    replay(reader, channel, targets, false, threads, reporter).map(|_| true)
 }
 
-/// Directories' modes and times, and the proof. Files that do not hold are written again by a next run.
-fn finish(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<u64, EngineError> {
+/// What a directory's check came to.
+#[derive(Default)]
+struct Checked {
+    files: u64,
+    /// Files that are not what was written.
+    bad: Vec<String>,
+    /// Files that are not of this restore.
+    foreign: Vec<String>,
+}
+
+/// Directories' modes and times, and the proof.
+fn finish(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<Checked, EngineError> {
     let label = directory.label();
     let wrong = |error| place_of(&label)(error);
     let folders: Vec<WriteEntry> = directory
@@ -427,15 +500,21 @@ fn finish(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<u64, Engine
     expected.sort_by(|a, b| a.path.cmp(&b.path));
     let progress = |bytes| reporter.event(Event::Advance { bytes, blocks: 0 });
     let bad = directory.filler.check(&expected, &progress).map_err(wrong)?;
-    if !bad.is_empty() {
-        return Err(EngineError::Refused(vec![Finding::error(
-            Rule::FileReadable,
-            &label,
-            format!("{} files in the volume are not what was written, the first: {}", bad.len(), bad[0]),
-            "look at the volume's disk; then remove these files and run the same command again",
-        )]));
-    }
-    Ok(expected.len() as u64)
+    let own: BTreeSet<&str> = directory
+        .captured
+        .entries
+        .iter()
+        .map(|captured| captured.path.as_str())
+        .chain(directory.kept.iter().map(|file| file.entry.path.as_str()))
+        .collect();
+    let apart = |path: &str| path.split('/').any(|part| part == "lost+found" || part.starts_with(ASIDE));
+    let there = directory.filler.list()?;
+    let foreign: Vec<String> = there
+        .into_iter()
+        .filter(|entry| entry.kind != EntryKind::Directory && !own.contains(entry.path.as_str()) && !apart(&entry.path))
+        .map(|entry| entry.path)
+        .collect();
+    Ok(Checked { files: (expected.len() - bad.len()) as u64, bad, foreign })
 }
 
 /// A directory of the cluster for a captured one: of the same role and place.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, Rule, check_set};
-use fabkeep_store::{Commit, IdentityFile, Repository, check_objects};
+use fabkeep_store::{BadObject, Commit, IdentityFile, ObjectFault, Repository, check_objects};
 use serde::Serialize;
 
 use crate::EngineError;
@@ -46,8 +46,34 @@ pub struct Proof {
     pub bytes: u64,
     /// Blocks walked: each channel's once for every node that holds it.
     pub blocks: u64,
+    /// Objects that are damaged or missing: to be recorded, so that the next backup puts their content again.
+    pub bad: Vec<BadObject>,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// An object that is damaged or missing, as a finding. What was put again elsewhere does not spoil the point.
+fn fault_finding(fault: &ObjectFault) -> Finding {
+    let subject = format!("object {}", fault.object);
+    match &fault.instead {
+        None => Finding::error(
+            Rule::FileReadable,
+            subject,
+            fault.problem.clone(),
+            "make a backup now: what the nodes still have of it is put again under a new name, once it is recorded as bad; or bring the object \
+             back from a copy of the repository",
+        ),
+        Some(instead) => Finding::warning(
+            Rule::FileReadable,
+            subject,
+            format!(
+                "{}; everything that this point needs of it is in {}: the point is whole",
+                fault.problem,
+                instead.join(", ")
+            ),
+            "nothing; look for the cause of the damage",
+        ),
+    }
 }
 
 /// Verifies a recovery point. Without the identity, objects are checked by their sealed bytes and nothing is opened.
@@ -72,23 +98,26 @@ pub fn verify_point(
         objects: 0,
         bytes: 0,
         blocks: 0,
+        bad: Vec::new(),
         seconds: 0.0,
     };
     let read = level == VerifyLevel::Full;
     let progress = AtomicU64::new(0);
     let name = if read { "read every object" } else { "look at every object" };
     let checked = step(reporter, name, None, || {
-        tell_while(reporter, &progress, || check_objects(repository, commit, read, threads, &progress))
+        tell_while(reporter, &progress, || check_objects(repository, commit, identity, read, threads, &progress))
     })?;
     (proof.objects, proof.bytes) = (checked.objects, checked.bytes);
-    proof.findings.extend(checked.faults.iter().map(|fault| {
-        Finding::error(
-            Rule::FileReadable,
-            format!("object {}", fault.object),
-            fault.problem.clone(),
-            "restore the object from a copy of the repository; else this recovery point is lost: make a new one now",
-        )
-    }));
+    proof.findings.extend(checked.faults.iter().map(fault_finding));
+    proof.bad = checked.faults.iter().map(ObjectFault::to_record).collect();
+    let lost = checked.faults.iter().filter(|fault| fault.instead.is_none()).count();
+    if lost == 0 && !checked.faults.is_empty() {
+        proof.proven.push(format!(
+            "{} of {} objects are damaged or missing, and everything that the point needs of them was put again",
+            checked.faults.len(),
+            checked.objects
+        ));
+    }
     if checked.faults.is_empty() {
         proof.proven.push(if read {
             format!("all {} objects are there, and their bytes are those that were put", checked.objects)
@@ -100,7 +129,7 @@ pub fn verify_point(
         None => proof.not_proven.push(
             "what is inside the objects: without the identity nothing can be opened (--identity FILE)".to_owned(),
         ),
-        Some(_) if !checked.faults.is_empty() => {
+        Some(_) if lost > 0 => {
             proof.not_proven.push("what is inside the objects: some are missing or damaged".to_owned());
         }
         Some(identity) => look_inside(repository, commit, identity, level, threads, reporter, &mut proof)?,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
-use fabkeep_platform::{Change, Platform, Quiesce, WindowRecord};
+use fabkeep_platform::{Change, NotedWindows, Platform, Quiesce, StrangeNote, WindowRecord};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use heights::{cross_check, observe, observe_all};
@@ -66,12 +66,34 @@ pub(crate) struct OpenWindow<'p> {
     noted: bool,
 }
 
-/// Refuses a second window: the first one's changes would be taken for what was there before.
+/// Refuses a second window: the first one's changes would be taken for what was there before. A note that this machine did not sign may be
+/// that of another machine's window.
 pub(crate) fn refuse_open(platform: &dyn Platform) -> Result<(), EngineError> {
-    match platform.window()? {
-        None => Ok(()),
-        Some(open) => Err(EngineError::Refused(vec![open_finding(&open)])),
-    }
+    let findings = noted_findings(&platform.window()?);
+    if findings.is_empty() { Ok(()) } else { Err(EngineError::Refused(findings)) }
+}
+
+/// What is noted of windows, as findings.
+pub(crate) fn noted_findings(noted: &NotedWindows) -> Vec<Finding> {
+    noted.open.iter().map(open_finding).chain(noted.strange.iter().map(strange_finding)).collect()
+}
+
+/// A note that this machine did not sign, as a finding. What it says is somebody else's text: it is not repeated here.
+fn strange_finding(note: &StrangeNote) -> Finding {
+    let steps = note.says.as_ref().map_or(0, |says| says.changes.len());
+    Finding::error(
+        Rule::WindowUndone,
+        &note.at,
+        format!(
+            "it looks like the note of an open window with {steps} steps, and {}: nothing of it is undone",
+            note.problem
+        ),
+        format!(
+            "if a backup of yours opened a window from another machine, run `fabkeep resume` there; if an older version wrote it, \
+             `fabkeep resume --unsigned` shows each step and asks before it is done; else look at it and remove it: {}",
+            note.removal
+        ),
+    )
 }
 
 /// An open window as a finding.
@@ -196,18 +218,105 @@ impl Drop for OpenWindow<'_> {
     }
 }
 
-/// Undoes a window that a killed run has left open. What it was; `None` when none is open.
+/// What [`resume`] did.
+#[derive(Debug, Clone, Default)]
+pub struct Resumed {
+    /// The window that was undone; `None` when this machine has none open.
+    pub undone: Option<WindowRecord>,
+    /// Notes that this machine did not sign, as findings: nothing of them was undone.
+    pub findings: Vec<Finding>,
+}
+
+/// Undoes a window that a killed run of this machine has left open. `hook_after`: the command that lets transactions flow again, where this
+/// machine has no record of it.
 ///
 /// # Errors
 /// [`EngineError::Platform`]: then the note stays, and another try goes on.
-pub fn resume(platform: &dyn Platform, reporter: &dyn Reporter) -> Result<Option<WindowRecord>, EngineError> {
-    let Some(record) = platform.window()? else { return Ok(None) };
+pub fn resume(
+    platform: &dyn Platform,
+    hook_after: Option<&str>,
+    reporter: &dyn Reporter,
+) -> Result<Resumed, EngineError> {
+    let noted = platform.window()?;
+    let findings = noted.strange.iter().map(strange_finding).collect();
+    let Some(record) = noted.open else { return Ok(Resumed { undone: None, findings }) };
+    let record = match hook_after {
+        Some(command) => record.with_hook(command),
+        None => record,
+    };
     step(reporter, "undo the window", None, || {
         let told = |line: &str| reporter.event(Event::Said(line));
         platform.reopen(&record.changes, &told)?;
         platform.forget_window(&record)
     })?;
-    Ok(Some(record))
+    Ok(Resumed { undone: Some(record), findings })
+}
+
+/// A step of [`resume_unsigned`] that a person is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question<'a> {
+    /// Whether to undo this change of the note at this place.
+    Undo(&'a str, &'a Change),
+    /// Whether to remove the note at this place.
+    Remove(&'a str),
+}
+
+/// What became of a step of an unsigned note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnsignedStep {
+    /// Where the note stands.
+    pub note: String,
+    /// What it names, quoted.
+    pub step: String,
+    /// `undone`, `removed`, `left`, or why it is never done.
+    pub outcome: String,
+}
+
+/// Goes through notes that this machine did not sign, step by step: what a window changes in this network is undone when `ask` agrees;
+/// commands are never run.
+///
+/// # Errors
+/// [`EngineError::Platform`]: then the note stays.
+pub fn resume_unsigned(
+    platform: &dyn Platform,
+    ask: &mut dyn FnMut(&Question<'_>) -> bool,
+    reporter: &dyn Reporter,
+) -> Result<Vec<UnsignedStep>, EngineError> {
+    let told = |line: &str| reporter.event(Event::Said(line));
+    let mut steps = Vec::new();
+    for note in platform.window()?.strange {
+        let mut done = |step: String, outcome: &str| {
+            steps.push(UnsignedStep { note: note.at.clone(), step, outcome: outcome.to_owned() });
+        };
+        for change in note.says.iter().flat_map(|says| &says.changes) {
+            let quoted = quoted(change);
+            match platform.may_undo(change) {
+                Err(problem) => done(quoted, &format!("left: {problem}")),
+                Ok(()) if ask(&Question::Undo(&note.at, change)) => {
+                    platform.reopen(std::slice::from_ref(change), &told)?;
+                    done(quoted, "undone");
+                }
+                Ok(()) => done(quoted, "left"),
+            }
+        }
+        if ask(&Question::Remove(&note.at)) {
+            platform.forget_note(&note)?;
+            done("the note".to_owned(), "removed");
+        } else {
+            done("the note".to_owned(), "left");
+        }
+    }
+    Ok(steps)
+}
+
+/// A change that somebody else's text names, without what a terminal would obey.
+pub fn quoted(change: &Change) -> String {
+    const MOST: usize = 300;
+    let text = match change {
+        Change::Hook(hook) => format!("run {:?}", hook.after),
+        other => other.to_string().escape_debug().to_string(),
+    };
+    if text.chars().count() > MOST { text.chars().take(MOST).chain("…".chars()).collect() } else { text }
 }
 
 fn host_name() -> String {

@@ -8,7 +8,7 @@ use fabkeep_engine::{
     CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, RestoreOptions, Silent, VerifyLevel,
     capture, restore, verify_point,
 };
-use fabkeep_platform::{Host, discover};
+use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
 use tempfile::TempDir;
 
@@ -18,7 +18,17 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(packed: &[u8]) -> Bench {
-        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        Bench::at(tempfile::tempdir().unwrap(), packed)
+    }
+
+    /// In memory where there is such a folder: what is written down again and again costs nothing there.
+    pub fn in_memory(packed: &[u8]) -> Bench {
+        let memory = tempfile::tempdir_in("/dev/shm");
+        Bench::at(memory.or_else(|_| tempfile::tempdir()).unwrap(), packed)
+    }
+
+    fn at(folder: TempDir, packed: &[u8]) -> Bench {
+        let bench = Bench { folder };
         fabkeep_fixtures::unpack(packed, &bench.network()).unwrap();
         Repository::init(&bench.location(), Some(&bench.identity_file()), Some(&bench.writer_file()), &[]).unwrap();
         bench
@@ -54,7 +64,12 @@ impl Bench {
 
     pub fn host(&self) -> Host {
         let found = discover(&self.network(), self.folder.path()).unwrap();
-        Host::new(&found.inventory, self.folder.path()).unwrap()
+        Host::new(&found.inventory, self.folder.path()).unwrap().kept_by(self.machine())
+    }
+
+    /// What signs the notes of windows here.
+    pub fn machine(&self) -> Machine {
+        Machine::at(&self.path("state"))
     }
 
     pub fn capture(&self, options: &CaptureOptions) -> Result<Captured, EngineError> {

@@ -15,15 +15,36 @@ fn written_before(bench: &Bench) -> Host {
     Host::new(&Inventory::read(&bench.path("fabkeep.toml")).unwrap(), bench.folder.path()).unwrap()
 }
 
-/// What a capture over an inventory that was written before finds when `change` was done to the network; it must be refused.
-fn refused_after(change: impl Fn(&Bench), rule: &str, node: &str, about: &str) {
-    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
-    let host = written_before(&bench);
-    change(&bench);
-    match bench.capture_from(&host, &CaptureOptions::default()) {
-        Err(fabkeep_engine::EngineError::Refused(findings)) => assert_found(&findings, rule, node, about),
-        other => panic!("{rule} {node} {about}: {other:?}"),
+/// A network whose inventory was written while everything was there.
+struct Place {
+    bench: Bench,
+    host: Host,
+}
+
+impl Place {
+    fn new() -> Place {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        let host = written_before(&bench);
+        Place { bench, host }
     }
+
+    /// What a capture finds when `change` was done to a node's directory; it must be refused. The directory is as before then.
+    fn refused_after(&self, of: &str, change: impl Fn(&Bench), rule: &str, node: &str, about: &str) {
+        let (here, aside) = (self.bench.network().join(of), self.bench.path("aside"));
+        super::copy(&here, &aside);
+        change(&self.bench);
+        match self.bench.capture_from(&self.host, &CaptureOptions::default()) {
+            Err(fabkeep_engine::EngineError::Refused(findings)) => assert_found(&findings, rule, node, about),
+            other => panic!("{rule} {node} {about}: {other:?}"),
+        }
+        fs::remove_dir_all(&here).unwrap();
+        fs::rename(&aside, &here).unwrap();
+    }
+}
+
+/// The organization and node that a path lies in.
+fn node_of(path: &str) -> String {
+    path.split('/').take(2).collect::<Vec<_>>().join("/")
 }
 
 fn emptied(bench: &Bench, path: &str) {
@@ -34,26 +55,28 @@ fn emptied(bench: &Bench, path: &str) {
 
 #[test]
 fn an_empty_data_directory_is_an_error_though_the_keys_are_there() {
-    refused_after(|bench| emptied(bench, "Org1/peer0/production"), "K3", "Org1/peer0", "is empty");
-    refused_after(
+    let place = Place::new();
+    place.refused_after("Org1/peer0", |bench| emptied(bench, "Org1/peer0/production"), "K3", "Org1/peer0", "is empty");
+    place.refused_after(
+        "OrdererOrg/orderer1",
         |bench| emptied(bench, "OrdererOrg/orderer1/production"),
         "K3",
         "OrdererOrg/orderer1",
         "holds no chains",
     );
-    refused_after(|bench| emptied(bench, "Org2/ca"), "K3", "Org2/ca", "is empty");
+    place.refused_after("Org2/ca", |bench| emptied(bench, "Org2/ca"), "K3", "Org2/ca", "is empty");
     let frame = |bench: &Bench| {
         emptied(bench, "Org2/peer0/production");
         fs::create_dir_all(bench.network().join("Org2/peer0/production/ledgersData")).unwrap();
     };
-    refused_after(frame, "K3", "Org2/peer0", "production");
+    place.refused_after("Org2/peer0", frame, "K3", "Org2/peer0", "production");
     let locks = |bench: &Bench| {
         emptied(bench, "Org2/peer0/production");
         let folder = bench.network().join("Org2/peer0/production/ledgersData/ledgerProvider");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("LOCK"), "").unwrap();
     };
-    refused_after(locks, "K3", "Org2/peer0", "production");
+    place.refused_after("Org2/peer0", locks, "K3", "Org2/peer0", "production");
 }
 
 #[test]
@@ -74,12 +97,13 @@ fn all_orderers_emptied_at_once_are_all_named() {
 
 #[test]
 fn one_lost_store_of_several_is_an_error_with_its_path() {
+    let place = Place::new();
     for (lost, rule, node, about) in [
         ("Org1/peer0/production/ledgersData/pvtdataStore", "I2", "Org1/peer0", "ledgersData/pvtdataStore"),
         ("Org1/peer0/production/ledgersData/ledgerProvider", "K3", "Org1/peer0", "ledgersData/ledgerProvider"),
         ("Org1/peer1/production/lifecycle", "K3", "Org1/peer1", "lifecycle/chaincodes"),
         ("Org1/peer0/production/ledgersData/chains/chains/settlement", "B1", "Org1/peer0", "settlement"),
-        ("OrdererOrg/orderer1/production/chains/settlement", "O6", "OrdererOrg/orderer1", "settlement"),
+        ("OrdererOrg/orderer1/production/chains/settlement", "I2", "OrdererOrg/orderer1", "settlement"),
         ("OrdererOrg/orderer1/production/chains", "K3", "OrdererOrg/orderer1", "chains"),
         ("OrdererOrg/orderer2/production/etcdraft/wal/settlement", "O6", "OrdererOrg/orderer2", "settlement"),
         ("OrdererOrg/orderer2/production/etcdraft", "O6", "OrdererOrg/orderer2", "mychannel"),
@@ -89,13 +113,14 @@ fn one_lost_store_of_several_is_an_error_with_its_path() {
         ("Org1/ca/msp/keystore", "C5", "Org1/ca", "private key"),
     ] {
         let remove = |bench: &Bench| fs::remove_dir_all(bench.network().join(lost)).unwrap();
-        refused_after(remove, rule, node, about);
-        refused_after(|bench| emptied(bench, lost), rule, node, about);
+        place.refused_after(&node_of(lost), remove, rule, node, about);
+        place.refused_after(&node_of(lost), |bench| emptied(bench, lost), rule, node, about);
     }
 }
 
 #[test]
 fn a_lost_file_of_an_identity_is_an_error_with_its_path() {
+    let place = Place::new();
     for (lost, rule, node, about) in [
         ("Org1/peer0/msp/config.yaml", "I5", "Org1/peer0", "config.yaml"),
         ("Org1/peer0/tls/server.crt", "I5", "Org1/peer0", "server.crt"),
@@ -106,32 +131,55 @@ fn a_lost_file_of_an_identity_is_an_error_with_its_path() {
         ("Org1/ca/ca-cert.pem", "C5", "Org1/ca", "ca-cert.pem"),
         ("Org1/ca/fabric-ca-server.db", "C3", "Org1/ca", "fabric-ca-server.db"),
         ("Org1/ca/fabric-ca-server-config.yaml", "C5", "Org1/ca", "fabric-ca-server-config.yaml"),
-        ("Org1/ca/tls-cert.pem", "I5", "Org1/ca", "tls-cert.pem"),
     ] {
-        refused_after(|bench| fs::remove_file(bench.network().join(lost)).unwrap(), rule, node, about);
+        let remove = |bench: &Bench| fs::remove_file(bench.network().join(lost)).unwrap();
+        place.refused_after(&node_of(lost), remove, rule, node, about);
     }
 }
 
 #[test]
+fn the_tls_certificate_of_a_ca_that_serves_tls_is_missed() {
+    let place = Place::new();
+    let remove = |bench: &Bench| {
+        let home = bench.network().join("Org1/ca");
+        let config = home.join("fabric-ca-server-config.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("(default: false)\n  enabled: false", "(default: false)\n  enabled: true"))
+            .unwrap();
+        fs::remove_file(home.join("tls-cert.pem")).unwrap();
+    };
+    place.refused_after("Org1/ca", remove, "I5", "Org1/ca", "tls-cert.pem");
+}
+
+#[test]
 fn an_empty_tls_directory_is_an_error() {
-    refused_after(|bench| emptied(bench, "OrdererOrg/orderer1/tls"), "I5", "OrdererOrg/orderer1", "tls");
+    let place = Place::new();
+    place.refused_after(
+        "OrdererOrg/orderer1",
+        |bench| emptied(bench, "OrdererOrg/orderer1/tls"),
+        "I5",
+        "OrdererOrg/orderer1",
+        "tls",
+    );
 }
 
 #[test]
 fn another_authoritys_certificate_is_not_the_cas_own() {
+    let place = Place::new();
     let swap = |bench: &Bench| {
         fs::copy(bench.network().join("Org2/ca/ca-cert.pem"), bench.network().join("Org1/ca/ca-cert.pem")).unwrap();
     };
-    refused_after(swap, "C5", "Org1/ca", "private key");
+    place.refused_after("Org1/ca", swap, "C5", "Org1/ca", "private key");
 }
 
 #[test]
 fn cacerts_that_did_not_issue_the_nodes_certificate_are_an_error() {
+    let place = Place::new();
     let swap = |bench: &Bench| {
         let folder = bench.network().join("Org1/peer0/msp/cacerts");
         super::replace(&bench.network().join("Org2/peer0/msp/cacerts"), &folder);
     };
-    refused_after(swap, "I5", "Org1/peer0", "leads to none of the CA certificates");
+    place.refused_after("Org1/peer0", swap, "I5", "Org1/peer0", "leads to none of the CA certificates");
 }
 
 #[test]

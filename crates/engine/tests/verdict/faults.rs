@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::copy_file;
+use super::{copy_file, data_of};
 use crate::bench::Bench;
 use fabkeep_engine::{CaptureOptions, EngineError, EntryContent};
 use fabkeep_fixtures::Growth;
@@ -97,7 +97,7 @@ fn at_another(root: &Path, path: &str, node: &str, other: &str) -> Option<PathBu
 fn bytes_of(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut out = Vec::new();
     if path.is_file() {
-        return vec![(String::new(), fs::read(path).unwrap())];
+        return vec![(String::new(), data_of(path))];
     }
     let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
@@ -224,7 +224,7 @@ fn apply(case: &Case, here: &Path, aside: &Path) {
             fs::write(here.join("LOCK"), "").unwrap();
         }
         Fault::Cut(part) => {
-            let bytes = fs::read(aside).unwrap();
+            let bytes = data_of(aside);
             let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             fs::write(here, &bytes[..(used as f64 * part) as usize]).unwrap();
         }

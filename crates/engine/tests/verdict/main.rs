@@ -65,20 +65,23 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A file's bytes up to the hole that it may end with: the rest of a preallocated log reads as zeros.
+fn data_of(path: &Path) -> Vec<u8> {
+    fabkeep_ledger::raft::read_up_to_hole(path).unwrap()
+}
+
 fn copy_file(from: &Path, to: &Path) {
-    let bytes = std::fs::read(from).unwrap();
-    write_sparse(to, &bytes);
     let metadata = from.metadata().unwrap();
+    std::fs::write(to, data_of(from)).unwrap();
+    std::fs::File::options().write(true).open(to).unwrap().set_len(metadata.len()).unwrap();
     std::fs::set_permissions(to, metadata.permissions()).unwrap();
     std::fs::File::open(to).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
 }
 
 /// Writes a file whose zeros at the end are a hole.
-fn write_sparse(path: &Path, bytes: &[u8]) {
-    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let file = std::fs::File::create(path).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[..used], 0).unwrap();
-    file.set_len(bytes.len() as u64).unwrap();
+fn write_sparse(path: &Path, bytes: &[u8], len: u64) {
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
 fn replace(from: &Path, to: &Path) {

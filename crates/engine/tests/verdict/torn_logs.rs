@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{assert_found, assert_refused, write_sparse};
+use super::{assert_found, assert_refused, data_of, write_sparse};
 use crate::bench::{Bench, lock};
 use fabkeep_engine::{CaptureOptions, VerifyLevel};
 use fabkeep_fixtures::Growth;
@@ -18,8 +18,8 @@ fn log(bench: &Bench, orderer: &str) -> PathBuf {
 
 /// Appends the beginning of an entry that is longer than two sectors: the frame says more than was written.
 fn tear(path: &std::path::Path) -> usize {
-    let whole = fs::read(path).unwrap();
-    let wal = Wal::parse("wal", whole.clone(), &mut None).unwrap();
+    let len = fs::metadata(path).unwrap().len();
+    let wal = Wal::parse("wal", data_of(path), &mut None).unwrap();
     let end = wal.bytes.len();
     let entry = wal
         .records
@@ -28,10 +28,9 @@ fn tear(path: &std::path::Path) -> usize {
         .filter(|record| record.kind == RecordKind::Entry)
         .max_by_key(|record| record.end - record.start)
         .unwrap();
-    let mut torn = whole;
-    let record = torn[entry.start..entry.end].to_vec();
-    torn[end..end + record.len() / 3].copy_from_slice(&record[..record.len() / 3]);
-    write_sparse(path, &torn);
+    let mut torn = wal.bytes.clone();
+    torn.extend_from_within(entry.start..entry.start + (entry.end - entry.start) / 3);
+    write_sparse(path, &torn, len);
     end
 }
 
@@ -71,11 +70,9 @@ fn a_tail_that_reaches_back_over_committed_entries_is_an_error() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     Growth::open(&bench.network(), "mychannel").unwrap().grow(6, 4).unwrap();
     let path = log(&bench, "orderer3");
-    let whole = fs::read(&path).unwrap();
-    let wal = Wal::parse("wal", whole.clone(), &mut None).unwrap();
+    let len = fs::metadata(&path).unwrap().len();
+    let wal = Wal::parse("wal", data_of(&path), &mut None).unwrap();
     let entry = wal.records.iter().rev().filter(|record| record.kind == RecordKind::Entry).nth(1).unwrap();
-    let mut cut = whole.clone();
-    cut[entry.start + (entry.end - entry.start) / 2..].fill(0);
-    write_sparse(&path, &cut);
+    write_sparse(&path, &wal.bytes[..entry.start + (entry.end - entry.start) / 2], len);
     assert_refused(&bench, "O3", "OrdererOrg/orderer3 mychannel", "the raft log ends at");
 }

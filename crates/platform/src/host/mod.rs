@@ -2,26 +2,32 @@
 
 mod discover;
 mod inventory;
+mod mounts;
 mod observe;
+mod running;
 mod sql;
 mod volume;
 mod window;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
-use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 use url::Url;
 
 use crate::volume::Volume;
-use crate::{Asked, Change, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
+use crate::{
+    Asked, Change, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord,
+};
 
 pub use discover::{Discovered, discover, discover_compose, discover_docker};
 use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
+pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;
+pub use running::{Evidence, Running};
 pub use sql::SqlAccess;
 pub use volume::HostVolume;
 
@@ -34,6 +40,8 @@ pub struct Host {
     nodes: HashMap<NodeId, Reach>,
     /// Where an open window is noted.
     window_file: PathBuf,
+    /// What signs the note.
+    machine: Machine,
 }
 
 /// How a node is started, stopped and asked.
@@ -105,14 +113,21 @@ impl Host {
                 nodes.insert(id, reach);
             }
         }
-        Ok(Host { network, nodes, window_file: normal(base).join("fabkeep.window") })
+        let window_file = normal(base).join("fabkeep.window");
+        Ok(Host { network, nodes, window_file, machine: Machine::default() })
+    }
+
+    /// Keeps this machine's key and its records of windows in another place.
+    #[must_use]
+    pub fn kept_by(self, machine: Machine) -> Self {
+        Host { machine, ..self }
     }
 
     fn commands(&self, node: &NodeId) -> Option<&Commands> {
         self.nodes.get(node).map(|reach| &reach.commands)
     }
 
-    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(bool, String), PlatformError> {
+    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(ExitStatus, String), PlatformError> {
         let output =
             Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().map_err(|error| {
                 PlatformError::Command { node: node.to_string(), which, problem: error.to_string() }
@@ -121,7 +136,7 @@ impl Host {
         if said.len() > MAX_SHOWN_BYTES {
             said = said.chars().take(MAX_SHOWN_BYTES).collect();
         }
-        Ok((output.status.success(), format!("{}: {said}", output.status)))
+        Ok((output.status, format!("{}: {said}", output.status)))
     }
 
     fn run_if_given(
@@ -132,9 +147,19 @@ impl Host {
     ) -> Result<bool, PlatformError> {
         let Some(command) = self.commands(node).and_then(pick) else { return Ok(false) };
         match self.run(node, which, command)? {
-            (true, _) => Ok(true),
-            (false, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
+            (status, _) if status.success() => Ok(true),
+            (_, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
         }
+    }
+
+    /// Whether a node has a stop command.
+    pub fn can_stop(&self, node: &NodeId) -> bool {
+        self.commands(node).is_some_and(|commands| commands.stop.is_some())
+    }
+
+    /// Whether a node has a start command.
+    pub fn can_start(&self, node: &NodeId) -> bool {
+        self.commands(node).is_some_and(|commands| commands.start.is_some())
     }
 
     /// Runs a node's stop command; `false` when it has none.
@@ -178,18 +203,7 @@ impl Platform for Host {
     }
 
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
-        if let Some(status) = self.commands(node).and_then(|commands| commands.status.as_ref()) {
-            let (running, _) = self.run(node, "status", status)?;
-            return Ok(if running { NodeState::Running } else { NodeState::Stopped });
-        }
-        let directories = self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
-        for directory in directories {
-            let path = PathBuf::from(&directory.path);
-            if path.is_dir() && holds_locks(directory, &HostVolume::without(path, directory.excluded.clone()))? {
-                return Ok(NodeState::Running);
-            }
-        }
-        Ok(NodeState::Stopped)
+        Ok(self.running(node)?.state)
     }
 
     fn strategy(&self, _: &NodeId, directory: &NodeDirectory) -> String {
@@ -219,16 +233,24 @@ impl Platform for Host {
         self.undo(changes, told)
     }
 
-    fn window(&self) -> Result<Option<WindowRecord>, PlatformError> {
-        self.noted_window()
+    fn window(&self) -> Result<NotedWindows, PlatformError> {
+        self.noted_windows()
     }
 
     fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
         self.write_window(record)
     }
 
-    fn forget_window(&self, _: &WindowRecord) -> Result<(), PlatformError> {
-        self.remove_window()
+    fn forget_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        self.remove_window(record)
+    }
+
+    fn may_undo(&self, change: &Change) -> Result<(), String> {
+        self.undoable(change)
+    }
+
+    fn forget_note(&self, _: &StrangeNote) -> Result<(), PlatformError> {
+        self.remove_note()
     }
 }
 
@@ -248,22 +270,4 @@ pub(crate) fn run_hook(which: &'static str, command: &str) -> Result<(), Platfor
     }
     let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN_BYTES).collect();
     Err(failed(format!("{}: {said}", output.status)))
-}
-
-/// A running peer or orderer holds LevelDB's and the raft log's locks.
-fn holds_locks(directory: &NodeDirectory, volume: &HostVolume) -> Result<bool, PlatformError> {
-    let locks = [
-        DirectoryRole::PeerData,
-        DirectoryRole::OrdererLedger,
-        DirectoryRole::OrdererWal,
-        DirectoryRole::OrdererSnapshots,
-    ];
-    if !locks.contains(&directory.role) && directory.nested.is_empty() {
-        return Ok(false);
-    }
-    Ok(volume.list("")?.iter().any(|entry| {
-        let lock = entry.path.rsplit('/').next() == Some("LOCK")
-            || matches!(directory.classify(&entry.path, false).kind, Kind::WalFile(_));
-        lock && volume.is_locked(&entry.path)
-    }))
 }

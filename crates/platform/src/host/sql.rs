@@ -79,7 +79,10 @@ impl Host {
             .prefix("fabkeep-dump-")
             .tempdir()
             .map_err(|source| PlatformError::Io { path: std::env::temp_dir().display().to_string(), source })?;
-        access.dump(&folder.path().join(DUMP_FILE))?;
+        let path = folder.path().join(DUMP_FILE);
+        access.dump(&path)?;
+        // A dump that could not be loaded is not a backup: found now, not when it is needed.
+        access.check(&path)?;
         Ok(Some(Box::new(Dumped::new(folder))))
     }
 }
@@ -144,11 +147,31 @@ impl SqlAccess {
     /// # Errors
     /// [`PlatformError::NotHere`] with what the tool said. PostgreSQL is then as it was before.
     pub fn load(&self, from: &Path) -> Result<(), PlatformError> {
+        self.check(from)?;
         let file = File::open(from).map_err(|error| self.failed("reading the dump", error))?;
-        let script = self.load.clone().unwrap_or_else(|| self.database.load_script());
+        let script = match &self.load {
+            Some(own) => own.clone(),
+            None => self.database.load_script().map_err(|error| self.failed("loading", error))?,
+        };
         let mut command = self.command(&script);
         command.stdin(file).stdout(Stdio::null()).stderr(Stdio::piped());
         self.output("loading", command).map(|_| ())
+    }
+
+    /// Refuses a dump that would have the database's client do more than send SQL.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] with the line and why.
+    pub fn check(&self, dump: &Path) -> Result<(), PlatformError> {
+        let refused = self.database.refused(dump).map_err(|error| self.failed("reading the dump", error))?;
+        match refused {
+            None => Ok(()),
+            Some(refused) => Err(PlatformError::NotHere {
+                problem: format!("the dump of {} of {} is refused: {refused}; nothing of it was loaded", self.database, self.node),
+                next: "look at the database for what made it (views, functions, comments of somebody else's), and at who can change it"
+                    .to_owned(),
+            }),
+        }
     }
 
     /// How many tables it has.

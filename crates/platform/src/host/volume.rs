@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, SeekFrom as HoleSeek, flock, seek};
+use rustix::fs::{SeekFrom as HoleSeek, seek};
 
 use crate::PlatformError;
 use crate::volume::{EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, Stamp, Volume, VolumeEntry, join};
@@ -51,18 +51,6 @@ impl HostVolume {
     /// A path in it as a path of this machine.
     pub fn at(&self, path: &str) -> PathBuf {
         join(&self.root, path)
-    }
-
-    /// Whether a process holds a lock on the file (as LevelDB and etcd's WAL do while their node runs).
-    pub fn is_locked(&self, path: &str) -> bool {
-        let Ok(file) = File::open(self.at(path)) else { return false };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                // Given back at once; closing would do it too.
-                flock(&file, FlockOperation::Unlock).is_err()
-            }
-            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
-        }
     }
 
     fn copy(&self, file: &Fetch) -> io::Result<bool> {

@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use fabkeep_network::{Finding, NodeId};
 
 use super::{Host, observe, run_hook};
-use crate::{Change, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
+use crate::window::unknown_hook;
+use crate::{Change, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord};
 
 /// Longest note of a window, in bytes.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
@@ -15,7 +16,7 @@ impl Host {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
         if quiesce.fence || !quiesce.scale.is_empty() {
             return Err(PlatformError::NotHere {
-                problem: "fences and the scaling of clients are Kubernetes' means; this network lives on hosts"
+                problem: "fences and the scaling of clients are Kubernetes' means; this network runs on hosts"
                     .to_owned(),
                 next: "use commands of your own (--quiesce hook --hook-before CMD --hook-after CMD), or --quiesce stop"
                     .to_owned(),
@@ -48,12 +49,21 @@ impl Host {
         match change {
             Change::Hook(hook) => run_hook("hook-before", &hook.before),
             Change::Stop { node, .. } => {
-                if self.state(node)? == NodeState::Running {
+                if self.state(node)? != NodeState::Stopped {
                     self.stop(node)?;
                 }
                 Ok(())
             }
-            Change::Scale(_) | Change::Fence { .. } => Ok(()),
+            Change::Scale(_) | Change::Fence { .. } | Change::UnknownHook => Ok(()),
+        }
+    }
+
+    /// On hosts a window stops nodes of the inventory, and changes nothing that a note could name otherwise.
+    pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Stop { node, workload: None } if self.network.nodes().any(|known| known.id == *node) => Ok(()),
+            Change::Hook(_) | Change::UnknownHook => Err("commands are not taken from a note".to_owned()),
+            _ => Err("a window on hosts stops nodes of the inventory, and nothing else".to_owned()),
         }
     }
 
@@ -70,13 +80,15 @@ impl Host {
             told(&format!("starting {node}"));
             let started = self.state(node).and_then(|state| match state {
                 NodeState::Running => Ok(false),
-                NodeState::Stopped => self.start(node),
+                NodeState::Stopped | NodeState::Unknown => self.start(node),
             });
             result = result.and(started.map(|_| ()));
         }
         for change in changes {
-            if let Change::Hook(hook) = change {
-                result = result.and(run_hook("hook-after", &hook.after));
+            match change {
+                Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after)),
+                Change::UnknownHook => result = result.and(Err(unknown_hook())),
+                Change::Scale(_) | Change::Fence { .. } | Change::Stop { .. } => {}
             }
         }
         result
@@ -86,22 +98,39 @@ impl Host {
         PlatformError::Io { path: self.window_file.display().to_string(), source }
     }
 
-    pub(super) fn noted_window(&self) -> Result<Option<WindowRecord>, PlatformError> {
+    /// The place that a note is written for.
+    fn window_place(&self) -> Vec<String> {
+        vec![format!("file {}", self.window_file.display())]
+    }
+
+    pub(super) fn noted_windows(&self) -> Result<NotedWindows, PlatformError> {
+        let here = self.window_place();
+        let fits = |place: &[String]| place == here;
         let mut text = String::new();
         match File::open(&self.window_file).and_then(|file| file.take(MAX_RECORD_BYTES).read_to_string(&mut text)) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(NotedWindows { open: self.machine.remembered(&fits), strange: Vec::new() });
+            }
+            // Text that is not UTF-8 is not a note.
+            Err(error) if error.kind() == ErrorKind::InvalidData => text.clear(),
             Err(error) => return Err(self.window_error(error)),
         }
-        serde_json::from_str(&text).map(Some).map_err(|error| PlatformError::Inventory {
-            file: self.window_file.display().to_string(),
-            problem: format!("it is no note of a window ({error}); undo what it says by hand, then remove it"),
+        Ok(match self.machine.read(&text, &fits) {
+            Ok(open) => NotedWindows { open: Some(open), strange: Vec::new() },
+            Err((problem, says)) => {
+                let at = self.window_file.display().to_string();
+                let removal = format!("rm {at}");
+                let strange = StrangeNote { at, namespace: String::new(), problem, says, removal };
+                NotedWindows { open: None, strange: vec![strange] }
+            }
         })
     }
 
     pub(super) fn write_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
-        let text = serde_json::to_string_pretty(record)
-            .map_err(|error| self.window_error(std::io::Error::other(error.to_string())))?;
+        let place = self.window_place();
+        let text = self.machine.sign(record, &place)?;
+        self.machine.remember(record, &place, false)?;
         // Whole under its name, or not there: a kill while it is written leaves no half of it.
         let partial = self.window_file.with_extension(format!("window-{}", std::process::id()));
         let written = (|| {
@@ -111,16 +140,30 @@ impl Host {
             std::fs::hard_link(&partial, &self.window_file)
         })();
         let _ = std::fs::remove_file(&partial);
-        written.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => PlatformError::NotHere {
-                problem: format!("another window is open: {}", self.window_file.display()),
-                next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
-            },
-            _ => self.window_error(error),
-        })
+        if let Err(error) = written {
+            self.machine.forget(&record.run)?;
+            return Err(match error.kind() {
+                ErrorKind::AlreadyExists => PlatformError::NotHere {
+                    problem: format!("another window is open: {}", self.window_file.display()),
+                    next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
+                },
+                _ => self.window_error(error),
+            });
+        }
+        self.machine.remember(record, &place, true)
     }
 
-    pub(super) fn remove_window(&self) -> Result<(), PlatformError> {
+    pub(super) fn remove_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        let place = self.window_place();
+        self.machine.remember(record, &place, false)?;
+        // Somebody may have put another note there meanwhile: that one stays, and is reported.
+        if self.noted_windows()?.open.is_some_and(|open| open.run == record.run) {
+            self.remove_note()?;
+        }
+        self.machine.forget(&record.run)
+    }
+
+    pub(super) fn remove_note(&self) -> Result<(), PlatformError> {
         match std::fs::remove_file(&self.window_file) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(self.window_error(error)),
             _ => Ok(()),

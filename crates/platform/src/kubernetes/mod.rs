@@ -5,9 +5,15 @@ mod connection;
 mod discover;
 mod objects;
 mod observe;
+mod progress;
+mod ready;
 mod relocation;
+mod scale;
 mod sql;
+mod suspend;
 mod target;
+mod trouble;
+mod uses;
 mod volume;
 mod window;
 
@@ -26,14 +32,23 @@ use volume::helper::{self, Helper};
 use volume::{PodVolume, patiently};
 
 use crate::volume::Volume;
-use crate::{Asked, Change, ClientWorkload, Declaration, NodeState, Platform, PlatformError, Quiesce, WindowRecord};
+use crate::{
+    Asked, Change, ClientWorkload, Declaration, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce,
+    StrangeNote, WindowRecord,
+};
 
 pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
-pub use relocation::{Mapping, OldNames, Relocation, has_own_aliases};
-pub use target::{Asleep, Awake, DATABASES, ObjectState, Stage, Target, WorkloadState, is_managed};
-pub use volume::fill::{Expected, FillState, Filler, WriteEntry, WriteKind, Writing};
+pub use objects::foreign_to_network;
+pub use progress::{Note, Written};
+pub use ready::Started;
+pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, old_names};
+pub use scale::{DATABASES, MountingPod, ScaledDown, Stage, WorkloadState};
+pub use suspend::{Controllers, Suspension};
+pub use target::{Created, ObjectState, Replaced, Target, is_managed};
+pub use uses::{ObjectKey, Usage, key_of};
+pub use volume::fill::{Expected, FillState, Filler, Mark, WriteEntry, WriteKind, Writing};
 pub use volume::helper::HelperOptions;
 
 /// Directories read at a time: streams wait more than they work.
@@ -65,6 +80,8 @@ pub struct Kubernetes {
     made: Mutex<(Vec<(String, String)>, usize)>,
     /// Workloads that a window of this run has stopped: their pods are gone.
     asleep: Mutex<BTreeSet<ClientWorkload>>,
+    /// What signs the notes of windows.
+    machine: Machine,
 }
 
 /// Where a node's paths are reached.
@@ -128,6 +145,7 @@ impl Kubernetes {
             helpers: Mutex::default(),
             made: Mutex::default(),
             asleep: Mutex::default(),
+            machine: Machine::default(),
         })
     }
 
@@ -249,7 +267,7 @@ impl Kubernetes {
             .iter()
             .filter_map(|&position| {
                 let node = &self.analysis.nodes[position];
-                Some((position, node, &self.workload_of(node)?.spec))
+                Some((position, node, self.workload_of(node)?))
             })
             .collect();
         let name = {
@@ -350,6 +368,18 @@ impl Drop for Kubernetes {
 /// Secrets and ConfigMaps of the certificate authorities that objects declare.
 pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
     discover::authority::authority_objects(&declared(declarations))
+}
+
+/// The workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
+fn custom_resources_of(
+    declarations: &[Declaration],
+) -> Vec<(String, uses::ObjectKey, Option<(String, String, String)>)> {
+    let nodes = declared(declarations).nodes.into_iter();
+    let with_workload = nodes.filter_map(|found| {
+        let workload = found.node.workload?;
+        Some((workload.namespace.clone(), (workload.kind, workload.namespace, workload.name), found.custom))
+    });
+    with_workload.collect()
 }
 
 /// Claims of the nodes that objects declare: namespace and name, by node.
@@ -471,16 +501,24 @@ impl Platform for Kubernetes {
         self.undo(changes, told)
     }
 
-    fn window(&self) -> Result<Option<WindowRecord>, PlatformError> {
-        self.noted_window()
+    fn window(&self) -> Result<NotedWindows, PlatformError> {
+        self.noted_windows()
     }
 
     fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
         self.write_window(record)
     }
 
-    fn forget_window(&self, _: &WindowRecord) -> Result<(), PlatformError> {
-        self.remove_window()
+    fn forget_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        self.remove_window(record)
+    }
+
+    fn may_undo(&self, change: &Change) -> Result<(), String> {
+        self.undoable(change)
+    }
+
+    fn forget_note(&self, note: &StrangeNote) -> Result<(), PlatformError> {
+        self.remove_note(&note.namespace)
     }
 
     fn readers(&self) -> Option<usize> {

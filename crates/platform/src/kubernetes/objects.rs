@@ -257,6 +257,59 @@ pub(crate) fn is_operator_group(group: &str) -> bool {
     OPERATOR_GROUPS.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")))
 }
 
+/// Namespaces that belong to the cluster itself begin so.
+const CLUSTER_NAMESPACES: &str = "kube-";
+/// Longest name of an object.
+const MAX_NAME_BYTES: usize = 253;
+
+/// Objects that no capture of a network makes: of kinds that are not a namespace's, in namespaces of the cluster itself or that are not
+/// declared, with names that lead to another object. Each with the reason.
+pub fn foreign_to_network(declared: &[Declaration]) -> Vec<(String, String)> {
+    let namespaces: Vec<&str> =
+        declared.iter().filter(|known| known.kind == "Namespace").map(|known| known.name.as_str()).collect();
+    declared.iter().filter_map(|known| Some((known.label(), foreign(known, &namespaces)?))).collect()
+}
+
+fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
+    let (group, version) = known.api_version.split_once('/').unwrap_or(("", &known.api_version));
+    let own_kind = known.kind == "Namespace" && known.api_version == "v1"
+        || KINDS.iter().any(|kind| {
+            let of_kind =
+                kind.versions.first().map_or("", |newest| newest.split_once('/').map_or("", |(group, _)| group));
+            kind.name == known.kind && of_kind == group
+        })
+        || (is_operator_group(group) && !KINDS.iter().any(|kind| kind.name == known.kind));
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !own_kind || !word(&known.kind) || !word(version) {
+        return Some(format!("{} {} is no kind of object that declares a network", known.api_version, known.kind));
+    }
+    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_');
+    let is_name = |name: &str| {
+        let whole = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(in_name);
+        whole && !name.split('.').all(str::is_empty)
+    };
+    if !is_name(&known.name) {
+        return Some("its name is none that an object can have".to_owned());
+    }
+    let namespace = if known.kind == "Namespace" { &known.name } else { &known.namespace };
+    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if namespace.is_empty() || !namespace.chars().all(label) {
+        return Some("its namespace has no name that a namespace can have".to_owned());
+    }
+    if namespace.starts_with(CLUSTER_NAMESPACES) {
+        return Some(format!("namespace {namespace} belongs to the cluster itself"));
+    }
+    if !namespaces.contains(&namespace.as_str()) {
+        return Some(format!("the recovery point does not declare namespace {namespace}"));
+    }
+    let differs = |at: &str, expected: &str| text(&known.object, at).is_some_and(|found| found != expected);
+    let elsewhere = known.kind != "Namespace" && differs("/metadata/namespace", &known.namespace);
+    if differs("/kind", &known.kind) || differs("/metadata/name", &known.name) || elsewhere {
+        return Some("its content is that of another object than it is called".to_owned());
+    }
+    None
+}
+
 /// Whether an object is made by something else in the cluster, so that a new cluster makes it too.
 fn is_made_by_others(kind: &str, object: &Value) -> bool {
     let name = name_of(object);
@@ -390,6 +443,45 @@ fn remove(object: &mut Value, at: &str, fields: &[&str]) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn objects_that_no_capture_makes_are_refused_at_the_border() {
+        let declared = |api_version: &str, kind: &str, namespace: &str, name: &str| Declaration {
+            namespace: namespace.to_owned(),
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            object: json!({"kind": kind, "metadata": {"name": name}}),
+        };
+        let namespace = declared("v1", "Namespace", "", "org1");
+        for good in [
+            declared("v1", "Secret", "org1", "peer0-tls"),
+            declared("apps/v1", "Deployment", "org1", "peer0"),
+            declared("networking.k8s.io/v1beta1", "Ingress", "org1", "in"),
+            declared("rbac.authorization.k8s.io/v1", "Role", "org1", "system:reader"),
+            declared("hlf.kungfusoftware.es/v1alpha1", "FabricPeer", "org1", "peer0"),
+        ] {
+            assert_eq!(foreign_to_network(&[namespace.clone(), good.clone()]), Vec::new(), "{}", good.label());
+        }
+        let mut other = declared("v1", "Secret", "org1", "peer0-tls");
+        other.object["metadata"]["namespace"] = "org2".into();
+        for bad in [
+            declared("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "org1", "admin"),
+            declared("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "admin"),
+            declared("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "org1", "x"),
+            declared("v1", "Secret", "kube-system", "x"),
+            declared("v1", "Namespace", "", "kube-system"),
+            declared("v1", "Secret", "org2", "x"),
+            declared("v1", "Secret", "org1", "../../kube-system/secrets/x"),
+            declared("v1", "Secret", "org1", ".."),
+            declared("evil.example/v1", "Secret", "org1", "x"),
+            declared("apps/v1/../x", "Deployment", "org1", "x"),
+            declared("batch/v1", "Job", "org1", "x"),
+            other,
+        ] {
+            assert_eq!(foreign_to_network(&[namespace.clone(), bad.clone()]).len(), 1, "{}", bad.label());
+        }
+    }
 
     #[test]
     fn what_belongs_to_one_life_in_one_cluster_is_left_out() {

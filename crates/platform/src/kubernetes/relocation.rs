@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::objects::text;
 use crate::Declaration;
 
+/// How a storage class without a name is written.
+const NO_CLASS: &str = "\"\"";
+
 /// `OLD=NEW`, or `NEW` for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
@@ -25,10 +28,13 @@ impl FromStr for Mapping {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (from, to) = match text.split_once('=') {
+            // Volumes that were made by hand have no class.
+            Some((from, to)) if from.trim() == NO_CLASS => (Some(""), to.trim()),
+            Some((from, to)) if from.trim().is_empty() => return Err(format!("OLD=NEW, with both of them: {to}")),
             Some((from, to)) => (Some(from.trim()), to.trim()),
             None => (None, text.trim()),
         };
-        if to.is_empty() || from.is_some_and(str::is_empty) || to.contains('=') {
+        if to.is_empty() || to.contains('=') {
             return Err("OLD=NEW, with both of them".to_owned());
         }
         Ok(Mapping { from: from.map(str::to_owned), to: to.to_owned() })
@@ -206,7 +212,7 @@ impl Relocation {
 
     /// Notes old names on a workload; creating it makes hostAliases of them.
     fn tell(&self, known: &mut Declaration, more: &[OldNames]) {
-        let mut all = told(&known.object);
+        let mut all = old_names(&known.object);
         for old in &mut all {
             old.namespace = self.namespace(&old.namespace);
         }
@@ -268,7 +274,7 @@ fn full_name(image: &str) -> String {
 }
 
 /// Where a workload of this kind says what its pods are.
-fn spec_of(kind: &str) -> Option<&'static str> {
+pub(super) fn spec_of(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some("/spec"),
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => Some("/spec/template/spec"),
@@ -292,20 +298,33 @@ fn own_names(known: &Declaration) -> BTreeSet<String> {
         .collect()
 }
 
+/// The addresses in a workload's own hostAliases, each with a name that leads there.
+pub fn alias_addresses(known: &Declaration) -> Vec<(String, String)> {
+    let aliases = spec_of(&known.kind).and_then(|at| known.object.pointer(at)?.get("hostAliases")?.as_array());
+    aliases
+        .into_iter()
+        .flatten()
+        .filter_map(|alias| {
+            let name = alias.get("hostnames")?.as_array()?.first()?.as_str()?;
+            Some((text(alias, "/ip")?.to_owned(), name.to_owned()))
+        })
+        .collect()
+}
+
 /// Whether a workload has hostAliases of its own: addresses of the place that it was captured in.
 pub fn has_own_aliases(known: &Declaration) -> bool {
     !own_names(known).is_empty()
 }
 
-/// Old names that a workload was told.
-pub(crate) fn told(object: &Value) -> Vec<OldNames> {
+/// Old names that are noted on a workload, by which it reaches Services since it was moved.
+pub fn old_names(object: &Value) -> Vec<OldNames> {
     let text = object.pointer("/metadata/annotations").and_then(|all| all.get(OLD_NAMES)).and_then(Value::as_str);
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// Takes the hostAliases out that were made of old names: their addresses belong to one cluster.
 pub(super) fn forget_addresses(kind: &str, object: &mut Value) {
-    let names: BTreeSet<String> = told(object).into_iter().flat_map(|old| old.names).collect();
+    let names: BTreeSet<String> = old_names(object).into_iter().flat_map(|old| old.names).collect();
     if names.is_empty() {
         return;
     }
@@ -420,7 +439,7 @@ mod tests {
         assert_eq!(moved.len(), all.len() + 1);
 
         let workload = moved.iter().find(|known| known.kind == "Deployment").unwrap();
-        let of_workload = told(&workload.object);
+        let of_workload = old_names(&workload.object);
         assert_eq!(of_workload[0].names, ["peer0.old.svc", "peer0.old.svc.cluster.local"]);
         assert_eq!(of_workload[1], names[1]);
         assert!(has_own_aliases(workload));
@@ -441,7 +460,7 @@ mod tests {
         };
         let (moved, _) = further.declarations(&moved, false);
         let workload = moved.iter().find(|known| known.kind == "Deployment").unwrap();
-        let all = told(&workload.object);
+        let all = old_names(&workload.object);
         assert_eq!((all[0].namespace.as_str(), all[0].names[0].as_str()), ("third", "peer0.old.svc"));
         assert!(all.iter().any(|old| old.names[0] == "peer0.new" && old.namespace == "third"));
         assert_eq!(

@@ -65,7 +65,11 @@ impl Kubernetes {
     pub(super) fn dumped(&self, node: &NodeId) -> Result<Option<Box<dyn Volume>>, PlatformError> {
         let Some(at) = self.sql_place(node)? else { return Ok(None) };
         let folder = Dumped::folder()?;
-        self.dump_to(&at, &folder.path().join(DUMP_FILE)).map_err(|error| self.sql_failed(node, "dumping", error))?;
+        let path = folder.path().join(DUMP_FILE);
+        // A dump that could not be loaded is not a backup: found now, not when it is needed.
+        self.dump_to(&at, &path)
+            .and_then(|()| at.0.check(&path))
+            .map_err(|error| self.sql_failed(node, "dumping", error))?;
         Ok(Some(Box::new(Dumped::new(folder))))
     }
 
@@ -130,10 +134,11 @@ impl Kubernetes {
     }
 
     fn load_from(&self, at: &(SqlDatabase, Place), from: &Path) -> io::Result<()> {
+        at.0.check(from)?;
         let mut file = File::open(from)?;
         let len = file.metadata()?.len();
         // The end of the input cannot be told otherwise.
-        let script = format!("head -c \"$1\" | ( {} )", at.0.load_script());
+        let script = format!("head -c \"$1\" | ( {} )", at.0.load_script()?);
         let mut exec = self.sql_exec(at, &script, &[&len.to_string()])?;
         let mut buffer = vec![0; SEND_BYTES];
         let mut sent = 0;

@@ -1,50 +1,17 @@
-//! Objects into a cluster, workloads to sleep and awake: the steps of a restore around the data.
+//! Objects into a cluster: how those that are declared stand to those that are there, creating them, and putting them in the place of others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeId, Rule};
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
-use super::Kubernetes;
-use super::connection::{failed, is_missing};
-use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
+use super::connection::{failed, is_forbidden, is_missing, is_passing};
 use super::objects::{REPLICAS, clean, resource};
 use super::relocation;
-use crate::asking::answers;
 use crate::{Declaration, PlatformError};
-
-/// How long pods may take to go.
-const GOING: Duration = Duration::from_secs(180);
-const POLL: Duration = Duration::from_millis(500);
-
-/// How an object in the cluster stands to a declared one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ObjectState {
-    /// There is none.
-    Missing,
-    /// It has everything that is declared.
-    Equal,
-    /// It is another: the first field that differs. Values are not told.
-    Differs(String),
-}
-
-/// How a workload stands in the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkloadState {
-    /// There is none.
-    Missing,
-    /// It wants pods.
-    Awake,
-    /// fabkeep put it to sleep, and has not woken it.
-    Asleep,
-    /// It wants no pods, by somebody else's will.
-    AtRest,
-}
 
 /// Operators by a part of their image's name, and the API group of the custom resources that they manage.
 const OPERATORS: [(&str, &str); 3] =
@@ -55,39 +22,46 @@ pub fn is_managed(api_version: &str) -> bool {
     OPERATORS.iter().any(|(_, group)| api_version.split('/').next() == Some(group))
 }
 
-/// Where a claim says which recovery point its data is from.
-const RESTORED: &str = "fabkeep.io/restored-from";
+/// How long an object that is being deleted may take to go.
+const GOING: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(500);
+/// How often an object is put in the place of one that somebody else makes again.
+const REPLACE_TRIES: usize = 4;
 
-/// Workloads that start together.
+/// How an object in the cluster stands to a declared one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
-    /// What they are.
-    pub name: &'static str,
-    /// The workloads: kind, namespace, name.
-    pub workloads: Vec<(String, String, String)>,
-    /// The nodes that they run.
-    pub nodes: Vec<NodeId>,
+pub enum ObjectState {
+    /// There is none.
+    Missing,
+    /// It has everything that is declared.
+    Equal,
+    /// It is another: the first field that differs. Values are not told.
+    Differs(String),
+    /// It is being deleted, and these finalizers keep it.
+    Going(Vec<String>),
+    /// It may not be read: what the API server said.
+    Forbidden(String),
 }
 
-/// A workload that was put to sleep.
+/// What came of creating an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asleep {
-    /// Kind, namespace and name.
-    pub workload: String,
-    /// How many replicas it had.
-    pub replicas: u32,
+pub enum Created {
+    /// It was made.
+    Made,
+    /// Somebody else had made it: how it stands to the declared one.
+    There(ObjectState),
 }
 
-/// What came of a stage.
-#[derive(Debug, Clone, Default)]
-pub struct Awake {
-    /// Nodes that are ready, with the heights that they tell: channel and height.
-    pub ready: Vec<(NodeId, BTreeMap<String, u64>)>,
-    /// What did not come up in time, and why.
-    pub findings: Vec<Finding>,
+/// What came of putting an object in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// Under which names what was there is kept.
+    pub aside: Vec<String>,
+    /// Somebody else makes it again each time: it was not put in its place.
+    pub made_again: bool,
 }
 
-fn api(client: kube::Client, declaration: &Declaration) -> Api<DynamicObject> {
+pub(super) fn api(client: kube::Client, declaration: &Declaration) -> Api<DynamicObject> {
     let resource = resource(&declaration.api_version, &declaration.kind, None);
     if declaration.namespace.is_empty() {
         Api::all_with(client, &resource)
@@ -114,6 +88,10 @@ fn difference(declared: &Value, found: Option<&Value>, at: &str) -> Option<Strin
 }
 
 fn compare(declaration: &Declaration, found: &Value) -> ObjectState {
+    if found.pointer("/metadata/deletionTimestamp").is_some() {
+        let finalizers = found.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten();
+        return ObjectState::Going(finalizers.filter_map(|name| name.as_str().map(str::to_owned)).collect());
+    }
     let found = clean(&declaration.kind, found);
     let mut differs = difference(&declaration.object, Some(&found), "");
     if differs.is_none() && matches!(declaration.kind.as_str(), "Secret" | "ConfigMap") {
@@ -132,6 +110,22 @@ fn compare(declaration: &Declaration, found: &Value) -> ObjectState {
     differs.map_or(ObjectState::Equal, ObjectState::Differs)
 }
 
+/// The state that an answer to a look at an object tells.
+fn state_of(
+    declaration: &Declaration,
+    answer: Result<Option<DynamicObject>, kube::Error>,
+) -> Result<ObjectState, PlatformError> {
+    match answer {
+        Ok(None) => Ok(ObjectState::Missing),
+        Ok(Some(found)) => Ok(compare(declaration, &serde_json::to_value(found).unwrap_or_default())),
+        Err(error) if is_missing(&error) => Ok(ObjectState::Missing),
+        // Without the right to read it it may still be there: creating tells.
+        Err(error) if is_forbidden(&error) && declaration.kind == "Namespace" => Ok(ObjectState::Equal),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(ObjectState::Forbidden(status.message.clone())),
+        Err(error) => Err(failed(&format!("looking at {}", declaration.label()), &error)),
+    }
+}
+
 impl super::Connection {
     /// How declared objects stand in the cluster.
     pub(crate) fn compare(&self, declarations: &[&Declaration]) -> Result<Vec<ObjectState>, PlatformError> {
@@ -146,31 +140,26 @@ impl super::Connection {
             });
             for (declaration, answer) in batch.iter().zip(answers) {
                 let answer = match answer {
-                    Err(error) if super::connection::is_passing(&error) => self.try_run(|client| {
-                        let api = api(client, declaration);
-                        async move { api.get_opt(&declaration.name).await }
-                    }),
+                    Err(error) if is_passing(&error) => self.look(declaration),
                     other => other,
                 };
-                out.push(match answer {
-                    Ok(None) => ObjectState::Missing,
-                    Ok(Some(found)) => compare(declaration, &serde_json::to_value(found).unwrap_or_default()),
-                    Err(error) if is_missing(&error) => ObjectState::Missing,
-                    // Without the right to read it it may still be there: creating tells.
-                    Err(error) if super::connection::is_forbidden(&error) && declaration.kind == "Namespace" => {
-                        ObjectState::Equal
-                    }
-                    Err(error) => return Err(failed(&format!("looking at {}", declaration.label()), &error)),
-                });
+                out.push(state_of(declaration, answer)?);
             }
         }
         Ok(out)
+    }
+
+    fn look(&self, declaration: &Declaration) -> Result<Option<DynamicObject>, kube::Error> {
+        self.try_run(|client| {
+            let api = api(client, declaration);
+            async move { api.get_opt(&declaration.name).await }
+        })
     }
 }
 
 /// A cluster that a restore writes objects into, before there is a network to look at.
 pub struct Target {
-    connection: Arc<super::Connection>,
+    pub(super) connection: Arc<super::Connection>,
     /// Addresses of Services, by namespace and name.
     addresses: Mutex<BTreeMap<(String, String), String>>,
 }
@@ -202,11 +191,38 @@ impl Target {
         self.connection.compare(declarations)
     }
 
-    /// Creates an object; workloads asleep. That it is there already is fine.
+    /// Creates an object; workloads with no pods wanted. One that is there already is compared and left as it is; one that is being deleted
+    /// is waited for.
     ///
     /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn create(&self, declaration: &Declaration) -> Result<(), PlatformError> {
+    /// [`PlatformError::Forbidden`] when it may not be created, [`PlatformError::Cluster`].
+    pub fn create(&self, declaration: &Declaration) -> Result<Created, PlatformError> {
+        let what = format!("creating {}", declaration.label());
+        let object = self.as_created(declaration, &what)?;
+        let begun = Instant::now();
+        loop {
+            let result = self.connection.try_run(|client| {
+                let (api, object) = (api(client, declaration), object.clone());
+                async move { api.create(&PostParams::default(), &object).await.map(|_| ()) }
+            });
+            match result {
+                Ok(()) => return Ok(Created::Made),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(failed(&what, &error)),
+            }
+            match state_of(declaration, self.connection.look(declaration))? {
+                ObjectState::Going(finalizers) if begun.elapsed() > GOING => {
+                    return Err(still_going(declaration, &what, &finalizers));
+                }
+                // It goes, or went between the two requests.
+                ObjectState::Going(_) | ObjectState::Missing if begun.elapsed() <= GOING => std::thread::sleep(POLL),
+                state => return Ok(Created::There(state)),
+            }
+        }
+    }
+
+    /// An object as it is sent to the API server.
+    fn as_created(&self, declaration: &Declaration, what: &str) -> Result<DynamicObject, PlatformError> {
         let mut object = declaration.object.clone();
         if matches!(declaration.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet") {
             let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
@@ -217,27 +233,17 @@ impl Target {
             object["metadata"]["annotations"][REPLICAS] = replicas.to_string().into();
         }
         let mut aliases = Vec::new();
-        for old in relocation::told(&object) {
+        for old in relocation::old_names(&object) {
             aliases.push((self.address(&old.namespace, &old.service)?, old.names));
         }
         if !aliases.is_empty() {
             relocation::add_aliases(&declaration.kind, &mut object, &aliases);
         }
-        let what = format!("creating {}", declaration.label());
-        let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
-            what: what.clone(),
+        serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
+            what: what.to_owned(),
             problem: error.to_string(),
             next: "report this to fabkeep's makers".to_owned(),
-        })?;
-        let result = self.connection.try_run(|client| {
-            let (api, object) = (api(client, declaration), object.clone());
-            async move { api.create(&PostParams::default(), &object).await.map(|_| ()) }
-        });
-        match result {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(failed(&what, &error)),
-            Ok(()) => Ok(()),
-        }
+        })
     }
 
     /// The address of a Service.
@@ -261,7 +267,27 @@ impl Target {
         Ok(address.to_owned())
     }
 
-    fn get(&self, declaration: &Declaration, what: &str) -> Result<Option<DynamicObject>, PlatformError> {
+    /// The addresses of every Service of a namespace.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn service_addresses(&self, namespace: &str) -> Result<Vec<String>, PlatformError> {
+        let services = resource("v1", "Service", None);
+        let list = self.connection.run(&format!("listing Services in namespace {namespace}"), |client| {
+            let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &services);
+            async move { api.list(&ListParams::default()).await }
+        })?;
+        let address =
+            |service: DynamicObject| service.data.pointer("/spec/clusterIP").and_then(Value::as_str).map(str::to_owned);
+        Ok(list
+            .items
+            .into_iter()
+            .filter_map(address)
+            .filter(|address| !address.is_empty() && address != "None")
+            .collect())
+    }
+
+    pub(super) fn get(&self, declaration: &Declaration, what: &str) -> Result<Option<DynamicObject>, PlatformError> {
         self.connection.run(what, |client| {
             let api = api(client, declaration);
             async move { api.get_opt(&declaration.name).await }
@@ -292,39 +318,106 @@ impl Target {
                     })
                     .collect(),
             )),
-            Err(error) if super::connection::is_forbidden(&error) => Ok(None),
+            Err(error) if is_forbidden(&error) => Ok(None),
             Err(error) => Err(failed("listing storage classes", &error)),
         }
     }
 
-    /// Puts a declared Secret or ConfigMap in the place of the one that is there, which is kept under another name.
+    /// The volumes that were made by hand and wait for a claim, or are kept for one of these claims (namespace, name): their number.
+    /// `None` without the right to list volumes.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn replace(&self, declaration: &Declaration, point: &str) -> Result<String, PlatformError> {
-        let what = format!("replacing {}", declaration.label());
-        let found = self.get(declaration, &what)?;
-        let mut aside = format!("{}.before-{}", declaration.name, point.to_lowercase());
-        if let Some(found) = found {
-            let mut old = clean(&declaration.kind, &serde_json::to_value(found).unwrap_or_default());
-            aside = self.free_name(declaration, &old, aside)?;
-            old["metadata"] =
-                json!({"name": aside, "namespace": declaration.namespace, "labels": {"fabkeep.io/set-aside": "true"}});
-            old["apiVersion"] = declaration.api_version.clone().into();
-            old["kind"] = declaration.kind.clone().into();
-            self.create(&Declaration { name: aside.clone(), object: old, ..declaration.clone() })?;
-            let deleted = self.connection.try_run(|client| {
-                let api = api(client, declaration);
-                async move { api.delete(&declaration.name, &DeleteParams::default()).await.map(|_| ()) }
+    pub fn static_volumes(&self, claims: &[(String, String)]) -> Result<Option<usize>, PlatformError> {
+        let volumes = resource("v1", "PersistentVolume", Some("persistentvolumes"));
+        let list = self.connection.try_run(|client| {
+            let volumes = volumes.clone();
+            async move { Api::<DynamicObject>::all_with(client, &volumes).list(&ListParams::default()).await }
+        });
+        let list = match list {
+            Ok(list) => list.items,
+            Err(error) if is_forbidden(&error) => return Ok(None),
+            Err(error) => return Err(failed("listing volumes", &error)),
+        };
+        let waits = |volume: &&DynamicObject| {
+            let at = |path: &str| volume.data.pointer(path).and_then(Value::as_str);
+            let classless = at("/spec/storageClassName").is_none_or(str::is_empty);
+            let kept = at("/spec/claimRef/namespace").zip(at("/spec/claimRef/name"));
+            let for_one = kept.is_some_and(|(namespace, name)| {
+                let bound = at("/spec/claimRef/uid").is_some();
+                !bound && claims.iter().any(|claim| (claim.0.as_str(), claim.1.as_str()) == (namespace, name))
             });
-            if let Err(error) = deleted
-                && !is_missing(&error)
-            {
-                return Err(failed(&what, &error));
+            classless && (for_one || (kept.is_none() && at("/status/phase") == Some("Available")))
+        };
+        Ok(Some(list.iter().filter(waits).count()))
+    }
+
+    /// Puts a declared Secret or ConfigMap in the place of the one that is there, which is kept under another name. Only what was kept is
+    /// deleted: what somebody else makes meanwhile is kept, too, and replaced in its turn.
+    ///
+    /// # Errors
+    /// [`PlatformError::Forbidden`], [`PlatformError::Cluster`].
+    pub fn replace(&self, declaration: &Declaration, point: &str) -> Result<Replaced, PlatformError> {
+        let what = format!("replacing {}", declaration.label());
+        let mut aside = Vec::new();
+        for _ in 0..REPLACE_TRIES {
+            if let Some(found) = self.get(declaration, &what)? {
+                let whole = serde_json::to_value(&found).unwrap_or_default();
+                match compare(declaration, &whole) {
+                    ObjectState::Equal => return Ok(Replaced { aside, made_again: false }),
+                    ObjectState::Going(_) => {}
+                    _ => {
+                        let name = self.keep_beside(declaration, &whole, point)?;
+                        if !aside.contains(&name) {
+                            aside.push(name);
+                        }
+                        self.delete(declaration, &found, &what)?;
+                    }
+                }
+            }
+            if matches!(self.create(declaration)?, Created::Made | Created::There(ObjectState::Equal)) {
+                return Ok(Replaced { aside, made_again: false });
             }
         }
-        self.create(declaration)?;
-        Ok(aside)
+        Ok(Replaced { aside, made_again: true })
+    }
+
+    /// Keeps what is in an object's place under another name.
+    fn keep_beside(&self, declaration: &Declaration, found: &Value, point: &str) -> Result<String, PlatformError> {
+        let mut old = clean(&declaration.kind, found);
+        let name =
+            self.free_name(declaration, &old, format!("{}.before-{}", declaration.name, point.to_lowercase()))?;
+        old["metadata"] =
+            json!({"name": name, "namespace": declaration.namespace, "labels": {"fabkeep.io/set-aside": "true"}});
+        old["apiVersion"] = declaration.api_version.clone().into();
+        old["kind"] = declaration.kind.clone().into();
+        let kept = Declaration { name: name.clone(), object: old, ..declaration.clone() };
+        match self.create(&kept)? {
+            Created::Made | Created::There(ObjectState::Equal) => Ok(name),
+            Created::There(_) => Err(PlatformError::Cluster {
+                what: format!("keeping {} as {name}", declaration.label()),
+                problem: "something else has taken this name at the same moment".to_owned(),
+                next: "run the same command again".to_owned(),
+            }),
+        }
+    }
+
+    /// Deletes an object, if it is still the one that was looked at.
+    fn delete(&self, declaration: &Declaration, seen: &DynamicObject, what: &str) -> Result<(), PlatformError> {
+        let preconditions =
+            Preconditions { uid: seen.metadata.uid.clone(), resource_version: seen.metadata.resource_version.clone() };
+        let parameters = DeleteParams::default().preconditions(preconditions);
+        let deleted = self.connection.try_run(|client| {
+            let api = api(client, declaration);
+            let parameters = parameters.clone();
+            async move { api.delete(&declaration.name, &parameters).await.map(|_| ()) }
+        });
+        match deleted {
+            Ok(()) => Ok(()),
+            // It changed, or somebody else was quicker: the next look tells.
+            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
+            Err(error) => Err(failed(what, &error)),
+        }
     }
 
     /// A name for what is set aside: one that nothing has, or that an earlier try of the same has given to the same content.
@@ -360,7 +453,7 @@ impl Target {
         });
         let list = match list {
             Ok(list) => list,
-            Err(error) if super::connection::is_forbidden(&error) => return Ok(Vec::new()),
+            Err(error) if is_forbidden(&error) => return Ok(Vec::new()),
             Err(error) => return Err(failed("looking for operators", &error)),
         };
         let is_asked = |group: &str| api_versions.iter().any(|version| version.split('/').next() == Some(group));
@@ -379,82 +472,50 @@ impl Target {
             .collect())
     }
 
-    /// Puts workloads to sleep; what had none running stays as it is.
+    /// The workloads of a namespace as they are now, those without which no pod runs: what may not be listed is left out.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn sleep(&self, kind: &str, namespace: &str, name: &str) -> Result<Asleep, PlatformError> {
-        let declaration = handle(kind, namespace, name);
-        let what = format!("putting {} to sleep", declaration.label());
-        let found = self.connection.run(&what, |client| {
-            let api = api(client, &declaration);
-            async move { api.get(name).await }
-        })?;
-        let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-        let known = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
-        let recorded = known.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1));
-        let patch = json!({"metadata": {"annotations": {REPLICAS: recorded.to_string()}}, "spec": {"replicas": 0}});
-        self.patch(&declaration, &patch, &what)?;
-        Ok(Asleep { workload: declaration.label(), replicas: recorded })
+    pub fn workloads_in(&self, namespace: &str) -> Result<Vec<Declaration>, PlatformError> {
+        let mut out = Vec::new();
+        for (kind, api_version) in [
+            ("Deployment", "apps/v1"),
+            ("StatefulSet", "apps/v1"),
+            ("DaemonSet", "apps/v1"),
+            ("CronJob", "batch/v1"),
+            ("Pod", "v1"),
+        ] {
+            let resource = resource(api_version, kind, None);
+            let list = self.connection.try_run(|client| {
+                let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
+                async move { api.list(&ListParams::default()).await }
+            });
+            let list = match list {
+                Ok(list) => list,
+                Err(error) if is_forbidden(&error) || is_missing(&error) => continue,
+                Err(error) => return Err(failed(&format!("listing {kind}s in namespace {namespace}"), &error)),
+            };
+            for object in list.items {
+                let object = serde_json::to_value(object).unwrap_or_default();
+                let made_by_others = kind == "Pod" && super::objects::controller(&object).is_some();
+                let own =
+                    super::objects::label(&object, super::objects::MANAGED_BY.0) == Some(super::objects::MANAGED_BY.1);
+                if made_by_others || own {
+                    continue;
+                }
+                out.push(Declaration {
+                    namespace: namespace.to_owned(),
+                    api_version: api_version.to_owned(),
+                    kind: kind.to_owned(),
+                    name: super::objects::name_of(&object).to_owned(),
+                    object,
+                });
+            }
+        }
+        Ok(out)
     }
 
-    /// Wakes a workload with the replicas that it had.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn wake(&self, kind: &str, namespace: &str, name: &str) -> Result<(), PlatformError> {
-        let declaration = handle(kind, namespace, name);
-        let what = format!("waking {}", declaration.label());
-        let found = self.connection.run(&what, |client| {
-            let api = api(client, &declaration);
-            async move { api.get(name).await }
-        })?;
-        let known: Option<u64> = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
-        let Some(replicas) = known else { return Ok(()) };
-        let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
-        self.patch(&declaration, &patch, &what)
-    }
-
-    /// Writes on a claim from which recovery point its data is; what is written there otherwise.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn note_restored(&self, namespace: &str, claim: &str, point: &str) -> Result<(), PlatformError> {
-        let declaration =
-            Declaration { api_version: "v1".to_owned(), ..handle("PersistentVolumeClaim", namespace, claim) };
-        let patch = json!({"metadata": {"annotations": {RESTORED: point}}});
-        self.patch(&declaration, &patch, &format!("marking {} as restored", declaration.label()))
-    }
-
-    /// From which recovery point a claim's data is, as noted on it; `None` when it is not noted or there is no such claim.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn restored_from(&self, namespace: &str, claim: &str) -> Result<Option<String>, PlatformError> {
-        let declaration =
-            Declaration { api_version: "v1".to_owned(), ..handle("PersistentVolumeClaim", namespace, claim) };
-        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
-        Ok(found.and_then(|found| found.metadata.annotations?.remove(RESTORED)))
-    }
-
-    /// Whether a workload is there, and whether it sleeps: because fabkeep put it to sleep.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn workload(&self, kind: &str, namespace: &str, name: &str) -> Result<WorkloadState, PlatformError> {
-        let declaration = handle(kind, namespace, name);
-        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
-        let Some(found) = found else { return Ok(WorkloadState::Missing) };
-        let noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(REPLICAS));
-        let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-        Ok(match (replicas, noted) {
-            (0, true) => WorkloadState::Asleep,
-            (0, false) if kind != "Pod" && kind != "DaemonSet" => WorkloadState::AtRest,
-            _ => WorkloadState::Awake,
-        })
-    }
-
-    fn patch(&self, declaration: &Declaration, patch: &Value, what: &str) -> Result<(), PlatformError> {
+    pub(super) fn patch(&self, declaration: &Declaration, patch: &Value, what: &str) -> Result<(), PlatformError> {
         self.connection.run(what, |client| {
             let api = api(client, declaration);
             async move { api.patch(&declaration.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ()) }
@@ -462,258 +523,32 @@ impl Target {
     }
 }
 
+fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> PlatformError {
+    let kept = if finalizers.is_empty() {
+        "no finalizer keeps it".to_owned()
+    } else {
+        format!("it is kept by its finalizers {}", finalizers.join(", "))
+    };
+    PlatformError::Cluster {
+        what: what.to_owned(),
+        problem: format!("the one that is there is being deleted since more than {} s: {kept}", GOING.as_secs()),
+        next: format!(
+            "let what set these finalizers finish, or remove them (`kubectl edit {} -n {} {}`); then run the same command again",
+            declaration.kind.to_lowercase(),
+            declaration.namespace,
+            declaration.name
+        ),
+    }
+}
+
 /// A workload by its name only.
-fn handle(kind: &str, namespace: &str, name: &str) -> Declaration {
+pub(super) fn handle(kind: &str, namespace: &str, name: &str) -> Declaration {
     Declaration {
         namespace: namespace.to_owned(),
         api_version: if kind == "Pod" { "v1" } else { "apps/v1" }.to_owned(),
         kind: kind.to_owned(),
         name: name.to_owned(),
         object: Value::Null,
-    }
-}
-
-/// The stage in which databases start.
-pub const DATABASES: &str = "databases";
-
-/// The order in which services start: what others need first.
-const STAGES: [(&str, &[NodeRole]); 6] = [
-    (DATABASES, &[NodeRole::StateDatabase, NodeRole::CaDatabase]),
-    ("certificate authorities", &[NodeRole::CertificateAuthority]),
-    ("orderers", &[NodeRole::Orderer]),
-    ("peers", &[NodeRole::Peer]),
-    ("chaincode", &[NodeRole::Chaincode]),
-    ("others", &[NodeRole::Files]),
-];
-
-impl Kubernetes {
-    /// The stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads are
-    /// meant; all without.
-    pub fn stages(&self, chosen: Option<&[NodeId]>) -> Vec<Stage> {
-        let mut stages: Vec<Stage> =
-            STAGES.iter().map(|(name, _)| Stage { name, workloads: Vec::new(), nodes: Vec::new() }).collect();
-        for (_, workloads) in &self.analysis.all {
-            for workload in workloads {
-                let of_it = self.analysis.nodes.iter().filter(|node| {
-                    node.node.workload.as_ref().is_some_and(|known| {
-                        (&known.kind, &known.namespace, &known.name)
-                            == (&workload.kind, &workload.namespace, &workload.name)
-                    })
-                });
-                let nodes: Vec<_> = of_it.collect();
-                if chosen.is_some_and(|chosen| !nodes.iter().any(|node| chosen.contains(&node.node.id))) {
-                    continue;
-                }
-                let stage = nodes
-                    .iter()
-                    .filter_map(|node| STAGES.iter().position(|(_, roles)| roles.contains(&node.node.role)))
-                    .filter(|&stage| stage < STAGES.len() - 1)
-                    .max()
-                    .unwrap_or(STAGES.len() - 1);
-                stages[stage].workloads.push((
-                    workload.kind.clone(),
-                    workload.namespace.clone(),
-                    workload.name.clone(),
-                ));
-                let running = nodes.iter().filter(|node| node.node.role != NodeRole::Files);
-                stages[stage].nodes.extend(running.map(|node| node.node.id.clone()));
-            }
-        }
-        stages.retain(|stage| !stage.workloads.is_empty());
-        stages
-    }
-
-    fn workload(&self, kind: &str, namespace: &str, name: &str) -> Option<&WorkloadObject> {
-        let (_, workloads) = self.analysis.all.iter().find(|(known, _)| known.name == namespace)?;
-        workloads.iter().find(|workload| workload.kind == kind && workload.name == name)
-    }
-
-    /// Whether the workload has pods, or would have.
-    pub fn is_awake(&self, kind: &str, namespace: &str, name: &str) -> bool {
-        self.workload(kind, namespace, name).is_some_and(|workload| !workload.pods.is_empty())
-    }
-
-    /// Waits until no pod of these workloads is left.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`] when pods stay.
-    pub fn wait_until_gone(&self, workloads: &[(String, String, String)]) -> Result<(), PlatformError> {
-        let begun = Instant::now();
-        loop {
-            let mut left = Vec::new();
-            for (kind, namespace, name) in workloads {
-                left.extend(
-                    self.pods_of(kind, namespace, name, true)?
-                        .into_iter()
-                        .map(|pod| format!("{namespace}/{}", pod.name)),
-                );
-            }
-            if left.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() > GOING {
-                return Err(PlatformError::Cluster {
-                    what: "putting workloads to sleep".to_owned(),
-                    problem: format!("after {} s there are still pods: {}", GOING.as_secs(), left.join(", ")),
-                    next:
-                        "look whether an operator or autoscaler starts them again (K2); then run the same command again"
-                            .to_owned(),
-                });
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    /// Pods of a workload as they are now; with `going`, those too that are on their way out.
-    pub(super) fn pods_of(
-        &self,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        going: bool,
-    ) -> Result<Vec<LivePod>, PlatformError> {
-        let pods = resource("v1", "Pod", None);
-        let list =
-            self.connection.run(&format!("listing pods in {namespace}"), |client| {
-                let pods = pods.clone();
-                async move {
-                    Api::<DynamicObject>::namespaced_with(client, namespace, &pods).list(&ListParams::default()).await
-                }
-            })?;
-        let mut out = Vec::new();
-        for pod in list.items {
-            let value = serde_json::to_value(&pod).unwrap_or_default();
-            let owner = super::objects::controller(&value);
-            let pod_name = super::objects::name_of(&value);
-            let of_it = match (kind, owner) {
-                ("Pod", None) => pod_name == name,
-                // A ReplicaSet's name is its Deployment's and a hash.
-                ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == name),
-                (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
-                _ => false,
-            };
-            if !of_it {
-                continue;
-            }
-            match live_pod(&value) {
-                Some(live) => out.push(live),
-                None if going && pod.metadata.deletion_timestamp.is_some() => out.push(LivePod {
-                    name: pod_name.to_owned(),
-                    host: None,
-                    running: Vec::new(),
-                    ready: false,
-                    labels: BTreeMap::new(),
-                }),
-                None => {}
-            }
-        }
-        Ok(out)
-    }
-
-    /// Waits until a stage's workloads are ready, and until every node has every channel open at least at the expected height (P7).
-    /// `told` is called with what is waited for.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`] when the cluster cannot be asked.
-    pub fn wait_until_ready(
-        &self,
-        stage: &Stage,
-        heights: &BTreeMap<NodeId, BTreeMap<String, u64>>,
-        deadline: Duration,
-        told: &dyn Fn(&str),
-        is_interrupted: &dyn Fn() -> bool,
-    ) -> Result<Awake, PlatformError> {
-        let begun = Instant::now();
-        let mut said = String::new();
-        loop {
-            let mut awake = Awake::default();
-            let mut waits: Vec<Finding> = Vec::new();
-            let mut leads: BTreeMap<String, bool> = BTreeMap::new();
-            for (kind, namespace, name) in &stage.workloads {
-                let replicas = self.workload(kind, namespace, name).map_or(1, |workload| workload.replicas);
-                let pods = self.pods_of(kind, namespace, name, false)?;
-                let ready = pods.iter().filter(|pod| pod.ready).count();
-                if ready < replicas as usize && kind != "DaemonSet" {
-                    waits.push(Finding::error(
-                        Rule::ReadyPerChannel,
-                        format!("{kind} {namespace}/{name}"),
-                        format!("{ready} of {replicas} pods are ready"),
-                        "look at the pods' events and logs (`kubectl describe`, `kubectl logs`)",
-                    ));
-                    continue;
-                }
-                for found in self.analysis.nodes.iter().filter(|node| stage.nodes.contains(&node.node.id)) {
-                    let Some(known) = found.node.workload.as_ref() else { continue };
-                    if (&known.kind, &known.namespace, &known.name) != (kind, namespace, name) {
-                        continue;
-                    }
-                    let pod = match known.ordinal {
-                        Some(ordinal) => pods.iter().find(|pod| pod.name == format!("{name}-{ordinal}")),
-                        None => pods.first(),
-                    };
-                    let expected = heights.get(&found.node.id).cloned().unwrap_or_default();
-                    let asked = known.operations.filter(|operations| !operations.tls && !expected.is_empty());
-                    let (Some(pod), Some(operations)) = (pod, asked) else {
-                        awake.ready.push((found.node.id.clone(), BTreeMap::new()));
-                        continue;
-                    };
-                    let at = (namespace.as_str(), pod.name.as_str(), operations.port);
-                    let answer = super::observe::get(&self.connection, at, None, "/metrics", false);
-                    match answer.map(|text| answers::metrics(&text)) {
-                        Ok(answer) => {
-                            let low: Vec<String> = expected
-                                .iter()
-                                .filter(|(channel, height)| answer.heights.get(*channel).is_none_or(|now| now < height))
-                                .map(|(channel, height)| match answer.heights.get(channel) {
-                                    Some(now) => format!("{channel} at {now}, {height} expected"),
-                                    None => format!("{channel} is not open, height {height} expected"),
-                                })
-                                .collect();
-                            for (channel, leading) in &answer.leads {
-                                *leads.entry(channel.clone()).or_default() |= leading;
-                            }
-                            if low.is_empty() {
-                                awake.ready.push((found.node.id.clone(), answer.heights));
-                            } else {
-                                waits.push(Finding::error(
-                                    Rule::ReadyPerChannel,
-                                    &found.node.id,
-                                    low.join("; "),
-                                    "read the node's log: it says why a ledger did not open",
-                                ));
-                            }
-                        }
-                        Err(problem) => waits.push(Finding::error(
-                            Rule::ReadyPerChannel,
-                            &found.node.id,
-                            format!("its operations endpoint (port {}) does not answer: {problem}", operations.port),
-                            "read the node's log; heights can be asked for with `peer channel getinfo`",
-                        )),
-                    }
-                }
-            }
-            for (channel, _) in leads.iter().filter(|(_, leading)| !**leading) {
-                waits.push(Finding::error(
-                    Rule::LogPresent,
-                    channel,
-                    "no orderer leads this channel yet",
-                    "read the orderers' logs; a majority of the consenters must run and reach each other",
-                ));
-            }
-            if waits.is_empty() {
-                return Ok(awake);
-            }
-            if begun.elapsed() > deadline || is_interrupted() {
-                awake.findings = waits;
-                return Ok(awake);
-            }
-            let line = format!("waiting for {}: {}", waits[0].subject, waits[0].what);
-            if line != said {
-                told(&line);
-                said = line;
-            }
-            std::thread::sleep(POLL);
-        }
     }
 }
 

@@ -11,14 +11,21 @@ use serde_json::{Value, json};
 
 use super::connection::{failed, is_missing};
 use super::discover::FoundNode;
-use super::objects::{MANAGED_BY, name_of, resource, text};
+use super::objects::{MANAGED_BY, Namespace, name_of, resource, text};
 use super::{Kubernetes, Stage};
 use crate::host::run_hook;
-use crate::{Change, ClientWorkload, PlatformError, Quiesce, WindowRecord};
+use crate::window::unknown_hook;
+use crate::{Change, ClientWorkload, NotedWindows, PlatformError, Quiesce, StrangeNote, WindowRecord};
 
 /// The ConfigMap that notes a window, and its key.
 const RECORD: &str = "fabkeep-window";
 const RECORD_KEY: &str = "window.json";
+/// What a fence's name begins with.
+const FENCE: &str = "fabkeep-window-";
+/// Longest note read, in bytes: a ConfigMap has at most 1 MiB.
+const MAX_NOTE_BYTES: usize = 1 << 20;
+/// Kinds that a window scales.
+const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
 /// A namespace's label that holds its name; the API server keeps it there.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is woken behind a window.
@@ -104,7 +111,7 @@ impl Kubernetes {
     fn node_stages(&self) -> Vec<Stage> {
         let mut stages = self.stages(None);
         for stage in &mut stages {
-            stage.workloads.retain(|(kind, ..)| matches!(kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet"));
+            stage.workloads.retain(|(kind, ..)| SCALED.contains(&kind.as_str()));
         }
         stages.retain(|stage| stage.name != "others" && !stage.workloads.is_empty());
         stages
@@ -164,7 +171,7 @@ impl Kubernetes {
         Ok(inside
             .iter()
             .map(|(namespace, name, selector)| {
-                let policy = format!("fabkeep-window-{name}");
+                let policy = format!("{FENCE}{name}");
                 let object = json!({
                     "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                     "metadata": {"name": policy, "namespace": namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
@@ -182,14 +189,14 @@ impl Kubernetes {
             match change {
                 Change::Hook(hook) => run_hook("hook-before", &hook.before)?,
                 Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
-                    target.sleep(&workload.kind, &workload.namespace, &workload.name)?;
+                    target.scale_down(&workload.kind, &workload.namespace, &workload.name)?;
                     going.push((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()));
                     if change.is_stop() {
                         self.note_asleep(workload);
                     }
                 }
                 Change::Fence { object, .. } => self.make("NetworkPolicy", "networking.k8s.io/v1", object)?,
-                Change::Stop { workload: None, .. } => {}
+                Change::Stop { workload: None, .. } | Change::UnknownHook => {}
             }
         }
         if going.is_empty() { Ok(()) } else { self.wait_until_gone(&going) }
@@ -197,7 +204,8 @@ impl Kubernetes {
 
     fn make(&self, kind: &str, api_version: &str, object: &Value) -> Result<(), PlatformError> {
         let namespace = text(object, "/metadata/namespace").unwrap_or_default().to_owned();
-        let what = format!("creating {kind} {namespace}/{}", name_of(object));
+        let name = name_of(object).to_owned();
+        let what = format!("creating {kind} {namespace}/{name}");
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(|error| PlatformError::Cluster {
             what: what.clone(),
             problem: error.to_string(),
@@ -210,8 +218,51 @@ impl Kubernetes {
             async move { api.create(&PostParams::default(), &object).await.map(|_| ()) }
         });
         match made {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            // A run that was killed may have made it; what somebody else made under this name is not ours.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let there = self.look(kind, api_version, &namespace, &name)?;
+                let same =
+                    |field: &str| there.as_ref().and_then(|there| there.data.get(field)) == object.data.get(field);
+                if there.as_ref().is_some_and(is_ours) && same("spec") && same("data") {
+                    return Ok(());
+                }
+                Err(PlatformError::NotHere {
+                    problem: format!("{kind} {namespace}/{name} is there already, and is not as fabkeep makes it"),
+                    next: format!(
+                        "look at it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {name}"
+                    ),
+                })
+            }
             other => other.map_err(|error| failed(&what, &error)),
+        }
+    }
+
+    fn look(
+        &self,
+        kind: &str,
+        api_version: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, PlatformError> {
+        let resource = resource(api_version, kind, None);
+        self.connection.run(&format!("looking at {kind} {namespace}/{name}"), |client| {
+            let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
+            async move { api.get_opt(name).await }
+        })
+    }
+
+    /// Removes a fence that fabkeep made. What somebody else made under its name stays.
+    fn unfence(&self, namespace: &str, policy: &str) -> Result<(), PlatformError> {
+        let (kind, api_version) = ("NetworkPolicy", "networking.k8s.io/v1");
+        match self.look(kind, api_version, namespace, policy)? {
+            None => Ok(()),
+            Some(there) if is_ours(&there) => self.unmake(kind, api_version, namespace, policy),
+            Some(_) => Err(PlatformError::NotHere {
+                problem: format!("{kind} {namespace}/{policy} is not one that fabkeep made: it was left alone"),
+                next: format!(
+                    "look at it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {policy}"
+                ),
+            }),
         }
     }
 
@@ -228,6 +279,12 @@ impl Kubernetes {
     }
 
     pub(super) fn undo(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
+        for change in changes {
+            self.bounded(change).map_err(|problem| PlatformError::NotHere {
+                problem: format!("{change}: {problem}; nothing was undone"),
+                next: "select all namespaces of the network, as the backup did (--namespace)".to_owned(),
+            })?;
+        }
         let target = self.target();
         let mut result = Ok(());
         // Nodes awake first, those first that others need; then the way to them, then their clients.
@@ -249,7 +306,7 @@ impl Kubernetes {
             stage.workloads.retain(|workload| of_window(workload).is_some());
             for (kind, namespace, name) in &stage.workloads {
                 told(&format!("waking {kind} {namespace}/{name}"));
-                result = result.and(target.wake(kind, namespace, name));
+                result = result.and(target.scale_up(kind, namespace, name, None));
                 woken.extend(of_window(&(kind.clone(), namespace.clone(), name.clone())));
             }
             if !stage.workloads.is_empty() {
@@ -270,52 +327,124 @@ impl Kubernetes {
         }
         // What the network does not show any more is woken all the same.
         for workload in stopped.into_iter().filter(|workload| !woken.contains(workload)) {
-            result = result.and(target.wake(&workload.kind, &workload.namespace, &workload.name));
+            result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
         }
         self.forget_asleep();
         for change in changes {
             if let Change::Fence { namespace, policy, .. } = change {
-                result = result.and(self.unmake("NetworkPolicy", "networking.k8s.io/v1", namespace, policy));
+                result = result.and(self.unfence(namespace, policy));
             }
         }
         for change in changes {
             match change {
                 Change::Scale(workload) => {
-                    result = result.and(target.wake(&workload.kind, &workload.namespace, &workload.name));
+                    result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
                 }
                 Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after)),
+                Change::UnknownHook => result = result.and(Err(unknown_hook())),
                 Change::Fence { .. } | Change::Stop { .. } => {}
             }
         }
         result
     }
 
-    pub(super) fn noted_window(&self) -> Result<Option<WindowRecord>, PlatformError> {
-        let resource = resource("v1", "ConfigMap", None);
-        for namespace in self.namespaces() {
-            let found = self.connection.run(&format!("looking for an open window in {namespace}"), |client| {
-                let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource);
-                async move { api.get_opt(RECORD).await }
-            })?;
-            let Some(found) = found else { continue };
-            let note = found.data.pointer(&format!("/data/{RECORD_KEY}")).and_then(Value::as_str).unwrap_or_default();
-            return serde_json::from_str(note).map(Some).map_err(|error| PlatformError::Cluster {
-                what: format!("reading ConfigMap {namespace}/{RECORD}"),
-                problem: error.to_string(),
-                next: "undo what it says by hand, then delete it".to_owned(),
-            });
+    /// A window changes replicas of workloads and fences around the network's nodes, whatever a note says.
+    fn bounded(&self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Hook(_) | Change::UnknownHook | Change::Stop { workload: None, .. } => Ok(()),
+            Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
+                if SCALED.contains(&workload.kind.as_str()) {
+                    return Ok(());
+                }
+                Err(format!("a window does not scale a {:?}", workload.kind))
+            }
+            Change::Fence { namespace, policy, .. } => {
+                if !self.namespaces().contains(namespace) {
+                    return Err(format!("namespace {namespace:?} is not one of the network's"));
+                }
+                if !policy.starts_with(FENCE) {
+                    return Err(format!("NetworkPolicy {policy:?} is not one that a window makes"));
+                }
+                Ok(())
+            }
         }
-        Ok(None)
+    }
+
+    /// What may be undone without this machine's signature: what a window changes, in the network's own namespaces.
+    pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
+        self.bounded(change)?;
+        match change {
+            Change::Hook(_) | Change::UnknownHook => Err("commands are not taken from a note".to_owned()),
+            Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
+                if self.namespaces().contains(&workload.namespace) {
+                    return Ok(());
+                }
+                Err(format!("namespace {:?} is not one of the network's", workload.namespace))
+            }
+            Change::Fence { .. } => Ok(()),
+            Change::Stop { workload: None, .. } => Err("it names no workload".to_owned()),
+        }
+    }
+
+    /// The namespaces that a note is written for, each with its life in this cluster.
+    fn window_place(&self) -> Vec<String> {
+        let of = |namespace: &Namespace| {
+            let uid = text(&namespace.object, "/metadata/uid").unwrap_or_default();
+            format!("namespace {} {uid}", namespace.name)
+        };
+        self.analysis.all.iter().map(|(namespace, _)| of(namespace)).collect()
+    }
+
+    pub(super) fn noted_windows(&self) -> Result<NotedWindows, PlatformError> {
+        let here = self.window_place();
+        let mut noted = NotedWindows::default();
+        for (namespace, own) in self.namespaces().into_iter().zip(&here) {
+            let Some(found) = self.look("ConfigMap", "v1", &namespace, RECORD)? else { continue };
+            let note = found.data.pointer(&format!("/data/{RECORD_KEY}")).and_then(Value::as_str).unwrap_or_default();
+            let note = if note.len() > MAX_NOTE_BYTES { "" } else { note };
+            match self.machine.read(note, &|place| place.contains(own)) {
+                Ok(open) => noted.open = noted.open.or(Some(open)),
+                Err((problem, says)) => noted.strange.push(StrangeNote {
+                    at: format!("ConfigMap {namespace}/{RECORD}"),
+                    removal: format!("kubectl -n {namespace} delete configmap {RECORD}"),
+                    namespace,
+                    problem,
+                    says,
+                }),
+            }
+        }
+        if noted.open.is_none() {
+            noted.open = self.machine.remembered(&|place| place.iter().any(|one| here.contains(one)));
+        }
+        Ok(noted)
     }
 
     pub(super) fn write_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
-        if let Some(open) = self.noted_window()? {
+        let noted = self.noted_windows()?;
+        if let Some(open) = noted.open {
             return Err(PlatformError::NotHere {
                 problem: format!("another window is open since {} (by {})", open.begun, open.by),
                 next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
             });
         }
-        let note = serde_json::to_string_pretty(record).unwrap_or_default();
+        if let Some(strange) = noted.strange.first() {
+            return Err(PlatformError::NotHere {
+                problem: format!("{} is there, and {}", strange.at, strange.problem),
+                next: "`fabkeep status` says what to do about it".to_owned(),
+            });
+        }
+        let place = self.window_place();
+        let note = self.machine.sign(record, &place)?;
+        self.machine.remember(record, &place, false)?;
+        let written = self.write_notes(record, &note);
+        if written.is_err() {
+            self.machine.forget(&record.run)?;
+            return written;
+        }
+        self.machine.remember(record, &place, true)
+    }
+
+    fn write_notes(&self, record: &WindowRecord, note: &str) -> Result<(), PlatformError> {
         // In every namespace: whoever looks at one of them sees it.
         let namespaces = self.namespaces();
         for (position, namespace) in namespaces.iter().enumerate() {
@@ -333,7 +462,7 @@ impl Kubernetes {
             }
         }
         // Two that began at once: the one whose note is not in the first namespace goes back.
-        match self.noted_window()? {
+        match self.noted_windows()?.open {
             Some(open) if open.run == record.run => Ok(()),
             _ => Err(PlatformError::NotHere {
                 problem: "another window was opened at the same moment".to_owned(),
@@ -342,8 +471,26 @@ impl Kubernetes {
         }
     }
 
-    pub(super) fn remove_window(&self) -> Result<(), PlatformError> {
-        // The first namespace's note decides who has the window: it goes last.
-        self.namespaces().iter().rev().try_for_each(|namespace| self.unmake("ConfigMap", "v1", namespace, RECORD))
+    pub(super) fn remove_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
+        let here = self.window_place();
+        self.machine.remember(record, &here, false)?;
+        // The first namespace's note decides who has the window: it goes last. Notes of somebody else's stay, and are reported.
+        for (namespace, own) in self.namespaces().into_iter().zip(&here).rev() {
+            let Some(found) = self.look("ConfigMap", "v1", &namespace, RECORD)? else { continue };
+            let note = found.data.pointer(&format!("/data/{RECORD_KEY}")).and_then(Value::as_str).unwrap_or_default();
+            if self.machine.read(note, &|place| place.contains(own)).is_ok_and(|open| open.run == record.run) {
+                self.remove_note(&namespace)?;
+            }
+        }
+        self.machine.forget(&record.run)
     }
+
+    pub(super) fn remove_note(&self, namespace: &str) -> Result<(), PlatformError> {
+        self.unmake("ConfigMap", "v1", namespace, RECORD)
+    }
+}
+
+/// Whether fabkeep made an object.
+fn is_ours(object: &DynamicObject) -> bool {
+    object.metadata.labels.as_ref().is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1))
 }

@@ -10,7 +10,7 @@ use fabkeep_platform::{Fetch, Platform};
 use super::super::volumes::Filled;
 use super::super::{authority, living};
 use super::Run;
-use super::plan::dump_of;
+use super::nodes::dump_of;
 use crate::EngineError;
 use crate::error::io;
 
@@ -20,7 +20,7 @@ pub(super) fn heights(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
     let findings = living::judge(kubernetes, run.point, &|id| filled.contains(id));
     let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
     let errors: Vec<Finding> = findings.iter().filter(|finding| !overridden(finding)).cloned().collect();
-    if errors.is_empty() { Ok(findings) } else { Err(EngineError::Refused(errors)) }
+    if errors.is_empty() { Ok(findings) } else { Err(EngineError::Precondition(errors)) }
 }
 
 /// What a certificate authority whose database is replaced will have forgotten.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target, has_own_aliases};
+use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target, alias_addresses, has_own_aliases};
 
 use crate::EngineError;
 use crate::arrange::{Arranged, elsewhere};
@@ -58,6 +58,7 @@ pub(super) fn move_to(
     }
     if original {
         findings.extend(leads_to_original(&declared, used, to));
+        findings.extend(aliases_to_original(&declared, to, target)?);
     }
     findings.extend(made_by_operators(&declared, to, original));
     Ok(Moved { declared: moved, findings })
@@ -80,13 +81,51 @@ fn original_there(to: &Relocation, declared: &[Declaration], target: &Target) ->
     Ok(target.compare(&services)?.into_iter().any(|state| state != ObjectState::Missing))
 }
 
+/// hostAliases that hold addresses of the captured network's Services, which is in this cluster.
+fn aliases_to_original(
+    declared: &[Declaration],
+    to: &Relocation,
+    target: &Target,
+) -> Result<Vec<Finding>, EngineError> {
+    let mut addresses = BTreeSet::new();
+    let moved: Vec<&Declaration> =
+        declared.iter().filter(|known| to.namespaces.contains_key(&known.namespace)).collect();
+    if moved.iter().all(|known| alias_addresses(known).is_empty()) {
+        return Ok(Vec::new());
+    }
+    for namespace in to.namespaces.keys() {
+        addresses.extend(target.service_addresses(namespace)?);
+    }
+    let leads = moved.iter().flat_map(|known| {
+        let of_original = alias_addresses(known).into_iter().filter(|(address, _)| addresses.contains(address));
+        of_original.map(|(address, name)| (known.label(), address, name))
+    });
+    Ok(leads
+        .map(|(label, address, name)| {
+            Finding::error(
+                Rule::NamesKept,
+                label,
+                format!("its own hostAliases lead {name} to {address}, a Service of the captured network, which is in this cluster: two nodes of one identity fork a chain"),
+                "restore into another cluster; or take the alias out of the captured workload and capture again, or go on with --override K5 when nothing can reach it",
+            )
+        })
+        .collect())
+}
+
+/// How names that pods know by their own hostAliases are answered; where those lead is told apart.
+const HOST_ALIASES: &str = "hostAliases of ";
+
 /// Names that are answered outside of the moved Services: the nodes of the new place would reach those of the old one by them.
 fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocation) -> Vec<Finding> {
     let moves = |answer: &str| to.namespaces.keys().any(|old| answer.starts_with(&format!("Service {old}/")));
     let away: Vec<&str> = used
         .iter()
         .filter(|used| !used.used_by.is_empty())
-        .filter(|used| !used.answered_by.iter().any(|answer| moves(answer) || answer.starts_with("the caller")))
+        .filter(|used| {
+            let answered =
+                |answer: &String| moves(answer) || answer.starts_with("the caller") || answer.starts_with(HOST_ALIASES);
+            !used.answered_by.iter().any(answered)
+        })
         .map(|used| used.name.as_str())
         .collect();
     let mut findings = Vec::new();
@@ -142,13 +181,13 @@ pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result
         .iter()
         .filter(|known| known.kind == "PersistentVolumeClaim")
         .filter_map(|known| known.object.pointer("/spec/storageClassName")?.as_str())
-        // Without a class: volumes that somebody made by hand.
         .filter(|class| !class.is_empty())
         .collect();
     if wanted.is_empty() {
-        return Ok(Vec::new());
+        return made_by_hand(create, target);
     }
-    let Some(there) = target.storage_classes()? else { return Ok(Vec::new()) };
+    let by_hand = made_by_hand(create, target)?;
+    let Some(there) = target.storage_classes()? else { return Ok(by_hand) };
     let names: Vec<String> =
         there.iter().map(|(name, default)| if *default { format!("{name} (default)") } else { name.clone() }).collect();
     let proposed = there.iter().find(|(_, default)| *default).or(there.first()).map_or("CLASS", |(name, _)| name);
@@ -166,7 +205,39 @@ pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result
                 format!("let them have another: --storage-class {class}={proposed}"),
             )
         })
+        .chain(by_hand)
         .collect())
+}
+
+/// Claims without a class: they are given volumes that somebody made by hand, and wait for ever where there are none.
+fn made_by_hand(create: &[Declaration], target: &Target) -> Result<Vec<Finding>, EngineError> {
+    let claims: Vec<(String, String)> = create
+        .iter()
+        .filter(|known| known.kind == "PersistentVolumeClaim")
+        .filter(|known| known.object.pointer("/spec/storageClassName").and_then(serde_json::Value::as_str) == Some(""))
+        .map(|known| (known.namespace.clone(), known.name.clone()))
+        .collect();
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<String> = claims.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+    let what = format!("claims of volumes that were made by hand (no storage class): {}", names.join(", "));
+    let remedy = "make PersistentVolumes for them (without a class; a volume of before waits again when its claimRef is removed), or let them have a class: --storage-class '\"\"=CLASS'";
+    Ok(match target.static_volumes(&claims)? {
+        Some(waiting) if waiting >= claims.len() => Vec::new(),
+        Some(waiting) => vec![Finding::error(
+            Rule::StorageClass,
+            format!("{} claims", claims.len()),
+            format!("{what}; {waiting} volumes wait for a claim"),
+            remedy,
+        )],
+        None => vec![Finding::warning(
+            Rule::StorageClass,
+            format!("{} claims", claims.len()),
+            format!("{what}; volumes may not be listed"),
+            remedy,
+        )],
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +265,8 @@ mod tests {
             used("orderer1.org1", consenter, &["Service org1/orderer1"]),
             used("localhost", consenter, &["the caller's own machine or pod"]),
             used("in.a.certificate.only", &[], &[]),
+            used("orderer1.first", consenter, &["Service org1/orderer1, by its old names"]),
+            used("orderer1.example.com", consenter, &["hostAliases of Deployment org1/peer0"]),
         ];
         assert!(leads_to_original(&[], &harmless, &to_copy()).is_empty());
         for away in [

@@ -1,32 +1,99 @@
-//! Data into the volumes of a cluster: what is there is looked at first, and set aside or kept.
+//! Data into the volumes of a cluster: what is there is looked at first, and set aside or kept. Pods that mount a volume meanwhile make its
+//! fill worthless: it is repeated.
 
 use std::collections::BTreeSet;
 
-use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
-use fabkeep_platform::kubernetes::Kubernetes;
+use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod};
 
-use super::super::keep::{self, CaKeep, Present};
-use super::super::volumes::{Filled, fill_all, place_for};
-use super::plan::awaiting;
+use super::super::keep::{self, Present};
+use super::super::volumes::{Filled, Proof, fill_all, place_for};
+use super::guard::Guard;
+use super::look::{self, is_kept_whole, is_ours};
+use super::record::Record;
 use super::{ClusterRestored, Run, compare};
 use crate::content::Contents;
 use crate::error::io;
 use crate::event::{Event, step};
-use crate::point::EntryContent;
-use crate::{EngineError, parallel};
+use crate::{Done, EngineError, parallel};
+
+/// How often a fill is begun anew because a pod appeared.
+const REPEATS: usize = 3;
 
 /// Fills every volume of the plan and proves it.
-pub(super) fn fill(run: &Run<'_>, kubernetes: &Kubernetes, restored: &mut ClusterRestored) -> Result<(), EngineError> {
-    let (plan, options, reporter) = (run.plan, run.options, run.reporter);
+pub(super) fn fill(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    if run.plan.fill.is_empty() {
+        return Ok(());
+    }
+    let reporter = run.reporter;
+    let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
+    let mut directories = step(reporter, "start helper pods", None, || opened(run, kubernetes, threads))?;
+    run.interrupted()?;
+    decide(run, kubernetes, record, &mut directories, threads, restored)?;
+    let ids: BTreeSet<String> = directories.iter().map(|directory| directory.id.to_string()).collect();
+    let claims: BTreeSet<(String, String)> =
+        directories.iter().flat_map(|directory| kubernetes.claims(directory.id)).collect();
+    let allowed = allowed(run, kubernetes, &claims, restored)?;
+    let mut proof = Proof::default();
+    let mut left: Vec<&Filled<'_>> = directories.iter().collect();
+    for repeat in 0.. {
+        let guard = Guard::new(run.target, reporter, &claims, allowed.clone());
+        let filled = guard.during(|reporter| fill_all(&left, run.point, run.reader, threads, reporter));
+        let pods = guard.seen();
+        match filled {
+            Ok(more) if pods.is_empty() => {
+                proof.add(more);
+                break;
+            }
+            Err(error) if pods.is_empty() => return Err(error),
+            // Whatever was written beside a pod is worth nothing.
+            _ => {}
+        }
+        let hit: BTreeSet<(String, String)> = pods.iter().flat_map(claims_of).collect();
+        tell(run, restored, &pods);
+        stop_again(run, kubernetes, record, &hit)?;
+        let still = guard.look()?;
+        if repeat + 1 >= REPEATS || !still.is_empty() {
+            return Err(EngineError::Precondition(refused(if still.is_empty() { &pods } else { &still })));
+        }
+        // Those that no pod mounts are whole, or gone on with; of the others everything is written anew.
+        for directory in &left {
+            if kubernetes.claims(directory.id).iter().any(|claim| hit.contains(claim)) {
+                set_aside(record, directory)?;
+                directory.filler.mark(&mark(record)).map_err(io(directory.label()))?;
+                directory.forget();
+                directory.write_kept()?;
+            }
+        }
+        left = directories.iter().collect();
+    }
+    restored.proven.extend(proof.told());
+    record.note(|progress| progress.filled.extend(ids))?;
+    for directory in &directories {
+        directory.filler.unmark().map_err(io(directory.label()))?;
+        restored.directories.push(directory.label());
+        let path = directory.target.mounted_at.clone().unwrap_or_else(|| directory.target.path.clone());
+        record.done(Done::Placed { node: directory.id.to_string(), path });
+    }
+    record.write()
+}
+
+/// The directories of the plan, each in a helper pod.
+fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<Vec<Filled<'a>>, EngineError> {
     let mut wanted = Vec::new();
-    for &position in &plan.fill {
-        let node = run.node(position);
+    for &position in &run.plan.fill {
+        let node = &run.point.nodes[position];
         for captured in node.directories.iter().filter(|captured| captured.directory.source.is_volume()) {
             let id = &node.facts.id;
             let Some(place) = place_for(kubernetes, id, &captured.directory) else {
-                return Err(EngineError::Refused(vec![Finding::error(
+                return Err(EngineError::Precondition(vec![Finding::error(
                     Rule::NotPersistent,
                     id,
                     format!(
@@ -39,118 +106,209 @@ pub(super) fn fill(run: &Run<'_>, kubernetes: &Kubernetes, restored: &mut Cluste
             wanted.push((id, node.facts.role, captured, place));
         }
     }
-    let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
-    let point_id = restored.point.clone();
-    let mut directories = step(reporter, "start helper pods", None, || {
-        let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
-            Filled::new(kubernetes, id, role, captured, place)
-        });
-        opened.into_iter().collect::<Result<Vec<_>, _>>()
-    })?;
-    run.interrupted()?;
-    // What is there decides: look at everything before anything is written.
-    let looked =
-        parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| directory.filler.state());
-    let mut refused = Vec::new();
-    let mut aside = Vec::new();
-    let mut whole = Vec::new();
+    let claims: BTreeSet<(String, String)> = wanted.iter().flat_map(|(id, ..)| kubernetes.claims(id)).collect();
+    kubernetes.remove_left_helpers(&claims)?;
+    let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
+        Filled::new(kubernetes, id, role, captured, place)
+    });
+    opened.into_iter().collect()
+}
+
+/// What is there decides: everything is looked at before anything is written. Then what is there is set aside, and what comes is marked.
+fn decide(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    record: &mut Record<'_>,
+    directories: &mut Vec<Filled<'_>>,
+    threads: usize,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    let options = run.options;
+    let looked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
+        look::state(&directory.filler, &directory.label())
+    });
+    let (mut refused, mut aside, mut whole, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (position, (directory, state)) in directories.iter_mut().zip(looked).enumerate() {
-        let state = state.map_err(io(directory.label()))?;
-        let going_on = state.marked.as_deref() == Some(point_id.as_str());
+        let state = state?;
+        let going_on = is_ours(record, &directory.id.to_string(), &state);
         if options.ca_keep.is_asked() && directory.role == NodeRole::CertificateAuthority {
-            if is_kept_whole(directory, options.ca_keep) && state.holds_data && !going_on {
+            if is_kept_whole(&directory.captured, directory.role, options.ca_keep) && state.holds_data && !going_on {
                 whole.push(position);
                 continue;
             }
-            let present = directory.present(going_on.then_some(point_id.as_str()))?;
+            let present = directory.present(going_on.then_some(run.plan.point.as_str()))?;
             let (errors, others) = keep_present(run, directory, &present)?;
             refused.extend(errors);
             restored.findings.extend(others);
         }
-        let need = directory.captured.data_bytes();
-        if need > state.free_bytes && !going_on {
-            refused.push(Finding::error(
-                Rule::RoomEnough,
-                directory.label(),
-                format!("the restore needs {need} bytes there, {} are free", state.free_bytes),
-                "enlarge the claim, or remove what was set aside (.before-…)",
-            ));
+        let node = run.point.nodes.iter().find(|node| node.facts.id == *directory.id);
+        if let Some(node) = node {
+            let (label, captured) = (directory.label(), &directory.captured);
+            seen.push(look::judge(run, &label, node, captured, &directory.filler, &state, going_on)?);
         }
         if state.holds_data && !going_on {
-            if options.replace && keeps_new_one_away(directory)? {
-                refused.push(Finding::error(
-                    Rule::NotOverwritten,
-                    directory.label(),
-                    "PostgreSQL's files are in the volume's root: what is set aside there would keep it from beginning anew",
-                    "back the database up once more, delete its workload and claim (the restore makes both), and run this again with --missing",
-                ));
-            } else if options.replace {
-                aside.push(position);
-            } else {
-                refused.push(Finding::error(
-                    Rule::NotOverwritten,
-                    directory.label(),
-                    "it holds data",
-                    "restore only what is missing (--missing), choose nodes (--node), or let the data be set aside (--replace)",
-                ));
-            }
+            aside.push(position);
         }
+    }
+    let overridden = |finding: &Finding| options.overrides.iter().any(|code| code == finding.rule.code());
+    refused.extend(look::told(run, kubernetes, seen).into_iter().filter(|finding| finding.severity == Severity::Error));
+    let errors: Vec<Finding> = refused.into_iter().filter(|finding| !overridden(finding)).collect();
+    if !errors.is_empty() {
+        errors.iter().for_each(|finding| run.found(finding));
+        return Err(EngineError::Precondition(errors));
     }
     for directory in aside.iter().map(|&position| &directories[position]) {
         let found = compare::authority_in(run, directory)?;
-        found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+        found.iter().for_each(|finding| run.found(finding));
         restored.findings.extend(found);
     }
-    if !refused.is_empty() {
-        refused.iter().for_each(|finding| reporter.event(Event::Found(finding)));
-        return Err(EngineError::Refused(refused));
-    }
+    let kept: BTreeSet<usize> = whole.iter().copied().collect();
+    let ids: Vec<String> = directories
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| !kept.contains(position))
+        .map(|(_, directory)| directory.id.to_string())
+        .collect();
+    record.note(|progress| progress.touched.extend(ids.iter().cloned()))?;
     for directory in aside.iter().map(|&position| &directories[position]) {
-        let to = directory.filler.set_aside(&point_id).map_err(io(directory.label()))?;
-        restored.set_aside.push(format!("{} in {to}", directory.label()));
+        run.interrupted()?;
+        set_aside(record, directory)?;
     }
     for position in whole.into_iter().rev() {
         let kept = directories.remove(position);
         restored.proven.push(format!("{} stays as it is", kept.label()));
     }
+    let mark = mark(record);
     let marked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
-        directory.filler.mark(&point_id).map_err(io(directory.label()))
+        directory.filler.mark(&mark).map_err(io(directory.label()))
     });
     marked.into_iter().collect::<Result<Vec<()>, _>>()?;
-    for directory in &directories {
+    // From here on the marks say whose it is.
+    record.progress.filled.retain(|id| !ids.contains(id));
+    record.write()?;
+    for directory in directories.iter() {
         directory.write_kept()?;
         if !directory.kept.is_empty() {
             restored.proven.push(keep::told(directory.id, &directory.kept, directory.fits));
         }
     }
-    restored.proven.extend(fill_all(&directories, run.point, run.reader, threads, reporter)?);
-    let claims: BTreeSet<(String, String)> =
-        directories.iter().flat_map(|directory| kubernetes.claims(directory.id)).collect();
-    for directory in &directories {
-        directory.filler.unmark().map_err(io(directory.label()))?;
-        restored.directories.push(directory.label());
-    }
-    for (namespace, claim) in claims {
-        let waits = plan.load.iter().any(|&position| {
-            let of_node = kubernetes.claims(&run.node(position).facts.id);
-            of_node.contains(&(namespace.clone(), claim.clone()))
-        });
-        let note = if waits { awaiting(&point_id) } else { point_id.clone() };
-        run.target.note_restored(&namespace, &claim, &note)?;
-    }
     Ok(())
 }
 
-/// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.
-fn keeps_new_one_away(directory: &Filled<'_>) -> Result<bool, EngineError> {
-    let made_anew = directory.captured.directory.role == DirectoryRole::Database
-        && !directory.captured.entries.iter().any(|entry| matches!(entry.content, EntryContent::File { .. }));
-    Ok(made_anew && directory.filler.list()?.iter().any(|entry| entry.path == "PG_VERSION"))
+fn mark(record: &Record<'_>) -> Mark {
+    Mark { point: record.progress.point.clone(), run: record.progress.run.clone() }
 }
 
-/// Whether a directory holds nothing but what is kept.
-fn is_kept_whole(directory: &Filled<'_>, keep: CaKeep) -> bool {
-    keep.tls && directory.captured.directory.role == DirectoryRole::Tls
+fn set_aside(record: &mut Record<'_>, directory: &Filled<'_>) -> Result<(), EngineError> {
+    let to = directory.filler.set_aside(&record.progress.point).map_err(io(directory.label()))?;
+    record.done(Done::SetAside { what: directory.label(), to });
+    Ok(())
+}
+
+/// Pods that mount the claims and are of no node that is filled: they may stay, and are told.
+fn allowed(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    claims: &BTreeSet<(String, String)>,
+    restored: &mut ClusterRestored,
+) -> Result<BTreeSet<(String, String)>, EngineError> {
+    let pods = Guard::new(run.target, run.reporter, claims, BTreeSet::new()).look()?;
+    let filled = workloads(run);
+    let mut out = BTreeSet::new();
+    for pod in pods {
+        let of_filled = filled.iter().any(|workload| kubernetes.is_of(&pod, workload));
+        if of_filled {
+            continue;
+        }
+        let finding = Finding::warning(
+            Rule::NotOverwritten,
+            format!("Pod {}/{}", pod.namespace, pod.name),
+            format!("it mounts {} while a part of it is filled", pod.claims.join(", ")),
+            "make sure that it does not write into the restored directories",
+        );
+        run.found(&finding);
+        restored.findings.push(finding);
+        out.insert((pod.namespace, pod.name));
+    }
+    Ok(out)
+}
+
+/// Workloads of the nodes that are filled.
+fn workloads(run: &Run<'_>) -> BTreeSet<(String, String, String)> {
+    let of = |&position: &usize| {
+        let workload = run.node(position).workload.as_ref()?;
+        Some((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
+    };
+    run.plan.fill.iter().filter_map(of).collect()
+}
+
+fn claims_of(pod: &MountingPod) -> Vec<(String, String)> {
+    pod.claims.iter().map(|claim| (pod.namespace.clone(), claim.clone())).collect()
+}
+
+fn made_by(pod: &MountingPod) -> String {
+    match &pod.made_by {
+        Some((kind, name)) => format!("made by {kind} {name}"),
+        None => "made by hand".to_owned(),
+    }
+}
+
+fn tell(run: &Run<'_>, restored: &mut ClusterRestored, pods: &[MountingPod]) {
+    for pod in pods {
+        let finding = Finding::warning(
+            Rule::OperatorScales,
+            format!("Pod {}/{}", pod.namespace, pod.name),
+            format!("it appeared while {} was filled ({}): the fill is repeated", pod.claims.join(", "), made_by(pod)),
+            "find out what starts it (GitOps, an operator, an autoscaler, a person) and stop that until the restore is done",
+        );
+        run.found(&finding);
+        restored.findings.push(finding);
+    }
+}
+
+fn refused(pods: &[MountingPod]) -> Vec<Finding> {
+    let finding = |pod: &MountingPod| {
+        Finding::error(
+            Rule::OperatorScales,
+            format!("Pod {}/{}", pod.namespace, pod.name),
+            format!("it mounts {} while that is filled, again and again ({})", pod.claims.join(", "), made_by(pod)),
+            "suspend what starts it (GitOps, an operator, an autoscaler, a person), or delete the pod; then run the same command again",
+        )
+    };
+    pods.iter().map(finding).collect()
+}
+
+/// Scales down what was scaled up, and waits until its pods are gone.
+fn stop_again(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    record: &mut Record<'_>,
+    hit: &BTreeSet<(String, String)>,
+) -> Result<(), EngineError> {
+    let mut again = Vec::new();
+    for &position in &run.plan.fill {
+        let node = run.node(position);
+        let Some(workload) = &node.workload else { continue };
+        let key = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
+        if kubernetes.claims(&node.facts.id).iter().any(|claim| hit.contains(claim)) && !again.contains(&key) {
+            again.push(key);
+        }
+    }
+    record.note(|progress| {
+        for (kind, namespace, name) in &again {
+            let done = Done::NodeStopped { node: format!("{kind} {namespace}/{name}") };
+            if !progress.done.contains(&done) {
+                progress.done.push(done);
+            }
+        }
+    })?;
+    step(run.reporter, "scale down again", None, || -> Result<(), EngineError> {
+        for (kind, namespace, name) in again.iter().filter(|(kind, ..)| kind != "Pod" && kind != "DaemonSet") {
+            run.target.scale_down(kind, namespace, name)?;
+        }
+        run.reporter.event(Event::Said("waiting until the pods are gone"));
+        Ok(kubernetes.wait_until_gone(&again)?)
+    })
 }
 
 /// Leaves to a certificate authority what is there and is to stay. What forbids the restore, and what to know.

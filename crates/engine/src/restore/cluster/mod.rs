@@ -1,11 +1,20 @@
-//! Restore into a cluster, in stages: Secrets and ConfigMaps, the other objects with workloads asleep, data into the volumes, proof, and
-//! then the services awake, those first that others need. Every step finds out what is done already, so a second run goes on.
+//! Restore into a cluster, in stages: a look at what is there, Secrets and ConfigMaps, the other objects with workloads at 0 replicas, data
+//! into the volumes, proof, and then the services started, those first that others need. A progress record in the cluster says what was
+//! done, so that the same command goes on wherever it was ended.
 
 mod compare;
 mod elsewhere;
 mod fill;
+mod guard;
+mod look;
+mod nodes;
+mod objects;
 mod plan;
-mod wake;
+mod record;
+mod scope;
+mod start;
+mod taken;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -15,12 +24,13 @@ use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
-use plan::arranged;
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
+use plan::{Planned, arranged};
+use record::{Record, Stopped};
 
-use crate::EngineError;
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
+use crate::{Done, EngineError};
 
 /// What a restore into a cluster did and proved.
 #[derive(Debug, Clone, Serialize)]
@@ -29,19 +39,19 @@ pub struct ClusterRestored {
     pub point: String,
     /// The cluster's address.
     pub cluster: String,
-    /// Objects created or replaced.
+    /// Objects created or replaced by this run.
     pub objects: usize,
-    /// Directories filled.
+    /// Directories filled by this run.
     pub directories: Vec<String>,
-    /// Where what was there is now.
+    /// Where what was there is now, whichever run of this restore has set it aside.
     pub set_aside: Vec<String>,
-    /// What was proven, in sentences.
+    /// What this run proved, in sentences.
     pub proven: Vec<String>,
     /// Nodes that are ready again, with the heights that they tell.
     pub ready: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Warnings, overridden rules, what did not become ready, what the nodes logged since they woke.
+    /// Warnings, overridden rules, what did not become ready, what the nodes logged since they were started.
     pub findings: Vec<Finding>,
-    /// Whether everything that was woken is ready and logged no error that breaks a rule.
+    /// Whether everything that was started is ready and logged no error that breaks a rule.
     pub well: bool,
     /// How long it took.
     pub seconds: f64,
@@ -65,12 +75,17 @@ impl Run<'_> {
     fn interrupted(&self) -> Result<(), EngineError> {
         if self.reporter.is_interrupted() { Err(EngineError::Stopped) } else { Ok(()) }
     }
+
+    fn found(&self, finding: &Finding) {
+        self.reporter.event(Event::Found(finding));
+    }
 }
 
 /// Carries a plan out.
 ///
 /// # Errors
-/// [`EngineError`]; a second run goes on. Nothing that existed was removed.
+/// [`EngineError::Precondition`] and what could not be read, before the first change; [`EngineError::Interrupted`] and
+/// [`EngineError::ProofFailed`] behind it, with what was done: the same command goes on. Nothing that existed was removed.
 pub fn restore_cluster(
     repository: &Repository,
     commit: &Commit,
@@ -82,13 +97,13 @@ pub fn restore_cluster(
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    let (arranged, plan) = arranged(commit, point, &reader, &target, options)?;
+    let Planned { arranged, plan, identity } = arranged(commit, point, &reader, &target, options)?;
     let point = &arranged.point;
     shown(&plan);
     let errors = plan.refusals(&options.overrides);
     if !errors.is_empty() {
         plan.findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
-        return Err(EngineError::Refused(errors));
+        return Err(EngineError::Precondition(errors));
     }
     let mut restored = ClusterRestored {
         point: commit.id.to_string(),
@@ -103,61 +118,95 @@ pub fn restore_cluster(
         seconds: 0.0,
     };
     let run = Run { plan: &plan, point, reader: &reader, target: &target, options, reporter };
+    let mut record = Record::new(&target, plan.record_namespace(), identity, plan.known.clone());
+    if record.resumed {
+        let progress = &record.progress;
+        restored.findings.push(Finding::note(
+            Rule::NotOverwritten,
+            format!("run {}", progress.run),
+            format!(
+                "an earlier run of the same restore, begun {}, is gone on with: {} nodes were filled and {} workloads started by it",
+                progress.begun,
+                progress.filled.len(),
+                progress.started.len()
+            ),
+            "nothing: what this run proves is said apart; to begin anew instead, delete its progress record",
+        ));
+    }
+    match carry_out(&run, &mut record, &mut restored) {
+        Ok(()) => {}
+        Err(error) if !record.is_changed() => return Err(error),
+        Err(error) => return Err(undo::after(&run, &mut record, error)),
+    }
+    let aside = record.progress.done.iter().filter_map(|done| match done {
+        Done::SetAside { what, to } => Some(format!("{what} as {to}")),
+        _ => None,
+    });
+    restored.set_aside = aside.collect();
+    restored.seconds = begun.elapsed().as_secs_f64();
+    Ok(restored)
+}
+
+/// The steps, from the first look to the last start.
+fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterRestored) -> Result<(), EngineError> {
+    let (plan, options, reporter) = (run.plan, run.options, run.reporter);
     let there = plan.namespaces_there();
     let has_data = !plan.fill.is_empty() || !plan.load.is_empty();
     if has_data && !there.is_empty() {
         let kubernetes = step(reporter, "look at what is there", None, || open(there, options))?;
-        restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(&run, &kubernetes))?);
+        restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(run, &kubernetes))?);
         if plan.load.iter().any(|position| plan.fill.contains(position)) {
-            let found = step(reporter, "compare databases", None, || compare::servers(&run, &kubernetes))?;
-            found.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+            let found = step(reporter, "compare databases", None, || compare::servers(run, &kubernetes))?;
+            found.iter().for_each(|finding| run.found(finding));
             restored.findings.extend(found);
         }
-        // Before there is a claim that a node could begin anew on.
-        step(reporter, "put to sleep", None, || asleep(&run, &kubernetes))?;
+        let looked = step(reporter, "look into volumes", None, || look::before(run, &kubernetes, record));
+        let removed = kubernetes.remove_helpers();
+        restored.findings.extend(looked?);
+        removed?;
     }
-    step(reporter, "objects", None, || objects(&run, &mut restored))?;
+    if plan.steps.is_empty() {
+        return Ok(());
+    }
+    run.interrupted()?;
+    objects::namespaces(run, record, restored)?;
+    record.write()?;
+    // Before there is a claim that a node could begin anew on.
+    step(reporter, "scale down", None, || scale_down(run, record))?;
+    step(reporter, "objects", None, || objects::create(run, record, restored))?;
     let kubernetes = step(reporter, "look at the cluster", None, || open(plan.namespaces.clone(), options))?;
-    let filled = fill::fill(&run, &kubernetes, &mut restored);
+    let filled = fill::fill(run, &kubernetes, record, restored);
     let removed = kubernetes.remove_helpers();
     filled?;
     removed?;
-    step(reporter, "objects that start something", None, || -> Result<(), EngineError> {
-        for known in &plan.late {
-            target.create(known)?;
-            restored.objects += 1;
-        }
-        Ok(())
-    })?;
-    let mut all_awake = false;
-    if !options.keep_asleep {
-        // Bare pods and DaemonSets are there only now.
-        let kubernetes = if plan.late.is_empty() { kubernetes } else { open(plan.namespaces.clone(), options)? };
-        let since = jiff::Timestamp::now();
-        all_awake = wake::wake(&run, &kubernetes, &mut restored)?;
-        let woken = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !all_awake;
-        let logged = step(reporter, "read logs", None, || crate::logs::findings(&kubernetes, since, woken));
-        restored.well = all_awake && logged.iter().all(|finding| finding.severity < Severity::Error);
-        if logged.is_empty() && all_awake {
-            restored.proven.push("the logs since the nodes woke speak of no panic and of no broken rule".to_owned());
-        }
-        restored.findings.extend(logged);
+    step(reporter, "compare objects again", None, || objects::settle(run, record, restored))?;
+    step(reporter, "objects that start something", None, || objects::late(run, record, restored))?;
+    if options.keep_asleep {
+        restored.findings.extend(start::kept_back(record));
+        return Ok(());
     }
-    for (namespace, name) in &plan.operators {
-        if all_awake {
-            target.wake("Deployment", namespace, name)?;
-        } else {
-            // Awake it would start what is left asleep.
-            restored.findings.push(Finding::warning(
-                Rule::OperatorAsleep,
-                format!("Deployment {namespace}/{name}"),
-                "the operator is still asleep, as not everything that it manages is awake",
-                "run the same command again, without --keep-asleep: it wakes the operator last",
-            ));
-        }
+    // Bare pods and DaemonSets are there only now.
+    let kubernetes = if plan.late.is_empty() { kubernetes } else { open(plan.namespaces.clone(), options)? };
+    let since = jiff::Timestamp::now();
+    let started = start::start(run, &kubernetes, record, restored)?;
+    let is_up = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !started;
+    let logged = step(reporter, "read logs", None, || start::logged(&kubernetes, since, &is_up));
+    let after = objects::changed_since(run)?;
+    restored.well = started && after.is_empty() && logged.iter().all(|finding| finding.severity < Severity::Error);
+    if logged.is_empty() && started {
+        restored
+            .proven
+            .push("the logs since the nodes were started speak of no panic and of no broken rule".to_owned());
     }
-    restored.seconds = begun.elapsed().as_secs_f64();
-    Ok(restored)
+    restored.findings.extend(logged);
+    restored.findings.extend(after);
+    if started {
+        start::let_others_go_on(run, record)?;
+        record.remove()?;
+    } else {
+        restored.findings.extend(start::kept_back(record));
+    }
+    Ok(())
 }
 
 fn open(namespaces: Vec<String>, options: &ClusterRestoreOptions) -> Result<Kubernetes, EngineError> {
@@ -165,34 +214,64 @@ fn open(namespaces: Vec<String>, options: &ClusterRestoreOptions) -> Result<Kube
     Ok(Kubernetes::open(&options.address, &selection, options.helper.clone())?)
 }
 
-/// Secrets and ConfigMaps first, in the order of the recovery point; operators asleep before anything that they look at.
-fn objects(run: &Run<'_>, restored: &mut ClusterRestored) -> Result<(), EngineError> {
+/// Controllers and operators first: they would undo it.
+fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError> {
     let (plan, target) = (run.plan, run.target);
-    for (namespace, name) in &plan.operators {
-        target.sleep("Deployment", namespace, name)?;
+    for controller in &plan.controllers.suspend {
+        if !record.progress.suspended.iter().any(|known| known.label() == controller.label()) {
+            record.note(|progress| progress.suspended.push(controller.clone()))?;
+        }
+        if target.suspend(controller)? {
+            record.done(Done::NodeStopped { node: controller.label() });
+            continue;
+        }
+        run.found(&Finding::warning(
+            Rule::OperatorScales,
+            controller.label(),
+            "fabkeep has no right to suspend it: if it scales nodes up while their volumes are filled, the fill is repeated",
+            "give fabkeep the right to patch it (docs/kubernetes.md), or suspend it by hand until the restore is done",
+        ));
+        record.progress.suspended.retain(|known| known.label() != controller.label());
     }
-    for known in &plan.replace {
+    for operator in &plan.operators {
+        record.note(|progress| {
+            if !progress.operators.contains(operator) {
+                progress.operators.push(operator.clone());
+            }
+        })?;
+        let scaled = target.scale_down("Deployment", &operator.0, &operator.1)?;
+        record.done(Done::NodeStopped { node: scaled.workload });
+    }
+    if plan.scale_down.is_empty() {
+        return Ok(());
+    }
+    record.note(|progress| {
+        for (kind, namespace, name) in &plan.scale_down {
+            let key = (kind.clone(), namespace.clone(), name.clone());
+            // What is scaled down again has to be scaled up again.
+            progress.started.remove(&format!("{kind} {namespace}/{name}"));
+            stopped(progress, key, None);
+            let done = Done::NodeStopped { node: format!("{kind} {namespace}/{name}") };
+            if !progress.done.contains(&done) {
+                progress.done.push(done);
+            }
+        }
+    })?;
+    for (kind, namespace, name) in &plan.scale_down {
         run.interrupted()?;
-        let aside = target.replace(known, &restored.point)?;
-        restored.set_aside.push(format!("{} {}/{aside}", known.kind, known.namespace));
-        restored.objects += 1;
+        let scaled = target.scale_down(kind, namespace, name)?;
+        stopped(&mut record.progress, (kind.clone(), namespace.clone(), name.clone()), Some(scaled.replicas));
     }
-    for known in &plan.create {
-        run.interrupted()?;
-        target.create(known)?;
-        restored.objects += 1;
-    }
-    Ok(())
+    record.write()?;
+    let kubernetes = open(plan.namespaces_there(), run.options)?;
+    Ok(kubernetes.wait_until_gone(&plan.scale_down)?)
 }
 
-/// Operators first: awake they would undo it.
-fn asleep(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<(), EngineError> {
-    for (namespace, name) in &run.plan.operators {
-        run.target.sleep("Deployment", namespace, name)?;
+/// Notes a workload that this restore has at 0 replicas.
+fn stopped(progress: &mut record::Progress, (kind, namespace, name): (String, String, String), replicas: Option<u32>) {
+    let same = |known: &&mut Stopped| (&known.kind, &known.namespace, &known.name) == (&kind, &namespace, &name);
+    match progress.stopped.iter_mut().find(same) {
+        Some(known) => known.replicas = replicas.or(known.replicas),
+        None => progress.stopped.push(Stopped { kind, namespace, name, replicas }),
     }
-    // Workloads of an earlier run sleep already; their pods may still be on their way.
-    for (kind, namespace, name) in &run.plan.sleep {
-        run.target.sleep(kind, namespace, name)?;
-    }
-    Ok(kubernetes.wait_until_gone(&run.plan.sleep)?)
 }

@@ -3,23 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fabkeep_ledger::ca_dump::DUMP_FILE;
-use fabkeep_network::{DirectorySource, Finding, NodeId, Rule, Severity, check_set};
+use fabkeep_network::{Finding, Rule, Severity, check_set};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
-    AuthorityObject, ClusterAddress, HelperOptions, ObjectState, Relocation, Target, WorkloadState, authority_objects,
-    declared_claims, is_managed,
+    ClusterAddress, Controllers, HelperOptions, Relocation, Target, Usage, declared_claims, foreign_to_network,
+    is_managed,
 };
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::super::databases;
 use super::super::keep::CaKeep;
-use super::elsewhere;
+use super::record::{Identity, Known, Progress};
+use super::{elsewhere, nodes, scope};
 use crate::EngineError;
 use crate::arrange::{Arranged, LedgerFrom, arrange, is_named, not_level};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
-use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, RecoveryPoint};
+use crate::point::{CapturedNode, RecoveryPoint};
 
 /// Where and how to restore.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub struct ClusterRestoreOptions {
     pub missing: bool,
     /// Do not create workloads: fill the volumes of those that are there.
     pub existing_workloads: bool,
-    /// Leave the workloads asleep in the end.
+    /// Leave the workloads at 0 replicas in the end.
     pub keep_asleep: bool,
     /// Codes of rules that may be broken.
     pub overrides: Vec<String>,
@@ -80,11 +81,26 @@ pub struct ClusterRestorePlan {
     pub(super) load: Vec<usize>,
     #[serde(skip)]
     pub(super) namespaces: Vec<String>,
-    /// Workloads to put to sleep: kind, namespace, name.
+    /// Workloads to scale down: kind, namespace, name.
     #[serde(skip)]
-    pub(super) sleep: Vec<(String, String, String)>,
+    pub(super) scale_down: Vec<(String, String, String)>,
     #[serde(skip)]
     pub(super) operators: Vec<(String, String)>,
+    /// What else would scale workloads up.
+    #[serde(skip)]
+    pub(super) controllers: Controllers,
+    /// Secrets and ConfigMaps that have to be as captured when nodes start.
+    #[serde(skip)]
+    pub(super) keyed: Vec<Declaration>,
+    /// Workloads that use each object of the recovery point.
+    #[serde(skip)]
+    pub(super) usage: Usage,
+    /// How many replicas each declared workload wants: by kind, namespace, name.
+    #[serde(skip)]
+    pub(super) replicas: BTreeMap<(String, String, String), u32>,
+    /// What earlier runs of the same restore have done.
+    #[serde(skip)]
+    pub(super) known: Known,
     /// Nodes that it is about, as `Organization/node`; empty: all.
     #[serde(skip)]
     pub(super) nodes: Vec<String>,
@@ -100,14 +116,14 @@ pub struct ClusterStep {
 }
 
 /// Kinds that start something by themselves: they come when the data is in.
-fn is_late(declaration: &Declaration) -> bool {
+pub(super) fn is_late(declaration: &Declaration) -> bool {
     let custom = declaration.api_version.contains('.')
         && !declaration.api_version.contains("k8s.io")
         && !declaration.api_version.starts_with("cert-manager.io");
     custom || matches!(declaration.kind.as_str(), "Pod" | "DaemonSet" | "CronJob" | "HorizontalPodAutoscaler")
 }
 
-fn is_workload(kind: &str) -> bool {
+pub(super) fn is_workload(kind: &str) -> bool {
     matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Pod")
 }
 
@@ -123,7 +139,14 @@ pub fn plan_cluster_restore(
 ) -> Result<ClusterRestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    Ok(arranged(commit, point, &reader, &target, options)?.1)
+    Ok(arranged(commit, point, &reader, &target, options)?.plan)
+}
+
+/// A recovery point as it would be restored, the plan for it, and what makes its progress record known.
+pub(super) struct Planned {
+    pub arranged: Arranged,
+    pub plan: ClusterRestorePlan,
+    pub identity: Identity,
 }
 
 /// The recovery point as it would be restored, and the plan for it.
@@ -133,21 +156,47 @@ pub(super) fn arranged(
     reader: &PointReader<'_>,
     target: &Target,
     options: &ClusterRestoreOptions,
-) -> Result<(Arranged, ClusterRestorePlan), EngineError> {
+) -> Result<Planned, EngineError> {
+    let identity = Identity::of(commit.id.as_str(), &point, options)?;
     let declared = declarations(&point, reader)?;
+    at_the_border(&declared)?;
     let used = used_names(&point, reader, &declared)?;
     let mut arranged = arrange(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
     let moved = elsewhere::move_to(&options.relocation, &mut arranged, declared, &used, target)?;
-    let mut plan = make(commit, &arranged, &moved.declared, target, options)?;
+    at_the_border(&moved.declared)?;
+    let mut plan = make(commit, &arranged, &moved.declared, &identity, target, options)?;
     plan.findings.extend(moved.findings);
     plan.findings.extend(unanswered(&used));
-    Ok((arranged, plan))
+    for &position in &plan.load {
+        let node = &arranged.point.nodes[position];
+        if let Some(entry) = dump_of(node) {
+            plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &arranged.point, reader)?);
+        }
+    }
+    Ok(Planned { arranged, plan, identity })
+}
+
+/// Objects that no capture of a network makes: whoever signed the recovery point, they are not created.
+fn at_the_border(declared: &[Declaration]) -> Result<(), EngineError> {
+    let foreign: Vec<Finding> = foreign_to_network(declared)
+        .into_iter()
+        .map(|(label, why)| {
+            Finding::error(
+                Rule::Declared,
+                label,
+                format!("the recovery point declares it, and a restore does not create it: {why}"),
+                "find out who wrote this recovery point: fabkeep captures no such object",
+            )
+        })
+        .collect();
+    if foreign.is_empty() { Ok(()) } else { Err(EngineError::Precondition(foreign)) }
 }
 
 fn make(
     commit: &Commit,
     arranged: &Arranged,
     declared: &[Declaration],
+    identity: &Identity,
     target: &Target,
     options: &ClusterRestoreOptions,
 ) -> Result<ClusterRestorePlan, EngineError> {
@@ -158,6 +207,25 @@ fn make(
         )));
     }
     let (point, nodes) = (&arranged.point, &arranged.nodes);
+    let chosen: Vec<(usize, &CapturedNode)> =
+        point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)).collect();
+    let organizations: BTreeSet<&str> = chosen.iter().map(|(_, node)| node.facts.id.organization.as_str()).collect();
+    let all: BTreeSet<&str> = declared
+        .iter()
+        .map(|known| if known.kind == "Namespace" { known.name.as_str() } else { known.namespace.as_str() })
+        .collect();
+    let namespaces = if nodes.is_empty() { all } else { organizations };
+    let mut live = Vec::new();
+    if !nodes.is_empty() {
+        for namespace in &namespaces {
+            live.extend(target.workloads_in(namespace)?);
+        }
+    }
+    let first = namespaces.iter().next().copied().unwrap_or_default();
+    let replicas = |known: &Declaration| {
+        let replicas = known.object.pointer("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
+        (fabkeep_platform::kubernetes::key_of(known), u32::try_from(replicas).unwrap_or(1))
+    };
     let mut plan = ClusterRestorePlan {
         point: commit.id.to_string(),
         cluster: target.cluster().to_owned(),
@@ -169,27 +237,29 @@ fn make(
         late: Vec::new(),
         fill: Vec::new(),
         load: Vec::new(),
-        namespaces: Vec::new(),
-        sleep: Vec::new(),
+        namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+        scale_down: Vec::new(),
         operators: Vec::new(),
+        controllers: Controllers::default(),
+        keyed: Vec::new(),
+        usage: Usage::of(declared, &live),
+        replicas: declared.iter().filter(|known| is_workload(&known.kind)).map(replicas).collect(),
+        known: Known::look(target, first, identity)?,
         nodes: nodes.clone(),
     };
-    let chosen: Vec<(usize, &CapturedNode)> =
-        point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)).collect();
-    let namespaces: BTreeSet<&str> = chosen.iter().map(|(_, node)| node.facts.id.organization.as_str()).collect();
-    let all: BTreeSet<&str> = declared
-        .iter()
-        .map(|known| if known.kind == "Namespace" { known.name.as_str() } else { known.namespace.as_str() })
-        .collect();
-    let namespaces = if nodes.is_empty() { all } else { namespaces };
-    plan.namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
-
+    if plan.known.foreign {
+        plan.findings.push(Finding::warning(
+            Rule::NotOverwritten,
+            format!("ConfigMap {first}/{}", identity.name()),
+            "it has the name of this restore's progress record, and this restore did not write it: nothing of it is believed",
+            "find out who made it; the restore begins anew and writes its own record in its place",
+        ));
+    }
     let claims = declared_claims(declared);
-    let meant = meant(declared, &chosen, &namespaces, &claims, options);
+    let scope = scope::Scope::of(declared, &chosen, &namespaces, &claims, &plan.usage, options);
+    scope::judge(&mut plan, &scope, declared, target, options)?;
+    nodes::judge(&mut plan, &chosen, &claims, target, options)?;
     judge_set(&mut plan, point, &chosen, options);
-    let stays = staying_objects(declared, options.ca_keep);
-    judge_objects(&mut plan, &meant, &stays, target, options)?;
-    judge_volumes(&mut plan, &chosen, &claims, commit.id.as_str(), target, options)?;
     if options.missing {
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
         plan.findings.extend(not_level(&filled));
@@ -207,6 +277,7 @@ fn make(
             ));
         }
     }
+    judge_controllers(&mut plan, point, target)?;
     // Pods may know Services of every namespace by their addresses.
     plan.create.sort_by_key(|known| is_workload(&known.kind));
     plan.findings.extend(elsewhere::missing_classes(&plan.create, target)?);
@@ -214,43 +285,32 @@ fn make(
     Ok(plan)
 }
 
-/// The declared objects that this restore is about.
-fn meant<'d>(
-    declared: &'d [Declaration],
-    chosen: &[(usize, &CapturedNode)],
-    namespaces: &BTreeSet<&str>,
-    claims: &BTreeMap<NodeId, Vec<(String, String)>>,
-    options: &ClusterRestoreOptions,
-) -> Vec<&'d Declaration> {
-    let of_chosen: BTreeSet<&(String, String)> =
-        chosen.iter().filter_map(|(_, node)| claims.get(&node.facts.id)).flatten().collect();
-    let workloads: BTreeSet<(&str, &str, &str)> = chosen
-        .iter()
-        .filter_map(|(_, node)| node.workload.as_ref())
-        .map(|workload| (workload.kind.as_str(), workload.namespace.as_str(), workload.name.as_str()))
-        .collect();
-    declared
-        .iter()
-        .filter(|known| {
-            if known.kind == "Namespace" {
-                return namespaces.contains(known.name.as_str());
-            }
-            if !namespaces.contains(known.namespace.as_str()) {
-                return false;
-            }
-            if options.existing_workloads {
-                return matches!(known.kind.as_str(), "Secret" | "ConfigMap" | "PersistentVolumeClaim");
-            }
-            if options.nodes.is_empty() {
-                return true;
-            }
-            match known.kind.as_str() {
-                "PersistentVolumeClaim" => of_chosen.contains(&(known.namespace.clone(), known.name.clone())),
-                kind if is_workload(kind) => workloads.contains(&(kind, known.namespace.as_str(), known.name.as_str())),
-                _ => true,
-            }
-        })
-        .collect()
+/// What else starts the nodes that are filled.
+fn judge_controllers(plan: &mut ClusterRestorePlan, point: &RecoveryPoint, target: &Target) -> Result<(), EngineError> {
+    let of_node = |&position: &usize| {
+        let workload = point.nodes[position].workload.as_ref()?;
+        Some((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
+    };
+    let filled: BTreeSet<_> = plan.fill.iter().filter_map(of_node).collect();
+    let filled: Vec<_> = filled.into_iter().collect();
+    plan.controllers = target.controllers(&filled)?;
+    for unreachable in &plan.controllers.unreachable {
+        plan.findings.push(Finding::warning(
+            Rule::OperatorScales,
+            "GitOps",
+            format!("{unreachable}: if it scales nodes up while their volumes are filled, the fill is repeated, and refused if that happens again"),
+            "give fabkeep the right to get, list and patch it (docs/kubernetes.md), or suspend it by hand until the restore is done",
+        ));
+    }
+    for autoscaler in &plan.controllers.autoscalers {
+        plan.findings.push(Finding::note(
+            Rule::OperatorScales,
+            autoscaler,
+            "it scales a node that is restored; Kubernetes leaves a target of 0 replicas alone",
+            "nothing: it goes on when the node is scaled up",
+        ));
+    }
+    Ok(())
 }
 
 /// The rules over what is restored together.
@@ -261,14 +321,17 @@ fn judge_set(
     options: &ClusterRestoreOptions,
 ) {
     use fabkeep_ledger::layout::NodeRole;
-    let facts: Vec<_> = chosen.iter().map(|(_, node)| node.facts.clone()).collect();
+    // Nodes that stay as they are are not judged by what the recovery point has of them.
+    let restored = |position: &usize| !options.missing || plan.fill.contains(position) || plan.load.contains(position);
+    let facts: Vec<_> =
+        chosen.iter().filter(|(position, _)| restored(position)).map(|(_, node)| node.facts.clone()).collect();
     let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
     plan.findings.extend(check_set(&facts, &configs, point.derived, jiff::Timestamp::now().as_second()));
     let count = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
     let all = count(&mut point.nodes.iter().map(|node| node.facts.role));
     // Those that come back empty are as old as nothing.
     let some = count(&mut facts.iter().filter(|node| !node.raft.is_empty()).map(|node| node.role));
-    if some > 0 && (some < all || options.missing) {
+    if some > 0 && some < all {
         plan.findings.push(Finding::warning(
             Rule::OrderersLevel,
             format!("{some} of {all} orderers"),
@@ -278,184 +341,33 @@ fn judge_set(
     }
 }
 
-/// Secrets and ConfigMaps that certificate authorities keep, when they are there.
-fn staying_objects(declared: &[Declaration], keep: CaKeep) -> Vec<AuthorityObject> {
-    if !keep.is_asked() {
-        return Vec::new();
-    }
-    let mut objects = authority_objects(declared);
-    // One that holds the authority's own key is never left: key, certificate and database belong together.
-    objects.retain(|object| !object.own && ((keep.tls && object.tls) || (keep.config && object.config)));
-    objects
-}
-
-fn judge_objects(
-    plan: &mut ClusterRestorePlan,
-    meant: &[&Declaration],
-    stays: &[AuthorityObject],
-    target: &Target,
-    options: &ClusterRestoreOptions,
-) -> Result<(), EngineError> {
-    let states = target.compare(meant)?;
-    let staying = |known: &Declaration| {
-        stays.iter().find(|object| {
-            (object.kind, &object.namespace, &object.name) == (known.kind.as_str(), &known.namespace, &known.name)
-        })
-    };
-    for (&known, state) in meant.iter().zip(states) {
-        let keyed = matches!(known.kind.as_str(), "Secret" | "ConfigMap");
-        match state {
-            ObjectState::Equal => {}
-            ObjectState::Missing if is_late(known) => plan.late.push(known.clone()),
-            ObjectState::Missing => plan.create.push(known.clone()),
-            ObjectState::Differs(_) if staying(known).is_some() => {
-                let of = staying(known).map(|object| object.id.to_string()).unwrap_or_default();
-                plan.findings.push(Finding::note(
-                    Rule::CaKept,
-                    known.label(),
-                    format!("it stays as it is there: {of} keeps it"),
-                    "nothing: that is what --ca-keep asks for",
-                ));
-            }
-            ObjectState::Differs(_) if keyed && options.replace => plan.replace.push(known.clone()),
-            ObjectState::Differs(at) if keyed && options.missing => plan.findings.push(Finding::warning(
-                Rule::NotOverwritten,
-                known.label(),
-                format!("it is there with another content ({at}) and is left as it is"),
-                "compare it with the recovery point's; --replace puts that one in its place and keeps this one beside it",
-            )),
-            ObjectState::Differs(at) if keyed => plan.findings.push(Finding::error(
-                Rule::NotOverwritten,
-                known.label(),
-                format!("it is there with another content ({at})"),
-                "let the one of the recovery point take its place (--replace; the other is kept beside it), or leave it as it is (--missing)",
-            )),
-            // Claims and workloads grow and are tuned; what matters of them is their data.
-            ObjectState::Differs(at) => plan.findings.push(Finding::note(
-                Rule::Declared,
-                known.label(),
-                format!("it is there and declared otherwise ({at}): it is left as it is"),
-                "compare it with the recovery point's, if it is not as it should be",
-            )),
-        }
-    }
-    Ok(())
-}
-
-fn judge_volumes(
-    plan: &mut ClusterRestorePlan,
-    chosen: &[(usize, &CapturedNode)],
-    claims: &BTreeMap<NodeId, Vec<(String, String)>>,
-    point: &str,
-    target: &Target,
-    options: &ClusterRestoreOptions,
-) -> Result<(), EngineError> {
-    let missing: BTreeSet<(String, String)> = plan
-        .create
-        .iter()
-        .filter(|known| known.kind == "PersistentVolumeClaim")
-        .map(|known| (known.namespace.clone(), known.name.clone()))
-        .collect();
-    for &(position, node) in chosen {
-        let id = &node.facts.id;
-        for directory in &node.directories {
-            if directory.directory.source == DirectorySource::Ephemeral {
-                plan.findings.push(Finding::warning(
-                    Rule::NotPersistent,
-                    id,
-                    format!("its {} directory was held by no volume: it cannot be put back", directory.directory.role),
-                    "its init container makes it anew; `fabkeep restore --to DIR` writes it into a folder",
-                ));
-            }
-        }
-        if !node.directories.iter().any(|directory| directory.directory.source.is_volume()) {
-            continue;
-        }
-        let own = claims.get(id).map_or(&[][..], Vec::as_slice);
-        let lost = own.iter().any(|claim| missing.contains(claim));
-        let Some(workload) = &node.workload else { continue };
-        let (kind, namespace, name) = (&workload.kind, &workload.namespace, &workload.name);
-        let state = target.workload(kind, namespace, name)?;
-        let mut notes = Vec::new();
-        for (namespace, claim) in own.iter().filter(|_| !lost) {
-            notes.push(target.restored_from(namespace, claim)?);
-        }
-        let noted = |text: &str| !notes.is_empty() && notes.iter().all(|note| note.as_deref() == Some(text));
-        let restored = noted(point);
-        let has_dump = dump_of(node).is_some();
-        // Its volumes were made ready by an earlier run, which did not come to the dump.
-        if has_dump && noted(&awaiting(point)) {
-            plan.load.push(position);
-            continue;
-        }
-        // An earlier run of this restore was here: it goes on.
-        let going_on = state == WorkloadState::Asleep;
-        if restored && going_on {
-            continue;
-        }
-        if options.missing && !lost && !going_on {
-            continue;
-        }
-        if state == WorkloadState::Missing && options.existing_workloads {
-            plan.findings.push(Finding::error(
-                Rule::Declared,
-                id,
-                format!("its workload {workload} is not in the cluster"),
-                "deploy it first, or let fabkeep create it (without --workloads existing)",
-            ));
-        }
-        if state == WorkloadState::Awake && !lost && !options.replace && !options.existing_workloads {
-            plan.findings.push(Finding::error(
-                Rule::NotOverwritten,
-                id,
-                "it runs, and its volumes are there",
-                "restore only what is missing (--missing), choose nodes (--node), or let its data be set aside (--replace)",
-            ));
-            continue;
-        }
-        if state == WorkloadState::Awake {
-            let workload = (kind.clone(), namespace.clone(), name.clone());
-            if !plan.sleep.contains(&workload) {
-                plan.sleep.push(workload);
-            }
-        }
-        plan.fill.push(position);
-        if has_dump {
-            plan.load.push(position);
-        }
-    }
-    Ok(())
-}
-
-/// The dump of a node's database.
-pub(super) fn dump_of(node: &CapturedNode) -> Option<&CapturedEntry> {
-    let server = |directory: &&CapturedDirectory| directory.directory.source == DirectorySource::Server;
-    let entries = node.directories.iter().filter(server).flat_map(|directory| &directory.entries);
-    entries.into_iter().find(|entry| entry.path == DUMP_FILE)
-}
-
-/// What is noted on the claims of a database that waits for its dump.
-pub(super) fn awaiting(point: &str) -> String {
-    format!("{point}, the dump is not loaded yet")
-}
-
 fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
     let mut steps = Vec::new();
     let mut add = |step, subject: String| steps.push(ClusterStep { step, subject });
+    if let Some(progress) = &plan.known.progress {
+        let (filled, begun) = (progress.filled.len(), &progress.begun);
+        add(
+            "go on with an earlier run",
+            format!("begun {begun}: {filled} nodes filled, {} workloads started", progress.started.len()),
+        );
+    }
+    for controller in &plan.controllers.suspend {
+        add("suspend until the end", controller.label());
+    }
     for known in plan.create.iter().filter(|known| !is_workload(&known.kind)) {
         add("create", known.label());
     }
     for known in &plan.replace {
-        add("replace, the present one kept beside it", known.label());
+        add("replace, what is there is kept beside it", known.label());
     }
     for (namespace, name) in &plan.operators {
-        add("put the operator to sleep", format!("Deployment {namespace}/{name}"));
+        add("scale the operator down", format!("Deployment {namespace}/{name}"));
     }
-    for (kind, namespace, name) in &plan.sleep {
-        add("put to sleep", format!("{kind} {namespace}/{name}"));
+    for (kind, namespace, name) in &plan.scale_down {
+        add("scale down", format!("{kind} {namespace}/{name}"));
     }
     for known in plan.create.iter().filter(|known| is_workload(&known.kind)) {
-        add("create asleep", known.label());
+        add("create with 0 replicas", known.label());
     }
     let mut bytes = 0;
     for &position in &plan.fill {
@@ -468,14 +380,14 @@ fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
         }
     }
     for &position in &plan.load {
-        add("load its dump when it is awake, and compare", point.nodes[position].facts.id.to_string());
+        add("load its dump when it runs, and compare", point.nodes[position].facts.id.to_string());
     }
     for known in &plan.late {
         add("create when the data is in", known.label());
     }
-    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() {
+    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() || plan.known.progress.is_some() {
         add(
-            "wake, each stage awaited",
+            "scale up, each stage awaited",
             "databases, certificate authorities, orderers, peers, chaincode, others".to_owned(),
         );
     }
@@ -488,6 +400,16 @@ impl ClusterRestorePlan {
     pub(super) fn namespaces_there(&self) -> Vec<String> {
         let missing = |name: &String| self.create.iter().any(|known| known.kind == "Namespace" && known.name == *name);
         self.namespaces.iter().filter(|name| !missing(name)).cloned().collect()
+    }
+
+    /// What earlier runs of the same restore have done.
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        self.known.progress.as_ref()
+    }
+
+    /// The namespace that holds the progress record.
+    pub(super) fn record_namespace(&self) -> &str {
+        self.namespaces.first().map_or("", String::as_str)
     }
 
     /// Findings that forbid the restore, less those whose rules are overridden.

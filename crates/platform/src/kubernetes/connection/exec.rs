@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Connection, chain, is_missing};
+use super::{Connection, chain, status_code};
 
 /// The stream's buffer: with kube's own of 1 KiB a stream crawls.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -83,11 +83,13 @@ impl Connection {
                 .map_err(|_| silent("opening"))
         })?;
         let mut process = opened.map_err(|error| {
-            let text = format!("{place}: {}", chain(&error));
-            // The pod is gone, or its container: waiting brings neither back.
-            let gone = is_missing(&error) || text.contains("404");
-            let kind = if gone { io::ErrorKind::HostUnreachable } else { io::ErrorKind::Other };
-            io::Error::new(kind, text)
+            let kind = match status_code(&error) {
+                // The pod is gone, or its container: waiting brings neither back.
+                Some(404) => io::ErrorKind::HostUnreachable,
+                Some(401 | 403) => io::ErrorKind::PermissionDenied,
+                _ => io::ErrorKind::Other,
+            };
+            io::Error::new(kind, format!("{place}: {}", chain(&error)))
         })?;
         let missing = || io::Error::other("the stream came without its channels");
         let stdout = Box::new(process.stdout().ok_or_else(missing)?);

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kube::client::UpgradeConnectionError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -156,10 +157,17 @@ pub(crate) fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500 || status.code == 429,
         kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
-        kube::Error::UpgradeConnection(error) => {
-            !error.to_string().contains("403") && !error.to_string().contains("404")
-        }
+        kube::Error::UpgradeConnection(_) => !matches!(status_code(error), Some(401 | 403 | 404)),
         _ => false,
+    }
+}
+
+/// The HTTP status that an error is about.
+pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => Some(code.as_u16()),
+        _ => None,
     }
 }
 
@@ -176,12 +184,20 @@ pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
 pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
     let (problem, next) = match error {
         // The message of an API error names the object and the reason, never content.
-        kube::Error::Api(status) if status.code == 403 => (
-            status.message.clone(),
-            "give fabkeep the rights of its Role: docs/kubernetes.md has it, for backup and for restore",
-        ),
+        kube::Error::Api(status) if status.code == 403 => {
+            return PlatformError::Forbidden {
+                what: what.to_owned(),
+                problem: status.message.clone(),
+                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or settle the quota or admission webhook that the message names"
+                    .to_owned(),
+            };
+        }
         kube::Error::Api(status) if status.code == 401 => {
-            (status.message.clone(), "renew the credentials in the kubeconfig")
+            return PlatformError::Forbidden {
+                what: what.to_owned(),
+                problem: status.message.clone(),
+                next: "renew the credentials in the kubeconfig".to_owned(),
+            };
         }
         kube::Error::Api(status) => (status.message.clone(), "look at the object with kubectl"),
         other => {

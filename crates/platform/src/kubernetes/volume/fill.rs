@@ -44,9 +44,11 @@ roots() {
 }
 "#;
 
-/// Marker, whether anything else is there, free KiB.
-const LOOK: &str = r#"mkdir -p "$1" && cd "$1" || exit 2
-cat .fabkeep-restore 2>/dev/null || echo -
+/// Marker, whether anything else is there, free KiB. A directory that is not there is made where `$make` says so.
+const LOOK: &str = r#"[ $make = yes ] && { mkdir -p "$1" || exit 2; }
+if ! [ -d "$1" ]; then echo -; echo no; echo -; exit 0; fi
+cd "$1" || exit 2
+head -n 1 .fabkeep-restore 2>/dev/null | grep . || echo -
 held=no; found() { held=yes; }
 roots "$@"
 echo $held
@@ -67,6 +69,10 @@ for f in "$2" "$2".*; do [ -d "$f" ] && echo "$f"; done
 echo done"#;
 
 const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync && echo done"#;
+/// Lines with paths: these files are removed, to be written again.
+const REMOVE: &str = r#"cd "$1" || exit 2
+head -c "$2" | while IFS= read -r f; do rm -f "./$f" || echo "! $f"; done
+echo done"#;
 const UNMARK: &str = r#"cd "$1" && sync && rm -f .fabkeep-restore && sync && echo done"#;
 const UNPACK: &str = r#"cd "$1" || exit 2; head -c "$2" | tar xpf - || exit 4; echo done"#;
 
@@ -114,11 +120,27 @@ pub enum WriteKind {
     File(u64),
 }
 
+/// Which restore is writing a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The recovery point.
+    pub point: String,
+    /// The run that wrote the mark; empty when it is not known.
+    pub run: String,
+}
+
+impl Mark {
+    fn parse(text: &str) -> Mark {
+        let (point, run) = text.split_once(' ').unwrap_or((text, ""));
+        Mark { point: point.to_owned(), run: run.to_owned() }
+    }
+}
+
 /// What a directory holds before it is filled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FillState {
-    /// The recovery point that an unfinished restore was writing.
-    pub marked: Option<String>,
+    /// The unfinished restore that was writing it.
+    pub marked: Option<Mark>,
     /// Something is there that no restore is writing.
     pub holds_data: bool,
     /// Free bytes on its volume.
@@ -155,8 +177,41 @@ impl Kubernetes {
     /// # Errors
     /// [`PlatformError`] when the node is not there or its helper does not start.
     pub fn filler(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Filler, PlatformError> {
-        let (position, found) = self.found(node)?;
+        let (position, _) = self.found(node)?;
         let reached = self.in_helper(position)?;
+        self.filler_in(node, directory, reached)
+    }
+
+    /// Looks at a directory without changing anything, in the node's own container if it runs, else in a helper pod. `None`: it cannot be
+    /// looked at before the node is stopped.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub fn look_before(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Filler>, PlatformError> {
+        let (position, found) = self.found(node)?;
+        let alone = self.claims(node).iter().any(|(namespace, claim)| self.is_for_one_pod(namespace, claim));
+        if found.pod.is_some() && alone && self.own_place(position)?.is_none() {
+            return Ok(None);
+        }
+        let Some(reached) = self.reach(position, false)? else { return Ok(None) };
+        self.filler_in(node, directory, reached).map(Some)
+    }
+
+    /// Whether a claim may be mounted by one pod at a time, or is not bound yet: no helper gets it beside the node's pod.
+    fn is_for_one_pod(&self, namespace: &str, claim: &str) -> bool {
+        let all = self.analysis.all.iter().find(|(known, _)| known.name == namespace);
+        let object = all.and_then(|(known, _)| known.find("PersistentVolumeClaim", claim));
+        let modes = object.and_then(|object| object.pointer("/spec/accessModes")?.as_array());
+        modes.into_iter().flatten().any(|mode| mode == "ReadWriteOncePod")
+    }
+
+    fn filler_in(
+        &self,
+        node: &NodeId,
+        directory: &NodeDirectory,
+        reached: super::super::Reached,
+    ) -> Result<Filler, PlatformError> {
+        let (_, found) = self.found(node)?;
         let at = directory.mounted_at.as_deref().unwrap_or("/");
         let inside = mounts::nested(&found.mounts, at)
             .filter(|(mount, inside)| {
@@ -201,17 +256,30 @@ impl Filler {
         }
     }
 
-    /// What is there.
+    /// What is there; the directory is made if it is not there.
     ///
     /// # Errors
     /// What the stream or the container said.
     pub fn state(&self) -> io::Result<FillState> {
-        let lines = self.script(&format!("name=none\n{WALK}{LOOK}"), &strs(&self.walk_arguments()), &[])?;
+        self.look("yes")
+    }
+
+    /// What is there; nothing is changed.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn state_now(&self) -> io::Result<FillState> {
+        self.look("no")
+    }
+
+    fn look(&self, make: &str) -> io::Result<FillState> {
+        let script = format!("name=none; make={make}\n{WALK}{LOOK}");
+        let lines = self.script(&script, &strs(&self.walk_arguments()), &[])?;
         let [marked, held, free] = lines.as_slice() else {
             return Err(io::Error::other(format!("{}: an answer of another form", self.label)));
         };
         Ok(FillState {
-            marked: (marked != "-").then(|| marked.clone()),
+            marked: (marked != "-").then(|| Mark::parse(marked)),
             holds_data: held == "yes",
             free_bytes: free.parse::<u64>().unwrap_or(u64::MAX / 1024) * 1024,
         })
@@ -254,8 +322,23 @@ impl Filler {
     ///
     /// # Errors
     /// What the stream or the container said.
-    pub fn mark(&self, point: &str) -> io::Result<()> {
-        self.done(MARK, &[&self.root, point], &[]).map(|_| ())
+    pub fn mark(&self, mark: &Mark) -> io::Result<()> {
+        self.done(MARK, &[&self.root, &format!("{} {}", mark.point, mark.run)], &[]).map(|_| ())
+    }
+
+    /// Removes files that are not what was written, to write them again.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn remove(&self, paths: &[String]) -> io::Result<()> {
+        for batch in paths.chunks(MAX_BATCH) {
+            let list: String = batch.iter().map(|path| format!("{path}\n")).collect();
+            let wrong = self.done(REMOVE, &[&self.root, &list.len().to_string()], list.as_bytes())?;
+            if let Some(line) = wrong.first() {
+                return Err(io::Error::other(format!("{}: cannot remove {line}", self.label)));
+            }
+        }
+        Ok(())
     }
 
     /// Says that it is whole.
@@ -280,6 +363,11 @@ impl Filler {
     /// What the stream or the container said.
     pub fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>> {
         self.volume().fetch(files)
+    }
+
+    /// What is there, as a volume that is read.
+    pub fn as_volume(&self) -> Box<dyn Volume> {
+        Box::new(self.volume())
     }
 
     fn volume(&self) -> PodVolume {

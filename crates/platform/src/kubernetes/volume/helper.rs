@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
@@ -13,7 +13,9 @@ use crate::kubernetes::connection::exec::Place;
 use crate::kubernetes::connection::{Connection, failed, is_missing};
 use crate::kubernetes::discover::FoundNode;
 use crate::kubernetes::discover::mounts::{Holder, Mount};
+use crate::kubernetes::discover::workloads::WorkloadObject;
 use crate::kubernetes::objects::MANAGED_BY;
+use crate::kubernetes::uses::selects;
 
 /// How long a helper pod may take to run.
 const START: Duration = Duration::from_secs(180);
@@ -53,18 +55,19 @@ fn manifest(
     name: &str,
     run: &str,
     options: &HelperOptions,
-    nodes: &[(usize, &FoundNode, &PodSpec)],
+    nodes: &[(usize, &FoundNode, &WorkloadObject)],
     host: Option<&str>,
 ) -> Option<Value> {
-    let (_, first, spec) = nodes.first()?;
+    let (_, first, workload) = nodes.first()?;
+    let spec = &workload.spec;
     let mut volumes: Vec<Value> = Vec::new();
     let mut mounts: Vec<Value> = Vec::new();
-    for (position, node, spec) in nodes {
+    for (position, node, workload) in nodes {
         for mount in node.mounts.iter().filter(|mount| is_mounted(mount)) {
             let volume = match &mount.holder {
                 Holder::Claim(claim) => json!({"persistentVolumeClaim": {"claimName": claim}}),
                 _ => {
-                    let known = spec.volumes.iter().flatten().find(|volume| volume.name == mount.volume)?;
+                    let known = workload.spec.volumes.iter().flatten().find(|volume| volume.name == mount.volume)?;
                     let mut value = serde_json::to_value(known).ok()?;
                     value.as_object_mut()?.remove("name");
                     value
@@ -113,20 +116,18 @@ fn manifest(
         }],
         "volumes": volumes
     });
-    match host {
+    if let Some(host) = host {
         // A volume that one pod has is given to another on the same machine only.
-        Some(host) => pod_spec["nodeName"] = host.into(),
-        None => {
-            if let Some(selector) = &spec.node_selector {
-                pod_spec["nodeSelector"] = serde_json::to_value(selector).ok()?;
-            }
-        }
+        pod_spec["nodeName"] = host.into();
     }
-    if let Some(tolerations) = &spec.tolerations {
-        pod_spec["tolerations"] = serde_json::to_value(tolerations).ok()?;
-    }
+    let spread = place_as(&mut pod_spec, workload)?;
     if let Some(secrets) = &spec.image_pull_secrets {
         pod_spec["imagePullSecrets"] = serde_json::to_value(secrets).ok()?;
+    }
+    let mut labels =
+        json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", "fabkeep.io/run": run});
+    for label in spread {
+        labels[label] = "yes".into();
     }
     Some(json!({
         "apiVersion": "v1",
@@ -134,10 +135,78 @@ fn manifest(
         "metadata": {
             "name": name,
             "namespace": first.node.id.organization,
-            "labels": {MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", "fabkeep.io/run": run}
+            "labels": labels
         },
         "spec": pod_spec
     }))
+}
+
+/// Lets a helper run where its workload's pods may: a claim that binds to where its first pod runs binds there for good. The labels by which
+/// helpers keep apart from each other as the workloads' pods do.
+fn place_as(pod_spec: &mut Value, workload: &WorkloadObject) -> Option<Vec<String>> {
+    let spec = serde_json::to_value(&workload.spec).ok()?;
+    let labels = serde_json::to_value(&workload.labels).ok()?;
+    for field in ["nodeSelector", "tolerations", "priorityClassName", "schedulerName", "topologySpreadConstraints"] {
+        if let Some(value) = spec.get(field) {
+            pod_spec[field] = value.clone();
+        }
+    }
+    let mut affinity = json!({});
+    for field in ["nodeAffinity", "podAntiAffinity"] {
+        // Pods that it has to be near to may be scaled down: podAffinity would keep the helper from running.
+        if let Some(value) = spec.pointer(&format!("/affinity/{field}")) {
+            affinity[field] = value.clone();
+        }
+    }
+    let mut spread = Vec::new();
+    let own = |selector: Option<&Value>, spread: &mut Vec<String>| -> Option<Value> {
+        let selector = selector.filter(|selector| selects(selector, &labels))?;
+        let label = format!("spread.fabkeep.io/{}", short_hash(&selector.to_string()));
+        if !spread.contains(&label) {
+            spread.push(label.clone());
+        }
+        Some(json!({"matchLabels": {label: "yes"}}))
+    };
+    if let Some(all) = pod_spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut) {
+        let more: Vec<Value> = all
+            .iter()
+            .filter_map(|known| {
+                let selector = own(known.get("labelSelector"), &mut spread)?;
+                let mut known = known.clone();
+                known["labelSelector"] = selector;
+                known.as_object_mut()?.remove("matchLabelKeys");
+                Some(known)
+            })
+            .collect();
+        all.extend(more);
+    }
+    for (list, at) in [
+        ("requiredDuringSchedulingIgnoredDuringExecution", "/labelSelector"),
+        ("preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm/labelSelector"),
+    ] {
+        let terms = affinity.pointer_mut(&format!("/podAntiAffinity/{list}")).and_then(Value::as_array_mut);
+        let Some(terms) = terms else { continue };
+        let more: Vec<Value> = terms
+            .iter()
+            .filter_map(|term| {
+                let selector = own(term.pointer(at), &mut spread)?;
+                let mut term = term.clone();
+                *term.pointer_mut(at)? = selector;
+                Some(term)
+            })
+            .collect();
+        terms.extend(more);
+    }
+    if affinity.as_object().is_some_and(|map| !map.is_empty()) {
+        pod_spec["affinity"] = affinity;
+    }
+    Some(spread)
+}
+
+/// Tells selectors apart in a label's name.
+fn short_hash(text: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    hex::encode(&hash.as_ref()[..6])
 }
 
 /// Starts a helper for nodes and waits until it runs.
@@ -146,7 +215,7 @@ pub(crate) fn start(
     name: &str,
     run: &str,
     options: &HelperOptions,
-    nodes: &[(usize, &FoundNode, &PodSpec)],
+    nodes: &[(usize, &FoundNode, &WorkloadObject)],
 ) -> Result<Helper, PlatformError> {
     let host = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone());
     let namespace = nodes.first().map(|(_, node, _)| node.node.id.organization.clone()).unwrap_or_default();
@@ -265,4 +334,54 @@ pub(crate) fn left(connection: &Connection, namespace: &str) -> Result<Vec<(Stri
             (pod.metadata.name.unwrap_or_default(), run.unwrap_or_default(), now - made)
         })
         .collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_helper_may_run_where_its_workload_may_and_keeps_apart_from_other_helpers_as_its_pods_do() {
+        let terms =
+            json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]});
+        let apart = json!({"labelSelector": {"matchLabels": {"role": "peer"}}, "topologyKey": "zone"});
+        let spec = json!({
+            "containers": [],
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "fabric", "operator": "Exists"}],
+            "priorityClassName": "high",
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "of-others"}}}],
+            "affinity": {
+                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms},
+                "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
+                "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
+            },
+        });
+        let workload = WorkloadObject {
+            namespace: "org1".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: "peer0".to_owned(),
+            replicas: 1,
+            spec: serde_json::from_value(spec).unwrap(),
+            labels: BTreeMap::from([("role".to_owned(), "peer".to_owned())]),
+            templates: Vec::new(),
+            pods: Vec::new(),
+            custom: None,
+        };
+        let mut placed = json!({});
+        let spread = place_as(&mut placed, &workload).unwrap();
+        assert_eq!(placed["nodeSelector"]["disk"], "ssd");
+        assert_eq!(placed["tolerations"][0]["key"], "fabric");
+        assert_eq!(placed["priorityClassName"], "high");
+        assert_eq!(placed["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"], terms);
+        assert!(placed["affinity"].get("podAffinity").is_none());
+        let anti = placed["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"].clone();
+        assert_eq!(anti.as_array().unwrap().len(), 2);
+        assert_eq!(anti[1]["labelSelector"]["matchLabels"][&spread[0]], "yes");
+        // What spreads over others' pods is taken as it is.
+        assert_eq!((spread.len(), placed["topologySpreadConstraints"].as_array().unwrap().len()), (1, 1));
+    }
 }

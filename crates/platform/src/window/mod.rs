@@ -1,7 +1,15 @@
 //! No-transaction windows: what can be done to keep transactions away from a network, noted so that it can be undone by another run.
 
+mod machine;
+mod note;
+
+pub use machine::Machine;
+pub use note::{NoteProblem, NotedWindows, StrangeNote};
+
 use fabkeep_network::NodeId;
 use serde::{Deserialize, Serialize};
+
+use crate::PlatformError;
 
 /// What keeps transactions away while a network is captured. Several may be combined: hooks first, then clients, then the fence; nodes
 /// are stopped when heights are equal.
@@ -79,6 +87,8 @@ impl std::fmt::Display for ClientWorkload {
 pub enum Change {
     /// The operator's command has run.
     Hook(Hook),
+    /// A command of the operator's has run, and this machine does not know which.
+    UnknownHook,
     /// A workload is scaled to 0.
     Scale(ClientWorkload),
     /// A NetworkPolicy stands around a workload's pods.
@@ -109,7 +119,9 @@ impl Change {
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Change::Hook(hook) if hook.before.is_empty() => write!(f, "hook, ended by `{}`", hook.after),
             Change::Hook(hook) => write!(f, "run `{}`", hook.before),
+            Change::UnknownHook => f.write_str("a hook whose commands are not known here"),
             Change::Scale(workload) => write!(f, "scale {workload} to 0"),
             Change::Fence { namespace, policy, .. } => write!(f, "fence: NetworkPolicy {namespace}/{policy}"),
             Change::Stop { node, workload: None } => write!(f, "stop {node}"),
@@ -118,7 +130,15 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// The note of an open window: written before anything is changed, removed when everything is undone.
+/// A hook whose command is not known on this machine.
+pub(crate) fn unknown_hook() -> PlatformError {
+    PlatformError::NotHere {
+        problem: "the window began with a hook, and this machine has no record of its commands; the rest of the window is undone".to_owned(),
+        next: "run the command that lets transactions flow again: `fabkeep resume --hook-after COMMAND`".to_owned(),
+    }
+}
+
+/// An open window: noted before anything is changed, until everything is undone. The note itself names no command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowRecord {
     /// Names the window.

@@ -1,0 +1,45 @@
+//! `fabkeep copy`: recovery points to another place, without the identity.
+
+use std::sync::atomic::AtomicU64;
+
+use fabkeep_engine::cores;
+use fabkeep_store::copy;
+use serde_json::json;
+
+use super::key_files;
+use crate::arguments::Copy;
+use crate::error::CliError;
+use crate::exit_code::Code;
+use crate::output::{Output, units};
+
+pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
+    let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
+    let history = repository.history()?;
+    let mut points = Vec::new();
+    for wanted in &arguments.point {
+        points.push(repository.point(wanted)?);
+    }
+    // In the order of commits: a copy that is stopped is the repository as it once was.
+    let chosen = |id| points.is_empty() || points.iter().any(|point| point.id == id);
+    let commits: Vec<_> = history.commits.into_iter().filter(|commit| chosen(commit.id.clone())).collect();
+    let copied = copy(&repository, &arguments.to, &commits, cores(), &AtomicU64::new(0))?;
+    output.json(&copied);
+    output.line(format!(
+        "{} of {} recovery points are in {}: {} objects, {} were copied now",
+        copied.points.len(),
+        commits.len(),
+        arguments.to,
+        copied.objects,
+        units::bytes(copied.bytes)
+    ));
+    for fault in &copied.faults {
+        output.line(format!("  not copied: {}: {}", fault.object, fault.problem));
+    }
+    if copied.left.is_empty() {
+        output.line(format!("next: fabkeep verify --all --repo {}", arguments.to));
+        return Ok(Code::Done);
+    }
+    let left: Vec<String> = copied.left.iter().map(ToString::to_string).collect();
+    output.line(format!("damaged here and left out: {}; `fabkeep verify --all` says what is wrong", left.join(", ")));
+    Ok(Code::Damaged)
+}

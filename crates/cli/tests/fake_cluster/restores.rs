@@ -1,0 +1,450 @@
+//! Restores into the fake cluster beside others who change it, killed, refused: what is touched, what is said, what is right in the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fabkeep_engine::{
+    CaKeep, ClusterRestoreOptions, ClusterRestored, Done, EngineError, Event, Reporter, Silent, restore_cluster,
+};
+use fabkeep_fake_cluster::fabric::{self, Node, SMALL};
+use fabkeep_fake_cluster::{Answer, Cluster};
+use fabkeep_network::{Finding, Severity};
+use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Relocation};
+use fabkeep_store::{IdentityFile, Repository};
+use serde_json::{Value, json};
+
+use super::scene::Scene;
+
+/// Two peers of one organization.
+const PEERS: [Node; 2] = [SMALL[3], SMALL[4]];
+const PEER: [Node; 1] = [SMALL[3]];
+const BLOCKS: &str = "ledgersData/chains/chains/mychannel/blockfile_000000";
+
+/// A network that is captured.
+fn captured(nodes: &[Node]) -> Scene {
+    let scene = Scene::with(nodes);
+    let backup = scene.backup(&[]);
+    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
+    scene
+}
+
+fn options(scene: &Scene) -> ClusterRestoreOptions {
+    ClusterRestoreOptions {
+        address: ClusterAddress { kubeconfig: Some(scene.cluster.kubeconfig()), context: None },
+        helper: HelperOptions::default(),
+        nodes: Vec::new(),
+        ledgers: Vec::new(),
+        replicate: Vec::new(),
+        ca_keep: CaKeep::default(),
+        relocation: Relocation::default(),
+        replace: false,
+        missing: false,
+        existing_workloads: false,
+        keep_asleep: false,
+        overrides: Vec::new(),
+        deadline: Duration::from_secs(5),
+    }
+}
+
+fn restore(scene: &Scene, options: &ClusterRestoreOptions) -> Result<ClusterRestored, EngineError> {
+    restore_with(scene, options, &Silent)
+}
+
+fn restore_with(
+    scene: &Scene,
+    options: &ClusterRestoreOptions,
+    reporter: &dyn Reporter,
+) -> Result<ClusterRestored, EngineError> {
+    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
+    let commit = repository.point("latest").unwrap();
+    let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
+    restore_cluster(&repository, &commit, &identity, options, &mut |_| {}, reporter)
+}
+
+/// One peer's data replaced.
+fn replace_peer(scene: &Scene) -> ClusterRestoreOptions {
+    ClusterRestoreOptions { nodes: vec!["org1/peer0".to_owned()], replace: true, ..options(scene) }
+}
+
+fn damage(scene: &Scene) {
+    let file = scene.cluster.volume("org1", "peer0-data").join(BLOCKS);
+    std::fs::write(file, b"this is no block file").unwrap();
+}
+
+fn set_data(cluster: &Cluster, secret: &str, text: &str) {
+    cluster.patch("Secret", "org1", secret, &json!({"data": {"server.crt": text}}));
+}
+
+fn data(cluster: &Cluster, secret: &str) -> Value {
+    cluster.get("Secret", "org1", secret).map_or(Value::Null, |secret| secret["data"]["server.crt"].clone())
+}
+
+fn replicas(cluster: &Cluster, name: &str) -> u64 {
+    cluster.get("Deployment", "org1", name).unwrap()["spec"]["replicas"].as_u64().unwrap()
+}
+
+fn records(cluster: &Cluster) -> Vec<String> {
+    cluster.names("ConfigMap", "org1").into_iter().filter(|name| name.starts_with("fabkeep-restore")).collect()
+}
+
+fn found<'a>(findings: &'a [Finding], rule: &str, subject: &str) -> Option<&'a Finding> {
+    findings.iter().find(|finding| finding.rule.code() == rule && finding.subject.contains(subject))
+}
+
+/// What only the captured data has of the files that a claim holds now, what is set aside left out.
+fn differences(scene: &Scene, before: &std::collections::BTreeMap<String, u64>) -> Vec<String> {
+    let now = scene.contents();
+    let derived =
+        ["/stateLeveldb/", "/historyLeveldb/", "/configHistory/", "/bookkeeper/", "/chains/index/", "/fileLock/"];
+    let counts = |path: &String| {
+        !path.contains("/.before-") && !derived.iter().any(|part| path.contains(part)) && !path.ends_with("/LOCK")
+    };
+    let mut out: Vec<String> = before
+        .iter()
+        .filter(|(path, hash)| path.ends_with(BLOCKS) && now.get(*path) != Some(*hash))
+        .map(|(path, _)| path.clone())
+        .collect();
+    out.extend(now.keys().filter(|path| counts(path) && !before.contains_key(*path)).cloned());
+    out
+}
+
+#[test]
+fn one_nodes_restore_leaves_alone_what_others_use() {
+    let scene = Scene::with(&PEERS);
+    // Both peers take settings from one Secret, one as a projected volume, one as environment.
+    let shared = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shared", "namespace": "org1"}, "data": {"server.crt": "YQ=="}});
+    scene.cluster.put(shared);
+    for (name, field, value) in [
+        ("peer0", "volumes", json!({"name": "shared", "projected": {"sources": [{"secret": {"name": "shared"}}]}})),
+        ("peer1", "env", json!({"secretRef": {"name": "shared"}})),
+    ] {
+        let mut object = scene.cluster.get("Deployment", "org1", name).unwrap();
+        let spec = &mut object["spec"]["template"]["spec"];
+        match field {
+            "volumes" => spec["volumes"].as_array_mut().unwrap().push(value),
+            _ => spec["containers"][0]["envFrom"] = json!([value]),
+        }
+        scene.cluster.put(object);
+    }
+    assert!(matches!(scene.backup(&[]).code, 0 | 3));
+    for secret in ["peer0-tls", "peer1-tls", "shared"] {
+        set_data(&scene.cluster, secret, "UkVORVdFRA==");
+    }
+    let before = scene.contents();
+    damage(&scene);
+    let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+    assert_ne!(data(&scene.cluster, "peer0-tls"), "UkVORVdFRA==");
+    assert_eq!(data(&scene.cluster, "peer1-tls"), "UkVORVdFRA==");
+    assert_eq!(data(&scene.cluster, "shared"), "UkVORVdFRA==");
+    let told = found(&restored.findings, "B8", "org1/shared").unwrap();
+    assert!(told.what.contains("Deployment org1/peer1"), "{}", told.what);
+    assert!(found(&restored.findings, "B8", "peer1-tls").is_none(), "what is not this restore's is not even told");
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    assert_eq!(records(&scene.cluster), Vec::<String>::new());
+}
+
+#[test]
+fn the_mark_of_an_earlier_restore_is_not_believed() {
+    let scene = captured(&PEERS);
+    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
+    let point = repository.point("latest").unwrap().id.to_string();
+    let before = scene.contents();
+    damage(&scene);
+    let note = json!({"metadata": {"annotations": {"fabkeep.io/restored-from": point}}});
+    scene.cluster.patch("PersistentVolumeClaim", "org1", "peer0-data", &note);
+    // A Deployment that somebody scaled down with fabkeep's note looks like one of an earlier run.
+    let asleep = json!({"metadata": {"annotations": {"fabkeep.io/replicas": "1"}}, "spec": {"replicas": 0}});
+    scene.cluster.patch("Deployment", "org1", "peer0", &asleep);
+    let volume = scene.cluster.volume("org1", "peer0-data");
+    std::fs::write(volume.join(".fabkeep-restore"), format!("{point}\n")).unwrap();
+    let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    assert!(restored.proven.iter().any(|sentence| sentence.contains("files hashed")), "{:?}", restored.proven);
+    assert_eq!(replicas(&scene.cluster, "peer0"), 1);
+    // Where nothing is filled, nothing is said to be proven.
+    let missing = ClusterRestoreOptions { missing: true, ..options(&scene) };
+    let nothing = restore(&scene, &missing).unwrap();
+    assert!(nothing.proven.iter().all(|sentence| !sentence.contains("block walked") && !sentence.contains("hashed")));
+}
+
+#[test]
+fn a_refusal_has_changed_nothing() {
+    let scene = captured(&PEERS);
+    damage(&scene);
+    let replace = replace_peer(&scene);
+    let without = ClusterRestoreOptions { replace: false, ..replace.clone() };
+    scene
+        .cluster
+        .tool("df", "echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo 'x 100 99 1 99% /'");
+    for (options, rule) in [(&without, "B8"), (&replace, "B9")] {
+        scene.cluster.forget_calls();
+        let error = restore(&scene, options).unwrap_err();
+        let EngineError::Precondition(findings) = &error else { panic!("{error}") };
+        assert!(findings.iter().any(|finding| finding.rule.code() == rule), "{findings:?}");
+        let writes = scene.cluster.calls().into_iter().filter(|call| call.is_write() && call.resource != "pods");
+        assert_eq!(writes.map(|call| call.name).collect::<Vec<_>>(), Vec::<String>::new());
+        assert_eq!(replicas(&scene.cluster, "peer0"), 1);
+    }
+}
+
+#[test]
+fn a_secret_that_somebody_else_makes_meanwhile_is_refused_by_name() {
+    let scene = captured(&PEERS);
+    assert!(scene.cluster.delete("Secret", "org1", "peer1-tls"));
+    let mint = |cluster: &Cluster, call: &fabkeep_fake_cluster::Call| {
+        if call.is("create", "secrets")
+            && call.name == "peer1-tls"
+            && cluster.get("Secret", "org1", "peer1-tls").is_none()
+        {
+            cluster.put(
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "peer1-tls", "namespace": "org1"},
+                "data": {"server.crt": "TUlOVEVE"}}),
+            );
+        }
+        Answer::Go
+    };
+    scene.cluster.before(mint);
+    let missing = ClusterRestoreOptions { missing: true, ..options(&scene) };
+    let error = restore(&scene, &missing).unwrap_err();
+    let findings = findings_of(&error);
+    assert!(found(&findings, "K1", "org1/peer1-tls").is_some(), "{error}");
+    assert_eq!(data(&scene.cluster, "peer1-tls"), "TUlOVEVE");
+    // With --replace the recovery point's takes its place, and the other is kept beside it.
+    let replace = ClusterRestoreOptions { nodes: vec!["org1/peer1".to_owned()], replace: true, ..options(&scene) };
+    let restored = restore(&scene, &replace).unwrap();
+    assert_ne!(data(&scene.cluster, "peer1-tls"), "TUlOVEVE");
+    assert!(restored.set_aside.iter().any(|aside| aside.contains("peer1-tls.before-")), "{:?}", restored.set_aside);
+}
+
+fn findings_of(error: &EngineError) -> Vec<Finding> {
+    match error {
+        EngineError::Precondition(findings) => findings.clone(),
+        EngineError::Interrupted { source, .. } => findings_of(source),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn nodes_of_which_nothing_was_changed_are_scaled_up_again() {
+    let scene = captured(&PEERS);
+    damage(&scene);
+    // Its volume cannot be looked at any more when the node is stopped.
+    scene.cluster.before(|cluster, call| {
+        let stopped = cluster.get("Deployment", "org1", "peer0").unwrap()["spec"]["replicas"] == 0;
+        if stopped && call.is("create", "pods") { Answer::forbidden() } else { Answer::Go }
+    });
+    let error = restore(&scene, &replace_peer(&scene)).unwrap_err();
+    let EngineError::Interrupted { done, .. } = &error else { panic!("{error}") };
+    assert!(done.contains(&Done::NodeStopped { node: "Deployment org1/peer0".to_owned() }), "{done:?}");
+    assert!(done.contains(&Done::NodeStarted { node: "Deployment org1/peer0".to_owned() }), "{done:?}");
+    assert_eq!(replicas(&scene.cluster, "peer0"), 1);
+    assert_eq!(records(&scene.cluster), Vec::<String>::new());
+}
+
+#[test]
+fn a_pod_that_appears_during_the_fill_makes_it_be_repeated() {
+    let scene = captured(&PEERS);
+    let before = scene.contents();
+    damage(&scene);
+    let intrusions = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&intrusions);
+    scene.cluster.before(move |cluster, call| {
+        let unpacks = call.is_exec() && call.command.iter().any(|word| word.contains("tar xpf"));
+        if unpacks && seen.fetch_add(1, Ordering::Relaxed) == 0 {
+            // GitOps puts the declared replicas back, and the node writes.
+            cluster.scale("Deployment", "org1", "peer0", 1);
+            let file = cluster.volume("org1", "peer0-data").join("ledgersData/written-by-the-node");
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, b"x").unwrap();
+        }
+        Answer::Go
+    });
+    let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+    assert!(found(&restored.findings, "K2", "Pod org1/peer0").is_some(), "{:?}", restored.findings);
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    assert_eq!(replicas(&scene.cluster, "peer0"), 1);
+}
+
+#[test]
+fn a_crash_loop_is_told_with_its_last_lines_and_its_rule_at_once() {
+    let scene = captured(&PEER);
+    damage(&scene);
+    scene.cluster.pod_status(|pod| {
+        let peer = pod["metadata"]["name"].as_str().unwrap_or_default().starts_with("peer0-");
+        peer.then(|| {
+            json!({"phase": "Running", "containerStatuses": [{"name": "peer", "ready": false, "restartCount": 1, "image": "x", "imageID": "",
+                "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}]})
+        })
+    });
+    scene.cluster.before(|cluster, call| {
+        if call.is("list", "pods") {
+            for name in cluster.names("Pod", "org1") {
+                cluster.set_log(
+                    "org1",
+                    &name,
+                    "panic: the state database [height=9] is ahead of the block store [height=3]\n",
+                );
+            }
+        }
+        Answer::Go
+    });
+    let begun = Instant::now();
+    let slow = ClusterRestoreOptions { deadline: Duration::from_secs(300), ..replace_peer(&scene) };
+    let restored = restore(&scene, &slow).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(!restored.well);
+    let told =
+        restored.findings.iter().find(|finding| finding.rule.code() == "I2" && finding.severity == Severity::Error);
+    assert!(
+        told.is_some_and(|finding| finding.what.contains("is ahead of the block store")),
+        "{:?}",
+        restored.findings
+    );
+}
+
+#[test]
+fn a_helper_may_run_where_its_workload_may() {
+    let scene = Scene::with(&PEER);
+    let terms = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}]}]});
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}});
+    scene.cluster.patch(
+        "Deployment",
+        "org1",
+        "peer0",
+        &json!({"spec": {"template": {"spec": {"affinity": affinity}}}}),
+    );
+    assert!(matches!(scene.backup(&[]).code, 0 | 3));
+    damage(&scene);
+    scene.cluster.forget_calls();
+    restore(&scene, &replace_peer(&scene)).unwrap();
+    let helpers: Vec<Value> =
+        scene.cluster.calls().into_iter().filter(|call| call.is("create", "pods")).map(|call| call.body).collect();
+    assert!(!helpers.is_empty());
+    for helper in helpers {
+        assert_eq!(helper["spec"]["affinity"]["nodeAffinity"], affinity["nodeAffinity"]);
+    }
+}
+
+/// Says that it is interrupted when the program is killed: nothing waits for an answer that does not come.
+struct Killed(Arc<AtomicU64>);
+
+impl Reporter for Killed {
+    fn event(&self, _: Event<'_>) {}
+
+    fn is_interrupted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Runs a restore that is killed at its request number `at`, then the same command. Whether it was killed.
+fn killed_at(scene: &Scene, options: &ClusterRestoreOptions, at: u64) -> bool {
+    let (count, killed) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+    let dead = Arc::clone(&killed);
+    scene.cluster.before(move |_, _| {
+        if count.fetch_add(1, Ordering::Relaxed) + 1 < at {
+            return Answer::Go;
+        }
+        // From here on the program does nothing any more.
+        dead.store(1, Ordering::Relaxed);
+        Answer::Refuse(401, "Unauthorized", "killed".to_owned())
+    });
+    let first = restore_with(scene, options, &Killed(Arc::clone(&killed)));
+    scene.cluster.forget_hooks();
+    let was_killed = killed.load(Ordering::Relaxed) > 0;
+    if was_killed {
+        let second = restore(scene, options);
+        assert!(second.as_ref().is_ok_and(|restored| restored.well), "killed at {at} ({first:?}), then: {second:?}");
+    } else {
+        assert!(first.as_ref().is_ok_and(|restored| restored.well), "{first:?}");
+    }
+    was_killed
+}
+
+#[test]
+fn killed_at_any_request_the_same_command_ends_right() {
+    let scene = captured(&PEER);
+    let before = scene.contents();
+    let replace = replace_peer(&scene);
+    let mut kills = 0;
+    for at in 1.. {
+        damage(&scene);
+        set_data(&scene.cluster, "peer0-tls", "UkVORVdFRA==");
+        let was_killed = killed_at(&scene, &replace, at);
+        assert_eq!(differences(&scene, &before), Vec::<String>::new(), "killed at {at}");
+        assert_ne!(data(&scene.cluster, "peer0-tls"), "UkVORVdFRA==", "killed at {at}");
+        assert_eq!(replicas(&scene.cluster, "peer0"), 1, "killed at {at}");
+        assert_eq!(records(&scene.cluster), Vec::<String>::new(), "killed at {at}");
+        forget_asides(&scene);
+        if !was_killed {
+            break;
+        }
+        kills += 1;
+    }
+    println!("{kills} kills");
+    assert!(kills > 30);
+}
+
+fn forget_asides(scene: &Scene) {
+    let volume = scene.cluster.volume("org1", "peer0-data");
+    for entry in std::fs::read_dir(volume).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with(".before-") {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    for secret in scene.cluster.names("Secret", "org1").into_iter().filter(|name| name.contains(".before-")) {
+        scene.cluster.delete("Secret", "org1", &secret);
+    }
+}
+
+#[test]
+fn a_network_that_is_gone_comes_back_wherever_the_restore_is_killed() {
+    let scene = captured(&fabric::THREE_NODES);
+    let before = scene.contents();
+    let all = options(&scene);
+    // Another place each time; with FABKEEP_KILLS more of them.
+    let seed = std::env::var("FABKEEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(std::process::id);
+    let kills: u64 = std::env::var("FABKEEP_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
+    println!("seed {seed}: set FABKEEP_SEED to run the same again");
+    let mut random = u64::from(seed);
+    for _ in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = (random >> 33) % 260 + 1;
+        for namespace in fabric::namespaces(&fabric::THREE_NODES) {
+            scene.cluster.delete("Namespace", "", &namespace);
+        }
+        killed_at(&scene, &all, at);
+        assert_eq!(differences(&scene, &before), Vec::<String>::new(), "seed {seed}, killed at {at}");
+    }
+}
+
+#[test]
+fn a_progress_record_that_somebody_changed_is_not_believed() {
+    let scene = captured(&PEER);
+    let before = scene.contents();
+    damage(&scene);
+    let replace = replace_peer(&scene);
+    // Killed while it fills.
+    let killed = Arc::new(AtomicU64::new(0));
+    let dead = Arc::clone(&killed);
+    scene.cluster.before(move |_, call| {
+        let unpacks = call.is_exec() && call.command.iter().any(|word| word.contains("tar xpf"));
+        if unpacks || dead.load(Ordering::Relaxed) > 0 {
+            dead.store(1, Ordering::Relaxed);
+            return Answer::Refuse(401, "Unauthorized", "killed".to_owned());
+        }
+        Answer::Go
+    });
+    restore_with(&scene, &replace, &Killed(killed)).unwrap_err();
+    scene.cluster.forget_hooks();
+    let names = records(&scene.cluster);
+    assert_eq!(names.len(), 1);
+    let record = scene.cluster.get("ConfigMap", "org1", &names[0]).unwrap();
+    let text =
+        record["data"]["progress.json"].as_str().unwrap().replace(r#"filled\":[]"#, r#"filled\":[\"org1/peer0\"]"#);
+    scene.cluster.patch("ConfigMap", "org1", &names[0], &json!({"data": {"progress.json": text}}));
+    let restored = restore(&scene, &replace).unwrap();
+    assert!(found(&restored.findings, "B8", &names[0]).is_some(), "{:?}", restored.findings);
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    assert_eq!(replicas(&scene.cluster, "peer0"), 1);
+}

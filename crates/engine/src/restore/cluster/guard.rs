@@ -1,0 +1,100 @@
+//! Pods that mount a claim while it is filled: whatever starts them, a fill beside them is worth nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use fabkeep_platform::kubernetes::{MountingPod, Target};
+
+use crate::EngineError;
+use crate::event::{Event, Reporter};
+
+/// How often pods are looked at while claims are filled.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Watches claims.
+pub(super) struct Guard<'a> {
+    target: &'a Target,
+    reporter: &'a dyn Reporter,
+    /// Claims by namespace.
+    claims: BTreeMap<String, BTreeSet<String>>,
+    /// Pods that were there before, by namespace and name, and are of no node that is filled.
+    allowed: BTreeSet<(String, String)>,
+    seen: Mutex<BTreeSet<MountingPod>>,
+    intruded: AtomicBool,
+}
+
+impl<'a> Guard<'a> {
+    pub fn new(
+        target: &'a Target,
+        reporter: &'a dyn Reporter,
+        claims: &BTreeSet<(String, String)>,
+        allowed: BTreeSet<(String, String)>,
+    ) -> Guard<'a> {
+        let mut by_namespace: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (namespace, claim) in claims {
+            by_namespace.entry(namespace.clone()).or_default().insert(claim.clone());
+        }
+        Guard {
+            target,
+            reporter,
+            claims: by_namespace,
+            allowed,
+            seen: Mutex::default(),
+            intruded: AtomicBool::new(false),
+        }
+    }
+
+    /// Pods that mount the claims now, those that are allowed left out.
+    pub fn look(&self) -> Result<Vec<MountingPod>, EngineError> {
+        let mut out = Vec::new();
+        for (namespace, claims) in &self.claims {
+            out.extend(self.target.pods_mounting(namespace, claims)?);
+        }
+        out.retain(|pod| !self.allowed.contains(&(pod.namespace.clone(), pod.name.clone())));
+        if !out.is_empty() {
+            self.intruded.store(true, Ordering::Relaxed);
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).extend(out.iter().cloned());
+        }
+        Ok(out)
+    }
+
+    /// Pods that were seen.
+    pub fn seen(&self) -> Vec<MountingPod> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Works while the claims are watched, and looks once more at the end. The work's reporter says that it is interrupted when a pod appears.
+    pub fn during<T>(&self, work: impl FnOnce(&dyn Reporter) -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let over = AtomicBool::new(false);
+        let result = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    // A look that fails is made up for by the next, and the last one counts.
+                    let _ = self.look();
+                    std::thread::park_timeout(EVERY);
+                }
+            });
+            let result = work(self);
+            over.store(true, Ordering::Release);
+            watcher.thread().unpark();
+            result
+        });
+        let last = self.look();
+        match result {
+            Ok(value) => last.map(|_| value),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Reporter for Guard<'_> {
+    fn event(&self, event: Event<'_>) {
+        self.reporter.event(event);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.intruded.load(Ordering::Relaxed) || self.reporter.is_interrupted()
+    }
+}

@@ -1,0 +1,165 @@
+//! What is in the volumes that are to be filled: looked at before anything is changed, and once more when the nodes are stopped.
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_network::{Finding, Rule, Severity};
+use fabkeep_platform::Platform;
+use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
+
+use super::super::keep::CaKeep;
+use super::super::taken_away::lost_blocks;
+use super::super::volumes::place_for;
+use super::Run;
+use super::record::Record;
+use super::taken::{self, Higher};
+use crate::error::io;
+use crate::point::{CapturedDirectory, CapturedNode, EntryContent};
+use crate::{EngineError, parallel};
+
+/// Looks into the volumes that are there, in the nodes' own containers where they run. What forbids the restore ends it here, before its
+/// first change; a volume that can be looked at only when its node is stopped is left to the second look.
+pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Result<Vec<Finding>, EngineError> {
+    let mut wanted = Vec::new();
+    for &position in &run.plan.fill {
+        let node = run.node(position);
+        let id = &node.facts.id;
+        let there = kubernetes.claims(id);
+        let missing = there.iter().any(|(namespace, name)| {
+            run.plan.create.iter().any(|known| {
+                known.kind == "PersistentVolumeClaim" && known.namespace == *namespace && known.name == *name
+            })
+        });
+        if missing || there.is_empty() {
+            continue;
+        }
+        for captured in node.directories.iter().filter(|captured| captured.directory.source.is_volume()) {
+            if let Some(place) = place_for(kubernetes, id, &captured.directory) {
+                wanted.push((node, captured, place));
+            }
+        }
+    }
+    let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
+    let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Looked {
+        let id = &node.facts.id;
+        let label = format!("{id} {}", place.mounted_at.as_deref().unwrap_or(&place.path));
+        let Ok(Some(filler)) = kubernetes.look_before(id, &place) else { return Looked::default() };
+        let Ok(state) = filler.state_now() else { return Looked::default() };
+        let is_ours = is_ours(record, &id.to_string(), &state);
+        if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {
+            return Looked::default();
+        }
+        judge(run, &label, node, captured, &filler, &state, is_ours).unwrap_or_default()
+    });
+    let found = told(run, kubernetes, looked);
+    let (errors, others): (Vec<Finding>, Vec<Finding>) =
+        found.into_iter().partition(|finding| finding.severity == Severity::Error);
+    let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
+    let (overridden, errors): (Vec<Finding>, Vec<Finding>) = errors.into_iter().partition(overridden);
+    if !errors.is_empty() {
+        errors.iter().for_each(|finding| run.found(finding));
+        return Err(EngineError::Precondition(errors));
+    }
+    Ok(others.into_iter().chain(overridden).collect())
+}
+
+/// Whether what is there was written by this restore.
+pub(super) fn is_ours(record: &Record<'_>, id: &str, state: &FillState) -> bool {
+    let progress = &record.progress;
+    let ours = match &state.marked {
+        Some(mark) => mark.run == progress.run,
+        // The mark goes when the fill is proven, and the record has that already.
+        None => progress.filled.contains(id),
+    };
+    ours && progress.touched.contains(id)
+}
+
+/// Whether a directory holds nothing but what a certificate authority keeps.
+pub(super) fn is_kept_whole(captured: &CapturedDirectory, role: NodeRole, keep: CaKeep) -> bool {
+    keep.tls && role == NodeRole::CertificateAuthority && captured.directory.role == DirectoryRole::Tls
+}
+
+/// What was found in a directory.
+#[derive(Default)]
+pub(super) struct Looked {
+    pub findings: Vec<Finding>,
+    /// Channels that are higher there than what comes.
+    pub higher: Vec<Higher>,
+}
+
+/// What was found in all of them: blocks that would be lost are a warning where a node that stays has them.
+pub(super) fn told(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looked>) -> Vec<Finding> {
+    let (mut findings, mut higher) = (Vec::new(), Vec::new());
+    for one in looked {
+        findings.extend(one.findings);
+        higher.extend(one.higher);
+    }
+    let restored: Vec<String> = run.plan.fill.iter().map(|&position| run.node(position).facts.id.to_string()).collect();
+    findings.extend(lost_blocks(&restored, Some(kubernetes), higher));
+    findings
+}
+
+/// What is there against what comes.
+pub(super) fn judge(
+    run: &Run<'_>,
+    label: &str,
+    node: &CapturedNode,
+    captured: &CapturedDirectory,
+    filler: &Filler,
+    state: &FillState,
+    is_ours: bool,
+) -> Result<Looked, EngineError> {
+    let mut findings = Vec::new();
+    if is_ours {
+        return Ok(Looked::default());
+    }
+    let need = captured.data_bytes();
+    if need > state.free_bytes {
+        findings.push(Finding::error(
+            Rule::RoomEnough,
+            label,
+            format!("the restore needs {need} bytes there, {} are free", state.free_bytes),
+            "enlarge the claim, or remove what was set aside (.before-…)",
+        ));
+    }
+    if !state.holds_data {
+        return Ok(Looked { findings, higher: Vec::new() });
+    }
+    if !run.options.replace {
+        let what = match &state.marked {
+            Some(mark) => format!(
+                "it holds data of another restore that was not finished ({}, run {}), whose progress record is not there",
+                mark.point, mark.run
+            ),
+            None => "it holds data".to_owned(),
+        };
+        findings.push(Finding::error(
+            Rule::NotOverwritten,
+            label,
+            what,
+            "restore only what is missing (--missing), choose nodes (--node), or let the data be set aside (--replace)",
+        ));
+        return Ok(Looked { findings, higher: Vec::new() });
+    }
+    if keeps_new_one_away(captured, filler)? {
+        findings.push(Finding::error(
+            Rule::NotOverwritten,
+            label,
+            "PostgreSQL's files are in the volume's root: what is set aside there would keep it from beginning anew",
+            "back the database up once more, delete its workload and claim (the restore makes both), and run this again with --missing",
+        ));
+    }
+    let (taken, higher) = taken::judge(run, node, captured, filler, label)?;
+    findings.extend(taken);
+    Ok(Looked { findings, higher })
+}
+
+/// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.
+fn keeps_new_one_away(captured: &CapturedDirectory, filler: &Filler) -> Result<bool, EngineError> {
+    let made_anew = captured.directory.role == DirectoryRole::Database
+        && !captured.entries.iter().any(|entry| matches!(entry.content, EntryContent::File { .. }));
+    Ok(made_anew && filler.list()?.iter().any(|entry| entry.path == "PG_VERSION"))
+}
+
+/// The state of a directory of a stopped node.
+pub(super) fn state(filler: &Filler, label: &str) -> Result<FillState, EngineError> {
+    filler.state().map_err(io(label))
+}

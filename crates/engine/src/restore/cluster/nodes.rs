@@ -1,0 +1,118 @@
+//! Which nodes' volumes a restore fills, and what speaks against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fabkeep_ledger::ca_dump::DUMP_FILE;
+use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
+use fabkeep_platform::kubernetes::{Target, WorkloadState};
+
+use super::ClusterRestoreOptions;
+use super::plan::ClusterRestorePlan;
+use crate::EngineError;
+use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode};
+
+/// How far earlier runs of the same restore came with a node.
+struct Before {
+    /// Its volumes were being filled, or are.
+    touched: bool,
+    /// Its workload was scaled up behind the fill: what is in its volumes now is its own.
+    started: bool,
+    /// Its database's dump is loaded.
+    loaded: bool,
+}
+
+/// Judges every chosen node.
+pub(super) fn judge(
+    plan: &mut ClusterRestorePlan,
+    chosen: &[(usize, &CapturedNode)],
+    claims: &BTreeMap<NodeId, Vec<(String, String)>>,
+    target: &Target,
+    options: &ClusterRestoreOptions,
+) -> Result<(), EngineError> {
+    let missing: BTreeSet<(String, String)> = plan
+        .create
+        .iter()
+        .filter(|known| known.kind == "PersistentVolumeClaim")
+        .map(|known| (known.namespace.clone(), known.name.clone()))
+        .collect();
+    for &(position, node) in chosen {
+        let id = &node.facts.id;
+        for directory in &node.directories {
+            if directory.directory.source == DirectorySource::Ephemeral {
+                plan.findings.push(Finding::warning(
+                    Rule::NotPersistent,
+                    id,
+                    format!("its {} directory was held by no volume: it cannot be put back", directory.directory.role),
+                    "its init container makes it anew; `fabkeep restore --to DIR` writes it into a folder",
+                ));
+            }
+        }
+        if !node.directories.iter().any(|directory| directory.directory.source.is_volume()) {
+            continue;
+        }
+        let Some(workload) = &node.workload else { continue };
+        let own = claims.get(id).map_or(&[][..], Vec::as_slice);
+        let lost = own.iter().any(|claim| missing.contains(claim));
+        let key = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
+        let before = before(plan, id, &key);
+        let state = target.workload(&key.0, &key.1, &key.2)?;
+        let has_dump = dump_of(node).is_some();
+        if before.started && !lost {
+            // It was filled and started; a database may still wait for its dump.
+            if has_dump && !before.loaded {
+                plan.load.push(position);
+            }
+            continue;
+        }
+        if options.missing && !lost && !before.touched {
+            continue;
+        }
+        if state == WorkloadState::Missing && options.existing_workloads {
+            plan.findings.push(Finding::error(
+                Rule::Declared,
+                id,
+                format!("its workload {workload} is not in the cluster"),
+                "deploy it first, or let fabkeep create it (without --workloads existing)",
+            ));
+        }
+        if state == WorkloadState::Running && !lost && !options.replace && !options.existing_workloads {
+            let what = if before.touched {
+                "it runs, although this restore has not started it: somebody scaled it up before its volumes were whole"
+            } else {
+                "it runs, and its volumes are there"
+            };
+            plan.findings.push(Finding::error(
+                Rule::NotOverwritten,
+                id,
+                what,
+                "restore only what is missing (--missing), choose nodes (--node), or let its data be set aside (--replace)",
+            ));
+            continue;
+        }
+        if state == WorkloadState::Running && !plan.scale_down.contains(&key) {
+            plan.scale_down.push(key);
+        }
+        plan.fill.push(position);
+        if has_dump {
+            plan.load.push(position);
+        }
+    }
+    Ok(())
+}
+
+fn before(plan: &ClusterRestorePlan, id: &NodeId, (kind, namespace, name): &(String, String, String)) -> Before {
+    let Some(progress) = plan.progress() else { return Before { touched: false, started: false, loaded: false } };
+    let node = id.to_string();
+    Before {
+        touched: progress.touched.contains(&node),
+        started: progress.filled.contains(&node) && progress.started.contains(&format!("{kind} {namespace}/{name}")),
+        loaded: progress.loaded.contains(&node),
+    }
+}
+
+/// The dump of a node's database.
+pub(super) fn dump_of(node: &CapturedNode) -> Option<&CapturedEntry> {
+    let server = |directory: &&CapturedDirectory| directory.directory.source == DirectorySource::Server;
+    let entries = node.directories.iter().filter(server).flat_map(|directory| &directory.entries);
+    entries.into_iter().find(|entry| entry.path == DUMP_FILE)
+}

@@ -1,0 +1,187 @@
+//! Objects of a restore: created, replaced with what was there kept beside, and compared again before nodes start on them. What somebody
+//! else made meanwhile is never taken for the recovery point's (K1).
+
+use fabkeep_network::{Finding, Rule};
+use fabkeep_platform::Declaration;
+use fabkeep_platform::kubernetes::{Created, ObjectState, key_of};
+
+use super::plan::is_workload;
+use super::record::Record;
+use super::{ClusterRestored, Run, stopped};
+use crate::{Done, EngineError};
+
+/// Namespaces: the progress record lies in the first of them.
+pub(super) fn namespaces(
+    run: &Run<'_>,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    for known in run.plan.create.iter().filter(|known| known.kind == "Namespace") {
+        run.interrupted()?;
+        if run.target.create(known)? == Created::Made {
+            record.done(Done::ObjectCreated { object: known.label() });
+            restored.objects += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Secrets and ConfigMaps first, in the order of the recovery point.
+pub(super) fn create(
+    run: &Run<'_>,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    let (plan, target) = (run.plan, run.target);
+    let mut minted = Vec::new();
+    for known in &plan.replace {
+        run.interrupted()?;
+        minted.extend(replace(run, record, restored, known)?);
+    }
+    for known in plan.create.iter().filter(|known| known.kind != "Namespace") {
+        run.interrupted()?;
+        if is_workload(&known.kind) && !minted.is_empty() {
+            // No workload begins to look for what is not the recovery point's.
+            break;
+        }
+        if is_workload(&known.kind) {
+            let replicas = plan.replicas.get(&key_of(known)).copied();
+            record.note(|progress| stopped(progress, key_of(known), replicas))?;
+        }
+        match target.create(known)? {
+            Created::Made => {
+                record.done(Done::ObjectCreated { object: known.label() });
+                restored.objects += 1;
+            }
+            Created::There(state) => minted.extend(made_by_others(run, record, restored, known, state)?),
+        }
+    }
+    record.write()?;
+    if minted.is_empty() { Ok(()) } else { Err(EngineError::Precondition(minted)) }
+}
+
+/// What somebody else has made since the plan was made.
+fn made_by_others(
+    run: &Run<'_>,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+    known: &Declaration,
+    state: ObjectState,
+) -> Result<Option<Finding>, EngineError> {
+    let keyed = matches!(known.kind.as_str(), "Secret" | "ConfigMap");
+    let at = match state {
+        ObjectState::Equal => return Ok(None),
+        ObjectState::Differs(at) => at,
+        ObjectState::Missing => "it comes and goes".to_owned(),
+        ObjectState::Going(finalizers) => format!("it is being deleted, kept by {}", finalizers.join(", ")),
+        ObjectState::Forbidden(said) => format!("it may not be read: {said}"),
+    };
+    if keyed && run.options.replace {
+        return replace(run, record, restored, known);
+    }
+    if keyed {
+        return Ok(Some(minted(known, &at)));
+    }
+    let finding = Finding::warning(
+        Rule::Declared,
+        known.label(),
+        format!("somebody else made it while the restore ran, declared otherwise ({at}): it is left as it is"),
+        "compare it with the recovery point's, and correct it if it is not as it should be",
+    );
+    run.found(&finding);
+    restored.findings.push(finding);
+    Ok(None)
+}
+
+fn minted(known: &Declaration, at: &str) -> Finding {
+    Finding::error(
+        Rule::OperatorAsleep,
+        known.label(),
+        format!(
+            "somebody else made it while the restore ran, with another content ({at}): it is not the recovery point's, and was not touched"
+        ),
+        "find out what makes it (cert-manager, an operator, GitOps) and stop that; then let the recovery point's take its place (--replace; this one is kept beside it), or keep this one and leave the node out (--node)",
+    )
+}
+
+fn replace(
+    run: &Run<'_>,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+    known: &Declaration,
+) -> Result<Option<Finding>, EngineError> {
+    let replaced = run.target.replace(known, &restored.point)?;
+    for name in &replaced.aside {
+        let to = format!("{} {}/{name}", known.kind, known.namespace);
+        record.done(Done::SetAside { what: known.label(), to });
+    }
+    if replaced.made_again {
+        return Ok(Some(Finding::error(
+            Rule::OperatorAsleep,
+            known.label(),
+            "somebody else makes it again, with another content, as soon as the recovery point's is to take its place",
+            "stop what makes it (cert-manager, an operator, GitOps) until the restore is done; then run the same command again",
+        )));
+    }
+    record.done(Done::ObjectReplaced { object: known.label() });
+    restored.objects += 1;
+    Ok(None)
+}
+
+/// Secrets and ConfigMaps as nodes are about to find them: all have to be the recovery point's.
+pub(super) fn settle(
+    run: &Run<'_>,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    let all: Vec<&Declaration> = run.plan.keyed.iter().collect();
+    let mut minted = Vec::new();
+    for (known, state) in all.iter().copied().zip(run.target.compare(&all)?) {
+        match state {
+            ObjectState::Equal => {}
+            ObjectState::Missing => match run.target.create(known)? {
+                Created::Made => {
+                    record.done(Done::ObjectCreated { object: known.label() });
+                    restored.objects += 1;
+                }
+                Created::There(state) => minted.extend(made_by_others(run, record, restored, known, state)?),
+            },
+            state => minted.extend(made_by_others(run, record, restored, known, state)?),
+        }
+    }
+    if minted.is_empty() { Ok(()) } else { Err(EngineError::Precondition(minted)) }
+}
+
+/// Objects that start something by themselves.
+pub(super) fn late(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterRestored) -> Result<(), EngineError> {
+    for known in &run.plan.late {
+        run.interrupted()?;
+        match run.target.create(known)? {
+            Created::Made => {
+                record.done(Done::ObjectCreated { object: known.label() });
+                restored.objects += 1;
+            }
+            Created::There(state) => {
+                made_by_others(run, record, restored, known, state)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Secrets and ConfigMaps that changed while nodes started on them.
+pub(super) fn changed_since(run: &Run<'_>) -> Result<Vec<Finding>, EngineError> {
+    let all: Vec<&Declaration> = run.plan.keyed.iter().collect();
+    let states = run.target.compare(&all)?;
+    let changed = all.iter().zip(states).filter(|(_, state)| *state != ObjectState::Equal);
+    Ok(changed
+        .map(|(known, _)| {
+            Finding::error(
+                Rule::OperatorAsleep,
+                known.label(),
+                "it is not the recovery point's any more: somebody else replaced or removed it while the nodes started",
+                "stop what makes it (cert-manager, an operator, GitOps); then run the same command again with --replace",
+            )
+        })
+        .collect())
+}

@@ -1,0 +1,244 @@
+//! The progress record of one restore into a cluster: a note in the cluster, written before each change, that lets the same command go on
+//! wherever it was ended. It is sealed with a key that only a reader of the recovery point can make: what somebody else writes there is
+//! not believed.
+
+use std::collections::BTreeSet;
+
+use fabkeep_platform::kubernetes::{Suspension, Target, Written};
+use serde::{Deserialize, Serialize};
+
+use super::ClusterRestoreOptions;
+use crate::point::RecoveryPoint;
+use crate::{Done, EngineError};
+
+/// What keys of progress records are made for.
+const CONTEXT: &str = "fabkeep 2026 progress record of a restore into a cluster";
+
+/// A workload that this restore has at 0 replicas.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Stopped {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// How many replicas it had, or is declared with.
+    pub replicas: Option<u32>,
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub point: String,
+    /// Fingerprint of what was asked for.
+    pub plan: String,
+    /// Tells this run from every other.
+    pub run: String,
+    pub begun: String,
+    /// How often it was gone on with.
+    pub resumed: u32,
+    /// Controllers that were suspended.
+    pub suspended: Vec<Suspension>,
+    /// Operators scaled down: namespace and name.
+    pub operators: Vec<(String, String)>,
+    /// Workloads scaled down, or created with no pods wanted.
+    pub stopped: Vec<Stopped>,
+    /// Nodes whose volumes are being filled, or are filled.
+    pub touched: BTreeSet<String>,
+    /// Nodes whose volumes were filled, every file hashed.
+    pub filled: BTreeSet<String>,
+    /// Workloads that were begun to be scaled up: `Kind namespace/name`.
+    pub started: BTreeSet<String>,
+    /// Nodes whose databases' dumps are loaded.
+    pub loaded: BTreeSet<String>,
+    /// What was changed, in order.
+    pub done: Vec<Done>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    progress: String,
+    seal: String,
+}
+
+/// What makes a record known: the same for the same command on the same recovery point.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    key: [u8; 32],
+    point: String,
+    plan: String,
+}
+
+impl Identity {
+    /// That of a restore of this recovery point with these options. What may change between a run and the one that goes on (overrides,
+    /// deadlines, `--replace`, `--missing`, `--keep-asleep`) is not part of it.
+    pub fn of(id: &str, point: &RecoveryPoint, options: &ClusterRestoreOptions) -> Result<Identity, EngineError> {
+        let material = serde_json::to_vec(point)
+            .map_err(|error| EngineError::Point { point: id.to_owned(), problem: error.to_string() })?;
+        let asked = format!(
+            "{id} {:?} {:?} {:?} {:?} {:?} {}",
+            options.nodes,
+            options.ledgers,
+            options.replicate,
+            options.ca_keep,
+            options.relocation,
+            options.existing_workloads
+        );
+        let plan = blake3::hash(asked.as_bytes()).to_hex()[..12].to_owned();
+        Ok(Identity { key: blake3::derive_key(CONTEXT, &material), point: id.to_owned(), plan })
+    }
+
+    /// The record's name in the cluster.
+    pub fn name(&self) -> String {
+        format!("fabkeep-restore-{}", self.plan)
+    }
+
+    fn seal(&self, progress: &Progress) -> Result<String, EngineError> {
+        let wrong = |error: serde_json::Error| EngineError::Usage(error.to_string());
+        let progress = serde_json::to_string(progress).map_err(wrong)?;
+        let seal = blake3::keyed_hash(&self.key, progress.as_bytes()).to_hex().to_string();
+        serde_json::to_string(&Sealed { progress, seal }).map_err(wrong)
+    }
+
+    fn open(&self, text: &str) -> Option<Progress> {
+        let sealed: Sealed = serde_json::from_str(text).ok()?;
+        let seal = blake3::Hash::from_hex(&sealed.seal).ok()?;
+        // Hashes are compared in constant time.
+        if blake3::keyed_hash(&self.key, sealed.progress.as_bytes()) != seal {
+            return None;
+        }
+        let progress: Progress = serde_json::from_str(&sealed.progress).ok()?;
+        (progress.point == self.point && progress.plan == self.plan).then_some(progress)
+    }
+}
+
+/// What the cluster has of a record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// What this restore has done in earlier runs.
+    pub progress: Option<Progress>,
+    /// There is a note of this name that this restore did not write.
+    pub foreign: bool,
+    version: Option<String>,
+}
+
+impl Known {
+    /// Looks for the record of this restore.
+    pub fn look(target: &Target, namespace: &str, identity: &Identity) -> Result<Known, EngineError> {
+        let Some(note) = target.read_note(namespace, &identity.name())? else { return Ok(Known::default()) };
+        let progress = identity.open(&note.text);
+        Ok(Known { foreign: progress.is_none(), progress, version: Some(note.version) })
+    }
+}
+
+/// The record of a run that is under way.
+pub(super) struct Record<'t> {
+    target: &'t Target,
+    namespace: String,
+    identity: Identity,
+    version: Option<String>,
+    pub progress: Progress,
+    /// An earlier run's work is gone on with.
+    pub resumed: bool,
+    /// Another run has taken this restore over: what is in the cluster is its own affair now.
+    pub lost: bool,
+    written: bool,
+}
+
+impl<'t> Record<'t> {
+    /// A record that goes on with what is known. It is not written before the first change.
+    pub fn new(target: &'t Target, namespace: &str, identity: Identity, known: Known) -> Record<'t> {
+        let resumed = known.progress.is_some();
+        let now = jiff::Timestamp::now();
+        let mut progress = known.progress.unwrap_or_else(|| Progress {
+            point: identity.point.clone(),
+            plan: identity.plan.clone(),
+            run: format!("{:x}{:04x}", now.as_nanosecond(), std::process::id() & 0xffff),
+            begun: now.to_string(),
+            ..Progress::default()
+        });
+        progress.resumed += u32::from(resumed);
+        Record {
+            target,
+            namespace: namespace.to_owned(),
+            identity,
+            version: known.version,
+            progress,
+            resumed,
+            lost: false,
+            written: resumed,
+        }
+    }
+
+    /// Whether anything was changed, by this run or by one that it goes on with.
+    pub fn is_changed(&self) -> bool {
+        !self.progress.done.is_empty()
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// [`EngineError::Usage`] when another run has taken this restore over.
+    pub fn write(&mut self) -> Result<(), EngineError> {
+        let text = self.identity.seal(&self.progress)?;
+        match self.target.write_note(&self.namespace, &self.identity.name(), &text, self.version.as_deref())? {
+            Written::Version(version) => {
+                self.version = Some(version);
+                self.written = true;
+                Ok(())
+            }
+            Written::Conflict => {
+                self.lost = true;
+                Err(EngineError::Usage(format!(
+                    "another run of this restore is under way: ConfigMap {}/{} was written by it; let it finish, or end it and run the same command again",
+                    self.namespace,
+                    self.identity.name()
+                )))
+            }
+        }
+    }
+
+    /// Notes what is about to be done, and writes it down.
+    pub fn note(&mut self, change: impl FnOnce(&mut Progress)) -> Result<(), EngineError> {
+        let before = self.progress.clone();
+        change(&mut self.progress);
+        if self.written && before == self.progress { Ok(()) } else { self.write() }
+    }
+
+    /// Adds what was done; it is written with the next note.
+    pub fn done(&mut self, done: Done) {
+        if !self.progress.done.contains(&done) {
+            self.progress.done.push(done);
+        }
+    }
+
+    /// The restore is done, or undone: the record goes.
+    pub fn remove(&mut self) -> Result<(), EngineError> {
+        if self.written {
+            self.target.remove_note(&self.namespace, &self.identity.name())?;
+            (self.version, self.written) = (None, false);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_somebody_else_wrote_or_changed_is_not_believed() {
+        let identity = Identity { key: [7; 32], point: "p".to_owned(), plan: "f".to_owned() };
+        let progress = Progress {
+            point: "p".to_owned(),
+            plan: "f".to_owned(),
+            filled: BTreeSet::from(["org1/peer0".to_owned()]),
+            ..Progress::default()
+        };
+        let text = identity.seal(&progress).unwrap();
+        assert_eq!(identity.open(&text), Some(progress));
+        assert_eq!(identity.open(&text.replace("peer0", "peer1")), None);
+        assert_eq!(Identity { key: [8; 32], ..identity.clone() }.open(&text), None);
+        assert_eq!(Identity { plan: "other".to_owned(), ..identity.clone() }.open(&text), None);
+        assert_eq!(identity.open("{}"), None);
+    }
+}

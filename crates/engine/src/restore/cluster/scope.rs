@@ -1,0 +1,197 @@
+//! Which declared objects a restore is about: all, or those that the chosen nodes use. What others use too is compared and never replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_platform::Declaration;
+use fabkeep_platform::kubernetes::{AuthorityObject, ObjectKey, ObjectState, Target, Usage, authority_objects, key_of};
+
+use super::super::keep::CaKeep;
+use super::ClusterRestoreOptions;
+use super::plan::{ClusterRestorePlan, is_late, is_workload};
+use crate::EngineError;
+use crate::point::CapturedNode;
+
+/// A declared object, and who else than the chosen nodes uses it.
+pub(super) struct Meant<'d> {
+    pub known: &'d Declaration,
+    pub others: Vec<String>,
+}
+
+/// The declared objects that a restore is about.
+pub(super) struct Scope<'d>(Vec<Meant<'d>>);
+
+impl<'d> Scope<'d> {
+    pub fn of(
+        declared: &'d [Declaration],
+        chosen: &[(usize, &CapturedNode)],
+        namespaces: &BTreeSet<&str>,
+        claims: &BTreeMap<NodeId, Vec<(String, String)>>,
+        usage: &Usage,
+        options: &ClusterRestoreOptions,
+    ) -> Scope<'d> {
+        let of_chosen: BTreeSet<&(String, String)> =
+            chosen.iter().filter_map(|(_, node)| claims.get(&node.facts.id)).flatten().collect();
+        let workloads: BTreeSet<ObjectKey> = chosen
+            .iter()
+            .filter_map(|(_, node)| node.workload.as_ref())
+            .map(|workload| (workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
+            .collect();
+        let others_of = |known: &Declaration| -> Vec<String> {
+            let users = usage.users(known);
+            let others = users.iter().filter(|user| !workloads.contains(*user));
+            others.map(|(kind, namespace, name)| format!("{kind} {namespace}/{name}")).collect()
+        };
+        let used = |known: &Declaration| usage.users(known).iter().any(|user| workloads.contains(user));
+        let is_meant = |known: &&Declaration| {
+            if known.kind == "Namespace" {
+                return namespaces.contains(known.name.as_str());
+            }
+            if !namespaces.contains(known.namespace.as_str()) {
+                return false;
+            }
+            let data = matches!(known.kind.as_str(), "Secret" | "ConfigMap" | "PersistentVolumeClaim");
+            if options.existing_workloads && !data {
+                return false;
+            }
+            if options.nodes.is_empty() {
+                return true;
+            }
+            match known.kind.as_str() {
+                "PersistentVolumeClaim" => of_chosen.contains(&(known.namespace.clone(), known.name.clone())),
+                kind if is_workload(kind) => workloads.contains(&key_of(known)),
+                _ => used(known),
+            }
+        };
+        let meant = declared.iter().filter(is_meant).map(|known| {
+            // Without a choice everything is meant, whoever uses it.
+            let others =
+                if options.nodes.is_empty() || known.kind == "Namespace" { Vec::new() } else { others_of(known) };
+            Meant { known, others }
+        });
+        Scope(meant.collect())
+    }
+}
+
+/// Secrets and ConfigMaps that certificate authorities keep, when they are there.
+fn staying_objects(declared: &[Declaration], keep: CaKeep) -> Vec<AuthorityObject> {
+    if !keep.is_asked() {
+        return Vec::new();
+    }
+    let mut objects = authority_objects(declared);
+    // One that holds the authority's own key is never left: key, certificate and database belong together.
+    objects.retain(|object| !object.own && ((keep.tls && object.tls) || (keep.config && object.config)));
+    objects
+}
+
+/// Compares what is meant with what is there: what is created, replaced, left, and what forbids the restore.
+pub(super) fn judge(
+    plan: &mut ClusterRestorePlan,
+    scope: &Scope<'_>,
+    declared: &[Declaration],
+    target: &Target,
+    options: &ClusterRestoreOptions,
+) -> Result<(), EngineError> {
+    let stays = staying_objects(declared, options.ca_keep);
+    let staying = |known: &Declaration| {
+        stays.iter().find(|object| {
+            (object.kind, &object.namespace, &object.name) == (known.kind.as_str(), &known.namespace, &known.name)
+        })
+    };
+    let all: Vec<&Declaration> = scope.0.iter().map(|meant| meant.known).collect();
+    let states = target.compare(&all)?;
+    for (Meant { known, others }, state) in scope.0.iter().zip(states) {
+        let known = *known;
+        let keyed = matches!(known.kind.as_str(), "Secret" | "ConfigMap");
+        if let ObjectState::Differs(_) = &state
+            && let Some(object) = staying(known)
+        {
+            plan.findings.push(Finding::note(
+                Rule::CaKept,
+                known.label(),
+                format!("it stays as it is there: {} keeps it", object.id),
+                "nothing: that is what --ca-keep asks for",
+            ));
+            continue;
+        }
+        let comes = match &state {
+            ObjectState::Equal | ObjectState::Missing | ObjectState::Going(_) => true,
+            ObjectState::Differs(_) => options.replace && others.is_empty(),
+            ObjectState::Forbidden(_) => false,
+        };
+        if keyed && comes {
+            plan.keyed.push(known.clone());
+        }
+        match state {
+            ObjectState::Equal => {}
+            ObjectState::Going(finalizers) => judge_going(plan, known, &finalizers),
+            ObjectState::Missing if is_late(known) => plan.late.push(known.clone()),
+            ObjectState::Missing => {
+                if !others.is_empty() && keyed {
+                    plan.findings.push(Finding::note(
+                        Rule::Declared,
+                        known.label(),
+                        format!("it is missing, and {} use it too: it is created", others.join(", ")),
+                        "nothing: nothing of theirs is replaced",
+                    ));
+                }
+                plan.create.push(known.clone());
+            }
+            ObjectState::Forbidden(said) => plan.findings.push(Finding::error(
+                Rule::Declared,
+                known.label(),
+                format!("it may not be read, so that it cannot be compared: {said}"),
+                "give fabkeep the rights of its Role: docs/kubernetes.md has it, for backup and for restore",
+            )),
+            ObjectState::Differs(at) if keyed && !others.is_empty() => plan.findings.push(Finding::warning(
+                Rule::NotOverwritten,
+                known.label(),
+                format!(
+                    "it is there with another content ({at}), and {} use it too: it is left as it is",
+                    others.join(", ")
+                ),
+                "compare it with the recovery point's; it is replaced only when all nodes that use it are restored together",
+            )),
+            ObjectState::Differs(_) if keyed && options.replace => plan.replace.push(known.clone()),
+            ObjectState::Differs(at) if keyed && options.missing => plan.findings.push(Finding::warning(
+                Rule::NotOverwritten,
+                known.label(),
+                format!("it is there with another content ({at}) and is left as it is"),
+                "compare it with the recovery point's; --replace puts that one in its place and keeps this one beside it",
+            )),
+            ObjectState::Differs(at) if keyed => plan.findings.push(Finding::error(
+                Rule::NotOverwritten,
+                known.label(),
+                format!("it is there with another content ({at})"),
+                "let the one of the recovery point take its place (--replace; the other is kept beside it), or leave it as it is (--missing)",
+            )),
+            // Claims and workloads grow and are tuned; what matters of them is their data.
+            ObjectState::Differs(at) => plan.findings.push(Finding::note(
+                Rule::Declared,
+                known.label(),
+                format!("it is there and declared otherwise ({at}): it is left as it is"),
+                "compare it with the recovery point's, if it is not as it should be",
+            )),
+        }
+    }
+    Ok(())
+}
+
+/// One that is being deleted: it is waited for and made anew, unless finalizers keep it for as long as what uses it.
+fn judge_going(plan: &mut ClusterRestorePlan, known: &Declaration, finalizers: &[String]) {
+    let by = if finalizers.is_empty() { "nothing that it names".to_owned() } else { finalizers.join(", ") };
+    if finalizers.is_empty() {
+        if is_late(known) {
+            plan.late.push(known.clone())
+        } else {
+            plan.create.push(known.clone())
+        }
+        return;
+    }
+    plan.findings.push(Finding::error(
+        Rule::Declared,
+        known.label(),
+        format!("it is being deleted, and kept by its finalizers: {by}"),
+        "a claim goes when no pod mounts it any more, other objects when what set the finalizers has finished or they are removed with kubectl; then run the same command again",
+    ));
+}

@@ -1,0 +1,216 @@
+//! The services of a restored network started: those first that others need, and databases' dumps before the authorities.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fabkeep_ledger::ca_dump::DUMP_FILE;
+use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::kubernetes::{DATABASES, Kubernetes, Stage, WorkloadState};
+
+use super::super::{authority, databases};
+use super::nodes::dump_of;
+use super::record::Record;
+use super::{ClusterRestored, Run};
+use crate::arrange::is_named;
+use crate::error::io;
+use crate::event::{Event, step};
+use crate::point::CapturedNode;
+use crate::{Difference, Done, EngineError};
+
+/// How long nodes that do not trust each other yet may take to: a peer asks others again after half a minute.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// Scales up what is at 0 replicas, stage by stage; what does not become ready in time is reported, and later stages are not begun. Whether
+/// all of it runs.
+pub(super) fn start(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+) -> Result<bool, EngineError> {
+    let reporter = run.reporter;
+    let heights: BTreeMap<NodeId, BTreeMap<String, u64>> = run
+        .point
+        .nodes
+        .iter()
+        .map(|node| {
+            let ledgers = node.facts.ledgers.iter().map(|ledger| (ledger.channel.clone(), ledger.height));
+            (node.facts.id.clone(), ledgers.collect())
+        })
+        .collect();
+    let mut behind: Vec<String> = Vec::new();
+    for stage in stages(run, kubernetes, record) {
+        run.interrupted()?;
+        if !behind.is_empty() {
+            restored.findings.push(Finding::warning(
+                Rule::ReadyPerChannel,
+                stage.name,
+                format!("left at 0 replicas, as {} are not ready", behind.join(", ")),
+                "when the findings above are settled, run the same command again: it goes on",
+            ));
+            continue;
+        }
+        let name = format!("start {}", stage.name);
+        let started = step(reporter, &name, None, || -> Result<_, EngineError> {
+            for workload in &stage.workloads {
+                scale_up(run, record, workload)?;
+            }
+            let told = |line: &str| reporter.event(Event::Said(line));
+            let is_interrupted = || reporter.is_interrupted();
+            Ok(kubernetes.wait_until_ready(&stage, &heights, run.options.deadline, &told, &is_interrupted)?)
+        })?;
+        run.interrupted()?;
+        let in_time = started.findings.is_empty();
+        restored.ready.extend(started.ready.into_iter().map(|(id, heights)| (id.to_string(), heights)));
+        if !in_time {
+            behind.push(stage.name.to_owned());
+            restored.findings.extend(started.findings);
+        }
+        if in_time && stage.name == DATABASES && !run.plan.load.is_empty() {
+            // Before the authorities start: on an empty database they would begin anew.
+            step(reporter, "load databases", None, || load(run, kubernetes, record, restored))?;
+        }
+    }
+    let told = restored.ready.values().filter(|heights| !heights.is_empty()).count();
+    if told > 0 {
+        restored.proven.push(format!("{told} nodes run and tell the recorded heights, or more, of every channel"));
+    }
+    Ok(behind.is_empty())
+}
+
+/// Scales one workload up, if this restore or a window of fabkeep has it at 0 replicas.
+fn scale_up(
+    run: &Run<'_>,
+    record: &mut Record<'_>,
+    (kind, namespace, name): &(String, String, String),
+) -> Result<(), EngineError> {
+    let label = format!("{kind} {namespace}/{name}");
+    let same =
+        |known: &&super::record::Stopped| (&known.kind, &known.namespace, &known.name) == (kind, namespace, name);
+    let own = record.progress.stopped.iter().find(same).cloned();
+    match run.target.workload(kind, namespace, name)? {
+        WorkloadState::ScaledDown => {}
+        // Somebody has taken the note of its replicas away.
+        WorkloadState::AtRest if own.is_some() => {}
+        _ => return Ok(()),
+    }
+    record.note(|progress| {
+        progress.started.insert(label.clone());
+    })?;
+    let declared = run.plan.replicas.get(&(kind.clone(), namespace.clone(), name.clone())).copied();
+    run.target.scale_up(kind, namespace, name, own.and_then(|own| own.replicas).or(declared))?;
+    record.done(Done::NodeStarted { node: label });
+    Ok(())
+}
+
+/// Loads the dumps of databases whose servers run again, and compares what they hold then.
+fn load(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    record: &mut Record<'_>,
+    restored: &mut ClusterRestored,
+) -> Result<(), EngineError> {
+    for &position in &run.plan.load {
+        let node = run.node(position);
+        let Some(entry) = dump_of(node) else { continue };
+        let id = &node.facts.id;
+        let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+        let path = scratch.path().join(DUMP_FILE);
+        authority::write_captured(entry, run.point, run.reader, &path)?;
+        let expected = databases::read(&path)?;
+        let told = |line: &str| run.reporter.event(Event::Said(line));
+        record.done(Done::DatabaseLoaded { node: id.to_string(), database: "its database server".to_owned() });
+        record.write()?;
+        let found = kubernetes.load_dump(id, &path, run.options.deadline, &told)?;
+        if !expected.complete || found.content != expected.content {
+            let what = "the database does not hold the captured rows after its dump was loaded: the certificate authorities are left at 0 replicas; read the server's log";
+            return Err(Difference::new(id, what).into());
+        }
+        record.note(|progress| {
+            progress.loaded.insert(id.to_string());
+        })?;
+        restored.proven.push(databases::told(&id.to_string(), &found));
+    }
+    Ok(())
+}
+
+/// The stages of what this restore is about.
+fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<Stage> {
+    let (plan, point, options) = (run.plan, run.point, run.options);
+    if options.nodes.is_empty() && !options.missing {
+        return kubernetes.stages(None);
+    }
+    let mut nodes: Vec<NodeId> =
+        plan.fill.iter().chain(&plan.load).map(|&position| point.nodes[position].facts.id.clone()).collect();
+    let created = |node: &&CapturedNode| {
+        node.workload.as_ref().is_some_and(|workload| {
+            let is = |kind: &String, namespace: &String, name: &String| {
+                (kind, namespace, name) == (&workload.kind, &workload.namespace, &workload.name)
+            };
+            plan.create.iter().chain(&plan.late).any(|known| is(&known.kind, &known.namespace, &known.name))
+                || record.progress.stopped.iter().any(|known| is(&known.kind, &known.namespace, &known.name))
+        })
+    };
+    nodes.extend(point.nodes.iter().filter(created).map(|node| node.facts.id.clone()));
+    if !plan.nodes.is_empty() {
+        let named = point.nodes.iter().filter(|node| is_named(&node.facts.id, &plan.nodes));
+        nodes.extend(named.map(|node| node.facts.id.clone()));
+    }
+    kubernetes.stages(Some(&nodes))
+}
+
+/// What was suspended and scaled down for the restore goes on: operators last, when everything that they manage is as it should be.
+pub(super) fn let_others_go_on(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError> {
+    for (namespace, name) in record.progress.operators.clone() {
+        run.target.scale_up("Deployment", &namespace, &name, None)?;
+        record.done(Done::NodeStarted { node: format!("Deployment {namespace}/{name}") });
+        record.progress.operators.retain(|known| *known != (namespace.clone(), name.clone()));
+    }
+    for controller in record.progress.suspended.clone() {
+        if !run.target.unsuspend(&controller)? {
+            run.found(&Finding::warning(
+                Rule::OperatorScales,
+                controller.label(),
+                "fabkeep has suspended it, and has no right any more to let it go on",
+                format!("let it go on by hand: the field was {} before", controller.before),
+            ));
+        }
+        record.done(Done::NodeStarted { node: controller.label() });
+        record.progress.suspended.retain(|known| *known != controller);
+    }
+    Ok(())
+}
+
+/// What stays suspended, as not everything that it manages runs.
+pub(super) fn kept_back(record: &Record<'_>) -> Vec<Finding> {
+    let operators = record.progress.operators.iter().map(|(namespace, name)| format!("Deployment {namespace}/{name}"));
+    let controllers = record.progress.suspended.iter().map(|controller| controller.label());
+    operators
+        .chain(controllers)
+        .map(|subject| {
+            Finding::warning(
+                Rule::OperatorAsleep,
+                subject,
+                "it is still scaled down or suspended, as not everything that it manages runs",
+                "run the same command again, without --keep-asleep: it lets it go on last",
+            )
+        })
+        .collect()
+}
+
+/// What the nodes logged since they were started. Handshakes that fail only until the nodes know each other are no broken rule: they are
+/// looked for once more when there was time for that.
+pub(super) fn logged(kubernetes: &Kubernetes, since: jiff::Timestamp, is_up: &dyn Fn(&NodeId) -> bool) -> Vec<Finding> {
+    let handshake = |finding: &Finding| finding.rule == Rule::Certificates && finding.severity == Severity::Warning;
+    let mut logged = crate::logs::findings(kubernetes, since, is_up);
+    if !logged.iter().any(handshake) {
+        return logged;
+    }
+    let later = jiff::Timestamp::now();
+    std::thread::sleep(SETTLE);
+    let again = crate::logs::findings(kubernetes, later, is_up);
+    let subjects: Vec<&str> =
+        again.iter().filter(|finding| handshake(finding)).map(|finding| finding.subject.as_str()).collect();
+    logged.retain(|finding| !handshake(finding) || subjects.contains(&finding.subject.as_str()));
+    logged
+}

@@ -1,0 +1,109 @@
+//! What becomes of a restore that ends early: nodes of which nothing was changed are scaled up again, the others are named.
+
+use std::collections::BTreeSet;
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, Rule};
+
+use super::Run;
+use super::record::{Record, Stopped};
+use crate::point::CapturedNode;
+use crate::{Done, EngineError, Next};
+
+/// Scales up what may be scaled up, and says what was done.
+pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) -> EngineError {
+    if record.lost {
+        return error.after(record.progress.done.clone(), Next::SameCommand);
+    }
+    let done_before = record.progress.done.clone();
+    let (free, left) = split(run, record);
+    let mut left: Vec<String> = left.iter().map(label).collect();
+    let untouched = left.is_empty() && record.progress.touched.is_empty() && record.progress.started.is_empty();
+    for workload in &free {
+        let (kind, namespace, name) = (&workload.kind, &workload.namespace, &workload.name);
+        match run.target.scale_up(kind, namespace, name, workload.replicas) {
+            Ok(()) => {
+                record.done(Done::NodeStarted { node: label(workload) });
+                record.progress.stopped.retain(|known| known != workload);
+            }
+            Err(_) => left.push(label(workload)),
+        }
+    }
+    let mut settled = Ok(());
+    if untouched && left.is_empty() {
+        // Nothing of the network's is changed: what else was stopped goes on, and there is nothing to go on with.
+        settled = super::start::let_others_go_on(run, record).and_then(|()| record.remove());
+    } else if record.progress.done != done_before {
+        settled = record.write();
+    }
+    if let Err(problem) = settled {
+        left.push(format!("(and what was suspended for the restore: {problem})"));
+    }
+    if !left.is_empty() {
+        run.found(&Finding::warning(
+            Rule::NotOverwritten,
+            left.join(", "),
+            "left at 0 replicas: the restore ended before their data was whole, or before it is safe to start them",
+            "settle what the error says, then run the same command again: it goes on and starts them",
+        ));
+    }
+    error.after(record.progress.done.clone(), Next::SameCommand)
+}
+
+fn label(workload: &Stopped) -> String {
+    format!("{} {}/{}", workload.kind, workload.namespace, workload.name)
+}
+
+/// Workloads that this restore has at 0 replicas: those that may be scaled up as they are, and those that may not.
+fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
+    let progress = &record.progress;
+    let of = |workload: &Stopped| -> Vec<&CapturedNode> {
+        let nodes = run.point.nodes.iter().filter(|node| {
+            node.workload.as_ref().is_some_and(|known| {
+                (&known.kind, &known.namespace, &known.name) == (&workload.kind, &workload.namespace, &workload.name)
+            })
+        });
+        nodes.collect()
+    };
+    let was_there: BTreeSet<String> = progress
+        .done
+        .iter()
+        .filter_map(|done| if let Done::NodeStopped { node } = done { Some(node.clone()) } else { None })
+        .collect();
+    let replaced: BTreeSet<&String> = progress
+        .done
+        .iter()
+        .filter_map(|done| match done {
+            Done::ObjectReplaced { object } | Done::ObjectCreated { object } => Some(object),
+            Done::SetAside { what, .. } => Some(what),
+            _ => None,
+        })
+        .collect();
+    let objects_changed = |workload: &Stopped| {
+        let user = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
+        let keyed = run.plan.replace.iter().chain(&run.plan.create).chain(&run.plan.keyed);
+        keyed.into_iter().any(|known| replaced.contains(&known.label()) && run.plan.usage.users(known).contains(&user))
+    };
+    let touched = |node: &CapturedNode| progress.touched.contains(&node.facts.id.to_string());
+    let orderers_touched = run.point.nodes.iter().any(|node| node.facts.role == NodeRole::Orderer && touched(node));
+    let is_free = |workload: &Stopped| {
+        let nodes = of(workload);
+        let own = nodes.iter().any(|node| touched(node));
+        // A peer with its state database, an authority with its database.
+        let beside = run.point.nodes.iter().filter(|node| touched(node)).any(|other| {
+            nodes
+                .iter()
+                .any(|node| node.served_by.contains(&other.facts.id) || other.served_by.contains(&node.facts.id))
+        });
+        // Above a service that comes back older, a peer forks its chain; orderers start together.
+        let ledger = nodes.iter().any(|node| matches!(node.facts.role, NodeRole::Orderer | NodeRole::Peer));
+        was_there.contains(&label(workload))
+            && !own
+            && !beside
+            && !(ledger && orderers_touched)
+            && !objects_changed(workload)
+    };
+    let waiting = progress.stopped.iter().filter(|workload| !progress.started.contains(&label(workload)));
+    let (free, left): (Vec<Stopped>, Vec<Stopped>) = waiting.cloned().partition(is_free);
+    (free, left)
+}

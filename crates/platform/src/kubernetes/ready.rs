@@ -1,0 +1,161 @@
+//! Waiting for nodes that were started: their pods, their channels' heights, a leader for each channel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use fabkeep_network::{Finding, NodeId, Rule};
+
+use super::Kubernetes;
+use super::discover::workloads::{LivePod, live_pod};
+use super::scale::Stage;
+use super::trouble::Trouble;
+use crate::PlatformError;
+use crate::asking::answers;
+
+const POLL: Duration = Duration::from_millis(500);
+
+/// What came of a stage.
+#[derive(Debug, Clone, Default)]
+pub struct Started {
+    /// Nodes that are ready, with the heights that they tell: channel and height.
+    pub ready: Vec<(NodeId, BTreeMap<String, u64>)>,
+    /// What did not come up in time, and why.
+    pub findings: Vec<Finding>,
+}
+
+/// Since when each pod is in its trouble.
+#[derive(Default)]
+struct Seen(BTreeMap<String, Instant>);
+
+impl Seen {
+    /// Whether a trouble has lasted so long that waiting does not help.
+    fn lasts(&mut self, trouble: &Trouble) -> bool {
+        let since = self.0.entry(trouble.finding.subject.clone()).or_insert_with(Instant::now);
+        trouble.hopeless_after.is_some_and(|long| since.elapsed() >= long)
+    }
+
+    /// What is over is not remembered.
+    fn forget_others(&mut self, waits: &[Finding]) {
+        let subjects: BTreeSet<&String> = waits.iter().map(|wait| &wait.subject).collect();
+        self.0.retain(|subject, _| subjects.contains(subject));
+    }
+}
+
+impl Kubernetes {
+    /// Waits until a stage's workloads are ready, and until every node has every channel open at least at the expected height (P7).
+    /// `told` is called with what is waited for. Ends before the deadline when pods are in trouble that does not pass by waiting.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`] when the cluster cannot be asked.
+    pub fn wait_until_ready(
+        &self,
+        stage: &Stage,
+        heights: &BTreeMap<NodeId, BTreeMap<String, u64>>,
+        deadline: Duration,
+        told: &dyn Fn(&str),
+        is_interrupted: &dyn Fn() -> bool,
+    ) -> Result<Started, PlatformError> {
+        let begun = Instant::now();
+        let mut said = String::new();
+        let mut seen = Seen::default();
+        loop {
+            let mut started = Started::default();
+            let mut waits: Vec<Finding> = Vec::new();
+            let mut leads: BTreeMap<String, bool> = BTreeMap::new();
+            let mut hopeless = false;
+            for (kind, namespace, name) in &stage.workloads {
+                let replicas = self.workload(kind, namespace, name).map_or(1, |workload| workload.replicas);
+                let objects = self.pod_objects(kind, namespace, name)?;
+                let pods: Vec<LivePod> = objects.iter().filter_map(live_pod).collect();
+                let ready = pods.iter().filter(|pod| pod.ready).count();
+                if ready < replicas as usize && kind != "DaemonSet" {
+                    let troubles = self.troubles(kind, namespace, name, &objects);
+                    if troubles.is_empty() {
+                        waits.push(Finding::error(
+                            Rule::ReadyPerChannel,
+                            format!("{kind} {namespace}/{name}"),
+                            format!("{ready} of {replicas} pods are ready"),
+                            "look at the pods' events and logs (`kubectl describe`, `kubectl logs`)",
+                        ));
+                    }
+                    for trouble in troubles {
+                        hopeless |= seen.lasts(&trouble);
+                        waits.insert(0, trouble.finding);
+                    }
+                    continue;
+                }
+                for found in self.analysis.nodes.iter().filter(|node| stage.nodes.contains(&node.node.id)) {
+                    let Some(known) = found.node.workload.as_ref() else { continue };
+                    if (&known.kind, &known.namespace, &known.name) != (kind, namespace, name) {
+                        continue;
+                    }
+                    let pod = match known.ordinal {
+                        Some(ordinal) => pods.iter().find(|pod| pod.name == format!("{name}-{ordinal}")),
+                        None => pods.first(),
+                    };
+                    let expected = heights.get(&found.node.id).cloned().unwrap_or_default();
+                    let asked = known.operations.filter(|operations| !operations.tls && !expected.is_empty());
+                    let (Some(pod), Some(operations)) = (pod, asked) else {
+                        started.ready.push((found.node.id.clone(), BTreeMap::new()));
+                        continue;
+                    };
+                    let at = (namespace.as_str(), pod.name.as_str(), operations.port);
+                    let answer = super::observe::get(&self.connection, at, None, "/metrics", false);
+                    match answer.map(|text| answers::metrics(&text)) {
+                        Ok(answer) => {
+                            let low: Vec<String> = expected
+                                .iter()
+                                .filter(|(channel, height)| answer.heights.get(*channel).is_none_or(|now| now < height))
+                                .map(|(channel, height)| match answer.heights.get(channel) {
+                                    Some(now) => format!("{channel} at {now}, {height} expected"),
+                                    None => format!("{channel} is not open, height {height} expected"),
+                                })
+                                .collect();
+                            for (channel, leading) in &answer.leads {
+                                *leads.entry(channel.clone()).or_default() |= leading;
+                            }
+                            if low.is_empty() {
+                                started.ready.push((found.node.id.clone(), answer.heights));
+                            } else {
+                                waits.push(Finding::error(
+                                    Rule::ReadyPerChannel,
+                                    &found.node.id,
+                                    low.join("; "),
+                                    "read the node's log: it says why a ledger did not open",
+                                ));
+                            }
+                        }
+                        Err(problem) => waits.push(Finding::error(
+                            Rule::ReadyPerChannel,
+                            &found.node.id,
+                            format!("its operations endpoint (port {}) does not answer: {problem}", operations.port),
+                            "read the node's log; heights can be asked for with `peer channel getinfo`",
+                        )),
+                    }
+                }
+            }
+            for (channel, _) in leads.iter().filter(|(_, leading)| !**leading) {
+                waits.push(Finding::error(
+                    Rule::LogPresent,
+                    channel,
+                    "no orderer leads this channel yet",
+                    "read the orderers' logs; a majority of the consenters must run and reach each other",
+                ));
+            }
+            if waits.is_empty() {
+                return Ok(started);
+            }
+            seen.forget_others(&waits);
+            if hopeless || begun.elapsed() > deadline || is_interrupted() {
+                started.findings = waits;
+                return Ok(started);
+            }
+            let line = format!("waiting for {}: {}", waits[0].subject, waits[0].what);
+            if line != said {
+                told(&line);
+                said = line;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}

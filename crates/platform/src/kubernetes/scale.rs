@@ -1,0 +1,349 @@
+//! Workloads scaled down and up, and the stages in which they start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::NodeId;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
+use serde_json::{Value, json};
+
+use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
+use super::objects::{REPLICAS, resource};
+use super::target::{Target, api, handle};
+use super::{Kubernetes, objects};
+use crate::PlatformError;
+
+/// How long pods may take to go.
+const GOING: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(500);
+
+/// How a workload stands in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkloadState {
+    /// There is none.
+    Missing,
+    /// It wants pods.
+    Running,
+    /// fabkeep scaled it down, and has not scaled it up again.
+    ScaledDown,
+    /// It wants no pods, by somebody else's will.
+    AtRest,
+}
+
+/// Workloads that start together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// What they are.
+    pub name: &'static str,
+    /// The workloads: kind, namespace, name.
+    pub workloads: Vec<(String, String, String)>,
+    /// The nodes that they run.
+    pub nodes: Vec<NodeId>,
+}
+
+/// A workload that was scaled down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScaledDown {
+    /// Kind, namespace and name.
+    pub workload: String,
+    /// How many replicas it had.
+    pub replicas: u32,
+}
+
+/// Most replicas that a workload is scaled up to by what is noted on it.
+const MAX_REPLICAS: u32 = 1_000;
+
+impl Target {
+    /// Scales a workload down to 0; how many replicas it had is noted on it.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn scale_down(&self, kind: &str, namespace: &str, name: &str) -> Result<ScaledDown, PlatformError> {
+        let declaration = handle(kind, namespace, name);
+        let what = format!("scaling {} down", declaration.label());
+        let found = self.connection.run(&what, |client| {
+            let api = api(client, &declaration);
+            async move { api.get(name).await }
+        })?;
+        let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+        let known = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
+        // Somebody who has scaled it up meanwhile knows better than the note.
+        let recorded = match (known, replicas) {
+            (Some(known), 0) => known,
+            (_, replicas) => u32::try_from(replicas).unwrap_or(1),
+        };
+        let patch = json!({"metadata": {"annotations": {REPLICAS: recorded.to_string()}}, "spec": {"replicas": 0}});
+        self.patch(&declaration, &patch, &what)?;
+        Ok(ScaledDown { workload: declaration.label(), replicas: recorded })
+    }
+
+    /// Scales a workload up to the replicas that are noted on it; where the note is gone and it wants no pods, to `otherwise`.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn scale_up(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        otherwise: Option<u32>,
+    ) -> Result<(), PlatformError> {
+        let declaration = handle(kind, namespace, name);
+        let what = format!("scaling {} up", declaration.label());
+        let found = self.connection.run(&what, |client| {
+            let api = api(client, &declaration);
+            async move { api.get(name).await }
+        })?;
+        let known: Option<u32> = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
+        let rests = found.data.pointer("/spec/replicas").and_then(Value::as_u64) == Some(0);
+        let Some(replicas) = known.or(otherwise.filter(|_| rests)) else { return Ok(()) };
+        // The annotation is text that others can write.
+        if replicas > MAX_REPLICAS {
+            return Err(PlatformError::NotHere {
+                problem: format!("{}: its annotation {REPLICAS} asks for {replicas} replicas", declaration.label()),
+                next: format!(
+                    "correct the annotation (at most {MAX_REPLICAS}), or scale the workload by hand and remove it"
+                ),
+            });
+        }
+        let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
+        self.patch(&declaration, &patch, &what)
+    }
+
+    /// How a workload stands.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn workload(&self, kind: &str, namespace: &str, name: &str) -> Result<WorkloadState, PlatformError> {
+        let declaration = handle(kind, namespace, name);
+        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
+        let Some(found) = found else { return Ok(WorkloadState::Missing) };
+        let noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(REPLICAS));
+        let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+        Ok(match (replicas, noted) {
+            (0, true) => WorkloadState::ScaledDown,
+            (0, false) if kind != "Pod" && kind != "DaemonSet" => WorkloadState::AtRest,
+            _ => WorkloadState::Running,
+        })
+    }
+}
+
+/// A pod that has mounted claims, or is about to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MountingPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Claims of those asked for.
+    pub claims: Vec<String>,
+    /// What made it: kind and name.
+    pub made_by: Option<(String, String)>,
+}
+
+impl Target {
+    /// Pods of a namespace that mount one of these claims, those too that are on their way out; fabkeep's own helpers left out.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn pods_mounting(&self, namespace: &str, claims: &BTreeSet<String>) -> Result<Vec<MountingPod>, PlatformError> {
+        let mut out = Vec::new();
+        for pod in self.connection.pods(namespace)? {
+            let ended = matches!(objects::text(&pod, "/status/phase"), Some("Succeeded" | "Failed"));
+            if ended || objects::label(&pod, objects::MANAGED_BY.0) == Some(objects::MANAGED_BY.1) {
+                continue;
+            }
+            let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+            let named = volumes.filter_map(|volume| objects::text(volume, "/persistentVolumeClaim/claimName"));
+            let mounted: Vec<String> = named.filter(|claim| claims.contains(*claim)).map(str::to_owned).collect();
+            if mounted.is_empty() {
+                continue;
+            }
+            let made_by = objects::controller(&pod).map(|(kind, name)| (kind.to_owned(), name.to_owned()));
+            let name = objects::name_of(&pod).to_owned();
+            out.push(MountingPod { namespace: namespace.to_owned(), name, claims: mounted, made_by });
+        }
+        Ok(out)
+    }
+}
+
+impl Kubernetes {
+    /// Removes helper pods of other runs that mount one of these claims: a run that was killed has left them, and a claim is not given to
+    /// a pod on another Kubernetes node while they have it.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub fn remove_left_helpers(&self, claims: &BTreeSet<(String, String)>) -> Result<(), PlatformError> {
+        let namespaces: BTreeSet<&String> = claims.iter().map(|(namespace, _)| namespace).collect();
+        for namespace in namespaces {
+            for pod in self.connection.pods(namespace)? {
+                let is_helper = objects::label(&pod, objects::MANAGED_BY.0) == Some(objects::MANAGED_BY.1)
+                    && objects::label(&pod, "fabkeep.io/run").is_some_and(|run| run != self.run);
+                let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+                let mut named = volumes.filter_map(|volume| objects::text(volume, "/persistentVolumeClaim/claimName"));
+                if is_helper && named.any(|claim| claims.contains(&(namespace.clone(), claim.to_owned()))) {
+                    super::volume::helper::remove(&self.connection, namespace, objects::name_of(&pod))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The stage in which databases start.
+pub const DATABASES: &str = "databases";
+
+/// The order in which services start: what others need first.
+const STAGES: [(&str, &[NodeRole]); 6] = [
+    (DATABASES, &[NodeRole::StateDatabase, NodeRole::CaDatabase]),
+    ("certificate authorities", &[NodeRole::CertificateAuthority]),
+    ("orderers", &[NodeRole::Orderer]),
+    ("peers", &[NodeRole::Peer]),
+    ("chaincode", &[NodeRole::Chaincode]),
+    ("others", &[NodeRole::Files]),
+];
+
+impl Kubernetes {
+    /// The stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads are
+    /// meant; all without.
+    pub fn stages(&self, chosen: Option<&[NodeId]>) -> Vec<Stage> {
+        let mut stages: Vec<Stage> =
+            STAGES.iter().map(|(name, _)| Stage { name, workloads: Vec::new(), nodes: Vec::new() }).collect();
+        for (_, workloads) in &self.analysis.all {
+            for workload in workloads {
+                let of_it = self.analysis.nodes.iter().filter(|node| {
+                    node.node.workload.as_ref().is_some_and(|known| {
+                        (&known.kind, &known.namespace, &known.name)
+                            == (&workload.kind, &workload.namespace, &workload.name)
+                    })
+                });
+                let nodes: Vec<_> = of_it.collect();
+                if chosen.is_some_and(|chosen| !nodes.iter().any(|node| chosen.contains(&node.node.id))) {
+                    continue;
+                }
+                let stage = nodes
+                    .iter()
+                    .filter_map(|node| STAGES.iter().position(|(_, roles)| roles.contains(&node.node.role)))
+                    .filter(|&stage| stage < STAGES.len() - 1)
+                    .max()
+                    .unwrap_or(STAGES.len() - 1);
+                stages[stage].workloads.push((
+                    workload.kind.clone(),
+                    workload.namespace.clone(),
+                    workload.name.clone(),
+                ));
+                let running = nodes.iter().filter(|node| node.node.role != NodeRole::Files);
+                stages[stage].nodes.extend(running.map(|node| node.node.id.clone()));
+            }
+        }
+        stages.retain(|stage| !stage.workloads.is_empty());
+        stages
+    }
+
+    pub(super) fn workload(&self, kind: &str, namespace: &str, name: &str) -> Option<&WorkloadObject> {
+        let (_, workloads) = self.analysis.all.iter().find(|(known, _)| known.name == namespace)?;
+        workloads.iter().find(|workload| workload.kind == kind && workload.name == name)
+    }
+
+    /// Whether the workload has pods, or would have.
+    pub fn has_pods(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        self.workload(kind, namespace, name).is_some_and(|workload| !workload.pods.is_empty())
+    }
+
+    /// Whether a pod is of a workload: kind, namespace, name.
+    pub fn is_of(&self, pod: &MountingPod, (kind, namespace, name): &(String, String, String)) -> bool {
+        let owner = pod.made_by.as_ref().map(|(kind, name)| (kind.as_str(), name.as_str()));
+        pod.namespace == *namespace && is_pod_of(&pod.name, owner, kind, name)
+    }
+
+    /// Waits until no pod of these workloads is left.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`] when pods stay.
+    pub fn wait_until_gone(&self, workloads: &[(String, String, String)]) -> Result<(), PlatformError> {
+        let begun = Instant::now();
+        loop {
+            let mut left = Vec::new();
+            for (kind, namespace, name) in workloads {
+                left.extend(
+                    self.pods_of(kind, namespace, name, true)?
+                        .into_iter()
+                        .map(|pod| format!("{namespace}/{}", pod.name)),
+                );
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > GOING {
+                return Err(PlatformError::Cluster {
+                    what: "scaling workloads down".to_owned(),
+                    problem: format!("after {} s there are still pods: {}", GOING.as_secs(), left.join(", ")),
+                    next:
+                        "look whether an operator or autoscaler starts them again (K2); then run the same command again"
+                            .to_owned(),
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Pods of a workload as they are now; with `going`, those too that are on their way out.
+    pub(super) fn pods_of(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        going: bool,
+    ) -> Result<Vec<LivePod>, PlatformError> {
+        let mut out = Vec::new();
+        for pod in self.pod_objects(kind, namespace, name)? {
+            match live_pod(&pod) {
+                Some(live) => out.push(live),
+                None if going && pod.pointer("/metadata/deletionTimestamp").is_some() => out.push(LivePod {
+                    name: objects::name_of(&pod).to_owned(),
+                    host: None,
+                    running: Vec::new(),
+                    ready: false,
+                    labels: BTreeMap::new(),
+                }),
+                None => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// Pods of a workload, as the API server has them.
+    pub(super) fn pod_objects(&self, kind: &str, namespace: &str, name: &str) -> Result<Vec<Value>, PlatformError> {
+        let pods = self.connection.pods(namespace)?;
+        let of_it = |pod: &Value| is_pod_of(objects::name_of(pod), objects::controller(pod), kind, name);
+        Ok(pods.into_iter().filter(of_it).collect())
+    }
+}
+
+/// Whether a pod with this owner is of a workload.
+fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, kind: &str, name: &str) -> bool {
+    match (kind, owner) {
+        ("Pod", None) => pod == name,
+        // A ReplicaSet's name is its Deployment's and a hash.
+        ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == name),
+        (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
+        _ => false,
+    }
+}
+
+impl super::Connection {
+    /// Every pod of a namespace.
+    pub(super) fn pods(&self, namespace: &str) -> Result<Vec<Value>, PlatformError> {
+        let pods = resource("v1", "Pod", None);
+        let list =
+            self.run(&format!("listing pods in {namespace}"), |client| {
+                let pods = pods.clone();
+                async move {
+                    Api::<DynamicObject>::namespaced_with(client, namespace, &pods).list(&ListParams::default()).await
+                }
+            })?;
+        Ok(list.items.into_iter().map(|pod| serde_json::to_value(pod).unwrap_or_default()).collect())
+    }
+}

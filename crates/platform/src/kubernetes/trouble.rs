@@ -1,0 +1,209 @@
+//! Why a workload's pods do not run: crash loops, images that cannot be pulled, pods that fit on no Kubernetes node, volumes that cannot
+//! be mounted. Told at once, with the container's last words, instead of when a deadline is over.
+
+use std::time::Duration;
+
+use fabkeep_network::{Finding, Rule, Severity, classify_log};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams, LogParams};
+use serde_json::Value;
+
+use super::Kubernetes;
+use super::connection::Connection;
+use super::objects::{name_of, resource, text};
+
+/// Lines of a log that ended that are read, and how many of them are told.
+const READ_LINES: i64 = 200;
+const TOLD_LINES: usize = 6;
+/// Most bytes of such a log, and the longest line that is told.
+const MAX_LOG_BYTES: i64 = 256 << 10;
+const MAX_LINE_CHARS: usize = 240;
+/// A container that ended this often for a reason that no rule names does not come up by itself.
+const HOPELESS_RESTARTS: i64 = 3;
+/// How long an image that cannot be pulled, and a configuration that is not there, may last.
+const IMAGE: Duration = Duration::from_secs(60);
+const CONFIGURATION: Duration = Duration::from_secs(30);
+
+/// What keeps a pod from running.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    pub finding: Finding,
+    /// If it lasts for so long, waiting longer does not help; `None`: it may still pass.
+    pub hopeless_after: Option<Duration>,
+}
+
+impl Kubernetes {
+    /// What keeps a workload's pods from running, as far as the API server tells.
+    pub(super) fn troubles(&self, kind: &str, namespace: &str, name: &str, pods: &[Value]) -> Vec<Trouble> {
+        if pods.is_empty() {
+            return self.connection.creation_failure(kind, namespace, name).into_iter().collect();
+        }
+        pods.iter().filter_map(|pod| trouble(&self.connection, namespace, pod)).collect()
+    }
+}
+
+fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trouble> {
+    let subject = format!("Pod {namespace}/{}", name_of(pod));
+    let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"]
+        .into_iter()
+        .flat_map(|at| pod.pointer(at).and_then(Value::as_array).into_iter().flatten());
+    for status in statuses {
+        let container = text(status, "/name").unwrap_or_default();
+        let waiting = text(status, "/state/waiting/reason").unwrap_or_default();
+        let message = text(status, "/state/waiting/message").unwrap_or_default();
+        let restarts = status.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
+        let ended = status.pointer("/state/terminated/exitCode").and_then(Value::as_i64).is_some_and(|code| code != 0);
+        match waiting {
+            "CrashLoopBackOff" | "RunContainerError" => {
+                return Some(crash(connection, namespace, pod, container, restarts, subject));
+            }
+            _ if ended && restarts > 0 => {
+                return Some(crash(connection, namespace, pod, container, restarts, subject));
+            }
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+                let image = text(status, "/image").unwrap_or_default();
+                let never = matches!(waiting, "InvalidImageName" | "ErrImageNeverPull");
+                let finding = Finding::error(
+                    Rule::Declared,
+                    subject,
+                    format!(
+                        "{waiting}: the image {image} of container {container} cannot be pulled: {}",
+                        shortened(message)
+                    ),
+                    "make the image available to the cluster, or restore with another registry (--registry OLD=NEW); imagePullSecrets may be missing",
+                );
+                return Some(Trouble { finding, hopeless_after: Some(if never { Duration::ZERO } else { IMAGE }) });
+            }
+            "CreateContainerConfigError" | "CreateContainerError" => {
+                let finding = Finding::error(
+                    Rule::Declared,
+                    subject,
+                    format!("{waiting}: container {container} cannot be made: {}", shortened(message)),
+                    "a Secret, a ConfigMap or a key of one that it names is missing: look at the pod with `kubectl describe`",
+                );
+                return Some(Trouble { finding, hopeless_after: Some(CONFIGURATION) });
+            }
+            _ => {}
+        }
+    }
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    for condition in conditions {
+        let is = |kind: &str| text(condition, "/type") == Some(kind) && text(condition, "/status") == Some("False");
+        if is("PodScheduled") {
+            let finding = Finding::error(
+                Rule::ReadyPerChannel,
+                subject,
+                format!(
+                    "it fits on no Kubernetes node: {}",
+                    shortened(text(condition, "/message").unwrap_or("unschedulable"))
+                ),
+                "give the cluster a node that fits, or correct the workload's affinity, tolerations or requests; a volume may be bound in another zone",
+            );
+            return Some(Trouble { finding, hopeless_after: None });
+        }
+    }
+    let pending = text(pod, "/status/phase").is_none_or(|phase| phase == "Pending");
+    let mount = pending.then(|| connection.failed_mount(namespace, name_of(pod))).flatten()?;
+    let finding = Finding::error(
+        Rule::Declared,
+        subject,
+        format!("a volume cannot be mounted: {}", shortened(&mount)),
+        "look at the pod's events (`kubectl describe`): a Secret may be missing, or the volume is attached to another Kubernetes node",
+    );
+    Some(Trouble { finding, hopeless_after: None })
+}
+
+/// A container that ends again and again: its last lines, and the rule that they speak of.
+fn crash(
+    connection: &Connection,
+    namespace: &str,
+    pod: &Value,
+    container: &str,
+    restarts: i64,
+    subject: String,
+) -> Trouble {
+    let log = connection.ended_log(namespace, name_of(pod), container).unwrap_or_default();
+    let worst = classify_log(&log, "").into_iter().find(|message| message.severity == Severity::Error);
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last: Vec<String> =
+        lines[lines.len().saturating_sub(TOLD_LINES)..].iter().map(|line| shortened(line)).collect();
+    let words =
+        if last.is_empty() { "it left no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
+    let (rule, remedy, by_rule) = match worst {
+        Some(message) => (message.rule, message.remedy, message.rule != Rule::LogsClean),
+        None => (Rule::LogsClean, "read the container's log (`kubectl logs --previous`)".to_owned(), false),
+    };
+    let finding = Finding::error(
+        rule,
+        subject,
+        format!("container {container} ends again and again ({restarts} restarts); {words}"),
+        remedy,
+    );
+    let hopeless = by_rule || restarts >= HOPELESS_RESTARTS;
+    Trouble { finding, hopeless_after: hopeless.then_some(Duration::ZERO) }
+}
+
+fn shortened(line: &str) -> String {
+    line.trim().chars().take(MAX_LINE_CHARS).collect()
+}
+
+impl Connection {
+    /// The end of the log of a container that ended; of one that runs again, of its life before.
+    fn ended_log(&self, namespace: &str, pod: &str, container: &str) -> Option<String> {
+        [true, false].into_iter().find_map(|previous| {
+            let parameters = LogParams {
+                container: Some(container.to_owned()),
+                previous,
+                tail_lines: Some(READ_LINES),
+                limit_bytes: Some(MAX_LOG_BYTES),
+                ..LogParams::default()
+            };
+            let read = self.try_run(|client| {
+                let (api, parameters) = (Api::<Pod>::namespaced(client, namespace), parameters.clone());
+                async move { api.logs(pod, &parameters).await }
+            });
+            read.ok().filter(|text| !text.trim().is_empty())
+        })
+    }
+
+    /// What a pod's newest event says of a volume that cannot be mounted or attached. Without the right to list events: nothing.
+    fn failed_mount(&self, namespace: &str, pod: &str) -> Option<String> {
+        let events = resource("v1", "Event", Some("events"));
+        let parameters = ListParams::default().fields(&format!("involvedObject.name={pod}"));
+        let list = self.try_run(|client| {
+            let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &events);
+            let parameters = parameters.clone();
+            async move { api.list(&parameters).await }
+        });
+        let of_volume = |event: &&DynamicObject| {
+            let reason = event.data.pointer("/reason").and_then(Value::as_str).unwrap_or_default();
+            let of_pod = event.data.pointer("/involvedObject/name").and_then(Value::as_str) == Some(pod);
+            of_pod && matches!(reason, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
+        };
+        let items = list.ok()?.items;
+        let newest = items.iter().rfind(of_volume)?;
+        newest.data.pointer("/message").and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// Why a workload's pods cannot even be created: a quota, a webhook, an account that is missing.
+    fn creation_failure(&self, kind: &str, namespace: &str, name: &str) -> Option<Trouble> {
+        let workload = super::target::handle(kind, namespace, name);
+        let found = self.try_run(|client| {
+            let api = super::target::api(client, &workload);
+            async move { api.get_opt(name).await }
+        });
+        let found = found.ok()??;
+        let conditions = found.data.pointer("/status/conditions").and_then(Value::as_array)?;
+        let failure = conditions.iter().find(|condition| {
+            text(condition, "/type") == Some("ReplicaFailure") && text(condition, "/status") == Some("True")
+        })?;
+        let finding = Finding::error(
+            Rule::Declared,
+            workload.label(),
+            format!("its pods cannot be created: {}", shortened(text(failure, "/message").unwrap_or("ReplicaFailure"))),
+            "a quota, an admission webhook or a missing service account refuses them: correct that; the same command goes on",
+        );
+        Some(Trouble { finding, hopeless_after: Some(IMAGE) })
+    }
+}

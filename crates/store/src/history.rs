@@ -1,0 +1,354 @@
+//! The recovery points in the order in which they were committed. Each commit names those before it, so that the order does not depend on
+//! clocks, and one that was removed is missed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::commit::{Commit, PointId, Previous};
+use crate::keys::WriterKey;
+use crate::remark::{Remark, RemarkKind};
+use crate::trust::untrusted;
+use crate::{Repository, StoreError, memory, signed};
+
+/// Every committed recovery point that can be trusted, and what is not as it should be.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// In the order of commits, oldest first.
+    pub commits: Vec<Commit>,
+    /// What else there is.
+    pub remarks: Vec<Remark>,
+    /// BLAKE3 of the commit records' bytes, by recovery point.
+    hashes: HashMap<PointId, String>,
+    /// Writers' certificates that commit records carry.
+    pub(crate) certificates: BTreeSet<String>,
+}
+
+impl History {
+    /// The recovery point that was committed last.
+    pub fn latest(&self) -> Option<&Commit> {
+        self.commits.last()
+    }
+
+    /// Commits that no other one follows.
+    pub(crate) fn heads(&self) -> Vec<Previous> {
+        let followed: BTreeSet<&PointId> =
+            self.commits.iter().flat_map(|commit| &commit.previous).map(|previous| &previous.point).collect();
+        let chained = |commit: &&Commit| commit.sequence.is_some();
+        // Of those that are in no chain, the last one stands for all.
+        let last_unchained = self.commits.iter().rfind(|commit| commit.sequence.is_none());
+        self.commits
+            .iter()
+            .filter(chained)
+            .chain(last_unchained)
+            .filter(|commit| !followed.contains(&commit.id))
+            .filter_map(|commit| {
+                Some(Previous { point: commit.id.clone(), blake3: self.hashes.get(&commit.id)?.clone() })
+            })
+            .collect()
+    }
+
+    /// The sequence number of the next commit.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.commits.iter().filter_map(|commit| commit.sequence).max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// Whether a recovery point is there.
+    pub(crate) fn has(&self, point: &PointId) -> bool {
+        self.hashes.contains_key(point)
+    }
+
+    /// Takes in what others have committed since.
+    pub(crate) fn refresh(&mut self, repository: &Repository) -> Result<(), StoreError> {
+        let names: Vec<String> = repository.backend.list("points")?.into_keys().collect();
+        let new = |name: &String| point_of(name, "points").is_some_and(|id| !self.hashes.contains_key(&id));
+        let new: Vec<String> = names.into_iter().filter(new).collect();
+        for (name, read) in repository.backend.get_many(&new)? {
+            if let Ok((commit, hash, _)) = read.and_then(|bytes| repository.parse_commit(&name, &bytes)) {
+                self.hashes.insert(commit.id.clone(), hash);
+                self.commits.push(commit);
+            }
+        }
+        self.sort();
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let time = |commit: &Commit| commit.committed.parse::<jiff::Timestamp>().ok();
+        let chained: Vec<(Option<jiff::Timestamp>, u64)> =
+            self.commits.iter().filter_map(|commit| Some((time(commit), commit.sequence?))).collect();
+        // What older versions committed stands behind the chain's commits of its time.
+        let place = |commit: &Commit| match commit.sequence {
+            Some(sequence) => (sequence, 0),
+            None => {
+                let own = time(commit);
+                let before = chained.iter().filter(|(other, _)| *other <= own).map(|(_, sequence)| *sequence).max();
+                (before.unwrap_or(0), 1)
+            }
+        };
+        let mut keyed: Vec<((u64, u8), Commit)> =
+            std::mem::take(&mut self.commits).into_iter().map(|commit| (place(&commit), commit)).collect();
+        keyed.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+        self.commits = keyed.into_iter().map(|(_, commit)| commit).collect();
+    }
+
+    /// Commits that others name and that are not there, or are not those that were named.
+    fn judge_chain(&mut self, unreadable: &BTreeSet<PointId>) {
+        let mut missed: BTreeMap<PointId, Remark> = BTreeMap::new();
+        for commit in &self.commits {
+            for previous in &commit.previous {
+                let object = previous.point.commit_name();
+                let remark = match self.hashes.get(&previous.point) {
+                    Some(hash) if *hash == previous.blake3 => continue,
+                    Some(_) => Remark::new(
+                        RemarkKind::Damaged,
+                        object,
+                        format!("it is not the commit record that {} was committed behind: it was replaced", commit.id),
+                    ),
+                    None if unreadable.contains(&previous.point) => continue,
+                    None => Remark::new(
+                        RemarkKind::Missing,
+                        object,
+                        format!("the recovery point was committed before {}, and its commit record is gone", commit.id),
+                    ),
+                };
+                missed.entry(previous.point.clone()).or_insert(remark);
+            }
+        }
+        self.remarks.extend(missed.into_values());
+    }
+
+    /// Points whose time is later than that of others that were committed behind them.
+    fn judge_clocks(&mut self) {
+        let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
+        let mut highest: Option<&Commit> = None;
+        let mut odd: BTreeMap<&PointId, (u64, &Commit)> = BTreeMap::new();
+        for commit in &self.commits {
+            match highest {
+                // One that was begun before and committed behind the other is in order.
+                Some(high) if commit.id < high.id => {
+                    if time(&commit.committed) < time(&high.created) {
+                        odd.entry(&high.id).or_insert((0, commit)).0 += 1;
+                    }
+                }
+                _ => highest = Some(commit),
+            }
+        }
+        let remarks: Vec<Remark> = odd
+            .into_iter()
+            .map(|(high, (count, first))| {
+                let problem = format!(
+                    "its time, {}, is later than that of {count} recovery points that were committed behind it ({} at {}): a clock was wrong; the order is that of the commits",
+                    high.time(),
+                    first.id,
+                    first.id.time()
+                );
+                Remark::new(RemarkKind::Clock, high.commit_name(), problem)
+            })
+            .collect();
+        self.remarks.extend(remarks);
+    }
+}
+
+/// The recovery point that an object below a prefix belongs to.
+fn point_of(name: &str, prefix: &str) -> Option<PointId> {
+    PointId::parse(name.strip_prefix(prefix)?.strip_prefix('/')?)
+}
+
+/// Whether a name below `index/` is that of a checkpoint: a point's name and a number.
+fn is_checkpoint(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(point, number)| {
+        point_of(point, "index").is_some()
+            && number.len() >= 4
+            && number.len() <= 10
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+impl Repository {
+    /// Every recovery point that can be trusted, in the order of commits, and what else stands among them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the repository cannot be listed or read.
+    pub fn history(&self) -> Result<History, StoreError> {
+        let mut history = History { remarks: self.remarks.clone(), ..History::default() };
+        // Others write meanwhile: what a commit names is there when the commit is.
+        let points: Vec<String> = self.backend.list("points")?.into_keys().collect();
+        let manifests: BTreeSet<String> = self.backend.list("manifests")?.into_keys().collect();
+        let indexes: BTreeSet<String> = self.backend.list("index")?.into_keys().collect();
+        let mut unreadable = BTreeSet::new();
+        let mut named = BTreeSet::new();
+        let foreign = |name: &str| Remark::new(RemarkKind::Foreign, name, "no object of a repository is called so");
+        let known: Vec<String> = points
+            .into_iter()
+            .filter(|name| {
+                let good = point_of(name, "points").is_some();
+                if !good {
+                    history.remarks.push(foreign(name));
+                }
+                good
+            })
+            .collect();
+        for (name, read) in self.backend.get_many(&known)? {
+            let Some(id) = point_of(&name, "points") else { continue };
+            named.insert(id.clone());
+            match read.and_then(|bytes| self.parse_commit(&name, &bytes)) {
+                Ok((commit, hash, certificate)) => {
+                    history.hashes.insert(id, hash);
+                    history.certificates.extend(certificate);
+                    history.commits.push(commit);
+                }
+                Err(error) => {
+                    // What has a manifest and an index is a point of the repository's, unless somebody who can write there wanted it to look so.
+                    let ours =
+                        manifests.contains(&format!("manifests/{id}")) || indexes.contains(&format!("index/{id}"));
+                    let kind = if ours { RemarkKind::Damaged } else { RemarkKind::Foreign };
+                    history.remarks.push(Remark::new(kind, &name, error.problem()));
+                    unreadable.insert(id);
+                }
+            }
+        }
+        let missed = |history: &History| {
+            let named = history.commits.iter().flat_map(|commit| &commit.previous);
+            named.into_iter().any(|previous| !history.has(&previous.point) && !unreadable.contains(&previous.point))
+        };
+        if missed(&history) {
+            // A listing takes its time: what came meanwhile may not stand in it.
+            history.refresh(self)?;
+        } else {
+            history.sort();
+        }
+        let listed = history.commits.iter().filter(|commit| named.contains(&commit.id)).cloned().collect::<Vec<_>>();
+        history.judge_chain(&unreadable);
+        history.judge_clocks();
+        let mut uncommitted = BTreeSet::new();
+        for name in &manifests {
+            match point_of(name, "manifests") {
+                Some(id) if !named.contains(&id) => drop(uncommitted.insert(id)),
+                Some(_) => {}
+                None => history.remarks.push(foreign(name)),
+            }
+        }
+        for name in &indexes {
+            match point_of(name, "index") {
+                Some(id) if !named.contains(&id) => drop(uncommitted.insert(id)),
+                Some(_) => {}
+                None if is_checkpoint(name) => {}
+                None => history.remarks.push(foreign(name)),
+            }
+        }
+        if !uncommitted.is_empty() {
+            // Committed since the listing.
+            let now = self.backend.list("points")?;
+            uncommitted.retain(|id| !now.contains_key(&id.commit_name()));
+        }
+        history.remarks.extend(uncommitted.into_iter().map(|id| {
+            Remark::new(
+                RemarkKind::Uncommitted,
+                id.commit_name(),
+                "its manifest or index is there without it: that backup was stopped just before its end, or still runs, or its commit record was removed",
+            )
+        }));
+        let gone = |commit: &Commit| {
+            let here = [&commit.manifest.name, &commit.index.name];
+            here.into_iter().filter(|name| !manifests.contains(*name) && !indexes.contains(*name)).cloned().collect()
+        };
+        for commit in &listed {
+            let gone: Vec<String> = gone(commit);
+            history.remarks.extend(gone.into_iter().map(|name| {
+                Remark::new(RemarkKind::Missing, name, format!("recovery point {} names it, and it is gone", commit.id))
+            }));
+        }
+        Ok(history)
+    }
+
+    /// What every object of the repository's that is not called as one of it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the repository cannot be listed.
+    pub fn strays(&self) -> Result<Vec<Remark>, StoreError> {
+        let all = self.backend.list("")?;
+        let names = all.into_keys().filter(|name| !is_known(name));
+        let problem = "no object of a repository is called so";
+        Ok(names.map(|name| Remark::new(RemarkKind::Foreign, name, problem)).collect())
+    }
+
+    /// One recovery point's commit record. `latest` is the one that was committed last; unambiguous beginnings of a name are understood.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPoint`] and others.
+    pub fn point(&self, wanted: &str) -> Result<Commit, StoreError> {
+        if wanted == "latest" {
+            return self.history()?.latest().cloned().ok_or_else(|| StoreError::NoSuchPoint(wanted.to_owned()));
+        }
+        let names = self.backend.list("points")?;
+        let mut matching = names.keys().filter(|name| {
+            let id = point_of(name, "points");
+            !wanted.is_empty() && id.is_some_and(|id| id.as_str().starts_with(wanted))
+        });
+        match (matching.next(), matching.next()) {
+            (Some(name), None) => Ok(self.parse_commit(name, &self.backend.need(name)?)?.0),
+            (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (more than one begins so)"))),
+            (None, _) => Err(StoreError::NoSuchPoint(wanted.to_owned())),
+        }
+    }
+
+    /// A commit record, the hash of its bytes, and the certificate that it carries.
+    fn parse_commit(&self, name: &str, bytes: &[u8]) -> Result<(Commit, String, Option<String>), StoreError> {
+        let opened = signed::open(name, "commit", bytes)?;
+        self.check_signer(name, &opened)?;
+        let commit = Commit::parse(name, opened.payload)?;
+        if commit.repository != self.config.id
+            || PointId::parse(commit.id.as_str()).is_none()
+            || commit.id.commit_name() != name
+        {
+            return Err(untrusted(name, "it was written for another repository or point"));
+        }
+        Ok((commit, blake3::hash(bytes).to_hex().to_string(), opened.certificate))
+    }
+
+    /// What a writer's own memory of its last recovery point says of the repository.
+    pub fn remembered(&self, writer: &WriterKey, history: &History) -> Option<Remark> {
+        let last = memory::read(writer.memory.as_deref()?, &self.config.id)?;
+        let problem = match history.hashes.get(&last.point) {
+            Some(hash) if *hash == last.blake3 => return None,
+            Some(_) => "it is not the commit record that this writer wrote: it was replaced",
+            None => {
+                "this writer has committed it, and it cannot be read: it was removed or damaged, or the repository was rolled back"
+            }
+        };
+        Some(Remark::new(RemarkKind::Missing, last.point.commit_name(), problem))
+    }
+
+    /// Whether this point, or one that was committed later, is there: what another place knows of the repository.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchPoint`] when it is no point's name.
+    pub fn expected(&self, point: &str, history: &History) -> Result<Option<Remark>, StoreError> {
+        let id = PointId::parse(point)
+            .ok_or_else(|| StoreError::NoSuchPoint(format!("{point} (its whole name is needed)")))?;
+        if history.has(&id) {
+            return Ok(None);
+        }
+        let problem =
+            "it is expected, and it is not there or cannot be read: it was removed, or the repository was rolled back";
+        Ok(Some(Remark::new(RemarkKind::Missing, id.commit_name(), problem)))
+    }
+}
+
+/// Whether an object is called as one of a repository's.
+fn is_known(name: &str) -> bool {
+    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = |text: &str| !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.split_once('/') {
+        None => name == crate::config::CONFIG,
+        Some(("writers", key)) => hex(key, 64),
+        Some(("points", _)) => point_of(name, "points").is_some(),
+        Some(("manifests", _)) => point_of(name, "manifests").is_some(),
+        Some(("index", _)) => point_of(name, "index").is_some() || is_checkpoint(name),
+        Some(("faults", _)) => point_of(name, "faults").is_some(),
+        Some(("objects", rest)) => rest.split_once('/').is_some_and(|(beginning, rest)| {
+            let (hash, generation) = rest.split_once('.').map_or((rest, None), |(hash, last)| (hash, Some(last)));
+            hex(beginning, 2) && hex(hash, 64) && hash.starts_with(beginning) && generation.is_none_or(number)
+        }),
+        Some(_) => false,
+    }
+}

@@ -1,0 +1,185 @@
+//! Who is trusted: the root, which follows from the identity or is pinned; writers, which the root has certified.
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Backend, Put};
+use crate::config::CONFIG;
+use crate::history::History;
+use crate::keys::{IdentityFile, WriterKey};
+use crate::remark::{Remark, RemarkKind};
+use crate::signed::Opened;
+use crate::{Repository, StoreError, signed};
+
+/// Who signs a record of what is damaged.
+pub enum Signer<'a> {
+    /// Whoever holds the identity that the root follows from.
+    Identity(&'a IdentityFile),
+    /// A writer.
+    Writer(&'a WriterKey),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WriterCertificate {
+    key: String,
+    created: String,
+}
+
+/// A writer, and its certificate as it stands under `writers/`.
+pub(crate) struct CertifiedWriter {
+    pub key: VerifyingKey,
+    pub certificate: String,
+}
+
+pub(crate) fn untrusted(object: &str, problem: &str) -> StoreError {
+    StoreError::Untrusted { object: object.to_owned(), problem: problem.to_owned() }
+}
+
+/// A writer's certificate, signed by the root.
+pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<String, StoreError> {
+    let certificate =
+        WriterCertificate { key: hex::encode(key.as_bytes()), created: jiff::Timestamp::now().to_string() };
+    let payload = serde_json::to_vec(&certificate).map_err(|error| StoreError::Internal(error.to_string()))?;
+    let bytes = signed::sign("writer", &payload, root)?;
+    String::from_utf8(bytes).map_err(|error| StoreError::Internal(error.to_string()))
+}
+
+/// Where a writer's certificate stands.
+pub(crate) fn certificate_name(key: &VerifyingKey) -> String {
+    format!("writers/{}", hex::encode(key.as_bytes()))
+}
+
+/// The writer that a certificate names, when this root has signed it.
+pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<VerifyingKey, StoreError> {
+    let Opened { payload, signer, .. } = signed::open(object, "writer", bytes)?;
+    if hex::encode(signer.as_bytes()) != root {
+        return Err(untrusted(object, "its signer is not the repository's root"));
+    }
+    let certificate: WriterCertificate =
+        serde_json::from_slice(payload).map_err(|error| StoreError::damaged(object, error.to_string()))?;
+    let mut key = [0; 32];
+    hex::decode_to_slice(&certificate.key, &mut key)
+        .ok()
+        .and_then(|()| VerifyingKey::from_bytes(&key).ok())
+        .ok_or_else(|| StoreError::damaged(object, "its key does not decode"))
+}
+
+/// Every writer that the root has certified; what else stands among the certificates is remarked and passed over.
+pub(crate) fn read_writers(backend: &Backend, root: &str) -> Result<(Vec<CertifiedWriter>, Vec<Remark>), StoreError> {
+    let (mut writers, mut remarks) = (Vec::new(), Vec::new());
+    for name in backend.list("writers")?.into_keys() {
+        let Some(read) = backend.get_if_readable(&name)? else { continue };
+        let found = read.and_then(|bytes| {
+            let key = certified(&name, &bytes, root)?;
+            let certificate = String::from_utf8(bytes).map_err(|_| StoreError::damaged(&name, "it is not text"))?;
+            Ok(CertifiedWriter { key, certificate })
+        });
+        match found {
+            Ok(writer) if certificate_name(&writer.key) == name => writers.push(writer),
+            Ok(_) => remarks.push(Remark::new(RemarkKind::Foreign, &name, "it is the certificate of another key")),
+            Err(error) => remarks.push(Remark::new(RemarkKind::Foreign, &name, error.problem())),
+        }
+    }
+    Ok((writers, remarks))
+}
+
+impl Repository {
+    /// Refuses a root key that is not this one: hexadecimal, as `init` prints it. Identities that do not vouch for the root themselves read
+    /// then.
+    ///
+    /// # Errors
+    /// [`StoreError::Untrusted`].
+    pub fn pin(mut self, root: &str) -> Result<Self, StoreError> {
+        if !root.trim().eq_ignore_ascii_case(&self.config.root) {
+            return Err(untrusted(
+                CONFIG,
+                &format!("it names the root key {}, not the one that is pinned", self.config.root),
+            ));
+        }
+        self.pinned = true;
+        Ok(self)
+    }
+
+    /// The root key that follows from this identity, if the repository was made with it.
+    pub(crate) fn root_of(&self, identity: &IdentityFile) -> Result<SigningKey, StoreError> {
+        let own = |root: &SigningKey| hex::encode(root.verifying_key().as_bytes()) == self.config.root;
+        if let Some(root) = identity.roots().into_iter().find(own) {
+            return Ok(root);
+        }
+        if identity.recipients().iter().any(|own| self.config.recipients.contains(&own.to_string())) {
+            return Err(StoreError::RootNotPinned { root: self.config.root.clone() });
+        }
+        Err(StoreError::WrongIdentity)
+    }
+
+    /// Refuses an identity that cannot read, and one that can where nothing says that the root is the right one.
+    pub(crate) fn check_identity(&self, identity: &IdentityFile) -> Result<(), StoreError> {
+        match self.root_of(identity) {
+            Ok(_) => Ok(()),
+            Err(StoreError::RootNotPinned { .. }) if self.pinned => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses a writer key of another repository, and settings that changed since the key was made.
+    pub(crate) fn check_writer(&self, writer: &WriterKey) -> Result<(), StoreError> {
+        if writer.repository != self.config.id {
+            return Err(StoreError::KeyFile {
+                file: "the writer key".to_owned(),
+                problem: format!(
+                    "it belongs to repository {}, this is repository {}",
+                    writer.repository, self.config.id
+                ),
+            });
+        }
+        let recipients: Vec<String> = writer.recipients.iter().map(ToString::to_string).collect();
+        if writer.root != self.config.root || recipients != self.config.recipients {
+            return Err(untrusted(CONFIG, "root or recipients are not those that the writer key was made with"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a signer that the root has not certified: the certificate stands under `writers/`, or in the object itself.
+    pub(crate) fn check_signer(&self, object: &str, opened: &Opened<'_>) -> Result<(), StoreError> {
+        if self.writers.iter().any(|writer| writer.key == opened.signer) {
+            return Ok(());
+        }
+        let own = opened.certificate.as_deref();
+        if own.is_some_and(|own| {
+            certified(object, own.as_bytes(), &self.config.root).is_ok_and(|key| key == opened.signer)
+        }) {
+            return Ok(());
+        }
+        Err(untrusted(object, "its signer is no writer of the repository, or the writer's certificate is gone"))
+    }
+
+    /// The writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is put
+    /// again.
+    pub(crate) fn certificate_of(
+        &self,
+        writer: &WriterKey,
+        history: &History,
+        remarks: &mut Vec<Remark>,
+    ) -> Result<String, StoreError> {
+        let key = writer.signing.verifying_key();
+        if let Some(known) = self.writers.iter().find(|known| known.key == key) {
+            return Ok(known.certificate.clone());
+        }
+        let name = certificate_name(&key);
+        let good = |text: &&String| certified(&name, text.as_bytes(), &self.config.root).is_ok_and(|own| own == key);
+        let found = writer.certificate.iter().chain(history.certificates.iter()).find(good).cloned();
+        let Some(certificate) = found else {
+            return Err(StoreError::NotCertified { key: hex::encode(key.as_bytes()) });
+        };
+        let put = self.backend.put_new(&name, certificate.clone().into_bytes())?;
+        remarks.push(match put {
+            Put::Created => {
+                Remark::new(RemarkKind::PutAgain, &name, "the writer's certificate was gone: it was put again")
+            }
+            Put::Exists => {
+                Remark::new(RemarkKind::Damaged, &name, "the writer's certificate is damaged; its points carry a copy")
+            }
+        });
+        Ok(certificate)
+    }
+}
