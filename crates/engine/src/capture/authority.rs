@@ -196,7 +196,10 @@ fn check_issuer(node: &PlannedNode, home: &CaHome, counted: &Counted, subject: &
     let bytes = at.and_then(|at| settings::read(node, &at, MAX_PEM_BYTES)?.ok());
     let Some(certificate) = bytes.and_then(|bytes| Certificate::from_pem(&bytes).ok()) else { return };
     let Some(own) = certificate.key_identifier().map(hex::encode) else { return };
-    if !counted.issuers.is_empty() && !counted.issuers.contains(&own) {
+    // Servers write the identifier as a number: without the zeros that it begins with.
+    let number = |identifier: &str| identifier.trim_start_matches('0').to_owned();
+    let is_own = |issuer: &String| number(issuer) == number(&own);
+    if !counted.issuers.is_empty() && !counted.issuers.iter().any(is_own) {
         found(Finding::error(
             Rule::CaKey,
             subject,
