@@ -16,6 +16,7 @@ pub mod workloads;
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings;
 use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, Organization, Rule, Workload};
 
 use crate::kubernetes::objects::Namespace;
@@ -222,6 +223,7 @@ fn found_node(
                 participation,
             }),
             served_by: Vec::new(),
+            environment: node_settings::kept(role, &looked.environment),
         },
         by: recognised.map_or("not recognised".to_owned(), |found| found.by),
         image: looked.container.image.clone().unwrap_or_default(),
