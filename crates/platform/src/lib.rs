@@ -15,7 +15,7 @@ pub use asking::block_files::heights as block_file_heights;
 pub use asking::{Asked, BlockFiles};
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, is_below,
+    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker, is_below,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 pub use window::{

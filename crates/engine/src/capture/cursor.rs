@@ -109,7 +109,7 @@ impl Member<'_> {
         let directory = &self.survey.nodes[self.node].directories[self.directory];
         let path = format!("{}/{}", self.files.path, file_name(number));
         let end = self.files.files.iter().find(|file| file.number == number).map_or(offset, |file| file.len);
-        directory.volume.open_proven(&path, offset..end)
+        directory.volume.open(&path, offset..end)
     }
 
     fn read_small(&self, name: &str) -> Option<Vec<u8>> {
@@ -187,8 +187,10 @@ pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFil
     let mut untouched = files.stamps.len() == state.stamps.len();
     for (number, stamp) in &state.stamps {
         let now = FileStamp::from(files.stamps.get(number)?);
-        // A file that was put in the place of another one, and a closed one that was written to, are read again.
-        if now.inode != stamp.inode || (*number < state.file && now != *stamp) {
+        // A file that was put in the place of another one, a closed one that was written to, and the last one, where it was written to and did
+        // not grow, are read again.
+        let written = now.size == stamp.size && now.modified_ns != stamp.modified_ns;
+        if now.inode != stamp.inode || written || (*number < state.file && now != *stamp) {
             return None;
         }
         untouched &= now == *stamp && now.is_exact();

@@ -169,19 +169,10 @@ fn index(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Checked) -
         "its block index is of another chain or of other block files: it has block {number} at byte {offset} of block file {file}, the block is at byte {} of file {}",
         last.1, last.0
     );
-    Some(if member.files.joined_by_snapshot {
-        Finding::error(
-            Rule::IndexNotAhead,
-            subject,
-            what,
-            "a channel joined by snapshot cannot rebuild its index (P4): take the peer's whole data directory from an earlier recovery point, or leave the node out (--exclude)",
-        )
+    let remedy = if member.files.joined_by_snapshot {
+        "a channel joined by snapshot cannot rebuild its index (P4): look whether this peer reads its old blocks; take its whole data directory from one moment"
     } else {
-        Finding::warning(
-            Rule::IndexNotAhead,
-            subject,
-            what,
-            "the recovery point does not hold the index; remove the index directory before this node is started again, it is rebuilt",
-        )
-    })
+        "the recovery point does not hold the index; remove the index directory before this node is started again, it is rebuilt"
+    };
+    Some(Finding::warning(Rule::IndexNotAhead, subject, what, remedy))
 }

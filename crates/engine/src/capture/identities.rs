@@ -322,7 +322,7 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
     let config_file = view.files().find(|(_, path, _)| *path == CA_CONFIG_FILE);
     let config = config_file.and_then(|(directory, _, entry)| {
         let bytes = read(directory, entry, MAX_CONFIG_BYTES)?;
-        match CaConfig::parse(&bytes) {
+        match CaConfig::read(&bytes, &node.node.environment) {
             Ok(config) if !bytes.is_empty() => Some(config),
             Ok(_) => {
                 found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), "the CA's configuration is empty"));
@@ -359,6 +359,7 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             found(error(node, Rule::EveryKey, &view.label_of(&config.tls_certificate), what));
         }
     }
+    keys_without_certificate(node, &view, keys, found);
     let served = !node.node.served_by.is_empty()
         || node.node.directories.iter().any(|directory| directory.role == DirectoryRole::DatabaseDump);
     let stays = view.parts.iter().any(|(directory, _)| directory.directory.source != DirectorySource::Objects);
@@ -375,7 +376,30 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
     if !there.is_empty() {
         for path in ISSUER.iter().filter(|path| !there.contains(path)) {
             let what = "it is not there or empty, and the idemix issuer's other files are: the issuer is not whole";
-            found(error(node, Rule::CaKey, &view.label_of(path), what));
+            // Where keys are in a token, nothing of the key store may be in files.
+            let token = config.as_ref().and_then(|config| config.bccsp.token());
+            let place = view.label_of(path);
+            found(match token {
+                Some(_) => warning(node, Rule::CaKey, &place, what),
+                None => error(node, Rule::CaKey, &place, what),
+            });
+        }
+    }
+}
+
+/// A private key that fits no certificate is a hint that a certificate was lost.
+fn keys_without_certificate(node: &PlannedNode, view: &RoleView<'_>, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
+    let used = |path: &str| keys.iter().any(|key| key.key.as_deref().is_some_and(|key| key.ends_with(path)));
+    for (directory, path, entry) in view.files().filter(|(_, path, _)| path.starts_with("msp/keystore/")) {
+        let key =
+            path.ends_with("_sk") && read(directory, entry, MAX_PEM_BYTES).is_some_and(|pem| is_private_key_pem(&pem));
+        if key && !used(path) {
+            found(Finding::note(
+                Rule::EveryKey,
+                format!("{} {}", node.node.id, view.label_of(path)),
+                "no certificate in the set belongs to this private key of the CA: ca-cert.pem and tls-cert.pem are others or not there",
+                "nothing, if the key is one of earlier times",
+            ));
         }
     }
 }

@@ -103,7 +103,7 @@ fn one_lost_store_of_several_is_an_error_with_its_path() {
         ("Org1/peer0/production/ledgersData/ledgerProvider", "K3", "Org1/peer0", "ledgersData/ledgerProvider"),
         ("Org1/peer1/production/lifecycle", "K3", "Org1/peer1", "lifecycle/chaincodes"),
         ("Org1/peer0/production/ledgersData/chains/chains/settlement", "B1", "Org1/peer0", "settlement"),
-        ("OrdererOrg/orderer1/production/chains/settlement", "O6", "OrdererOrg/orderer1", "settlement"),
+        ("OrdererOrg/orderer1/production/chains/settlement", "I2", "OrdererOrg/orderer1", "settlement"),
         ("OrdererOrg/orderer1/production/chains", "K3", "OrdererOrg/orderer1", "chains"),
         ("OrdererOrg/orderer2/production/etcdraft/wal/settlement", "O6", "OrdererOrg/orderer2", "settlement"),
         ("OrdererOrg/orderer2/production/etcdraft", "O6", "OrdererOrg/orderer2", "mychannel"),
@@ -131,11 +131,24 @@ fn a_lost_file_of_an_identity_is_an_error_with_its_path() {
         ("Org1/ca/ca-cert.pem", "C5", "Org1/ca", "ca-cert.pem"),
         ("Org1/ca/fabric-ca-server.db", "C3", "Org1/ca", "fabric-ca-server.db"),
         ("Org1/ca/fabric-ca-server-config.yaml", "C5", "Org1/ca", "fabric-ca-server-config.yaml"),
-        ("Org1/ca/tls-cert.pem", "I5", "Org1/ca", "tls-cert.pem"),
     ] {
         let remove = |bench: &Bench| fs::remove_file(bench.network().join(lost)).unwrap();
         place.refused_after(&node_of(lost), remove, rule, node, about);
     }
+}
+
+#[test]
+fn the_tls_certificate_of_a_ca_that_serves_tls_is_missed() {
+    let place = Place::new();
+    let remove = |bench: &Bench| {
+        let home = bench.network().join("Org1/ca");
+        let config = home.join("fabric-ca-server-config.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("(default: false)\n  enabled: false", "(default: false)\n  enabled: true"))
+            .unwrap();
+        fs::remove_file(home.join("tls-cert.pem")).unwrap();
+    };
+    place.refused_after("Org1/ca", remove, "I5", "Org1/ca", "tls-cert.pem");
 }
 
 #[test]

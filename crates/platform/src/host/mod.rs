@@ -22,8 +22,7 @@ use crate::{
     Asked, Change, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord,
 };
 
-pub(crate) use discover::value_at;
-pub use discover::{Discovered, discover};
+pub use discover::{Discovered, discover, discover_compose, discover_docker};
 use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
 pub use mounts::{Mount, Mounts, is_below};
@@ -191,7 +190,9 @@ impl Platform for Host {
         }
         let path = PathBuf::from(&directory.path);
         match path.metadata() {
-            Ok(metadata) if metadata.is_dir() => Ok(Some(Box::new(HostVolume::new(path)))),
+            Ok(metadata) if metadata.is_dir() => {
+                Ok(Some(Box::new(HostVolume::without(path, directory.excluded.clone()))))
+            }
             Ok(_) => Err(PlatformError::Io {
                 path: directory.path.clone(),
                 source: std::io::Error::from(std::io::ErrorKind::NotADirectory),

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
+use fabkeep_ledger::node_settings::value_at;
 use fabkeep_network::{NodeDirectory, NodeId};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
 use super::mounts::{Mount, Mounts};
-use super::{Host, HostVolume, value_at};
+use super::{Host, HostVolume};
 use crate::volume::{EntryKind, Volume, VolumeEntry};
 use crate::{NodeState, PlatformError};
 
@@ -105,7 +106,7 @@ impl Host {
         for directory in known.directories.iter().filter(|directory| is_written(directory)) {
             let root = PathBuf::from(&directory.path);
             if root.is_dir() {
-                let volume = HostVolume::new(root.clone());
+                let volume = HostVolume::without(root.clone(), directory.excluded.clone());
                 let entries = volume.list("")?;
                 locks.look(directory, &volume, &entries);
                 files.push((root.canonicalize().unwrap_or(root), entries));

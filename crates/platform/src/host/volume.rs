@@ -15,12 +15,37 @@ use crate::volume::{EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, Stamp, Volume, Vol
 #[derive(Debug, Clone)]
 pub struct HostVolume {
     root: PathBuf,
+    /// Relative paths inside it that are not part of it.
+    excluded: Vec<String>,
 }
 
 impl HostVolume {
     /// A volume over this directory.
     pub fn new(root: PathBuf) -> Self {
-        HostVolume { root }
+        HostVolume { root, excluded: Vec::new() }
+    }
+
+    /// A volume over this directory without some relative paths inside it: they belong to other nodes.
+    pub fn without(root: PathBuf, excluded: Vec<String>) -> Self {
+        HostVolume { root, excluded }
+    }
+
+    /// Whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
+    fn is_excluded(&self, path: &str) -> bool {
+        // The journal of a restore lies beside the directory that it restored: inside this one, where that one lies inside it.
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if !self.excluded.is_empty() && name.starts_with(".fabkeep-restore-") {
+            return true;
+        }
+        self.excluded.iter().any(|excluded| match path.strip_prefix(excluded.as_str()) {
+            Some(rest) => {
+                rest.is_empty()
+                    || rest.starts_with('/')
+                    || rest.starts_with(".before-")
+                    || rest.starts_with(".fabkeep-restore-")
+            }
+            None => false,
+        })
     }
 
     /// A path in it as a path of this machine.
@@ -96,12 +121,23 @@ impl HostVolume {
             ))));
         }
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&path).map_err(io)? {
+        let listed = match std::fs::read_dir(&path) {
+            // A file system's own folder for what it finds after a crash: its owner alone may read it, and no node uses it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.ends_with("lost+found") => {
+                out.last_mut().into_iter().for_each(|entry| entry.kind = EntryKind::Special);
+                return Ok(());
+            }
+            other => other.map_err(io)?,
+        };
+        for entry in listed {
             names.push(utf8(Path::new(&entry.map_err(io)?.file_name()))?);
         }
         names.sort();
         for name in names {
             let child = if relative.is_empty() { name } else { format!("{relative}/{name}") };
+            if self.is_excluded(&child) {
+                continue;
+            }
             match self.walk(&child, depth + 1, out) {
                 // Gone since it was listed: a running node removes files.
                 Err(PlatformError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
