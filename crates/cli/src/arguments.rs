@@ -54,7 +54,9 @@ pub enum Command {
         fabkeep discover --kubernetes                      # every namespace that holds a Fabric node\n  \
         fabkeep discover --namespace org1 --namespace orderers --output json\n  \
         fabkeep discover --root /srv/fabric                # a host: writes fabkeep.toml\n  \
-        fabkeep discover --root /srv/fabric --inventory - | less")]
+        fabkeep discover --root /srv/fabric --inventory - | less\n  \
+        fabkeep discover --compose docker-compose.yaml     # services, volumes, start and stop commands\n  \
+        fabkeep discover --docker                          # the containers of this machine")]
     Discover(Discover),
     /// Capture the network into a new recovery point.
     #[command(after_help = "Examples:\n  \
@@ -240,6 +242,12 @@ pub struct Discover {
     /// The directory to look below.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
     pub root: Option<PathBuf>,
+    /// The compose file whose containers are the nodes. May be given more than once, as to docker compose.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kubernetes", "namespace", "selector", "root"])]
+    pub compose: Vec<PathBuf>,
+    /// The containers of this machine are the nodes: `docker inspect` is asked.
+    #[arg(long, conflicts_with_all = ["kubernetes", "namespace", "selector", "root", "compose"])]
+    pub docker: bool,
     /// Where to write the inventory; `-` prints it.
     #[arg(long, value_name = "FILE", default_value = "fabkeep.toml")]
     pub inventory: PathBuf,
@@ -567,6 +575,9 @@ pub struct Restore {
     /// Stop running nodes first, by their stop commands.
     #[arg(long, requires = "inventory")]
     pub stop: bool,
+    /// Take this node for stopped where nothing tells whether it runs. May be given more than once.
+    #[arg(long, value_name = "NODE", requires = "inventory")]
+    pub assume_stopped: Vec<String>,
     /// Start the nodes afterwards, by their start commands: CAs, then orderers, then peers.
     #[arg(long, requires = "inventory")]
     pub start: bool,

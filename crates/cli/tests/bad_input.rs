@@ -284,3 +284,77 @@ fn a_mounted_volume_is_restored_inside() {
         .unwrap()
     );
 }
+
+#[test]
+fn what_others_put_into_a_repository_or_take_from_it_is_told_and_blocks_nothing() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    fs::write(place.path("network/Org1/peer0/msp/more"), "x").unwrap();
+    let second = place.backup(&[]);
+    let second = second.json["point"].as_str().unwrap().to_owned();
+    for name in
+        ["writers/zzz", "points/zzz", "points/20990101T000000000Z-ffffff", "index/zzz", "manifests/zzz", "objects/zz"]
+    {
+        fs::write(place.path("repository").join(name), "junk").unwrap();
+        let listed = place.run(&["list", "--repo", "repository"]);
+        assert_eq!((listed.code, listed.json["points"].as_array().unwrap().len()), (3, 2), "{name}: {}", listed.text);
+        assert!(listed.text.contains("R1") && listed.text.contains(name), "{}", listed.text);
+        let verified = place.verify();
+        assert_eq!(verified.code, 3, "{name}: {}", verified.text);
+        assert_eq!(verified.json["proofs"][0]["point"], second.as_str(), "{}", verified.text);
+        fs::remove_file(place.path("repository").join(name)).unwrap();
+    }
+    assert_eq!(place.verify().code, 0);
+    assert_eq!(place.restore(&["--to", "out"]).code, 0);
+    // The newest commit record is taken away, with everything that names it.
+    for kind in ["points", "manifests", "index"] {
+        fs::remove_file(place.path("repository").join(kind).join(&second)).unwrap();
+    }
+    assert_eq!(place.verify().code, 0, "nothing here knows of it");
+    let expected = |point: &str| {
+        place.run(&["verify", "--repo", "repository", "--identity", "keys/identity", "--expect-at-least", point])
+    };
+    assert_eq!(expected(&second).code, 5);
+    let by_writer = ["verify", "--repo", "repository", "--identity", "keys/identity", "--writer", "keys/writer"];
+    let remembered = place.run(&by_writer);
+    assert_eq!(remembered.code, 5, "{}", remembered.text);
+    assert!(remembered.text.contains("R2") && remembered.text.contains(&second), "{}", remembered.text);
+    let third = place.backup(&[]);
+    assert_eq!(third.code, 3, "{}", third.text);
+    assert_eq!(place.verify().code, 5, "the next one knows of it");
+    assert_eq!(place.restore(&["--to", "again"]).code, 0);
+}
+
+#[test]
+fn a_recipient_reads_with_the_root_key_that_init_printed() {
+    let place = Place::empty();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, &place.network()).unwrap();
+    let other = place.run(&["init", "--repo", "other", "--identity", "keys/second", "--writer", "keys/w2"]);
+    let recipient = other.json["recipients"][0].as_str().unwrap().to_owned();
+    let init = [
+        "init",
+        "--repo",
+        "repository",
+        "--identity",
+        "keys/identity",
+        "--writer",
+        "keys/writer",
+        "--recipient",
+        &recipient,
+    ];
+    let made = place.run(&init);
+    let root = made.json["root"].as_str().unwrap().to_owned();
+    assert_eq!(place.backup(&[]).code, 0);
+    let verify = ["verify", "--repo", "repository", "--identity", "keys/second", "--level", "quick"];
+    // What `init` noted on this machine.
+    assert_eq!(place.run(&verify).code, 0);
+    fs::remove_dir_all(place.path("config")).unwrap();
+    assert_clear(&place.run(&verify), 2, &root);
+    assert_eq!(place.run(&[&verify[..], &["--root", &root]].concat()).code, 0);
+    let environment = place.command(&verify).env("FABKEEP_ROOT", &root).output().unwrap();
+    assert!(environment.status.success());
+    let wrong = other.json["root"].as_str().unwrap();
+    assert_clear(&place.run(&[&verify[..], &["--root", wrong]].concat()), 5, "pinned");
+    let restore = ["restore", "--repo", "repository", "--identity", "keys/second", "--to", "out", "--root", &root];
+    assert_eq!(place.run(&restore).code, 0);
+}

@@ -1,5 +1,7 @@
 //! What the engine tells while it works; a reporter draws it.
 
+use std::path::Path;
+
 use fabkeep_network::Finding;
 
 /// Something that happened.
@@ -41,6 +43,9 @@ pub trait Reporter: Sync {
     fn is_interrupted(&self) -> bool {
         false
     }
+
+    /// Called before each change that a restore makes to a file system: what is done, and to which path.
+    fn changing(&self, _what: &'static str, _path: &Path) {}
 }
 
 /// Draws nothing.

@@ -23,6 +23,7 @@ pub fn genesis_blocks(
     identity: &IdentityFile,
 ) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+    crate::contained::check_channels(&point)?;
     let mut out = Vec::new();
     for channel in point.channels.iter().filter(|channel| channel.first_block == 0 && channel.height > 0) {
         out.push((channel.name.clone(), genesis(&point, &reader, channel)?));

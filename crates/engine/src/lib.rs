@@ -5,6 +5,7 @@
 
 mod arrange;
 mod capture;
+mod contained;
 mod content;
 mod error;
 mod event;

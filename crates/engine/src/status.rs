@@ -51,8 +51,8 @@ pub struct NodeStatus {
     pub node: String,
     /// What it is.
     pub role: NodeRole,
-    /// Whether it runs.
-    pub running: bool,
+    /// Whether it runs; `None` when nothing tells.
+    pub running: Option<bool>,
     /// What `/healthz` says.
     pub health: Option<String>,
     /// Its channels.
@@ -139,6 +139,8 @@ pub fn status(
                 Observation::new(node.id.clone(), node.role, running)
             }
         };
+        let state = || platform.state(&node.id).unwrap_or(NodeState::Unknown);
+        let running = if observation.running { NodeState::Running } else { state() };
         let channels = standings
             .iter()
             .filter_map(|standing| {
@@ -161,7 +163,7 @@ pub fn status(
         nodes.push(NodeStatus {
             node: node.id.to_string(),
             role: node.role,
-            running: observation.running,
+            running: (running != NodeState::Unknown).then_some(running == NodeState::Running),
             health: observation.health.clone(),
             channels,
             expires: certificates.remove(&node.id),

@@ -1,7 +1,8 @@
-//! What a certificate authority forgets when an older database takes its database's place.
+//! What a certificate authority forgets when an older database takes its database's place; what a backup says of keys and authorities.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;
+mod recognition;
 
 use bench::Bench;
 use fabkeep_engine::{CaptureOptions, RestoreOptions};

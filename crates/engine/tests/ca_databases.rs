@@ -237,7 +237,7 @@ fn taken_over(place: &Place, kind: Kind) {
              CREATE OR REPLACE FUNCTION pg_catalog.pg_get_viewdef(oid) RETURNS text LANGUAGE sql AS \
              $f$ SELECT ' SELECT 1 AS one;' || chr(10) || '\\! id > {pwned}' || chr(10) || '--' $f$;"
         )),
-        Kind::MariaDb => place.server.sql("CREATE TABLE `x\n\\! id\n` (a int);"),
+        Kind::MariaDb => place.server.sql("CREATE TABLE x (`a\n\\! id\nb` int);"),
     };
 }
 
@@ -268,7 +268,7 @@ fn a_dump_that_commands_its_client_is_refused(kind: Kind) {
     if kind == Kind::Postgres {
         place.server.sql("DROP VIEW v;");
     } else {
-        place.server.sql("DROP TABLE `x\n\\! id\n`;");
+        place.server.sql("DROP TABLE x;");
     }
     access.dump(&good).unwrap();
     let text = std::fs::read_to_string(&good).unwrap();

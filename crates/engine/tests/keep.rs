@@ -191,21 +191,32 @@ impl Reporter for InterruptedAt {
     }
 }
 
+/// Is killed between the rename that sets the home aside and the one that puts the restored one into its place.
+struct KilledBetween;
+
+impl Reporter for KilledBetween {
+    fn event(&self, _: Event<'_>) {}
+
+    fn changing(&self, what: &'static str, path: &std::path::Path) {
+        let staged = path.file_name().is_some_and(|name| name.to_string_lossy().contains("fabkeep-restore-"));
+        assert!(what != "rename" || !staged, "killed");
+    }
+}
+
 #[test]
 fn a_restore_that_was_killed_still_knows_what_stays() {
     for moved in [false, true] {
         let new = redeployed();
-        let reporter = InterruptedAt("prove", AtomicBool::new(false));
-        let ended = new.restore(BOTH, &reporter).unwrap_err();
-        assert!(
-            matches!(&ended, EngineError::Interrupted { source, .. } if matches!(**source, EngineError::Stopped)),
-            "{ended:?}"
-        );
         if moved {
-            // As a kill between the two renames leaves it.
-            let repository = new.bench.repository();
-            let point = repository.point("latest").unwrap().id.to_string();
-            std::fs::rename(&new.home, new.home.with_file_name(format!("ca.before-{point}"))).unwrap();
+            let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| new.restore(BOTH, &KilledBetween)));
+            assert!(killed.is_err() && !new.home.exists());
+        } else {
+            let reporter = InterruptedAt("prove", AtomicBool::new(false));
+            let ended = new.restore(BOTH, &reporter).unwrap_err();
+            assert!(
+                matches!(&ended, EngineError::Interrupted { source, .. } if matches!(**source, EngineError::Stopped)),
+                "{ended:?}"
+            );
         }
         let restored = new.restore(BOTH, &Silent).unwrap();
         assert!(restored.resumed);

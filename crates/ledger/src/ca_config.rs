@@ -2,8 +2,14 @@
 
 use serde_norway::Value;
 
+use crate::node_settings::{Bccsp, Environment, Settings};
+
 /// What the file is called.
 pub const CA_CONFIG_FILE: &str = "fabric-ca-server-config.yaml";
+/// What the configuration of a further CA of a server is called when the server makes it.
+pub const FURTHER_CA_CONFIG_FILE: &str = "fabric-ca-config.yaml";
+/// Most CAs of one server that are looked at.
+const MAX_CAS: u32 = 1_000;
 /// Longest configuration read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
@@ -28,6 +34,16 @@ pub struct CaConfig {
     pub data_source: String,
     /// How the database's server is spoken to.
     pub database_tls: DatabaseTls,
+    /// The certificates between it and its root, where a file is named.
+    pub chain: String,
+    /// Whether another authority vouches for it.
+    pub intermediate: bool,
+    /// Where its keys are.
+    pub bccsp: Bccsp,
+    /// The server's version that the file was written for or by.
+    pub version: Option<String>,
+    /// The server's further CAs: their configuration files.
+    pub further: Vec<String>,
 }
 
 /// TLS towards a database server; paths as written.
@@ -217,6 +233,15 @@ impl CaConfig {
     /// # Errors
     /// [`CaConfigError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, CaConfigError> {
+        Self::read(bytes, &Environment::new())
+    }
+
+    /// Reads a configuration with the environment variables (`FABRIC_CA_SERVER_CA_KEYFILE`, …) that override it. Flags are read as the
+    /// variables of the same name.
+    ///
+    /// # Errors
+    /// [`CaConfigError`].
+    pub fn read(bytes: &[u8], environment: &Environment) -> Result<Self, CaConfigError> {
         if bytes.len() as u64 > MAX_CONFIG_BYTES {
             return Err(CaConfigError::TooLong);
         }
@@ -225,40 +250,71 @@ impl CaConfig {
             let place = error.location().map_or(String::new(), |at| format!("line {}", at.line()));
             CaConfigError::NotYaml(place)
         })?;
-        let text = |path: &[&str]| -> Option<String> {
-            match at(&yaml, path)? {
-                Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-                Value::Bool(value) => Some(value.to_string()),
-                Value::Number(value) => Some(value.to_string()),
-                _ => None,
-            }
-        };
+        Ok(Self::of(&yaml, environment))
+    }
+
+    /// What a server without a configuration file does.
+    pub fn usual() -> Self {
+        Self::of(&Value::Null, &Environment::new())
+    }
+
+    fn of(yaml: &Value, environment: &Environment) -> Self {
+        let settings = Settings::new("FABRIC_CA_SERVER", yaml, environment);
+        let text = |path: &[&str]| settings.text(path);
         let usual = |path: &[&str], usual: &str| text(path).unwrap_or_else(|| usual.to_owned());
-        Ok(CaConfig {
+        let count = text(&["cacount"]).and_then(|count| count.parse::<u32>().ok()).unwrap_or(0).min(MAX_CAS);
+        let mut further = settings.list(&["cafiles"]);
+        if further.is_empty() {
+            further = (1..=count).map(|number| format!("ca/ca{number}/{FURTHER_CA_CONFIG_FILE}")).collect();
+        }
+        CaConfig {
             name: usual(&["ca", "name"], ""),
             certificate: usual(&["ca", "certfile"], "ca-cert.pem"),
             key: text(&["ca", "keyfile"]),
-            tls: text(&["tls", "enabled"]).is_some_and(|text| text.eq_ignore_ascii_case("true")),
+            tls: settings.flag(&["tls", "enabled"]).unwrap_or(false),
             tls_certificate: usual(&["tls", "certfile"], "tls-cert.pem"),
             tls_key: text(&["tls", "keyfile"]),
             database: DatabaseKind::named(&usual(&["db", "type"], "sqlite3")),
             data_source: usual(&["db", "datasource"], "fabric-ca-server.db"),
             database_tls: DatabaseTls {
-                roots: text(&["db", "tls", "certfiles"]).or_else(|| first(&yaml, &["db", "tls", "certfiles"])),
+                roots: settings.list(&["db", "tls", "certfiles"]).into_iter().next(),
                 certificate: text(&["db", "tls", "client", "certfile"]),
                 key: text(&["db", "tls", "client", "keyfile"]),
             },
-        })
+            chain: usual(&["ca", "chainfile"], "ca-chain.pem"),
+            intermediate: text(&["intermediate", "parentserver", "url"]).is_some(),
+            bccsp: Bccsp::read(&settings, &["bccsp"]),
+            version: text(&["version"]),
+            further,
+        }
+    }
+
+    /// The sqlite file that the data source may mean, the most literal reading first: a server takes a relative one from its home before it
+    /// looks for `file:`. Empty where the database is not a file.
+    pub fn sqlite_files(&self) -> Vec<String> {
+        if self.database != DatabaseKind::Sqlite {
+            return Vec::new();
+        }
+        let literal = self.data_source.split('?').next().unwrap_or_default().to_owned();
+        let bare = literal.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path).to_owned());
+        std::iter::once(literal).chain(bare).filter(|path| !path.is_empty()).collect()
     }
 }
 
-fn at<'a>(yaml: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(yaml, |at, key| at.get(*key))
-}
+/// The newest schema level of identities that any server is known to write.
+pub const NEWEST_IDENTITY_LEVEL: u32 = 2;
 
-/// The first text of a list.
-fn first(yaml: &Value, path: &[&str]) -> Option<String> {
-    at(yaml, path)?.as_sequence()?.first()?.as_str().map(str::to_owned)
+/// The schema level of identities that a server of this version knows: it refuses a database of a higher one (C3). `None` when the version
+/// cannot be read.
+pub fn identity_level(version: &str) -> Option<u32> {
+    let mut parts = version.trim_start_matches('v').split('-').next()?.split('.').map(|part| part.parse::<u32>());
+    let mut next = || parts.next().map_or(Some(0), Result::ok);
+    let version = (next()?, next()?, next()?);
+    Some(match version {
+        (0, _, _) | (1, 0, _) => 0,
+        (1, 1 | 2, _) | (1, 3, 0) => 1,
+        _ => NEWEST_IDENTITY_LEVEL,
+    })
 }
 
 #[cfg(test)]
@@ -284,6 +340,35 @@ mod tests {
         let error = CaConfig::parse(b"db: [secret\n: }").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
         assert_eq!(CaConfig::parse(&vec![b' '; (MAX_CONFIG_BYTES + 1) as usize]), Err(CaConfigError::TooLong));
+    }
+
+    #[test]
+    fn a_servers_environment_overrides_its_file_and_further_authorities_are_named() {
+        let over = |pairs: &[(&str, &str)]| -> Environment {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let file = b"ca: {keyfile: /a}\ncacount: 2\nbccsp: {default: SW}\nversion: 1.5.5\n";
+        let config = CaConfig::read(file, &over(&[("FABRIC_CA_SERVER_CA_KEYFILE", "/b")])).unwrap();
+        assert_eq!(config.key.as_deref(), Some("/b"));
+        assert_eq!(config.further, ["ca/ca1/fabric-ca-config.yaml", "ca/ca2/fabric-ca-config.yaml"]);
+        let files = CaConfig::read(b"cafiles: [a/x.yaml]", &over(&[])).unwrap();
+        assert_eq!((files.further, files.bccsp), (vec!["a/x.yaml".to_owned()], Bccsp::Software));
+        let token = over(&[("FABRIC_CA_SERVER_BCCSP_DEFAULT", "PKCS11"), ("FABRIC_CA_SERVER_BCCSP_PKCS11_LABEL", "l")]);
+        assert!(CaConfig::read(b"{}", &token).unwrap().bccsp.token().unwrap().contains("\"l\""));
+    }
+
+    #[test]
+    fn the_database_file_is_read_out_of_every_form_of_a_data_source() {
+        let files = |source: &str| {
+            CaConfig::parse(format!("db: {{datasource: '{source}'}}").as_bytes()).unwrap().sqlite_files()
+        };
+        assert_eq!(files("ca.sqlite3"), ["ca.sqlite3"]);
+        assert_eq!(files("/db/ca.db?_busy_timeout=5000"), ["/db/ca.db"]);
+        assert_eq!(files("file:ca.db?mode=rwc"), ["file:ca.db", "ca.db"]);
+        assert_eq!(files("file:///db/ca.db"), ["file:///db/ca.db", "/db/ca.db"]);
+        assert_eq!(files(""), ["fabric-ca-server.db"]);
+        let levels = ["1.0.6", "v1.1.0", "1.3.0", "1.3.1", "v1.5.21", "x"].map(identity_level);
+        assert_eq!(levels, [Some(0), Some(1), Some(1), Some(2), Some(2), None]);
     }
 
     #[test]

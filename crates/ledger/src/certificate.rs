@@ -1,20 +1,28 @@
 //! X.509 certificates and private keys as Fabric keeps them: PEM files in MSP, TLS and CA directories.
 
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use der::{Decode, DecodePem, Encode};
+use der::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use x509_cert::Certificate as X509;
-use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName, name::GeneralName};
+use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName, SubjectKeyIdentifier, name::GeneralName};
 
 /// Longest PEM file looked at, in bytes.
 pub const MAX_PEM_BYTES: u64 = 1 << 20;
 
 const OID_ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 const OID_ECDSA_SHA384: &str = "1.2.840.10045.4.3.3";
+const OID_ECDSA_SHA512: &str = "1.2.840.10045.4.3.4";
 const OID_RSA_SHA256: &str = "1.2.840.113549.1.1.11";
+const OID_RSA_SHA384: &str = "1.2.840.113549.1.1.12";
+const OID_RSA_SHA512: &str = "1.2.840.113549.1.1.13";
 const OID_ED25519: &str = "1.3.101.112";
 const OID_P256: &str = "1.2.840.10045.3.1.7";
 const OID_P384: &str = "1.3.132.0.34";
+const OID_P521: &str = "1.3.132.0.35";
+const OID_RSA: &str = "1.2.840.113549.1.1.1";
+const OID_EC: &str = "1.2.840.10045.2.1";
+/// Curves that Fabric's nodes accept.
+const CURVES: [&str; 3] = [OID_P256, OID_P384, OID_P521];
 const OID_COMMON_NAME: &str = "2.5.4.3";
 const OID_UNIT: &str = "2.5.4.11";
 
@@ -68,12 +76,20 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError::Unreadable`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
-        let unreadable = |error: der::Error| CertificateError::Unreadable(error.to_string());
-        let block = first_pem_block(pem, &["CERTIFICATE"])
-            .ok_or_else(|| CertificateError::Unreadable("no BEGIN CERTIFICATE and END CERTIFICATE lines".to_owned()))?;
-        let parsed = X509::from_pem(block.as_bytes()).map_err(unreadable)?;
-        let der = parsed.to_der().map_err(unreadable)?;
-        Ok(Certificate { der, parsed })
+        let none = || CertificateError::Unreadable("no BEGIN CERTIFICATE and END CERTIFICATE lines".to_owned());
+        Self::all_from_pem(pem).into_iter().next().unwrap_or_else(|| Err(none()))
+    }
+
+    /// Parses every certificate of a PEM file, in the file's order: a leaf first, then the chain above it.
+    pub fn all_from_pem(pem: &[u8]) -> Vec<Result<Self, CertificateError>> {
+        let blocks = pem_blocks(pem).into_iter();
+        blocks
+            .filter(|block| block.label == "CERTIFICATE")
+            .map(|block| match block.der {
+                Some(der) => Self::from_der(&der),
+                None => Err(CertificateError::Unreadable("its lines are not base64".to_owned())),
+            })
+            .collect()
     }
 
     /// Parses a DER certificate.
@@ -129,7 +145,12 @@ impl Certificate {
             (OID_ECDSA_SHA384, Some(OID_P256)) => &signature::ECDSA_P256_SHA384_ASN1,
             (OID_ECDSA_SHA256, Some(OID_P384)) => &signature::ECDSA_P384_SHA256_ASN1,
             (OID_ECDSA_SHA384, Some(OID_P384)) => &signature::ECDSA_P384_SHA384_ASN1,
+            (OID_ECDSA_SHA256, Some(OID_P521)) => &signature::ECDSA_P521_SHA256_ASN1,
+            (OID_ECDSA_SHA384, Some(OID_P521)) => &signature::ECDSA_P521_SHA384_ASN1,
+            (OID_ECDSA_SHA512, Some(OID_P521)) => &signature::ECDSA_P521_SHA512_ASN1,
             (OID_RSA_SHA256, _) => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (OID_RSA_SHA384, _) => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (OID_RSA_SHA512, _) => &signature::RSA_PKCS1_2048_8192_SHA512,
             (OID_ED25519, _) => &signature::ED25519,
             _ => return Err(CertificateError::Algorithm(algorithm.to_owned())),
         };
@@ -153,6 +174,14 @@ impl Certificate {
     /// Whether the certificate may sign others.
     pub fn is_ca(&self) -> bool {
         matches!(self.parsed.tbs_certificate().get_extension::<BasicConstraints>(), Ok(Some((_, basic))) if basic.ca)
+    }
+
+    /// The identifier of its key, which certificates that it signs name.
+    pub fn key_identifier(&self) -> Option<Vec<u8>> {
+        match self.parsed.tbs_certificate().get_extension::<SubjectKeyIdentifier>() {
+            Ok(Some((_, identifier))) => Some(identifier.0.as_bytes().to_vec()),
+            _ => None,
+        }
     }
 
     /// Serial number, big endian.
@@ -204,40 +233,216 @@ fn general_name(name: &GeneralName) -> Option<String> {
     }
 }
 
-/// The raw public key of a PEM private key, in the form of [`Certificate::public_key`]; `None` when the file holds no key of a
-/// kind that Fabric uses.
+/// A private key in a PEM file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrivateKey {
+    /// A key of a kind that Fabric uses: the raw public key that belongs to it, in the form of [`Certificate::public_key`].
+    Understood(Vec<u8>),
+    /// A key of an algorithm or curve whose public key cannot be computed here.
+    NotUnderstood(String),
+    /// A key that is encrypted: nodes read none.
+    Encrypted,
+    /// It says that it is a key, and its bytes are damaged.
+    Damaged(String),
+}
+
+/// Every private key of a PEM file, in the file's order. Text before, between and behind them is skipped, as are certificates.
+pub fn private_keys(pem: &[u8]) -> Vec<PrivateKey> {
+    pem_blocks(pem)
+        .into_iter()
+        .filter(|block| block.label.ends_with("PRIVATE KEY"))
+        .map(|block| match &block.der {
+            None if block.encrypted => PrivateKey::Encrypted,
+            None => PrivateKey::Damaged("its lines are not base64".to_owned()),
+            Some(der) => private_key(&block.label, der),
+        })
+        .collect()
+}
+
+/// The raw public key of the first PEM private key that is understood, in the form of [`Certificate::public_key`]; `None` when the file
+/// holds no such key.
 pub fn public_key_of_private_pem(pem: &[u8]) -> Option<Vec<u8>> {
-    let block = first_pem_block(pem, &["PRIVATE KEY", "EC PRIVATE KEY"])?;
-    let (label, der) = der::pem::decode_vec(block.as_bytes()).ok()?;
-    let curves = [&signature::ECDSA_P256_SHA256_ASN1_SIGNING, &signature::ECDSA_P384_SHA384_ASN1_SIGNING];
-    for curve in curves {
-        let pair = match label {
-            "EC PRIVATE KEY" => EcdsaKeyPair::from_private_key_der(curve, &der).ok(),
-            _ => EcdsaKeyPair::from_pkcs8(curve, &der).ok(),
-        };
-        if let Some(pair) = pair {
-            return Some(pair.public_key().as_ref().to_vec());
+    private_keys(pem).into_iter().find_map(|key| match key {
+        PrivateKey::Understood(public) => Some(public),
+        PrivateKey::NotUnderstood(_) | PrivateKey::Encrypted | PrivateKey::Damaged(_) => None,
+    })
+}
+
+/// Whether a file holds a PEM private key, of whatever kind.
+pub fn is_private_key_pem(bytes: &[u8]) -> bool {
+    pem_blocks(bytes).iter().any(|block| block.label.ends_with("PRIVATE KEY"))
+}
+
+fn private_key(label: &str, der: &[u8]) -> PrivateKey {
+    let damaged = || PrivateKey::Damaged("its content does not decode".to_owned());
+    let understood = |public: Option<Vec<u8>>| public.map_or_else(damaged, PrivateKey::Understood);
+    match label {
+        "RSA PRIVATE KEY" => understood(rsa_public(der)),
+        "EC PRIVATE KEY" => match ec_public(der, |curve, der| EcdsaKeyPair::from_private_key_der(curve, der).ok()) {
+            Some(public) => PrivateKey::Understood(public),
+            None => unknown_curve(der).map_or_else(damaged, PrivateKey::NotUnderstood),
+        },
+        "PRIVATE KEY" => {
+            let Some((algorithm, parameters, key)) = pkcs8(der) else { return damaged() };
+            match algorithm.as_str() {
+                OID_RSA => understood(rsa_public(key)),
+                OID_EC => match ec_public(der, |curve, der| EcdsaKeyPair::from_pkcs8(curve, der).ok()) {
+                    Some(public) => PrivateKey::Understood(public),
+                    None => match parameters {
+                        Some(curve) if !CURVES.contains(&curve.as_str()) => {
+                            PrivateKey::NotUnderstood(format!("its curve {curve} is not one that Fabric uses"))
+                        }
+                        _ => damaged(),
+                    },
+                },
+                OID_ED25519 => {
+                    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok();
+                    understood(pair.map(|pair| pair.public_key().as_ref().to_vec()))
+                }
+                other => PrivateKey::NotUnderstood(format!("its algorithm {other} is not one that Fabric uses")),
+            }
+        }
+        "ENCRYPTED PRIVATE KEY" => PrivateKey::Encrypted,
+        other => PrivateKey::NotUnderstood(format!("a key of the kind {other} is not one that Fabric uses")),
+    }
+}
+
+/// The public key of an EC key on the curve that it fits.
+fn ec_public(
+    der: &[u8],
+    open: impl Fn(&'static signature::EcdsaSigningAlgorithm, &[u8]) -> Option<EcdsaKeyPair>,
+) -> Option<Vec<u8>> {
+    let curves = [
+        &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+        &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
+        &signature::ECDSA_P521_SHA512_ASN1_SIGNING,
+    ];
+    curves.into_iter().find_map(|curve| open(curve, der)).map(|pair| pair.public_key().as_ref().to_vec())
+}
+
+/// What a SEC1 key says of its curve, when it is none that Fabric uses.
+fn unknown_curve(der: &[u8]) -> Option<String> {
+    let mut fields = Tlv::read(&mut &*der, TAG_SEQUENCE)?.value;
+    Tlv::read(&mut fields, TAG_INTEGER)?;
+    Tlv::read(&mut fields, TAG_OCTETS)?;
+    // [0] parameters: the curve's name.
+    let mut parameters = Tlv::read(&mut fields, 0xa0)?.value;
+    let curve = object_identifier(&mut parameters)?;
+    (!CURVES.contains(&curve.as_str())).then(|| format!("its curve {curve} is not one that Fabric uses"))
+}
+
+/// Algorithm, parameters when they are an identifier, and the key of a PKCS#8 structure.
+fn pkcs8(der: &[u8]) -> Option<(String, Option<String>, &[u8])> {
+    let mut fields = Tlv::read(&mut &*der, TAG_SEQUENCE)?.value;
+    Tlv::read(&mut fields, TAG_INTEGER)?;
+    let mut algorithm = Tlv::read(&mut fields, TAG_SEQUENCE)?.value;
+    let name = object_identifier(&mut algorithm)?;
+    let parameters = object_identifier(&mut algorithm);
+    Some((name, parameters, Tlv::read(&mut fields, TAG_OCTETS)?.value))
+}
+
+/// `RSAPublicKey` of an `RSAPrivateKey`: modulus and exponent.
+fn rsa_public(der: &[u8]) -> Option<Vec<u8>> {
+    let mut fields = Tlv::read(&mut &*der, TAG_SEQUENCE)?.value;
+    Tlv::read(&mut fields, TAG_INTEGER)?;
+    let modulus = Tlv::read(&mut fields, TAG_INTEGER)?;
+    let exponent = Tlv::read(&mut fields, TAG_INTEGER)?;
+    // The private exponent and the primes must be there too: a cut key is none.
+    (0..6).try_for_each(|_| Tlv::read(&mut fields, TAG_INTEGER).map(|_| ()))?;
+    let content = [modulus.whole, exponent.whole].concat();
+    let mut out = vec![TAG_SEQUENCE];
+    match content.len() {
+        len @ 0..=0x7f => out.push(len as u8),
+        len => {
+            let bytes: Vec<u8> = len.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect();
+            out.push(0x80 | bytes.len() as u8);
+            out.extend(bytes);
         }
     }
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok()?;
-    Some(pair.public_key().as_ref().to_vec())
+    out.extend(content);
+    Some(out)
 }
 
-/// Whether a file looks like a PEM private key, of whatever kind.
-pub fn is_private_key_pem(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"-----BEGIN")
-        && first_pem_block(bytes, &["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"]).is_some()
+const TAG_INTEGER: u8 = 0x02;
+const TAG_OCTETS: u8 = 0x04;
+const TAG_OID: u8 = 0x06;
+const TAG_SEQUENCE: u8 = 0x30;
+
+/// One DER value: all of its bytes, and those of its content.
+struct Tlv<'a> {
+    whole: &'a [u8],
+    value: &'a [u8],
 }
 
-/// The first PEM block with one of `labels`, its BEGIN and END lines included.
-fn first_pem_block<'a>(pem: &'a [u8], labels: &[&str]) -> Option<String> {
-    let text: &'a str = std::str::from_utf8(pem).ok()?;
-    labels.iter().find_map(|label| {
-        let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-        let start = text.find(&begin)?;
-        let stop = start + text[start..].find(&end)? + end.len();
-        // Files from Windows editors and Kubernetes Secrets come with odd line ends; PEM readers want plain ones.
-        let lines: Vec<&str> = text[start..stop].lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        Some(lines.join("\n") + "\n")
-    })
+impl<'a> Tlv<'a> {
+    /// Takes a value with this tag from the front.
+    fn read(from: &mut &'a [u8], tag: u8) -> Option<Self> {
+        let bytes = *from;
+        let (&found, rest) = bytes.split_first()?;
+        let (&first, mut rest) = rest.split_first()?;
+        let mut len = usize::from(first);
+        if first & 0x80 != 0 {
+            let count = usize::from(first & 0x7f);
+            if count == 0 || count > 4 || count > rest.len() {
+                return None;
+            }
+            let (digits, behind) = rest.split_at(count);
+            len = digits.iter().fold(0, |len, &digit| len << 8 | usize::from(digit));
+            rest = behind;
+        }
+        if found != tag || len > rest.len() {
+            return None;
+        }
+        let (value, behind) = rest.split_at(len);
+        *from = behind;
+        Some(Tlv { whole: &bytes[..bytes.len() - behind.len()], value })
+    }
+}
+
+fn object_identifier(from: &mut &[u8]) -> Option<String> {
+    let tlv = Tlv::read(from, TAG_OID)?;
+    der::asn1::ObjectIdentifier::from_bytes(tlv.value).ok().map(|oid| oid.to_string())
+}
+
+/// A block between `BEGIN` and `END` lines.
+struct PemBlock {
+    label: String,
+    /// Its content; `None` when it does not decode.
+    der: Option<Vec<u8>>,
+    /// Its header lines say that it is encrypted.
+    encrypted: bool,
+}
+
+/// Every PEM block of a file. Files from Windows editors, from `openssl x509 -text` and from Kubernetes Secrets come with odd line ends,
+/// text around the blocks and lines of any length: all of that is skipped.
+fn pem_blocks(pem: &[u8]) -> Vec<PemBlock> {
+    let text = String::from_utf8_lossy(pem);
+    let mut rest: &str = &text;
+    let mut out = Vec::new();
+    while let Some(start) = rest.find("-----BEGIN ") {
+        rest = &rest[start + "-----BEGIN ".len()..];
+        let Some(end_of_label) = rest.find("-----") else { break };
+        let label = &rest[..end_of_label];
+        let body = &rest[end_of_label + "-----".len()..];
+        let Some(stop) = body.find(&format!("-----END {label}-----")) else { continue };
+        let headers = body[..stop].lines().filter(|line| line.contains(": ")).collect::<Vec<_>>();
+        let encrypted = headers.iter().any(|line| line.contains("ENCRYPTED"));
+        let content: String =
+            body[..stop].lines().filter(|line| !line.contains(": ")).flat_map(str::split_whitespace).collect();
+        let der = if encrypted { None } else { decode_base64(&content) };
+        out.push(PemBlock { label: label.to_owned(), der, encrypted });
+        rest = &body[stop..];
+    }
+    out
+}
+
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    // Lines of 64 characters, as the decoder wants them.
+    let mut wrapped = String::from("-----BEGIN DATA-----\n");
+    for line in text.as_bytes().chunks(64) {
+        wrapped.push_str(std::str::from_utf8(line).ok()?);
+        wrapped.push('\n');
+    }
+    wrapped.push_str("-----END DATA-----\n");
+    der::pem::decode_vec(wrapped.as_bytes()).ok().map(|(_, der)| der)
 }

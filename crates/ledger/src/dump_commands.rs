@@ -54,7 +54,7 @@ pub enum Why {
     ClientCommand,
     /// A statement that no dump of such a database holds.
     Statement,
-    /// Quotes that end elsewhere under another setting of the server.
+    /// Quotes that end in another place under another setting of the server.
     Ambiguous,
     /// It ends inside a quote, a comment or rows.
     Unfinished,

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod leveldb;
 pub mod msp;
 pub mod node_config;
+pub mod node_settings;
 pub mod policy;
 pub mod private_hashes;
 pub mod proto;

@@ -1,5 +1,7 @@
 //! Organizations, nodes, directories.
 
+use std::collections::BTreeMap;
+
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place, classify};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct Node {
     pub workload: Option<Workload>,
     /// Databases that it cannot start without.
     pub served_by: Vec<NodeId>,
+    /// Settings that override its configuration file, as environment variables: those that name keys, certificates and databases. Paths
+    /// are as its directories' are, or as its container sees them. Never credentials.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// A node's workload on Kubernetes.
@@ -103,6 +108,10 @@ pub struct NodeDirectory {
     /// Relative paths inside it that are not part of it: other directories' places, other volumes' mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<String>,
+    /// The sqlite databases in it, as relative paths, where the configuration that names them was read; `None` where it was not: then files
+    /// are known by their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<Vec<String>>,
     /// What holds it.
     #[serde(default, skip_serializing_if = "DirectorySource::is_volume")]
     pub source: DirectorySource,
@@ -141,6 +150,7 @@ impl NodeDirectory {
             path,
             nested: Vec::new(),
             excluded: Vec::new(),
+            sqlite: None,
             source: DirectorySource::Volume,
             mounted_at: None,
         }
@@ -159,6 +169,15 @@ impl NodeDirectory {
     /// What the file at `path` (relative, `/`-separated) is; the deepest directory with a role decides.
     pub fn classify(&self, path: &str, joined_by_snapshot: bool) -> Place {
         let (at, role, rest) = self.part(path);
+        if let Some(named) = &self.sqlite {
+            if named.iter().any(|named| named == path) {
+                return Place { class: Class::Authoritative, kind: Kind::Sqlite };
+            }
+            // Another file with a database's name is a file.
+            if classify(role, rest, joined_by_snapshot).kind == Kind::Sqlite {
+                return Place { class: Class::Authoritative, kind: Kind::Plain };
+            }
+        }
         if at.is_empty() {
             return classify(self.role, path, joined_by_snapshot);
         }

@@ -11,10 +11,11 @@ mod window;
 
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
+pub use asking::block_files::heights as block_file_heights;
 pub use asking::{Asked, BlockFiles};
 pub use host::{
-    ClientFiles, Commands, Discovered, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, SqlAccess, discover,
+    ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
+    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker, is_below,
 };
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 pub use window::{
@@ -28,6 +29,8 @@ pub enum NodeState {
     Running,
     /// It does not.
     Stopped,
+    /// Nothing tells.
+    Unknown,
 }
 
 /// What went wrong on a platform.

@@ -22,6 +22,8 @@ pub enum EntryKind {
     Symlink(String),
     /// A socket, pipe or device.
     Special,
+    /// Its name is not UTF-8 or holds a line break; the path shows a mark in place of those characters.
+    Unnamed,
 }
 
 /// What tells whether a file changed.
@@ -78,15 +80,6 @@ pub trait Volume: Send + Sync {
     /// # Errors
     /// What the system says.
     fn open(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>>;
-
-    /// As [`Volume::open`], for a reader that proves what it reads by itself, as block files are proven by their hash chain: no other hash
-    /// is made for the way.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn open_proven(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
-        self.open(path, range)
-    }
 
     /// The parts of a file that may hold something else than zeros, as byte ranges below `len`.
     ///

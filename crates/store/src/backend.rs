@@ -110,7 +110,7 @@ impl Backend {
         }
     }
 
-    /// Reads an object that may be anybody's; `None` when it has gone. What is wrong with the one object is told apart from a store that
+    /// Reads an object that may be anybody's; `None` when it has gone. What is wrong with the one object is kept apart from a store that
     /// does not answer.
     pub fn get_if_readable(&self, name: &str) -> Result<Option<Result<Vec<u8>, StoreError>>, StoreError> {
         match self.get(name) {

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use fabkeep_platform::{Host, Platform, discover};
+use fabkeep_platform::{Discovered, Host, Platform, PlatformError, discover, discover_compose, discover_docker};
 use serde_json::json;
 
 use super::{cluster, done};
@@ -15,12 +15,16 @@ use crate::output::Output;
 
 pub fn run(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
     match &arguments.root {
-        Some(root) => on_host(arguments, root, output),
+        Some(root) => on_host(arguments, output, &|base| discover(root, base)),
+        None if !arguments.compose.is_empty() => {
+            on_host(arguments, output, &|base| discover_compose(&arguments.compose, base))
+        }
+        None if arguments.docker => on_host(arguments, output, &|base| discover_docker(Path::new("docker"), base)),
         None if arguments.cluster.is_meant() => on_cluster(arguments, output),
         None => Err(CliError::new(
             Code::Usage,
             "where is the network?",
-            "name a cluster (--kubernetes, --namespace, --context) or a directory (--root DIR)",
+            "name a cluster (--kubernetes, --namespace, --context), a directory (--root DIR), a compose file (--compose FILE), or this machine's containers (--docker)",
         )),
     }
 }
@@ -35,13 +39,17 @@ fn on_cluster(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
     Ok(done(kubernetes.findings()))
 }
 
-fn on_host(arguments: &Discover, root: &Path, output: &Output) -> Result<Code, CliError> {
+fn on_host(
+    arguments: &Discover,
+    output: &Output,
+    look: &dyn Fn(&Path) -> Result<Discovered, PlatformError>,
+) -> Result<Code, CliError> {
     let to_screen = arguments.inventory == Path::new("-");
     let base = match arguments.inventory.parent() {
         Some(parent) if !to_screen && !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => std::env::current_dir().map_err(CliError::io("."))?,
     };
-    let found = discover(root, &base)?;
+    let found = look(&base)?;
     let text = found.inventory.to_text()?;
     let host = Host::new(&found.inventory, &std::path::absolute(&base).map_err(CliError::io(&base))?)?;
     if to_screen {

@@ -48,6 +48,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
         ca_keep: ca_keep(arguments),
         replace: arguments.replace,
         stop: arguments.stop,
+        assume_stopped: arguments.assume_stopped.clone(),
         start: arguments.start,
         overrides: arguments.r#override.clone(),
         threads: 0,

@@ -95,7 +95,7 @@ fn row(node: &NodeStatus, channel: Option<&ChannelStatus>, first: bool) -> Vec<S
     vec![
         once(node.node.clone()),
         once(node.role.to_string()),
-        once(if node.running { "yes" } else { "no" }.to_owned()),
+        once(node.running.map_or("unknown", |running| if running { "yes" } else { "no" }).to_owned()),
         channel.map_or(String::new(), |channel| channel.channel.clone()),
         channel.map_or(String::new(), |channel| number(channel.height)),
         channel.map_or(String::new(), |channel| number(channel.lag)),

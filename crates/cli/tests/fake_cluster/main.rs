@@ -3,4 +3,7 @@
 
 mod restores;
 mod scene;
+mod streams;
 mod whole;
+mod windows;
+mod wrapped;

@@ -9,10 +9,10 @@ mod replicate;
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, WalKind};
+use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, Severity, WalKind};
 
-use crate::EngineError;
 use crate::point::{Channel, RecoveryPoint};
+use crate::{EngineError, contained};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
 
 pub use ledger::LedgerFrom;
@@ -55,8 +55,21 @@ pub(crate) fn arrange(
             )));
         }
     }
+    contained::check(&point, point.nodes.iter())?;
     let mut findings = Vec::new();
     let nodes = with_state_databases(&point, nodes, &mut findings);
+    // A CouchDB that no restore reaches must be emptied by hand.
+    findings.extend(
+        point
+            .findings
+            .iter()
+            .filter(|finding| finding.rule == Rule::StateDatabaseOlder && finding.severity == Severity::Warning)
+            .filter(|finding| {
+                let restored = |id: &NodeId| is_named(id, &nodes) && id.to_string() == finding.subject;
+                point.nodes.iter().any(|node| restored(&node.facts.id))
+            })
+            .cloned(),
+    );
     for from in ledgers {
         findings.push(ledger::take(&mut point, from, &nodes)?);
     }

@@ -1,81 +1,293 @@
-//! What a certificate authority's database holds: counted, and whether it is whole.
+//! What a certificate authority's database holds: counted, and whether it is whole and the authority's own. Whether its certificate and
+//! key are there, wherever its configuration says that they are (C3, C5).
 
 use std::path::Path;
 
+use fabkeep_ledger::ca_config::{self, DatabaseKind};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
+use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::{DirectoryRole, Kind};
-use fabkeep_network::{CaFacts, Finding, Rule};
+use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, Rule};
 
 use super::databases::{Known, Notes};
+use super::settings::{self, CaHome, Located, locate};
 use super::survey::{PlannedNode, SurveyedDirectory};
 
-/// Looks into a home directory.
-pub(super) fn check_home(
+/// Looks into the databases of all certificate authorities of a server.
+pub(super) fn check_homes(
     node: &PlannedNode,
-    directory: &SurveyedDirectory,
+    homes: &[CaHome],
     notes: &Notes<'_>,
     found: &dyn Fn(Finding),
-) -> CaFacts {
+) -> Option<CaFacts> {
+    let mut all = homes.iter().map(|home| check_home(node, home, notes, found));
+    let mut facts = all.next()?;
+    let add = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+    for more in all {
+        facts.database = format!("{}, {}", facts.database, more.database);
+        facts.identities = add(facts.identities, more.identities);
+        facts.certificates = add(facts.certificates, more.certificates);
+        facts.revoked = add(facts.revoked, more.revoked);
+        facts.whole = match (facts.whole, more.whole) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (whole, more) => whole.and(more),
+        };
+    }
+    Some(facts)
+}
+
+/// The database that a home's configuration names, wherever it lies.
+fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn Fn(Finding)) -> CaFacts {
     let mut facts =
         CaFacts { database: "none found".to_owned(), identities: None, certificates: None, revoked: None, whole: None };
-    let database = directory.files(false).find(|(_, place)| place.kind == Kind::Sqlite);
-    let Some((entry, _)) = database else {
-        if node.directories.iter().any(|known| known.directory.role == DirectoryRole::DatabaseDump) {
-            return facts;
-        }
-        if let Some(server) = node.node.served_by.first() {
-            facts.database = format!("at {server}");
-            return facts;
-        }
-        found(Finding::warning(
-            Rule::CaDatabase,
-            &node.node.id,
-            "no sqlite database is in its home: the CA may use PostgreSQL or MySQL",
-            "back that database up beside this recovery point; its dump is not part of it",
-        ));
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    let is_there = |at: &Located| {
+        let mut files = node.directories[at.0].files(false);
+        files.any(|(entry, place)| entry.path == at.1 && place.kind == Kind::Sqlite)
+    };
+    let files = home.config.sqlite_files();
+    let named = files.iter().filter_map(|file| locate(&directories, (home.directory, &home.at), file));
+    // Where the configuration cannot be read, a database is known by its name.
+    let guessed = || {
+        let directory = &node.directories[home.directory];
+        let mut known = directory.files(false).filter(|(_, place)| place.kind == Kind::Sqlite);
+        known.next().map(|(entry, _)| (home.directory, entry.path.clone()))
+    };
+    let unread = home.file.is_none() && node.node.environment.is_empty();
+    let at = named.into_iter().find(is_there).or_else(|| guessed().filter(|_| unread));
+    let Some(at) = at else {
+        absent(node, home, &mut facts, found);
         return facts;
     };
-    facts.database = format!("sqlite {}", entry.path);
-    let Some(local) = directory.local(&entry.path) else {
-        return notes.recall(directory, &entry.path).and_then(|known| known.ca).unwrap_or(facts);
+    let directory = &node.directories[at.0];
+    let path = at.1.as_str();
+    facts.database = format!("sqlite {path}");
+    let Some(local) = directory.local(path) else {
+        return notes.recall(directory, path).and_then(|known| known.ca).unwrap_or(facts);
     };
-    // Looked at in memory: opening a file may write beside it.
-    let count = || -> rusqlite::Result<(bool, [u64; 3])> {
-        let uri = format!("file:{}?mode=ro&immutable=1", percent(&local));
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
-        let database = rusqlite::Connection::open_with_flags(uri, flags)?;
-        let check: String = database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64);
-        Ok((
-            check == "ok",
-            [
-                count("SELECT count(*) FROM users")?,
-                count("SELECT count(*) FROM certificates")?,
-                count("SELECT count(*) FROM certificates WHERE status = 'revoked'")?,
-            ],
-        ))
-    };
-    match count() {
-        Ok((whole, [identities, certificates, revoked])) => {
-            facts.whole = Some(whole);
-            facts.identities = Some(identities);
-            facts.certificates = Some(certificates);
-            facts.revoked = Some(revoked);
-            if whole {
-                notes.take(directory, &entry.path, Known::of_authority(facts.clone()));
+    let subject = || format!("{} {path}", node.node.id);
+    match Counted::read(&local) {
+        Ok(counted) => {
+            facts.whole = Some(counted.whole);
+            facts.identities = Some(counted.identities);
+            facts.certificates = Some(counted.certificates);
+            facts.revoked = Some(counted.revoked);
+            if counted.whole {
+                notes.take(directory, path, Known::of_authority(facts.clone()));
             }
+            check_level(home, &counted, &subject(), found);
+            check_issuer(node, home, &counted, &subject(), found);
         }
         Err(error) => {
             facts.whole = Some(false);
             found(Finding::error(
                 Rule::CaDatabase,
-                format!("{} {}", node.node.id, entry.path),
+                subject(),
                 format!("sqlite cannot read it: {error}"),
                 "restore the database from an earlier recovery point, or leave the CA out (--exclude)",
             ));
         }
     }
     facts
+}
+
+/// The database is not in the set: at a server, or missing.
+fn absent(node: &PlannedNode, home: &CaHome, facts: &mut CaFacts, found: &dyn Fn(Finding)) {
+    if node.directories.iter().any(|known| known.directory.role == DirectoryRole::DatabaseDump) {
+        return;
+    }
+    if let Some(server) = node.node.served_by.first() {
+        facts.database = format!("at {server}");
+        return;
+    }
+    let config = &home.config;
+    if config.database != DatabaseKind::Sqlite || (home.file.is_none() && node.node.workload.is_some()) {
+        found(Finding::warning(
+            Rule::CaDatabase,
+            &node.node.id,
+            "no sqlite database is in its home: the CA may use PostgreSQL or MySQL",
+            "back that database up beside this recovery point; its dump is not part of it",
+        ));
+        return;
+    }
+    let named = config.sqlite_files().into_iter().next_back().unwrap_or_default();
+    facts.whole = None;
+    found(Finding::error(
+        Rule::CaDatabase,
+        &node.node.id,
+        format!("its database {named}, which its configuration names (db.datasource), is not in the set"),
+        "correct db.datasource, or name the directory that holds the database in the inventory (other = \"…\"); or leave the CA out (--exclude)",
+    ));
+}
+
+/// What a database holds, in numbers.
+struct Counted {
+    whole: bool,
+    identities: u64,
+    certificates: u64,
+    revoked: u64,
+    /// The schema level of identities.
+    level: Option<u32>,
+    /// Key identifiers of those who issued its certificates, hex.
+    issuers: Vec<String>,
+}
+
+impl Counted {
+    /// Looks in memory: opening a file may write beside it.
+    fn read(local: &Path) -> rusqlite::Result<Counted> {
+        let uri = format!("file:{}?mode=ro&immutable=1", percent(local));
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
+        let database = rusqlite::Connection::open_with_flags(uri, flags)?;
+        let check: String = database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64);
+        // Servers before 1.1 have no levels.
+        let level = database
+            .query_row("SELECT CAST(value AS TEXT) FROM properties WHERE property = 'identity.level'", [], |row| {
+                row.get::<_, String>(0)
+            })
+            .ok()
+            .and_then(|level| level.parse().ok());
+        let mut issuers = Vec::new();
+        if let Ok(mut statement) = database
+            .prepare("SELECT DISTINCT lower(CAST(authority_key_identifier AS TEXT)) FROM certificates LIMIT 100")
+            && let Ok(rows) = statement.query_map([], |row| row.get::<_, Option<String>>(0))
+        {
+            issuers.extend(rows.filter_map(Result::ok).flatten().filter(|issuer| !issuer.is_empty()));
+        }
+        Ok(Counted {
+            whole: check == "ok",
+            identities: count("SELECT count(*) FROM users")?,
+            certificates: count("SELECT count(*) FROM certificates")?,
+            revoked: count("SELECT count(*) FROM certificates WHERE status = 'revoked'")?,
+            level,
+            issuers,
+        })
+    }
+}
+
+/// C3: a server refuses a database whose schema is newer than its own.
+fn check_level(home: &CaHome, counted: &Counted, subject: &str, found: &dyn Fn(Finding)) {
+    let Some(level) = counted.level else { return };
+    let newest = ca_config::NEWEST_IDENTITY_LEVEL;
+    let known = home.config.version.as_deref().and_then(|version| Some((version, ca_config::identity_level(version)?)));
+    if level > newest {
+        found(Finding::warning(
+            Rule::CaDatabase,
+            subject,
+            format!("its schema has level {level}, the newest that is known is {newest}"),
+            "restore it with the server version that wrote it, or a newer one: an older one refuses it",
+        ));
+    } else if let Some((version, of_version)) = known.filter(|(_, of_version)| level > *of_version) {
+        found(Finding::note(
+            Rule::CaDatabase,
+            subject,
+            format!(
+                "its schema has level {level}; a server of its configuration's version {version} knows {of_version} and refuses it"
+            ),
+            "start the CA with the server version that wrote the database, or a newer one",
+        ));
+    }
+}
+
+/// C5: the certificates in a database were issued by the authority whose certificate lies beside it.
+fn check_issuer(node: &PlannedNode, home: &CaHome, counted: &Counted, subject: &str, found: &dyn Fn(Finding)) {
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    let at = locate(&directories, (home.directory, &home.at), &home.config.certificate);
+    let bytes = at.and_then(|at| settings::read(node, &at, MAX_PEM_BYTES)?.ok());
+    let Some(certificate) = bytes.and_then(|bytes| Certificate::from_pem(&bytes).ok()) else { return };
+    let Some(own) = certificate.key_identifier().map(hex::encode) else { return };
+    // Servers write the identifier as a number: without the zeros that it begins with.
+    let number = |identifier: &str| identifier.trim_start_matches('0').to_owned();
+    let is_own = |issuer: &String| number(issuer) == number(&own);
+    if !counted.issuers.is_empty() && !counted.issuers.iter().any(is_own) {
+        found(Finding::error(
+            Rule::CaKey,
+            subject,
+            format!(
+                "none of its certificates was issued by {} (key identifier {own}): the CA's certificate and its database are of two authorities",
+                certificate.summary().common_name
+            ),
+            "put the CA's own certificate and key beside its database, or leave the CA out (--exclude)",
+        ));
+    }
+}
+
+/// C5: the certificate and key that each authority's configuration names are in the set, wherever they lie.
+pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts], found: &dyn Fn(Finding)) {
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    // On a cluster its Secrets are in the set whether they are seen as its directories or not.
+    let tell = |what: String, remedy: &str| {
+        let remedy = format!("{remedy}; or leave the CA out (--exclude)");
+        found(match &node.node.workload {
+            None => Finding::error(Rule::CaKey, &node.node.id, what, remedy),
+            Some(_) => Finding::warning(Rule::CaKey, &node.node.id, what, remedy),
+        });
+    };
+    let exists = |at: &Located| {
+        let mut files = node.directories[at.0].files(false);
+        files.any(|(entry, _)| entry.path == at.1)
+    };
+    let label = |at: &Located| format!("{}/{}", directories[at.0].role, at.1);
+    let name_it = "name the directory that holds it in the inventory (other = \"…\")";
+    for home in homes {
+        let config = &home.config;
+        let at = |named: &str| locate(&directories, (home.directory, &home.at), named).filter(|at| exists(at));
+        let Some(certificate) = at(&config.certificate) else {
+            tell(
+                format!(
+                    "its certificate {} (ca.certfile) is not in the set: without it the server makes a new root at its start",
+                    config.certificate
+                ),
+                name_it,
+            );
+            continue;
+        };
+        let certificate = label(&certificate);
+        let read = keys.iter().find(|facts| facts.path == certificate && facts.certificate.is_some());
+        let Some(facts) = read else {
+            tell(
+                format!("its certificate {certificate} (ca.certfile) cannot be read"),
+                "put the CA's certificate back",
+            );
+            continue;
+        };
+        if facts.certificate.as_ref().is_some_and(|certificate| !certificate.is_ca) {
+            tell(
+                format!("{certificate} (ca.certfile) is no certificate authority's: the server does not start with it"),
+                "put the CA's own certificate there",
+            );
+        }
+        let store = format!("{}/{}", directories[home.directory].role, home.inside("msp/keystore/"));
+        let named = config.key.as_deref();
+        let named_at = named.and_then(at);
+        if let (Some(named), None, None) = (named, &named_at, &facts.key) {
+            // The rule for keys says that it is missing; this says where it was looked for.
+            tell(format!("its key {named} (ca.keyfile) is not in the set, and none in {store} fits"), name_it);
+        }
+        // A server looks at ca.keyfile, then in its key store; old ones call the file ca-key.pem.
+        let looked_at = |key: &str| {
+            let usual = format!("{}/{}", directories[home.directory].role, home.inside("ca-key.pem"));
+            named_at.is_some() || key.starts_with(&store) || key == usual
+        };
+        let in_file = config.bccsp.token().is_none() && node.node.workload.is_none();
+        if let Some(key) = facts.key.as_ref().filter(|key| in_file && !looked_at(key)) {
+            tell(
+                format!(
+                    "its key is at {key}, where its configuration does not look: without it the server makes a new root at its start"
+                ),
+                "let ca.keyfile name it, or put it into msp/keystore",
+            );
+        }
+        if config.intermediate && at(&config.chain).is_none() {
+            tell(
+                format!(
+                    "it is an intermediate CA and its certificate chain {} (ca.chainfile) is not in the set",
+                    config.chain
+                ),
+                name_it,
+            );
+        }
+    }
 }
 
 /// A path in an sqlite URI.

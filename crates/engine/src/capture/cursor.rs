@@ -109,7 +109,7 @@ impl Member<'_> {
         let directory = &self.survey.nodes[self.node].directories[self.directory];
         let path = format!("{}/{}", self.files.path, file_name(number));
         let end = self.files.files.iter().find(|file| file.number == number).map_or(offset, |file| file.len);
-        directory.volume.open_proven(&path, offset..end)
+        directory.volume.open(&path, offset..end)
     }
 
     fn read_small(&self, name: &str) -> Option<Vec<u8>> {

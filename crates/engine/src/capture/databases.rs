@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
-use super::{authority, identities, packages, private_data, start_marks};
+use super::{authority, identities, packages, private_data, settings, start_marks};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -218,23 +218,21 @@ pub(crate) fn check(
             check_logs(node, directory, &notes, &mut checked, reporter, &found);
             check_chain_directories(node, directory, &found);
             start_marks::check(node, directory, &notes, &found);
-            match directory.directory.role {
-                // A dump tells more than its absence.
-                DirectoryRole::CaHome if checked.ca.is_none() => {
-                    checked.ca = Some(authority::check_home(node, directory, &notes, &found));
-                }
-                DirectoryRole::DatabaseDump => {
-                    checked.ca = Some(authority::check_dump(node, directory, &found));
-                }
-                _ => {}
+            if directory.directory.role == DirectoryRole::DatabaseDump {
+                checked.ca = Some(authority::check_dump(node, directory, &found));
             }
         }
+        let homes = settings::surveyed_homes(node);
+        let of_files = authority::check_homes(node, &homes, &notes, &found);
+        // A dump tells more than its absence.
+        checked.ca = checked.ca.take().or(of_files);
         read_heights(node, &notes, &mut checked);
         if node.node.role == NodeRole::Peer {
             private_data::read(node, &notes, &mut checked.heights);
             packages::check(node, writer, options, &found);
         }
         checked.keys = keys::collect(node, &found);
+        authority::check_keys(node, &homes, &checked.keys, &found);
         identities::check(node, &checked.keys, &found);
         checked
     });

@@ -220,7 +220,7 @@ fn skeleton(
         let content = match &entry.kind {
             EntryKind::Directory => EntryContent::Directory,
             EntryKind::Symlink(target) => EntryContent::Symlink { target: target.clone() },
-            EntryKind::Special => continue,
+            EntryKind::Special | EntryKind::Unnamed => continue,
             EntryKind::File => {
                 if let Kind::BlockFile(channel) = &place.kind {
                     let Some(parts) = blocks(&entry.path, channel) else { continue };

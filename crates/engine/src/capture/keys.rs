@@ -3,36 +3,144 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use fabkeep_ledger::certificate::{
-    Certificate, CertificateSummary, MAX_PEM_BYTES, is_private_key_pem, public_key_of_private_pem,
-};
+use fabkeep_ledger::certificate::{Certificate, CertificateSummary, MAX_PEM_BYTES, PrivateKey, private_keys};
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
-use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, Rule};
-use fabkeep_platform::Platform;
+use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, NodeId, Rule};
+use fabkeep_platform::{EntryKind, Platform, VolumeEntry};
 
+use super::settings::{self, Located, locate};
 use super::survey::PlannedNode;
+
+/// What a node's configuration says of its certificates and keys, and where they are in its directories.
+#[derive(Default)]
+struct Named {
+    purposes: HashMap<Located, KeyPurpose>,
+    /// Key files, by the certificate that they belong to.
+    keys: HashMap<Located, Located>,
+    /// Tokens that hold keys instead of files, by purpose of the certificate.
+    tokens: Vec<(KeyPurpose, String)>,
+    /// The configuration says where the TLS certificate is.
+    tls: bool,
+    /// A TLS certificate that the configuration names and that is in none of the directories.
+    missing_tls: Option<String>,
+}
+
+impl Named {
+    fn of(node: &PlannedNode) -> Named {
+        let mut out = Named::default();
+        let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+        let exists = |at: &Located| {
+            let entries = node.directories.get(at.0).map(|directory| &directory.entries);
+            entries.is_some_and(|entries| {
+                entries.iter().any(|(entry, _)| entry.path == at.1 && entry.kind == EntryKind::File)
+            })
+        };
+        let mut pair = |base: (usize, &str), certificate: &str, key: Option<&str>, purpose: KeyPurpose| {
+            let at = |named: &str| locate(&directories, base, named).filter(|at| exists(at));
+            let found = at(certificate)?;
+            if let Some(key) = key.and_then(at) {
+                out.keys.insert(found.clone(), key);
+            }
+            out.purposes.insert(found, purpose);
+            Some(())
+        };
+        if node.node.role == NodeRole::CertificateAuthority {
+            let mut tokens = Vec::new();
+            for home in settings::surveyed_homes(node) {
+                let base = (home.directory, home.at.as_str());
+                let config = &home.config;
+                pair(base, &config.certificate, config.key.as_deref(), KeyPurpose::Authority);
+                pair(base, &config.tls_certificate, config.tls_key.as_deref(), KeyPurpose::Tls);
+                if let Some(token) = config.bccsp.token() {
+                    tokens.push((KeyPurpose::Authority, token.clone()));
+                    if config.tls_key.is_none() {
+                        tokens.push((KeyPurpose::Tls, token));
+                    }
+                }
+            }
+            out.tokens = tokens;
+            return out;
+        }
+        let (config, file) = settings::node_settings(node);
+        let base = file
+            .as_ref()
+            .map_or((0, ""), |(position, path)| (*position, path.rsplit_once('/').map_or("", |(folder, _)| folder)));
+        // Without the file, where relative paths begin is not known.
+        let known = |named: &str| file.is_some() || named.starts_with('/');
+        let tls = &config.tls;
+        let mut missing = None;
+        let mut named_tls = false;
+        if tls.enabled != Some(false)
+            && let Some(certificate) = tls.certificate.as_deref().filter(|named| known(named))
+        {
+            named_tls = pair(base, certificate, tls.key.as_deref(), KeyPurpose::Tls).is_some();
+            if !named_tls && tls.enabled == Some(true) {
+                missing = Some(certificate.to_owned());
+            }
+        }
+        if let Some((certificate, key)) = tls.client.as_ref().filter(|(named, _)| known(named)) {
+            pair(base, certificate, Some(key.as_str()), KeyPurpose::Tls);
+        }
+        out.tls = named_tls;
+        out.missing_tls = missing;
+        out.tokens = config.bccsp.token().map(|token| (KeyPurpose::Enrolment, token)).into_iter().collect();
+        out
+    }
+
+    fn purpose(&self, node: NodeRole, at: &Located, role: DirectoryRole, inside: &str) -> KeyPurpose {
+        if let Some(named) = self.purposes.get(at) {
+            return *named;
+        }
+        match purpose(node, role, inside) {
+            // The configuration names others.
+            KeyPurpose::Tls if self.tls => KeyPurpose::Trusted,
+            KeyPurpose::Authority | KeyPurpose::Tls if role == DirectoryRole::CaHome => KeyPurpose::Trusted,
+            other => other,
+        }
+    }
+
+    fn is_named(&self, at: &Located) -> bool {
+        self.purposes.contains_key(at) || self.keys.values().any(|key| key == at)
+    }
+}
+
+/// A certificate that was read.
+struct CertificateFile {
+    at: Located,
+    label: String,
+    purpose: KeyPurpose,
+    /// `None` when it cannot be read.
+    certificate: Option<Certificate>,
+}
 
 /// Reads every certificate and key of a node. Keys are matched by public key: file names say nothing certain.
 pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFacts> {
+    let named = Named::of(node);
     let mut private: HashMap<Vec<u8>, String> = HashMap::new();
-    let mut certificates: Vec<(String, KeyPurpose, Option<Certificate>)> = Vec::new();
-    for directory in &node.directories {
+    let mut by_file: HashMap<Located, Vec<Vec<u8>>> = HashMap::new();
+    // Keys that are there and say nothing: encrypted, damaged, of other algorithms.
+    let mut odd: Vec<(Located, String, PrivateKey)> = Vec::new();
+    let mut certificates: Vec<CertificateFile> = Vec::new();
+    for (position, directory) in node.directories.iter().enumerate() {
         let role = directory.directory.role;
+        let is_wanted = |entry: &VolumeEntry, kind: &Kind| {
+            let (_, part, path) = directory.directory.part(&entry.path);
+            let named = || named.is_named(&(position, entry.path.clone()));
+            *kind == Kind::Plain && entry.stamp.size <= MAX_PEM_BYTES && (may_be_pem(part, path) || named())
+        };
         let wanted: Vec<(&str, u64)> = directory
             .files(false)
-            .filter(|(entry, place)| {
-                let (_, part, path) = directory.directory.part(&entry.path);
-                place.kind == Kind::Plain && entry.stamp.size <= MAX_PEM_BYTES && may_be_pem(part, path)
-            })
+            .filter(|(entry, place)| is_wanted(entry, &place.kind))
             .map(|(entry, _)| (entry.path.as_str(), entry.stamp.size))
             .collect();
         // What cannot be read gets its finding below.
         let _ = directory.volume.prefetch(&wanted);
         for (entry, place) in directory.files(false) {
-            let (_, part, inside) = directory.directory.part(&entry.path);
-            if place.kind != Kind::Plain || entry.stamp.size > MAX_PEM_BYTES || !may_be_pem(part, inside) {
+            if !is_wanted(entry, &place.kind) {
                 continue;
             }
+            let (_, part, inside) = directory.directory.part(&entry.path);
+            let at = (position, entry.path.clone());
             let label = format!("{role}/{}", entry.path);
             let (volume, path) = directory.source(&entry.path);
             let mut bytes = Vec::new();
@@ -48,29 +156,139 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
                 ));
                 continue;
             }
-            if is_private_key_pem(&bytes) {
-                if let Some(public) = public_key_of_private_pem(&bytes) {
-                    private.insert(public, label);
+            let keys = private_keys(&bytes);
+            let is_key = !keys.is_empty();
+            for key in keys {
+                match key {
+                    PrivateKey::Understood(public) => {
+                        private.entry(public.clone()).or_insert_with(|| label.clone());
+                        by_file.entry(at.clone()).or_default().push(public);
+                    }
+                    other => odd.push((at.clone(), label.clone(), other)),
                 }
+            }
+            let purpose = named.purpose(node.node.role, &at, part, inside);
+            let all = Certificate::all_from_pem(&bytes);
+            // That an authority's own certificate cannot be read is told by the rule for authorities.
+            let expected = !matches!(purpose, KeyPurpose::Trusted | KeyPurpose::Authority);
+            if all.is_empty() && !is_key && expected {
+                certificates.push(CertificateFile { at, label, purpose, certificate: None });
                 continue;
             }
-            let purpose = purpose(node.node.role, part, inside);
-            match Certificate::from_pem(&bytes) {
-                Ok(certificate) => certificates.push((label, purpose, Some(certificate))),
-                Err(_) if purpose != KeyPurpose::Trusted => certificates.push((label, purpose, None)),
-                Err(_) => {}
+            for (number, one) in all.into_iter().enumerate() {
+                let (label, purpose) = match number {
+                    0 => (label.clone(), purpose),
+                    // Behind the first comes what vouches for it.
+                    number => (format!("{label} (certificate {})", number + 1), KeyPurpose::Trusted),
+                };
+                if one.is_ok() || (number == 0 && expected) {
+                    certificates.push(CertificateFile { at: at.clone(), label, purpose, certificate: one.ok() });
+                }
             }
         }
     }
+    let tls_found = certificates.iter().any(|read| read.purpose == KeyPurpose::Tls);
+    if let Some(missing) = named.missing_tls.as_ref().filter(|_| !tls_found && node.node.workload.is_none()) {
+        found(Finding::error(
+            Rule::EveryKey,
+            &node.node.id,
+            format!("its TLS certificate {missing}, which its configuration names, is in none of its directories"),
+            "name the directory that holds it in the inventory (tls = \"…\"), or leave the node out (--exclude)",
+        ));
+    }
     certificates
         .into_iter()
-        .map(|(path, purpose, certificate)| KeyFacts {
-            path,
-            purpose,
-            key: certificate.as_ref().and_then(|certificate| private.get(certificate.public_key()).cloned()),
-            certificate: certificate.map(|certificate| certificate.summary()),
+        .map(|read| {
+            let key = key_of(&node.node.id, &read, &named, &private, &by_file, &odd, found);
+            KeyFacts {
+                path: read.label,
+                purpose: read.purpose,
+                certificate: read.certificate.map(|certificate| certificate.summary()),
+                key,
+            }
         })
         .collect()
+}
+
+/// Where a certificate's key is. What stands in its place and is not it, or cannot be understood, is told as what it is.
+fn key_of(
+    id: &NodeId,
+    read: &CertificateFile,
+    named: &Named,
+    private: &HashMap<Vec<u8>, String>,
+    by_file: &HashMap<Located, Vec<Vec<u8>>>,
+    odd: &[(Located, String, PrivateKey)],
+    found: &dyn Fn(Finding),
+) -> Option<String> {
+    let certificate = read.certificate.as_ref()?;
+    let subject = || format!("{id} {}", read.label);
+    let name = || certificate.summary().common_name;
+    let rule = if read.purpose == KeyPurpose::Authority { Rule::CaKey } else { Rule::EveryKey };
+    let key = private.get(certificate.public_key()).cloned();
+    if read.purpose == KeyPurpose::Trusted {
+        return key;
+    }
+    let named_key = named.keys.get(&read.at);
+    if let Some(others) = named_key.and_then(|at| by_file.get(at))
+        && !others.iter().any(|public| public == certificate.public_key())
+    {
+        let at = named_key.map_or("", |(_, path)| path.as_str());
+        found(Finding::error(
+            rule,
+            subject(),
+            format!(
+                "the key file {at} that its configuration names is not the key of the {} certificate of {}",
+                read.purpose,
+                name()
+            ),
+            "put the certificate and its own key side by side: the node does not start with these two",
+        ));
+        return key.or_else(|| Some(at.to_owned()));
+    }
+    if key.is_some() {
+        return key;
+    }
+    if let Some((_, token)) = named.tokens.iter().find(|(purpose, _)| *purpose == read.purpose) {
+        found(Finding::note(
+            rule,
+            subject(),
+            format!(
+                "the private key of {} ({}) is in a {token}: it is no part of the recovery point",
+                name(),
+                read.purpose
+            ),
+            "back the token up by its vendor's means; it must be reachable before the node is started again",
+        ));
+        return Some(token.clone());
+    }
+    let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+    let beside = |(position, path): &Located| {
+        let store = matches!(read.purpose, KeyPurpose::Enrolment | KeyPurpose::Authority) && path.contains("keystore/");
+        store || (*position == read.at.0 && folder(path) == folder(&read.at.1))
+    };
+    let (_, label, what) =
+        odd.iter().find(|(at, _, _)| named_key == Some(at) || (named_key.is_none() && beside(at)))?;
+    let remedy = "put a key in its place that the node can read, or leave the node out (--exclude)";
+    let useless = |why: &str| {
+        found(Finding::error(
+            rule,
+            subject(),
+            format!("{label}, the key of {} ({}), cannot be used: {why}", name(), read.purpose),
+            remedy,
+        ));
+    };
+    match what {
+        PrivateKey::NotUnderstood(why) => found(Finding::warning(
+            rule,
+            subject(),
+            format!("whether {label} is the key of {} ({}) cannot be checked: {why}", name(), read.purpose),
+            "make sure that the node starts with it; it is captured as it is",
+        )),
+        PrivateKey::Encrypted => useless("it is encrypted, and the node reads no encrypted keys"),
+        PrivateKey::Damaged(why) => useless(why),
+        PrivateKey::Understood(_) => return None,
+    }
+    Some(label.clone())
 }
 
 fn may_be_pem(role: DirectoryRole, path: &str) -> bool {

@@ -9,12 +9,13 @@ use std::path::Path;
 
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
+use fabkeep_ledger::node_settings::StateDatabase;
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
 use super::staging::{self, Copied, Wanted};
-use super::{CaptureOptions, databases, presence, start_marks};
+use super::{CaptureOptions, databases, presence, settings, start_marks};
 use crate::{EngineError, parallel};
 
 /// A node as the survey found it.
@@ -245,7 +246,11 @@ fn survey_node(
     staging: Option<Staging<'_>>,
 ) -> Result<(PlannedNode, Vec<Finding>), EngineError> {
     let mut findings = Vec::new();
-    let running = platform.state(&node.id)? == NodeState::Running;
+    let with_databases =
+        (node.role == NodeRole::CertificateAuthority).then(|| settings::with_databases(platform, node));
+    let node = with_databases.as_ref().unwrap_or(node);
+    // What may run is read as what runs.
+    let running = platform.state(&node.id)? != NodeState::Stopped;
     let mut planned = PlannedNode {
         node: node.clone(),
         running,
@@ -308,6 +313,7 @@ fn survey_node(
         databases::known_list(staging?.writer, node, directory, path)
     });
     presence::check(&planned, &mut findings);
+    state_database(&planned, options.include_derived, &mut findings);
     Ok((planned, findings))
 }
 
@@ -439,6 +445,33 @@ fn list(
         .collect())
 }
 
+/// What becomes of a host's CouchDB (P3): on a cluster the platform says it.
+fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<Finding>) {
+    if node.node.workload.is_some() {
+        return;
+    }
+    let database = node.node.role == NodeRole::StateDatabase;
+    if database && !include_derived && !node.joined_by_snapshot {
+        findings.push(Finding::note(
+            Rule::StateDatabaseOlder,
+            &node.node.id,
+            "its files are left out: a restore empties it, and its peer builds the world state anew from its blocks",
+            "nothing; --include-derived keeps the files",
+        ));
+    }
+    if node.node.role == NodeRole::Peer && node.node.served_by.is_empty() {
+        let (settings, _) = settings::node_settings(node);
+        if let StateDatabase::CouchDb { address } = settings.state_database {
+            findings.push(Finding::warning(
+                Rule::StateDatabaseOlder,
+                &node.node.id,
+                format!("its world state is in a CouchDB at {address}, which is no node of the inventory"),
+                "empty that CouchDB before this peer is started from this recovery point; or add it to the inventory as a node with role = \"state-database\" and name it in the peer's served_by: then a restore empties it",
+            ));
+        }
+    }
+}
+
 fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings: &mut Vec<Finding>) {
     for (entry, _) in entries.iter().filter(|(_, place)| place.class == Class::Authoritative) {
         let subject = || format!("{} {}", node.node.id, entry.path);
@@ -454,6 +487,12 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
                 subject(),
                 "it is a socket, pipe or device and is not captured",
                 "nothing, if the node makes it anew at its start",
+            )),
+            EntryKind::Unnamed => findings.push(Finding::error(
+                Rule::FileReadable,
+                subject(),
+                "its name is not UTF-8 or holds a line break: it cannot be captured",
+                "rename or remove it, or leave the node out (--exclude)",
             )),
             EntryKind::Symlink(target) if leaves(&entry.path, target) => findings.push(Finding::error(
                 Rule::Contained,

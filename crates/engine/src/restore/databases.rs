@@ -14,9 +14,10 @@ use fabkeep_store::PointReader;
 
 use super::RestoredDirectory;
 use super::authority;
+use super::disk::Disk;
 use super::journal::Journal;
-use super::place::free_name;
 use super::plan::{PlannedDirectory, RestorePlan};
+use super::staging::free_name;
 use crate::content::Contents;
 use crate::error::io;
 use crate::point::{CapturedEntry, RecoveryPoint};
@@ -155,7 +156,7 @@ fn access(
             (None, _) => continue,
         };
         if let Ok(config) = CaConfig::parse(&bytes) {
-            return Ok(platform.sql(&planned.id, &config, &home.place)?);
+            return Ok(platform.sql(&planned.id, &config, &home.staging.place)?);
         }
     }
     Ok(None)
@@ -192,7 +193,8 @@ pub(super) fn told(database: &str, found: &Dump) -> String {
 /// Loads every dump that no earlier run has loaded. What was proven, in sentences; where what was there before is.
 pub(super) fn load_all(
     plan: &RestorePlan,
-    journal: &mut Journal,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
 ) -> Result<(Vec<String>, Vec<RestoredDirectory>), EngineError> {
     let (mut proven, mut aside) = (Vec::new(), Vec::new());
     for load in &plan.loads {
@@ -200,15 +202,16 @@ pub(super) fn load_all(
         if journal.is_loaded(load.directory) {
             continue;
         }
-        if let Some(path) = set_aside(load, planned, journal)? {
+        if let Some(path) = set_aside(load, planned, journal, disk)? {
             let (node, set_aside) = (planned.id.to_string(), Some(path));
-            aside.push(RestoredDirectory { node, path: planned.place.clone(), set_aside });
+            aside.push(RestoredDirectory { node, path: planned.staging.place.clone(), set_aside });
         }
-        let dump = planned.place.join(DUMP_FILE);
+        let dump = planned.staging.placed(DUMP_FILE);
         let expected = read(&dump)?;
         if !expected.complete {
             return Err(unproven(&dump, "the dump does not come to its end"));
         }
+        journal.add_loading(load.directory)?;
         load.access.load(&dump)?;
         let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
         let again = scratch.path().join(DUMP_FILE);
@@ -227,7 +230,8 @@ pub(super) fn load_all(
 fn set_aside(
     load: &PlannedLoad,
     planned: &PlannedDirectory,
-    journal: &mut Journal,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
 ) -> Result<Option<PathBuf>, EngineError> {
     if let Some(path) = journal.dumped_aside(load.directory) {
         return Ok(Some(path));
@@ -235,8 +239,8 @@ fn set_aside(
     if load.access.tables()? == 0 {
         return Ok(None);
     }
-    let folder = free_name(&planned.aside);
-    std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+    let folder = free_name(&planned.staging.regions[0].aside);
+    disk.make_private(&folder)?;
     let partial = folder.join("partial.sql");
     load.access.dump(&partial)?;
     if !read(&partial)?.complete {
@@ -246,19 +250,20 @@ fn set_aside(
         ));
     }
     let path = folder.join(DUMP_FILE);
-    std::fs::rename(&partial, &path).map_err(io(&path))?;
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(io(&folder))?;
+    File::open(&partial).and_then(|dump| dump.sync_all()).map_err(io(&partial))?;
+    disk.rename(&partial, &path)?;
+    disk.sync_folder(&folder)?;
     journal.add_dumped_aside(load.directory, &folder)?;
     Ok(Some(folder))
 }
 
 /// Removes the dumps that were loaded: what is in them is in the databases, and they hold what identities enrol with.
-pub(super) fn remove_loaded(plan: &RestorePlan) -> Result<(), EngineError> {
+pub(super) fn remove_loaded(plan: &RestorePlan, disk: Disk<'_>) -> Result<(), EngineError> {
     for load in &plan.loads {
-        let place = &plan.directories[load.directory].place;
+        let place = &plan.directories[load.directory].staging.place;
         let dump = place.join(DUMP_FILE);
         if dump.exists() {
-            std::fs::remove_file(&dump).map_err(io(&dump))?;
+            disk.remove_file(&dump)?;
             // Somebody may have put something beside it.
             let _ = std::fs::remove_dir(place);
         }

@@ -1,4 +1,5 @@
-//! The restore's journal: a file of lines beside the restored data. A line says what is done; what no line says is done again.
+//! The restore's journal: a file of lines beside the restored data. A line says what is done; what no line says is done again. It survives a
+//! kill at any byte: a line that was cut says nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -8,8 +9,9 @@ use std::path::{Path, PathBuf};
 use fabkeep_network::Finding;
 use serde::{Deserialize, Serialize};
 
-use super::place::newest_aside;
+use super::disk::Disk;
 use super::plan::{PlannedDirectory, RestorePlan};
+use super::staging::free_name;
 use crate::error::io;
 use crate::{Done, EngineError};
 
@@ -23,121 +25,93 @@ enum Line {
     Begin { point: String, plan: String },
     /// A broken rule that the restore went on in spite of.
     Overridden { rule: String, subject: String, what: String },
+    /// A node was stopped.
+    NodeStopped { node: String },
+    /// A node was started.
+    NodeStarted { node: String },
+    /// A directory was there as it was captured: it is left alone.
+    Equal { directory: usize },
     /// A file is written: directory and entry by position.
     File { directory: usize, entry: usize },
-    /// A directory is in its place; what was there is set aside, or nothing was there.
-    Placed { directory: usize, aside: Option<PathBuf> },
-    /// What was in a directory's place is set aside.
+    /// What is in a part of a directory's place is about to be set aside there: a name that nothing had.
+    SettingAside { directory: usize, region: usize, to: PathBuf },
+    /// What was in a directory's place is set aside; the place is free.
     Aside { directory: usize },
+    /// A directory is in its place.
+    Placed { directory: usize },
     /// What a database held is dumped there.
     DumpedAside { directory: usize, folder: PathBuf },
+    /// A dump is about to be loaded.
+    Loading { directory: usize },
     /// A dump is loaded, and the database was compared with it.
     Loaded { directory: usize },
 }
 
-pub(super) struct Journal {
-    path: PathBuf,
-    file: File,
+/// What is known to be done.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
     lines: BTreeSet<Line>,
-    resumed: bool,
 }
 
-impl Journal {
-    /// Opens the journal of this restore: a new one, or an earlier run's.
-    pub fn open(path: &Path, point: &str, plan: &str) -> Result<Journal, EngineError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(io(folder))?;
+impl Record {
+    /// Reads what an earlier run wrote; `None` without a journal.
+    pub fn read(path: &Path) -> Result<Option<Record>, EngineError> {
+        match File::open(path) {
+            Ok(file) => Ok(Some(Record::of(&text(&file, path)?))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io(path)(error)),
         }
-        let begin = Line::Begin { point: point.to_owned(), plan: plan.to_owned() };
-        let mut text = String::new();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io(path))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            EngineError::Usage(format!("another fabkeep is restoring here ({} is locked); wait for it", path.display()))
-        })?;
-        Read::by_ref(&mut file).take(MAX_JOURNAL_BYTES).read_to_string(&mut text).map_err(io(path))?;
-        // A line cut by a kill says nothing.
-        let lines: BTreeSet<Line> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let resumed = !lines.is_empty();
-        if resumed && !lines.contains(&begin) {
-            return Err(EngineError::Usage(format!(
-                "{} belongs to another restore that did not finish: run that one again to its end, or remove the file to give it up",
-                path.display()
-            )));
-        }
-        let mut journal = Journal { path: path.to_path_buf(), file, lines, resumed };
-        if !resumed {
-            journal.append(begin)?;
-        } else if !text.ends_with('\n') {
-            journal.file.write_all(b"\n").map_err(io(path))?;
-        }
-        Ok(journal)
     }
 
-    pub fn is_resumed(&self) -> bool {
-        self.resumed
+    fn of(text: &str) -> Record {
+        Record { lines: text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() }
     }
 
-    fn append(&mut self, line: Line) -> Result<(), EngineError> {
-        let mut text = serde_json::to_vec(&line).map_err(|error| EngineError::Usage(error.to_string()))?;
-        text.push(b'\n');
-        self.file.write_all(&text).map_err(io(&self.path))?;
-        self.lines.insert(line);
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), EngineError> {
-        self.file.sync_data().map_err(io(&self.path))
-    }
-
-    /// Writes down which broken rules the restore goes on in spite of.
-    pub fn add_overrides(&mut self, findings: &[Finding]) -> Result<(), EngineError> {
-        for finding in findings {
-            self.append(Line::Overridden {
-                rule: finding.rule.code().to_owned(),
-                subject: finding.subject.clone(),
-                what: finding.what.clone(),
-            })?;
-        }
-        Ok(())
+    /// Whether it is of this restore. An empty one is of any.
+    pub fn is_of(&self, point: &str, plan: &str) -> bool {
+        self.lines.is_empty() || self.lines.contains(&begin(point, plan))
     }
 
     pub fn has_file(&self, directory: usize, entry: usize) -> bool {
         self.lines.contains(&Line::File { directory, entry })
     }
 
-    pub fn add_file(&mut self, directory: usize, entry: usize) -> Result<(), EngineError> {
-        self.append(Line::File { directory, entry })
+    pub fn is_equal(&self, directory: usize) -> bool {
+        self.lines.contains(&Line::Equal { directory })
     }
 
     pub fn has_aside(&self, directory: usize) -> bool {
         self.lines.contains(&Line::Aside { directory })
     }
 
-    pub fn add_aside(&mut self, directory: usize) -> Result<(), EngineError> {
-        self.append(Line::Aside { directory })?;
-        self.sync()
+    pub fn is_placed(&self, directory: usize) -> bool {
+        self.lines.contains(&Line::Placed { directory })
     }
 
-    /// Whether a directory is in its place, and where what was there is.
-    pub fn placed(&self, directory: usize) -> Option<Option<PathBuf>> {
-        self.lines.iter().find_map(|line| match line {
-            Line::Placed { directory: of, aside } if *of == directory => Some(aside.clone()),
+    /// Nothing is left to do for a directory.
+    pub fn is_settled(&self, directory: usize) -> bool {
+        self.is_equal(directory) || self.is_placed(directory)
+    }
+
+    /// Whether a run has begun to put a directory into its place.
+    pub fn is_switching(&self, directory: usize) -> bool {
+        self.is_placed(directory) || self.has_aside(directory) || self.asides(directory).next().is_some()
+    }
+
+    /// Where what was in the parts of a directory's place goes: part and folder.
+    pub fn asides(&self, directory: usize) -> impl Iterator<Item = (usize, &Path)> {
+        self.lines.iter().filter_map(move |line| match line {
+            Line::SettingAside { directory: of, region, to } if *of == directory => Some((*region, to.as_path())),
             _ => None,
         })
     }
 
-    pub fn add_placed(&mut self, directory: usize, aside: Option<PathBuf>) -> Result<(), EngineError> {
-        self.append(Line::Placed { directory, aside })?;
-        self.sync()
+    pub fn is_started(&self, node: &str) -> bool {
+        self.lines.contains(&Line::NodeStarted { node: node.to_owned() })
     }
 
     pub fn is_loaded(&self, directory: usize) -> bool {
         self.lines.contains(&Line::Loaded { directory })
-    }
-
-    pub fn add_loaded(&mut self, directory: usize) -> Result<(), EngineError> {
-        self.append(Line::Loaded { directory })?;
-        self.sync()
     }
 
     /// Where what a database held before is dumped.
@@ -148,57 +122,202 @@ impl Journal {
         })
     }
 
-    pub fn add_dumped_aside(&mut self, directory: usize, folder: &Path) -> Result<(), EngineError> {
-        self.append(Line::DumpedAside { directory, folder: folder.to_path_buf() })?;
-        self.sync()
-    }
-
-    /// What this run and earlier ones of the same restore did to the target.
+    /// What was done to the target, in the order in which a restore does it.
     pub fn done(&self, plan: &RestorePlan) -> Vec<Done> {
-        let mut done = Vec::new();
+        let mut done: Vec<Done> = Vec::new();
+        let text = |path: &Path| path.display().to_string();
         let node = |planned: &PlannedDirectory| planned.id.to_string();
+        done.extend(self.lines.iter().filter_map(|line| match line {
+            Line::NodeStopped { node } => Some(Done::NodeStopped { node: node.clone() }),
+            _ => None,
+        }));
         for (index, planned) in plan.directories.iter().enumerate() {
-            let place = planned.place.display().to_string();
-            match self.placed(index) {
-                // It was there, as it was captured.
-                Some(None) if planned.occupied => continue,
-                Some(aside) => {
-                    let to = aside.map(|aside| aside.display().to_string());
-                    done.extend(to.map(|to| Done::SetAside { what: place.clone(), to }));
-                    done.push(Done::Placed { node: node(planned), path: place.clone() });
-                }
-                None => {
-                    let aside = newest_aside(&planned.aside).filter(|_| self.has_aside(index));
-                    let to = aside.map(|aside| aside.display().to_string());
-                    done.extend(to.map(|to| Done::SetAside { what: place.clone(), to }));
-                    if planned.staging.exists() {
-                        done.push(Done::Written { node: node(planned), path: planned.staging.display().to_string() });
-                    }
-                }
+            for (region, to) in self.asides(index).filter(|(_, to)| to.exists()) {
+                let what = planned.staging.regions.get(region).map_or(&planned.staging.place, |region| &region.at);
+                done.push(Done::SetAside { what: text(what), to: text(to) });
+            }
+            if self.is_placed(index) {
+                done.push(Done::Placed { node: node(planned), path: text(&planned.staging.place) });
+            }
+            for region in planned.staging.regions.iter().filter(|region| region.staging.exists()) {
+                done.push(Done::Written { node: node(planned), path: text(&region.staging) });
             }
         }
         for load in &plan.loads {
             let node = node(&plan.directories[load.directory]);
             if let Some(folder) = self.dumped_aside(load.directory) {
-                done.push(Done::DatabaseDumped { node: node.clone(), to: folder.display().to_string() });
+                done.push(Done::DatabaseDumped { node: node.clone(), to: text(&folder) });
             }
-            if self.is_loaded(load.directory) {
+            if self.lines.contains(&Line::Loading { directory: load.directory }) {
                 done.push(Done::DatabaseLoaded { node, database: load.access.label() });
             }
         }
+        done.extend(self.lines.iter().filter_map(|line| match line {
+            Line::NodeStarted { node } => Some(Done::NodeStarted { node: node.clone() }),
+            _ => None,
+        }));
         done
+    }
+}
+
+fn begin(point: &str, plan: &str) -> Line {
+    Line::Begin { point: point.to_owned(), plan: plan.to_owned() }
+}
+
+fn text(file: &File, path: &Path) -> Result<String, EngineError> {
+    let mut bytes = Vec::new();
+    file.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes).map_err(io(path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a second run of another plan is refused with.
+pub(super) fn of_another(path: &Path) -> EngineError {
+    EngineError::Usage(format!(
+        "{} belongs to another restore that did not finish: run that one again to its end, or remove the file to give it up",
+        path.display()
+    ))
+}
+
+pub(super) struct Journal<'a> {
+    path: PathBuf,
+    file: File,
+    disk: Disk<'a>,
+    record: Record,
+    resumed: bool,
+}
+
+impl std::ops::Deref for Journal<'_> {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl<'a> Journal<'a> {
+    /// Opens the journal of this restore: a new one, or an earlier run's.
+    pub fn open(path: &Path, point: &str, plan: &str, disk: Disk<'a>) -> Result<Journal<'a>, EngineError> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        disk.make_folders(folder)?;
+        disk.changing("make journal", path);
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io(path))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            EngineError::Usage(format!("another fabkeep is restoring here ({} is locked); wait for it", path.display()))
+        })?;
+        let text = text(&file, path)?;
+        let record = Record::of(&text);
+        if !record.is_of(point, plan) {
+            return Err(of_another(path));
+        }
+        let resumed = !record.lines.is_empty();
+        if !text.is_empty() && !text.ends_with('\n') {
+            file.write_all(b"\n").map_err(io(path))?;
+        }
+        let mut journal = Journal { path: path.to_path_buf(), file, disk, record, resumed };
+        if !resumed {
+            journal.write_down(begin(point, plan))?;
+            disk.sync_folder(folder)?;
+        }
+        Ok(journal)
+    }
+
+    /// Whether an earlier run's work is gone on with.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    fn append(&mut self, line: Line) -> Result<(), EngineError> {
+        self.disk.changing("journal", &self.path);
+        let mut text = serde_json::to_vec(&line).map_err(|error| EngineError::Usage(error.to_string()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(io(&self.path))?;
+        self.record.lines.insert(line);
+        Ok(())
+    }
+
+    /// Appends a line that what follows relies on: it is on the disk before anything else is done.
+    fn write_down(&mut self, line: Line) -> Result<(), EngineError> {
+        if self.record.lines.contains(&line) {
+            return Ok(());
+        }
+        self.append(line)?;
+        self.disk.changing("sync journal", &self.path);
+        self.file.sync_data().map_err(io(&self.path))
+    }
+
+    /// Writes down which broken rules the restore goes on in spite of.
+    pub fn add_overrides(&mut self, findings: &[Finding]) -> Result<(), EngineError> {
+        for finding in findings {
+            self.write_down(Line::Overridden {
+                rule: finding.rule.code().to_owned(),
+                subject: finding.subject.clone(),
+                what: finding.what.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub fn add_stopped(&mut self, node: String) -> Result<(), EngineError> {
+        self.write_down(Line::NodeStopped { node })
+    }
+
+    pub fn add_started(&mut self, node: String) -> Result<(), EngineError> {
+        self.write_down(Line::NodeStarted { node })
+    }
+
+    pub fn add_file(&mut self, directory: usize, entry: usize) -> Result<(), EngineError> {
+        self.append(Line::File { directory, entry })
+    }
+
+    /// A file that an earlier run wrote is not what it should be: it is written again.
+    pub fn forget_file(&mut self, directory: usize, entry: usize) {
+        self.record.lines.remove(&Line::File { directory, entry });
+    }
+
+    pub fn add_equal(&mut self, directory: usize) -> Result<(), EngineError> {
+        self.write_down(Line::Equal { directory })
+    }
+
+    pub fn add_setting_aside(&mut self, directory: usize, region: usize, to: PathBuf) -> Result<(), EngineError> {
+        self.write_down(Line::SettingAside { directory, region, to })
+    }
+
+    pub fn add_aside(&mut self, directory: usize) -> Result<(), EngineError> {
+        self.write_down(Line::Aside { directory })
+    }
+
+    pub fn add_placed(&mut self, directory: usize) -> Result<(), EngineError> {
+        self.write_down(Line::Placed { directory })
+    }
+
+    pub fn add_loading(&mut self, directory: usize) -> Result<(), EngineError> {
+        self.write_down(Line::Loading { directory })
+    }
+
+    pub fn add_loaded(&mut self, directory: usize) -> Result<(), EngineError> {
+        self.write_down(Line::Loaded { directory })
+    }
+
+    pub fn add_dumped_aside(&mut self, directory: usize, folder: &Path) -> Result<(), EngineError> {
+        self.write_down(Line::DumpedAside { directory, folder: folder.to_path_buf() })
     }
 
     /// Nothing was done: a journal that this run began goes.
-    pub fn abandon(self) -> Result<(), EngineError> {
-        if self.resumed { Ok(()) } else { std::fs::remove_file(&self.path).map_err(io(&self.path)) }
+    pub fn abandon(&self) -> Result<(), EngineError> {
+        if self.resumed { Ok(()) } else { self.remove() }
     }
 
     /// The restore is done: the journal goes; with overridden rules it stays, under another name.
     pub fn finish(&self) -> Result<(), EngineError> {
-        if self.lines.iter().any(|line| matches!(line, Line::Overridden { .. })) {
-            return std::fs::rename(&self.path, self.path.with_extension("overridden")).map_err(io(&self.path));
+        if self.record.lines.iter().any(|line| matches!(line, Line::Overridden { .. })) {
+            self.disk.rename(&self.path, &free_name(&self.path.with_extension("overridden")))?;
+            return self.disk.sync_folder(self.path.parent().unwrap_or(Path::new("/")));
         }
-        std::fs::remove_file(&self.path).map_err(io(&self.path))
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), EngineError> {
+        self.disk.remove_file(&self.path)?;
+        self.disk.sync_folder(self.path.parent().unwrap_or(Path::new("/")))
     }
 }

@@ -4,34 +4,47 @@
 mod authority;
 mod cluster;
 mod databases;
+mod disk;
 mod journal;
+mod judge;
 mod keep;
 mod living;
 mod place;
 mod plan;
 mod present;
 mod prove;
+mod room;
+mod staging;
+mod taken_away;
 mod volumes;
 mod write;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fabkeep_network::{Finding, Severity};
-use fabkeep_platform::Host;
+use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::{Host, NodeState, Platform, Running};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 use crate::arrange::{LedgerFrom, arrange};
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::{Done, EngineError, Next, parallel};
+use crate::{EngineError, Next, parallel};
+use disk::Disk;
+use journal::Journal;
 
 pub use cluster::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
 pub use keep::CaKeep;
 pub use plan::{RestorePlan, RestoreStep, plan_restore};
+
+/// How long a node may take to stop after its command.
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked at meanwhile.
+const ASKED_AGAIN: Duration = Duration::from_millis(200);
 
 /// Where and how to restore.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +63,8 @@ pub struct RestoreOptions {
     pub replace: bool,
     /// Stop nodes that run before their data is replaced, by their stop commands.
     pub stop: bool,
+    /// Nodes that are taken for stopped where nothing tells whether they run, as `Organization/node`.
+    pub assume_stopped: Vec<String>,
     /// Start the nodes afterwards, by their start commands, in the order that Fabric needs.
     pub start: bool,
     /// Codes of rules that may be broken. What was overridden is kept in the journal, which then stays beside the restored data.
@@ -116,9 +131,10 @@ pub fn restore(
         }
         return Err(EngineError::Precondition(errors));
     }
-    let journal = journal::Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint())?;
+    let disk = Disk::new(reporter);
+    let journal = Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint(), disk)?;
     let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
-    let run = Run { plan: &plan, point: &arranged.point, reader: &reader, platform, options, threads, reporter };
+    let run = Run { plan: &plan, point: &arranged.point, reader: &reader, platform, options, threads, reporter, disk };
     run.execute(journal, commit.id.as_str(), begun)
 }
 
@@ -131,17 +147,17 @@ struct Run<'a> {
     options: &'a RestoreOptions,
     threads: usize,
     reporter: &'a dyn Reporter,
+    disk: Disk<'a>,
 }
 
 impl Run<'_> {
     /// Carries the plan out; an error carries what was done until then.
-    fn execute(&self, mut journal: journal::Journal, point: &str, begun: Instant) -> Result<Restored, EngineError> {
+    fn execute(&self, mut journal: Journal<'_>, point: &str, begun: Instant) -> Result<Restored, EngineError> {
         let resumed = journal.is_resumed();
-        let mut done = Vec::new();
-        let data = match self.data(&mut journal, &mut done) {
+        let data = match self.data(&mut journal) {
             Ok(data) => data,
             Err(error) => {
-                done.extend(journal.done(self.plan));
+                let done = journal.done(self.plan);
                 if done.is_empty() {
                     journal.abandon()?;
                     return Err(error);
@@ -151,14 +167,15 @@ impl Run<'_> {
         };
         let mut started = Vec::new();
         let mut findings = self.plan.findings.clone();
-        let finished = self.start(&mut started, &mut findings).and_then(|()| journal.finish());
-        if let Err(error) = finished.and_then(|()| databases::remove_loaded(self.plan)) {
-            done.extend(journal.done(self.plan));
-            done.extend(started.iter().map(|node| Done::NodeStarted { node: node.clone() }));
-            let nodes = self.plan.to_start.iter().map(ToString::to_string).filter(|node| !started.contains(node));
-            let nodes: Vec<String> = nodes.collect();
+        let finished = self
+            .start(&mut journal, &mut started, &mut findings)
+            .and_then(|()| databases::remove_loaded(self.plan, self.disk))
+            .and_then(|()| journal.finish());
+        if let Err(error) = finished {
+            let nodes = self.plan.to_start.iter().map(ToString::to_string);
+            let nodes: Vec<String> = nodes.filter(|node| !journal.is_started(node)).collect();
             let next = if nodes.is_empty() { Next::SameCommand } else { Next::StartNodes { nodes } };
-            return Err(error.after(done, next));
+            return Err(error.after(journal.done(self.plan), next));
         }
         Ok(Restored {
             point: point.to_owned(),
@@ -174,45 +191,104 @@ impl Run<'_> {
     }
 
     /// Stops what has to be stopped, writes, proves, puts into place and loads databases.
-    fn data(&self, journal: &mut journal::Journal, done: &mut Vec<Done>) -> Result<Data, EngineError> {
-        let (plan, point, reporter) = (self.plan, self.point, self.reporter);
-        if let Some(platform) = self.platform {
-            for node in &plan.to_stop {
-                if step(reporter, &format!("stop {node}"), None, || platform.stop(node))? {
-                    done.push(Done::NodeStopped { node: node.to_string() });
-                }
-            }
-        }
+    fn data(&self, journal: &mut Journal<'_>) -> Result<Data, EngineError> {
+        let (plan, point, reporter, disk) = (self.plan, self.point, self.reporter, self.disk);
         journal.add_overrides(&overridden(&plan.findings, &self.options.overrides))?;
+        self.stop(journal)?;
+        place::finish_begun(plan, point, journal, disk)?;
         place::keep_equal(plan, point, self.reader.names(), journal)?;
-        place::prepare(plan, journal)?;
-        let bytes = step(reporter, "write files", Some(plan.bytes), || {
-            write::write_all(plan, point, self.reader, journal, self.threads, reporter)
-        })?;
-        let mut proven = step(reporter, "prove", Some(plan.bytes), || {
-            prove::prove(plan, point, self.reader, journal, self.threads, reporter)
-        })?;
-        let mut directories = step(reporter, "put into place", None, || place::switch_all(plan, journal))?;
+        place::prepare(plan, journal, disk)?;
+        let bytes = step(reporter, "write files", Some(plan.bytes), || write::write_all(self, journal))?;
+        let mut proven = step(reporter, "prove", Some(plan.bytes), || prove::prove(self, journal))?;
+        self.check_stopped(journal)?;
+        let mut directories = step(reporter, "put into place", None, || place::switch_all(plan, point, journal, disk))?;
         if !plan.loads.is_empty() {
-            let loaded = step(reporter, "load databases", None, || databases::load_all(plan, journal))?;
+            let loaded = step(reporter, "load databases", None, || databases::load_all(plan, journal, disk))?;
             proven.extend(loaded.0);
             directories.extend(loaded.1);
         }
         Ok(Data { bytes, proven, directories })
     }
 
+    /// Stops nodes by their commands, and waits until nothing tells any more that they run.
+    fn stop(&self, journal: &mut Journal<'_>) -> Result<(), EngineError> {
+        let Some(platform) = self.platform else { return Ok(()) };
+        for node in &self.plan.to_stop {
+            // It counts as done before it is known how far the command came.
+            journal.add_stopped(node.to_string())?;
+            step(self.reporter, &format!("stop {node}"), None, || -> Result<(), EngineError> {
+                platform.stop(node)?;
+                let begun = Instant::now();
+                loop {
+                    let running = platform.running(node)?;
+                    if running.state != NodeState::Running {
+                        return Ok(());
+                    }
+                    if self.reporter.is_interrupted() {
+                        return Err(EngineError::Stopped);
+                    }
+                    if begun.elapsed() > STOPPED_WITHIN {
+                        return Err(runs(node, &running, "the node still runs after its stop command"));
+                    }
+                    std::thread::sleep(ASKED_AGAIN);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing has started a node whose data is about to be replaced.
+    fn check_stopped(&self, journal: &Journal<'_>) -> Result<(), EngineError> {
+        let Some(platform) = self.platform.filter(|_| self.options.to.is_none()) else { return Ok(()) };
+        let pending = self.plan.directories.iter().enumerate().filter(|(index, _)| !journal.is_settled(*index));
+        let nodes: BTreeSet<_> = pending.map(|(_, planned)| &planned.id).collect();
+        for node in nodes {
+            let running = platform.running(node)?;
+            let assumed = self.options.assume_stopped.contains(&node.to_string());
+            let counts = running.evidence.iter().any(|evidence| !assumed || evidence.is_certain());
+            let overridden = self.options.overrides.iter().any(|code| code == Rule::LiveCopy.code());
+            if running.state == NodeState::Running && counts && !overridden {
+                return Err(runs(node, &running, "the node was started while its data was written beside it"));
+            }
+        }
+        Ok(())
+    }
+
     /// Starts nodes in the order that they need, and reads what they log.
-    fn start(&self, started: &mut Vec<String>, findings: &mut Vec<Finding>) -> Result<(), EngineError> {
+    fn start(
+        &self,
+        journal: &mut Journal<'_>,
+        started: &mut Vec<String>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), EngineError> {
         let since = jiff::Timestamp::now();
         let Some(platform) = self.platform.filter(|_| self.options.start) else { return Ok(()) };
         for node in &self.plan.to_start {
-            if step(self.reporter, &format!("start {node}"), None, || platform.start(node))? {
-                started.push(node.to_string());
+            let name = node.to_string();
+            // An earlier run may have started it.
+            if journal.is_started(&name) && platform.state(node)? == NodeState::Running {
+                continue;
             }
+            if !platform.can_start(node) {
+                continue;
+            }
+            journal.add_started(name.clone())?;
+            step(self.reporter, &format!("start {node}"), None, || platform.start(node))?;
+            started.push(name);
         }
         findings.extend(crate::logs::findings(platform, since, |id| started.contains(&id.to_string())));
         Ok(())
     }
+}
+
+/// What a restore ends with where a node runs that must not.
+fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
+    EngineError::Precondition(vec![Finding::error(
+        Rule::LiveCopy,
+        node,
+        format!("{what}: {}", judge::told(running)),
+        "stop it, keep whatever starts it from doing so, and run the same command again",
+    )])
 }
 
 /// What was written and proven.

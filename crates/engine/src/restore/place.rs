@@ -1,182 +1,248 @@
-//! Putting written directories into their places.
+//! Putting written directories into their places. What is there is set aside first; each step is a rename that is written down when it is on
+//! the disk, and a run after a kill sees from the journal and from what is where how far the run before it came.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use fabkeep_store::NameKey;
 
 use super::RestoredDirectory;
+use super::disk::Disk;
 use super::journal::Journal;
 use super::plan::{PlannedDirectory, RestorePlan};
 use super::prove::is_as_captured;
+use super::staging::{Staging, free_name};
+use super::write::set_attributes;
 use crate::EngineError;
 use crate::error::io;
-use crate::point::RecoveryPoint;
+use crate::point::{EntryContent, RecoveryPoint};
 
 /// Leaves directories alone that are already as they were captured: keys and configuration often are.
 pub(super) fn keep_equal(
     plan: &RestorePlan,
     point: &RecoveryPoint,
     names: &NameKey,
-    journal: &mut Journal,
+    journal: &mut Journal<'_>,
 ) -> Result<(), EngineError> {
     for (index, planned) in plan.directories.iter().enumerate() {
-        let captured = &point.nodes[planned.node].directories[planned.directory];
-        let touched = journal.placed(index).is_some() || journal.has_aside(index) || planned.staging.exists();
-        if planned.occupied && !touched && is_as_captured(&planned.place, captured, names) {
-            journal.add_placed(index, None)?;
+        let touched = journal.is_switching(index) || journal.is_equal(index) || planned.staging.is_staged();
+        if planned.occupied && !touched && is_as_captured(planned, captured(point, planned), names) {
+            journal.add_equal(index)?;
         }
     }
     Ok(())
+}
+
+fn captured<'a>(point: &'a RecoveryPoint, planned: &PlannedDirectory) -> &'a crate::point::CapturedDirectory {
+    &point.nodes[planned.node].directories[planned.directory]
 }
 
 /// Makes the folders that directories are written into. A first run wants them new; a run that goes on keeps what is in them.
-pub(super) fn prepare(plan: &RestorePlan, journal: &mut Journal) -> Result<(), EngineError> {
+pub(super) fn prepare(plan: &RestorePlan, journal: &Journal<'_>, disk: Disk<'_>) -> Result<(), EngineError> {
     for (index, planned) in plan.directories.iter().enumerate() {
-        if journal.placed(index).is_some() || journal.has_aside(index) {
+        if journal.is_settled(index) || journal.has_aside(index) {
             continue;
         }
-        if planned.staging.exists() && !journal.is_resumed() {
-            // Left by a run whose journal is gone: its content is not known to be good.
-            fs::remove_dir_all(&planned.staging).map_err(io(&planned.staging))?;
+        for region in &planned.staging.regions {
+            if region.staging.symlink_metadata().is_ok() && !journal.is_resumed() {
+                // Left by a run whose journal is gone: its content is not known to be good.
+                disk.remove_tree(&region.staging)?;
+            }
+            disk.make_private(&region.staging)?;
         }
-        fs::create_dir_all(&planned.staging).map_err(io(&planned.staging))?;
     }
     Ok(())
 }
 
-/// Puts every directory into its place: what is there goes aside first. Each step is a rename, written down when it is done.
-pub(super) fn switch_all(plan: &RestorePlan, journal: &mut Journal) -> Result<Vec<RestoredDirectory>, EngineError> {
+/// Goes on with directories that an earlier run had begun to put into place when the way was free for them already.
+pub(super) fn finish_begun(
+    plan: &RestorePlan,
+    point: &RecoveryPoint,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
+) -> Result<(), EngineError> {
+    for (index, planned) in plan.directories.iter().enumerate() {
+        if journal.has_aside(index) && !journal.is_placed(index) {
+            put_into_place(index, planned, point, journal, disk)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts every directory into its place: what is there goes aside first.
+pub(super) fn switch_all(
+    plan: &RestorePlan,
+    point: &RecoveryPoint,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
+) -> Result<Vec<RestoredDirectory>, EngineError> {
     let mut restored = Vec::new();
     for (index, planned) in plan.directories.iter().enumerate() {
-        let aside = match journal.placed(index) {
-            Some(aside) => aside,
-            None => {
-                let aside = switch(index, planned, journal)?;
-                journal.add_placed(index, aside.clone())?;
-                aside
+        if !journal.is_settled(index) {
+            if !journal.has_aside(index) {
+                set_aside(index, planned, journal, disk)?;
             }
-        };
-        restored.push(RestoredDirectory {
-            node: planned.id.to_string(),
-            path: planned.place.clone(),
-            set_aside: aside,
-        });
+            put_into_place(index, planned, point, journal, disk)?;
+        }
+        let mut asides: Vec<(PathBuf, Option<PathBuf>)> = journal
+            .asides(index)
+            .filter(|(_, to)| to.exists())
+            .filter_map(|(region, to)| Some((planned.staging.regions.get(region)?.at.clone(), Some(to.to_path_buf()))))
+            .collect();
+        if asides.is_empty() {
+            asides.push((planned.staging.place.clone(), None));
+        }
+        let node = planned.id.to_string();
+        restored.extend(asides.into_iter().map(|(path, set_aside)| RestoredDirectory {
+            node: node.clone(),
+            path,
+            set_aside,
+        }));
     }
     Ok(restored)
 }
 
-fn switch(index: usize, planned: &PlannedDirectory, journal: &mut Journal) -> Result<Option<PathBuf>, EngineError> {
-    if planned.mounted {
-        return switch_inside(planned);
+/// A folder for what is in a part of a place: the one that an earlier run chose, else a new one. Where the place itself gets the name, it
+/// must be free.
+fn aside_name(
+    index: usize,
+    region: usize,
+    staging: &Staging,
+    journal: &mut Journal<'_>,
+) -> Result<PathBuf, EngineError> {
+    let is_usable = |to: &Path| staging.is_in_parts() || to.symlink_metadata().is_err();
+    let known = journal.asides(index).find(|(of, to)| *of == region && is_usable(to)).map(|(_, to)| to.to_path_buf());
+    if let Some(known) = known {
+        return Ok(known);
     }
-    // A kill between the renames leaves the place empty and the data aside: then the staged directory is all there is to move.
-    let aside = planned.aside.exists().then(|| planned.aside.clone());
-    let aside = if journal.has_aside(index) || (aside.is_some() && !planned.place.exists()) {
-        aside
-    } else if planned.place.exists() {
-        let empty = fs::read_dir(&planned.place).map_err(io(&planned.place))?.next().is_none();
-        if empty && planned.staging.exists() {
-            fs::remove_dir(&planned.place).map_err(io(&planned.place))?;
-            None
-        } else if planned.staging.exists() {
-            let aside = free_name(&planned.aside);
-            fs::rename(&planned.place, &aside).map_err(io(&planned.place))?;
-            Some(aside)
-        } else {
-            aside
+    let to = free_name(&staging.regions[region].aside);
+    journal.add_setting_aside(index, region, to.clone())?;
+    Ok(to)
+}
+
+/// Sets aside what is in a place.
+fn set_aside(
+    index: usize,
+    planned: &PlannedDirectory,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
+) -> Result<(), EngineError> {
+    let staging = &planned.staging;
+    if staging.is_in_parts() {
+        for folder in &staging.fixed {
+            let entries = staging.entries(folder)?;
+            set_entries_aside(index, folder, &entries, staging, journal, disk)?;
         }
     } else {
-        None
-    };
-    journal.add_aside(index)?;
-    if planned.staging.exists() {
-        fs::rename(&planned.staging, &planned.place).map_err(io(&planned.staging))?;
+        // A kill behind the rename leaves no place.
+        free_place(index, staging, journal, disk)?;
     }
-    if let Some(parent) = planned.place.parent() {
-        File::open(parent).and_then(|folder| folder.sync_all()).map_err(io(parent))?;
-    }
-    Ok(aside)
+    journal.add_aside(index)
 }
 
-/// A mount point cannot be renamed: what is in it moves into a folder inside, then the staged entries move up.
-fn switch_inside(planned: &PlannedDirectory) -> Result<Option<PathBuf>, EngineError> {
-    // What goes aside goes into one folder, however often the run is killed: the first marker names it. Staged entries that a killed run
-    // has moved up already must not go aside: the second says so.
-    let (naming, moving) = (planned.staging.with_extension("aside"), planned.staging.with_extension("moving"));
-    let aside = match fs::read_to_string(&naming) {
-        Ok(name) if !name.is_empty() => planned.place.join(name),
-        _ => {
-            let aside = free_name(&planned.aside);
-            let name = aside.file_name().unwrap_or_default().as_encoded_bytes();
-            fs::write(&naming, name).map_err(io(&naming))?;
-            aside
-        }
-    };
-    let is_own = |path: &Path| {
-        [&planned.staging, &naming, &moving].contains(&&path.to_path_buf())
-            || is_aside(path, &planned.aside)
-            || path == planned.place.join("lost+found")
-    };
-    let mut staged: Vec<PathBuf> = Vec::new();
-    if planned.staging.exists() {
-        for entry in fs::read_dir(&planned.staging).map_err(io(&planned.staging))? {
-            staged.push(entry.map_err(io(&planned.staging))?.path());
-        }
+/// Moves entries of a folder that stays.
+fn set_entries_aside(
+    index: usize,
+    folder: &str,
+    entries: &[String],
+    staging: &Staging,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
+) -> Result<(), EngineError> {
+    if entries.is_empty() {
+        return Ok(());
     }
-    if !moving.exists() {
-        for entry in fs::read_dir(&planned.place).map_err(io(&planned.place))? {
-            let path = entry.map_err(io(&planned.place))?.path();
-            if !is_own(&path) {
-                fs::create_dir_all(&aside).map_err(io(&aside))?;
-                let to = aside.join(path.file_name().unwrap_or_default());
-                fs::rename(&path, &to).map_err(io(&path))?;
+    let root = &staging.region_of(folder).root;
+    let region = staging.regions.iter().position(|region| region.root == *root).unwrap_or(0);
+    let root = aside_name(index, region, staging, journal)?;
+    disk.make_private(&root)?;
+    let to = staging.aside_of(folder, &root);
+    disk.make_folders(&to)?;
+    for entry in entries {
+        disk.rename(&staging.placed(entry), &free_name(&staging.aside_of(entry, &root)))?;
+    }
+    disk.sync_folder(&to)?;
+    disk.sync_folder(&staging.placed(folder))
+}
+
+/// Moves a whole place, or removes an empty one.
+fn free_place(index: usize, staging: &Staging, journal: &mut Journal<'_>, disk: Disk<'_>) -> Result<(), EngineError> {
+    if !staging.place.exists() {
+        return Ok(());
+    }
+    let empty = std::fs::read_dir(&staging.place).map_err(io(&staging.place))?.next().is_none();
+    if empty {
+        disk.remove_folder(&staging.place)?;
+    } else {
+        let to = aside_name(index, 0, staging, journal)?;
+        disk.rename(&staging.place, &to)?;
+    }
+    sync_above(&staging.place, disk)
+}
+
+fn sync_above(path: &Path, disk: Disk<'_>) -> Result<(), EngineError> {
+    path.parent().map_or(Ok(()), |folder| disk.sync_folder(folder))
+}
+
+/// Moves what was written into a place that is free.
+fn put_into_place(
+    index: usize,
+    planned: &PlannedDirectory,
+    point: &RecoveryPoint,
+    journal: &mut Journal<'_>,
+    disk: Disk<'_>,
+) -> Result<(), EngineError> {
+    let staging = &planned.staging;
+    if staging.is_in_parts() {
+        for folder in &staging.fixed {
+            disk.make_folders(&staging.placed(folder))?;
+            let from = staging.staged(folder);
+            for entry in staged_entries(staging, folder, &from)? {
+                if staging.placed(&entry).symlink_metadata().is_ok() {
+                    // Something came after the place was free.
+                    set_entries_aside(index, folder, std::slice::from_ref(&entry), staging, journal, disk)?;
+                }
+                disk.rename(&staging.staged(&entry), &staging.placed(&entry))?;
+            }
+            disk.sync_folder(&staging.placed(folder))?;
+        }
+        for entry in captured(point, planned).entries.iter().rev() {
+            if matches!(entry.content, EntryContent::Directory) && staging.is_fixed(&entry.path) {
+                set_attributes(&staging.placed(&entry.path), entry, disk)?;
             }
         }
-        File::create(&moving).map_err(io(&moving))?;
-    }
-    for path in staged {
-        let to = planned.place.join(path.file_name().unwrap_or_default());
-        fs::rename(&path, &to).map_err(io(&path))?;
-    }
-    if planned.staging.exists() {
-        fs::remove_dir(&planned.staging).map_err(io(&planned.staging))?;
-    }
-    fs::remove_file(&moving).map_err(io(&moving))?;
-    fs::remove_file(&naming).map_err(io(&naming))?;
-    Ok(aside.exists().then_some(aside))
-}
-
-/// A name that nothing has: data set aside by an earlier restore of the same point stays where it is.
-pub(super) fn free_name(path: &Path) -> PathBuf {
-    let numbered = |number: u32| {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{number}"));
-        path.with_file_name(name)
-    };
-    if !path.exists() {
-        return path.to_path_buf();
-    }
-    (1..).map(numbered).find(|name| !name.exists()).unwrap_or_else(|| path.to_path_buf())
-}
-
-/// Whether a path is the name for what is set aside, or a numbered one of it.
-pub(super) fn is_aside(path: &Path, aside: &Path) -> bool {
-    let (path, aside) = (path.display().to_string(), aside.display().to_string());
-    path.strip_prefix(&aside).is_some_and(|rest| {
-        rest.is_empty() || rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
-    })
-}
-
-/// What was set aside last.
-pub(super) fn newest_aside(aside: &Path) -> Option<PathBuf> {
-    let mut newest = aside.exists().then(|| aside.to_path_buf());
-    for number in 1.. {
-        let name = PathBuf::from(format!("{}.{number}", aside.display()));
-        if !name.exists() {
-            break;
+        for region in staging.regions.iter().filter(|region| region.staging.exists()) {
+            // Only folders that stay are left in it.
+            disk.remove_tree(&region.staging)?;
+            sync_above(&region.staging, disk)?;
         }
-        newest = Some(name);
+    } else if staging.regions[0].staging.exists() {
+        // Something may have come after the place was free.
+        free_place(index, staging, journal, disk)?;
+        disk.rename(&staging.regions[0].staging, &staging.place)?;
+        sync_above(&staging.place, disk)?;
+    } else if !staging.place.exists() {
+        return Err(io(&staging.place)(std::io::ErrorKind::NotFound.into()));
     }
-    newest
+    journal.add_placed(index)
+}
+
+/// What was written into a folder that stays, and has to be moved there.
+fn staged_entries(staging: &Staging, folder: &str, from: &Path) -> Result<Vec<String>, EngineError> {
+    let mut out = Vec::new();
+    let found = match std::fs::read_dir(from) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(out),
+        Err(error) => return Err(io(from)(error)),
+    };
+    for entry in found {
+        let name = entry.map_err(io(from))?.file_name();
+        // Names that a restore wrote are UTF-8.
+        let name = name.to_string_lossy();
+        let path = if folder.is_empty() { name.into_owned() } else { format!("{folder}/{name}") };
+        if !staging.is_fixed(&path) {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
 }

@@ -2,20 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set};
-use fabkeep_platform::{Host, NodeState, Platform};
+use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::{Host, Mounts, Platform};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 use super::databases::{PlannedLoad, plan_loads};
+use super::journal::{Record, of_another};
 use super::keep::{self, PresentFile};
-use super::{RestoreOptions, living, present};
+use super::staging::{Staging, resolve};
+use super::{RestoreOptions, judge, present, room, taken_away};
 use crate::EngineError;
 use crate::arrange::{Arranged, arrange, is_named};
-use crate::content::check_parts;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
+
+/// Format of the journal: another one's is not gone on with.
+const JOURNAL_FORMAT: &[u8] = b"2";
 
 /// What a restore would do.
 #[derive(Debug, Clone, Serialize)]
@@ -105,16 +109,10 @@ pub(crate) struct PlannedDirectory {
     pub node: usize,
     pub directory: usize,
     pub id: NodeId,
-    /// Where it goes.
-    pub place: PathBuf,
-    /// Where it is written first.
-    pub staging: PathBuf,
-    /// Where what is there goes.
-    pub aside: PathBuf,
-    /// Something is there.
+    /// Where it goes, and the places on the way.
+    pub staging: Staging,
+    /// Something is there that would be set aside.
     pub occupied: bool,
-    /// The place is a mount point: its entries are moved, not the directory itself.
-    pub mounted: bool,
     /// What is there and stays.
     pub kept: Vec<PresentFile>,
     /// What comes and what stays of a certificate authority fit.
@@ -142,10 +140,15 @@ impl RestorePlan {
     /// What a journal of another plan does not share.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(JOURNAL_FORMAT);
         hasher.update(self.arranged.as_bytes());
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
-            hasher.update(directory.place.as_os_str().as_encoded_bytes());
+            hasher.update(directory.staging.place.as_os_str().as_encoded_bytes());
+            for region in &directory.staging.regions {
+                hasher.update(&[2]);
+                hasher.update(region.staging.as_os_str().as_encoded_bytes());
+            }
             for file in &directory.kept {
                 hasher.update(&[1]);
                 hasher.update(file.entry.path.as_bytes());
@@ -184,7 +187,7 @@ pub(super) fn make(
     platform: Option<&Host>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    let (point, nodes) = (&arranged.point, &arranged.nodes);
+    let id = commit.id.as_str();
     let mut plan = RestorePlan {
         point: commit.id.to_string(),
         steps: Vec::new(),
@@ -198,7 +201,50 @@ pub(super) fn make(
         to_stop: Vec::new(),
         to_start: Vec::new(),
     };
+    let places = places(&arranged.point, &arranged.nodes, platform, options, &mut plan.findings)?;
+    plan.directories = directories(id, &places, arranged, platform, options, &mut plan.findings)?;
+    plan.journal = journal_path(id, &plan, options)?;
+    let found = Record::read(&plan.journal)?;
+    if options.ca_keep.is_asked() {
+        present::keep(&mut plan, arranged, reader, options, found.as_ref())?;
+    }
+    // Earlier runs count only when they were of this restore.
+    if found.as_ref().is_some_and(|found| !found.is_of(id, &plan.fingerprint())) {
+        return Err(of_another(&plan.journal));
+    }
+    let resuming = found.is_some();
+    let record = found.unwrap_or_default();
+    let arranged = &*arranged;
+    let point = &arranged.point;
+    judge::judge(&mut plan, arranged, platform, options, &record)?;
+    room::check(&mut plan, point, reader, &record)?;
+    present::compare_authorities(&mut plan, point, reader, &record)?;
+    taken_away::check(&mut plan, arranged, reader, platform, options, &record)?;
+    if let Some(platform) = platform.filter(|_| options.to.is_none()) {
+        plan_loads(&mut plan, point, reader, platform, options.replace, resuming)?;
+    }
+    add_steps(&mut plan, point);
+    Ok(plan)
+}
+
+/// Where a captured directory goes.
+struct Placed {
+    node: usize,
+    directory: usize,
+    id: NodeId,
+    place: PathBuf,
+}
+
+/// Finds the place of every directory of the nodes that are restored.
+fn places(
+    point: &RecoveryPoint,
+    nodes: &[String],
+    platform: Option<&Host>,
+    options: &RestoreOptions,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<Placed>, EngineError> {
     let common = common_folder(point);
+    let mut places: Vec<Placed> = Vec::new();
     for (index, node) in point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)) {
         for (position, directory) in node.directories.iter().enumerate() {
             let place = match (&options.to, platform) {
@@ -209,7 +255,7 @@ pub(super) fn make(
                 (None, Some(platform)) => match place_on(platform, node, directory) {
                     Some(place) => place,
                     None => {
-                        plan.findings.push(Finding::error(
+                        findings.push(Finding::error(
                             Rule::NotPersistent,
                             &node.facts.id,
                             format!("the inventory names no place for its {} directory {}", directory.directory.role, directory.directory.path),
@@ -222,26 +268,102 @@ pub(super) fn make(
                     return Err(EngineError::Usage("a restore needs a folder (--to) or an inventory".to_owned()));
                 }
             };
-            check_entries(&node.facts.id, directory)?;
-            let planned = planned_directory(commit.id.as_str(), index, position, &node.facts.id, place)?;
-            plan.directories.push(planned);
+            let id = node.facts.id.clone();
+            let place = resolve(&id, &place)?;
+            if let Some(other) = places.iter().find(|other| other.place == place) {
+                return Err(EngineError::Usage(format!(
+                    "{} is the place of a directory of {} and of one of {id}: correct the inventory",
+                    place.display(),
+                    other.id
+                )));
+            }
+            places.push(Placed { node: index, directory: position, id, place });
         }
     }
-    plan.journal = journal_path(commit.id.as_str(), &plan, options)?;
-    let resuming = plan.journal.exists();
-    if options.ca_keep.is_asked() {
-        present::keep(&mut plan, arranged, reader, options)?;
+    Ok(places)
+}
+
+/// How every directory gets into its place. What the recovery point has where another node lives is left out of it.
+fn directories(
+    point: &str,
+    places: &[Placed],
+    arranged: &mut Arranged,
+    platform: Option<&Host>,
+    options: &RestoreOptions,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<PlannedDirectory>, EngineError> {
+    let mounts = Mounts::read()?;
+    let network = platform.filter(|_| options.to.is_none()).map(Host::network);
+    let mut out = Vec::new();
+    for Placed { node, directory, id, place } in places {
+        let mut others: Vec<PathBuf> = places.iter().map(|other| other.place.clone()).collect();
+        let known = || network.into_iter().flat_map(|network| network.nodes());
+        let of_others = known().filter(|known| known.id != *id).flat_map(|known| &known.directories);
+        for known in of_others {
+            others.push(resolve(id, Path::new(&known.path))?);
+        }
+        let captured = &mut arranged.point.nodes[*node].directories[*directory];
+        let own = known().filter(|known| known.id == *id).flat_map(|known| &known.directories);
+        let here = own.filter(|known| Path::new(&known.path) == place.as_path()).flat_map(|known| &known.excluded);
+        let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
+        others.extend(excluded.filter(|path| path.symlink_metadata().is_ok()));
+        let staging = Staging::new(point, place.clone(), &mounts, &others)?;
+        leave_out_others(id, captured, &staging, findings);
+        blocked(id, captured, &staging, findings);
+        let occupied = staging.is_occupied()?;
+        out.push(PlannedDirectory {
+            node: *node,
+            directory: *directory,
+            id: id.clone(),
+            staging,
+            occupied,
+            kept: Vec::new(),
+            fits: false,
+        });
     }
-    let arranged = &*arranged;
-    let point = &arranged.point;
-    judge(&mut plan, arranged, platform, options, resuming)?;
-    check_space(&mut plan, point)?;
-    present::compare_authorities(&mut plan, point, reader)?;
-    if let Some(platform) = platform.filter(|_| options.to.is_none()) {
-        plan_loads(&mut plan, point, reader, platform, options.replace, resuming)?;
+    Ok(out)
+}
+
+/// Leaves out what was captured where another node has its place.
+fn leave_out_others(id: &NodeId, captured: &mut CapturedDirectory, staging: &Staging, findings: &mut Vec<Finding>) {
+    let is_file = |entry: &crate::point::CapturedEntry| !matches!(entry.content, EntryContent::Directory);
+    if let Some(entry) = captured.entries.iter().find(|entry| staging.is_others(&entry.path) && is_file(entry)) {
+        findings.push(Finding::error(
+            Rule::NotOverwritten,
+            id,
+            format!(
+                "the recovery point has files of it at {}, which is another node's place here",
+                staging.placed(&entry.path).display()
+            ),
+            "restore into another folder (--to DIR), or correct the inventory",
+        ));
     }
-    add_steps(&mut plan, point);
-    Ok(plan)
+    captured.entries.retain(|entry| !staging.is_others(&entry.path));
+}
+
+/// What cannot be put into its place because of what is mounted there.
+fn blocked(id: &NodeId, captured: &CapturedDirectory, staging: &Staging, findings: &mut Vec<Finding>) {
+    for region in staging.regions.iter().filter(|region| region.mounted && !region.at.is_dir()) {
+        findings.push(Finding::error(
+            Rule::NotOverwritten,
+            id,
+            format!("{} is a file that is mounted there: it cannot be replaced", region.at.display()),
+            "unmount it, run the same command again, and mount it afterwards",
+        ));
+    }
+    for entry in &captured.entries {
+        if staging.is_fixed(&entry.path) && !matches!(entry.content, EntryContent::Directory) {
+            findings.push(Finding::error(
+                Rule::NotOverwritten,
+                id,
+                format!(
+                    "{} is a mount point, or holds one, and is no directory in the recovery point",
+                    staging.placed(&entry.path).display()
+                ),
+                "unmount what is mounted there, or restore into another folder (--to DIR)",
+            ));
+        }
+    }
 }
 
 /// The deepest folder that holds all captured directories.
@@ -285,201 +407,18 @@ fn place_on(platform: &Host, node: &CapturedNode, captured: &CapturedDirectory) 
     Some(PathBuf::from(&found.path))
 }
 
-/// Refuses entries that would leave their directory: the manifest is signed, and still not trusted with that.
-fn check_entries(id: &NodeId, directory: &CapturedDirectory) -> Result<(), EngineError> {
-    let mut links: Vec<&str> = Vec::new();
-    for entry in &directory.entries {
-        let wrong = |problem: &str| EngineError::Point {
-            point: format!("{id} {}", entry.path),
-            problem: format!("rule {}: {problem}", Rule::Contained),
-        };
-        let plain = entry.path.split('/').all(|part| !matches!(part, "." | "..") && !part.contains('\0'));
-        let empty_part = !entry.path.is_empty() && entry.path.split('/').any(str::is_empty);
-        if !plain || empty_part || entry.path.starts_with('/') {
-            return Err(wrong("the path leaves the node's directory"));
-        }
-        if links.iter().any(|link| entry.path.strip_prefix(link).is_some_and(|rest| rest.starts_with('/'))) {
-            return Err(wrong("the path leads through a symbolic link"));
-        }
-        match &entry.content {
-            EntryContent::Symlink { target } => {
-                if crate::capture::leaves(&entry.path, target) {
-                    return Err(wrong("the link leaves the node's directory"));
-                }
-                links.push(&entry.path);
-            }
-            EntryContent::File { size, parts } => check_parts(&entry.path, *size, parts)?,
-            EntryContent::Directory => {}
-        }
-    }
-    Ok(())
-}
-
-fn planned_directory(
-    point: &str,
-    node: usize,
-    directory: usize,
-    id: &NodeId,
-    place: PathBuf,
-) -> Result<PlannedDirectory, EngineError> {
-    let place = std::path::absolute(&place).map_err(io(&place))?;
-    // A place that is a link to the data's true home keeps being one.
-    let place = place.canonicalize().unwrap_or(place);
-    if place.exists() && !place.is_dir() {
-        return Err(EngineError::Io {
-            path: place.display().to_string(),
-            source: std::io::ErrorKind::NotADirectory.into(),
-        });
-    }
-    let staging_name = format!("fabkeep-restore-{point}");
-    let aside_name = format!("before-{point}");
-    let mounted = is_mount_point(&place);
-    let beside = |suffix: &str| {
-        let mut name = place.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{suffix}"));
-        place.with_file_name(name)
-    };
-    let (staging, aside) = if mounted {
-        (place.join(format!(".{staging_name}")), place.join(format!(".{aside_name}")))
-    } else {
-        (beside(&staging_name), beside(&aside_name))
-    };
-    let occupied = match std::fs::read_dir(&place) {
-        Ok(entries) => entries
-            .filter_map(Result::ok)
-            // What an earlier run of this restore left, and what an own file system brings.
-            .any(|entry| {
-                let path = entry.path();
-                let own = path == staging || super::place::is_aside(&path, &aside);
-                !own && entry.file_name() != "lost+found"
-            }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        Err(source) => return Err(EngineError::Io { path: place.display().to_string(), source }),
-    };
-    Ok(PlannedDirectory {
-        node,
-        directory,
-        id: id.clone(),
-        place,
-        staging,
-        aside,
-        occupied,
-        mounted,
-        kept: Vec::new(),
-        fits: false,
-    })
-}
-
-fn is_mount_point(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (path.metadata(), path.parent().map(Path::metadata)) {
-        (Ok(own), Some(Ok(parent))) => own.dev() != parent.dev(),
-        _ => false,
-    }
-}
-
+/// The journal lies where no directory of the plan is moved.
 fn journal_path(point: &str, plan: &RestorePlan, options: &RestoreOptions) -> Result<PathBuf, EngineError> {
-    let folder = match (&options.to, plan.directories.first()) {
+    let mut folder = match (&options.to, plan.directories.first()) {
         (Some(to), _) => std::path::absolute(to).map_err(io(to))?,
-        (None, Some(first)) => first.place.parent().map(Path::to_path_buf).unwrap_or_default(),
+        (None, Some(first)) => first.staging.place.parent().map(Path::to_path_buf).unwrap_or_default(),
         (None, None) => PathBuf::from("."),
     };
+    while let Some(holds) = plan.directories.iter().find(|planned| folder.starts_with(&planned.staging.place)) {
+        let Some(above) = holds.staging.place.parent() else { break };
+        folder = above.to_path_buf();
+    }
     Ok(folder.join(format!(".fabkeep-restore-{point}.journal")))
-}
-
-fn judge(
-    plan: &mut RestorePlan,
-    arranged: &Arranged,
-    platform: Option<&Host>,
-    options: &RestoreOptions,
-    resuming: bool,
-) -> Result<(), EngineError> {
-    let point = &arranged.point;
-    let now = jiff::Timestamp::now().as_second();
-    let chosen: Vec<_> = point
-        .nodes
-        .iter()
-        .filter(|node| is_named(&node.facts.id, &arranged.nodes))
-        .map(|node| node.facts.clone())
-        .collect();
-    let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
-    // The invariants over what is restored together; what is left where it is cannot be judged here.
-    plan.findings.extend(check_set(&chosen, &configs, point.derived, now));
-    let orderers = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
-    let all = orderers(&mut point.nodes.iter().map(|node| node.facts.role));
-    // Those that come back empty are as old as nothing.
-    let some = orderers(&mut chosen.iter().filter(|node| !node.raft.is_empty()).map(|node| node.role));
-    if some > 0 && some < all {
-        plan.findings.push(Finding::warning(
-            Rule::OrderersLevel,
-            format!("{some} of {all} orderers"),
-            "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
-            "let them come back empty and take everything from the others (--replicate NODE), or restart all other orderers before you start the restored ones; if they are all lost, restore all together",
-        ));
-    }
-    if !options.replace && !resuming {
-        for directory in plan.directories.iter().filter(|directory| directory.occupied) {
-            plan.findings.push(Finding::error(
-                Rule::NotOverwritten,
-                &directory.id,
-                format!("{} is not empty", directory.place.display()),
-                "restore into another folder (--to DIR), or let the data there be set aside (--replace)",
-            ));
-        }
-    }
-    if let Some(platform) = platform.filter(|_| options.to.is_none()) {
-        plan.findings.extend(living::judge(platform, point, &|id| is_named(id, &arranged.nodes)));
-        for node in &chosen {
-            if !platform.network().nodes().any(|known| known.id == node.id) {
-                continue;
-            }
-            if platform.state(&node.id)? == NodeState::Running {
-                if options.stop {
-                    plan.to_stop.push(node.id.clone());
-                } else {
-                    plan.findings.push(Finding::error(
-                        Rule::LiveCopy,
-                        &node.id,
-                        "the node runs: its data must not be replaced under it",
-                        "stop it, or let fabkeep do so by its stop command (--stop)",
-                    ));
-                }
-            }
-        }
-        // Independent services first: CAs, then orderers all together, then peers.
-        for role in [NodeRole::CertificateAuthority, NodeRole::Orderer, NodeRole::Peer] {
-            let of_role = chosen.iter().filter(|node| node.role == role).map(|node| node.id.clone());
-            plan.to_start.extend(of_role.filter(|_| options.start));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses when a file system has less room than the restore needs.
-fn check_space(plan: &mut RestorePlan, point: &RecoveryPoint) -> Result<(), EngineError> {
-    use std::os::unix::fs::MetadataExt;
-    let mut needs: std::collections::BTreeMap<u64, (u64, u64, PathBuf)> = std::collections::BTreeMap::new();
-    for directory in &plan.directories {
-        let Some(existing) = directory.place.ancestors().find(|path| path.exists()) else { continue };
-        let metadata = existing.metadata().map_err(io(existing))?;
-        let room = rustix::fs::statvfs(existing)
-            .map_err(|error| EngineError::Io { path: existing.display().to_string(), source: error.into() })?;
-        let bytes = point.nodes[directory.node].directories[directory.directory].data_bytes();
-        let need =
-            needs.entry(metadata.dev()).or_insert_with(|| (0, room.f_bavail * room.f_frsize, existing.to_path_buf()));
-        need.0 += bytes;
-    }
-    for (bytes, room, path) in needs.into_values() {
-        if bytes > room {
-            plan.findings.push(Finding::error(
-                Rule::RoomEnough,
-                path.display(),
-                format!("the restore needs {bytes} bytes there, {room} are free"),
-                "make room, or restore into a folder on another disk (--to DIR)",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
@@ -492,20 +431,22 @@ fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
         plan.bytes += bytes;
         plan.steps.push(RestoreStep::Write {
             node: planned.id.to_string(),
-            path: planned.place.clone(),
+            path: planned.staging.place.clone(),
             files: count,
             bytes,
         });
     }
     for planned in &plan.directories {
         for file in &planned.kept {
-            plan.steps
-                .push(RestoreStep::Keep { node: planned.id.to_string(), path: planned.place.join(&file.entry.path) });
+            plan.steps.push(RestoreStep::Keep {
+                node: planned.id.to_string(),
+                path: planned.staging.placed(&file.entry.path),
+            });
         }
-        if planned.occupied {
-            plan.steps.push(RestoreStep::SetAside { path: planned.place.clone(), to: planned.aside.clone() });
+        for region in planned.staging.regions.iter().filter(|_| planned.occupied) {
+            plan.steps.push(RestoreStep::SetAside { path: region.at.clone(), to: region.aside.clone() });
         }
-        plan.steps.push(RestoreStep::Place { path: planned.place.clone() });
+        plan.steps.push(RestoreStep::Place { path: planned.staging.place.clone() });
     }
     for load in &plan.loads {
         let node = plan.directories[load.directory].id.to_string();

@@ -7,8 +7,8 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, Volume};
 use fabkeep_store::PointReader;
 
+use super::journal::Record;
 use super::keep::{self, Kept, Present, PresentFile};
-use super::place::newest_aside;
 use super::plan::{PlannedDirectory, RestorePlan};
 use super::{RestoreOptions, authority};
 use crate::EngineError;
@@ -23,6 +23,7 @@ pub(super) fn keep(
     arranged: &mut Arranged,
     reader: &PointReader<'_>,
     options: &RestoreOptions,
+    earlier: Option<&Record>,
 ) -> Result<(), EngineError> {
     let mut whole = Vec::new();
     let mut decided = Vec::new();
@@ -39,10 +40,10 @@ pub(super) fn keep(
         if keep::homes(&captured.directory).is_empty() {
             continue;
         }
-        let place = planned.place.display().to_string();
+        let place = planned.staging.place.display().to_string();
         let mut known_as = keep::known_as(&captured.directory, &captured.directory);
         known_as.push(&place);
-        let present = files(planned, captured)?;
+        let present = files(index, planned, captured, earlier)?;
         let kept = keep::decide(&planned.id, captured, &known_as, &present, &contents, options.ca_keep)?;
         decided.push((index, kept));
     }
@@ -60,27 +61,39 @@ pub(super) fn keep(
         plan.findings.push(Finding::note(
             Rule::CaKept,
             &planned.id,
-            format!("its TLS directory {} stays as it is", planned.place.display()),
+            format!("its TLS directory {} stays as it is", planned.staging.place.display()),
             "nothing: that is what --ca-keep tls asks for",
         ));
     }
     Ok(())
 }
 
-/// Files of a certificate authority that are there. A run that was killed between two moves has left them beside their place.
-fn files(planned: &PlannedDirectory, captured: &CapturedDirectory) -> Result<Present, EngineError> {
-    let mut roots = vec![planned.place.clone()];
-    if planned.mounted || !planned.place.exists() {
-        roots.extend(newest_aside(&planned.aside));
+/// Files of a certificate authority that are there. A run that was killed may have set some of them aside, or all.
+fn files(
+    index: usize,
+    planned: &PlannedDirectory,
+    captured: &CapturedDirectory,
+    earlier: Option<&Record>,
+) -> Result<Present, EngineError> {
+    let staging = &planned.staging;
+    let asides = earlier.into_iter().flat_map(|earlier| earlier.asides(index));
+    let mut roots: Vec<(PathBuf, String)> =
+        asides.filter_map(|(region, to)| Some((to.to_path_buf(), staging.regions.get(region)?.root.clone()))).collect();
+    if earlier.is_none_or(|earlier| !earlier.has_aside(index)) {
+        roots.push((staging.place.clone(), String::new()));
     }
     let mut out = Present::new();
-    for root in roots.iter().filter(|root| root.is_dir()) {
-        for entry in HostVolume::new(root.clone()).list("")? {
+    for (root, below) in roots.iter().filter(|(root, _)| root.is_dir()) {
+        for mut entry in HostVolume::new(root.clone()).list("")? {
+            let path = root.join(&entry.path);
+            if !below.is_empty() {
+                entry.path = format!("{below}/{}", entry.path);
+            }
             let looked_at = keep::is_looked_at(&captured.directory, &entry.path, entry.stamp.size);
-            if entry.kind != EntryKind::File || !looked_at || out.contains_key(&entry.path) {
+            let skipped = !staging.is_part(&entry.path) || out.contains_key(&entry.path);
+            if entry.kind != EntryKind::File || !looked_at || skipped {
                 continue;
             }
-            let path = root.join(&entry.path);
             let bytes = std::fs::read(&path).map_err(io(&path))?;
             let file = PresentFile::new(&entry, bytes);
             out.insert(entry.path, file);
@@ -94,11 +107,15 @@ pub(super) fn compare_authorities(
     plan: &mut RestorePlan,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
+    record: &Record,
 ) -> Result<(), EngineError> {
-    for planned in plan.directories.iter().filter(|planned| planned.occupied) {
+    for (index, planned) in plan.directories.iter().enumerate() {
+        if !planned.occupied || record.is_settled(index) || record.has_aside(index) {
+            continue;
+        }
         let captured = &point.nodes[planned.node].directories[planned.directory];
         for entry in authority::databases(captured) {
-            let source = planned.place.join(&entry.path);
+            let source = planned.staging.placed(&entry.path);
             if !source.is_file() {
                 continue;
             }

@@ -9,50 +9,50 @@ use std::sync::atomic::AtomicU64;
 use fabkeep_ledger::chain::walk_directory;
 use fabkeep_ledger::leveldb::Database;
 use fabkeep_ledger::{raft, smartbft};
-use fabkeep_network::WalKind;
+use fabkeep_network::{NodeId, WalKind};
 use fabkeep_platform::{EntryKind, HostVolume, Volume};
-use fabkeep_store::{BlobId, NameKey, PointReader};
+use fabkeep_store::{BlobId, NameKey};
 
+use super::Run;
 use super::journal::Journal;
-use super::plan::RestorePlan;
-use super::write::join;
+use super::plan::PlannedDirectory;
 use crate::content::channel_of;
 use crate::error::io;
 use crate::event::{Event, Reporter};
-use crate::point::{CapturedDirectory, Content, EntryContent, Part, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedEntry, Content, EntryContent, Part, RecoveryPoint};
 use crate::{Difference, EngineError, parallel};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// Proves every directory of the plan where it is now: staged, or in its place already. What was proven, in sentences.
-pub(super) fn prove(
-    plan: &RestorePlan,
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-    journal: &Journal,
-    threads: usize,
-    reporter: &dyn Reporter,
-) -> Result<Vec<String>, EngineError> {
+/// Proves every directory of the plan where it is now: staged, or in its place already. What was proven, in sentences. Directories that an
+/// earlier run has put into place and whose node was started since are not read: the node writes to them.
+pub(super) fn prove(run: &Run<'_>, journal: &Journal<'_>) -> Result<Vec<String>, EngineError> {
+    let (plan, point, reader, threads, reporter) = (run.plan, run.point, run.reader, run.threads, run.reporter);
     let mut files = Vec::new();
-    let mut chains: Vec<(String, String, PathBuf)> = Vec::new();
-    let mut kept = Vec::new();
+    let mut chains: Vec<Chain> = Vec::new();
+    let mut sentences = Vec::new();
     let mut databases = 0;
     let mut logs = 0;
     for (index, planned) in plan.directories.iter().enumerate() {
-        let root = if journal.placed(index).is_some() || !planned.staging.exists() {
-            &planned.place
-        } else {
-            &planned.staging
-        };
+        let settled = journal.is_settled(index);
+        if settled && journal.is_started(&planned.id.to_string()) {
+            let place = planned.staging.place.display();
+            sentences.push(format!(
+                "{}: {place} was put into place by an earlier run of this restore, and the node was started since; this run did not read it",
+                planned.id
+            ));
+            continue;
+        }
+        let root = Root { planned, settled };
         let captured = &point.nodes[planned.node].directories[planned.directory];
         for entry in &captured.entries {
-            let path = join(root, &entry.path);
+            let path = root.path(&entry.path);
             match &entry.content {
                 EntryContent::File { size, parts } => {
                     if let Some(channel) = channel_of(parts) {
                         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-                        let chain = (planned.id.to_string(), channel.to_owned(), folder);
+                        let chain = Chain { node: planned.id.clone(), channel: channel.to_owned(), folder };
                         if !chains.contains(&chain) {
                             chains.push(chain);
                         }
@@ -65,23 +65,23 @@ pub(super) fn prove(
                 EntryContent::Symlink { target } => {
                     let found = std::fs::read_link(&path).map_err(io(&path))?;
                     if found != Path::new(target) {
-                        return Err(unproven(&path, "the link leads elsewhere".to_owned()));
+                        return Err(unproven(&path, "the link leads to another target".to_owned()));
                     }
                 }
                 EntryContent::Directory => {}
             }
         }
         for file in &planned.kept {
-            let path = join(root, &file.entry.path);
+            let path = root.path(&file.entry.path);
             if std::fs::read(&path).map_err(io(&path))? != file.bytes {
                 return Err(unproven(&path, "it is not what was there before".to_owned()));
             }
         }
         if !planned.kept.is_empty() {
-            kept.push(planned.kept_told());
+            sentences.push(planned.kept_told());
         }
-        databases += check_databases(root, captured)?;
-        logs += check_logs(root, captured, &point.nodes[planned.node].facts.raft)?;
+        databases += check_databases(&root, captured)?;
+        logs += check_logs(&root, captured, &point.nodes[planned.node].facts.raft)?;
     }
     let count = files.len();
     let names = reader.names();
@@ -101,24 +101,50 @@ pub(super) fn prove(
     if databases + logs > 0 {
         proven.push(format!("{databases} LevelDB directories and {logs} consensus logs whole"));
     }
-    proven.extend(kept);
+    proven.extend(sentences);
     Ok(proven)
 }
 
+/// Where a directory is now.
+struct Root<'a> {
+    planned: &'a PlannedDirectory,
+    /// In its place.
+    settled: bool,
+}
+
+impl Root<'_> {
+    fn path(&self, path: &str) -> PathBuf {
+        if self.settled { self.planned.staging.placed(path) } else { self.planned.staging.staged(path) }
+    }
+}
+
+/// A node's chain of a channel.
+#[derive(PartialEq, Eq)]
+struct Chain {
+    node: NodeId,
+    channel: String,
+    folder: PathBuf,
+}
+
 /// Whether a directory holds exactly what was captured of it, and nothing else.
-pub(super) fn is_as_captured(root: &Path, captured: &CapturedDirectory, names: &NameKey) -> bool {
-    let Ok(found) = HostVolume::new(root.to_path_buf()).list("") else { return false };
+pub(super) fn is_as_captured(planned: &PlannedDirectory, captured: &CapturedDirectory, names: &NameKey) -> bool {
+    let staging = &planned.staging;
+    let Ok(mut found) = HostVolume::new(staging.place.clone()).list("") else { return false };
+    let is_captured = |path: &str| captured.entries.iter().any(|entry| entry.path == path);
+    found.retain(|entry| staging.is_part(&entry.path) && (!staging.is_fixed(&entry.path) || is_captured(&entry.path)));
+    let own =
+        |uid, gid, entry: &CapturedEntry| !rustix::process::geteuid().is_root() || (uid, gid) == (entry.uid, entry.gid);
     found.len() == captured.entries.len()
         && found.iter().zip(&captured.entries).all(|(found, entry)| {
             let same = match (&found.kind, &entry.content) {
-                (EntryKind::Directory, EntryContent::Directory) => true,
+                (EntryKind::Directory, EntryContent::Directory) => found.mode == entry.mode,
                 (EntryKind::Symlink(to), EntryContent::Symlink { target }) => to == target,
                 (EntryKind::File, EntryContent::File { size, parts }) => {
-                    found.mode == entry.mode && compare(&join(root, &entry.path), *size, parts, names).is_ok()
+                    found.mode == entry.mode && compare(&staging.placed(&entry.path), *size, parts, names).is_ok()
                 }
                 _ => false,
             };
-            same && found.path == entry.path
+            same && found.path == entry.path && own(found.uid, found.gid, entry)
         })
 }
 
@@ -127,8 +153,13 @@ fn unproven(path: &Path, problem: String) -> EngineError {
 }
 
 /// Reads a file and compares every part's hash, and that everything else is zero.
-fn compare(path: &Path, size: u64, parts: &[Part], names: &NameKey) -> Result<(), EngineError> {
-    let mut file = File::open(path).map_err(io(path))?;
+pub(super) fn compare(path: &Path, size: u64, parts: &[Part], names: &NameKey) -> Result<(), EngineError> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(unproven(path, "the file is not there".to_owned()));
+        }
+        other => other.map_err(io(path))?,
+    };
     let found = file.metadata().map_err(io(path))?.len();
     if found != size {
         return Err(unproven(path, format!("it has {found} bytes, {size} were captured")));
@@ -192,19 +223,20 @@ fn gaps(size: u64, parts: &[Part]) -> Vec<std::ops::Range<u64>> {
 
 fn walk_chains(
     point: &RecoveryPoint,
-    chains: &[(String, String, PathBuf)],
+    chains: &[Chain],
     threads: usize,
     reporter: &dyn Reporter,
 ) -> Result<Vec<String>, EngineError> {
     let mut proven = Vec::new();
     let mut by_channel: std::collections::BTreeMap<&str, (u64, Vec<u64>)> = std::collections::BTreeMap::new();
-    for (node, channel, folder) in chains {
-        let walk = walk_directory(folder, threads, &AtomicU64::new(0))?;
+    for Chain { node, channel, folder } in chains {
+        let walk = walk_directory(folder, threads, &AtomicU64::new(0))
+            .map_err(|error| Difference::by(folder.display(), error))?;
         let tip = walk.tip.map(|tip| (tip.height, hex::encode(tip.header_hash)));
         let recorded = point
             .nodes
             .iter()
-            .filter(|captured| captured.facts.id.to_string() == *node)
+            .filter(|captured| captured.facts.id == *node)
             .flat_map(|captured| &captured.facts.ledgers)
             .find(|ledger| ledger.channel == *channel)
             .map(|ledger| (ledger.height, ledger.tip_hash.clone()));
@@ -226,11 +258,11 @@ fn walk_chains(
 }
 
 /// Every LevelDB directory that holds a CURRENT is whole.
-fn check_databases(root: &Path, captured: &CapturedDirectory) -> Result<usize, EngineError> {
+fn check_databases(root: &Root<'_>, captured: &CapturedDirectory) -> Result<usize, EngineError> {
     let mut count = 0;
     for entry in &captured.entries {
         let Some(folder) = entry.path.strip_suffix("/CURRENT") else { continue };
-        let path = join(root, folder);
+        let path = root.path(folder);
         Database::open(&path)
             .and_then(|database| database.check())
             .map_err(|error| Difference::by(path.display(), error))?;
@@ -241,7 +273,7 @@ fn check_databases(root: &Path, captured: &CapturedDirectory) -> Result<usize, E
 
 /// Every raft or SmartBFT log reads as it did.
 fn check_logs(
-    root: &Path,
+    root: &Root<'_>,
     captured: &CapturedDirectory,
     recorded: &[fabkeep_network::RaftFacts],
 ) -> Result<usize, EngineError> {
@@ -253,7 +285,7 @@ fn check_logs(
         .collect();
     folders.dedup();
     for folder in &folders {
-        let path = join(root, folder);
+        let path = root.path(folder);
         let channel = folder.rsplit('/').next().unwrap_or(folder);
         let wrong = |problem: String| unproven(&path, problem);
         let Some(facts) = recorded.iter().find(|facts| facts.channel == channel) else { continue };

@@ -2,110 +2,130 @@
 //! stay holes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_store::PointReader;
 
+use super::Run;
+use super::disk::Disk;
 use super::journal::Journal;
-use super::plan::{PlannedDirectory, RestorePlan};
+use super::plan::PlannedDirectory;
+use super::prove::compare;
 use crate::EngineError;
 use crate::content::{Contents, channel_of, is_block_file};
 use crate::error::io;
-use crate::event::{Event, Reporter};
+use crate::event::Event;
 use crate::parallel;
 use crate::point::{CapturedEntry, EntryContent, Part, RecoveryPoint};
 use crate::replay::{Sink, Target, replay};
 
-type SharedJournal<'a> = Mutex<&'a mut Journal>;
+type SharedJournal<'a, 'd> = Mutex<&'a mut Journal<'d>>;
 
-fn add_file(journal: &SharedJournal<'_>, directory: usize, entry: usize) -> Result<(), EngineError> {
+fn add_file(journal: &SharedJournal<'_, '_>, directory: usize, entry: usize) -> Result<(), EngineError> {
     journal.lock().unwrap_or_else(PoisonError::into_inner).add_file(directory, entry)
 }
 
-fn has_file(journal: &SharedJournal<'_>, directory: usize, entry: usize) -> bool {
+fn has_file(journal: &SharedJournal<'_, '_>, directory: usize, entry: usize) -> bool {
     journal.lock().unwrap_or_else(PoisonError::into_inner).has_file(directory, entry)
 }
 
 /// Writes everything that the journal does not have. Bytes written or found written, holes not counted.
-pub(super) fn write_all(
-    plan: &RestorePlan,
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-    journal: &mut Journal,
-    threads: usize,
-    reporter: &dyn Reporter,
-) -> Result<u64, EngineError> {
+pub(super) fn write_all(run: &Run<'_>, journal: &mut Journal<'_>) -> Result<u64, EngineError> {
+    let (plan, point, disk) = (run.plan, run.point, run.disk);
     let pending: Vec<(usize, &PlannedDirectory)> = plan
         .directories
         .iter()
         .enumerate()
-        .filter(|(index, _)| journal.placed(*index).is_none() && !journal.has_aside(*index))
+        .filter(|(index, _)| !journal.is_settled(*index) && !journal.has_aside(*index))
         .collect();
+    check_written(&pending, run, journal)?;
     for (_, planned) in &pending {
         for entry in entries(point, planned) {
             if matches!(entry.content, EntryContent::Directory) {
-                let path = join(&planned.staging, &entry.path);
-                fs::create_dir_all(&path).map_err(io(&path))?;
+                let path = planned.staging.staged(&entry.path);
+                disk.make_folders(&path)?;
                 // Writable while it is filled, whatever it was.
-                fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(io(&path))?;
+                disk.set_mode(&path, 0o700)?;
             }
         }
     }
     for (_, planned) in &pending {
         // What stays of what is there.
         for file in &planned.kept {
-            let path = join(&planned.staging, &file.entry.path);
-            let open = open(&path, file.entry.size())?;
+            let path = planned.staging.staged(&file.entry.path);
+            let open = open(&path, file.entry.size(), disk)?;
             open.write_all_at(&file.bytes, 0).map_err(io(&path))?;
-            finish_file(&open, &path, &file.entry)?;
+            finish_file(&open, &path, &file.entry, disk)?;
         }
     }
-    let journal: SharedJournal<'_> = Mutex::new(journal);
-    write_files(&pending, point, reader, &journal, threads, reporter)?;
-    write_chains(&pending, point, reader, &journal, threads, reporter)?;
+    let journal: SharedJournal<'_, '_> = Mutex::new(journal);
+    write_files(&pending, run, &journal)?;
+    write_chains(&pending, run, &journal)?;
     for (_, planned) in &pending {
-        finish_directory(planned, point)?;
+        finish_directory(planned, point, disk)?;
     }
     Ok(plan.bytes)
+}
+
+/// Reads what an earlier run has written; what is not as it should be is written again.
+fn check_written(
+    pending: &[(usize, &PlannedDirectory)],
+    run: &Run<'_>,
+    journal: &mut Journal<'_>,
+) -> Result<(), EngineError> {
+    let mut written = Vec::new();
+    for &(index, planned) in pending {
+        for (position, entry) in entries(run.point, planned).iter().enumerate() {
+            if let EntryContent::File { size, parts } = &entry.content
+                && journal.has_file(index, position)
+            {
+                written.push((index, position, planned.staging.staged(&entry.path), *size, parts));
+            }
+        }
+    }
+    let names = run.reader.names();
+    let bad = parallel::map(written, run.threads, |(index, position, path, size, parts)| {
+        let is_good =
+            path.symlink_metadata().is_ok_and(|found| found.is_file()) && compare(&path, size, parts, names).is_ok();
+        (!is_good).then_some((index, position))
+    });
+    bad.into_iter().flatten().for_each(|(index, position)| journal.forget_file(index, position));
+    Ok(())
 }
 
 fn entries<'a>(point: &'a RecoveryPoint, planned: &PlannedDirectory) -> &'a [CapturedEntry] {
     &point.nodes[planned.node].directories[planned.directory].entries
 }
 
-pub(super) fn join(root: &Path, path: &str) -> PathBuf {
-    if path.is_empty() { root.to_path_buf() } else { root.join(path) }
-}
-
-/// Opens a file to be written: new, or what a killed run left of it.
-fn open(path: &Path, size: u64) -> Result<File, EngineError> {
+/// Opens a file to be written.
+fn open(path: &Path, size: u64, disk: Disk<'_>) -> Result<File, EngineError> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io(folder))?;
+        disk.make_folders(folder)?;
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-        .open(path)
-        .map_err(io(path))?;
-    file.set_len(size).map_err(io(path))?;
-    Ok(file)
+    disk.create(path, size)
 }
 
 /// Mode, owner and time as captured. The owner can be set by root only; others keep their own.
-fn finish_file(file: &File, path: &Path, entry: &CapturedEntry) -> Result<(), EngineError> {
+fn finish_file(file: &File, path: &Path, entry: &CapturedEntry, disk: Disk<'_>) -> Result<(), EngineError> {
+    disk.changing("finish", path);
     set_owner(path, entry)?;
     file.set_permissions(Permissions::from_mode(entry.mode)).map_err(io(path))?;
     file.set_modified(time(entry.modified_ns)).map_err(io(path))?;
     file.sync_all().map_err(io(path))
+}
+
+/// The same of a directory.
+pub(super) fn set_attributes(path: &Path, entry: &CapturedEntry, disk: Disk<'_>) -> Result<(), EngineError> {
+    disk.changing("finish", path);
+    set_owner(path, entry)?;
+    let folder = File::open(path).map_err(io(path))?;
+    folder.set_modified(time(entry.modified_ns)).map_err(io(path))?;
+    folder.set_permissions(Permissions::from_mode(entry.mode)).map_err(io(path))?;
+    folder.sync_all().map_err(io(path))
 }
 
 fn set_owner(path: &Path, entry: &CapturedEntry) -> Result<(), EngineError> {
@@ -126,12 +146,10 @@ fn time(nanoseconds: i128) -> SystemTime {
 
 fn write_files(
     pending: &[(usize, &PlannedDirectory)],
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-    journal: &SharedJournal<'_>,
-    threads: usize,
-    reporter: &dyn Reporter,
+    run: &Run<'_>,
+    journal: &SharedJournal<'_, '_>,
 ) -> Result<(), EngineError> {
+    let (point, reader, disk, reporter) = (run.point, run.reader, run.disk, run.reporter);
     let contents = Contents::new(reader, point);
     let mut tasks = Vec::new();
     for &(index, planned) in pending {
@@ -143,18 +161,18 @@ fn write_files(
             }
         }
     }
-    let results = parallel::map(tasks, threads, |(index, position, planned, entry, size, parts)| {
+    let results = parallel::map(tasks, run.threads, |(index, position, planned, entry, size, parts)| {
         if reporter.is_interrupted() {
             return Err(EngineError::Stopped);
         }
         let bytes = parts.iter().map(|part| part.len).sum();
         if !has_file(journal, index, position) {
-            let path = join(&planned.staging, &entry.path);
-            let file = open(&path, size)?;
+            let path = planned.staging.staged(&entry.path);
+            let file = open(&path, size, disk)?;
             for part in parts {
                 file.write_all_at(&contents.bytes(&entry.path, part)?, part.offset).map_err(io(&path))?;
             }
-            finish_file(&file, &path, entry)?;
+            finish_file(&file, &path, entry, disk)?;
             add_file(journal, index, position)?;
         }
         reporter.event(Event::Advance { bytes, blocks: 0 });
@@ -164,8 +182,9 @@ fn write_files(
 }
 
 /// Block files of one node's channel on their way to the disk.
-struct Files<'a, 'j> {
-    journal: &'a SharedJournal<'j>,
+struct Files<'a, 'j, 'd> {
+    journal: &'a SharedJournal<'j, 'd>,
+    disk: Disk<'a>,
     directory: usize,
     files: Vec<OpenFile<'a>>,
 }
@@ -178,12 +197,12 @@ struct OpenFile<'a> {
     open: Option<File>,
 }
 
-impl Sink for Files<'_, '_> {
+impl Sink for Files<'_, '_, '_> {
     fn write(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<(), EngineError> {
         let Some(file) = self.files.get_mut(file).filter(|file| !file.written) else { return Ok(()) };
         let open = match &file.open {
             Some(open) => open,
-            None => file.open.insert(open(&file.path, file.entry.size())?),
+            None => file.open.insert(open(&file.path, file.entry.size(), self.disk)?),
         };
         open.write_all_at(bytes, offset).map_err(io(&file.path))
     }
@@ -191,7 +210,7 @@ impl Sink for Files<'_, '_> {
     fn finish(&mut self, file: usize) -> Result<(), EngineError> {
         let Some(file) = self.files.get_mut(file).filter(|file| !file.written) else { return Ok(()) };
         if let Some(open) = file.open.take() {
-            finish_file(&open, &file.path, file.entry)?;
+            finish_file(&open, &file.path, file.entry, self.disk)?;
         }
         file.written = true;
         add_file(self.journal, self.directory, file.position)
@@ -200,12 +219,10 @@ impl Sink for Files<'_, '_> {
 
 fn write_chains(
     pending: &[(usize, &PlannedDirectory)],
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-    journal: &SharedJournal<'_>,
-    threads: usize,
-    reporter: &dyn Reporter,
+    run: &Run<'_>,
+    journal: &SharedJournal<'_, '_>,
 ) -> Result<(), EngineError> {
+    let (point, reader, disk) = (run.point, run.reader, run.disk);
     for channel in &point.channels {
         let mut targets = Vec::new();
         for &(index, planned) in pending {
@@ -221,7 +238,7 @@ fn write_chains(
                 open.push(OpenFile {
                     position,
                     entry,
-                    path: join(&planned.staging, &entry.path),
+                    path: planned.staging.staged(&entry.path),
                     written: has_file(journal, index, position),
                     open: None,
                 });
@@ -235,38 +252,37 @@ fn write_chains(
                         label: planned.id.to_string(),
                         peer: point.nodes[planned.node].facts.role == NodeRole::Peer,
                         files: parts,
-                        sink: Box::new(Files { journal, directory: index, files }),
+                        sink: Box::new(Files { journal, disk, directory: index, files }),
                     }),
             );
         }
         if !targets.is_empty() {
-            replay(reader, channel, targets, false, threads, reporter)?;
+            replay(reader, channel, targets, false, run.threads, run.reporter)?;
         }
     }
     Ok(())
 }
 
-/// Links, then modes, owners and times of directories, the deepest first: writing into a directory moves its time.
-fn finish_directory(planned: &PlannedDirectory, point: &RecoveryPoint) -> Result<(), EngineError> {
+/// Links, then modes, owners and times of directories, the deepest first: writing into a directory moves its time. What stays where it is
+/// gets them in its place.
+fn finish_directory(planned: &PlannedDirectory, point: &RecoveryPoint, disk: Disk<'_>) -> Result<(), EngineError> {
     for entry in entries(point, planned) {
         if let EntryContent::Symlink { target } = &entry.content {
-            let path = join(&planned.staging, &entry.path);
-            if path.symlink_metadata().is_ok() {
-                fs::remove_file(&path).map_err(io(&path))?;
-            }
-            std::os::unix::fs::symlink(target, &path).map_err(io(&path))?;
+            let path = planned.staging.staged(&entry.path);
+            disk.link(target, &path)?;
             set_owner(&path, entry)?;
         }
     }
     for entry in entries(point, planned).iter().rev() {
         if matches!(entry.content, EntryContent::Directory) {
-            let path = join(&planned.staging, &entry.path);
-            set_owner(&path, entry)?;
-            let folder = File::open(&path).map_err(io(&path))?;
-            folder.set_modified(time(entry.modified_ns)).map_err(io(&path))?;
-            folder.set_permissions(Permissions::from_mode(entry.mode)).map_err(io(&path))?;
-            folder.sync_all().map_err(io(&path))?;
+            let path = planned.staging.staged(&entry.path);
+            if planned.staging.is_fixed(&entry.path) {
+                disk.sync_folder(&path)?;
+            } else {
+                set_attributes(&path, entry, disk)?;
+            }
         }
     }
-    Ok(())
+    // The folder may have no entry of its own.
+    planned.staging.regions.iter().try_for_each(|region| disk.sync_folder(&region.staging))
 }

@@ -18,7 +18,17 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(packed: &[u8]) -> Bench {
-        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        Bench::at(tempfile::tempdir().unwrap(), packed)
+    }
+
+    /// In memory where there is such a folder: what is written down again and again costs nothing there.
+    pub fn in_memory(packed: &[u8]) -> Bench {
+        let memory = tempfile::tempdir_in("/dev/shm");
+        Bench::at(memory.or_else(|_| tempfile::tempdir()).unwrap(), packed)
+    }
+
+    fn at(folder: TempDir, packed: &[u8]) -> Bench {
+        let bench = Bench { folder };
         fabkeep_fixtures::unpack(packed, &bench.network()).unwrap();
         Repository::init(&bench.location(), Some(&bench.identity_file()), Some(&bench.writer_file()), &[]).unwrap();
         bench

@@ -16,7 +16,10 @@ const BATCH_BYTES: usize = 1 << 20;
 const MAX_SNAPSHOT_INFO_BYTES: u64 = 1 << 16;
 
 /// Heights of the chains in a directory of a node, by channel.
-pub(crate) fn heights(volume: &dyn Volume, directory: &NodeDirectory) -> Result<Vec<(String, u64)>, String> {
+///
+/// # Errors
+/// Why a chain cannot be read, in words.
+pub fn heights(volume: &dyn Volume, directory: &NodeDirectory) -> Result<Vec<(String, u64)>, String> {
     let entries = volume.list("").map_err(|error| error.to_string())?;
     let mut chains: BTreeMap<(String, String), Vec<BlockFileExtent>> = BTreeMap::new();
     let mut snapshots: Vec<(String, u64)> = Vec::new();

@@ -16,7 +16,9 @@ const MAX_INVENTORY_BYTES: u64 = 16 << 20;
 pub const INVENTORY_HEADER: &str = "\
 # fabkeep inventory: what a network consists of and where it lies. Written by `fabkeep discover`; yours to edit.
 # Paths are relative to this file. A node's directories, by what they hold:
-#   peer-data (CORE_PEER_FILESYSTEMPATH), orderer-ledger, orderer-wal, orderer-snapshots, ca-home, msp, tls, config, other
+#   peer-data (CORE_PEER_FILESYSTEMPATH), orderer-ledger, orderer-wal, orderer-snapshots, ca-home, msp, tls, config,
+#   state-database (a CouchDB's files: a node of its own, named by its peer's served_by = [\"couchdb0\"]), other
+# A directory belongs to one node; one that lies inside another node's is not part of that.
 # Commands are run by `sh -c`; `status` exits with 0 when the node runs, `height` prints what `peer channel getinfo` does, `log` the log.
 #   [organization.node.commands]
 #   start = \"docker start peer0\"
@@ -69,6 +71,9 @@ pub struct InventoryNode {
     pub msp_id: Option<String>,
     /// Its directories by role; several of one role as a list.
     pub directories: BTreeMap<DirectoryRole, OneOrMany>,
+    /// Nodes that it cannot start without, as `Organization/node`: a peer's CouchDB.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served_by: Vec<String>,
     /// Its operations endpoint: `http://host:port` or `https://host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<String>,
@@ -81,6 +86,10 @@ pub struct InventoryNode {
     /// The certificate that its endpoints want from a client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientFiles>,
+    /// Settings that override its configuration file, as environment variables, with paths of this machine: where keys, certificates and
+    /// databases are. Never credentials.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
     /// How to start and stop it.
     #[serde(default, skip_serializing_if = "Commands::is_empty")]
     pub commands: Commands,
@@ -217,15 +226,51 @@ impl Inventory {
                     msp_id: node.msp_id.clone(),
                     directories: nest(directories),
                     workload: None,
-                    served_by: Vec::new(),
+                    served_by: node.served_by.iter().map(|name| node_id(name, &organization.name)).collect(),
+                    environment: node.environment.clone(),
                 });
             }
             organizations.push(Organization { name: organization.name.clone(), nodes });
         }
+        let known: Vec<NodeId> =
+            organizations.iter().flat_map(|organization| &organization.nodes).map(|node| node.id.clone()).collect();
+        for node in organizations.iter().flat_map(|organization| &organization.nodes) {
+            if let Some(unknown) = node.served_by.iter().find(|id| !known.contains(id)) {
+                return Err(problem(format!("{} is served by {unknown}, which is none of its nodes", node.id)));
+            }
+        }
+        exclude_others(&seen, &mut organizations);
         if organizations.iter().all(|organization| organization.nodes.is_empty()) {
             return Err(problem("it names no node".to_owned()));
         }
         Ok(Network { name: self.network.clone(), organizations })
+    }
+}
+
+/// `Organization/node`, or a node of the same organization.
+fn node_id(name: &str, organization: &str) -> NodeId {
+    let (organization, node) = name.split_once('/').unwrap_or((organization, name));
+    NodeId { organization: organization.to_owned(), node: node.to_owned() }
+}
+
+/// A directory belongs to one node: where one node's lies inside another's, the outer node's does not hold it. Fabric's own defaults put an
+/// orderer into a peer's data directory.
+fn exclude_others(owners: &BTreeMap<PathBuf, NodeId>, organizations: &mut [Organization]) {
+    for node in organizations.iter_mut().flat_map(|organization| &mut organization.nodes) {
+        for directory in &mut node.directories {
+            let root = Path::new(&directory.path);
+            let inside = |path: &Path| Some(path.strip_prefix(root).ok()?.to_str()?.to_owned());
+            let others = owners.iter().filter(|(_, owner)| **owner != node.id).filter_map(|(path, _)| inside(path));
+            let mut excluded: Vec<String> = Vec::new();
+            // Sorted, so that the outermost of several comes first.
+            for path in others.filter(|path| !path.is_empty()) {
+                if !excluded.iter().any(|outer| Path::new(&path).starts_with(outer)) {
+                    excluded.push(path);
+                }
+            }
+            directory.nested.retain(|(at, _)| !excluded.iter().any(|outer| Path::new(at).starts_with(outer)));
+            directory.excluded = excluded;
+        }
     }
 }
 
@@ -288,6 +333,45 @@ mod tests {
         assert_eq!(node.directories[1].nested, [("raft/wal".to_owned(), DirectoryRole::OrdererWal)]);
         let again: Inventory = toml::from_str(&inventory.to_text().unwrap()).unwrap();
         assert_eq!(again, inventory);
+    }
+
+    #[test]
+    fn a_nodes_directory_inside_anothers_is_not_part_of_it() {
+        let text = r#"
+            network = "n"
+            [[organization]]
+            name = "O"
+            [[organization.node]]
+            name = "p"
+            role = "peer"
+            directories = { peer-data = "production" }
+            served_by = ["db"]
+            [[organization.node]]
+            name = "o"
+            role = "orderer"
+            directories = { orderer-ledger = "production/orderer", orderer-wal = "production/orderer/etcdraft/wal" }
+            [[organization.node]]
+            name = "db"
+            role = "state-database"
+            directories = { state-database = "production/couch" }
+            [[organization.node]]
+            name = "all"
+            role = "files"
+            directories = { other = "." }
+        "#;
+        let network = toml::from_str::<Inventory>(text).unwrap().network(Path::new("/b")).unwrap();
+        let excluded = |name: &str| {
+            let node = network.nodes().find(|node| node.id.node == name).unwrap();
+            (node.directories[0].excluded.clone(), node.directories[0].nested.len())
+        };
+        assert_eq!(excluded("p"), (vec!["couch".to_owned(), "orderer".to_owned()], 0));
+        assert_eq!(excluded("o"), (vec![], 1));
+        assert_eq!(excluded("all"), (vec!["production".to_owned()], 0));
+        let peer = network.nodes().next().unwrap();
+        assert_eq!(peer.served_by[0].to_string(), "O/db");
+        let wrong = text.replace("[\"db\"]", "[\"none\"]");
+        let error = toml::from_str::<Inventory>(&wrong).unwrap().network(Path::new("/b")).unwrap_err();
+        assert!(error.to_string().contains("served by O/none"), "{error}");
     }
 
     #[test]

@@ -2,16 +2,18 @@
 
 mod discover;
 mod inventory;
+mod mounts;
 mod observe;
+mod running;
 mod sql;
 mod volume;
 mod window;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
-use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 use url::Url;
 
@@ -20,11 +22,12 @@ use crate::{
     Asked, Change, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord,
 };
 
-pub(crate) use discover::value_at;
-pub use discover::{Discovered, discover};
+pub use discover::{Discovered, discover, discover_compose, discover_docker};
 use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
+pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;
+pub use running::{Evidence, Running};
 pub use sql::SqlAccess;
 pub use volume::HostVolume;
 
@@ -124,7 +127,7 @@ impl Host {
         self.nodes.get(node).map(|reach| &reach.commands)
     }
 
-    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(bool, String), PlatformError> {
+    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(ExitStatus, String), PlatformError> {
         let output =
             Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().map_err(|error| {
                 PlatformError::Command { node: node.to_string(), which, problem: error.to_string() }
@@ -133,7 +136,7 @@ impl Host {
         if said.len() > MAX_SHOWN_BYTES {
             said = said.chars().take(MAX_SHOWN_BYTES).collect();
         }
-        Ok((output.status.success(), format!("{}: {said}", output.status)))
+        Ok((output.status, format!("{}: {said}", output.status)))
     }
 
     fn run_if_given(
@@ -144,9 +147,19 @@ impl Host {
     ) -> Result<bool, PlatformError> {
         let Some(command) = self.commands(node).and_then(pick) else { return Ok(false) };
         match self.run(node, which, command)? {
-            (true, _) => Ok(true),
-            (false, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
+            (status, _) if status.success() => Ok(true),
+            (_, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
         }
+    }
+
+    /// Whether a node has a stop command.
+    pub fn can_stop(&self, node: &NodeId) -> bool {
+        self.commands(node).is_some_and(|commands| commands.stop.is_some())
+    }
+
+    /// Whether a node has a start command.
+    pub fn can_start(&self, node: &NodeId) -> bool {
+        self.commands(node).is_some_and(|commands| commands.start.is_some())
     }
 
     /// Runs a node's stop command; `false` when it has none.
@@ -177,7 +190,9 @@ impl Platform for Host {
         }
         let path = PathBuf::from(&directory.path);
         match path.metadata() {
-            Ok(metadata) if metadata.is_dir() => Ok(Some(Box::new(HostVolume::new(path)))),
+            Ok(metadata) if metadata.is_dir() => {
+                Ok(Some(Box::new(HostVolume::without(path, directory.excluded.clone()))))
+            }
             Ok(_) => Err(PlatformError::Io {
                 path: directory.path.clone(),
                 source: std::io::Error::from(std::io::ErrorKind::NotADirectory),
@@ -188,18 +203,7 @@ impl Platform for Host {
     }
 
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
-        if let Some(status) = self.commands(node).and_then(|commands| commands.status.as_ref()) {
-            let (running, _) = self.run(node, "status", status)?;
-            return Ok(if running { NodeState::Running } else { NodeState::Stopped });
-        }
-        let directories = self.network.nodes().filter(|known| known.id == *node).flat_map(|known| &known.directories);
-        for directory in directories {
-            let path = PathBuf::from(&directory.path);
-            if path.is_dir() && holds_locks(directory, &HostVolume::new(path))? {
-                return Ok(NodeState::Running);
-            }
-        }
-        Ok(NodeState::Stopped)
+        Ok(self.running(node)?.state)
     }
 
     fn strategy(&self, _: &NodeId, directory: &NodeDirectory) -> String {
@@ -266,22 +270,4 @@ pub(crate) fn run_hook(which: &'static str, command: &str) -> Result<(), Platfor
     }
     let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN_BYTES).collect();
     Err(failed(format!("{}: {said}", output.status)))
-}
-
-/// A running peer or orderer holds LevelDB's and the raft log's locks.
-fn holds_locks(directory: &NodeDirectory, volume: &HostVolume) -> Result<bool, PlatformError> {
-    let locks = [
-        DirectoryRole::PeerData,
-        DirectoryRole::OrdererLedger,
-        DirectoryRole::OrdererWal,
-        DirectoryRole::OrdererSnapshots,
-    ];
-    if !locks.contains(&directory.role) && directory.nested.is_empty() {
-        return Ok(false);
-    }
-    Ok(volume.list("")?.iter().any(|entry| {
-        let lock = entry.path.rsplit('/').next() == Some("LOCK")
-            || matches!(directory.classify(&entry.path, false).kind, Kind::WalFile(_));
-        lock && volume.is_locked(&entry.path)
-    }))
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_ledger::node_settings::Environment;
 use fabkeep_network::{Node, NodeDirectory, NodeId};
 
 use super::{Host, MAX_SHOWN_BYTES};
@@ -54,7 +55,7 @@ impl Host {
     pub(super) fn add_dumps(node: &mut Node) {
         let mut more = Vec::new();
         for directory in node.directories.iter().filter(|directory| directory.role == DirectoryRole::CaHome) {
-            let served = read_config(Path::new(&directory.path)).ok().flatten();
+            let served = read_config(Path::new(&directory.path), &node.environment).ok().flatten();
             if served.is_some_and(|config| !matches!(SqlDatabase::of(&config), Ok(None))) {
                 let path = format!("{}{DUMP_SUFFIX}", directory.path);
                 more.push(NodeDirectory::new(DirectoryRole::DatabaseDump, path));
@@ -70,7 +71,9 @@ impl Host {
         directory: &NodeDirectory,
     ) -> Result<Option<Box<dyn Volume>>, PlatformError> {
         let home = PathBuf::from(directory.path.strip_suffix(DUMP_SUFFIX).unwrap_or(&directory.path));
-        let Some(config) = read_config(&home)? else { return Ok(None) };
+        let known = self.network.nodes().find(|known| known.id == *node);
+        let environment = known.map(|known| known.environment.clone()).unwrap_or_default();
+        let Some(config) = read_config(&home, &environment)? else { return Ok(None) };
         let Some(access) = self.sql(node, &config, &home)? else { return Ok(None) };
         let folder = tempfile::Builder::new()
             .prefix("fabkeep-dump-")
@@ -84,8 +87,8 @@ impl Host {
     }
 }
 
-/// The configuration in an authority's home.
-fn read_config(home: &Path) -> Result<Option<CaConfig>, PlatformError> {
+/// The configuration in an authority's home, with what overrides it.
+fn read_config(home: &Path, environment: &Environment) -> Result<Option<CaConfig>, PlatformError> {
     let path = home.join(CA_CONFIG_FILE);
     let wrong = |source| PlatformError::Io { path: path.display().to_string(), source };
     let mut bytes = Vec::new();
@@ -94,7 +97,8 @@ fn read_config(home: &Path) -> Result<Option<CaConfig>, PlatformError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error)),
     };
-    let config = CaConfig::parse(&bytes).map_err(|error| wrong(std::io::Error::other(error.to_string())))?;
+    let config =
+        CaConfig::read(&bytes, environment).map_err(|error| wrong(std::io::Error::other(error.to_string())))?;
     Ok(Some(config))
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, SeekFrom as HoleSeek, flock, seek};
+use rustix::fs::{SeekFrom as HoleSeek, seek};
 
 use crate::PlatformError;
 use crate::volume::{EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, Stamp, Volume, VolumeEntry, join};
@@ -15,29 +15,42 @@ use crate::volume::{EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, Stamp, Volume, Vol
 #[derive(Debug, Clone)]
 pub struct HostVolume {
     root: PathBuf,
+    /// Relative paths inside it that are not part of it.
+    excluded: Vec<String>,
 }
 
 impl HostVolume {
     /// A volume over this directory.
     pub fn new(root: PathBuf) -> Self {
-        HostVolume { root }
+        HostVolume { root, excluded: Vec::new() }
+    }
+
+    /// A volume over this directory without some relative paths inside it: they belong to other nodes.
+    pub fn without(root: PathBuf, excluded: Vec<String>) -> Self {
+        HostVolume { root, excluded }
+    }
+
+    /// Whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
+    fn is_excluded(&self, path: &str) -> bool {
+        // The journal of a restore lies beside the directory that it restored: inside this one, where that one lies inside it.
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if !self.excluded.is_empty() && name.starts_with(".fabkeep-restore-") {
+            return true;
+        }
+        self.excluded.iter().any(|excluded| match path.strip_prefix(excluded.as_str()) {
+            Some(rest) => {
+                rest.is_empty()
+                    || rest.starts_with('/')
+                    || rest.starts_with(".before-")
+                    || rest.starts_with(".fabkeep-restore-")
+            }
+            None => false,
+        })
     }
 
     /// A path in it as a path of this machine.
     pub fn at(&self, path: &str) -> PathBuf {
         join(&self.root, path)
-    }
-
-    /// Whether a process holds a lock on the file (as LevelDB and etcd's WAL do while their node runs).
-    pub fn is_locked(&self, path: &str) -> bool {
-        let Ok(file) = File::open(self.at(path)) else { return false };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                // Given back at once; closing would do it too.
-                flock(&file, FlockOperation::Unlock).is_err()
-            }
-            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
-        }
     }
 
     fn copy(&self, file: &Fetch) -> io::Result<bool> {
@@ -122,6 +135,9 @@ impl HostVolume {
         names.sort();
         for name in names {
             let child = if relative.is_empty() { name } else { format!("{relative}/{name}") };
+            if self.is_excluded(&child) {
+                continue;
+            }
             match self.walk(&child, depth + 1, out) {
                 // Gone since it was listed: a running node removes files.
                 Err(PlatformError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}

@@ -49,7 +49,7 @@ impl Host {
         match change {
             Change::Hook(hook) => run_hook("hook-before", &hook.before),
             Change::Stop { node, .. } => {
-                if self.state(node)? == NodeState::Running {
+                if self.state(node)? != NodeState::Stopped {
                     self.stop(node)?;
                 }
                 Ok(())
@@ -80,7 +80,7 @@ impl Host {
             told(&format!("starting {node}"));
             let started = self.state(node).and_then(|state| match state {
                 NodeState::Running => Ok(false),
-                NodeState::Stopped => self.start(node),
+                NodeState::Stopped | NodeState::Unknown => self.start(node),
             });
             result = result.and(started.map(|_| ()));
         }

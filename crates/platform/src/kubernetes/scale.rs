@@ -52,6 +52,9 @@ pub struct ScaledDown {
     pub replicas: u32,
 }
 
+/// Most replicas that a workload is scaled up to by what is noted on it.
+const MAX_REPLICAS: u32 = 1_000;
+
 impl Target {
     /// Scales a workload down to 0; how many replicas it had is noted on it.
     ///
@@ -96,6 +99,15 @@ impl Target {
         let known: Option<u32> = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
         let rests = found.data.pointer("/spec/replicas").and_then(Value::as_u64) == Some(0);
         let Some(replicas) = known.or(otherwise.filter(|_| rests)) else { return Ok(()) };
+        // The annotation is text that others can write.
+        if replicas > MAX_REPLICAS {
+            return Err(PlatformError::NotHere {
+                problem: format!("{}: its annotation {REPLICAS} asks for {replicas} replicas", declaration.label()),
+                next: format!(
+                    "correct the annotation (at most {MAX_REPLICAS}), or scale the workload by hand and remove it"
+                ),
+            });
+        }
         let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
         self.patch(&declaration, &patch, &what)
     }

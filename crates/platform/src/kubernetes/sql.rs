@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
 use fabkeep_network::NodeId;
 
@@ -16,6 +17,13 @@ use crate::volume::Volume;
 
 /// Takes variables from standard input, up to an empty line: a command line can be seen by others.
 const WITH_VARIABLES: &str = "while IFS= read -r line && [ -n \"$line\" ]; do export \"${line?}\"; done\n";
+/// A command whose output is of unknown length: its SHA-256 comes on standard error, as the last line, and its exit code stays.
+fn with_hash(script: &str) -> String {
+    format!(
+        "code=$( {{ {{ {{ (\n{script}\n); echo $? >&4; }} | tee /dev/fd/3 | sha256sum >&2; }} 3>&5; }} 4>&1 ) 5>&1\nexit \"$code\"\n"
+    )
+}
+
 /// Bytes sent at a time.
 const SEND_BYTES: usize = 256 << 10;
 /// Between two tries to reach a server that starts.
@@ -74,11 +82,27 @@ impl Kubernetes {
     }
 
     fn dump_to(&self, at: &(SqlDatabase, Place), to: &Path) -> io::Result<()> {
-        let mut exec = self.sql_exec(at, &at.0.dump_script(), &[])?;
+        let mut exec = self.sql_exec(at, &with_hash(&at.0.dump_script()), &[])?;
         let raw = to.with_extension("raw");
         let mut file = create_private(&raw)?;
-        io::copy(&mut exec, &mut file)?;
-        exec.finish()?;
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut buffer = vec![0; SEND_BYTES];
+        loop {
+            let read = exec.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+            file.write_all(&buffer[..read])?;
+        }
+        let errors = exec.finish_with_errors()?;
+        let sent = errors.lines().last().and_then(|line| line.split(' ').next()).unwrap_or_default();
+        if sent != hex::encode(hash.finish()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the dump that came is not the one that was sent (SHA-256)",
+            ));
+        }
         file.flush()?;
         settle(&raw, to)
     }

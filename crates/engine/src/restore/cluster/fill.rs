@@ -36,7 +36,7 @@ pub(super) fn fill(
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
     let mut directories = step(reporter, "start helper pods", None, || opened(run, kubernetes, threads))?;
     run.interrupted()?;
-    decide(run, record, &mut directories, threads, restored)?;
+    decide(run, kubernetes, record, &mut directories, threads, restored)?;
     let ids: BTreeSet<String> = directories.iter().map(|directory| directory.id.to_string()).collect();
     let claims: BTreeSet<(String, String)> =
         directories.iter().flat_map(|directory| kubernetes.claims(directory.id)).collect();
@@ -117,6 +117,7 @@ fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<
 /// What is there decides: everything is looked at before anything is written. Then what is there is set aside, and what comes is marked.
 fn decide(
     run: &Run<'_>,
+    kubernetes: &Kubernetes,
     record: &mut Record<'_>,
     directories: &mut Vec<Filled<'_>>,
     threads: usize,
@@ -126,7 +127,7 @@ fn decide(
     let looked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
         look::state(&directory.filler, &directory.label())
     });
-    let (mut refused, mut aside, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut refused, mut aside, mut whole, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (position, (directory, state)) in directories.iter_mut().zip(looked).enumerate() {
         let state = state?;
         let going_on = is_ours(record, &directory.id.to_string(), &state);
@@ -140,13 +141,17 @@ fn decide(
             refused.extend(errors);
             restored.findings.extend(others);
         }
-        let found = look::judge(run, &directory.label(), &directory.captured, &directory.filler, &state, going_on)?;
-        refused.extend(found);
+        let node = run.point.nodes.iter().find(|node| node.facts.id == *directory.id);
+        if let Some(node) = node {
+            let (label, captured) = (directory.label(), &directory.captured);
+            seen.push(look::judge(run, &label, node, captured, &directory.filler, &state, going_on)?);
+        }
         if state.holds_data && !going_on {
             aside.push(position);
         }
     }
     let overridden = |finding: &Finding| options.overrides.iter().any(|code| code == finding.rule.code());
+    refused.extend(look::told(run, kubernetes, seen).into_iter().filter(|finding| finding.severity == Severity::Error));
     let errors: Vec<Finding> = refused.into_iter().filter(|finding| !overridden(finding)).collect();
     if !errors.is_empty() {
         errors.iter().for_each(|finding| run.found(finding));

@@ -6,11 +6,13 @@ use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 
 use super::super::keep::CaKeep;
+use super::super::taken_away::lost_blocks;
 use super::super::volumes::place_for;
 use super::Run;
 use super::record::Record;
+use super::taken::{self, Higher};
 use crate::error::io;
-use crate::point::{CapturedDirectory, EntryContent};
+use crate::point::{CapturedDirectory, CapturedNode, EntryContent};
 use crate::{EngineError, parallel};
 
 /// Looks into the volumes that are there, in the nodes' own containers where they run. What forbids the restore ends it here, before its
@@ -31,23 +33,25 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
         }
         for captured in node.directories.iter().filter(|captured| captured.directory.source.is_volume()) {
             if let Some(place) = place_for(kubernetes, id, &captured.directory) {
-                wanted.push((id, node.facts.role, captured, place));
+                wanted.push((node, captured, place));
             }
         }
     }
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
-    let looked = parallel::map(wanted, threads, |(id, role, captured, place)| -> Vec<Finding> {
+    let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Looked {
+        let id = &node.facts.id;
         let label = format!("{id} {}", place.mounted_at.as_deref().unwrap_or(&place.path));
-        let Ok(Some(filler)) = kubernetes.look_before(id, &place) else { return Vec::new() };
-        let Ok(state) = filler.state_now() else { return Vec::new() };
+        let Ok(Some(filler)) = kubernetes.look_before(id, &place) else { return Looked::default() };
+        let Ok(state) = filler.state_now() else { return Looked::default() };
         let is_ours = is_ours(record, &id.to_string(), &state);
-        if is_kept_whole(captured, role, run.options.ca_keep) && state.holds_data && !is_ours {
-            return Vec::new();
+        if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {
+            return Looked::default();
         }
-        judge(run, &label, captured, &filler, &state, is_ours).unwrap_or_default()
+        judge(run, &label, node, captured, &filler, &state, is_ours).unwrap_or_default()
     });
+    let found = told(run, kubernetes, looked);
     let (errors, others): (Vec<Finding>, Vec<Finding>) =
-        looked.into_iter().flatten().partition(|finding| finding.severity == Severity::Error);
+        found.into_iter().partition(|finding| finding.severity == Severity::Error);
     let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
     let (overridden, errors): (Vec<Finding>, Vec<Finding>) = errors.into_iter().partition(overridden);
     if !errors.is_empty() {
@@ -73,18 +77,39 @@ pub(super) fn is_kept_whole(captured: &CapturedDirectory, role: NodeRole, keep: 
     keep.tls && role == NodeRole::CertificateAuthority && captured.directory.role == DirectoryRole::Tls
 }
 
+/// What was found in a directory.
+#[derive(Default)]
+pub(super) struct Looked {
+    pub findings: Vec<Finding>,
+    /// Channels that are higher there than what comes.
+    pub higher: Vec<Higher>,
+}
+
+/// What was found in all of them: blocks that would be lost are a warning where a node that stays has them.
+pub(super) fn told(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looked>) -> Vec<Finding> {
+    let (mut findings, mut higher) = (Vec::new(), Vec::new());
+    for one in looked {
+        findings.extend(one.findings);
+        higher.extend(one.higher);
+    }
+    let restored: Vec<String> = run.plan.fill.iter().map(|&position| run.node(position).facts.id.to_string()).collect();
+    findings.extend(lost_blocks(&restored, Some(kubernetes), higher));
+    findings
+}
+
 /// What is there against what comes.
 pub(super) fn judge(
     run: &Run<'_>,
     label: &str,
+    node: &CapturedNode,
     captured: &CapturedDirectory,
     filler: &Filler,
     state: &FillState,
     is_ours: bool,
-) -> Result<Vec<Finding>, EngineError> {
+) -> Result<Looked, EngineError> {
     let mut findings = Vec::new();
     if is_ours {
-        return Ok(findings);
+        return Ok(Looked::default());
     }
     let need = captured.data_bytes();
     if need > state.free_bytes {
@@ -96,7 +121,7 @@ pub(super) fn judge(
         ));
     }
     if !state.holds_data {
-        return Ok(findings);
+        return Ok(Looked { findings, higher: Vec::new() });
     }
     if !run.options.replace {
         let what = match &state.marked {
@@ -112,7 +137,7 @@ pub(super) fn judge(
             what,
             "restore only what is missing (--missing), choose nodes (--node), or let the data be set aside (--replace)",
         ));
-        return Ok(findings);
+        return Ok(Looked { findings, higher: Vec::new() });
     }
     if keeps_new_one_away(captured, filler)? {
         findings.push(Finding::error(
@@ -122,7 +147,9 @@ pub(super) fn judge(
             "back the database up once more, delete its workload and claim (the restore makes both), and run this again with --missing",
         ));
     }
-    Ok(findings)
+    let (taken, higher) = taken::judge(run, node, captured, filler, label)?;
+    findings.extend(taken);
+    Ok(Looked { findings, higher })
 }
 
 /// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.

@@ -13,6 +13,7 @@ mod plan;
 mod record;
 mod scope;
 mod start;
+mod taken;
 mod undo;
 
 use std::collections::BTreeMap;

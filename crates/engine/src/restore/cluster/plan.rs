@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::super::databases;
 use super::super::keep::CaKeep;
+use super::nodes::dump_of;
 use super::record::{Identity, Known, Progress};
 use super::{elsewhere, nodes, scope};
 use crate::EngineError;
@@ -169,7 +170,7 @@ pub(super) fn arranged(
     plan.findings.extend(unanswered(&used));
     for &position in &plan.load {
         let node = &arranged.point.nodes[position];
-        if let Some(entry) = dump_of(node) {
+        if let Some(entry) = nodes::dump_of(node) {
             plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &arranged.point, reader)?);
         }
     }

@@ -1,6 +1,6 @@
 //! Commands in containers: a stream of standard output that ends well only when the command's status said Success.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::answer::Answer;
 use super::{Connection, chain, status_code};
 
 /// The stream's buffer: with kube's own of 1 KiB a stream crawls.
@@ -56,6 +57,8 @@ pub(crate) struct Exec {
     stdout: Box<dyn AsyncRead + Send + Unpin>,
     stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     stderr: Arc<Mutex<Vec<u8>>>,
+    /// Ends when standard error does.
+    errors_reader: Option<tokio::task::JoinHandle<()>>,
     status: Option<Status>,
     /// A stream on which nothing moves for this long is dead.
     silence: Duration,
@@ -99,15 +102,17 @@ impl Connection {
         let status: Status = Box::pin(process.take_status().ok_or_else(missing)?);
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&stderr);
-        self.handle().spawn(async move {
+        let errors_reader = self.handle().spawn(async move {
             let mut buffer = [0; 4096];
             while let Ok(read) = errors.read(&mut buffer).await {
                 if read == 0 {
                     break;
                 }
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = MAX_STDERR_BYTES.saturating_sub(kept.len());
-                kept.extend_from_slice(&buffer[..read.min(room)]);
+                kept.extend_from_slice(&buffer[..read]);
+                // The end says most.
+                let surplus = kept.len().saturating_sub(MAX_STDERR_BYTES);
+                kept.drain(..surplus);
             }
         });
         Ok(Exec {
@@ -115,13 +120,15 @@ impl Connection {
             stdout,
             stdin,
             stderr,
+            errors_reader: Some(errors_reader),
             status: Some(status),
             silence: SILENCE,
             _process: process,
         })
     }
 
-    /// Runs a script to its end with `input` on its standard input; its output, at most `limit` bytes.
+    /// Runs a script to its end with `input` on its standard input. Returns its output, at most `limit` bytes, verified by its length and
+    /// hash.
     pub fn output(
         &self,
         place: &Place,
@@ -130,16 +137,26 @@ impl Connection {
         input: &[u8],
         limit: usize,
     ) -> io::Result<Vec<u8>> {
-        let mut exec = self.exec(place, script, arguments, !input.is_empty())?;
+        let mut exec = self.exec(place, &as_answer(script), arguments, !input.is_empty())?;
         exec.write(input)?;
-        let mut out = Vec::new();
-        exec.by_ref().take(limit as u64 + 1).read_to_end(&mut out)?;
+        let mut answer = Answer::new(BufReader::new(exec));
+        let out = answer.bytes("output").and_then(|out| answer.end().map(|()| out));
+        // The command's own reason counts more than the answer that it broke off.
+        answer.into_inner().into_inner().finish()?;
+        let out = out?;
         if out.len() > limit {
             return Err(io::Error::other(format!("{place}: more than {limit} bytes of output")));
         }
-        exec.finish()?;
         Ok(out)
     }
+}
+
+/// A script whose output becomes one item of an [`Answer`].
+fn as_answer(script: &str) -> String {
+    format!(
+        "out=$(\n{script}\n) || exit $?\necho \"+output $(($(printf '%s' \"$out\" | wc -c)))\"\nprintf '%s' \"$out\"\nprintf '%s' \
+         \"$out\" | sha256sum\necho .\n"
+    )
 }
 
 fn silent(what: &str) -> io::Error {
@@ -167,6 +184,19 @@ impl Exec {
     /// What the command wrote to standard error so far.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned()
+    }
+
+    /// As [`Exec::finish`]. Returns all that the command wrote to standard error.
+    pub fn finish_with_errors(mut self) -> io::Result<String> {
+        let stderr = Arc::clone(&self.stderr);
+        let reader = self.errors_reader.take();
+        let handle = self.handle.clone();
+        self.finish()?;
+        if let Some(reader) = reader {
+            // The status may arrive before the last of standard error was taken over.
+            let _ = handle.block_on(async { tokio::time::timeout(OPENING, reader).await });
+        }
+        Ok(String::from_utf8_lossy(&stderr.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned())
     }
 
     /// Waits for the command's status: only Success is success.

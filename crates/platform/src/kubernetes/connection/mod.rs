@@ -1,6 +1,7 @@
 //! The connection to a cluster: a client with a runtime of its own, so that the engine's threads can simply wait, and patience with an
 //! API server that is away for a while.
 
+pub mod answer;
 pub mod exec;
 pub mod shell;
 

@@ -1,70 +1,119 @@
-//! Shells in containers: POSIX sh and the few tools that busybox and GNU coreutils share. A shell stays open between commands, because
-//! starting a process in a container costs its node far more than a command in a shell that runs.
+//! Shells in containers: POSIX sh and the few tools that BusyBox, toybox and GNU coreutils share. A shell stays open between commands,
+//! because starting a process in a container costs its Kubernetes node far more than a command in a shell that runs.
 //!
-//! A shell says `ready`, then takes commands, a line each. To each it says `go`, then what the command writes, and `fine`. A command that
-//! fails ends the shell with its exit code. Every command's output tells by itself where it ends.
+//! A shell writes `ready`, then takes commands, one per line. Its answer to a command is made of items, and a line `.` behind the last one.
+//! How an item looks is described in [`super::answer`]. A command that fails ends the shell with an exit code, and nothing more is written:
+//! a reason never travels between the bytes of a file.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use super::answer::{Answer, END};
 use super::exec::{Exec, Place, exit_code};
 
 /// The tools that the commands need.
 const TOOLS: &str = "find stat readlink head tail dd tr wc sha256sum";
 
-/// A shell that rested longer is not trusted: what stands between may have forgotten its stream.
-const MAX_REST: Duration = Duration::from_secs(30);
-/// How long a shell that rested may take to answer.
+/// A shell that was idle for longer is not used again: what stands between may have forgotten its stream.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+/// How long an idle shell may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Longest line of an answer.
-const MAX_LINE_BYTES: u64 = 64 << 10;
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Exit codes of the commands.
+mod code {
+    /// There is no such file.
+    pub const MISSING: i32 = 2;
+    /// The container's user may not read it.
+    pub const DENIED: i32 = 13;
+    /// The file is shorter than the range.
+    pub const SHORT: i32 = 14;
+    /// Reading failed in the middle.
+    pub const READ: i32 = 15;
+    /// The container lacks a tool.
+    #[cfg(test)]
+    pub const TOOLS: i32 = 126;
+}
 
 /// What a shell runs.
 ///
 /// `part FILE OFFSET LENGTH` writes a range of a file, in blocks as large as they get: small writes make small frames, which cost most.
+/// Blocks at the edges go through pipes, which hide that a read failed: when `pad` is set, they are filled up with zeros, so that the
+/// length always holds; the hash is made without, and tells. In the middle the failure of `dd` tells.
 ///
-/// `list ROOT START EXPRESSION…` tells everything below START in ROOT that `find` does not leave out by EXPRESSION: a line for each entry,
-/// a line `links`, two lines for each symbolic link, a line `end`; or a line `missing`.
+/// `list ROOT START EXPRESSION…` describes everything below START in ROOT that `find` does not leave out by EXPRESSION: an item `now` with
+/// the container's time, items `entries` with a line for each entry, items `links` with two lines for each symbolic link, items `odd` with
+/// names that hold a line break (a `?` in its place), an item `errors` with what `find` and `stat` said; `-` when ROOT is missing.
 ///
-/// `range FILE OFFSET LENGTH END` writes a range, then a line with its SHA-256, or, where END is `proven`, a line that says so. Reading
-/// twice costs less than a copy through two more pipes.
+/// `range FILE OFFSET LENGTH` writes a range as items `data`.
 ///
 /// `many ROOT` reads lines `p PATH` (as it is) or `z PATH` (without the zeros at its end, as files have that are made longer than what is in
-/// them) up to a line `.`. For each it writes a line: the length, or `-` when it is not there, `!` when it may not be read; then the bytes
-/// and a line with their SHA-256. Behind `z` two numbers: its length, and how many bytes come; the others are zeros.
+/// them) up to a line `.`. For each it writes `-` when it is not there, `!` when it may not be read, or `=LENGTH SENT`: its length and how
+/// many bytes follow as items `data`; the others are zeros.
 const SHELL: &str = r#"for tool in $1; do command -v $tool >/dev/null || exit 126; done
 [ -e /proc/self/fd/0 ] || exit 126
-export TZ=UTC LC_ALL=C
+export TZ=UTC LC_ALL=C LANGUAGE=
 B=1048576
-piece() { dd if="$1" bs=$B skip=$(($2 / B)) count=1 2>/dev/null | tail -c +$(($2 % B + 1)) | head -c "$3"; }
+P=8388608
+nl='
+'
+zeros() { if [ -n "$pad" ]; then dd if=/dev/zero bs=$B count=1 2>/dev/null; fi; }
+edge() { { dd if="$1" bs=$B skip=$(($2 / B)) count=1 2>/dev/null | tail -c +$(($2 % B + 1)); zeros; } | head -c "$3"; }
 part() {
   e=$(($2 + $3)); a=$((($2 + B - 1) / B * B)); z=$((e / B * B))
-  [ $z -lt $a ] && { piece "$1" $2 $3; return 0; }
-  [ $a -gt $2 ] && piece "$1" $2 $((a - $2))
-  [ $z -gt $a ] && dd if="$1" bs=$B skip=$((a / B)) count=$(((z - a) / B)) 2>/dev/null
-  [ $e -gt $z ] && piece "$1" $z $((e - z))
+  [ $z -lt $a ] && { edge "$1" $2 $3; return 0; }
+  [ $a -gt $2 ] && edge "$1" $2 $((a - $2))
+  [ $z -gt $a ] && { dd if="$1" bs=$B skip=$((a / B)) count=$(((z - a) / B)) 2>/dev/null || return 15; }
+  [ $e -gt $z ] && edge "$1" $z $((e - z))
   return 0
 }
+data() {
+  at=$2; to=$(($2 + $3))
+  while [ $at -lt $to ]; do
+    next=$(((at / P + 1) * P)); [ $next -gt $to ] && next=$to
+    echo "+data $((next - at))"
+    pad=yes; part "$1" $at $((next - at)) || return 15
+    pad=; part "$1" $at $((next - at)) | sha256sum
+    at=$next
+  done
+}
+SAY='say() { n=$(printf "%s" "$2" | wc -c); echo "+$1 $((n))"; printf "%s" "$2"; printf "%s" "$2" | sha256sum; }'
+eval "$SAY"
+STAT="$SAY"'
+t=$(stat -c "%f %u %g %s %i %y|%z|%n" "$@" 2>/dev/null) || { t=; for f; do
+  r=$(stat -c "%f %u %g %s %i %y|%z|%n" "$f" 2>&1) && t="$t$r
+" || printf "%s\n" "$r" >&2
+done; }
+[ -z "$t" ] || say entries "$t"'
+LINKS="$SAY"'
+t=; for f; do r=$(readlink "$f") && t="$t$f
+$r
+"; done
+[ -z "$t" ] || say links "$t"'
+ODD="$SAY"'
+t=$(for f; do printf "%s" "$f" | tr "\n" "?"; echo; done)
+say odd "$t"'
 list() (
   root=$1; start=$2; shift 2
-  [ -e "$root" ] || { echo missing; exit 0; }
+  [ -e "$root" ] || { echo -; exit 0; }
   cd "$root" || exit 13
-  { errors=$( { find "$start" "$@" -exec stat -c '%f %u %g %s %i %y|%z|%n' {} + >&3; } 2>&1 ); } 3>&1
-  case $errors in *ermission\ denied*) printf '%s\n' "$errors" >&2; exit 13 ;; esac
-  echo links
-  find "$start" "$@" -type l -print 2>/dev/null | while IFS= read -r l; do printf '%s\n' "$l"; readlink "$l"; done
-  echo end
+  say now "$(date +%s)"
+  odd="*$nl*"
+  { errors=$( {
+    find "$start" "$@" -name "$odd" -prune -o -exec sh -c "$STAT" entries {} + >&3 || echo "find: exit code $?" >&2
+    find "$start" "$@" -name "$odd" -prune -o -type l -exec sh -c "$LINKS" links {} + >&3
+    find "$start" "$@" -name "$odd" -prune -exec sh -c "$ODD" odd {} + >&3
+  } 2>&1 ); } 3>&1
+  say errors "$errors"
 )
 range() (
   [ -r "$1" ] || { [ -e "$1" ] && exit 13; exit 2; }
   [ "$(stat -c %s "$1")" -ge $(($2 + $3)) ] || exit 14
-  part "$1" $2 $3
-  if [ "$4" = proven ]; then echo proven; else part "$1" $2 $3 | sha256sum; fi
+  data "$1" $2 $3
 )
 many() (
   cd "$1" || exit 2
@@ -73,36 +122,37 @@ many() (
     if [ ! -e "$f" ]; then echo -; continue; fi
     if [ ! -r "$f" ]; then echo '!'; continue; fi
     n=$(stat -c %s "$f" 2>/dev/null) || { echo -; continue; }
+    s=$n
     case $line in
       z*)
-        # Halving finds where its zeros begin; what is written there meanwhile comes with the next copy.
+        # Halving finds where its zeros begin; what is written there meanwhile comes with the next copy. What cannot be read is no zero.
         lo=0; hi=$(((n + 65535) / 65536))
         while [ $((hi - lo)) -gt 1 ]; do
           mid=$(((lo + hi) / 2))
-          if [ "$(dd if="$f" bs=65536 skip=$mid count=$((hi - mid)) 2>/dev/null | tr -d '\000' | wc -c)" -eq 0 ]; then hi=$mid; else lo=$mid; fi
+          if [ "$({ dd if="$f" bs=65536 skip=$mid count=$((hi - mid)) 2>/dev/null || echo x; } | tr -d '\000' | wc -c)" -eq 0 ]; then hi=$mid; else lo=$mid; fi
         done
-        hi=$((hi * 65536)); [ $hi -gt $n ] && hi=$n
-        echo "z$n $hi"; part "$f" 0 $hi; part "$f" 0 $hi | sha256sum; continue ;;
+        s=$((hi * 65536)); [ $s -gt $n ] && s=$n ;;
     esac
-    echo "$n"
-    if [ "$n" -le 65536 ]; then
-      head -c "$n" < "$f"; head -c "$n" < "$f" | sha256sum
+    echo "=$n $s"
+    [ $s -eq 0 ] && continue
+    if [ "$s" -le 65536 ]; then
+      echo "+data $s"; head -c "$s" < "$f" || exit 15; head -c "$s" < "$f" | sha256sum
     else
-      part "$f" 0 "$n"; part "$f" 0 "$n" | sha256sum
+      data "$f" 0 $s || exit 15
     fi
   done
 )
 echo ready
-while IFS= read -r command; do echo go; eval "$command" || exit $?; echo fine; done"#;
+while IFS= read -r command; do eval "$command" || exit $?; echo .; done"#;
 
-/// Shells that rest, by container.
+/// Idle shells, by container.
 #[derive(Default)]
 pub(crate) struct Shells(Mutex<HashMap<Place, Vec<(Shell, Instant)>>>);
 
-/// A shell in a container, running a command: what is read is what the command writes.
+/// A shell in a container that runs a command.
 pub(crate) struct Shell {
     place: Place,
-    stream: BufReader<Exec>,
+    answer: Answer<BufReader<Exec>>,
 }
 
 /// Lists everything below `path` in `root`.
@@ -115,8 +165,8 @@ pub(crate) fn list(root: &str, path: &str, excluded: &[String]) -> String {
 }
 
 /// A range of a file.
-pub(crate) fn range(path: &str, from: u64, len: u64, proven: bool) -> String {
-    format!("range {} {from} {len} {}", quote(path), if proven { "proven" } else { "hash" })
+pub(crate) fn range(path: &str, from: u64, len: u64) -> String {
+    format!("range {} {from} {len}", quote(path))
 }
 
 /// Many files: their lines follow.
@@ -168,28 +218,34 @@ impl Connection {
         }
     }
 
-    /// Has a command run in a shell of a container: one that rests, or a new one.
+    /// Runs a command in a shell of a container: an idle one, or a new one.
     pub fn command(&self, place: &Place, command: &str) -> io::Result<Shell> {
         if command.contains('\n') {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name with a line break"));
         }
         while let Some(mut shell) = self.shells.take(place) {
-            if shell.begin(command, Some(ANSWER)).is_ok() {
+            // An empty command shows whether its stream still works.
+            shell.limit_silence(Some(ANSWER));
+            let alive = shell.write(b":\n").is_ok() && shell.answer.line().is_ok_and(|line| line == END);
+            shell.limit_silence(None);
+            if alive {
+                shell.write(format!("{command}\n").as_bytes())?;
                 return Ok(shell);
             }
         }
         let mut shell = self.open_shell(place)?;
-        shell.begin(command, None)?;
+        shell.write(format!("{command}\n").as_bytes())?;
         Ok(shell)
     }
 
     fn open_shell(&self, place: &Place) -> io::Result<Shell> {
         let exec = self.exec(place, SHELL, &[TOOLS], true)?;
-        let mut shell = Shell { place: place.clone(), stream: BufReader::with_capacity(BUFFER_BYTES, exec) };
-        match shell.line() {
+        let mut shell =
+            Shell { place: place.clone(), answer: Answer::new(BufReader::with_capacity(BUFFER_BYTES, exec)) };
+        match shell.answer.line() {
             Ok(line) if line == "ready" => Ok(shell),
-            Ok(_) => Err(io::Error::other("the shell did not say that it is ready")),
-            Err(error) => Err(shell.stream.into_inner().finish().err().unwrap_or(error)),
+            Ok(_) => Err(io::Error::other("the shell did not write that it is ready")),
+            Err(error) => Err(shell.stream().finish().err().unwrap_or(error)),
         }
     }
 }
@@ -197,9 +253,9 @@ impl Connection {
 impl Shells {
     fn take(&self, place: &Place) -> Option<Shell> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let resting = all.get_mut(place)?;
-        resting.retain(|(_, since)| since.elapsed() < MAX_REST);
-        resting.pop().map(|(shell, _)| shell)
+        let idle = all.get_mut(place)?;
+        idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        idle.pop().map(|(shell, _)| shell)
     }
 
     fn put(&self, shell: Shell) {
@@ -207,143 +263,132 @@ impl Shells {
         all.entry(shell.place.clone()).or_default().push((shell, Instant::now()));
     }
 
-    /// Ends all that rest.
+    /// Ends all idle shells.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Shell {
-    fn begin(&mut self, command: &str, within: Option<Duration>) -> io::Result<()> {
-        self.write(format!("{command}\n").as_bytes())?;
-        self.stream.get_mut().give_up_after(within);
-        let answer = self.line();
-        self.stream.get_mut().give_up_after(None);
-        if answer? == "go" { Ok(()) } else { Err(io::Error::other("the stream is out of step")) }
+    fn stream(self) -> Exec {
+        self.answer.into_inner().into_inner()
+    }
+
+    fn limit_silence(&mut self, limit: Option<Duration>) {
+        self.answer.get_mut().get_mut().give_up_after(limit);
     }
 
     /// Writes to the command.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write(bytes)
+        self.answer.get_mut().get_mut().write(bytes)
     }
 
-    /// The next line, without its end.
-    pub fn line(&mut self) -> io::Result<String> {
-        line(&mut self.stream)
+    /// The command's answer, item by item.
+    pub fn answer(&mut self) -> &mut Answer<BufReader<Exec>> {
+        &mut self.answer
     }
 
-    /// The command is done, and all that it wrote was read: the shell rests.
-    pub fn done(mut self, connection: &Connection) -> io::Result<()> {
-        match self.line() {
-            Ok(line) if line == "fine" => {
-                connection.shells.put(self);
-                Ok(())
-            }
-            Ok(_) => Err(io::Error::other("the stream is out of step")),
-            Err(error) => Err(self.end().err().unwrap_or(error)),
+    /// The command's answer was read to its end: the shell is kept for the next command.
+    pub fn keep(self, connection: &Connection) {
+        connection.shells.put(self);
+    }
+
+    /// Returns why the answer broke off: what the exit code says, where the shell ended by itself; else `error`.
+    pub fn why(self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            return error;
         }
-    }
-
-    /// The command ended before its output did: why, by its exit code, where the stream did not break.
-    pub fn end(self) -> io::Result<()> {
-        self.stream.into_inner().finish().map_err(|error| match exit_code(&error) {
-            Some(2) => io::ErrorKind::NotFound.into(),
-            Some(13) => {
-                let text = error.to_string();
-                let told = text.lines().find(|line| line.contains("ermission denied"));
-                io::Error::new(io::ErrorKind::PermissionDenied, told.unwrap_or("permission denied").to_owned())
+        let place = self.place.clone();
+        let Err(ended) = self.stream().finish() else { return error };
+        match exit_code(&ended) {
+            Some(code::MISSING) => io::ErrorKind::NotFound.into(),
+            Some(code::DENIED) => {
+                io::Error::new(io::ErrorKind::PermissionDenied, "the container's user may not read it")
             }
-            Some(14) => io::Error::new(io::ErrorKind::FileTooLarge, "it is shorter than it was when it was listed"),
-            _ => error,
-        })
-    }
-}
-
-impl Read for Shell {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
-    }
-}
-
-impl BufRead for Shell {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.stream.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.stream.consume(amount);
-    }
-}
-
-/// A line of an answer, without its end.
-pub(crate) fn line(from: &mut impl BufRead) -> io::Result<String> {
-    let mut line = String::new();
-    from.take(MAX_LINE_BYTES).read_line(&mut line)?;
-    match line.strip_suffix('\n') {
-        Some(line) => Ok(line.to_owned()),
-        None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended inside a line")),
+            Some(code::SHORT) => {
+                io::Error::new(io::ErrorKind::FileTooLarge, "it is shorter than it was when it was listed")
+            }
+            Some(code::READ) => {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{place}: reading failed in the middle of the file"))
+            }
+            _ => ended,
+        }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
+    use std::path::Path;
     use std::process::{Child, ChildStdout, Command, Stdio};
 
+    use super::super::answer::Item;
     use super::*;
 
     struct Local {
         child: Child,
-        out: BufReader<ChildStdout>,
+        answer: Answer<BufReader<ChildStdout>>,
     }
 
     impl Local {
-        /// A shell of this machine; `None` where it has not got it.
-        fn start(shell: &[&str], tools: &str) -> Option<Local> {
+        /// A shell of this machine; `None` where it has not got it. `first`: a folder of tools that come before the machine's.
+        fn start(shell: &[&str], tools: &str, first: Option<&Path>) -> Option<Local> {
             let mut command = Command::new(shell[0]);
             command.args(&shell[1..]).args(["-c", SHELL, "fabkeep", tools]);
+            if let Some(first) = first {
+                command.env("PATH", format!("{}:{}", first.display(), std::env::var("PATH").unwrap()));
+            }
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
             let mut child = command.spawn().ok()?;
-            let out = BufReader::new(child.stdout.take().unwrap());
-            Some(Local { child, out })
-        }
-
-        fn line(&mut self) -> String {
-            line(&mut self.out).unwrap()
+            let answer = Answer::new(BufReader::new(child.stdout.take().unwrap()));
+            Some(Local { child, answer })
         }
 
         fn run(&mut self, command: &str, input: &str) {
             let stdin = self.child.stdin.as_mut().unwrap();
             stdin.write_all(format!("{command}\n{input}").as_bytes()).unwrap();
-            assert_eq!(self.line(), "go");
         }
 
-        fn bytes(&mut self, count: usize) -> Vec<u8> {
-            let mut bytes = vec![0; count];
-            self.out.read_exact(&mut bytes).unwrap();
-            bytes
+        fn text(&mut self, name: &str) -> String {
+            String::from_utf8(self.answer.bytes(name).unwrap()).unwrap()
+        }
+
+        /// Items `data` until so many bytes came.
+        fn data(&mut self, len: usize) -> Vec<u8> {
+            let mut out = Vec::new();
+            while out.len() < len {
+                out.extend(self.answer.bytes("data").unwrap());
+            }
+            out
+        }
+
+        fn word(&mut self, word: &str) {
+            assert_eq!(self.answer.next().unwrap(), Item::Word(word.to_owned()));
         }
 
         fn code(mut self) -> Option<i32> {
-            self.out.read_to_end(&mut Vec::new()).unwrap();
+            self.answer.get_mut().read_to_end(&mut Vec::new()).unwrap();
             self.child.wait().unwrap().code()
         }
     }
 
-    fn sha256(bytes: &[u8]) -> String {
-        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
-    }
-
-    /// As in containers: Alpine's and busybox's, Debian's and Ubuntu's, Red Hat's.
+    /// As in containers: Alpine's and BusyBox's, Debian's and Ubuntu's, Red Hat's.
     const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
+
+    fn tool(folder: &Path, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
 
     #[test]
     fn every_usual_shell_runs_the_commands_alike() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("it's a root");
         let root_text = root.to_str().unwrap();
-        let large: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let large: Vec<u8> = (0..9_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let mut padded = large[..100_000].to_vec();
         padded.resize(4 << 20, 0);
         std::fs::create_dir_all(root.join("d d")).unwrap();
@@ -351,58 +396,112 @@ mod tests {
         std::fs::create_dir_all(root.join(".before-x")).unwrap();
         std::fs::write(root.join("large"), &large).unwrap();
         std::fs::write(root.join("padded"), &padded).unwrap();
+        std::fs::write(root.join("empty"), "").unwrap();
         std::fs::write(root.join("d d/it's"), "hello").unwrap();
+        std::fs::write(root.join("d d/a\nb"), "odd").unwrap();
         std::os::unix::fs::symlink("large", root.join("link")).unwrap();
         let mut seen = 0;
         for shell in SHELLS {
-            let Some(mut local) = Local::start(shell, TOOLS) else { continue };
+            let Some(mut local) = Local::start(shell, TOOLS, None) else { continue };
             seen += 1;
-            assert_eq!(local.line(), "ready", "{shell:?}");
+            local.word("ready");
             local.run(&list(root_text, "", &["left*out".to_owned()]), "");
-            let mut listed: Vec<String> =
-                std::iter::from_fn(|| Some(local.line())).take_while(|l| l != "end").collect();
-            let links = listed.split_off(listed.iter().position(|line| line == "links").unwrap());
-            assert_eq!(links[1..], ["./link", "large"], "{shell:?}");
-            let mut names: Vec<&str> = listed.iter().map(|line| line.rsplit('|').next().unwrap()).collect();
+            assert!(local.text("now").parse::<u64>().is_ok(), "{shell:?}");
+            let entries = local.text("entries");
+            let mut names: Vec<&str> = entries.lines().map(|line| line.rsplit('|').next().unwrap()).collect();
             names.sort_unstable();
-            assert_eq!(names, [".", "./d d", "./d d/it's", "./large", "./link", "./padded"], "{shell:?}");
-            assert_eq!(local.line(), "fine");
+            assert_eq!(names, [".", "./d d", "./d d/it's", "./empty", "./large", "./link", "./padded"], "{shell:?}");
+            assert_eq!(local.text("links"), "./link\nlarge\n", "{shell:?}");
+            assert_eq!(local.text("odd").trim_end(), "./d d/a?b", "{shell:?}");
+            assert_eq!(local.text("errors"), "", "{shell:?}");
+            local.answer.end().unwrap();
             let file = root.join("large");
-            for (from, len) in [(0, 3_000_000), (100, 2_500_000), (1_048_570, 10), (5, 10), (2_999_999, 1)] {
-                local.run(&range(file.to_str().unwrap(), from, len, false), "");
+            for (from, len) in [(0, 9_000_000), (100, 8_500_000), (1_048_570, 10), (5, 10), (8_999_999, 1)] {
+                local.run(&range(file.to_str().unwrap(), from, len), "");
                 let expected = &large[from as usize..(from + len) as usize];
-                assert!(local.bytes(len as usize) == expected, "{shell:?} {from} {len}");
-                assert_eq!(local.line().split(' ').next(), Some(sha256(expected).as_str()));
-                assert_eq!(local.line(), "fine");
+                assert!(local.data(len as usize) == expected, "{shell:?} {from} {len}");
+                local.answer.end().unwrap();
             }
-            local.run(&range(file.to_str().unwrap(), 7, 9, true), "");
-            assert_eq!(
-                (local.bytes(9), local.line(), local.line()),
-                (large[7..16].to_vec(), "proven".into(), "fine".into())
-            );
-            local.run(&many(root_text), "p d d/it's\nz padded\np gone\n.\n");
-            assert_eq!((local.line().as_str(), local.bytes(5).as_slice()), ("5", b"hello".as_slice()));
-            assert!(local.line().starts_with(&sha256(b"hello")));
+            local.run(&many(root_text), "p d d/it's\nz padded\np gone\np empty\n.\n");
+            local.word("=5 5");
+            assert_eq!(local.data(5), b"hello");
             // Zeros do not travel; what is before them does.
-            assert_eq!(local.line(), format!("z{} 131072", padded.len()), "{shell:?}");
-            assert!(local.bytes(131_072) == padded[..131_072]);
-            assert!(local.line().starts_with(&sha256(&padded[..131_072])));
-            assert_eq!((local.line().as_str(), local.line().as_str()), ("-", "fine"));
+            local.word(&format!("={} 131072", padded.len()));
+            assert!(local.data(131_072) == padded[..131_072], "{shell:?}");
+            local.word("-");
+            local.word("=0 0");
+            local.answer.end().unwrap();
             local.run(&list(&format!("{root_text}/none"), "", &[]), "");
-            assert_eq!((local.line().as_str(), local.line().as_str()), ("missing", "fine"));
-            // Shorter than it was: the shell ends, and says why by its code.
-            local.run(&range(file.to_str().unwrap(), 0, 3_000_001, true), "");
-            assert_eq!(local.code(), Some(14), "{shell:?}");
-            let mut local = Local::start(shell, TOOLS).unwrap();
-            local.line();
-            local.run(&range("/none", 0, 1, true), "");
-            assert_eq!(local.code(), Some(2), "{shell:?}");
-            // Without a tool there is no shell; without anybody who asks it ends.
-            assert_eq!(Local::start(shell, "stat no-such-tool").unwrap().code(), Some(126), "{shell:?}");
-            let mut local = Local::start(shell, TOOLS).unwrap();
+            local.word("-");
+            local.answer.end().unwrap();
+            // Shorter than it was: the shell ends with the reason as its exit code.
+            local.run(&range(file.to_str().unwrap(), 0, 9_000_001), "");
+            assert_eq!(local.code(), Some(code::SHORT), "{shell:?}");
+            let mut local = Local::start(shell, TOOLS, None).unwrap();
+            local.word("ready");
+            local.run(&range("/none", 0, 1), "");
+            assert_eq!(local.code(), Some(code::MISSING), "{shell:?}");
+            // Without a tool there is no shell; without input it ends.
+            assert_eq!(Local::start(shell, "stat no-such-tool", None).unwrap().code(), Some(code::TOOLS), "{shell:?}");
+            let mut local = Local::start(shell, TOOLS, None).unwrap();
             drop(local.child.stdin.take());
             assert_eq!(local.code(), Some(0), "{shell:?}");
         }
         assert!(seen > 0);
+    }
+
+    #[test]
+    fn a_read_error_anywhere_in_a_file_hands_on_no_byte_of_its_piece() {
+        let folder = tempfile::tempdir().unwrap();
+        let large: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let file = folder.path().join("large");
+        std::fs::write(&file, &large).unwrap();
+        let (tools, state) = (folder.path().join("bin"), folder.path().join("count"));
+        std::fs::create_dir(&tools).unwrap();
+        // The call that fails writes half of what it read.
+        let script = |failing: usize| {
+            format!(
+                "case \"$*\" in *large*) ;; *) exec /bin/dd \"$@\" ;; esac\nn=$(cat {0} 2>/dev/null || echo 0); n=$((n + 1)); echo $n > {0}\n\
+                 [ $n = {failing} ] && {{ /bin/dd \"$@\" 2>/dev/null | head -c 500000; exit 1; }}\nexec /bin/dd \"$@\"",
+                state.display()
+            )
+        };
+        for failing in 1..=4 {
+            tool(&tools, "dd", &script(failing));
+            let _ = std::fs::remove_file(&state);
+            let mut local = Local::start(&["sh"], TOOLS, Some(&tools)).unwrap();
+            local.word("ready");
+            local.run(&range(file.to_str().unwrap(), 0, 3_000_000), "");
+            drop(local.child.stdin.take());
+            assert!(local.answer.bytes("data").is_err(), "call {failing}");
+        }
+        // The next reading is whole.
+        let mut local = Local::start(&["sh"], TOOLS, Some(&tools)).unwrap();
+        local.word("ready");
+        local.run(&range(file.to_str().unwrap(), 0, 3_000_000), "");
+        assert!(local.data(3_000_000) == large);
+    }
+
+    #[test]
+    fn what_find_and_stat_complain_of_comes_apart_from_the_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        let tools = folder.path().join("bin");
+        std::fs::create_dir(&tools).unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        std::fs::write(root.join("b"), "b").unwrap();
+        let find =
+            String::from_utf8(Command::new("sh").args(["-c", "command -v find"]).output().unwrap().stdout).unwrap();
+        for message in ["find: './a': Input/output error", "find: ./a: I/O error", "find: „./a“: Keine Berechtigung"]
+        {
+            tool(&tools, "find", &format!("{} \"$@\"; echo \"{message}\" >&2; exit 1", find.trim()));
+            let mut local = Local::start(&["sh"], TOOLS, Some(&tools)).unwrap();
+            local.word("ready");
+            local.run(&list(root.to_str().unwrap(), "", &[]), "");
+            local.text("now");
+            assert_eq!(local.text("entries").lines().count(), 3);
+            assert!(local.text("errors").starts_with(message));
+            local.answer.end().unwrap();
+        }
     }
 }

@@ -71,7 +71,7 @@ fn used(analysis: &Analysis, node: &FoundNode) -> Vec<(&'static str, String, boo
         let same =
             (&known.kind, &known.namespace, &known.name) == (&workload.kind, &workload.namespace, &workload.name);
         let of = |container: &&k8s_openapi::api::core::v1::Container| container.name == workload.container;
-        known.spec.containers.iter().find(of).filter(|_| same)
+        super::workloads::lasting_containers(&known.spec).find(of).filter(|_| same)
     });
     for container in containers {
         for from in container.env_from.iter().flatten() {

@@ -1,14 +1,14 @@
 //! What a container's environment and configuration files name: directories, the MSP, where operations are served.
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings::{Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, value_at};
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
 use serde_norway::Value as Yaml;
 
 use super::environment::Environment;
 use super::mounts::{self, Holder, Mount, below, normal};
-use crate::host::value_at;
 use crate::kubernetes::objects::Namespace;
 use crate::sql::SqlDatabase;
 
@@ -70,83 +70,64 @@ impl Looked<'_> {
         }
     }
 
-    fn peer(&self) -> Configured {
+    /// The configuration folder, and the settings of a node of this role.
+    fn settings(&self, role: NodeRole, file: &str) -> (String, NodeSettings) {
         let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
-        let yaml = self.yaml(&config, "core.yaml");
-        let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
-        let absolute = |path: String| resolve(&config, &path);
-        let data = or_yaml("CORE_PEER_FILESYSTEMPATH", &["peer", "fileSystemPath"])
-            .map_or("/var/hyperledger/production".to_owned(), absolute);
-        let msp = or_yaml("CORE_PEER_MSPCONFIGPATH", &["peer", "mspConfigPath"]).unwrap_or("msp".to_owned());
+        let yaml = self.yaml(&config, file);
+        (config, NodeSettings::of(role, &yaml, &self.environment))
+    }
+
+    fn peer(&self) -> Configured {
+        let (config, settings) = self.settings(NodeRole::Peer, PEER_CONFIG_FILE);
+        let absolute = |path: &String| resolve(&config, path);
+        let data = settings.data.as_ref().map_or("/var/hyperledger/production".to_owned(), absolute);
+        let msp = settings.msp.clone().unwrap_or("msp".to_owned());
         let mut out = vec![
             named(DirectoryRole::PeerData, data, true),
-            named(DirectoryRole::Msp, absolute(msp), true),
+            named(DirectoryRole::Msp, absolute(&msp), true),
             named(DirectoryRole::Config, config.clone(), false),
         ];
-        for (name, key) in [
-            ("CORE_PEER_TLS_CERT_FILE", "cert"),
-            ("CORE_PEER_TLS_KEY_FILE", "key"),
-            ("CORE_PEER_TLS_ROOTCERT_FILE", "rootcert"),
-        ] {
-            let enabled =
-                or_yaml("CORE_PEER_TLS_ENABLED", &["peer", "tls", "enabled"]).is_none_or(|text| text != "false");
-            if let Some(path) = or_yaml(name, &["peer", "tls", key, "file"]).filter(|_| enabled) {
-                out.push(named(DirectoryRole::Tls, parent(&absolute(path)), name.ends_with("KEY_FILE")));
+        let tls = &settings.tls;
+        if tls.enabled != Some(false) {
+            let files = tls.certificate.iter().map(|path| (path, false)).chain(tls.key.iter().map(|path| (path, true)));
+            for (path, needed) in files.chain(tls.roots.iter().map(|path| (path, false))) {
+                out.push(named(DirectoryRole::Tls, parent(&absolute(path)), needed));
             }
         }
-        let operations = operations(
-            or_yaml("CORE_OPERATIONS_LISTENADDRESS", &["operations", "listenAddress"]),
-            or_yaml("CORE_OPERATIONS_TLS_ENABLED", &["operations", "tls", "enabled"]),
-        );
-        let msp_id = or_yaml("CORE_PEER_LOCALMSPID", &["peer", "localMspId"]);
-        Configured { named: out, msp_id, operations, participation: None }
+        let operations = settings.operations.as_ref().and_then(operations);
+        Configured { named: out, msp_id: settings.msp_id, operations, participation: None }
     }
 
     fn orderer(&self) -> Configured {
-        let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
-        let yaml = self.yaml(&config, "orderer.yaml");
-        let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
-        let absolute = |path: String| resolve(&config, &path);
+        let (config, settings) = self.settings(NodeRole::Orderer, ORDERER_CONFIG_FILE);
+        let absolute = |path: &String| resolve(&config, path);
         let production = "/var/hyperledger/production/orderer";
-        let path = |name: &str, at: &[&str], usual: String| or_yaml(name, at).map_or(usual, absolute);
-        let ledger = path("ORDERER_FILELEDGER_LOCATION", &["FileLedger", "Location"], production.to_owned());
-        let wal = path("ORDERER_CONSENSUS_WALDIR", &["Consensus", "WALDir"], format!("{production}/etcdraft/wal"));
-        let snapshots =
-            path("ORDERER_CONSENSUS_SNAPDIR", &["Consensus", "SnapDir"], format!("{production}/etcdraft/snapshot"));
-        let msp = or_yaml("ORDERER_GENERAL_LOCALMSPDIR", &["General", "LocalMSPDir"]).unwrap_or("msp".to_owned());
+        let path = |named: &Option<String>, usual: String| named.as_ref().map_or(usual, absolute);
+        let ledger = path(&settings.data, production.to_owned());
+        let wal = path(&settings.wal, format!("{production}/etcdraft/wal"));
+        let snapshots = path(&settings.raft_snapshots, format!("{production}/etcdraft/snapshot"));
+        let msp = settings.msp.clone().unwrap_or("msp".to_owned());
         let mut out = vec![
             named(DirectoryRole::OrdererLedger, ledger, true),
             named(DirectoryRole::OrdererWal, wal.clone(), true),
-            named(DirectoryRole::Msp, absolute(msp), true),
+            named(DirectoryRole::Msp, absolute(&msp), true),
             named(DirectoryRole::Config, config.clone(), false),
         ];
         if snapshots != wal {
             out.push(named(DirectoryRole::OrdererSnapshots, snapshots, false));
         }
-        let enabled =
-            or_yaml("ORDERER_GENERAL_TLS_ENABLED", &["General", "TLS", "Enabled"]).is_none_or(|text| text != "false");
-        for (name, at) in [
-            ("ORDERER_GENERAL_TLS_CERTIFICATE", &["General", "TLS", "Certificate"]),
-            ("ORDERER_GENERAL_TLS_PRIVATEKEY", &["General", "TLS", "PrivateKey"]),
-            ("ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE", &["General", "Cluster", "ClientCertificate"]),
-            ("ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY", &["General", "Cluster", "ClientPrivateKey"]),
-        ] {
-            if let Some(path) = or_yaml(name, at).filter(|_| enabled) {
-                out.push(named(DirectoryRole::Tls, parent(&absolute(path)), name.ends_with("KEY")));
+        let tls = &settings.tls;
+        if tls.enabled != Some(false) {
+            let pair = |certificate: &String, key: &String| [(certificate.clone(), false), (key.clone(), true)];
+            let own = tls.certificate.iter().map(|path| (path.clone(), false));
+            let own = own.chain(tls.key.iter().map(|path| (path.clone(), true)));
+            for (path, needed) in own.chain(tls.client.iter().flat_map(|(certificate, key)| pair(certificate, key))) {
+                out.push(named(DirectoryRole::Tls, parent(&absolute(&path)), needed));
             }
         }
-        let operations = operations(
-            or_yaml("ORDERER_OPERATIONS_LISTENADDRESS", &["Operations", "ListenAddress"]),
-            or_yaml("ORDERER_OPERATIONS_TLS_ENABLED", &["Operations", "TLS", "Enabled"]),
-        );
-        let serves = or_yaml("ORDERER_CHANNELPARTICIPATION_ENABLED", &["ChannelParticipation", "Enabled"])
-            .is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let participation = self::operations(
-            or_yaml("ORDERER_ADMIN_LISTENADDRESS", &["Admin", "ListenAddress"]).filter(|_| serves),
-            or_yaml("ORDERER_ADMIN_TLS_ENABLED", &["Admin", "TLS", "Enabled"]),
-        );
-        let msp_id = or_yaml("ORDERER_GENERAL_LOCALMSPID", &["General", "LocalMSPID"]);
-        Configured { named: out, msp_id, operations, participation }
+        let operations = settings.operations.as_ref().and_then(operations);
+        let participation = settings.participation.as_ref().and_then(self::operations);
+        Configured { named: out, msp_id: settings.msp_id, operations, participation }
     }
 
     fn authority_home(&self) -> String {
@@ -171,6 +152,15 @@ impl Looked<'_> {
                 }
             }
         }
+        // SQLite's file outside of the home.
+        let sqlite = self.get("FABRIC_CA_SERVER_DB_TYPE").is_none_or(|kind| kind.eq_ignore_ascii_case("sqlite3"));
+        if let Some(source) = self.get("FABRIC_CA_SERVER_DB_DATASOURCE").filter(|_| sqlite) {
+            let file = source.trim_start_matches("file:").split('?').next().unwrap_or_default();
+            let folder = parent(&resolve(&home, file));
+            if below(&folder, &home).is_none() {
+                out.push(named(DirectoryRole::Other, folder, true));
+            }
+        }
         out
     }
 
@@ -192,14 +182,8 @@ impl Looked<'_> {
     /// The same with who is let in, when all of it can be read.
     pub fn authority_sql(&self) -> Option<SqlDatabase> {
         let files = mounts::object_files(&self.mounts, self.namespace, &self.authority_home());
-        let file = files.get(CA_CONFIG_FILE).and_then(|(bytes, _)| CaConfig::parse(bytes).ok());
-        let mut config = file.or_else(|| CaConfig::parse(b"{}").ok())?;
-        if let Some(kind) = self.get("FABRIC_CA_SERVER_DB_TYPE") {
-            config.database = DatabaseKind::named(kind);
-        }
-        if let Some(source) = self.get("FABRIC_CA_SERVER_DB_DATASOURCE") {
-            config.data_source = source.to_owned();
-        }
+        let file = files.get(CA_CONFIG_FILE).and_then(|(bytes, _)| CaConfig::read(bytes, &self.environment).ok());
+        let config = file.or_else(|| CaConfig::read(b"{}", &self.environment).ok())?;
         SqlDatabase::of(&config).ok().flatten()
     }
 
@@ -239,7 +223,7 @@ fn parent(path: &str) -> String {
     path.rsplit_once('/').map_or("/".to_owned(), |(folder, _)| normal(folder))
 }
 
-fn operations(address: Option<String>, tls: Option<String>) -> Option<Operations> {
-    let port = address?.rsplit(':').next()?.parse().ok()?;
-    Some(Operations { port, tls: tls.is_some_and(|text| text.eq_ignore_ascii_case("true")) })
+fn operations(listens: &Listens) -> Option<Operations> {
+    let port = listens.address.rsplit(':').next()?.parse().ok()?;
+    Some(Operations { port, tls: listens.tls })
 }

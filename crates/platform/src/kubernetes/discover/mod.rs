@@ -2,6 +2,7 @@
 //! the objects of a recovery point can be looked at in the same way.
 
 pub(crate) mod authority;
+mod command;
 mod configuration;
 mod environment;
 pub mod mounted;
@@ -15,6 +16,7 @@ pub mod workloads;
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings;
 use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, Organization, Rule, Workload};
 
 use crate::kubernetes::objects::Namespace;
@@ -23,7 +25,7 @@ use configuration::{Configured, Looked, Named};
 use environment::Environment;
 use mounts::{Holder, Mount, below, holding};
 use recognise::{Certainty, Recognised, recognise};
-use workloads::{Instance, LivePod, WorkloadObject, workloads};
+use workloads::{Instance, LivePod, WorkloadObject, lasting_containers, workloads};
 
 /// A node as it was found.
 #[derive(Debug, Clone)]
@@ -139,8 +141,9 @@ fn look_at(namespace: &Namespace, workload: &WorkloadObject, findings: &mut Vec<
         let pod = workload.pod(ordinal).cloned();
         let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
         let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
-        for container in &workload.spec.containers {
-            let environment = environment::resolve(container, namespace, &live_name);
+        for container in lasting_containers(&workload.spec) {
+            let mut environment = environment::resolve(container, namespace, &live_name);
+            command::add_flags(container, &mut environment);
             let mounts = mounts::mounts(&workload.spec, container, &environment, &claims);
             let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
             let role = recognise(container, &environment, custom);
@@ -220,6 +223,7 @@ fn found_node(
                 participation,
             }),
             served_by: Vec::new(),
+            environment: node_settings::kept(role, &looked.environment),
         },
         by: recognised.map_or("not recognised".to_owned(), |found| found.by),
         image: looked.container.image.clone().unwrap_or_default(),

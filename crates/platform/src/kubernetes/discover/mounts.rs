@@ -179,7 +179,8 @@ fn holder(volume: &PodVolumeSpec) -> Holder {
         return Holder::Other(format!("NFS {}:{}", nfs.server, nfs.path));
     }
     if let Some(csi) = &volume.csi {
-        return Holder::Other(format!("inline CSI volume of {}", csi.driver));
+        // Inline CSI volumes are made with the pod: keys from a vault, certificates from cert-manager.
+        return Holder::Ephemeral(format!("an inline CSI volume of {}", csi.driver));
     }
     Holder::Other(format!("volume {}", volume.name))
 }

@@ -4,6 +4,7 @@
 use fabkeep_ledger::layout::NodeRole;
 use k8s_openapi::api::core::v1::Container;
 
+use super::command::{self, Start};
 use super::environment::Environment;
 
 /// How sure it is.
@@ -36,13 +37,6 @@ fn command_line(container: &Container) -> String {
     words.join(" ")
 }
 
-/// A container that only waits for somebody to exec into it.
-fn only_waits(command: &str) -> bool {
-    ["sleep", "tail -f", "/bin/bash", "/bin/sh"].iter().any(|idle| command.starts_with(idle) && !command.contains("-c"))
-        || command.contains("sleep infinity")
-        || command.contains("tail -f /dev/null")
-}
-
 fn has_port(container: &Container, port: i32) -> bool {
     container.ports.iter().flatten().any(|known| known.container_port == port)
 }
@@ -66,10 +60,21 @@ pub(crate) fn recognise(container: &Container, environment: &Environment, custom
     let any = |prefix: &str| environment.keys().any(|name| name.starts_with(prefix));
     let found = |role, certainty, by: &str| Some(Recognised { role, certainty, by: by.to_owned() });
     let role_of_custom = custom.and_then(role_of_custom_kind);
-    if only_waits(&command) {
-        return None;
+    let start = command::start(container);
+    let of_node = ["fabric-peer", "fabric-orderer", "fabric-ca"].iter().any(|name| image.contains(name));
+    let wraps = matches!(start, Start::Image | Start::Script);
+    let runs_image = |name: &str| image.contains(name) && wraps;
+    if start == Start::Idle {
+        // A node's own image with a node's environment waits until somebody starts the node in it; any other is a client's.
+        let settings = has("CORE_PEER_LOCALMSPID") || has("CORE_PEER_ID") || has("ORDERER_GENERAL_LOCALMSPID");
+        if !of_node || image.contains("tools") || !(settings || any("FABRIC_CA_SERVER_")) {
+            return None;
+        }
     }
-    let runs_image = |name: &str| image.contains(name) && command.is_empty();
+    let found = |role, certainty, by: &str| {
+        let certainty = if start == Start::Idle { Certainty::Half } else { certainty };
+        found(role, certainty, by)
+    };
 
     let peer_command = command.contains("peer node start") || command.contains("node start");
     let peer_environment = has("CORE_PEER_LOCALMSPID") || has("CORE_PEER_ID");
@@ -97,7 +102,8 @@ pub(crate) fn recognise(container: &Container, environment: &Environment, custom
 
     let ca_environment = has("FABRIC_CA_HOME") || any("FABRIC_CA_SERVER_");
     let ca_command = command.contains("fabric-ca-server");
-    let ca_image = image.contains("fabric-ca") && (command.is_empty() || ca_command) && !image.contains("tools");
+    let ca_image =
+        image.contains("fabric-ca") && (wraps || ca_command || start == Start::Idle) && !image.contains("tools");
     if role_of_custom == Some(NodeRole::CertificateAuthority) && (ca_environment || ca_command) {
         return found(NodeRole::CertificateAuthority, Certainty::Sure, custom.unwrap_or_default());
     }
@@ -189,5 +195,13 @@ mod tests {
             Some(NodeRole::Peer)
         );
         assert_eq!(role("busybox", &[], &[]), None);
+        // Wrapper scripts.
+        assert_eq!(role("hyperledger/fabric-peer:2.5", &["/bin/sh", "/scripts/run.sh"], &peer), Some(NodeRole::Peer));
+        let debug = ["/bin/bash", "-c", "peer node start || tail -f /dev/null"];
+        assert_eq!(role("hyperledger/fabric-peer:2.5", &debug, &peer), Some(NodeRole::Peer));
+        assert_eq!(role("x/fabric-orderer:2", &["sh", "/run.sh"], &orderer), Some(NodeRole::Orderer));
+        assert_eq!(role("x/fabric-orderer:2", &["tail", "-f", "/dev/null"], &orderer), Some(NodeRole::Orderer));
+        assert_eq!(role("hyperledger/fabric-peer:2.5", &["/scripts/run.sh"], &[]), Some(NodeRole::Peer));
+        assert_eq!(role("hyperledger/fabric-tools:2.5", &["/bin/bash"], &peer), None);
     }
 }

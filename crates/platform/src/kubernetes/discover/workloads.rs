@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::Value;
 
 use crate::kubernetes::objects::{
@@ -45,6 +45,12 @@ pub(crate) struct Instance {
     pub ordinal: Option<u32>,
     /// The StatefulSet's claims: name of the volume, name of the claim.
     pub claims: Vec<(String, String)>,
+}
+
+/// The containers of a pod that run as long as it does: its own, and init containers that are restarted always (sidecars).
+pub(crate) fn lasting_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    let sidecars = spec.init_containers.iter().flatten();
+    spec.containers.iter().chain(sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always")))
 }
 
 impl WorkloadObject {
@@ -99,10 +105,13 @@ pub(crate) fn live_pod(object: &Value) -> Option<LivePod> {
         return None;
     }
     let statuses = || status.into_iter().flat_map(|status| status.container_statuses.iter().flatten());
+    // Sidecars are init containers that go on.
+    let init = || status.into_iter().flat_map(|status| status.init_container_statuses.iter().flatten());
     Some(LivePod {
         name: metadata.name.clone().unwrap_or_default(),
         host: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         running: statuses()
+            .chain(init())
             .filter(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
             .map(|container| container.name.clone())
             .collect(),

@@ -365,6 +365,11 @@ impl Filler {
         self.volume().fetch(files)
     }
 
+    /// What is there, as a volume that is read.
+    pub fn as_volume(&self) -> Box<dyn Volume> {
+        Box::new(self.volume())
+    }
+
     fn volume(&self) -> PodVolume {
         PodVolume::new(Arc::clone(&self.kubernetes), self.place.clone(), self.root.clone(), self.excluded.clone())
     }

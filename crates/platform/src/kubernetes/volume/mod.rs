@@ -1,27 +1,29 @@
-//! A directory in a container, read by commands there. Streams that break are opened again where they broke.
+//! A directory in a container, read by commands there. Streams that break are opened again behind the last byte that was verified.
 
 pub mod fill;
 pub mod helper;
+mod listing;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, Cursor, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-
 use crate::PlatformError;
 use crate::kubernetes::connection::Connection;
+use crate::kubernetes::connection::answer::Item;
 use crate::kubernetes::connection::exec::Place;
-use crate::kubernetes::connection::shell::{self, Shell, line};
-use crate::volume::{EntryKind, Fetch, MAX_ENTRIES, Stamp, Volume, VolumeEntry};
+use crate::kubernetes::connection::shell::{self, Shell};
+use crate::volume::{Fetch, Volume, VolumeEntry};
 
 /// How often a stream is opened again without having moved on.
 const RETRIES: u32 = 12;
+/// How often what came wrong, or could not be read in the container, is read again.
+const REREADS: u32 = 3;
 /// The longest pause before that.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// Most bytes of small files that are read ahead, for one volume.
@@ -46,12 +48,13 @@ pub(crate) struct PodVolume {
 /// Tries again what may go better: with pauses, and anew whenever it moved on.
 pub(crate) struct Patience {
     left: u32,
+    rereads_left: u32,
     pause: Duration,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Patience { left: RETRIES, pause: Duration::from_millis(250) }
+        Patience { left: RETRIES, rereads_left: REREADS, pause: Duration::from_millis(250) }
     }
 
     /// It moved on: all patience is back.
@@ -64,13 +67,18 @@ impl Patience {
         let final_kinds = [
             io::ErrorKind::NotFound,
             io::ErrorKind::PermissionDenied,
-            io::ErrorKind::InvalidData,
             io::ErrorKind::FileTooLarge,
             io::ErrorKind::HostUnreachable,
         ];
         let passing = !final_kinds.contains(&error.kind());
         if self.left == 0 || !passing {
             return Err(error);
+        }
+        if error.kind() == io::ErrorKind::InvalidData {
+            if self.rereads_left == 0 {
+                return Err(error);
+            }
+            self.rereads_left -= 1;
         }
         self.left -= 1;
         std::thread::sleep(self.pause);
@@ -107,14 +115,14 @@ impl PodVolume {
         Ok(there)
     }
 
-    fn range(&self, path: &str, range: Range<u64>, proven: bool) -> Box<dyn Read + Send> {
+    fn range(&self, path: &str, range: Range<u64>) -> Box<dyn Read + Send> {
         Box::new(RangeReader {
             connection: Arc::clone(&self.connection),
             place: self.place.clone(),
             path: self.file(path),
             range,
-            proven,
             open: None,
+            piece: Cursor::new(Vec::new()),
             patience: Patience::new(),
         })
     }
@@ -125,24 +133,17 @@ impl PodVolume {
 
     fn list_now(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
         let command = shell::list(&self.root, path, &self.excluded);
-        let io = |source| PlatformError::Io { path: format!("{} {}", self.place, self.file(path)), source };
-        patiently(|| {
+        let listed = patiently(|| {
             let mut shell = self.connection.command(&self.place, &command)?;
-            let mut entries = Vec::new();
-            match parse_list(&mut shell, &mut entries) {
-                Ok(()) => {
-                    shell.done(&self.connection)?;
-                    Ok(Ok(entries))
+            match listing::read(shell.answer()) {
+                Ok(entries) => {
+                    shell.keep(&self.connection);
+                    Ok(entries)
                 }
-                Err(ListError::Platform(error)) => Ok(Err(error)),
-                Err(ListError::Io(error)) => Err(shell.end().err().unwrap_or(error)),
+                Err(error) => Err(shell.why(error)),
             }
-        })
-        .map_err(io)?
-        .map(|mut entries| {
-            entries.sort_by(|a: &VolumeEntry, b| a.path.split('/').cmp(b.path.split('/')));
-            entries
-        })
+        });
+        listed.map_err(|source| PlatformError::Io { path: format!("{} {}", self.place, self.file(path)), source })
     }
 
     /// One command for many files, from the first that is not done on: how many it did.
@@ -169,13 +170,13 @@ impl PodVolume {
             if let Err(error) = read_one(&mut shell, file, &mut |found| take(position, found)) {
                 return match error.kind() {
                     io::ErrorKind::PermissionDenied => Err(error),
-                    io::ErrorKind::UnexpectedEof if position == 0 => Err(shell.end().err().unwrap_or(error)),
-                    _ if position == 0 => Err(error),
+                    _ if position == 0 => Err(shell.why(error)),
                     _ => Ok(position),
                 };
             }
         }
-        shell.done(&self.connection)?;
+        shell.answer().end()?;
+        shell.keep(&self.connection);
         Ok(count)
     }
 
@@ -202,9 +203,9 @@ enum Found<'a> {
 }
 
 fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io::Result<()>) -> io::Result<()> {
-    let head = line(out)?;
-    let number = |digits: &str| digits.parse::<u64>().map_err(|_| io::Error::other("the stream is out of step"));
-    let (len, sent) = match head.as_str() {
+    let other = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", file.path));
+    let Item::Word(head) = out.answer().next()? else { return Err(other("an answer of another form")) };
+    match head.as_str() {
         "-" => return take(Found::Missing),
         "!" => {
             return Err(io::Error::new(
@@ -212,44 +213,42 @@ fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io
                 format!("{}: the container's user may not read it", file.path),
             ));
         }
-        // Its length, and how much of it comes; the others are zeros.
-        numbers => match numbers.strip_prefix('z').unwrap_or(numbers).split_once(' ') {
-            Some((len, sent)) => (number(len)?, number(sent)?),
-            None => (number(numbers)?, number(numbers)?),
-        },
-    };
-    let mut hashed = Hashed { inner: (&mut *out).take(sent), hash: Some(digest::Context::new(&digest::SHA256)) };
-    take(Found::Bytes(len, &mut hashed))?;
-    io::copy(&mut hashed, &mut io::sink())?;
-    if hashed.inner.limit() > 0 {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended inside a file"));
+        _ => {}
     }
-    let hash = hashed.hash.take();
-    check_end(&line(out)?, hash)
+    // Its length, and how much of it comes; the others are zeros.
+    let numbers = head.strip_prefix('=').and_then(|numbers| numbers.split_once(' '));
+    let numbers = numbers.and_then(|(len, sent)| Some((len.parse::<u64>().ok()?, sent.parse::<u64>().ok()?)));
+    let (len, sent) = numbers.ok_or_else(|| other("an answer of another form"))?;
+    let mut pieces = Pieces { shell: out, left: sent, piece: Cursor::new(Vec::new()) };
+    take(Found::Bytes(len, &mut pieces))?;
+    io::copy(&mut pieces, &mut io::sink())?;
+    Ok(())
 }
 
-/// The line behind a file's bytes: their SHA-256, or, where the reader proves them itself, a word that all of them came.
-fn check_end(line: &str, hash: Option<digest::Context>) -> io::Result<()> {
-    let expected = hash.map_or_else(|| "proven".to_owned(), |hash| hex::encode(hash.finish()));
-    if line.split(' ').next() == Some(expected.as_str()) {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the bytes that came are not those that were sent (SHA-256)"))
+/// A file's pieces, each verified before any byte of it is handed on.
+struct Pieces<'a> {
+    shell: &'a mut Shell,
+    left: u64,
+    piece: Cursor<Vec<u8>>,
 }
 
-struct Hashed<R> {
-    inner: R,
-    hash: Option<digest::Context>,
-}
-
-impl<R: Read> Read for Hashed<R> {
+impl Read for Pieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(&buffer[..read]);
+        if self.piece.position() == self.piece.get_ref().len() as u64 && self.left > 0 {
+            self.piece = Cursor::new(next_piece(self.shell, self.left)?);
+            self.left -= self.piece.get_ref().len() as u64;
         }
-        Ok(read)
+        self.piece.read(buffer)
     }
+}
+
+/// The next verified piece, of which at most so many bytes are expected.
+fn next_piece(shell: &mut Shell, left: u64) -> io::Result<Vec<u8>> {
+    let piece = shell.answer().bytes("data")?;
+    if piece.is_empty() || piece.len() as u64 > left {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a piece of another length than expected"));
+    }
+    Ok(piece)
 }
 
 impl Volume for PodVolume {
@@ -270,11 +269,7 @@ impl Volume for PodVolume {
             reader.set_position(from as u64);
             return Ok(Box::new(reader.take((to - from) as u64)));
         }
-        Ok(self.range(path, range, false))
-    }
-
-    fn open_proven(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
-        Ok(self.range(path, range, true))
+        Ok(self.range(path, range))
     }
 
     fn data_ranges(&self, _: &str, len: u64) -> io::Result<Vec<Range<u64>>> {
@@ -348,177 +343,52 @@ fn write_sparsely(file: &Fetch, len: u64, bytes: &mut dyn Read) -> io::Result<()
     }
 }
 
-enum ListError {
-    Io(io::Error),
-    Platform(PlatformError),
-}
-
-impl From<io::Error> for ListError {
-    fn from(error: io::Error) -> Self {
-        ListError::Io(error)
-    }
-}
-
-fn parse_list(from: &mut impl BufRead, entries: &mut Vec<VolumeEntry>) -> Result<(), ListError> {
-    loop {
-        let text = line(from)?;
-        match text.as_str() {
-            "links" => break,
-            "missing" => return Ok(()),
-            _ => {}
-        }
-        let entry = parse_entry(&text)
-            .ok_or_else(|| ListError::Platform(PlatformError::Name { path: text.chars().take(200).collect() }))?;
-        entries.push(entry);
-        if entries.len() > MAX_ENTRIES {
-            return Err(ListError::Io(io::Error::other(format!("more than {MAX_ENTRIES} entries"))));
-        }
-    }
-    let position: HashMap<String, usize> =
-        entries.iter().enumerate().map(|(position, entry)| (entry.path.clone(), position)).collect();
-    loop {
-        let path = line(from)?;
-        if path == "end" {
-            break;
-        }
-        let target = line(from)?;
-        if let Some(&at) = position.get(relative(&path)) {
-            entries[at].kind = EntryKind::Symlink(target);
-        }
-    }
-    Ok(())
-}
-
-fn relative(path: &str) -> &str {
-    path.strip_prefix("./").unwrap_or(if path == "." { "" } else { path })
-}
-
-/// `mode(hex) uid gid size inode modified|changed|./path`
-fn parse_entry(line: &str) -> Option<VolumeEntry> {
-    let (head, rest) = line.split_once('|')?;
-    let (changed, path) = rest.split_once('|')?;
-    let mut words = head.splitn(6, ' ');
-    let mode = u32::from_str_radix(words.next()?, 16).ok()?;
-    let uid = words.next()?.parse().ok()?;
-    let gid = words.next()?.parse().ok()?;
-    let size = words.next()?.parse().ok()?;
-    let inode = words.next()?.parse().ok()?;
-    let modified_ns = nanoseconds(words.next()?)?;
-    if path != "." && !path.starts_with("./") {
-        return None;
-    }
-    let kind = match mode & 0o170_000 {
-        0o040_000 => EntryKind::Directory,
-        0o100_000 => EntryKind::File,
-        0o120_000 => EntryKind::Symlink(String::new()),
-        _ => EntryKind::Special,
-    };
-    Some(VolumeEntry {
-        path: relative(path).to_owned(),
-        kind,
-        mode: mode & 0o7777,
-        uid,
-        gid,
-        stamp: Stamp { size, modified_ns, changed_ns: nanoseconds(changed)?, inode },
-    })
-}
-
-/// `2026-11-23 20:12:01.070885850 +0000`, as `stat` writes it under UTC.
-fn nanoseconds(text: &str) -> Option<i128> {
-    let (date, rest) = text.split_once(' ')?;
-    let time = rest.split(' ').next()?;
-    let stamp: jiff::Timestamp = format!("{date}T{time}Z").parse().ok()?;
-    Some(stamp.as_nanosecond())
-}
-
-/// A range of a file as a stream that is opened again where it broke.
+/// A range of a file as a stream that is opened again behind the last piece that was verified.
 struct RangeReader {
     connection: Arc<Connection>,
     place: Place,
     path: String,
-    /// What is still to come.
+    /// What is still to come, behind the piece.
     range: Range<u64>,
-    /// The reader proves the bytes itself.
-    proven: bool,
-    open: Option<Hashed<Shell>>,
+    open: Option<Shell>,
+    /// Verified bytes that were not handed on yet.
+    piece: Cursor<Vec<u8>>,
     patience: Patience,
 }
 
 impl RangeReader {
-    fn attempt(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn next_piece(&mut self) -> io::Result<Vec<u8>> {
         let left = self.range.end - self.range.start;
-        let open = match &mut self.open {
+        let mut shell = match self.open.take() {
             Some(open) => open,
-            None => {
-                let command = shell::range(&self.path, self.range.start, left, self.proven);
-                let inner = self.connection.command(&self.place, &command)?;
-                let hash = (!self.proven).then(|| digest::Context::new(&digest::SHA256));
-                self.open.insert(Hashed { inner, hash })
-            }
+            None => self.connection.command(&self.place, &shell::range(&self.path, self.range.start, left))?,
         };
-        let take = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read = open.read(&mut buffer[..take])?;
-        if read == 0 {
-            let ended = self.open.take().map_or(Ok(()), |open| open.inner.end());
-            return Err(ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+        let piece = match next_piece(&mut shell, left) {
+            Ok(piece) => piece,
+            Err(error) => return Err(shell.why(error)),
+        };
+        if piece.len() as u64 == left {
+            shell.answer().end()?;
+            shell.keep(&self.connection);
+        } else {
+            self.open = Some(shell);
         }
-        self.range.start += read as u64;
-        if self.range.start == self.range.end
-            && let Some(mut open) = self.open.take()
-        {
-            let hash = open.hash.take();
-            check_end(&open.inner.line()?, hash)?;
-            open.inner.done(&self.connection)?;
-        }
-        Ok(read)
+        Ok(piece)
     }
 }
 
 impl Read for RangeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.range.is_empty() || buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let before = self.range.start;
-            match self.attempt(buffer) {
-                Ok(read) => {
+        while self.piece.position() == self.piece.get_ref().len() as u64 && !self.range.is_empty() {
+            match self.next_piece() {
+                Ok(piece) => {
+                    self.range.start += piece.len() as u64;
+                    self.piece = Cursor::new(piece);
                     self.patience.renew();
-                    return Ok(read);
                 }
-                // The last bytes' status was lost: nobody has seen them yet.
-                Err(error) => {
-                    self.range.start = before;
-                    self.open = None;
-                    self.patience.wait(error)?;
-                }
+                Err(error) => self.patience.wait(error)?,
             }
         }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listing_is_read_as_stat_writes_it_and_a_line_that_is_none_is_refused() {
-        let text = "41ed 0 0 4096 12 2026-11-23 20:12:01.070885850 +0000|2026-11-23 20:12:01.1 +0000|.\n\
-                    81a4 7051 7051 3 13 2026-11-23 20:12:01.070885850 +0000|2026-11-23 20:12:01.1 +0000|./a b|c\n\
-                    a1ff 0 0 1 14 2026-11-23 20:12:01.000000000 +0000|2026-11-23 20:12:01.1 +0000|./link\n\
-                    links\n./link\na b|c\nend\n";
-        let mut entries = Vec::new();
-        assert!(parse_list(&mut text.as_bytes(), &mut entries).is_ok());
-        assert_eq!(entries[0].kind, EntryKind::Directory);
-        assert_eq!((entries[1].path.as_str(), entries[1].mode, entries[1].uid), ("a b|c", 0o644, 7051));
-        assert_eq!(entries[1].stamp.modified_ns % 1_000_000_000, 70_885_850);
-        assert_eq!(entries[2].kind, EntryKind::Symlink("a b|c".to_owned()));
-        // A name with a line break in it falls into two lines.
-        let broken = "81a4 0 0 3 13 2026-11-23 20:12:01.0 +0000|2026-11-23 20:12:01.1 +0000|./a\nb\nlinks\nend\n";
-        assert!(matches!(parse_list(&mut broken.as_bytes(), &mut Vec::new()), Err(ListError::Platform(_))));
-        // A stream that was cut is no listing.
-        let cut = &text[..text.len() - 5];
-        assert!(matches!(parse_list(&mut cut.as_bytes(), &mut Vec::new()), Err(ListError::Io(_))));
+        self.piece.read(buffer)
     }
 }

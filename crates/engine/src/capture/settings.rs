@@ -1,0 +1,218 @@
+//! What a node's own configuration names: its keys and certificates, a certificate authority's databases, and where in its directories
+//! these are.
+
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE};
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings::{
+    Environment, MAX_CONFIG_BYTES, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE,
+};
+use fabkeep_network::{Node, NodeDirectory};
+use fabkeep_platform::{EntryKind, Platform, Volume};
+
+use super::survey::PlannedNode;
+
+/// A file in one of a node's directories: which directory, and its path in it.
+pub(super) type Located = (usize, String);
+
+/// One certificate authority of a server.
+pub(super) struct CaHome {
+    /// The directory that it lies in, and where in it; empty for the directory itself.
+    pub directory: usize,
+    pub at: String,
+    /// Its configuration file, when there is one.
+    pub file: Option<String>,
+    pub config: CaConfig,
+}
+
+impl CaHome {
+    /// A path inside the home as one of its directory.
+    pub fn inside(&self, path: &str) -> String {
+        if self.at.is_empty() { path.to_owned() } else { format!("{}/{path}", self.at) }
+    }
+}
+
+/// Removes `.` and `..` without asking the file system.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// The directory that holds what a configuration in `base` (a directory, and a folder in it) names: by the paths of this machine, or by
+/// those that its container sees.
+pub(super) fn locate(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Option<Located> {
+    let (position, folder) = base;
+    let starts = |directory: &NodeDirectory| -> Vec<String> {
+        directory.mounted_at.iter().cloned().chain([directory.path.clone()]).collect()
+    };
+    for root in starts(directories.get(position)?) {
+        let from = Path::new(&root).join(folder);
+        let wanted = normal(&from.join(named));
+        let mut found: Option<(usize, String)> = None;
+        let mut deepest = 0;
+        for (position, directory) in directories.iter().enumerate() {
+            for root in starts(directory) {
+                let Ok(inside) = wanted.strip_prefix(&root) else { continue };
+                let Some(inside) = inside.to_str() else { continue };
+                let excluded = directory.excluded.iter().any(|known| Path::new(inside).starts_with(known));
+                if !excluded && !inside.is_empty() && (found.is_none() || root.len() > deepest) {
+                    deepest = root.len();
+                    found = Some((position, inside.to_owned()));
+                }
+            }
+        }
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Reads a small file of a surveyed directory.
+pub(super) fn read(node: &PlannedNode, at: &Located, limit: u64) -> Option<std::io::Result<Vec<u8>>> {
+    let directory = node.directories.get(at.0)?;
+    let (entry, _) = directory.entries.iter().find(|(entry, _)| entry.path == at.1)?;
+    if entry.kind != EntryKind::File {
+        return None;
+    }
+    let (volume, path) = directory.source(&entry.path);
+    let mut bytes = Vec::new();
+    let read =
+        volume.open(path, 0..entry.stamp.size.min(limit)).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    Some(read.map(|_| bytes))
+}
+
+/// The settings of a peer or an orderer, and where its configuration file lies; without one only the environment tells.
+pub(super) fn node_settings(node: &PlannedNode) -> (NodeSettings, Option<Located>) {
+    let file = match node.node.role {
+        NodeRole::Peer => PEER_CONFIG_FILE,
+        NodeRole::Orderer => ORDERER_CONFIG_FILE,
+        _ => return (NodeSettings::default(), None),
+    };
+    let mut found = None;
+    for (position, directory) in node.directories.iter().enumerate() {
+        for (entry, _) in &directory.entries {
+            let (_, role, inside) = directory.directory.part(&entry.path);
+            let first = inside == file && (role == DirectoryRole::Config || found.is_none());
+            if first && entry.kind == EntryKind::File {
+                found = Some((position, entry.path.clone()));
+            }
+        }
+    }
+    let bytes = found.as_ref().and_then(|at| read(node, at, MAX_CONFIG_BYTES)?.ok());
+    (NodeSettings::read(node.node.role, &bytes.unwrap_or_default(), &node.node.environment), found)
+}
+
+/// Every certificate authority of a server, the server's own first. `read`: a file of one of its directories.
+pub(super) fn ca_homes(
+    directories: &[&NodeDirectory],
+    environment: &Environment,
+    read: &dyn Fn(&Located) -> Option<Vec<u8>>,
+) -> Vec<CaHome> {
+    let mut places: Vec<(usize, String)> = Vec::new();
+    for (position, directory) in directories.iter().enumerate() {
+        if directory.role == DirectoryRole::CaHome {
+            places.push((position, String::new()));
+        }
+        let nested = directory.nested.iter().filter(|(_, role)| *role == DirectoryRole::CaHome);
+        places.extend(nested.map(|(at, _)| (position, at.clone())));
+    }
+    let inside = |at: &str, name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
+    let mut out: Vec<CaHome> = Vec::new();
+    let mut further: Vec<Located> = Vec::new();
+    for (directory, at) in places {
+        let main = (directory, inside(&at, CA_CONFIG_FILE));
+        let own = further.iter().find(|(position, path)| {
+            *position == directory && path.rsplit_once('/').map_or("", |(folder, _)| folder) == at
+        });
+        let candidates = [own.cloned(), Some(main.clone()), Some((directory, inside(&at, FURTHER_CA_CONFIG_FILE)))];
+        let found = candidates.into_iter().flatten().find_map(|file| Some((read(&file)?, file)));
+        let first = out.is_empty();
+        let environment = if first { environment.clone() } else { Environment::new() };
+        let (bytes, file) = match found {
+            Some((bytes, file)) => (bytes, Some(file.1)),
+            None => (b"{}".to_vec(), None),
+        };
+        // A file that is no YAML has its own finding; a server would not start with it.
+        let Ok(config) = CaConfig::read(&bytes, &environment) else {
+            out.push(CaHome { directory, at, file, config: CaConfig::usual() });
+            continue;
+        };
+        if first {
+            further = config.further.iter().filter_map(|named| locate(directories, (directory, &at), named)).collect();
+            // Those that the configuration names and no directory was named for.
+            let more: Vec<Located> = further.clone();
+            out.push(CaHome { directory, at, file, config });
+            for (position, path) in more {
+                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+                let listed = directories[position].role == DirectoryRole::CaHome && folder.is_empty()
+                    || directories[position]
+                        .nested
+                        .iter()
+                        .any(|(at, role)| *at == folder && *role == DirectoryRole::CaHome);
+                let bytes = read(&(position, path.clone())).filter(|_| !listed);
+                if let Some(config) = bytes.and_then(|bytes| CaConfig::parse(&bytes).ok()) {
+                    out.push(CaHome { directory: position, at: folder, file: Some(path), config });
+                }
+            }
+        } else {
+            out.push(CaHome { directory, at, file, config });
+        }
+    }
+    out
+}
+
+/// The certificate authorities of a surveyed node.
+pub(super) fn surveyed_homes(node: &PlannedNode) -> Vec<CaHome> {
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    ca_homes(&directories, &node.node.environment, &|at| read(node, at, MAX_CONFIG_BYTES)?.ok())
+}
+
+/// A certificate authority's node with its sqlite databases named, as its configuration says: they are files under any name, and other
+/// files are none, whatever they are called.
+pub(super) fn with_databases(platform: &dyn Platform, node: &Node) -> Node {
+    let mut out = node.clone();
+    let volumes: Vec<Option<Box<dyn Volume>>> = node
+        .directories
+        .iter()
+        .map(|directory| match directory.role {
+            DirectoryRole::DatabaseDump | DirectoryRole::Database => None,
+            _ => platform.volume(&node.id, directory).ok().flatten(),
+        })
+        .collect();
+    let read = |at: &Located| {
+        let volume = volumes.get(at.0)?.as_ref()?;
+        let mut bytes = Vec::new();
+        volume.open(&at.1, 0..MAX_CONFIG_BYTES).ok()?.take(MAX_CONFIG_BYTES).read_to_end(&mut bytes).ok()?;
+        (!bytes.is_empty()).then_some(bytes)
+    };
+    let directories: Vec<&NodeDirectory> = node.directories.iter().collect();
+    let homes = ca_homes(&directories, &node.environment, &read);
+    let told = homes.iter().any(|home| home.file.is_some()) || !node.environment.is_empty();
+    if !told {
+        return out;
+    }
+    let mut named: Vec<Vec<String>> = vec![Vec::new(); directories.len()];
+    for home in &homes {
+        for file in home.config.sqlite_files() {
+            if let Some((position, path)) = locate(&directories, (home.directory, &home.at), &file) {
+                named[position].push(path);
+            }
+        }
+    }
+    for (directory, named) in out.directories.iter_mut().zip(named) {
+        directory.sqlite = Some(named);
+    }
+    out
+}

@@ -1,0 +1,121 @@
+//! Changes of the target's file system, all of them: each is announced before it is made, and is on the disk when the next step may rely on
+//! it.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::EngineError;
+use crate::error::io as at;
+use crate::event::Reporter;
+
+/// Makes changes.
+#[derive(Clone, Copy)]
+pub(super) struct Disk<'a> {
+    reporter: &'a dyn Reporter,
+}
+
+impl<'a> Disk<'a> {
+    pub fn new(reporter: &'a dyn Reporter) -> Self {
+        Disk { reporter }
+    }
+
+    /// Announces a change that is made through an open file.
+    pub fn changing(&self, what: &'static str, path: &Path) {
+        self.reporter.changing(what, path);
+    }
+
+    /// Makes a folder and those above it that are missing, and makes sure that they stay.
+    pub fn make_folders(&self, path: &Path) -> Result<(), EngineError> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let above = path.parent();
+        if let Some(above) = above {
+            self.make_folders(above)?;
+        }
+        self.changing("make folder", path);
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            other => other.map_err(at(path))?,
+        }
+        above.map_or(Ok(()), |above| self.sync_folder(above))
+    }
+
+    /// Makes a folder that only its owner may look into, unless it is there.
+    pub fn make_private(&self, path: &Path) -> Result<(), EngineError> {
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            return Ok(());
+        }
+        if let Some(above) = path.parent() {
+            self.make_folders(above)?;
+        }
+        self.changing("make folder", path);
+        fs::DirBuilder::new().mode(0o700).create(path).map_err(at(path))?;
+        path.parent().map_or(Ok(()), |above| self.sync_folder(above))
+    }
+
+    /// Opens a file to be written, empty and of this size: new, or what a killed run left of it. A link is not followed.
+    pub fn create(&self, path: &Path, size: u64) -> Result<File, EngineError> {
+        self.changing("write", path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+            .open(path)
+            .map_err(at(path))?;
+        file.set_len(size).map_err(at(path))?;
+        Ok(file)
+    }
+
+    /// Sets permission bits.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> Result<(), EngineError> {
+        self.changing("set mode", path);
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at(path))
+    }
+
+    /// Makes a symbolic link, in the place of what a killed run left there.
+    pub fn link(&self, target: &str, path: &Path) -> Result<(), EngineError> {
+        if path.symlink_metadata().is_ok() {
+            self.remove_file(path)?;
+        }
+        self.changing("link", path);
+        std::os::unix::fs::symlink(target, path).map_err(at(path))
+    }
+
+    /// Renames to a name that nothing has.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), EngineError> {
+        self.changing("rename", from);
+        if to.symlink_metadata().is_ok() {
+            return Err(at(to)(io::ErrorKind::AlreadyExists.into()));
+        }
+        fs::rename(from, to).map_err(at(from))
+    }
+
+    pub fn remove_file(&self, path: &Path) -> Result<(), EngineError> {
+        self.changing("remove", path);
+        fs::remove_file(path).map_err(at(path))
+    }
+
+    /// Removes an empty folder.
+    pub fn remove_folder(&self, path: &Path) -> Result<(), EngineError> {
+        self.changing("remove", path);
+        fs::remove_dir(path).map_err(at(path))
+    }
+
+    /// Removes a folder of our own with all that is in it.
+    pub fn remove_tree(&self, path: &Path) -> Result<(), EngineError> {
+        self.changing("remove", path);
+        fs::remove_dir_all(path).map_err(at(path))
+    }
+
+    /// Makes sure that what was made, renamed or removed in a folder stays so after a loss of power.
+    pub fn sync_folder(&self, path: &Path) -> Result<(), EngineError> {
+        self.changing("sync", path);
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path))
+    }
+}

@@ -1,0 +1,278 @@
+//! What a replaced directory holds that the recovery point has not (B11): channels, stores, keys and blocks. A recovery point that is not
+//! whole, or an older one, must not take the place of data that nobody else has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
+use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_platform::{
+    Asked, BlockFiles, EntryKind, Host, HostVolume, Platform, Volume, VolumeEntry, block_file_heights,
+};
+use fabkeep_store::{BlobId, PointReader};
+
+use super::RestoreOptions;
+use super::journal::Record;
+use super::plan::{PlannedDirectory, RestorePlan};
+use crate::EngineError;
+use crate::arrange::{Arranged, is_named};
+use crate::error::io;
+use crate::point::{CapturedDirectory, CapturedNode, Content, EntryContent, RecoveryPoint};
+use crate::window::observe;
+
+/// Largest file that is looked into for a private key, in bytes.
+const MAX_KEY_BYTES: u64 = 64 << 10;
+/// What every private key in PEM says.
+const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
+/// Most things named in one finding.
+const MAX_TOLD: usize = 20;
+
+/// Something that a directory holds as a whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unit {
+    Chain(String),
+    RaftLog(String),
+    RaftSnapshot(String),
+    Store(String),
+    Database(String),
+    Key(String),
+}
+
+impl std::fmt::Display for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unit::Chain(channel) => write!(f, "the channel {channel}"),
+            Unit::RaftLog(channel) => write!(f, "the consensus log of {channel}"),
+            Unit::RaftSnapshot(channel) => write!(f, "the raft snapshots of {channel}"),
+            Unit::Store(path) => write!(f, "the store {path}"),
+            Unit::Database(path) => write!(f, "the database {path}"),
+            Unit::Key(path) => write!(f, "the private key {path}"),
+        }
+    }
+}
+
+/// Refuses to take away what only the directories have that would be replaced.
+pub(super) fn check(
+    plan: &mut RestorePlan,
+    arranged: &Arranged,
+    reader: &PointReader<'_>,
+    platform: Option<&Host>,
+    options: &RestoreOptions,
+    record: &Record,
+) -> Result<(), EngineError> {
+    let point = &arranged.point;
+    let keys = captured_blobs(point);
+    let mut findings = Vec::new();
+    // Channels whose blocks would be lost, by node: what is there and what comes.
+    let mut heights: Vec<(NodeId, String, u64, u64)> = Vec::new();
+    for (index, planned) in plan.directories.iter().enumerate() {
+        if !planned.occupied || !options.replace || record.is_switching(index) || record.is_equal(index) {
+            continue;
+        }
+        let node = &point.nodes[planned.node];
+        let captured = &node.directories[planned.directory];
+        let emptied = options.replicate.contains(&planned.id.to_string());
+        let place = &planned.staging.place;
+        let found: Vec<VolumeEntry> = HostVolume::new(place.clone())
+            .list("")?
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::File && planned.staging.is_part(&entry.path))
+            .collect();
+        let mut lost = lost_units(captured, &found, emptied);
+        // What an authority keeps was asked for: its own key is not among it.
+        if node.facts.role != NodeRole::CertificateAuthority || !options.ca_keep.is_asked() {
+            lost.extend(lost_keys(planned, captured, &found, reader, keys.get(&planned.node))?);
+        }
+        findings.extend(taken(&planned.id, &place.display().to_string(), &lost));
+        if !emptied {
+            heights.extend(higher(node, place, captured));
+        }
+    }
+    let host = platform.filter(|_| options.to.is_none()).map(|host| host as &dyn Platform);
+    findings.extend(lost_blocks(&arranged.nodes, host, heights));
+    plan.findings.extend(findings);
+    Ok(())
+}
+
+/// What a directory has as a whole and the recovery point has not. `emptied`: its ledger is meant to come back empty.
+pub(super) fn lost_units(captured: &CapturedDirectory, found: &[VolumeEntry], emptied: bool) -> BTreeSet<Unit> {
+    let joined = is_joined_by_snapshot(found);
+    let mut lost: BTreeSet<Unit> = found.iter().filter_map(|entry| unit(captured, &entry.path, joined)).collect();
+    for entry in &captured.entries {
+        if matches!(entry.content, EntryContent::File { .. }) {
+            unit(captured, &entry.path, joined).into_iter().for_each(|unit| {
+                lost.remove(&unit);
+            });
+        }
+    }
+    lost.retain(|unit| !emptied || !matches!(unit, Unit::Chain(_) | Unit::RaftLog(_) | Unit::RaftSnapshot(_)));
+    lost
+}
+
+/// Refuses to take them away.
+pub(super) fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<Finding> {
+    if lost.is_empty() {
+        return None;
+    }
+    let more = lost.len().saturating_sub(MAX_TOLD);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let told: Vec<String> = lost.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    Some(Finding::error(
+        Rule::NothingTakenAway,
+        id,
+        format!("{place} holds what the recovery point has not: {}{more}", told.join(", ")),
+        format!(
+            "restore a recovery point that has it, leave the node as it is (--node names the others), or go on in spite of it (--override {})",
+            Rule::NothingTakenAway
+        ),
+    ))
+}
+
+/// Whether a file may be a private key that a node needs: of a directory of keys, and small.
+pub(super) fn may_be_key(captured: &CapturedDirectory, entry: &VolumeEntry) -> bool {
+    let (_, role, _) = captured.directory.part(&entry.path);
+    let holds_keys = matches!(
+        role,
+        DirectoryRole::Msp | DirectoryRole::Tls | DirectoryRole::CaHome | DirectoryRole::Config | DirectoryRole::Other
+    );
+    holds_keys && entry.stamp.size <= MAX_KEY_BYTES
+}
+
+/// Whether a file's bytes are a private key.
+pub(super) fn is_key(bytes: &[u8]) -> bool {
+    bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY)
+}
+
+/// Channels that are higher in a volume than what comes: the channel, and the two heights.
+pub(super) fn higher_in(
+    node: &CapturedNode,
+    volume: &dyn Volume,
+    captured: &CapturedDirectory,
+) -> Vec<(NodeId, String, u64, u64)> {
+    // A chain that cannot be read is no reason against its restore.
+    let present = block_file_heights(volume, &captured.directory).unwrap_or_default();
+    let comes = |channel: &str| node.facts.ledgers.iter().find(|ledger| ledger.channel == channel);
+    present
+        .into_iter()
+        .filter_map(|(channel, height)| {
+            let comes = comes(&channel)?.height;
+            (height > comes).then(|| (node.facts.id.clone(), channel, height, comes))
+        })
+        .collect()
+}
+
+/// Names of the blobs that hold whole files of each node.
+pub(super) fn captured_blobs(point: &RecoveryPoint) -> BTreeMap<usize, BTreeSet<BlobId>> {
+    let mut out: BTreeMap<usize, BTreeSet<BlobId>> = BTreeMap::new();
+    for (index, node) in point.nodes.iter().enumerate() {
+        let blobs = out.entry(index).or_default();
+        for entry in node.directories.iter().flat_map(|directory| &directory.entries) {
+            if let EntryContent::File { size, parts } = &entry.content
+                && *size <= MAX_KEY_BYTES
+                && let [part] = parts.as_slice()
+                && let Content::Raw { blob } = part.content
+            {
+                blobs.insert(blob);
+            }
+        }
+    }
+    out
+}
+
+fn is_joined_by_snapshot(found: &[VolumeEntry]) -> bool {
+    let info = fabkeep_ledger::block_file::BOOTSTRAPPING_SNAPSHOT;
+    found.iter().any(|entry| entry.path.rsplit('/').next() == Some(info))
+}
+
+/// What a file is a part of.
+fn unit(captured: &CapturedDirectory, path: &str, joined_by_snapshot: bool) -> Option<Unit> {
+    let place = captured.directory.classify(path, joined_by_snapshot);
+    if place.class != Class::Authoritative {
+        return None;
+    }
+    match place.kind {
+        Kind::BlockFile(channel) => Some(Unit::Chain(channel)),
+        Kind::WalFile(channel) => Some(Unit::RaftLog(channel)),
+        Kind::RaftSnapshot(channel) => Some(Unit::RaftSnapshot(channel)),
+        // A database that is open and empty has these files, too.
+        Kind::LevelDb(folder) => Some(Unit::Store(folder)),
+        Kind::Sqlite => Some(Unit::Database(path.to_owned())),
+        Kind::Opaque => None,
+        Kind::Plain => {
+            let (at, role, inside) = captured.directory.part(path);
+            let store = inside.rsplit_once('/').map(|(folder, _)| folder)?;
+            let packages = ["lifecycle/chaincodes", "chaincodes"].contains(&store);
+            let folder = if at.is_empty() { store.to_owned() } else { format!("{at}/{store}") };
+            (role == DirectoryRole::PeerData && packages).then_some(Unit::Store(folder))
+        }
+    }
+}
+
+/// Private keys that no file of the node in the recovery point holds.
+fn lost_keys(
+    planned: &PlannedDirectory,
+    captured: &CapturedDirectory,
+    found: &[VolumeEntry],
+    reader: &PointReader<'_>,
+    blobs: Option<&BTreeSet<BlobId>>,
+) -> Result<Vec<Unit>, EngineError> {
+    let mut out = Vec::new();
+    for entry in found.iter().filter(|entry| may_be_key(captured, entry)) {
+        if planned.kept.iter().any(|kept| kept.entry.path == entry.path) {
+            continue;
+        }
+        let path = planned.staging.placed(&entry.path);
+        let bytes = std::fs::read(&path).map_err(io(&path))?;
+        if is_key(&bytes) && !blobs.is_some_and(|blobs| blobs.contains(&reader.names().name(&bytes))) {
+            out.push(Unit::Key(entry.path.clone()));
+        }
+    }
+    Ok(out)
+}
+
+/// Channels whose chain is higher in the place than in the recovery point.
+fn higher(node: &CapturedNode, place: &Path, captured: &CapturedDirectory) -> Vec<(NodeId, String, u64, u64)> {
+    higher_in(node, &HostVolume::new(place.to_path_buf()), captured)
+}
+
+/// Blocks that would be lost, unless a node that stays has them.
+pub(super) fn lost_blocks(
+    restored: &[String],
+    platform: Option<&dyn Platform>,
+    heights: Vec<(NodeId, String, u64, u64)>,
+) -> Vec<Finding> {
+    if heights.is_empty() {
+        return Vec::new();
+    }
+    let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
+    let observed = platform.map(|platform| {
+        let stays = |id: &NodeId| !is_named(id, restored);
+        let known: BTreeSet<NodeId> = platform.network().nodes().map(|node| node.id.clone()).collect();
+        observe(platform, asked, |id| known.contains(id) && stays(id))
+    });
+    let observed = observed.unwrap_or_default();
+    heights
+        .into_iter()
+        .map(|(id, channel, present, comes)| {
+            let what = format!("{channel} has height {present} there and {comes} in the recovery point");
+            let subject = format!("{id} {channel}");
+            let keeper = observed
+                .iter()
+                .find(|observation| observation.height(&channel).is_some_and(|height| height >= present));
+            match keeper {
+                Some(keeper) => Finding::warning(
+                    Rule::NothingTakenAway,
+                    subject,
+                    format!("{what}; {} stays and has these blocks", keeper.node),
+                    "when the node runs again, it fetches them; private data in them comes from other members of the collections, if they have it",
+                ),
+                None => Finding::error(
+                    Rule::NothingTakenAway,
+                    subject,
+                    format!("{what}: no node that stays has the blocks from {comes} on"),
+                    format!("restore a newer recovery point, or give these blocks up (--override {})", Rule::NothingTakenAway),
+                ),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,15 @@
+//! Restores on hosts: killed at any step, inside mount points, beside other nodes' directories, over running nodes, over data that the
+//! recovery point has not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+#[path = "restore_host/kills.rs"]
+mod kills;
+#[path = "restore_host/mounts.rs"]
+mod mounts;
+#[path = "restore_host/place.rs"]
+mod place;
+#[path = "restore_host/running.rs"]
+mod running;
+#[path = "restore_host/taken_away.rs"]
+mod taken_away;

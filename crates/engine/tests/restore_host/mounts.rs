@@ -1,0 +1,202 @@
+//! Mount points in the places of directories. Each test runs again by itself in a mount namespace of its own.
+
+use std::path::Path;
+use std::process::Command;
+
+use fabkeep_engine::{EngineError, Silent};
+
+use super::kills::{KillBefore, killed};
+use super::place::{Place, named, refused, tree};
+
+/// Runs the rest of the test where it may mount; `false` outside, or where that is not allowed.
+fn may_mount(test: &str) -> bool {
+    const INNER: &str = "FABKEEP_TEST_MAY_MOUNT";
+    if std::env::var_os(INNER).is_some() {
+        return true;
+    }
+    let own = std::env::current_exe().unwrap();
+    let namespace = ["-m", "--propagation", "private", "true"];
+    if !Command::new("unshare").args(namespace).status().is_ok_and(|status| status.success()) {
+        eprintln!("{test}: not allowed to mount here");
+        return false;
+    }
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+        .env(INNER, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let status = Command::new("mount").args(arguments).arg(at).status().unwrap();
+    assert!(status.success(), "mount {arguments:?} {}", at.display());
+}
+
+fn unmount(at: &Path) {
+    assert!(Command::new("umount").arg(at).status().unwrap().success(), "{}", at.display());
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
+}
+
+/// Moves a folder's content onto a file system of its own.
+fn onto_tmpfs(at: &Path, size: &str) {
+    let saved = at.with_extension("saved");
+    std::fs::rename(at, &saved).unwrap();
+    std::fs::create_dir(at).unwrap();
+    mount(&["-t", "tmpfs", "-o", size, "none"], at);
+    copy(&saved, at);
+    std::fs::remove_dir_all(&saved).unwrap();
+}
+
+/// Moves a folder beside the network, and binds it in its old place: the same file system.
+fn bound(place: &Place, at: &Path, name: &str) {
+    let disk = place.bench.path(name);
+    std::fs::rename(at, &disk).unwrap();
+    std::fs::create_dir(at).unwrap();
+    mount(&["--bind", disk.to_str().unwrap()], at);
+}
+
+const PRODUCTION: &str = "Org1/peer0/production";
+
+#[test]
+fn a_ledger_on_a_disk_of_its_own_is_restored_on_that_disk() {
+    if !may_mount("mounts::a_ledger_on_a_disk_of_its_own_is_restored_on_that_disk") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    let expected = {
+        let aside = Place::new(&["Org1/peer0"]);
+        aside.restore(&aside.options(), &Silent).unwrap();
+        tree(&aside.path(PRODUCTION))
+    };
+    let production = place.path(PRODUCTION);
+    let ledgers = production.join("ledgersData");
+    onto_tmpfs(&ledgers, "size=64m");
+    bound(&place, &ledgers.join("pvtdataStore"), "private");
+    std::fs::write(ledgers.join("OLD"), b"").unwrap();
+    std::fs::write(production.join("OLD-OUTSIDE"), b"").unwrap();
+    let restored = place.restore(&place.options(), &Silent).unwrap();
+    assert_eq!(tree(&production), expected);
+    let mounted = |path: &Path| Command::new("mountpoint").arg("-q").arg(path).status().unwrap().success();
+    assert!(mounted(&ledgers) && mounted(&ledgers.join("pvtdataStore")));
+    let asides: Vec<_> = restored.directories.iter().filter_map(|directory| directory.set_aside.clone()).collect();
+    assert!(asides.iter().any(|aside| aside.join("OLD").exists() && aside.starts_with(&ledgers)), "{asides:?}");
+    assert!(asides.iter().any(|aside| aside.join("OLD-OUTSIDE").exists()), "{asides:?}");
+    // What is on the disks is what was restored, whatever is mounted where.
+    unmount(&ledgers.join("pvtdataStore"));
+    assert!(std::fs::read_dir(ledgers.join("pvtdataStore")).unwrap().next().is_none());
+    assert!(place.bench.path("private/CURRENT").exists());
+    unmount(&ledgers);
+    assert!(std::fs::read_dir(&ledgers).unwrap().next().is_none());
+}
+
+#[test]
+fn killed_between_the_renames_of_mount_points_the_same_command_ends_right() {
+    if !may_mount("mounts::killed_between_the_renames_of_mount_points_the_same_command_ends_right") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    let production = place.path(PRODUCTION);
+    onto_tmpfs(&production, "size=64m");
+    bound(&place, &production.join("ledgersData"), "ledgers");
+    bound(&place, &production.join("ledgersData/chains/chains"), "chains");
+    let counted = KillBefore::never();
+    place.restore(&place.options(), &counted).unwrap();
+    let good = tree(&production);
+    let clear = || {
+        for aside in named(&place.bench.network(), ".before-") {
+            std::fs::remove_dir_all(aside).unwrap();
+        }
+    };
+    clear();
+    let changes = counted.changes();
+    let first = changes.iter().position(|what| *what == "rename").unwrap() - 3;
+    for number in first..changes.len() {
+        std::fs::write(production.join("MARK"), b"").unwrap();
+        std::fs::write(production.join("ledgersData/MARK"), b"").unwrap();
+        killed(&place, number);
+        place.restore(&place.options(), &Silent).unwrap_or_else(|error| panic!("{number}: {error}"));
+        assert_eq!(tree(&production), good, "killed before change {number}, {}", changes[number]);
+        assert_eq!(named(&place.bench.network(), "MARK").len(), 2, "{number}");
+        assert!(named(&place.bench.network(), "fabkeep-restore-").is_empty(), "{number}");
+        clear();
+    }
+}
+
+#[test]
+fn a_bind_mount_of_the_same_file_system_is_restored_inside() {
+    if !may_mount("mounts::a_bind_mount_of_the_same_file_system_is_restored_inside") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer1"]);
+    let production = place.path("Org1/peer1/production");
+    bound(&place, &production, "peer1");
+    std::fs::write(production.join("OLD"), b"").unwrap();
+    place.restore(&place.options(), &Silent).unwrap();
+    assert!(place.bench.path("peer1/ledgersData/pvtdataStore/CURRENT").exists());
+    assert_eq!(named(&place.bench.path("peer1"), "OLD").len(), 1);
+    assert!(!production.join("OLD").exists());
+}
+
+#[test]
+fn a_mount_that_cannot_be_written_or_has_no_room_is_refused_before_anything_changes() {
+    if !may_mount("mounts::a_mount_that_cannot_be_written_or_has_no_room_is_refused_before_anything_changes") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    let ledgers = place.path(PRODUCTION).join("ledgersData");
+    bound(&place, &ledgers, "ledgers");
+    mount(&["-o", "remount,bind,ro"], &ledgers);
+    let before = tree(&place.bench.network());
+    let findings = refused(place.restore(&place.options(), &Silent));
+    assert!(
+        findings.iter().any(|finding| finding.rule.code() == "B9" && finding.what.contains("written")),
+        "{findings:?}"
+    );
+    assert_eq!(tree(&place.bench.network()), before);
+    unmount(&ledgers);
+    mount(&["-t", "tmpfs", "-o", "size=64k", "none"], &ledgers);
+    let findings = refused(place.restore(&place.options(), &Silent));
+    assert!(
+        findings.iter().any(|finding| finding.rule.code() == "B9" && finding.what.contains("free")),
+        "{findings:?}"
+    );
+    assert!(std::fs::read_dir(&ledgers).unwrap().next().is_none());
+}
+
+#[test]
+fn what_a_killed_run_has_written_needs_no_room_again() {
+    if !may_mount("mounts::what_a_killed_run_has_written_needs_no_room_again") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    let disk = place.bench.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=64m", "none"], &disk);
+    let options = fabkeep_engine::RestoreOptions { to: Some(disk.join("out")), replace: false, ..place.options() };
+    let counted = KillBefore::never();
+    place.restore(&options, &counted).unwrap();
+    let used: u64 = {
+        let room = rustix::fs::statvfs(&disk).unwrap();
+        (room.f_blocks - room.f_bfree) * room.f_frsize
+    };
+    std::fs::remove_dir_all(disk.join("out")).unwrap();
+    // Room for one copy and little more.
+    mount(&[&format!("-oremount,size={}", used + (256 << 10))], &disk);
+    let first = counted.changes().iter().position(|what| *what == "rename").unwrap();
+    let reporter = KillBefore::new(first);
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| place.restore(&options, &reporter)));
+    assert!(ended.is_err());
+    match place.restore(&options, &Silent) {
+        Ok(restored) => assert!(restored.resumed),
+        Err(EngineError::Precondition(findings)) => panic!("{findings:?}"),
+        Err(error) => panic!("{error}"),
+    }
+}

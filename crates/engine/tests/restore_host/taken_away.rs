@@ -1,0 +1,70 @@
+//! Data that is there and that the recovery point has not: it is not taken away unless that is asked for.
+
+use fabkeep_engine::{CaptureOptions, RestoreOptions, Silent};
+use fabkeep_fixtures::Growth;
+
+use super::place::{Place, refused, tree};
+
+fn told(findings: &[fabkeep_network::Finding]) -> String {
+    let of_rule = findings.iter().filter(|finding| finding.rule.code() == "B11");
+    of_rule.map(|finding| format!("{}: {}\n", finding.subject, finding.what)).collect()
+}
+
+#[test]
+fn a_channel_a_store_a_key_and_blocks_that_only_the_node_has_are_not_taken_away() {
+    let place = Place::new(&["Org1/peer0"]);
+    let production = place.path("Org1/peer0/production");
+    let chains = production.join("ledgersData/chains/chains");
+    std::fs::create_dir(chains.join("newchannel")).unwrap();
+    std::fs::copy(chains.join("mychannel/blockfile_000000"), chains.join("newchannel/blockfile_000000")).unwrap();
+    std::fs::copy(place.path("Org1/peer1/tls/server.key"), place.path("Org1/peer0/tls/newer.key")).unwrap();
+    let before = tree(&place.bench.network());
+    let findings = refused(place.restore(&place.options(), &Silent));
+    let said = told(&findings);
+    assert!(said.contains("the channel newchannel") && said.contains("the private key newer.key"), "{said}");
+    assert_eq!(tree(&place.bench.network()), before);
+    let overridden = RestoreOptions { overrides: vec!["B11".to_owned()], ..place.options() };
+    let restored = place.restore(&overridden, &Silent).unwrap();
+    assert!(restored.findings.iter().any(|finding| finding.rule.code() == "B11"));
+    let record: Vec<_> = super::place::named(&place.bench.network(), ".overridden");
+    assert!(std::fs::read_to_string(&record[0]).unwrap().contains("newchannel"));
+}
+
+#[test]
+fn a_point_without_stores_does_not_empty_nodes_that_have_them() {
+    let place = Place::new(&[]);
+    // As a recovery point of nodes that had lost their data.
+    let lost = ["Org1/peer0/production", "OrdererOrg/orderer1/production"];
+    for path in lost {
+        std::fs::rename(place.path(path), place.path(&format!("{path}.lost"))).unwrap();
+    }
+    let overrides = vec!["K3".to_owned(), "I2".to_owned(), "O6".to_owned(), "I5".to_owned()];
+    let _ = overrides;
+    let captured = place.bench.capture(&CaptureOptions::default());
+    for path in lost {
+        let _ = std::fs::remove_dir_all(place.path(path));
+        std::fs::rename(place.path(&format!("{path}.lost")), place.path(path)).unwrap();
+    }
+    if captured.is_err() {
+        // Such a point is refused at its capture.
+        return;
+    }
+    let before = tree(&place.bench.network());
+    let findings = refused(place.restore(&place.options(), &Silent));
+    assert!(!findings.is_empty());
+    assert_eq!(tree(&place.bench.network()), before);
+}
+
+#[test]
+fn blocks_that_no_node_that_stays_has_are_not_given_up_and_those_that_one_has_are() {
+    let place = Place::new(&[]);
+    Growth::open(&place.bench.network(), "mychannel").unwrap().grow(5, 2).unwrap();
+    let findings = refused(place.restore(&place.options(), &Silent));
+    let said = told(&findings);
+    assert!(said.contains("mychannel has height") && said.contains("no node that stays"), "{said}");
+    // One peer alone: the others keep the blocks.
+    let alone = Place { nodes: vec!["Org1/peer0".to_owned()], ..place };
+    let restored = alone.restore(&alone.options(), &Silent).unwrap();
+    let said = told(&restored.findings);
+    assert!(said.contains("stays and has these blocks"), "{said}");
+}

@@ -1,0 +1,394 @@
+//! `core.yaml` and `orderer.yaml` with the environment over them: what of a node's settings a recovery must know. One reader for every
+//! platform; where the paths lead is the platform's matter.
+
+use std::collections::BTreeMap;
+
+use serde_norway::Value;
+
+use crate::layout::NodeRole;
+
+/// What a peer's configuration file is called.
+pub const PEER_CONFIG_FILE: &str = "core.yaml";
+/// What an orderer's configuration file is called.
+pub const ORDERER_CONFIG_FILE: &str = "orderer.yaml";
+/// Longest configuration read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// Environment variables, by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// A value of a configuration file. Fabric reads its configuration without regard to case.
+pub fn value_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, key| {
+        value
+            .as_mapping()?
+            .iter()
+            .find(|(name, _)| name.as_str().is_some_and(|name| name.eq_ignore_ascii_case(key)))
+            .map(|(_, value)| value)
+    })
+}
+
+/// A configuration file and the environment variables that override it: `CORE_PEER_MSPCONFIGPATH` is `peer.mspConfigPath`.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    prefix: &'static str,
+    yaml: &'a Value,
+    environment: &'a Environment,
+}
+
+impl<'a> Settings<'a> {
+    /// Settings whose environment variables begin with `prefix` (`CORE`, `ORDERER`, `FABRIC_CA_SERVER`).
+    pub fn new(prefix: &'static str, yaml: &'a Value, environment: &'a Environment) -> Self {
+        Settings { prefix, yaml, environment }
+    }
+
+    fn variable(&self, path: &[&str]) -> Option<&'a str> {
+        let name = format!("{}_{}", self.prefix, path.join("_").to_ascii_uppercase());
+        self.environment.get(&name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// A setting as text; `None` when it is not set or empty.
+    pub fn text(&self, path: &[&str]) -> Option<String> {
+        if let Some(text) = self.variable(path) {
+            return Some(text.to_owned());
+        }
+        match value_at(self.yaml, path)? {
+            Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            Value::Bool(value) => Some(value.to_string()),
+            Value::Number(value) => Some(value.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A switch; `None` when it is not set.
+    pub fn flag(&self, path: &[&str]) -> Option<bool> {
+        self.text(path).map(|text| text.eq_ignore_ascii_case("true") || text == "1")
+    }
+
+    /// A list: of a sequence, or of a text with commas or in brackets, as environment variables hold one.
+    pub fn list(&self, path: &[&str]) -> Vec<String> {
+        let split = |text: &str| -> Vec<String> {
+            let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+            let parts = inner.split([',', ' ']).map(|part| part.trim().trim_matches(['"', '\'']));
+            parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        if let Some(text) = self.variable(path) {
+            return split(text);
+        }
+        match value_at(self.yaml, path) {
+            Some(Value::Sequence(items)) => {
+                items.iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+            }
+            Some(Value::String(text)) => split(text),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Where a node's signing keys are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Bccsp {
+    /// In files.
+    #[default]
+    Software,
+    /// In a token that a PKCS#11 library reaches: an HSM. They cannot be captured.
+    Pkcs11 {
+        /// The token's label.
+        label: Option<String>,
+        /// The library.
+        library: Option<String>,
+    },
+}
+
+impl Bccsp {
+    /// Reads the section at `path`.
+    pub fn read(settings: &Settings<'_>, path: &[&str]) -> Self {
+        let at = |more: &[&str]| settings.text(&[path, more].concat());
+        if at(&["Default"]).is_none_or(|name| !name.eq_ignore_ascii_case("PKCS11")) {
+            return Bccsp::Software;
+        }
+        Bccsp::Pkcs11 { label: at(&["PKCS11", "Label"]), library: at(&["PKCS11", "Library"]) }
+    }
+
+    /// The token, in words; `None` where keys are files.
+    pub fn token(&self) -> Option<String> {
+        let Bccsp::Pkcs11 { label, library } = self else { return None };
+        let label = label.as_ref().map_or("without a label".to_owned(), |label| format!("with the label {label:?}"));
+        let library = library.as_ref().map_or(String::new(), |library| format!(", library {library}"));
+        Some(format!("PKCS#11 token {label}{library}"))
+    }
+}
+
+/// TLS of a node; paths as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Whether it is switched off; `None` when nothing says so.
+    pub enabled: Option<bool>,
+    /// The certificate.
+    pub certificate: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Certificates that vouch for others.
+    pub roots: Vec<String>,
+    /// Certificate and key that it shows as a client, where they are others.
+    pub client: Option<(String, String)>,
+}
+
+/// Where a peer keeps its world state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum StateDatabase {
+    /// In its own directory.
+    #[default]
+    LevelDb,
+    /// In a CouchDB.
+    CouchDb {
+        /// `host:port`.
+        address: String,
+    },
+}
+
+/// An address that is listened at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listens {
+    /// `host:port`.
+    pub address: String,
+    /// Whether it wants TLS.
+    pub tls: bool,
+}
+
+impl Listens {
+    fn read(settings: &Settings<'_>, address: &[&str], tls: &[&str]) -> Option<Self> {
+        Some(Listens { address: settings.text(address)?, tls: settings.flag(tls).unwrap_or(false) })
+    }
+}
+
+/// What both kinds of nodes say. Paths are as written: relative ones start at the configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// The node's own name.
+    pub id: Option<String>,
+    /// Its MSP.
+    pub msp_id: Option<String>,
+    /// A peer's data directory, an orderer's ledger directory.
+    pub data: Option<String>,
+    /// The MSP directory.
+    pub msp: Option<String>,
+    /// A key store apart from the MSP directory.
+    pub keystore: Option<String>,
+    /// TLS.
+    pub tls: TlsFiles,
+    /// Where signing keys are.
+    pub bccsp: Bccsp,
+    /// Where heights and health are asked for.
+    pub operations: Option<Listens>,
+    /// A peer's snapshots of its ledgers.
+    pub snapshots: Option<String>,
+    /// A peer's world state.
+    pub state_database: StateDatabase,
+    /// An orderer's raft or SmartBFT logs.
+    pub wal: Option<String>,
+    /// An orderer's raft snapshots.
+    pub raft_snapshots: Option<String>,
+    /// An orderer's channel participation API.
+    pub participation: Option<Listens>,
+    /// The certificate and key that an orderer's channel participation API shows.
+    pub admin: Option<(String, String)>,
+}
+
+impl NodeSettings {
+    /// Reads a peer's settings.
+    pub fn peer(yaml: &Value, environment: &Environment) -> Self {
+        let settings = Settings::new("CORE", yaml, environment);
+        let text = |path: &[&str]| settings.text(path);
+        let state = &["ledger", "state"];
+        let couch =
+            text(&["ledger", "state", "stateDatabase"]).is_some_and(|kind| kind.eq_ignore_ascii_case("CouchDB"));
+        let address = || settings.text(&[state, &["couchDBConfig", "couchDBAddress"][..]].concat());
+        NodeSettings {
+            id: text(&["peer", "id"]),
+            msp_id: text(&["peer", "localMspId"]),
+            data: text(&["peer", "fileSystemPath"]),
+            msp: text(&["peer", "mspConfigPath"]),
+            keystore: text(&["peer", "BCCSP", "SW", "FileKeyStore", "KeyStore"]),
+            tls: TlsFiles {
+                enabled: settings.flag(&["peer", "tls", "enabled"]),
+                certificate: text(&["peer", "tls", "cert", "file"]),
+                key: text(&["peer", "tls", "key", "file"]),
+                roots: text(&["peer", "tls", "rootcert", "file"]).into_iter().collect(),
+                client: text(&["peer", "tls", "clientCert", "file"]).zip(text(&["peer", "tls", "clientKey", "file"])),
+            },
+            bccsp: Bccsp::read(&settings, &["peer", "BCCSP"]),
+            operations: Listens::read(&settings, &["operations", "listenAddress"], &["operations", "tls", "enabled"]),
+            snapshots: text(&["ledger", "snapshots", "rootDir"]),
+            state_database: match couch {
+                true => StateDatabase::CouchDb { address: address().unwrap_or("127.0.0.1:5984".to_owned()) },
+                false => StateDatabase::LevelDb,
+            },
+            ..NodeSettings::default()
+        }
+    }
+
+    /// Reads an orderer's settings.
+    pub fn orderer(yaml: &Value, environment: &Environment) -> Self {
+        let settings = Settings::new("ORDERER", yaml, environment);
+        let text = |path: &[&str]| settings.text(path);
+        let pair = |at: &[&str], certificate: &str, key: &str| {
+            settings.text(&[at, &[certificate][..]].concat()).zip(settings.text(&[at, &[key][..]].concat()))
+        };
+        let serves = settings.flag(&["ChannelParticipation", "Enabled"]).unwrap_or(false);
+        NodeSettings {
+            msp_id: text(&["General", "LocalMSPID"]),
+            data: text(&["FileLedger", "Location"]),
+            msp: text(&["General", "LocalMSPDir"]),
+            keystore: text(&["General", "BCCSP", "SW", "FileKeyStore", "KeyStore"]),
+            tls: TlsFiles {
+                enabled: settings.flag(&["General", "TLS", "Enabled"]),
+                certificate: text(&["General", "TLS", "Certificate"]),
+                key: text(&["General", "TLS", "PrivateKey"]),
+                roots: settings.list(&["General", "TLS", "RootCAs"]),
+                client: pair(&["General", "Cluster"], "ClientCertificate", "ClientPrivateKey"),
+            },
+            bccsp: Bccsp::read(&settings, &["General", "BCCSP"]),
+            operations: Listens::read(&settings, &["Operations", "ListenAddress"], &["Operations", "TLS", "Enabled"]),
+            wal: text(&["Consensus", "WALDir"]),
+            raft_snapshots: text(&["Consensus", "SnapDir"]),
+            participation: Listens::read(&settings, &["Admin", "ListenAddress"], &["Admin", "TLS", "Enabled"])
+                .filter(|_| serves),
+            admin: pair(&["Admin", "TLS"], "Certificate", "PrivateKey"),
+            ..NodeSettings::default()
+        }
+    }
+
+    /// Reads the settings of a node of this role out of a configuration file's bytes; a file that is no YAML says nothing.
+    pub fn read(role: NodeRole, bytes: &[u8], environment: &Environment) -> Self {
+        let yaml = serde_norway::from_slice(bytes).unwrap_or(Value::Null);
+        Self::of(role, &yaml, environment)
+    }
+
+    /// Reads the settings of a node of this role; nothing for a node that is neither peer nor orderer.
+    pub fn of(role: NodeRole, yaml: &Value, environment: &Environment) -> Self {
+        match role {
+            NodeRole::Peer => Self::peer(yaml, environment),
+            NodeRole::Orderer => Self::orderer(yaml, environment),
+            _ => NodeSettings::default(),
+        }
+    }
+}
+
+/// The settings below which nothing but names, paths and labels is found: these may be kept with a node.
+const KEPT: [&[&str]; 3] = [
+    &[
+        "CORE_PEER_BCCSP_DEFAULT",
+        "CORE_PEER_BCCSP_PKCS11_LABEL",
+        "CORE_PEER_BCCSP_PKCS11_LIBRARY",
+        "CORE_PEER_TLS_ENABLED",
+        "CORE_PEER_TLS_CERT_FILE",
+        "CORE_PEER_TLS_KEY_FILE",
+        "CORE_PEER_TLS_CLIENTCERT_FILE",
+        "CORE_PEER_TLS_CLIENTKEY_FILE",
+        "CORE_LEDGER_STATE_STATEDATABASE",
+    ],
+    &[
+        "ORDERER_GENERAL_BCCSP_DEFAULT",
+        "ORDERER_GENERAL_BCCSP_PKCS11_LABEL",
+        "ORDERER_GENERAL_BCCSP_PKCS11_LIBRARY",
+        "ORDERER_GENERAL_TLS_ENABLED",
+        "ORDERER_GENERAL_TLS_CERTIFICATE",
+        "ORDERER_GENERAL_TLS_PRIVATEKEY",
+        "ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE",
+        "ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY",
+    ],
+    &[
+        "FABRIC_CA_SERVER_BCCSP_DEFAULT",
+        "FABRIC_CA_SERVER_BCCSP_PKCS11_LABEL",
+        "FABRIC_CA_SERVER_BCCSP_PKCS11_LIBRARY",
+        "FABRIC_CA_SERVER_CA_CERTFILE",
+        "FABRIC_CA_SERVER_CA_KEYFILE",
+        "FABRIC_CA_SERVER_CA_CHAINFILE",
+        "FABRIC_CA_SERVER_TLS_ENABLED",
+        "FABRIC_CA_SERVER_TLS_CERTFILE",
+        "FABRIC_CA_SERVER_TLS_KEYFILE",
+        "FABRIC_CA_SERVER_DB_TYPE",
+        "FABRIC_CA_SERVER_DB_DATASOURCE",
+        "FABRIC_CA_SERVER_CACOUNT",
+        "FABRIC_CA_SERVER_CAFILES",
+    ],
+];
+
+/// What of a node's environment is kept with it: what overrides its configuration file and says where keys, certificates and databases are.
+/// A data source with credentials is not.
+pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
+    let names = match role {
+        NodeRole::Peer => KEPT[0],
+        NodeRole::Orderer => KEPT[1],
+        NodeRole::CertificateAuthority => KEPT[2],
+        _ => &[],
+    };
+    let kind = environment.get("FABRIC_CA_SERVER_DB_TYPE").map_or("", String::as_str);
+    let file = kind.is_empty() || kind.eq_ignore_ascii_case("sqlite3");
+    let source = environment.get("FABRIC_CA_SERVER_DB_DATASOURCE");
+    let plain = file && source.is_some_and(|source| !source.contains("password=") && !source.contains('@'));
+    names
+        .iter()
+        .filter(|name| plain || **name != "FABRIC_CA_SERVER_DB_DATASOURCE")
+        .filter_map(|name| {
+            Some(((*name).to_owned(), environment.get(*name).filter(|value| !value.is_empty())?.clone()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file_and_case_does_not_matter() {
+        let yaml: Value = serde_norway::from_str(
+            "Peer: {filesystempath: ../a, LocalMspId: Org1MSP, BCCSP: {Default: SW}}\nledger: {state: {stateDatabase: CouchDB}}",
+        )
+        .unwrap();
+        let file = NodeSettings::peer(&yaml, &Environment::new());
+        assert_eq!((file.data.as_deref(), file.msp_id.as_deref()), (Some("../a"), Some("Org1MSP")));
+        assert_eq!(file.state_database, StateDatabase::CouchDb { address: "127.0.0.1:5984".to_owned() });
+        assert_eq!(file.bccsp, Bccsp::Software);
+        let over = environment(&[
+            ("CORE_PEER_FILESYSTEMPATH", "/b"),
+            ("CORE_PEER_BCCSP_DEFAULT", "pkcs11"),
+            ("CORE_PEER_BCCSP_PKCS11_LABEL", "ForFabric"),
+            ("CORE_LEDGER_STATE_STATEDATABASE", "goleveldb"),
+        ]);
+        let both = NodeSettings::peer(&yaml, &over);
+        assert_eq!(both.data.as_deref(), Some("/b"));
+        assert!(both.bccsp.token().unwrap().contains("ForFabric"));
+        assert_eq!(both.state_database, StateDatabase::LevelDb);
+    }
+
+    #[test]
+    fn an_orderers_lists_are_read_in_every_form() {
+        let read = |text: &str, pairs: &[(&str, &str)]| {
+            NodeSettings::orderer(&serde_norway::from_str(text).unwrap(), &environment(pairs)).tls.roots
+        };
+        assert_eq!(read("General: {TLS: {RootCAs: [a, b]}}", &[]), ["a", "b"]);
+        assert_eq!(read("General: {TLS: {RootCAs: a}}", &[]), ["a"]);
+        assert_eq!(read("{}", &[("ORDERER_GENERAL_TLS_ROOTCAS", "[a,b]")]), ["a", "b"]);
+        assert_eq!(read("{}", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_credentials_are_kept_with_a_node() {
+        let all = environment(&[
+            ("FABRIC_CA_SERVER_DB_TYPE", "postgres"),
+            ("FABRIC_CA_SERVER_DB_DATASOURCE", "host=db password=secret"),
+            ("FABRIC_CA_SERVER_CA_KEYFILE", "/k"),
+            ("FABRIC_CA_SERVER_BCCSP_PKCS11_PIN", "1234"),
+        ]);
+        let kept = kept(NodeRole::CertificateAuthority, &all);
+        let names: Vec<&str> = kept.keys().map(String::as_str).collect();
+        assert_eq!(names, ["FABRIC_CA_SERVER_CA_KEYFILE", "FABRIC_CA_SERVER_DB_TYPE"]);
+    }
+}

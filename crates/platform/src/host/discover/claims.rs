@@ -1,0 +1,245 @@
+//! Which directory belongs to which node: old copies set apart, each directory to one node.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings::Bccsp;
+
+use super::names::{copied_from, holds_copies};
+use super::node::Node;
+use super::tree::Tree;
+
+/// Takes old copies of nodes and networks out of what was found, and tells of them. Returns where they lie.
+pub(super) fn set_copies_apart(tree: &mut Tree, root: &Path, remarks: &mut Vec<String>) -> Vec<PathBuf> {
+    let live: Vec<PathBuf> =
+        tree.data.iter().map(|data| data.path.clone()).chain(tree.authorities.iter().cloned()).collect();
+    let mut copies: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let all = [&tree.configs, &tree.authorities].into_iter().flatten().cloned();
+    let all = all.chain(tree.data.iter().map(|data| data.path.clone()));
+    let all = all.chain(tree.identities.iter().map(|identity| identity.msp.clone()));
+    copies.extend(all.filter_map(|path| copy_of(&path, root, &live)));
+    let is_copy = |path: &Path| copies.keys().any(|copy| path.starts_with(copy));
+    tree.data.retain(|data| !is_copy(&data.path));
+    tree.identities.retain(|identity| !is_copy(&identity.msp));
+    let files = [&mut tree.authorities, &mut tree.configs, &mut tree.scripts, &mut tree.compose, &mut tree.units];
+    files.into_iter().for_each(|paths| paths.retain(|path| !is_copy(path)));
+    for (copy, original) in &copies {
+        remarks.push(format!(
+            "{} looks like an old copy of {}: it is no node, and is not in the inventory; to keep it, name it there as a directory `other`",
+            copy.display(),
+            original.display()
+        ));
+    }
+    copies.into_keys().collect()
+}
+
+/// Where a copy that holds this path begins, and what it is a copy of.
+fn copy_of(path: &Path, root: &Path, live: &[PathBuf]) -> Option<(PathBuf, PathBuf)> {
+    let inside = path.strip_prefix(root).ok()?;
+    let mut at = root.to_path_buf();
+    for part in inside.components() {
+        let before = at.clone();
+        at.push(part);
+        let name = part.as_os_str().to_str()?;
+        if let Some(base) = copied_from(name)
+            && before.join(base).exists()
+        {
+            return Some((at, before.join(base)));
+        }
+        if holds_copies(name) {
+            // Copied with some of its path.
+            let rest = path.strip_prefix(&at).ok()?;
+            let tails = rest.ancestors().take_while(|tail| tail.components().count() > 0);
+            let mut originals =
+                tails.filter_map(|tail| live.iter().find(|live| live.ends_with(tail) && !live.starts_with(&at)));
+            if let Some(original) = originals.next() {
+                return Some((at, original.clone()));
+            }
+            let dated = rest.components().skip(1).collect::<PathBuf>();
+            let count = dated.components().count();
+            if count > 0
+                && let Some(original) = live.iter().find(|live| live.ends_with(&dated) && !live.starts_with(&at))
+            {
+                return Some((at, original.clone()));
+            }
+        }
+    }
+    None
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Makes one node of what tells of one: a script and the environment file that it reads, a service of two compose files. What says more
+/// comes first.
+pub(super) fn settle(nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
+    let mut out: Vec<Node> = Vec::new();
+    for mut node in std::mem::take(nodes) {
+        let data = node.data().map(real);
+        let same = out.iter_mut().find(|known| data.is_some() && known.data().map(real) == data);
+        match same {
+            Some(known) if known.role == node.role => merge(known, &mut node),
+            Some(known) => {
+                remarks.push(format!(
+                    "{} and {} both name the directory {}: it is kept as the {}'s; correct one of them, or the inventory",
+                    known.origin,
+                    node.origin,
+                    data.unwrap_or_default().display(),
+                    known.role
+                ));
+                let data = node.data().map(Path::to_path_buf);
+                node.directories.retain(|(_, path)| Some(path) != data.as_ref());
+                out.push(node);
+            }
+            None => out.push(node),
+        }
+    }
+    *nodes = out;
+}
+
+fn merge(known: &mut Node, more: &mut Node) {
+    for (role, path) in std::mem::take(&mut more.directories) {
+        let another = known.directories.iter().any(|(have, have_path)| {
+            *have_path == path
+                || (*have == role && have_path.exists() && !matches!(role, DirectoryRole::Tls | DirectoryRole::Other))
+        });
+        if !another {
+            // What one source says and is not there gives way to what another says and is.
+            known.directories.retain(|(have, have_path)| *have != role || have_path.exists());
+            known.directories.push((role, path));
+        }
+    }
+    for (name, value) in std::mem::take(&mut more.environment) {
+        known.environment.entry(name).or_insert(value);
+    }
+    known.msp_id = known.msp_id.take().or(more.msp_id.take());
+    known.id = known.id.take().or(more.id.take());
+    known.name = known.name.take().or(more.name.take());
+    known.couch = known.couch.take().or(more.couch.take());
+    known.operations = known.operations.take().or(more.operations.take());
+    known.participation = known.participation.take().or(more.participation.take());
+    known.client = known.client.take().or(more.client.take());
+    known.config = known.config.take().or(more.config.take());
+    if known.bccsp == Bccsp::Software {
+        known.bccsp = more.bccsp.clone();
+    }
+    known.hosts.append(&mut more.hosts);
+    known.ports.append(&mut more.ports);
+    let have = |role: DirectoryRole| known.directories.iter().any(|(known, path)| *known == role && path.exists());
+    let settled = have(DirectoryRole::Msp) && have(DirectoryRole::Tls);
+    if settled {
+        known.remarks.clear();
+    } else {
+        known.remarks.append(&mut more.remarks);
+    }
+}
+
+/// Adds the nodes of which only data was found.
+pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
+    for data in &tree.data {
+        let path = real(&data.path);
+        let claimed = nodes
+            .iter()
+            .flat_map(|node| &node.directories)
+            .any(|(role, known)| *role == data.kind && real(known) == path);
+        if claimed {
+            continue;
+        }
+        let node = Node::of_data(data.role, data.kind, &data.path);
+        // A node that is configured to have its data in another place of the same folder.
+        let instead = nodes.iter().find(|known| {
+            known.role == node.role
+                && !known.by_layout
+                && known.data().is_some_and(|used| used.is_dir() && used.parent() == data.path.parent())
+                && known.home == node.home
+                && !known.home.ends_with(data.path.file_name().unwrap_or_default())
+        });
+        if let Some(known) = instead {
+            remarks.push(format!(
+                "{} holds a {}'s data that no configuration names ({} names {}): it is no node, and is not in the inventory",
+                data.path.display(),
+                data.role,
+                known.origin,
+                known.data().unwrap_or(Path::new("another")).display()
+            ));
+            continue;
+        }
+        // A node whose data was named and is not where it was named: its folder holds data of its kind.
+        let without = nodes.iter_mut().find(|known| {
+            known.role == node.role
+                && !known.by_layout
+                && known.data().is_none_or(|path| !path.exists())
+                && known.home != PathBuf::from("/")
+                && (known.home == node.home
+                    || (known.role != NodeRole::StateDatabase && data.path.starts_with(&known.home)))
+        });
+        match without {
+            Some(known) => {
+                known.directories.retain(|(role, _)| *role != data.kind);
+                known.directories.push((data.kind, data.path.clone()));
+                known
+                    .remarks
+                    .retain(|remark| !remark.contains("data directory") && !remark.contains("ledger directory"));
+            }
+            None => nodes.push(node),
+        }
+    }
+}
+
+/// Gives each directory to one node: the first that names it. What is shared is told.
+pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
+    let mut owners: BTreeMap<PathBuf, (usize, DirectoryRole)> = BTreeMap::new();
+    // Data before anything else: a folder of configuration that is somebody's data is data.
+    for (position, node) in nodes.iter().enumerate() {
+        if let Some(data) = node.data() {
+            owners.entry(real(data)).or_insert((position, DirectoryRole::PeerData));
+        }
+    }
+    for position in 0..nodes.len() {
+        for (role, path) in nodes[position].directories.clone() {
+            owners.entry(real(&path)).or_insert((position, role));
+        }
+    }
+    for position in 0..nodes.len() {
+        let mut lost = Vec::new();
+        let mut seen = Vec::new();
+        nodes[position].directories.retain(|(role, path)| {
+            let place = real(path);
+            let own = owners.get(&place).is_none_or(|(owner, _)| *owner == position);
+            if !own {
+                lost.push((*role, path.clone(), owners[&place].0));
+            }
+            let twice = seen.contains(&place);
+            seen.push(place);
+            own && !twice
+        });
+        for (role, path, owner) in lost {
+            remarks.push(format!(
+                "{} is used by {} and by {}: it is captured with the first of them only ({role})",
+                path.display(),
+                nodes[owner].origin,
+                nodes[position].origin
+            ));
+            if role == DirectoryRole::Config {
+                keep_token(&mut nodes[position]);
+            }
+        }
+    }
+}
+
+/// A node whose configuration file is another's to keep says itself where its keys are.
+fn keep_token(node: &mut Node) {
+    let prefix = match node.role {
+        NodeRole::Peer => "CORE_PEER",
+        NodeRole::Orderer => "ORDERER_GENERAL",
+        _ => return,
+    };
+    if let Bccsp::Pkcs11 { label, library } = &node.bccsp {
+        node.environment.insert(format!("{prefix}_BCCSP_DEFAULT"), "PKCS11".to_owned());
+        for (name, value) in [("LABEL", label), ("LIBRARY", library)] {
+            node.environment.extend(value.clone().map(|value| (format!("{prefix}_BCCSP_PKCS11_{name}"), value)));
+        }
+    }
+}

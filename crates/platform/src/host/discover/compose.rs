@@ -1,0 +1,289 @@
+//! docker-compose files: services, their environment, volumes and bind mounts. Overriding files are read together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::node_settings::{Environment, value_at};
+use serde_norway::Value;
+
+use super::container::{Container, docker_commands};
+use super::normal;
+use super::script::words;
+use super::started::{Mount, Started};
+use super::tree::text_of;
+use crate::host::Commands;
+
+/// Where docker keeps named volumes.
+const DOCKER_VOLUMES: &str = "/var/lib/docker/volumes";
+
+/// One compose file.
+struct File {
+    path: PathBuf,
+    folder: PathBuf,
+    yaml: Value,
+    variables: Environment,
+}
+
+/// The nodes of all compose files. `known`: directories that hold data, among which the places of named volumes are looked for.
+pub(super) fn read(files: &[PathBuf], root: &Path, known: &[PathBuf], remarks: &mut Vec<String>) -> Vec<Started> {
+    let mut all: Vec<File> = Vec::new();
+    for path in files {
+        match File::read(path) {
+            Ok(Some(file)) => all.push(file),
+            Ok(None) => {}
+            Err(problem) => remarks.push(format!("{}: {problem}: its services were not read", path.display())),
+        }
+    }
+    // The outermost first: a file below it overrides it.
+    all.sort_by(|a, b| (a.folder.components().count(), &a.path).cmp(&(b.folder.components().count(), &b.path)));
+    let mut services: Vec<(String, Vec<(usize, &Value)>)> = Vec::new();
+    for (position, file) in all.iter().enumerate() {
+        for (name, service) in entries(value_at(&file.yaml, &["services"])) {
+            let same = services.iter_mut().find(|(known, parts)| {
+                *known == name && parts.iter().any(|(first, _)| file.folder.starts_with(&all[*first].folder))
+            });
+            match same {
+                Some((_, parts)) => parts.push((position, service)),
+                None => services.push((name, vec![(position, service)])),
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for (name, parts) in services {
+        let Some((first, _)) = parts.first() else { continue };
+        let base = &all[*first];
+        let container = service(&name, &parts, &all, root, known);
+        out.extend(container.started(&base.folder));
+    }
+    out
+}
+
+/// One service, put together of every file that has something of it.
+fn service(name: &str, parts: &[(usize, &Value)], all: &[File], root: &Path, known: &[PathBuf]) -> Container {
+    let base = parts.first().map(|(first, _)| &all[*first]);
+    let mut out = Container { name: name.to_owned(), ..Container::default() };
+    let mut contained = None;
+    for (position, service) in parts {
+        let file = &all[*position];
+        let text = |key: &str| value_at(service, &[key]).and_then(Value::as_str).map(|text| file.expand(text));
+        out.image = text("image").unwrap_or(std::mem::take(&mut out.image));
+        contained = text("container_name").or(contained);
+        out.hosts.extend(text("hostname"));
+        let entry = command(value_at(service, &["entrypoint"]), file);
+        let command = command(value_at(service, &["command"]), file);
+        if !entry.is_empty() || !command.is_empty() {
+            out.command = [entry, command].concat();
+        }
+        for named in texts(value_at(service, &["env_file"])) {
+            let path = normal(&file.folder.join(file.expand(&named)));
+            out.environment.extend(environment_file(&path));
+        }
+        out.environment.extend(environment(value_at(service, &["environment"]), file));
+        for volume in value_at(service, &["volumes"]).and_then(Value::as_sequence).into_iter().flatten() {
+            let mount = mount(volume, file, base.unwrap_or(file), root, known);
+            if let Some(mount) = mount {
+                out.mounts.retain(|known| known.at != mount.at);
+                out.mounts.push(mount);
+            }
+        }
+        for port in value_at(service, &["ports"]).and_then(Value::as_sequence).into_iter().flatten() {
+            let published = match port {
+                Value::String(text) => {
+                    let text = file.expand(text);
+                    let mut parts = text.split('/').next().unwrap_or_default().rsplit(':');
+                    parts.next();
+                    parts.next().and_then(|port| port.parse::<u16>().ok())
+                }
+                other => value_at(other, &["published"]).and_then(scalar).and_then(|port| port.parse::<u16>().ok()),
+            };
+            out.ports.extend(published);
+        }
+    }
+    let file = base.map(|file| file.path.display().to_string()).unwrap_or_default();
+    out.origin = format!("{file}, service {name}");
+    out.hosts.push(name.to_owned());
+    out.hosts.extend(contained.clone());
+    out.commands = match &contained {
+        Some(container) => docker_commands(container),
+        None => {
+            let files: Vec<String> = parts.iter().map(|(at, _)| format!("-f {}", quoted(&all[*at].path))).collect();
+            let compose = format!("docker compose {}", files.join(" "));
+            Commands {
+                start: Some(format!("{compose} start {name}")),
+                stop: Some(format!("{compose} stop {name}")),
+                status: Some(format!("{compose} ps --status running -q {name} | grep -q .")),
+                log: Some(format!("{compose} logs --no-log-prefix --since {{since}} {name} 2>&1")),
+                ..Commands::default()
+            }
+        }
+    };
+    out.name = contained.unwrap_or(out.name);
+    out
+}
+
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Option<File>, String> {
+        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+        let Some(text) = text_of(&path) else { return Err("it cannot be read as text".to_owned()) };
+        let mut yaml: Value = serde_norway::from_str(&text).map_err(|error| format!("it is not YAML ({error})"))?;
+        yaml.apply_merge().map_err(|error| format!("its merge keys cannot be followed ({error})"))?;
+        if value_at(&yaml, &["services"]).is_none() {
+            return Ok(None);
+        }
+        let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let mut variables = Environment::new();
+        // Compose reads `.env` of the project's folder: the file's own, or the one above an overriding file's.
+        for ancestor in folder.ancestors().take(3).collect::<Vec<_>>().into_iter().rev() {
+            variables.extend(environment_file(&ancestor.join(".env")));
+        }
+        Ok(Some(File { path, folder, yaml, variables }))
+    }
+
+    /// Replaces `${NAME}`, `${NAME:-usual}` and `$NAME`; `$$` is a dollar sign.
+    fn expand(&self, text: &str) -> String {
+        if !text.contains('$') {
+            return text.to_owned();
+        }
+        let word = super::script::Word::expanding(&text.replace("$$", "\u{2}"));
+        word.expand(&self.variables).replace('\u{2}', "$").replace('\u{1}', ".")
+    }
+
+    fn project(&self) -> String {
+        let named = value_at(&self.yaml, &["name"]).and_then(Value::as_str).map(|name| self.expand(name));
+        let folder = || self.folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
+        named.or_else(|| self.variables.get("COMPOSE_PROJECT_NAME").cloned()).or_else(folder).unwrap_or_default()
+    }
+}
+
+fn entries(value: Option<&Value>) -> Vec<(String, &Value)> {
+    let mapping = value.and_then(Value::as_mapping);
+    mapping.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value))).collect()
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// One text or a list of texts; of a mapping its `path`.
+fn texts(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Sequence(items)) => items
+            .iter()
+            .filter_map(|item| scalar(item).or_else(|| value_at(item, &["path"]).and_then(scalar)))
+            .collect(),
+        Some(other) => scalar(other).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+fn command(value: Option<&Value>, file: &File) -> Vec<String> {
+    match value {
+        Some(Value::String(text)) => {
+            words(&file.expand(text)).iter().map(|word| word.expand(&Environment::new())).collect()
+        }
+        other => texts(other).iter().map(|text| file.expand(text)).collect(),
+    }
+}
+
+fn environment(value: Option<&Value>, file: &File) -> Environment {
+    let mut out = Environment::new();
+    match value {
+        Some(Value::Sequence(items)) => {
+            for item in items.iter().filter_map(Value::as_str) {
+                // A name alone takes the value that compose was started with.
+                let (name, value) = match item.split_once('=') {
+                    Some((name, value)) => (name, Some(file.expand(value))),
+                    None => (item, file.variables.get(item).cloned()),
+                };
+                out.extend(value.map(|value| (name.trim().to_owned(), value)));
+            }
+        }
+        other => {
+            for (name, value) in entries(other) {
+                let value = scalar(value).map(|value| file.expand(&value)).or(file.variables.get(&name).cloned());
+                out.extend(value.map(|value| (name, value)));
+            }
+        }
+    }
+    out
+}
+
+/// `NAME=value` lines.
+fn environment_file(path: &Path) -> Environment {
+    let mut out = BTreeMap::new();
+    for line in text_of(path).unwrap_or_default().lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        if let Some((name, value)) = line.trim_start_matches("export ").split_once('=') {
+            out.insert(name.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned());
+        }
+    }
+    out
+}
+
+/// A volume in its short or long form. What lies in memory only is none.
+fn mount(value: &Value, file: &File, base: &File, root: &Path, known: &[PathBuf]) -> Option<Mount> {
+    let (source, at) = match value {
+        Value::String(text) => {
+            let text = file.expand(text);
+            let mut parts = text.split(':');
+            let (source, at) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+            (source, at)
+        }
+        other => {
+            let text = |key: &str| value_at(other, &[key]).and_then(Value::as_str).map(|text| file.expand(text));
+            if text("type").as_deref() == Some("tmpfs") {
+                return None;
+            }
+            (text("source").or(text("src"))?, text("target").or(text("dst")).or(text("destination"))?)
+        }
+    };
+    let at = normal(Path::new(&at)).display().to_string();
+    if source.starts_with(['/', '.', '~']) {
+        let places = [&file.folder, &base.folder].map(|folder| normal(&folder.join(&source)));
+        let below_root = root.join(source.trim_start_matches('/'));
+        let here = places.iter().chain(source.starts_with('/').then_some(&below_root)).find(|path| path.exists());
+        let path = here.unwrap_or(&places[1]).clone();
+        return Some(Mount { at, path, volume: None });
+    }
+    let declared = value_at(&base.yaml, &["volumes", &source]).or_else(|| value_at(&file.yaml, &["volumes", &source]));
+    let text = |path: &[&str]| declared.and_then(|declared| value_at(declared, path)).and_then(scalar);
+    if let Some(device) = text(&["driver_opts", "device"]).filter(|device| device.starts_with(['/', '.'])) {
+        let path = normal(&file.folder.join(file.expand(&device)));
+        return Some(Mount { at, path, volume: Some(source) });
+    }
+    let external = text(&["external"]).is_some_and(|external| external == "true");
+    let name = text(&["name"]).map(|name| file.expand(&name));
+    let name = name.unwrap_or_else(|| if external { source.clone() } else { format!("{}_{source}", base.project()) });
+    Some(Mount { at, path: volume_path(&name, &source, root, known), volume: Some(source) })
+}
+
+/// Where a named volume's data lies: where docker has it, or in a copy of that below the root.
+fn volume_path(name: &str, short: &str, root: &Path, known: &[PathBuf]) -> PathBuf {
+    let usual = Path::new(DOCKER_VOLUMES).join(name).join("_data");
+    let below = ["volumes", "var/lib/docker/volumes", "docker/volumes", ""]
+        .map(|folder| root.join(folder).join(name).join("_data"));
+    if let Some(path) = std::iter::once(&usual).chain(&below).find(|path| path.is_dir()) {
+        return path.clone();
+    }
+    let suffix = format!("_{short}");
+    let held = known.iter().flat_map(|data| data.ancestors().take_while(|path| path.starts_with(root)));
+    let named = |path: &&Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name == short || name.ends_with(&suffix)
+    };
+    match held.collect::<Vec<_>>().into_iter().find(named) {
+        Some(path) if path.join("_data").is_dir() => path.join("_data"),
+        Some(path) => path.to_path_buf(),
+        None => usual,
+    }
+}

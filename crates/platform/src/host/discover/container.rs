@@ -1,0 +1,102 @@
+//! A container: of a compose file's service, or of the containers that there are. What node it is, and what it sees of this machine.
+
+use std::path::Path;
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_ledger::node_settings::Environment;
+
+use super::script::{node_command, words};
+use super::started::{Mount, Started};
+use crate::host::Commands;
+
+/// What is known of a container.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Container {
+    /// Its file and service, or its name: for people.
+    pub origin: String,
+    pub name: String,
+    pub image: String,
+    /// Entry point and command, one word each.
+    pub command: Vec<String>,
+    pub environment: Environment,
+    pub mounts: Vec<Mount>,
+    pub hosts: Vec<String>,
+    pub ports: Vec<u16>,
+    pub commands: Commands,
+}
+
+impl Container {
+    /// The node that it runs; `None` when it runs none.
+    pub fn started(mut self, folder: &Path) -> Option<Started> {
+        let (role, arguments) = self.role()?;
+        if role == NodeRole::CertificateAuthority {
+            // An image has its home in its environment.
+            let named =
+                ["FABRIC_CA_SERVER_HOME", "FABRIC_CA_HOME"].iter().any(|name| self.environment.contains_key(*name));
+            if !named {
+                self.environment.insert("FABRIC_CA_HOME".to_owned(), "/etc/hyperledger/fabric-ca-server".to_owned());
+            }
+        }
+        let mut started = Started {
+            role,
+            origin: self.origin,
+            name: Some(self.name),
+            environment: self.environment,
+            folder: folder.to_path_buf(),
+            mounts: Some(self.mounts),
+            commands: self.commands,
+            hosts: self.hosts,
+            ports: self.ports,
+            starts: true,
+        };
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        started.take_flags(&arguments);
+        Some(started)
+    }
+
+    fn role(&self) -> Option<(NodeRole, Vec<String>)> {
+        let image = self.image.rsplit('/').next().unwrap_or(&self.image).to_ascii_lowercase();
+        if image.contains("couchdb") {
+            return Some((NodeRole::StateDatabase, Vec::new()));
+        }
+        // A shell's line is a command of its own.
+        let mut all: Vec<String> = self.command.clone();
+        for word in self.command.iter().filter(|word| word.contains(' ')) {
+            all.extend(words(word).iter().map(|word| word.expand(&self.environment)));
+        }
+        for position in 0..all.len() {
+            let rest: Vec<&str> = all[position..].iter().map(String::as_str).collect();
+            if let Some((role, arguments)) = node_command(&rest) {
+                return Some((role, arguments.iter().map(|word| (*word).to_owned()).collect()));
+            }
+        }
+        let own = |name: &str| self.environment.contains_key(name);
+        let tools = image.contains("tools") || image.contains("ca-client");
+        let role = match () {
+            () if tools => return None,
+            () if image.contains("fabric-peer") || own("CORE_PEER_FILESYSTEMPATH") => NodeRole::Peer,
+            () if image.contains("fabric-orderer") || own("ORDERER_GENERAL_LOCALMSPID") => NodeRole::Orderer,
+            () if image.contains("fabric-ca") || own("FABRIC_CA_SERVER_CA_NAME") => NodeRole::CertificateAuthority,
+            () => return None,
+        };
+        // An administrator's shell in a peer's image is no peer.
+        let shell = all.iter().any(|word| matches!(word.as_str(), "bash" | "sh" | "/bin/bash" | "/bin/sh"));
+        let listens =
+            own("CORE_PEER_LISTENADDRESS") || own("CORE_PEER_FILESYSTEMPATH") || own("CORE_PEER_GOSSIP_BOOTSTRAP");
+        if role == NodeRole::Peer && shell && !listens {
+            return None;
+        }
+        Some((role, Vec::new()))
+    }
+}
+
+/// Commands of a container by its name.
+pub(super) fn docker_commands(name: &str) -> Commands {
+    Commands {
+        start: Some(format!("docker start {name}")),
+        stop: Some(format!("docker stop {name}")),
+        status: Some(format!("docker inspect -f '{{{{.State.Running}}}}' {name} | grep -q true")),
+        log: Some(format!("docker logs --since {{since}} {name} 2>&1")),
+        ..Commands::default()
+    }
+}

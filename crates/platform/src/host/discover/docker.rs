@@ -1,0 +1,86 @@
+//! The containers of this machine, as `docker inspect` tells of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::container::{Container, docker_commands};
+use super::started::{Mount, Started};
+use crate::PlatformError;
+
+/// The nodes among the containers, running or not. `program`: docker, or what answers as it does.
+pub(super) fn containers(program: &Path) -> Result<Vec<Started>, PlatformError> {
+    let ids = run(program, &["ps", "--all", "--quiet", "--no-trunc"])?;
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = run(program, &[&["inspect"][..], &ids].concat())?;
+    let all: Vec<Value> = serde_json::from_str(&text)
+        .map_err(|error| failed(format!("`docker inspect` printed what is not JSON: {error}")))?;
+    let mut out: Vec<Started> = all.iter().filter_map(|one| container(one).started(Path::new("/"))).collect();
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(out)
+}
+
+fn failed(problem: String) -> PlatformError {
+    PlatformError::NotHere {
+        problem,
+        next: "run fabkeep where docker's containers run, as a user that may use docker; or name the compose file (--compose FILE)"
+            .to_owned(),
+    }
+}
+
+fn run(program: &Path, arguments: &[&str]) -> Result<String, PlatformError> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(format!("docker cannot be run: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(failed(format!("`docker {}` failed: {said}", arguments.first().unwrap_or(&""))));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn container(one: &Value) -> Container {
+    let text = |pointer: &str| one.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let list = |pointer: &str| -> Vec<String> {
+        let items = one.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        items.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let name = text("/Name").trim_start_matches('/').to_owned();
+    let environment = list("/Config/Env");
+    let environment = environment.iter().filter_map(|pair| pair.split_once('='));
+    let mounts = one.pointer("/Mounts").and_then(Value::as_array).into_iter().flatten().filter_map(|mount| {
+        let of = |key: &str| mount.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        Some(Mount {
+            at: of("Destination")?.to_owned(),
+            path: PathBuf::from(of("Source")?),
+            volume: of("Name").map(str::to_owned),
+        })
+    });
+    let ports =
+        one.pointer("/HostConfig/PortBindings").and_then(Value::as_object).into_iter().flat_map(|all| all.values());
+    let ports = ports.flat_map(|bindings| bindings.as_array().into_iter().flatten());
+    let ports = ports.filter_map(|binding| binding.get("HostPort")?.as_str()?.parse().ok());
+    let networks =
+        one.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flat_map(|all| all.values());
+    let aliases = networks.flat_map(|network| network.get("Aliases").and_then(Value::as_array).into_iter().flatten());
+    let mut hosts: Vec<String> = aliases.filter_map(Value::as_str).map(str::to_owned).collect();
+    hosts.extend([name.clone(), text("/Config/Hostname"), text("/Config/Labels/com.docker.compose.service")]);
+    hosts.retain(|host| !host.is_empty());
+    Container {
+        origin: format!("container {name}"),
+        commands: docker_commands(&name),
+        image: text("/Config/Image"),
+        command: [list("/Config/Entrypoint"), list("/Config/Cmd")].concat(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        mounts: mounts.collect(),
+        hosts,
+        ports: ports.collect(),
+        name,
+    }
+}

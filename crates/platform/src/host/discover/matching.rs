@@ -1,0 +1,267 @@
+//! What belongs together though it lies apart: identities and data, peers and their CouchDB.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+
+use super::node::Node;
+use super::relative;
+use super::tree::{Identity, Tree};
+
+/// Gives nodes of which only data is known their MSP and TLS directories: those beside the data, else those of the same name.
+pub(super) fn identities(tree: &Tree, nodes: &mut [Node]) {
+    let mut taken: BTreeSet<usize> = BTreeSet::new();
+    let is_of = |identity: &Identity, nodes: &[Node]| {
+        nodes.iter().any(|node| node.directories.iter().any(|(_, path)| *path == identity.msp))
+    };
+    for (position, identity) in tree.identities.iter().enumerate() {
+        if is_of(identity, nodes) {
+            taken.insert(position);
+        }
+    }
+    let fits = |identity: &Identity, node: &Node| identity.role.is_none_or(|role| role == node.role);
+    // Beside the data, or in it.
+    for node in nodes.iter_mut().filter(|node| wants_identity(node)) {
+        let Some(data) = node.data().map(Path::to_path_buf) else { continue };
+        let beside = |identity: &Identity| {
+            identity.home == node.home || identity.home == data || data.parent() == Some(identity.home.as_path())
+        };
+        let found = tree
+            .identities
+            .iter()
+            .enumerate()
+            .find(|(position, identity)| !taken.contains(position) && fits(identity, node) && beside(identity));
+        if let Some((position, identity)) = found {
+            taken.insert(position);
+            give(node, identity);
+        }
+    }
+    // Of the same name: the longest agreement first, and only where one identity agrees best.
+    for node in nodes.iter_mut().filter(|node| wants_identity(node)) {
+        let mut ranked: Vec<(usize, usize)> = tree
+            .identities
+            .iter()
+            .enumerate()
+            .filter(|(position, identity)| !taken.contains(position) && fits(identity, node))
+            .map(|(position, identity)| (agreement(node, identity), position))
+            .filter(|(agreement, _)| *agreement > 0)
+            .collect();
+        ranked.sort_by(|a, b| b.cmp(a));
+        let best = match ranked.as_slice() {
+            [best] => Some(best),
+            [best, second, ..] if best.0 > second.0 => Some(best),
+            _ => None,
+        };
+        if let Some((_, position)) = best.copied() {
+            let identity = &tree.identities[position];
+            taken.insert(position);
+            give(node, identity);
+            if node.by_layout && identity.home.file_name().is_some_and(|name| name.to_string_lossy().contains('.')) {
+                node.home.clone_from(&identity.home);
+            }
+        }
+    }
+}
+
+fn wants_identity(node: &Node) -> bool {
+    matches!(node.role, NodeRole::Peer | NodeRole::Orderer)
+        && node.directory(DirectoryRole::Msp).is_none_or(|path| !path.is_dir())
+}
+
+fn give(node: &mut Node, identity: &Identity) {
+    let tls = node.directory(DirectoryRole::Tls).is_some_and(Path::is_dir);
+    node.directories.retain(|(role, path)| !matches!(role, DirectoryRole::Msp | DirectoryRole::Tls) || path.is_dir());
+    node.directories.push((DirectoryRole::Msp, identity.msp.clone()));
+    if !tls {
+        node.directories.extend(identity.tls.clone().map(|tls| (DirectoryRole::Tls, tls)));
+    }
+    node.remarks.retain(|remark| !remark.contains("MSP directory") && !remark.contains("TLS"));
+}
+
+/// How well the names of a node's data and of an identity agree: 0 not at all.
+fn agreement(node: &Node, identity: &Identity) -> usize {
+    let host = identity.home.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let common_name = identity.common_name.to_lowercase();
+    let data = node.data().unwrap_or(&node.home);
+    let parts: Vec<String> = data.components().map(|part| part.as_os_str().to_string_lossy().to_lowercase()).collect();
+    let own = [node.name.clone(), node.id.clone()].into_iter().flatten().map(|name| name.to_lowercase());
+    let names: Vec<String> = parts.iter().rev().take(4).cloned().chain(own).collect();
+    // A volume of docker compose is called project_name.
+    let same = |name: &String, known: &str| {
+        !known.is_empty()
+            && (name == known || name.ends_with(&format!("_{known}")) || name.ends_with(&format!("-{known}")))
+    };
+    if known_host(&host) && names.iter().any(|name| same(name, &host)) {
+        return 100;
+    }
+    if known_host(&common_name) && names.iter().any(|name| same(name, &common_name)) {
+        return 90;
+    }
+    // `org1/peer0` and peer0.org1.example.com: the node's own name, and as many of its host's other parts as there are.
+    let labels: Vec<&str> =
+        if common_name.contains('.') { common_name.split('.').collect() } else { host.split('.').collect() };
+    let Some((first, domain)) = labels.split_first() else { return 0 };
+    if !names
+        .iter()
+        .any(|name| name == first || name.starts_with(&format!("{first}.")) || name.ends_with(&format!("_{first}")))
+    {
+        return 0;
+    }
+    let agreed =
+        domain.iter().filter(|label| names.iter().any(|name| name.split(['.', '_', '-']).any(|part| part == **label)));
+    match agreed.count() {
+        0 => 0,
+        count => 10 + count,
+    }
+}
+
+/// Whether a name says more than a role does.
+fn known_host(name: &str) -> bool {
+    !matches!(name, "" | "peer" | "orderer" | "node" | "ca" | "etc" | "config")
+}
+
+/// Tells of peers and orderers without an identity, and what to write.
+pub(super) fn ask_for_identities(
+    tree: &Tree,
+    nodes: &[Node],
+    named: &[(String, String)],
+    base: &Path,
+    remarks: &mut Vec<String>,
+) {
+    for (node, (organization, name)) in nodes.iter().zip(named).filter(|(node, _)| wants_identity(node)) {
+        let free = tree.identities.iter().filter(|identity| {
+            let used = nodes.iter().any(|node| node.directories.iter().any(|(_, path)| *path == identity.msp));
+            !used && identity.role.is_none_or(|role| role == node.role)
+        });
+        let lines: Vec<String> = free
+            .map(|identity| {
+                let tls = identity.tls.as_ref().map(|tls| format!(", tls = \"{}\"", relative(tls, base)));
+                format!(
+                    "msp = \"{}\"{} ({})",
+                    relative(&identity.msp, base),
+                    tls.unwrap_or_default(),
+                    identity.common_name
+                )
+            })
+            .collect();
+        let what = if lines.is_empty() {
+            "name its MSP and TLS directories in the inventory: msp = \"…\", tls = \"…\"".to_owned()
+        } else {
+            format!("write one of these into its directories in the inventory: {}", lines.join("; or "))
+        };
+        let data = node.data().map_or(String::new(), |data| format!(" (data in {})", data.display()));
+        remarks.push(format!("{organization}/{name}{data}: which identity is its own is not known; {what}"));
+    }
+}
+
+/// Which CouchDB serves which peer: by the address that the peer names, else by where they lie and what they are called.
+pub(super) fn state_databases(
+    nodes: &[Node],
+    named: &[(String, String)],
+    remarks: &mut Vec<String>,
+) -> BTreeMap<usize, String> {
+    let name_of = |position: usize| format!("{}/{}", named[position].0, named[position].1);
+    let databases: Vec<usize> =
+        (0..nodes.len()).filter(|&position| nodes[position].role == NodeRole::StateDatabase).collect();
+    let mut out = BTreeMap::new();
+    let mut free: BTreeSet<usize> = databases.iter().copied().collect();
+    let mut waiting = Vec::new();
+    for (position, node) in nodes.iter().enumerate().filter(|(_, node)| node.role == NodeRole::Peer) {
+        let Some(address) = couch_of(node, !databases.is_empty()) else { continue };
+        let (host, port) = address.rsplit_once(':').unwrap_or((address.as_str(), "5984"));
+        let by_address = databases.iter().copied().find(|&database| {
+            let database = &nodes[database];
+            database.hosts.iter().any(|known| known == host)
+                || port.parse().is_ok_and(|port: u16| database.ports.contains(&port) && is_local(host))
+        });
+        match by_address {
+            Some(database) => {
+                free.remove(&database);
+                out.insert(position, name_of(database));
+            }
+            None => waiting.push(position),
+        }
+    }
+    // The best agreement first, so that nobody takes another's.
+    while !waiting.is_empty() {
+        let pairs = waiting.iter().flat_map(|&peer| free.iter().map(move |&database| (peer, database)));
+        let mut ranked: Vec<(usize, usize, usize)> =
+            pairs.map(|(peer, database)| (closeness(&nodes[peer], &nodes[database]), peer, database)).collect();
+        ranked.sort_by(|a, b| b.cmp(a));
+        let Some(&(best, peer, database)) = ranked.first() else { break };
+        let clear = !ranked.iter().skip(1).any(|&(other, other_peer, other_database)| {
+            other == best && (other_peer == peer || other_database == database)
+        });
+        if !clear && ranked.len() > 1 {
+            break;
+        }
+        free.remove(&database);
+        waiting.retain(|&known| known != peer);
+        out.insert(peer, name_of(database));
+    }
+    for peer in waiting {
+        let candidates: Vec<String> = free.iter().map(|&database| name_of(database)).collect();
+        let what = if candidates.is_empty() {
+            "it is not among what was found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
+             on this machine, add a node with role = \"state-database\" and directories = { state-database = \"…\" }, and the peer's \
+             served_by = [\"…\"]"
+                .to_owned()
+        } else {
+            format!(
+                "several could be: write the right one into the inventory, served_by = [\"{}\"]",
+                candidates.join("\"] or [\"")
+            )
+        };
+        remarks.push(format!("{}: its world state is in a CouchDB; {what}", name_of(peer)));
+    }
+    for database in free {
+        remarks.push(format!(
+            "{} holds a CouchDB's files and no peer is known to use it; write served_by = [\"{}\"] into its peer's entry in the inventory, or remove it",
+            nodes[database].data().unwrap_or(Path::new("it")).display(),
+            name_of(database)
+        ));
+    }
+    out
+}
+
+/// The address of a peer's CouchDB; empty when only the missing LevelDB tells of it.
+fn couch_of(node: &Node, any: bool) -> Option<String> {
+    if let Some(address) = &node.couch {
+        return Some(address.clone());
+    }
+    let ledgers = node.data()?.join("ledgersData");
+    let without_state = ledgers.is_dir() && !ledgers.join("stateLeveldb").exists();
+    (node.config.is_none() && any && without_state).then(String::new)
+}
+
+fn is_local(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]" | "0.0.0.0" | "")
+}
+
+/// How close a peer and a CouchDB lie to each other: shared folders count most, then their numbers, then words of their names.
+fn closeness(peer: &Node, database: &Node) -> usize {
+    let (Some(left), Some(right)) = (peer.data(), database.data()) else { return 0 };
+    let shared = left.components().zip(right.components()).take_while(|(a, b)| a == b).count();
+    let words = |node: &Node| -> BTreeSet<String> {
+        let home = node.home.to_string_lossy().to_lowercase();
+        let own = node.name.clone().unwrap_or_default().to_lowercase();
+        let all = format!("{home}/{own}");
+        all.split(['/', '.', '_', '-']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let numbers = |node: &Node| -> BTreeSet<String> {
+        let last = node.name.clone().unwrap_or_else(|| {
+            node.home.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        });
+        last.split('.')
+            .next()
+            .unwrap_or_default()
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|number| !number.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let common_words = words(peer).intersection(&words(database)).count();
+    let common_numbers = numbers(peer).intersection(&numbers(database)).count();
+    shared * 100 + common_numbers * 20 + common_words
+}

@@ -1,0 +1,310 @@
+//! Writing a first inventory: nodes recognised by what starts them (scripts, environment files, systemd units, compose files, containers), by
+//! their configuration files, by the layout of their data. A directory belongs to one node, and looking never stops at the first match.
+
+mod claims;
+mod compose;
+mod container;
+mod docker;
+mod left_over;
+mod matching;
+mod names;
+mod node;
+mod script;
+mod started;
+mod tree;
+mod unit;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings::PEER_CONFIG_FILE;
+
+use super::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
+use crate::PlatformError;
+use node::Node;
+use started::Started;
+use tree::Tree;
+
+/// An inventory, and what could not be settled.
+#[derive(Debug, Clone)]
+pub struct Discovered {
+    /// The inventory, with paths relative to its base.
+    pub inventory: Inventory,
+    /// What a person should look at.
+    pub remarks: Vec<String>,
+}
+
+/// Looks for nodes below `root`. Paths in the inventory are relative to `base`.
+///
+/// # Errors
+/// [`PlatformError`] when the root cannot be read, or no node is found.
+pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
+    let io = |source| PlatformError::Io { path: root.display().to_string(), source };
+    let asked = root.canonicalize().map_err(io)?;
+    if !asked.is_dir() {
+        return Err(io(std::io::Error::from(std::io::ErrorKind::NotADirectory)));
+    }
+    let root = whole_node(&asked);
+    let mut tree = Tree::look(&root)?;
+    let mut remarks = std::mem::take(&mut tree.remarks);
+    if root != asked {
+        remarks.push(format!("{} is only a part of a node: looked below {} instead", asked.display(), root.display()));
+    }
+    let copies = claims::set_copies_apart(&mut tree, &root, &mut remarks);
+    let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
+    let mut started: Vec<Started> = tree.scripts.iter().flat_map(|file| script::read(file)).collect();
+    started.extend(tree.units.iter().filter_map(|file| unit::read(file, &root)));
+    let mut services = compose::read(&tree.compose, &root, &known, &mut remarks);
+    // Whether docker runs here and these containers are its own is not known: commands are written by `--compose` and `--docker`.
+    services.iter_mut().for_each(|service| service.commands = super::Commands::default());
+    started.extend(services);
+    let mut nodes = started_nodes(&started, &root, true, &mut remarks);
+    configured_nodes(&tree, &root, &mut nodes, &mut remarks);
+    claims::settle(&mut nodes, &mut remarks);
+    claims::add_data(&tree, &mut nodes, &mut remarks);
+    if nodes.is_empty() {
+        return Err(PlatformError::Inventory {
+            file: root.display().to_string(),
+            problem:
+                "no Fabric node was recognised below it: no core.yaml, orderer.yaml or fabric-ca-server-config.yaml, \
+                      no ledgersData, no chains beside etcdraft or index"
+                    .to_owned(),
+        });
+    }
+    let base = base.canonicalize().unwrap_or_else(|_| normal(base));
+    matching::identities(&tree, &mut nodes);
+    claims::one_owner_each(&mut nodes, &mut remarks);
+    let named = names::name_all(&nodes, &root);
+    matching::ask_for_identities(&tree, &nodes, &named, &base, &mut remarks);
+    let served = matching::state_databases(&nodes, &named, &mut remarks);
+    let covered = left_over::covered(&nodes, &copies, &root);
+    let rest = left_over::left_over(&root, &covered, &mut remarks)?;
+    for node in &mut nodes {
+        remarks.append(&mut node.remarks);
+    }
+    let network = root.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
+    Ok(Discovered { inventory: inventory(network, &nodes, &named, &served, rest, &base), remarks: unique(remarks) })
+}
+
+/// The nodes of compose files: their containers' volumes on this machine, and the commands that start and stop them.
+///
+/// # Errors
+/// [`PlatformError`] when a file cannot be read, or none of its services is a node.
+pub fn discover_compose(files: &[PathBuf], base: &Path) -> Result<Discovered, PlatformError> {
+    for file in files {
+        std::fs::metadata(file).map_err(|source| PlatformError::Io { path: file.display().to_string(), source })?;
+    }
+    let first = files.first().map_or(Path::new("."), PathBuf::as_path);
+    let absolute = std::path::absolute(first).unwrap_or_else(|_| first.to_path_buf());
+    let folder = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mut remarks = Vec::new();
+    let started = compose::read(files, &folder, &[], &mut remarks);
+    let name = folder.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
+    of_containers(started, &folder, name, base, remarks, &first.display().to_string())
+}
+
+/// The nodes of this machine's containers, running or not: what `docker inspect` says of them. `program`: docker, or what answers as it does.
+///
+/// # Errors
+/// [`PlatformError::NotHere`] when docker cannot be asked; [`PlatformError::Inventory`] when none of its containers is a node.
+pub fn discover_docker(program: &Path, base: &Path) -> Result<Discovered, PlatformError> {
+    let started = docker::containers(program)?;
+    of_containers(started, Path::new("/"), "docker".to_owned(), base, Vec::new(), "docker")
+}
+
+fn of_containers(
+    started: Vec<Started>,
+    root: &Path,
+    network: String,
+    base: &Path,
+    mut remarks: Vec<String>,
+    file: &str,
+) -> Result<Discovered, PlatformError> {
+    let mut nodes = started_nodes(&started, root, false, &mut remarks);
+    claims::settle(&mut nodes, &mut remarks);
+    if nodes.is_empty() {
+        return Err(PlatformError::Inventory {
+            file: file.to_owned(),
+            problem: "none of its containers is a peer, an orderer, a certificate authority or a CouchDB".to_owned(),
+        });
+    }
+    claims::one_owner_each(&mut nodes, &mut remarks);
+    let named = names::name_all(&nodes, root);
+    let served = matching::state_databases(&nodes, &named, &mut remarks);
+    for node in &mut nodes {
+        remarks.append(&mut node.remarks);
+    }
+    let base = base.canonicalize().unwrap_or_else(|_| normal(base));
+    let inventory = inventory(network, &nodes, &named, &served, BTreeMap::new(), &base);
+    Ok(Discovered { inventory, remarks: unique(remarks) })
+}
+
+/// A root inside a node's data, or that is a node's data directory: the folder that holds the rest of the node.
+fn whole_node(root: &Path) -> PathBuf {
+    let data = root.ancestors().take(5).filter(|path| tree::is_data(path)).last();
+    let Some(data) = data else { return root.to_path_buf() };
+    let holds_rest = |folder: &&Path| {
+        ["msp", "tls", "config", PEER_CONFIG_FILE, "orderer.yaml"].iter().any(|name| folder.join(name).exists())
+    };
+    data.parent().filter(holds_rest).unwrap_or(data).to_path_buf()
+}
+
+/// Whether a restore left this directory: data that it set aside, or was writing when it was killed.
+fn is_of_a_restore(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let point = |marker: &str| {
+        let rest = name.split_once(marker).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('T'))
+    };
+    point(".before-") || point(".fabkeep-restore-")
+}
+
+/// The nodes that something starts. `only_here`: those of which nothing is on this machine are no part of what was asked for.
+fn started_nodes(started: &[Started], root: &Path, only_here: bool, remarks: &mut Vec<String>) -> Vec<Node> {
+    let mut out: Vec<Node> = Vec::new();
+    for one in started {
+        let config = one.config_file(root);
+        let built = match one.role {
+            NodeRole::CertificateAuthority => Ok(node::authority(one, root)),
+            _ => node::of_started(one, config.as_deref(), root),
+        };
+        match built {
+            Ok(node) if node.is_here() || !only_here => out.push(node),
+            Ok(node) if one.starts => remarks.push(format!(
+                "{}: the {} that it starts has nothing on this machine and is not in the inventory",
+                node.origin, node.role
+            )),
+            Ok(_) => {}
+            Err(problem) => remarks.push(format!(
+                "{}: {problem}; the node is not in the inventory",
+                config.as_deref().unwrap_or(&one.folder).display()
+            )),
+        }
+    }
+    out
+}
+
+/// The nodes that configuration files tell of which nothing was seen to start.
+fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
+    let used: BTreeSet<PathBuf> = nodes.iter().filter_map(|node| node.config.clone()).collect();
+    for file in &tree.configs {
+        let peer = file.file_name().is_some_and(|name| name.eq_ignore_ascii_case(PEER_CONFIG_FILE));
+        let role = if peer { NodeRole::Peer } else { NodeRole::Orderer };
+        match node::of_config(file, role, root) {
+            // A file that other nodes read is one of its own only when its own data is here.
+            Ok(node) if used.contains(file) => {
+                let data = node.data().filter(|path| tree::is_data(path)).map(Path::to_path_buf);
+                if data.is_some_and(|data| !nodes.iter().any(|known| known.data() == Some(&data))) {
+                    nodes.push(node);
+                }
+            }
+            Ok(node) if node.is_here() => nodes.push(node),
+            Ok(_) => remarks.push(format!(
+                "{}: nothing of what it names is on this machine: it is taken for a template, and is no node of the inventory",
+                file.display()
+            )),
+            Err(problem) => {
+                remarks.push(format!("{}: {problem}; the node is not in the inventory", file.display()));
+            }
+        }
+    }
+    let mut homes = tree.authorities.clone();
+    homes.sort();
+    for home in homes {
+        let known = nodes.iter().any(|node| {
+            node.role == NodeRole::CertificateAuthority
+                && node.directories.iter().any(|(role, path)| *role == DirectoryRole::CaHome && *path == home)
+        });
+        if !known {
+            let mut started = Started::on_host(NodeRole::CertificateAuthority, &home, &home);
+            started.environment.insert("FABRIC_CA_SERVER_HOME".to_owned(), home.display().to_string());
+            nodes.push(node::authority(&started, root));
+        }
+    }
+}
+
+fn unique(remarks: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()
+}
+
+fn inventory(
+    network: String,
+    nodes: &[Node],
+    named: &[(String, String)],
+    served: &BTreeMap<usize, String>,
+    rest: BTreeMap<String, Vec<PathBuf>>,
+    base: &Path,
+) -> Inventory {
+    let mut organizations: BTreeMap<String, Vec<InventoryNode>> = BTreeMap::new();
+    for (position, (node, (organization, name))) in nodes.iter().zip(named).enumerate() {
+        let served = served.get(&position).cloned();
+        organizations.entry(organization.clone()).or_default().push(inventory_node(node, name.clone(), served, base));
+    }
+    for (organization, paths) in rest {
+        let many = paths.iter().map(|path| relative(path, base)).collect();
+        organizations.entry(organization).or_default().push(InventoryNode {
+            name: "files".to_owned(),
+            role: NodeRole::Files,
+            msp_id: None,
+            directories: BTreeMap::from([(DirectoryRole::Other, OneOrMany::Many(many))]),
+            served_by: Vec::new(),
+            operations: None,
+            participation: None,
+            log: None,
+            client: None,
+            environment: BTreeMap::new(),
+            commands: super::Commands::default(),
+        });
+    }
+    let organizations = organizations
+        .into_iter()
+        .map(|(name, mut nodes)| {
+            nodes.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
+            InventoryOrganization { name, nodes }
+        })
+        .collect();
+    Inventory { network, organizations }
+}
+
+fn inventory_node(node: &Node, name: String, served: Option<String>, base: &Path) -> InventoryNode {
+    let mut directories: BTreeMap<DirectoryRole, OneOrMany> = BTreeMap::new();
+    for (role, path) in &node.directories {
+        let path = relative(path, base);
+        let together = match directories.remove(role) {
+            None => OneOrMany::One(path),
+            Some(OneOrMany::One(first)) => OneOrMany::Many(vec![first, path]),
+            Some(OneOrMany::Many(mut paths)) => {
+                paths.push(path);
+                OneOrMany::Many(paths)
+            }
+        };
+        directories.insert(*role, together);
+    }
+    InventoryNode {
+        name,
+        role: node.role,
+        msp_id: node.msp_id.clone(),
+        directories,
+        served_by: served.into_iter().collect(),
+        operations: node.operations.clone(),
+        participation: node.participation.clone(),
+        log: None,
+        client: node.client.as_ref().map(|client| super::ClientFiles {
+            certificate: relative(Path::new(&client.certificate), base),
+            key: relative(Path::new(&client.key), base),
+            ca: None,
+        }),
+        environment: node.environment.clone(),
+        commands: node.commands.clone(),
+    }
+}
+
+fn relative(path: &Path, base: &Path) -> String {
+    match path.strip_prefix(base) {
+        Ok(inside) if inside.as_os_str().is_empty() => ".".to_owned(),
+        Ok(inside) => inside.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
+}

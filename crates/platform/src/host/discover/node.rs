@@ -1,0 +1,474 @@
+//! A node put together of what starts it, its configuration file and what is on this machine.
+
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NodeSettings, StateDatabase};
+use serde_norway::Value;
+
+use super::started::{Found as Place, Started};
+use crate::host::{ClientFiles, Commands};
+
+/// Folders that configuration files lie in below their node's own.
+const CONFIG_FOLDERS: [&str; 3] = ["config", "conf", "etc"];
+/// Folders of a system that hold more than one node's files.
+const SYSTEM_FOLDERS: [&str; 20] = [
+    "/",
+    "/etc",
+    "/etc/ssl",
+    "/etc/ssl/certs",
+    "/etc/ssl/private",
+    "/etc/pki",
+    "/etc/pki/tls",
+    "/home",
+    "/root",
+    "/tmp",
+    "/usr",
+    "/usr/local",
+    "/usr/share",
+    "/var",
+    "/var/lib",
+    "/opt",
+    "/srv",
+    "/mnt",
+    "/data",
+    "/etc/hyperledger",
+];
+
+/// A node.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub role: NodeRole,
+    /// The folder that names it when nothing else does.
+    pub home: PathBuf,
+    /// The name that what starts it gives it.
+    pub name: Option<String>,
+    /// What its configuration calls it.
+    pub id: Option<String>,
+    pub msp_id: Option<String>,
+    pub directories: Vec<(DirectoryRole, PathBuf)>,
+    pub operations: Option<String>,
+    pub participation: Option<String>,
+    pub client: Option<ClientFiles>,
+    pub environment: Environment,
+    pub commands: Commands,
+    /// A peer's CouchDB: its address, empty when it is not known.
+    pub couch: Option<String>,
+    /// Names and ports of this machine that lead to it.
+    pub hosts: Vec<String>,
+    pub ports: Vec<u16>,
+    /// The file that tells of it, for people.
+    pub origin: String,
+    /// The configuration file that it reads.
+    pub config: Option<PathBuf>,
+    /// Found by its data alone.
+    pub by_layout: bool,
+    pub bccsp: Bccsp,
+    pub remarks: Vec<String>,
+}
+
+impl Node {
+    /// A node of which only its data is known.
+    pub fn of_data(role: NodeRole, kind: DirectoryRole, path: &Path) -> Self {
+        let home = super::names::home_of_data(path);
+        Node { directories: vec![(kind, path.to_path_buf())], by_layout: true, ..Node::new(role, home, path) }
+    }
+
+    fn new(role: NodeRole, home: PathBuf, origin: &Path) -> Self {
+        Node {
+            role,
+            home,
+            name: None,
+            id: None,
+            msp_id: None,
+            directories: Vec::new(),
+            operations: None,
+            participation: None,
+            client: None,
+            environment: Environment::new(),
+            commands: Commands::default(),
+            couch: None,
+            hosts: Vec::new(),
+            ports: Vec::new(),
+            origin: origin.display().to_string(),
+            config: None,
+            by_layout: false,
+            bccsp: Bccsp::Software,
+            remarks: Vec::new(),
+        }
+    }
+
+    /// Its directory of this role, the first of several.
+    pub fn directory(&self, role: DirectoryRole) -> Option<&Path> {
+        self.directories.iter().find(|(known, _)| *known == role).map(|(_, path)| path.as_path())
+    }
+
+    /// The directory that makes it this node.
+    pub fn data(&self) -> Option<&Path> {
+        let role = match self.role {
+            NodeRole::Peer => DirectoryRole::PeerData,
+            NodeRole::Orderer => DirectoryRole::OrdererLedger,
+            NodeRole::CertificateAuthority => DirectoryRole::CaHome,
+            NodeRole::StateDatabase => DirectoryRole::StateDatabase,
+            _ => return None,
+        };
+        self.directory(role)
+    }
+
+    /// Whether anything of it is on this machine.
+    pub fn is_here(&self) -> bool {
+        let own = [DirectoryRole::Config, DirectoryRole::Other];
+        self.directories.iter().any(|(role, path)| !own.contains(role) && path.is_dir())
+    }
+
+    fn add(&mut self, role: DirectoryRole, path: PathBuf) {
+        match self.directories.iter_mut().find(|(_, known)| *known == path) {
+            // A directory has one role: what lies beside a configuration file says more than that.
+            Some((known, _)) if *known == DirectoryRole::Config => *known = role,
+            Some(_) => {}
+            None => self.directories.push((role, path)),
+        }
+    }
+
+    /// The folder of a file that the node names, unless it holds more than this node's files.
+    fn add_folder_of(&mut self, role: DirectoryRole, file: &Path, root: &Path) {
+        let Some(folder) = file.parent() else { return };
+        if self.directories.iter().any(|(_, known)| folder.starts_with(known) && known != folder) {
+            return;
+        }
+        let system = SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system));
+        if root.starts_with(folder) || system {
+            self.remarks.push(format!(
+                "{}: {} lies in {}, which holds more than this node's files: put it into a folder of its own and name that in the inventory",
+                self.origin,
+                file.display(),
+                folder.display()
+            ));
+            return;
+        }
+        self.add(role, folder.to_path_buf());
+    }
+
+    fn missing(&mut self, what: &str, path: &Path) {
+        self.remarks.push(format!(
+            "{}: its {what} {} is not on this machine; write its place into the inventory",
+            self.origin,
+            path.display()
+        ));
+    }
+
+    /// Keeps of the environment what overrides the configuration, with paths of this machine.
+    fn keep_environment(&mut self, started: &Started, config: &Path, root: &Path) {
+        for (name, value) in node_settings::kept(self.role, &started.environment) {
+            let is_path = ["FILE", "CERTIFICATE", "PRIVATEKEY", "DATASOURCE"].iter().any(|end| name.ends_with(end));
+            let found = is_path.then(|| started.find(&value, config, root)).and_then(Place::here);
+            let value = found.map_or(value, |path| path.display().to_string());
+            self.environment.insert(name, value.replace(super::script::WORKING_FOLDER, "."));
+        }
+    }
+}
+
+fn read_yaml(file: &Path) -> Result<Value, String> {
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    if length > node_settings::MAX_CONFIG_BYTES {
+        return Err(format!("{length} bytes are too many for a configuration"));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    serde_norway::from_str(&text).map_err(|error| format!("it is not readable as YAML ({error})"))
+}
+
+/// The folder that a configuration file's node is named by.
+fn home_of_config(file: &Path) -> PathBuf {
+    let folder = file.parent().unwrap_or(file);
+    match folder.file_name().and_then(|name| name.to_str()) {
+        Some(name) if CONFIG_FOLDERS.contains(&name) => folder.parent().unwrap_or(folder).to_path_buf(),
+        _ => folder.to_path_buf(),
+    }
+}
+
+/// A node that a configuration file alone tells of.
+pub(super) fn of_config(file: &Path, role: NodeRole, root: &Path) -> Result<Node, String> {
+    let folder = file.parent().unwrap_or(file);
+    of_started(&Started::on_host(role, file, folder), Some(file), root)
+}
+
+/// A peer, an orderer or a state database as what starts it and its configuration file say.
+pub(super) fn of_started(started: &Started, config: Option<&Path>, root: &Path) -> Result<Node, String> {
+    let yaml = config.map_or(Ok(Value::Null), read_yaml)?;
+    let settings = NodeSettings::of(started.role, &yaml, &started.environment);
+    let config_folder = config.and_then(Path::parent).unwrap_or(&started.folder).to_path_buf();
+    let alone = config.is_some() && started.environment.is_empty();
+    let home = config.map_or(started.folder.clone(), home_of_config);
+    let own_name = started.name.clone().filter(|_| started.mounts.is_some() || started.get("CORE_PEER_ID").is_none());
+    let own_name = own_name.or_else(|| started.get("CORE_PEER_ID").map(str::to_owned));
+    let mut node = Node { name: own_name, ..Node::new(started.role, home.clone(), &started.folder) };
+    node.origin = started.origin.clone();
+    node.id.clone_from(&settings.id);
+    node.msp_id.clone_from(&settings.msp_id);
+    node.commands = started.commands.clone();
+    node.hosts.clone_from(&started.hosts);
+    node.ports.clone_from(&started.ports);
+    node.config = config.map(Path::to_path_buf);
+    node.bccsp = settings.bccsp.clone();
+    if let Some(file) = config.filter(|_| alone || config_folder.starts_with(root)) {
+        node.add(DirectoryRole::Config, file.parent().unwrap_or(file).to_path_buf());
+    }
+    node.keep_environment(started, &config_folder, root);
+    let reader = Reader { started, config: &config_folder, home: &home, root, alone };
+    match started.role {
+        NodeRole::Peer => reader.peer(&settings, &mut node),
+        NodeRole::Orderer => reader.orderer(&settings, &mut node),
+        NodeRole::StateDatabase => {
+            let data = started.find("/opt/couchdb/data", &config_folder, root).path();
+            node.add(DirectoryRole::StateDatabase, data);
+        }
+        _ => {}
+    }
+    reader.tls(&settings, &mut node);
+    reader.served(&settings, &mut node);
+    if !alone && config.is_none_or(|file| !file.starts_with(&started.folder) || started.mounts.is_some()) {
+        // Named by its identity or its data, not by the folder of scripts.
+        let msp = node.directory(DirectoryRole::Msp).filter(|path| path.is_dir()).and_then(Path::parent);
+        let data = node.data().map(super::names::home_of_data);
+        node.home = msp.map(Path::to_path_buf).or(data).unwrap_or(home);
+    }
+    Ok(node)
+}
+
+/// Resolves what a configuration names.
+struct Reader<'a> {
+    started: &'a Started,
+    config: &'a Path,
+    home: &'a Path,
+    root: &'a Path,
+    /// The configuration file is all that is known: what it names may lie beside it under its usual name.
+    alone: bool,
+}
+
+impl Reader<'_> {
+    fn find(&self, named: &str) -> Place {
+        self.started.find(named, self.config, self.root)
+    }
+
+    /// A directory that is named, else one of the node's own folder, else Fabric's default.
+    fn directory(&self, named: Option<&str>, usual: &[&str], default: Option<&str>) -> Option<Place> {
+        let named_place = named.map(|named| self.find(named));
+        if let Some(Place::Here(path)) = named_place {
+            return Some(Place::Here(path));
+        }
+        if self.started.mounts.is_none() && (self.alone || named.is_none()) {
+            let beside = usual.iter().map(|usual| self.home.join(usual)).find(|path| path.is_dir());
+            if let Some(path) = beside {
+                return Some(Place::Here(path));
+            }
+        }
+        // Settings that nothing was seen to start with are not enough for a default.
+        let known = self.alone || self.started.starts;
+        let default = default.filter(|_| named.is_none() && known).map(|default| self.find(default));
+        named_place.or(default)
+    }
+
+    fn add(&self, node: &mut Node, role: DirectoryRole, place: Option<Place>, what: &str) {
+        match place {
+            Some(Place::Here(path)) => node.add(role, path),
+            Some(Place::Missing(path)) => {
+                node.missing(what, &path);
+                // Kept in the inventory: that it is missing is then found by every backup.
+                node.add(role, path);
+            }
+            None => {
+                let origin = node.origin.clone();
+                node.remarks.push(format!("{origin}: its {what} is not known; write it into the inventory"));
+            }
+        }
+    }
+
+    fn peer(&self, settings: &NodeSettings, node: &mut Node) {
+        let data =
+            self.directory(settings.data.as_deref(), &["production", "data"], Some("/var/hyperledger/production"));
+        self.add(node, DirectoryRole::PeerData, data, "data directory (peer.fileSystemPath)");
+        let msp = self.directory(settings.msp.as_deref(), &["msp"], None);
+        self.add(node, DirectoryRole::Msp, msp, "MSP directory (peer.mspConfigPath)");
+        if let Some(Place::Here(path)) = settings.snapshots.as_deref().map(|named| self.find(named))
+            && !node.directories.iter().any(|(_, known)| path.starts_with(known))
+        {
+            node.add(DirectoryRole::Other, path);
+        }
+        if let StateDatabase::CouchDb { address } = &settings.state_database {
+            node.couch = Some(address.clone());
+        }
+        self.keystore(settings, node);
+    }
+
+    fn orderer(&self, settings: &NodeSettings, node: &mut Node) {
+        let default = Some("/var/hyperledger/production/orderer");
+        let ledger = self.directory(settings.data.as_deref(), &["production", "data"], default);
+        let data = ledger.clone().map(Place::path);
+        self.add(node, DirectoryRole::OrdererLedger, ledger, "ledger directory (FileLedger.Location)");
+        let msp = self.directory(settings.msp.as_deref(), &["msp"], None);
+        self.add(node, DirectoryRole::Msp, msp, "MSP directory (General.LocalMSPDir)");
+        let inside =
+            |name: &str| data.as_ref().map(|data| data.join("etcdraft").join(name)).filter(|path| path.is_dir());
+        let raft = |named: Option<&str>, usual: [&str; 2], name: &str| match self.directory(named, &usual, None) {
+            Some(Place::Here(path)) => Some(Place::Here(path)),
+            missing => inside(name).map(Place::Here).or(missing),
+        };
+        let wal = raft(settings.wal.as_deref(), ["production/etcdraft/wal", "etcdraft/wal"], "wal");
+        let usual = ["production/etcdraft/snapshot", "etcdraft/snapshot"];
+        let snapshots = raft(settings.raft_snapshots.as_deref(), usual, "snapshot");
+        if let Some(wal) = wal {
+            self.add(node, DirectoryRole::OrdererWal, Some(wal), "raft log directory (Consensus.WALDir)");
+        }
+        // One directory may serve both; one that is not there holds no snapshot yet.
+        if let Some(Place::Here(path)) = snapshots {
+            node.add(DirectoryRole::OrdererSnapshots, path);
+        }
+        self.keystore(settings, node);
+    }
+
+    fn keystore(&self, settings: &NodeSettings, node: &mut Node) {
+        if let Some(named) = &settings.keystore
+            && let Some(path) = self.find(named).here().filter(|path| path.is_dir())
+            && !node.directories.iter().any(|(_, known)| path.starts_with(known))
+        {
+            node.add(DirectoryRole::Msp, path);
+        }
+    }
+
+    /// The folders of TLS certificates and keys, wherever they lie.
+    fn tls(&self, settings: &NodeSettings, node: &mut Node) {
+        if !matches!(node.role, NodeRole::Peer | NodeRole::Orderer) || settings.tls.enabled == Some(false) {
+            return;
+        }
+        let client =
+            settings.tls.client.iter().chain(&settings.admin).flat_map(|(certificate, key)| [certificate, key]);
+        let own = settings.tls.certificate.iter().chain(&settings.tls.key);
+        let mut missing = None;
+        for named in own.chain(client).chain(&settings.tls.roots) {
+            match self.find(named) {
+                Place::Here(file) if file.is_file() => node.add_folder_of(DirectoryRole::Tls, &file, self.root),
+                place => missing = missing.or(Some(place.path())),
+            }
+        }
+        let found = node.directory(DirectoryRole::Tls).is_some();
+        let beside = self.home.join("tls");
+        if !found && self.started.mounts.is_none() && beside.is_dir() {
+            node.add(DirectoryRole::Tls, beside);
+        } else if let Some(path) = missing {
+            node.missing("TLS file", &path);
+        } else if !found && self.alone {
+            let origin = node.origin.clone();
+            node.remarks.push(format!("{origin}: its TLS directory is not known; write it into the inventory"));
+        }
+    }
+
+    /// Where it is asked for heights and health. A container's ports are this machine's only where they are published.
+    fn served(&self, settings: &NodeSettings, node: &mut Node) {
+        let url = |listens: &Option<Listens>| {
+            let listens = listens.as_ref()?;
+            let (host, port) = listens.address.rsplit_once(':')?;
+            // Port 0 is any port: nobody can ask there.
+            let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+            if self.started.mounts.is_some() && !self.started.ports.contains(&port) {
+                return None;
+            }
+            let local = self.started.mounts.is_some() || matches!(host, "" | "0.0.0.0" | "[::]");
+            let host = if local { "127.0.0.1" } else { host };
+            Some(format!("{}://{host}:{port}", if listens.tls { "https" } else { "http" }))
+        };
+        node.operations = url(&settings.operations);
+        node.participation = url(&settings.participation);
+        let file = |named: &String| self.find(named).here().filter(|path| path.is_file());
+        if let Some((certificate, key)) = settings.admin.as_ref().filter(|_| node.participation.is_some())
+            && let (Some(certificate), Some(key)) = (file(certificate), file(key))
+        {
+            node.client = Some(ClientFiles {
+                certificate: certificate.display().to_string(),
+                key: key.display().to_string(),
+                ca: None,
+            });
+        }
+    }
+}
+
+/// A certificate authority as what starts it and its configuration file say.
+pub(super) fn authority(started: &Started, root: &Path) -> Node {
+    let named = started.home_named();
+    let home = started.find(&named, &started.folder, root);
+    let path = home.clone().path();
+    let mut node =
+        Node { name: started.name.clone(), ..Node::new(NodeRole::CertificateAuthority, path.clone(), &path) };
+    node.origin = started.origin.clone();
+    node.commands = started.commands.clone();
+    node.hosts.clone_from(&started.hosts);
+    if let Place::Missing(path) = &home {
+        node.missing("home directory", path);
+    }
+    node.add(DirectoryRole::CaHome, path.clone());
+    let config = started.get("FABRIC_CA_SERVER_CONFIG").and_then(|named| started.find(named, &path, root).here());
+    let config = config.unwrap_or_else(|| path.join(CA_CONFIG_FILE));
+    node.config = Some(config.clone()).filter(|path| path.is_file());
+    node.keep_environment(started, &path, root);
+    let settings = settings_of(&config, &started.environment, &mut node);
+    node.bccsp = settings.bccsp.clone();
+    follow(started, &settings, &path, root, true, &mut node);
+    for named in &settings.further {
+        match started.find(named, &path, root) {
+            Place::Here(file) => {
+                let folder = file.parent().unwrap_or(&path).to_path_buf();
+                node.add(DirectoryRole::CaHome, folder.clone());
+                let further = settings_of(&file, &Environment::new(), &mut node);
+                follow(started, &further, &folder, root, false, &mut node);
+            }
+            Place::Missing(file) => node.missing("further CA's configuration", &file),
+        }
+    }
+    node
+}
+
+fn settings_of(file: &Path, environment: &Environment, node: &mut Node) -> CaConfig {
+    let bytes = std::fs::read(file).unwrap_or_else(|_| b"{}".to_vec());
+    CaConfig::read(&bytes, environment).unwrap_or_else(|error| {
+        node.remarks.push(format!("{}: {error}", file.display()));
+        CaConfig::usual()
+    })
+}
+
+/// Follows what a CA's configuration names outside of its home. What container paths mean here is written into the node's environment.
+fn follow(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main: bool, node: &mut Node) {
+    let sqlite = settings.sqlite_files();
+    let source = sqlite.iter().find(|named| started.find(named, home, root).here().is_some()).or(sqlite.first());
+    let files = [
+        ("CA_CERTFILE", DirectoryRole::Other, Some(&settings.certificate), "certificate"),
+        ("CA_KEYFILE", DirectoryRole::Other, settings.key.as_ref(), "key"),
+        ("CA_CHAINFILE", DirectoryRole::Other, Some(&settings.chain), "certificate chain"),
+        ("TLS_CERTFILE", DirectoryRole::Tls, Some(&settings.tls_certificate), "TLS certificate"),
+        ("TLS_KEYFILE", DirectoryRole::Tls, settings.tls_key.as_ref(), "TLS key"),
+        ("DB_DATASOURCE", DirectoryRole::Other, source, "database"),
+    ];
+    for (name, role, named, what) in files {
+        let Some(named) = named else { continue };
+        // Relative paths begin at the home, whatever the server's working directory is.
+        let absolute = named.starts_with('/');
+        let place = if absolute { started.find(named, home, root) } else { beside(home, named) };
+        match place {
+            Place::Here(file) => {
+                let moved = absolute && file != super::normal(Path::new(named));
+                if moved && main {
+                    node.environment.insert(format!("FABRIC_CA_SERVER_{name}"), file.display().to_string());
+                }
+                if !file.starts_with(home) {
+                    node.add_folder_of(role, &file, root);
+                }
+            }
+            Place::Missing(file) if absolute => node.missing(what, &file),
+            Place::Missing(_) => {}
+        }
+    }
+}
+
+fn beside(home: &Path, named: &str) -> Place {
+    let path = super::normal(&home.join(named));
+    if path.exists() { Place::Here(path) } else { Place::Missing(path) }
+}

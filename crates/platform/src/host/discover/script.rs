@@ -1,0 +1,403 @@
+//! Start scripts and environment files: the variables that they set, and the nodes that they start. Nothing of them is executed.
+
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_ledger::node_settings::Environment;
+
+use super::started::Started;
+use super::tree::text_of;
+
+/// Stands for the folder that a script is started in, at the beginning of a path.
+pub(super) const WORKING_FOLDER: char = '\u{1}';
+/// How deep files that include others are followed.
+const MAX_INCLUDES: usize = 4;
+
+/// The nodes that a script starts, or that an environment file has settings for.
+pub(super) fn read(file: &Path) -> Vec<Started> {
+    let Some(text) = text_of(file) else { return Vec::new() };
+    let folder = file.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mut script = Script { file, folder, environment: Environment::new(), out: Vec::new(), saved: Vec::new() };
+    script.run(&text, 0);
+    if script.out.is_empty() {
+        script.settings_alone();
+    }
+    script.out
+}
+
+struct Script<'a> {
+    file: &'a Path,
+    folder: PathBuf,
+    environment: Environment,
+    out: Vec<Started>,
+    /// Variables as they were before each open parenthesis.
+    saved: Vec<Environment>,
+}
+
+impl Script<'_> {
+    fn run(&mut self, text: &str, depth: usize) {
+        let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+        for line in joined.lines() {
+            for statement in statements(line) {
+                self.statement(&statement, depth);
+            }
+        }
+    }
+
+    fn statement(&mut self, statement: &str, depth: usize) {
+        let mut rest = statement.trim();
+        while let Some(inner) = rest.strip_prefix('(') {
+            self.saved.push(self.environment.clone());
+            rest = inner.trim_start();
+        }
+        let closes = rest.chars().rev().take_while(|c| matches!(c, ')' | ' ' | '&')).filter(|&c| c == ')').count();
+        let closes = if rest.contains("$(") { 0 } else { closes };
+        let rest = if closes > 0 { rest.trim_end_matches([')', ' ', '&']) } else { rest };
+        let words = words(rest);
+        self.command(&words, depth);
+        for _ in 0..closes {
+            if let Some(before) = self.saved.pop() {
+                self.environment = before;
+            }
+        }
+    }
+
+    fn command(&mut self, words: &[Word], depth: usize) {
+        let expanded = |word: &Word, environment: &Environment| word.expand(environment);
+        let mut position = 0;
+        let mut prefixed = self.environment.clone();
+        let exports =
+            matches!(words.first().map(|word| word.text.as_str()), Some("export" | "declare" | "set" | "local"));
+        if exports {
+            position = 1;
+        }
+        let mut only_assignments = true;
+        while let Some(word) = words.get(position) {
+            match word.text.as_str() {
+                "env" | "exec" | "nohup" | "sudo" | "time" | "setsid" | "-x" | "-E" => {}
+                _ => match word.assignment() {
+                    Some((name, value)) => {
+                        prefixed.insert(name.to_owned(), value.expand(&prefixed));
+                    }
+                    None => {
+                        only_assignments = exports;
+                        break;
+                    }
+                },
+            }
+            position += 1;
+        }
+        if only_assignments || exports {
+            self.environment = prefixed;
+            return;
+        }
+        let command: Vec<String> = words[position..].iter().map(|word| expanded(word, &prefixed)).collect();
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        match command.as_slice() {
+            ["." | "source", included, ..] if depth < MAX_INCLUDES => {
+                let path = included.trim_start_matches(WORKING_FOLDER).trim_start_matches('/');
+                let candidates = [self.folder.join(path), PathBuf::from(*included)];
+                if let Some(text) = candidates.iter().find_map(|path| text_of(path)) {
+                    self.run(&text, depth + 1);
+                }
+            }
+            ["cd", to, ..] if !to.starts_with('-') => {
+                let to = to.trim_start_matches(WORKING_FOLDER).trim_start_matches('/');
+                let folder = super::normal(&self.folder.join(to));
+                if folder.is_dir() {
+                    self.folder = folder;
+                }
+            }
+            command => {
+                if let Some((role, arguments)) = node_command(command) {
+                    let mut started = Started::on_host(role, self.file, &self.folder);
+                    started.environment = prefixed;
+                    started.take_flags(arguments);
+                    started.starts = true;
+                    self.out.push(started);
+                }
+            }
+        }
+    }
+
+    /// Settings without a command that uses them.
+    fn settings_alone(&mut self) {
+        for (role, prefixes) in [
+            (NodeRole::Peer, &["CORE_PEER_", "CORE_LEDGER_"][..]),
+            (NodeRole::Orderer, &["ORDERER_"][..]),
+            (NodeRole::CertificateAuthority, &["FABRIC_CA_SERVER_", "FABRIC_CA_HOME"][..]),
+        ] {
+            if self.environment.keys().any(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
+                let mut started = Started::on_host(role, self.file, &self.folder);
+                started.environment = self.environment.clone();
+                if !started.is_of_a_client() {
+                    self.out.push(started);
+                }
+            }
+        }
+    }
+}
+
+/// Which node a command line starts, and what stands behind the command.
+pub(super) fn node_command<'a>(words: &'a [&'a str]) -> Option<(NodeRole, &'a [&'a str])> {
+    for (position, word) in words.iter().enumerate() {
+        let rest = &words[position + 1..];
+        match word.rsplit('/').next().unwrap_or(word) {
+            "peer" if matches!(rest, ["node", "start", ..]) => return Some((NodeRole::Peer, &rest[2..])),
+            "orderer"
+                if position == 0 && matches!(rest.first(), None | Some(&"start" | &"&" | &">" | &">>" | &"2>&1")) =>
+            {
+                return Some((NodeRole::Orderer, rest));
+            }
+            "fabric-ca-server" if matches!(rest.first(), Some(&"start" | &"init")) => {
+                return Some((NodeRole::CertificateAuthority, &rest[1..]));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Splits a line at `;`, `&&`, `||` and `|` outside of quotes, and drops its comment.
+fn statements(line: &str) -> Vec<String> {
+    let (mut out, mut now) = (Vec::new(), String::new());
+    let (mut quote, mut before) = (None, ' ');
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '$' && chars.peek() == Some(&'(') && quote != Some('\'') {
+            now.push(c);
+            now.push_str(&substitution(&mut chars));
+            before = ')';
+            continue;
+        }
+        match (quote, c) {
+            (None, '#') if before.is_whitespace() => break,
+            (None, ';' | '|') => out.push(std::mem::take(&mut now)),
+            (None, '&') if chars.peek() == Some(&'&') => {
+                chars.next();
+                out.push(std::mem::take(&mut now));
+            }
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                now.push(c);
+            }
+            (Some(open), _) if open == c && before != '\\' => {
+                quote = None;
+                now.push(c);
+            }
+            _ => now.push(c),
+        }
+        before = c;
+    }
+    out.push(now);
+    out.retain(|statement| !statement.trim().is_empty());
+    out
+}
+
+/// A word, with the parts of it that are expanded.
+#[derive(Debug, Clone)]
+pub(super) struct Word {
+    text: String,
+    /// Per character: whether a `$` there is an expansion.
+    expands: Vec<bool>,
+}
+
+/// Splits a statement into words.
+pub(super) fn words(text: &str) -> Vec<Word> {
+    let mut out: Vec<Word> = Vec::new();
+    let mut now: Option<Word> = None;
+    let mut quote = None;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (None | Some('"'), '$') if chars.peek() == Some(&'(') => {
+                push(&mut now, c, true);
+                substitution(&mut chars).chars().for_each(|c| push(&mut now, c, true));
+            }
+            (None, c) if c.is_whitespace() => out.extend(now.take()),
+            (None | Some('"'), '\\') => {
+                if let Some(next) = chars.next() {
+                    push(&mut now, next, false);
+                }
+            }
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                now.get_or_insert_with(|| Word { text: String::new(), expands: Vec::new() });
+            }
+            (Some(open), c) if c == open => quote = None,
+            (quote, c) => push(&mut now, c, quote != Some('\'')),
+        }
+    }
+    out.extend(now);
+    out
+}
+
+/// What stands between the parentheses of `$(…)`, with them.
+fn substitution(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> String {
+    let (mut out, mut depth) = (String::new(), 0usize);
+    for c in chars.by_ref() {
+        out.push(c);
+        match c {
+            '(' => depth += 1,
+            ')' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn push(word: &mut Option<Word>, c: char, expands: bool) {
+    let word = word.get_or_insert_with(|| Word { text: String::new(), expands: Vec::new() });
+    word.text.push(c);
+    word.expands.push(expands);
+}
+
+impl Word {
+    /// A text in which every variable is replaced.
+    pub fn expanding(text: &str) -> Word {
+        Word { text: text.to_owned(), expands: vec![true; text.chars().count()] }
+    }
+
+    fn assignment(&self) -> Option<(&str, Word)> {
+        let (name, value) = self.text.split_once('=')?;
+        let plain = !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !name.starts_with(|c: char| c.is_ascii_digit());
+        let skipped = name.chars().count() + 1;
+        plain.then(|| (name, Word { text: value.to_owned(), expands: self.expands[skipped..].to_vec() }))
+    }
+
+    /// The word with its variables replaced. What cannot be known without running something is left out.
+    pub fn expand(&self, environment: &Environment) -> String {
+        let chars: Vec<char> = self.text.chars().collect();
+        let mut out = String::new();
+        let mut at = 0;
+        while at < chars.len() {
+            if chars[at] != '$' && chars[at] != '`' || !self.expands.get(at).copied().unwrap_or(false) {
+                out.push(chars[at]);
+                at += 1;
+                continue;
+            }
+            let rest: String = chars[at..].iter().collect();
+            let (value, len) = expansion(&rest, environment);
+            out.push_str(&value);
+            at += len.max(1);
+        }
+        // A folder in the middle of a word is the beginning of a path.
+        match out.rfind(WORKING_FOLDER) {
+            Some(position) => out.split_off(position),
+            None => out,
+        }
+    }
+}
+
+/// The value of what `text` begins with, and how many characters that is.
+fn expansion(text: &str, environment: &Environment) -> (String, usize) {
+    let folder = || WORKING_FOLDER.to_string();
+    let value = |name: &str| match name {
+        "PWD" => Some(folder()),
+        name => environment.get(name).cloned(),
+    };
+    if let Some(inner) = text.strip_prefix("${") {
+        let Some(end) = inner.find('}') else { return (String::new(), text.chars().count()) };
+        let body = &inner[..end];
+        let name: String = body.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let usual = [":-", "-", ":=", "="].iter().find_map(|mark| body[name.len()..].strip_prefix(mark));
+        let found = value(&name).or_else(|| usual.map(|usual| words_text(usual, environment)));
+        return (found.unwrap_or_default(), body.chars().count() + 3);
+    }
+    if text.starts_with("$(") || text.starts_with('`') {
+        let (mut depth, mut len) = (0usize, 0);
+        for (position, c) in text.chars().enumerate() {
+            len = position + 1;
+            match c {
+                '(' => depth += 1,
+                ')' => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        break;
+                    }
+                }
+                '`' if position > 0 => break,
+                _ => {}
+            }
+        }
+        let body: String = text.chars().take(len).collect();
+        // The script's own folder, in the ways that scripts ask for it.
+        let own = ["pwd", "dirname", "BASH_SOURCE", "$0"].iter().any(|word| body.contains(word));
+        let up = body.matches("..").count();
+        let climbed = if own { format!("{}{}", folder(), "/..".repeat(up)) } else { String::new() };
+        return (climbed, len);
+    }
+    let name: String = text.chars().skip(1).take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    (value(&name).unwrap_or_default(), name.chars().count() + 1)
+}
+
+fn words_text(text: &str, environment: &Environment) -> String {
+    Word::expanding(text).expand(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str) -> Vec<Started> {
+        let file = Path::new("/net/start.sh");
+        let mut script = Script {
+            file,
+            folder: PathBuf::from("/net"),
+            environment: Environment::new(),
+            out: Vec::new(),
+            saved: Vec::new(),
+        };
+        script.run(text, 0);
+        if script.out.is_empty() {
+            script.settings_alone();
+        }
+        script.out
+    }
+
+    #[test]
+    fn a_script_is_read_as_a_shell_reads_it() {
+        let found = run("# a comment\nset -eu\nORG=org1.example.com # behind\n\
+             export CORE_PEER_ID=peer0.$ORG CORE_PEER_LOCALMSPID='Org1MSP'\n\
+             export CORE_PEER_FILESYSTEMPATH=\"${PWD}\"/data/\"peer0.${ORG}\"\n\
+             export FABRIC_CFG_PATH=${CFG:-$PWD/../config}\n\
+             CORE_PEER_MSPCONFIGPATH=$(cd \"$(dirname \"$0\")\" && pwd)/msp \\\n  nohup peer node start > log 2>&1 &\n");
+        assert_eq!(found.len(), 1);
+        let of = |name: &str| found[0].environment.get(name).map(String::as_str);
+        assert_eq!(of("CORE_PEER_ID"), Some("peer0.org1.example.com"));
+        assert_eq!(of("CORE_PEER_FILESYSTEMPATH"), Some("\u{1}/data/peer0.org1.example.com"));
+        assert_eq!(of("FABRIC_CFG_PATH"), Some("\u{1}/../config"));
+        assert_eq!(of("CORE_PEER_MSPCONFIGPATH"), Some("\u{1}/msp"));
+    }
+
+    #[test]
+    fn several_nodes_of_one_script_have_their_own_settings() {
+        let found = run("export ORDERER_GENERAL_LOCALMSPID=O\n\
+             (export ORDERER_FILELEDGER_LOCATION=/a; orderer &)\n\
+             (export ORDERER_FILELEDGER_LOCATION=/b; /usr/bin/orderer start &)\n\
+             fabric-ca-server start -b admin:pw --ca.keyfile /k/priv_sk -H=/ca --db.datasource x.db\n\
+             peer channel list\n");
+        let ledgers: Vec<Option<&str>> =
+            found.iter().map(|node| node.environment.get("ORDERER_FILELEDGER_LOCATION").map(String::as_str)).collect();
+        assert_eq!(ledgers, [Some("/a"), Some("/b"), None]);
+        let of = |name: &str| found[2].environment.get(name).map(String::as_str);
+        assert_eq!(of("FABRIC_CA_SERVER_CA_KEYFILE"), Some("/k/priv_sk"));
+        assert_eq!((of("FABRIC_CA_SERVER_HOME"), of("FABRIC_CA_SERVER_DB_DATASOURCE")), (Some("/ca"), Some("x.db")));
+    }
+
+    #[test]
+    fn settings_of_a_client_are_no_node() {
+        assert!(
+            run("export CORE_PEER_LOCALMSPID=O\nexport CORE_PEER_MSPCONFIGPATH=$PWD/users/Admin@o/msp\n").is_empty()
+        );
+        assert_eq!(run("CORE_PEER_BCCSP_DEFAULT=PKCS11\n").len(), 1);
+        assert!(run("FOO=bar\n").is_empty());
+    }
+}

@@ -1,0 +1,209 @@
+//! What starts a node says of it: a script, an environment file, a systemd unit, a service of a compose file, a container.
+
+use std::path::{Path, PathBuf};
+
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_ledger::node_settings::{Environment, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
+
+use super::normal;
+use super::script::WORKING_FOLDER;
+use crate::host::Commands;
+
+/// Where a container's image has its configuration.
+const CONTAINER_CONFIG: &str = "/etc/hyperledger/fabric";
+/// Where a certificate authority's image has its home.
+const CONTAINER_CA_HOME: &str = "/etc/hyperledger/fabric-ca-server";
+
+/// A directory of this machine that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// Where the container sees it.
+    pub at: String,
+    pub path: PathBuf,
+    /// Its name, where it is a named volume.
+    pub volume: Option<String>,
+}
+
+/// One node as something that starts it describes it.
+#[derive(Debug, Clone)]
+pub(super) struct Started {
+    pub role: NodeRole,
+    /// The file, and which of its services: for people.
+    pub origin: String,
+    /// The name of a container, service or unit.
+    pub name: Option<String>,
+    pub environment: Environment,
+    /// The folder that it is started in, or that its file lies in.
+    pub folder: PathBuf,
+    /// What its container sees of this machine; `None` when it runs on the machine itself.
+    pub mounts: Option<Vec<Mount>>,
+    pub commands: Commands,
+    /// Names that others reach it by.
+    pub hosts: Vec<String>,
+    /// Ports of this machine that lead to it.
+    pub ports: Vec<u16>,
+    /// A command was seen that starts it.
+    pub starts: bool,
+}
+
+/// Where a path of a node leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is here.
+    Here(PathBuf),
+    /// It would be here, and is not.
+    Missing(PathBuf),
+}
+
+impl Found {
+    pub fn here(self) -> Option<PathBuf> {
+        match self {
+            Found::Here(path) => Some(path),
+            Found::Missing(_) => None,
+        }
+    }
+
+    pub fn path(self) -> PathBuf {
+        match self {
+            Found::Here(path) | Found::Missing(path) => path,
+        }
+    }
+}
+
+impl Started {
+    /// A node that a file of this machine starts.
+    pub fn on_host(role: NodeRole, file: &Path, folder: &Path) -> Self {
+        Started {
+            role,
+            origin: file.display().to_string(),
+            name: None,
+            environment: Environment::new(),
+            folder: folder.to_path_buf(),
+            mounts: None,
+            commands: Commands::default(),
+            hosts: Vec::new(),
+            ports: Vec::new(),
+            starts: false,
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Flags of a certificate authority's command line are settings of the same name: `--ca.keyfile` is `FABRIC_CA_SERVER_CA_KEYFILE`.
+    pub fn take_flags(&mut self, arguments: &[&str]) {
+        if self.role != NodeRole::CertificateAuthority {
+            return;
+        }
+        let mut arguments = arguments.iter().copied().peekable();
+        while let Some(argument) = arguments.next() {
+            let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else { continue };
+            let (name, value) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (flag, arguments.next_if(|next| !next.starts_with('-')).map(str::to_owned)),
+            };
+            let name = match name {
+                "H" => "home",
+                "c" => "config",
+                name => name,
+            };
+            // A switch without a value is on.
+            let value = value.unwrap_or("true".to_owned());
+            if name.len() > 1 {
+                let name = format!("FABRIC_CA_SERVER_{}", name.replace('.', "_").to_ascii_uppercase());
+                self.environment.insert(name, value);
+            }
+        }
+    }
+
+    /// Settings of an administrator's command line: they name an identity below `users`, and no data.
+    pub fn is_of_a_client(&self) -> bool {
+        let msp = self.get("CORE_PEER_MSPCONFIGPATH").unwrap_or_default();
+        let user = msp.contains("/users/") || msp.contains("Admin@") || msp.contains("User1@");
+        self.role == NodeRole::Peer && self.get("CORE_PEER_FILESYSTEMPATH").is_none() && user
+    }
+
+    /// The configuration folder as the node sees it.
+    fn config_named(&self) -> Option<String> {
+        match (self.get("FABRIC_CFG_PATH"), &self.mounts) {
+            (Some(path), _) => Some(path.to_owned()),
+            (None, Some(_)) => Some(CONTAINER_CONFIG.to_owned()),
+            (None, None) => None,
+        }
+    }
+
+    /// The configuration file that it reads, where it is on this machine.
+    pub fn config_file(&self, root: &Path) -> Option<PathBuf> {
+        let name = match self.role {
+            NodeRole::Peer => PEER_CONFIG_FILE,
+            NodeRole::Orderer => ORDERER_CONFIG_FILE,
+            _ => return None,
+        };
+        if let Some(named) = self.config_named() {
+            let file = format!("{}/{name}", named.trim_end_matches('/'));
+            return self.find(&file, &self.folder, root).here();
+        }
+        let beside = ["", "config", "conf", "etc"].iter().map(|folder| self.folder.join(folder).join(name));
+        beside.into_iter().find(|path| path.is_file())
+    }
+
+    /// A certificate authority's home, as it sees it.
+    pub fn home_named(&self) -> String {
+        let home = ["FABRIC_CA_SERVER_HOME", "FABRIC_CA_HOME", "CA_CFG_PATH"].iter().find_map(|name| self.get(name));
+        let of_config = || Some(parent(self.get("FABRIC_CA_SERVER_CONFIG")?));
+        home.map(str::to_owned).or_else(of_config).unwrap_or_else(|| match &self.mounts {
+            Some(_) => CONTAINER_CA_HOME.to_owned(),
+            None => self.folder.display().to_string(),
+        })
+    }
+
+    /// Where a path leads that the node names. Relative ones start at `config`, in a container at its configuration folder.
+    pub fn find(&self, named: &str, config: &Path, root: &Path) -> Found {
+        match &self.mounts {
+            Some(mounts) => {
+                let base = self.config_named().unwrap_or_default();
+                let base = if self.role == NodeRole::CertificateAuthority { self.home_named() } else { base };
+                let absolute = if named.starts_with('/') { named.to_owned() } else { format!("{base}/{named}") };
+                in_container(&normal(Path::new(&absolute)), mounts)
+            }
+            None => on_host(named, config, &self.folder, root),
+        }
+    }
+}
+
+pub(super) fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or(".".to_owned(), |(folder, _)| if folder.is_empty() { "/" } else { folder }.to_owned())
+}
+
+/// A path of a container as one of this machine: through the deepest mount that holds it.
+fn in_container(path: &Path, mounts: &[Mount]) -> Found {
+    let through = mounts
+        .iter()
+        .filter_map(|mount| Some((mount, path.strip_prefix(&mount.at).ok()?)))
+        .max_by_key(|(mount, _)| mount.at.len());
+    let Some((mount, inside)) = through else { return Found::Missing(path.to_path_buf()) };
+    let here = if inside.as_os_str().is_empty() { mount.path.clone() } else { mount.path.join(inside) };
+    if here.exists() { Found::Here(here) } else { Found::Missing(here) }
+}
+
+/// A path that something on this machine names: as it is, below the root (a disk of another machine), from the folder it starts in.
+pub(super) fn on_host(named: &str, config: &Path, folder: &Path, root: &Path) -> Found {
+    let mut candidates = Vec::new();
+    if let Some(rest) = named.strip_prefix(WORKING_FOLDER) {
+        let rest = rest.trim_start_matches('/');
+        // Scripts are started in their own folder, or in one above it.
+        let folders = folder.ancestors().take_while(|folder| *folder == root || folder.starts_with(root));
+        candidates.push(normal(&folder.join(rest)));
+        candidates.extend(folders.map(|folder| normal(&folder.join(rest))));
+    } else if named.starts_with('/') {
+        candidates.push(normal(Path::new(named)));
+        candidates.push(normal(&root.join(named.trim_start_matches('/'))));
+    } else {
+        candidates.extend([config, folder, root].map(|base| normal(&base.join(named))));
+    }
+    match candidates.iter().find(|path| path.exists()) {
+        Some(path) => Found::Here(path.clone()),
+        None => Found::Missing(candidates.swap_remove(0)),
+    }
+}

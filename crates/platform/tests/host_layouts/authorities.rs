@@ -1,0 +1,115 @@
+//! Certificate authorities: homes, files outside of them, several of one server.
+
+use super::site::Site;
+
+const CONFIG: &str = "net/Org1/ca/fabric-ca-server-config.yaml";
+
+#[test]
+fn a_home_that_holds_the_whole_network_is_one_node_of_it() {
+    let site = Site::new();
+    site.whole("net").copy("Org1/ca", "net").remove("net/Org1/ca").write("net/artifacts/channel.tx", "");
+    let seen = site.discover("net");
+    let names = seen.names();
+    assert_eq!(names.len(), 9, "{names:#?}");
+    assert!(names.contains(&"network/ca ca".to_owned()), "{names:#?}");
+    let excluded = seen.excluded("network/ca", "ca-home");
+    for others in ["Org1/peer0/config", "Org2/ca", "OrdererOrg/orderer1/production", "artifacts"] {
+        assert!(excluded.iter().any(|path| path == others), "{others} in {excluded:?}");
+    }
+    assert!(!excluded.iter().any(|path| path.starts_with("msp")), "{excluded:?}");
+}
+
+#[test]
+fn certificates_and_keys_outside_of_a_home_are_followed() {
+    type Write = fn(&Site);
+    let cases: [(&str, Write); 5] = [
+        ("the configuration, absolute", |site| {
+            site.edit(CONFIG, "  keyfile:\n  # Certificate", "  keyfile: SITE/outside/ca/priv_sk\n  # Certificate");
+            site.edit(CONFIG, "  certfile:\n  # Chain", "  certfile: SITE/outside/ca/ca.pem\n  # Chain");
+        }),
+        ("the configuration, relative", |site| {
+            site.edit(CONFIG, "  keyfile:\n  # Certificate", "  keyfile: ../../../outside/ca/priv_sk\n  # Certificate");
+            site.edit(CONFIG, "  certfile:\n  # Chain", "  certfile: ../../../outside/ca/ca.pem\n  # Chain");
+        }),
+        ("flags of a start script", |site| {
+            site.write("net/ca.sh", "cd Org1/ca\nfabric-ca-server start -b admin:adminpw --ca.certfile SITE/outside/ca/ca.pem --ca.keyfile=SITE/outside/ca/priv_sk\n");
+        }),
+        ("environment of a unit", |site| {
+            site.write("net/ca.service", "[Service]\nEnvironment=FABRIC_CA_SERVER_HOME=SITE/net/Org1/ca FABRIC_CA_SERVER_CA_CERTFILE=SITE/outside/ca/ca.pem\nEnvironment=FABRIC_CA_SERVER_CA_KEYFILE=SITE/outside/ca/priv_sk\nExecStart=/usr/bin/fabric-ca-server start\n");
+        }),
+        ("a container's paths, by its compose file", |site| {
+            site.edit(
+                CONFIG,
+                "  keyfile:\n  # Certificate",
+                "  keyfile: /etc/hyperledger/keys/priv_sk\n  # Certificate",
+            );
+            site.edit(CONFIG, "  certfile:\n  # Chain", "  certfile: /etc/hyperledger/keys/ca.pem\n  # Chain");
+            site.write("net/docker-compose.yaml", "services:\n  ca.org1:\n    image: hyperledger/fabric-ca:1.5\n    command: sh -c 'fabric-ca-server start -b admin:adminpw'\n    environment: [FABRIC_CA_HOME=/etc/hyperledger/fabric-ca-server]\n    volumes:\n      - ./Org1/ca:/etc/hyperledger/fabric-ca-server\n      - ../outside/ca:/etc/hyperledger/keys\n");
+        }),
+    ];
+    for (what, write) in cases {
+        let site = Site::new();
+        site.whole("net").copy("Org1/ca/ca-cert.pem", "outside/ca/ca.pem").write("outside/ca/priv_sk", "");
+        site.remove("net/Org1/ca/ca-cert.pem");
+        write(&site);
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        let ca = nodes.iter().find(|node| node.contains("ca-home=net/Org1/ca")).unwrap();
+        assert!(ca.contains("other=outside/ca"), "{what}: {ca} {:#?}", seen.remarks);
+        assert_eq!(nodes.len(), 9, "{what}: {nodes:#?}");
+        if what.starts_with("a container's") || what.starts_with("flags") || what.starts_with("environment") {
+            assert!(seen.text.contains("FABRIC_CA_SERVER_CA_KEYFILE"), "{what}: {}", seen.text);
+        }
+    }
+    // Nobody knows where a container's path is: told.
+    let site = Site::new();
+    site.whole("net").edit(
+        CONFIG,
+        "  keyfile:\n  # Certificate",
+        "  keyfile: /etc/hyperledger/keys/priv_sk\n  # Certificate",
+    );
+    site.discover("net").told(&["Org1/ca", "/etc/hyperledger/keys/priv_sk", "not on this machine"]);
+}
+
+#[test]
+fn databases_outside_of_a_home_are_followed_in_every_form() {
+    for source in [
+        "SITE/db/ca.sqlite",
+        "SITE/db/ca.sqlite?_busy_timeout=5000",
+        "file:SITE/db/ca.sqlite?mode=rwc",
+        "../../../db/ca.sqlite",
+    ] {
+        let site = Site::new();
+        site.whole("net").copy("Org1/ca/fabric-ca-server.db", "db/ca.sqlite").remove("net/Org1/ca/fabric-ca-server.db");
+        site.edit(CONFIG, "datasource: fabric-ca-server.db", &format!("datasource: {source}"));
+        let seen = site.discover("net");
+        assert!(seen.node("Org1/ca").contains("other=db"), "{source}: {}", seen.node("Org1/ca"));
+    }
+}
+
+#[test]
+fn every_authority_of_a_server_is_found() {
+    let site = Site::new();
+    site.whole("net").copy("Org2/ca", "net/Org1/ca/ca/ca1").copy("Org2/ca", "outside/second");
+    std::fs::rename(
+        site.path("net/Org1/ca/ca/ca1/fabric-ca-server-config.yaml"),
+        site.path("net/Org1/ca/ca/ca1/fabric-ca-config.yaml"),
+    )
+    .unwrap();
+    site.edit(CONFIG, "\ncacount:", "\ncacount: 1");
+    let seen = site.discover("net");
+    assert_eq!(seen.names().len(), 9, "{:#?}", seen.names());
+    let ca = seen.node("Org1/ca");
+    assert!(ca.contains("ca-home=net/Org1/ca ") || ca.ends_with("ca-home=net/Org1/ca"), "{ca}");
+    assert!(ca.contains("ca-home=net/Org1/ca/ca/ca1"), "{ca}");
+    site.edit(CONFIG, "cacount: 1", "cacount: 0");
+    site.edit(CONFIG, "\ncafiles:", "\ncafiles: [SITE/outside/second/fabric-ca-server-config.yaml]");
+    let ca = site.discover("net").node("Org1/ca");
+    assert!(ca.contains("ca-home=outside/second"), "{ca}");
+    // An intermediate CA with a home of its own inside another's is a node of its own.
+    let site = Site::new();
+    site.whole("net").copy("Org2/ca", "net/Org1/ca/intermediate");
+    let seen = site.discover("net");
+    assert_eq!(seen.names().len(), 10, "{:#?}", seen.names());
+    assert_eq!(seen.excluded("Org1/ca", "ca-home"), ["intermediate"]);
+}

@@ -1,0 +1,147 @@
+//! docker-compose files, and the containers that docker tells of.
+
+use std::os::unix::fs::PermissionsExt;
+
+use fabkeep_platform::{discover_compose, discover_docker};
+
+use super::site::{Seen, Site};
+
+const COMPOSE: &str = r#"
+version: '3.7'
+volumes:
+  peer0.org1.example.com:
+  orderer.example.com: {driver_opts: {type: none, o: bind, device: SITE/disk/orderer}}
+x-peer: &peer
+  image: hyperledger/fabric-peer:${TAG:-2.5}
+  command: peer node start
+services:
+  peer0.org1.example.com:
+    <<: *peer
+    container_name: peer0.org1.example.com
+    environment:
+      - CORE_PEER_ID=peer0.org1.example.com
+      - CORE_PEER_LOCALMSPID=Org1MSP
+      - CORE_PEER_MSPCONFIGPATH=/etc/hyperledger/fabric/msp
+      - CORE_PEER_TLS_ENABLED=true
+      - CORE_PEER_TLS_CERT_FILE=/etc/hyperledger/fabric/tls/server.crt
+      - CORE_PEER_TLS_KEY_FILE=/etc/hyperledger/fabric/tls/server.key
+      - CORE_OPERATIONS_LISTENADDRESS=0.0.0.0:9444
+      - CORE_LEDGER_STATE_STATEDATABASE=CouchDB
+      - CORE_LEDGER_STATE_COUCHDBCONFIG_COUCHDBADDRESS=couchdb0:5984
+    volumes:
+      - ./ids/peer0:/etc/hyperledger/fabric
+      - peer0.org1.example.com:/var/hyperledger/production
+    ports: ["7051:7051", "9444:9444"]
+  couchdb0:
+    image: couchdb:3.4
+    volumes: [{type: bind, source: ./couch0, target: /opt/couchdb/data}]
+    ports: ["5984:5984"]
+  orderer.example.com:
+    image: registry.example/fabric-orderer
+    environment:
+      ORDERER_GENERAL_LOCALMSPID: OrdererMSP
+      ORDERER_GENERAL_LOCALMSPDIR: /var/hyperledger/orderer/msp
+      ORDERER_GENERAL_TLS_ENABLED: "true"
+      ORDERER_GENERAL_TLS_CERTIFICATE: /var/hyperledger/orderer/tls/server.crt
+      ORDERER_GENERAL_TLS_PRIVATEKEY: /var/hyperledger/orderer/tls/server.key
+    volumes:
+      - ./ids/orderer/msp:/var/hyperledger/orderer/msp:ro
+      - ./ids/orderer/tls/:/var/hyperledger/orderer/tls
+      - orderer.example.com:/var/hyperledger/production/orderer
+  cli:
+    image: hyperledger/fabric-tools
+    command: /bin/bash
+    environment: [CORE_PEER_ADDRESS=peer0.org1.example.com:7051]
+"#;
+
+fn site() -> Site {
+    let site = Site::new();
+    site.write("net/docker-compose.yaml", COMPOSE);
+    site.identity("Org1/peer0", "net/ids/peer0").identity("OrdererOrg/orderer1", "net/ids/orderer");
+    site.orderer_data("disk/orderer")
+        .couch_data("net/couch0")
+        .peer_data("net/volumes/net_peer0.org1.example.com/_data");
+    site
+}
+
+fn assert_right(seen: &Seen, what: &str) {
+    let peer = seen.node("org1.example.com/peer0.org1.example.com");
+    for part in
+        ["peer-data=net/volumes/net_peer0.org1.example.com/_data", "msp=net/ids/peer0/msp", "tls=net/ids/peer0/tls"]
+    {
+        assert!(peer.contains(part), "{what}: {part} in {peer} {:#?}", seen.remarks);
+    }
+    let nodes = seen.nodes();
+    let orderer = nodes.iter().find(|node| node.contains("orderer: ")).unwrap();
+    for part in [
+        "orderer-ledger=disk/orderer",
+        "orderer-wal=disk/orderer/etcdraft/wal",
+        "msp=net/ids/orderer/msp",
+        "tls=net/ids/orderer/tls",
+    ] {
+        assert!(orderer.contains(part), "{what}: {part} in {orderer} {:#?}", seen.remarks);
+    }
+    assert!(nodes.iter().any(|node| node.contains("state-database=net/couch0")), "{what}: {nodes:#?}");
+    assert_eq!(nodes.len(), 3, "{what}: {nodes:#?}");
+    assert!(seen.text.contains("served_by = ["), "{what}");
+}
+
+#[test]
+fn services_are_nodes_with_their_volumes_and_commands() {
+    let site = site();
+    let file = site.path("net/docker-compose.yaml");
+    let seen = Seen::new(discover_compose(std::slice::from_ref(&file), site.folder.path()).unwrap(), &site);
+    assert_right(&seen, "--compose");
+    for part in [
+        "docker start peer0.org1.example.com",
+        "docker stop peer0.org1.example.com",
+        "docker inspect -f '{{.State.Running}}' peer0.org1.example.com | grep -q true",
+        "docker logs --since {since} peer0.org1.example.com 2>&1",
+        "stop orderer.example.com",
+        "http://127.0.0.1:9444",
+    ] {
+        assert!(seen.text.contains(part), "{part} in {}", seen.text);
+    }
+    // Below a root the same nodes are found; nobody says that docker runs them here.
+    let below = site.discover("net");
+    assert_right(&below, "--root");
+    assert!(!below.text.contains("docker start peer0.org1"), "{}", below.text);
+}
+
+#[test]
+fn files_that_override_others_are_read_with_them() {
+    let site = site();
+    site.edit("net/docker-compose.yaml", "      - ./ids/peer0:/etc/hyperledger/fabric\n", "");
+    site.write("net/docker/docker-compose.override.yaml", "services:\n  peer0.org1.example.com:\n    volumes: ['./ids/peer0:/etc/hyperledger/fabric']\n    env_file: ../peer.env\n");
+    site.write("net/peer.env", "CORE_PEER_BCCSP_DEFAULT=PKCS11\nCORE_PEER_BCCSP_PKCS11_LABEL=token\n");
+    let seen = site.discover("net");
+    assert_right(&seen, "override");
+    assert!(seen.text.contains("CORE_PEER_BCCSP_PKCS11_LABEL = \"token\""), "{}", seen.text);
+}
+
+#[test]
+fn containers_are_nodes_as_docker_tells_of_them() {
+    let site = site();
+    let inspected = r#"[
+      {"Name": "/peer0.org1.example.com", "Config": {"Image": "hyperledger/fabric-peer:2.5", "Cmd": ["peer", "node", "start"], "Hostname": "abc",
+        "Env": ["CORE_PEER_MSPCONFIGPATH=/etc/hyperledger/fabric/msp", "CORE_PEER_TLS_ENABLED=true", "CORE_PEER_TLS_CERT_FILE=/etc/hyperledger/fabric/tls/server.crt",
+          "CORE_PEER_TLS_KEY_FILE=/etc/hyperledger/fabric/tls/server.key", "CORE_LEDGER_STATE_STATEDATABASE=CouchDB", "CORE_LEDGER_STATE_COUCHDBCONFIG_COUCHDBADDRESS=couchdb0:5984"]},
+       "Mounts": [{"Type": "bind", "Source": "SITE/net/ids/peer0", "Destination": "/etc/hyperledger/fabric"},
+         {"Type": "volume", "Name": "v", "Source": "SITE/net/volumes/net_peer0.org1.example.com/_data", "Destination": "/var/hyperledger/production"}]},
+      {"Name": "/orderer.example.com", "Config": {"Image": "hyperledger/fabric-orderer", "Cmd": ["orderer"],
+        "Env": ["ORDERER_GENERAL_LOCALMSPDIR=/o/msp", "ORDERER_GENERAL_TLS_CERTIFICATE=/o/tls/server.crt", "ORDERER_GENERAL_TLS_PRIVATEKEY=/o/tls/server.key"]},
+       "Mounts": [{"Type": "bind", "Source": "SITE/net/ids/orderer", "Destination": "/o"},
+         {"Type": "volume", "Source": "SITE/disk/orderer", "Destination": "/var/hyperledger/production/orderer"}]},
+      {"Name": "/couch", "Config": {"Image": "couchdb:3.4", "Env": []}, "NetworkSettings": {"Networks": {"n": {"Aliases": ["couchdb0"]}}},
+       "Mounts": [{"Type": "bind", "Source": "SITE/net/couch0", "Destination": "/opt/couchdb/data"}]},
+      {"Name": "/web", "Config": {"Image": "nginx", "Env": []}, "Mounts": []}]"#;
+    site.write("inspected.json", inspected);
+    site.write("docker", "#!/bin/sh\ncase $1 in ps) echo 'a b c d';; inspect) cat SITE/inspected.json;; esac\n");
+    let program = site.path("docker");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let seen = Seen::new(discover_docker(&program, site.folder.path()).unwrap(), &site);
+    assert_right(&seen, "--docker");
+    assert!(seen.text.contains("docker stop orderer.example.com"), "{}", seen.text);
+    let missing = discover_docker(&site.path("none"), site.folder.path()).unwrap_err().to_string();
+    assert!(missing.contains("docker cannot be run"), "{missing}");
+}

@@ -1,0 +1,266 @@
+//! Layouts of real operators: what `discover` makes of each.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod authorities;
+mod containers;
+mod scripts;
+mod site;
+
+use site::Site;
+
+const PEERS: [(&str, &str); 4] =
+    [("Org1/peer0", "org1"), ("Org1/peer1", "org1"), ("Org2/peer0", "org2"), ("Org2/peer1", "org2")];
+
+/// Identities below `crypto-config`, data below `data`, as the official samples have them.
+pub fn crypto_config(site: &Site, data: impl Fn(&str, &str) -> String) {
+    for (peer, organization) in PEERS {
+        let name = format!("{}.{organization}.example.com", peer.split('/').next_back().unwrap());
+        let home = format!("net/crypto-config/peerOrganizations/{organization}.example.com/peers/{name}");
+        site.identity(peer, &home).peer_data(&data(&name, &home));
+    }
+    for number in 1..=3 {
+        let name = format!("orderer{number}.orderer.example.com");
+        let home = format!("net/crypto-config/ordererOrganizations/orderer.example.com/orderers/{name}");
+        site.identity(&format!("OrdererOrg/orderer{number}"), &home).orderer_data(&data(&name, &home));
+    }
+}
+
+#[test]
+fn identities_and_data_that_lie_apart_are_put_together_by_their_names() {
+    type Place = fn(&str, &str) -> String;
+    let places: [(&str, Place); 5] = [
+        ("data/NAME", |name, _| format!("net/data/{name}")),
+        ("data/NAME/production", |name, _| format!("net/data/{name}/production")),
+        ("a volume of docker compose", |name, _| format!("net/volumes/compose_{name}/_data")),
+        ("inside the identity's folder", |_, home| format!("{home}/production")),
+        ("org/peer", |name, _| {
+            let mut labels = name.split('.');
+            let first = labels.next().unwrap().to_owned();
+            format!("net/data/{}/{first}", labels.next().unwrap())
+        }),
+    ];
+    for (what, place) in places {
+        let site = Site::new();
+        crypto_config(&site, place);
+        let seen = site.discover("net");
+        assert_eq!(
+            seen.names(),
+            [
+                "orderer.example.com/orderer1.orderer.example.com orderer",
+                "orderer.example.com/orderer2.orderer.example.com orderer",
+                "orderer.example.com/orderer3.orderer.example.com orderer",
+                "org1.example.com/peer0.org1.example.com peer",
+                "org1.example.com/peer1.org1.example.com peer",
+                "org2.example.com/peer0.org2.example.com peer",
+                "org2.example.com/peer1.org2.example.com peer",
+            ],
+            "{what}: {:#?}",
+            seen.remarks
+        );
+        for node in seen.nodes() {
+            let own = node.split([' ', '/']).nth(1).unwrap().to_owned();
+            assert!(node.contains(&format!("{own}/msp")) && node.contains(&format!("{own}/tls")), "{what}: {node}");
+        }
+    }
+}
+
+#[test]
+fn an_orderer_inside_a_peers_directory_is_a_node_of_its_own() {
+    let site = Site::new();
+    site.peer_data("net/var/hyperledger/production").orderer_data("net/var/hyperledger/production/orderer");
+    site.identity("Org1/peer0", "net/etc/peer").identity("OrdererOrg/orderer1", "net/etc/orderer");
+    let seen = site.discover("net");
+    assert_eq!(seen.names(), ["network/peer peer", "network/orderer orderer"]);
+    assert_eq!(seen.excluded("network/peer", "peer-data"), ["orderer"]);
+    // Which identity is whose is asked for, with what to write.
+    seen.told(&["network/peer", "msp = \"net/etc/peer/msp\"", "tls = \"net/etc/peer/tls\""]);
+    seen.told(&["network/orderer", "msp = \"net/etc/orderer/msp\""]);
+
+    // Named by configuration files, one with absolute paths, one with paths of the disk that the root is.
+    for data in ["SITE/net/var/hyperledger/production", "/var/hyperledger/production"] {
+        if data.starts_with("/var") && std::path::Path::new(data).exists() {
+            continue;
+        }
+        let core = format!(
+            "peer: {{fileSystemPath: {data}, mspConfigPath: msp, localMspId: Org1MSP, tls: {{enabled: true, cert: {{file: tls/server.crt}}, key: {{file: tls/server.key}}}}}}"
+        );
+        let orderer = format!(
+            "General: {{LocalMSPDir: msp, LocalMSPID: O, TLS: {{Enabled: true, Certificate: tls/server.crt, PrivateKey: tls/server.key}}}}\nFileLedger: {{Location: {data}/orderer}}\nConsensus: {{WALDir: {data}/orderer/etcdraft/wal, SnapDir: {data}/orderer/etcdraft/snapshot}}"
+        );
+        site.write("net/etc/peer/core.yaml", &core).write("net/etc/orderer/orderer.yaml", &orderer);
+        let seen = site.discover("net");
+        assert_eq!(seen.remarks, Vec::<String>::new());
+        let production = "net/var/hyperledger/production";
+        assert_eq!(
+            seen.nodes(),
+            [
+                format!(
+                    "etc/peer peer: config=net/etc/peer msp=net/etc/peer/msp peer-data={production} tls=net/etc/peer/tls"
+                ),
+                format!(
+                    "etc/orderer orderer: config=net/etc/orderer msp=net/etc/orderer/msp orderer-ledger={production}/orderer orderer-snapshots={production}/orderer/etcdraft/snapshot orderer-wal={production}/orderer/etcdraft/wal tls=net/etc/orderer/tls"
+                ),
+            ]
+        );
+        assert_eq!(seen.excluded("etc/peer", "peer-data"), ["orderer"]);
+    }
+}
+
+#[test]
+fn the_root_may_be_too_high_or_too_low_and_hold_several_networks() {
+    let site = Site::new();
+    site.whole("a/net");
+    let usual = [
+        "OrdererOrg/orderer1 orderer",
+        "OrdererOrg/orderer2 orderer",
+        "OrdererOrg/orderer3 orderer",
+        "Org1/peer0 peer",
+        "Org1/peer1 peer",
+        "Org1/ca ca",
+        "Org2/peer0 peer",
+        "Org2/peer1 peer",
+        "Org2/ca ca",
+    ];
+    assert_eq!(site.discover("a/net").names(), usual);
+    let higher = site.discover("a").names();
+    assert_eq!(higher.len(), 9, "{higher:#?}");
+    // Too low: one node, with what lies beside its data.
+    for low in ["a/net/Org1/peer0", "a/net/Org1/peer0/production", "a/net/Org1/peer0/production/ledgersData"] {
+        let seen = site.discover(low);
+        assert_eq!(
+            seen.nodes(),
+            [
+                "Org1/peer0 peer: config=a/net/Org1/peer0/config msp=a/net/Org1/peer0/msp peer-data=a/net/Org1/peer0/production tls=a/net/Org1/peer0/tls"
+            ],
+            "{low}"
+        );
+    }
+    // Two networks: everything has a name of its own.
+    site.whole("a/second");
+    let both = site.discover("a").names();
+    let apart: std::collections::BTreeSet<&String> = both.iter().collect();
+    assert_eq!((both.len(), apart.len()), (18, 18), "{both:#?}");
+}
+
+#[test]
+fn a_copy_beside_is_no_second_node_and_is_told() {
+    for copy in ["production.bak", "production.old", "production-2024-01-31", "production_backup", "old-production"] {
+        let site = Site::new();
+        site.whole("net").peer_data(&format!("net/Org1/peer0/{copy}"));
+        let seen = site.discover("net");
+        assert_eq!(seen.names().len(), 9, "{copy}");
+        assert!(seen.node("Org1/peer0").contains("peer-data=net/Org1/peer0/production "), "{copy}");
+        seen.told(&[copy, "old copy"]);
+        assert!(seen.files().iter().all(|path| !path.contains(copy)), "{copy}: {:?}", seen.files());
+    }
+    for copy in ["Org1/peer0.bak", "backup/2024/Org1/peer0", "Org1/peer0-old"] {
+        let site = Site::new();
+        site.whole("net")
+            .identity("Org1/peer0", &format!("net/{copy}"))
+            .copy("Org1/peer0/config", &format!("net/{copy}/config"));
+        site.peer_data(&format!("net/{copy}/production"));
+        let seen = site.discover("net");
+        assert_eq!(seen.names().len(), 9, "{copy}: {:#?}", seen.names());
+        seen.told(&["old copy"]);
+    }
+    // The one that is configured is the node, whatever it is called.
+    let site = Site::new();
+    site.whole("net").peer_data("net/Org1/peer0/data2").edit(
+        "net/Org1/peer0/config/core.yaml",
+        "../production",
+        "../data2",
+    );
+    let seen = site.discover("net");
+    assert!(seen.node("Org1/peer0").contains("peer-data=net/Org1/peer0/data2 "));
+    seen.told(&["net/Org1/peer0/production", "no configuration names"]);
+}
+
+#[test]
+fn both_configurations_in_one_folder_are_two_nodes() {
+    for (core, orderer) in [("net/config", "net/config"), ("net", "net"), ("net/node1", "net/node1")] {
+        let site = Site::new();
+        site.peer_data("net/p").orderer_data("net/o");
+        site.identity("Org1/peer0", "net/peer").identity("OrdererOrg/orderer1", "net/orderer");
+        site.write(&format!("{core}/core.yaml"), "peer: {id: peer0.org1.example.com, fileSystemPath: SITE/net/p, mspConfigPath: SITE/net/peer/msp, tls: {enabled: true, cert: {file: SITE/net/peer/tls/server.crt}, key: {file: SITE/net/peer/tls/server.key}}}");
+        site.write(&format!("{orderer}/orderer.yaml"), "FileLedger: {Location: SITE/net/o}\nGeneral: {LocalMSPDir: SITE/net/orderer/msp, TLS: {Enabled: true, Certificate: SITE/net/orderer/tls/server.crt, PrivateKey: SITE/net/orderer/tls/server.key}}");
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        assert_eq!(nodes.len(), 2, "{nodes:#?}");
+        let of = |role: &str| nodes.iter().find(|node| node.contains(&format!(" {role}: "))).unwrap();
+        assert!(of("peer").contains("peer-data=net/p") && of("peer").contains("msp=net/peer/msp"), "{nodes:#?}");
+        assert!(
+            of("orderer").contains("orderer-ledger=net/o") && of("orderer").contains("msp=net/orderer/msp"),
+            "{nodes:#?}"
+        );
+        seen.told(&["is used by", "captured with the first"]);
+    }
+}
+
+#[test]
+fn absolute_settings_outside_of_the_root_are_followed() {
+    let site = Site::new();
+    site.whole("net").copy("Org1/peer0/tls", "outside/tls").write("outside/snapshots/completed/x", "");
+    site.copy("OrdererOrg/orderer1/tls", "outside/cluster");
+    site.edit("net/Org1/peer0/config/core.yaml", "../tls/server", "SITE/outside/tls/server");
+    site.edit("net/Org1/peer0/config/core.yaml", "rootDir: ''", "rootDir: SITE/outside/snapshots");
+    site.edit(
+        "net/OrdererOrg/orderer1/config/orderer.yaml",
+        "ClientCertificate: ../tls",
+        "ClientCertificate: SITE/outside/cluster",
+    );
+    site.edit(
+        "net/OrdererOrg/orderer1/config/orderer.yaml",
+        "ClientPrivateKey: ../tls",
+        "ClientPrivateKey: SITE/outside/cluster",
+    );
+    let seen = site.discover("net");
+    let peer = seen.node("Org1/peer0");
+    assert!(peer.contains("tls=outside/tls") && peer.contains("other=outside/snapshots"), "{peer}");
+    let orderer = seen.node("OrdererOrg/orderer1");
+    assert!(
+        orderer.contains("tls=net/OrdererOrg/orderer1/tls") && orderer.contains("tls=outside/cluster"),
+        "{orderer}"
+    );
+}
+
+#[test]
+fn data_behind_a_link_is_found_by_layout_and_by_configuration() {
+    let site = Site::new();
+    site.whole("net").peer_data("disk/peer0").remove("net/Org1/peer0/production");
+    std::os::unix::fs::symlink(site.path("disk/peer0"), site.path("net/Org1/peer0/production")).unwrap();
+    let by_configuration = site.discover("net").node("Org1/peer0");
+    assert!(by_configuration.contains("peer-data=net/Org1/peer0/production"), "{by_configuration}");
+    site.remove("net/Org1/peer0/config");
+    let by_layout = site.discover("net").node("Org1/peer0");
+    assert_eq!(by_layout, by_configuration.replace("config=net/Org1/peer0/config ", ""));
+}
+
+#[test]
+fn a_couchdb_belongs_to_its_peer() {
+    let couch = "    stateDatabase: CouchDB";
+    let configured = |site: &Site, peer: &str| {
+        site.edit(&format!("net/{peer}/config/core.yaml"), "    stateDatabase: goleveldb", couch);
+    };
+    let site = Site::new();
+    site.whole("net").couch_data("net/Org1/couchdb0/data");
+    configured(&site, "Org1/peer0");
+    let seen = site.discover("net");
+    assert_eq!(seen.node("Org1/couchdb0"), "Org1/couchdb0 state-db: state-database=net/Org1/couchdb0/data");
+    assert!(seen.text.contains("served_by = [\"Org1/couchdb0\"]"), "{}", seen.text);
+    // Several: by their numbers.
+    site.couch_data("net/Org1/couchdb1/data").couch_data("net/Org2/couchdb0/data");
+    configured(&site, "Org1/peer1");
+    configured(&site, "Org2/peer0");
+    let seen = site.discover("net");
+    let serves = |peer: &str| {
+        let mut nodes = fabkeep_platform::Platform::network(&seen.host).nodes();
+        nodes.find(|known| known.id.to_string() == peer).unwrap().served_by[0].to_string()
+    };
+    assert_eq!(
+        ["Org1/peer0", "Org1/peer1", "Org2/peer0"].map(serves),
+        ["Org1/couchdb0", "Org1/couchdb1", "Org2/couchdb0"]
+    );
+    // Not found: told.
+    configured(&site, "Org2/peer1");
+    site.discover("net").told(&["Org2/peer1", "CouchDB", "served_by"]);
+}
