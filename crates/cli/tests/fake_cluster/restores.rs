@@ -210,8 +210,13 @@ fn a_secret_that_somebody_else_makes_meanwhile_is_refused_by_name() {
     let findings = findings_of(&error);
     assert!(found(&findings, "K1", "org1/peer1-tls").is_some(), "{error}");
     assert_eq!(data(&scene.cluster, "peer1-tls"), "TUlOVEVE");
+    assert_eq!(records(&scene.cluster), Vec::<String>::new());
     // With --replace the recovery point's takes its place, and the other is kept beside it.
     let replace = ClusterRestoreOptions { nodes: vec!["org1/peer1".to_owned()], replace: true, ..options(&scene) };
+    // As long as it is made again and again, that is said.
+    let again = restore(&scene, &replace).unwrap_err();
+    assert!(found(&findings_of(&again), "K1", "org1/peer1-tls").is_some(), "{again}");
+    scene.cluster.forget_hooks();
     let restored = restore(&scene, &replace).unwrap();
     assert_ne!(data(&scene.cluster, "peer1-tls"), "TUlOVEVE");
     assert!(restored.set_aside.iter().any(|aside| aside.contains("peer1-tls.before-")), "{:?}", restored.set_aside);

@@ -135,7 +135,11 @@ pub fn restore_cluster(
     }
     match carry_out(&run, &mut record, &mut restored) {
         Ok(()) => {}
-        Err(error) if !record.is_changed() => return Err(error),
+        Err(error) if !record.is_changed() => {
+            // Nothing was done that could be gone on with; a record that stays behind says no more than that.
+            let _ = record.remove();
+            return Err(error);
+        }
         Err(error) => return Err(undo::after(&run, &mut record, error)),
     }
     let aside = record.progress.done.iter().filter_map(|done| match done {

@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use super::super::databases;
 use super::super::keep::CaKeep;
-use super::nodes::dump_of;
 use super::record::{Identity, Known, Progress};
 use super::{elsewhere, nodes, scope};
 use crate::EngineError;
