@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS, Place};
-use fabkeep_ledger::leveldb::{self, Database, LedgerList, MissingPrivateData};
+use fabkeep_ledger::leveldb::{self, Database, LedgerList, MissingPrivateData, Report};
 use fabkeep_ledger::private_hashes::PrivateWrite;
 use fabkeep_ledger::raft::{self, RaftError};
 use fabkeep_ledger::wal_split::Proposals;
@@ -84,6 +84,9 @@ pub(super) struct Known {
     /// Missing private data, by channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missing: BTreeMap<String, Vec<MissingCollection>>,
+    /// How many files it had: one that is gone is a change, though the others are as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files: Option<usize>,
 }
 
 impl Known {
@@ -117,17 +120,23 @@ pub(crate) fn is_known(
     directory: &SurveyedDirectory,
     path: &str,
 ) -> bool {
-    let inside = format!("{path}/");
+    let known = known(writer, node, directory, path);
+    let files: Vec<_> = files_of(directory, path).collect();
     directory.volume.local("").is_none()
-        && known(writer, node, directory, path).is_some()
-        && directory
-            .files(true)
-            .filter(|(entry, place)| {
-                let journal = ["-wal", "-journal"].iter().any(|suffix| entry.path == format!("{path}{suffix}"));
-                (entry.path == path || entry.path.starts_with(&inside) || journal)
-                    && place.class == Class::Authoritative
-            })
-            .all(|(entry, _)| files::is_unchanged(writer, node, directory, entry))
+        && known.is_some_and(|known| known.files.is_none_or(|count| count == files.len()))
+        && files.iter().all(|entry| files::is_unchanged(writer, node, directory, entry))
+}
+
+/// The authoritative files of a database or log.
+fn files_of<'a>(directory: &'a SurveyedDirectory, path: &str) -> impl Iterator<Item = &'a VolumeEntry> {
+    let inside = format!("{path}/");
+    let of = move |entry: &VolumeEntry| {
+        let journal =
+            || ["-wal", "-journal"].iter().any(|suffix| entry.path.strip_suffix(*suffix) == inside.strip_suffix('/'));
+        Some(entry.path.as_str()) == inside.strip_suffix('/') || entry.path.starts_with(&inside) || journal()
+    };
+    let all = directory.files(true).filter(|(_, place)| place.class == Class::Authoritative);
+    all.map(|(entry, _)| entry).filter(move |entry| of(*entry))
 }
 
 /// Notes for the next capture, of directories that are far away.
@@ -142,6 +151,7 @@ impl Notes<'_> {
         if directory.volume.local("").is_some() {
             return;
         }
+        let known = Known { files: Some(files_of(directory, path).count()), ..known };
         let name = known_name(self.writer, self.node, directory, path).to_string();
         if let Ok(value) = serde_json::to_value(known) {
             self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
@@ -253,9 +263,13 @@ fn check_databases(
                 .files(true)
                 .filter(|(entry, _)| entry.path.starts_with(&inside))
                 .all(|(entry, _)| files::is_unchanged(writer, node, directory, entry));
-        if let Some(local) = directory.local(&path).filter(|_| !unchanged) {
+        if let Some(local) = directory.local(&path) {
             let subject = || format!("{} {path}", node.node.id);
-            match Database::open(&local).and_then(|database| database.check()) {
+            // Files that are as they were do not tell that none of them is gone: that the rest still opens as a whole does.
+            let check = |database: Database| {
+                if unchanged { database.get(&[0]).map(|_| Report::default()) } else { database.check() }
+            };
+            match Database::open(&local).and_then(check) {
                 Ok(report) => {
                     if let Some((file, offset)) = report.torn.filter(|_| !node.running) {
                         found(Finding::warning(

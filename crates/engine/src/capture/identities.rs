@@ -110,6 +110,15 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
             found(warning(node, Rule::EveryKey, &file.label, "it is no certificate that can be read"));
         }
     }
+    let named = |entry: &VolumeEntry| entry.path == "tlscacerts" || entry.path.ends_with("/tlscacerts");
+    if view.entries().any(|(_, _, entry)| named(entry)) && of("tlscacerts").is_empty() {
+        found(Finding::note(
+            Rule::EveryKey,
+            format!("{} {}", node.node.id, view.label_of("tlscacerts")),
+            "the MSP's folder of TLS CA certificates is empty",
+            "nothing, if the node's TLS directory names its CA",
+        ));
+    }
     // Fabric looks a signing identity's chain up at its start.
     let intermediates = of("intermediatecerts");
     let pem = |files: &[&Pem]| files.iter().map(|file| file.bytes.clone()).collect();
@@ -314,6 +323,9 @@ const ISSUER: [&str; 4] = [
     "msp/keystore/IssuerRevocationPrivateKey",
 ];
 
+/// Bytes of an idemix issuer's secret key.
+const ISSUER_SECRET_BYTES: u64 = 32;
+
 fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::CaHome);
     if view.files().next().is_none() {
@@ -371,6 +383,12 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             let what = "the CA's database is not there: its next start makes an empty one, and every identity and certificate that it knew is unknown";
             found(error(node, Rule::CaDatabase, &view.label_of(file), what));
         }
+    }
+    let secret = view.files().find(|(_, path, _)| *path == "msp/keystore/IssuerSecretKey");
+    if let Some((_, path, entry)) = secret.filter(|(_, _, entry)| entry.stamp.size % ISSUER_SECRET_BYTES != 0) {
+        let what =
+            format!("it has {} bytes: an idemix issuer's secret key has {ISSUER_SECRET_BYTES}", entry.stamp.size);
+        found(error(node, Rule::CaKey, &view.label_of(path), what));
     }
     let there: Vec<&str> = ISSUER.into_iter().filter(|path| view.has_file(path)).collect();
     if !there.is_empty() {

@@ -38,8 +38,6 @@ fn a_point_without_stores_does_not_empty_nodes_that_have_them() {
     for path in lost {
         std::fs::rename(place.path(path), place.path(&format!("{path}.lost"))).unwrap();
     }
-    let overrides = vec!["K3".to_owned(), "I2".to_owned(), "O6".to_owned(), "I5".to_owned()];
-    let _ = overrides;
     let captured = place.bench.capture(&CaptureOptions::default());
     for path in lost {
         let _ = std::fs::remove_dir_all(place.path(path));

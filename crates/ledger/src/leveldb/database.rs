@@ -19,7 +19,7 @@ pub struct Database {
 }
 
 /// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Tables checked.
     pub tables: usize,
