@@ -169,7 +169,7 @@ pub(super) fn arranged(
     plan.findings.extend(unanswered(&used));
     for &position in &plan.load {
         let node = &arranged.point.nodes[position];
-        if let Some(entry) = dump_of(node) {
+        if let Some(entry) = nodes::dump_of(node) {
             plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &arranged.point, reader)?);
         }
     }
