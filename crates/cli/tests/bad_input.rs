@@ -243,7 +243,7 @@ fn a_place_that_cannot_be_written_to_is_told() {
     let place = Place::new();
     assert_eq!(place.backup(&[]).code, 0);
     if let Some(_disk) = small_disk(&place.path("disk"), "size=1m,ro") {
-        assert_clear(&place.restore(&["--to", "disk/network", "--node", "Org1/ca"]), 1, "ead-only");
+        assert_clear(&place.restore(&["--to", "disk/network", "--node", "Org1/ca"]), 4, "cannot be written to");
         assert_clear(&place.run(&["init", "--repo", "disk/repository"]), 2, "ead-only");
     }
     // Somebody who may not read a key file.

@@ -120,7 +120,7 @@ fn a_move_that_cannot_be_finished_leaves_the_old_network_as_it_is() {
     let start = |text: &str| text.replace("touch ", "false # touch ");
     std::fs::write(place.path("there.toml"), start(&there)).unwrap();
     let failed = place.run(&ARGUMENTS);
-    assert_eq!(failed.code, 1, "{}", failed.text);
+    assert_eq!(failed.code, 6, "{}", failed.text);
     assert!(failed.text.contains("command"), "{}", failed.text);
     assert_eq!((running(&place, "here"), running(&place, "there")), (nodes - 9, 0));
     assert!(Path::new(&place.path("fabkeep.toml.window")).exists(), "the note of what was stopped");

@@ -2,7 +2,7 @@
 
 use serde_norway::Value;
 
-use crate::node_settings::{Bccsp, Environment, Settings};
+use crate::node_settings::{Bccsp, Environment, Settings, read_yaml};
 
 /// What the file is called.
 pub const CA_CONFIG_FILE: &str = "fabric-ca-server-config.yaml";
@@ -245,7 +245,7 @@ impl CaConfig {
         if bytes.len() as u64 > MAX_CONFIG_BYTES {
             return Err(CaConfigError::TooLong);
         }
-        let yaml: Value = serde_norway::from_slice(bytes).map_err(|error| {
+        let yaml = read_yaml(bytes).map_err(|error| {
             // The message may quote the file: only where, not what.
             let place = error.location().map_or(String::new(), |at| format!("line {}", at.line()));
             CaConfigError::NotYaml(place)
@@ -321,6 +321,14 @@ pub fn identity_level(version: &str) -> Option<u32> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_section_that_stands_twice_counts_as_it_stands_last() {
+        let text = b"bccsp:\n  default: SW\n  sw: {hash: SHA2}\nca:\n  name: one\nbccsp:\n  default: PKCS11\n  pkcs11: {Library: /l.so, Label: fabric}\n";
+        let config = CaConfig::parse(text).unwrap();
+        assert!(format!("{config:?}").contains("fabric"), "{config:?}");
+        assert!(CaConfig::parse(b"ca: [\nca: {").is_err());
+    }
 
     #[test]
     fn what_a_configuration_does_not_say_is_the_servers_default() {

@@ -41,7 +41,7 @@ fn parse(bytes: &[u8]) -> Result<Value, String> {
         return Err(format!("it is longer than {MAX_CONFIG_BYTES} bytes"));
     }
     // The message may quote the file: only where, not what.
-    serde_norway::from_slice(bytes).map_err(|error| {
+    crate::node_settings::read_yaml(bytes).map_err(|error| {
         error.location().map_or_else(|| "it is no YAML".to_owned(), |at| format!("line {}", at.line()))
     })
 }

@@ -261,7 +261,7 @@ impl NodeSettings {
 
     /// Reads the settings of a node of this role out of a configuration file's bytes; a file that is no YAML says nothing.
     pub fn read(role: NodeRole, bytes: &[u8], environment: &Environment) -> Self {
-        let yaml = serde_norway::from_slice(bytes).unwrap_or(Value::Null);
+        let yaml = read_yaml(bytes).unwrap_or(Value::Null);
         Self::of(role, &yaml, environment)
     }
 
@@ -335,6 +335,43 @@ pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
             Some(((*name).to_owned(), environment.get(*name).filter(|value| !value.is_empty())?.clone()))
         })
         .collect()
+}
+
+/// Reads YAML as Fabric's own reader does: a section that stands twice at the top counts as it stands last.
+///
+/// # Errors
+/// What the YAML reader says of the text as it is.
+pub(crate) fn read_yaml(bytes: &[u8]) -> Result<Value, serde_norway::Error> {
+    serde_norway::from_slice(bytes).or_else(|error| match without_repeated_sections(bytes) {
+        Some(text) => serde_norway::from_str(&text).map_err(|_| error),
+        None => Err(error),
+    })
+}
+
+/// The text without the sections that a later one of the same name replaces; `None` when no name stands twice.
+fn without_repeated_sections(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut sections: Vec<(Option<&str>, Vec<&str>)> = vec![(None, Vec::new())];
+    for line in text.lines() {
+        let name = line.split_once(':').map(|(name, _)| name).filter(|name| {
+            name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '"') && !name.contains(' ')
+        });
+        if name.is_some() {
+            sections.push((name, Vec::new()));
+        }
+        if let Some((_, lines)) = sections.last_mut() {
+            lines.push(line);
+        }
+    }
+    let replaced = |at: usize| {
+        let (name, _) = &sections[at];
+        name.is_some() && sections[at + 1..].iter().any(|(later, _)| later == name)
+    };
+    if !(0..sections.len()).any(replaced) {
+        return None;
+    }
+    let kept = (0..sections.len()).filter(|at| !replaced(*at)).flat_map(|at| sections[at].1.iter().copied());
+    Some(kept.collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ fn is_needed(path: &str) -> bool {
         "/bookkeeper/",
         "/configHistory/",
         "/fileLock/",
+        "/transientStoreFileLock/",
         "/LOCK",
         "/LOG",
         "/externalbuilder/",

@@ -69,7 +69,7 @@ pub(super) fn check(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Findin
     match node.node.role {
         NodeRole::Peer | NodeRole::Orderer => {
             check_msp(node, found);
-            check_tls(node, found);
+            check_tls(node, keys, found);
             check_config(node, found);
         }
         NodeRole::CertificateAuthority => check_authority(node, keys, found),
@@ -169,13 +169,20 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     }
 }
 
-fn check_tls(node: &PlannedNode, found: &dyn Fn(Finding)) {
+fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::Tls);
     if view.parts.is_empty() {
         return;
     }
     let files = pems(node, DirectoryRole::Tls);
-    let own = |file: &&Pem| file.certificate.as_ref().is_some_and(|certificate| !certificate.is_ca());
+    // A self-signed server certificate may be marked as a CA's: its private key beside it tells that it is the node's own.
+    let with_key: Vec<_> =
+        keys.iter().filter(|known| known.key.is_some()).filter_map(|known| known.certificate.as_ref()).collect();
+    let own = |file: &&Pem| {
+        file.certificate
+            .as_ref()
+            .is_some_and(|certificate| !certificate.is_ca() || with_key.contains(&&certificate.summary()))
+    };
     for file in files.iter().filter(|file| file.certificate.is_none() && !file.key && looks_like_pem(&file.name)) {
         found(error(
             node,

@@ -158,13 +158,16 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             }
             let keys = private_keys(&bytes);
             let is_key = !keys.is_empty();
+            // The keys of a CA's idemix issuer belong to no certificate.
+            let of_issuer = entry.path.rsplit('/').next().is_some_and(|name| name.starts_with("Issuer"));
             for key in keys {
                 match key {
                     PrivateKey::Understood(public) => {
                         private.entry(public.clone()).or_insert_with(|| label.clone());
                         by_file.entry(at.clone()).or_default().push(public);
                     }
-                    other => odd.push((at.clone(), label.clone(), other)),
+                    other if !of_issuer => odd.push((at.clone(), label.clone(), other)),
+                    _ => {}
                 }
             }
             let purpose = named.purpose(node.node.role, &at, part, inside);

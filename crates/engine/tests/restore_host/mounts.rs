@@ -58,7 +58,9 @@ fn onto_tmpfs(at: &Path, size: &str) {
 /// Moves a folder beside the network, and binds it in its old place: the same file system.
 fn bound(place: &Place, at: &Path, name: &str) {
     let disk = place.bench.path(name);
-    std::fs::rename(at, &disk).unwrap();
+    std::fs::create_dir(&disk).unwrap();
+    copy(at, &disk);
+    std::fs::remove_dir_all(at).unwrap();
     std::fs::create_dir(at).unwrap();
     mount(&["--bind", disk.to_str().unwrap()], at);
 }

@@ -104,7 +104,7 @@ fn one_lost_store_of_several_is_an_error_with_its_path() {
         ("Org1/peer1/production/lifecycle", "K3", "Org1/peer1", "lifecycle/chaincodes"),
         ("Org1/peer0/production/ledgersData/chains/chains/settlement", "B1", "Org1/peer0", "settlement"),
         ("OrdererOrg/orderer1/production/chains/settlement", "I2", "OrdererOrg/orderer1", "settlement"),
-        ("OrdererOrg/orderer1/production/chains", "K3", "OrdererOrg/orderer1", "chains"),
+        ("OrdererOrg/orderer1/production/chains", "I2", "OrdererOrg/orderer1", "chains/mychannel"),
         ("OrdererOrg/orderer2/production/etcdraft/wal/settlement", "O6", "OrdererOrg/orderer2", "settlement"),
         ("OrdererOrg/orderer2/production/etcdraft", "O6", "OrdererOrg/orderer2", "mychannel"),
         ("Org1/peer0/msp/cacerts", "I5", "Org1/peer0", "cacerts"),
