@@ -128,6 +128,11 @@ fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers(
             std::fs::File::options().write(true).open(&file).unwrap().set_len(end).unwrap();
             // The index would be ahead.
             std::fs::remove_dir_all(chains.parent().unwrap().join("index")).unwrap();
+            // A log that proposes blocks above the chain would be refused by itself.
+            let log = chains.parent().unwrap().join("etcdraft/wal").join(chain.file_name().unwrap());
+            for segment in std::fs::read_dir(log).unwrap() {
+                std::fs::remove_file(segment.unwrap().path()).unwrap();
+            }
         }
     };
     let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);

@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicU64;
 
 use fabkeep_engine::cores;
 use fabkeep_store::copy;
-use serde_json::json;
 
 use super::key_files;
 use crate::arguments::Copy;

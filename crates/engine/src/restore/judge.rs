@@ -28,7 +28,11 @@ pub(super) fn judge(
         .collect();
     let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
     // The invariants over what is restored together; what is left where it is cannot be judged here.
-    plan.findings.extend(check_set(&chosen, &configs, point.derived, now));
+    // An orderer that comes back empty lacks its channels because it was asked to: only its keys are judged.
+    let (emptied, filled): (Vec<NodeFacts>, Vec<NodeFacts>) =
+        chosen.iter().cloned().partition(|node| options.replicate.contains(&node.id.to_string()));
+    plan.findings.extend(check_set(&filled, &configs, point.derived, now));
+    plan.findings.extend(check_set(&emptied, &[], point.derived, now));
     plan.findings.extend(some_orderers(arranged, &chosen));
     for name in &options.assume_stopped {
         if !chosen.iter().any(|node| node.id.to_string() == *name) {

@@ -36,7 +36,6 @@ enum Fault {
 #[derive(Debug, Clone)]
 struct Case {
     node: String,
-    role: NodeRole,
     /// Relative to the network's folder.
     path: String,
     fault: Fault,
@@ -186,7 +185,7 @@ fn cases(bench: &Bench, other: &Bench, numbers: &mut Numbers) -> Vec<Case> {
             if matches!(&fault, Fault::Swap(from, _) if from.is_file() != *file) {
                 continue;
             }
-            let case = Case { node: node.clone(), role: *role, path: path.clone(), fault };
+            let case = Case { node: node.clone(), path: path.clone(), fault };
             if !is_harmless(&case, &here) {
                 out.push(case);
             }
@@ -198,14 +197,14 @@ fn cases(bench: &Bench, other: &Bench, numbers: &mut Numbers) -> Vec<Case> {
 /// What is older than the rest by one backup, where that is a fault: stores that must be at least as new as another one.
 fn aged(old: &Bench) -> Vec<Case> {
     let mut out = Vec::new();
-    let mut add = |node: &str, role: NodeRole, path: &str| {
+    let mut add = |node: &str, path: &str| {
         let path = format!("{node}/production/{path}");
         let fault = Fault::Swap(old.network().join(&path), "earlier");
-        out.push(Case { node: node.to_owned(), role, path, fault });
+        out.push(Case { node: node.to_owned(), path, fault });
     };
     for peer in ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"] {
-        add(peer, NodeRole::Peer, "ledgersData/pvtdataStore");
-        add(peer, NodeRole::Peer, "ledgersData/pvtdataStore/000002.log");
+        add(peer, "ledgersData/pvtdataStore");
+        add(peer, "ledgersData/pvtdataStore/000002.log");
     }
     for orderer in ["orderer1", "orderer2", "orderer3"] {
         let node = format!("OrdererOrg/{orderer}");
@@ -217,7 +216,7 @@ fn aged(old: &Bench) -> Vec<Case> {
             "chains/mychannel",
             "chains/mychannel/blockfile_000000",
         ] {
-            add(&node, NodeRole::Orderer, path);
+            add(&node, path);
         }
     }
     out

@@ -326,7 +326,12 @@ fn judge_set(
     let facts: Vec<_> =
         chosen.iter().filter(|(position, _)| restored(position)).map(|(_, node)| node.facts.clone()).collect();
     let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
-    plan.findings.extend(check_set(&facts, &configs, point.derived, jiff::Timestamp::now().as_second()));
+    let now = jiff::Timestamp::now().as_second();
+    // An orderer that comes back empty lacks its channels because it was asked to: only its keys are judged.
+    let (emptied, filled): (Vec<_>, Vec<_>) =
+        facts.iter().cloned().partition(|node| options.replicate.contains(&node.id.to_string()));
+    plan.findings.extend(check_set(&filled, &configs, point.derived, now));
+    plan.findings.extend(check_set(&emptied, &[], point.derived, now));
     let count = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
     let all = count(&mut point.nodes.iter().map(|node| node.facts.role));
     // Those that come back empty are as old as nothing.
