@@ -179,11 +179,11 @@ impl PointReader<'_> {
             }
         };
         lock(&self.lost).insert(object);
-        self.from_another(id, len, &self.objects[object as usize].name)?.ok_or(error)
+        self.read_from_another(id, len, &self.objects[object as usize].name)?.ok_or(error)
     }
 
     /// A blob whose object is lost, from an object in which it was put again. Its name is the keyed hash of its bytes: what has it is it.
-    fn from_another(&self, id: &BlobId, len: u64, lost: &str) -> Result<Option<BlobBytes>, StoreError> {
+    fn read_from_another(&self, id: &BlobId, len: u64, lost: &str) -> Result<Option<BlobBytes>, StoreError> {
         let places = {
             let mut places = lock(&self.places);
             match &*places {

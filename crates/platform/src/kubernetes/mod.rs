@@ -370,10 +370,11 @@ pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
     discover::authority::authority_objects(&declared(declarations))
 }
 
+/// A node's workload: its namespace; its kind, namespace and name; the operator's custom resource that it belongs to.
+type ManagedWorkload = (String, uses::ObjectKey, Option<(String, String, String)>);
+
 /// The workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
-fn custom_resources_of(
-    declarations: &[Declaration],
-) -> Vec<(String, uses::ObjectKey, Option<(String, String, String)>)> {
+fn custom_resources_of(declarations: &[Declaration]) -> Vec<ManagedWorkload> {
     let nodes = declared(declarations).nodes.into_iter();
     let with_workload = nodes.filter_map(|found| {
         let workload = found.node.workload?;

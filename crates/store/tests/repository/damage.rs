@@ -127,7 +127,7 @@ fn foreign_objects_anywhere_are_named_and_passed_over() {
     std::os::unix::fs::symlink(".", place.path("points/circle")).unwrap();
     let repository = place.open();
     let history = repository.history().unwrap();
-    assert_eq!(history.commits, [commit.clone()]);
+    assert_eq!(history.commits, std::slice::from_ref(&commit));
     let mut told: Vec<String> = history.remarks.into_iter().map(|remark| remark.object).collect();
     told.extend(repository.strays().unwrap().into_iter().map(|remark| remark.object));
     let next = place.put(&content);
@@ -162,7 +162,7 @@ fn a_writers_certificate_that_is_gone_is_put_again_and_an_old_key_is_certified_b
     let writer = repository.writer(fabkeep_store::WriterKey::read(&place.writer()).unwrap()).unwrap();
     assert!(writer.remarks().iter().any(|remark| remark.kind == RemarkKind::PutAgain && remark.object == certificate));
     drop(writer);
-    assert_eq!(place.names("writers/"), [certificate.clone()]);
+    assert_eq!(place.names("writers/"), std::slice::from_ref(&certificate));
 
     // A key file of an older version, in a repository whose objects carry no certificate.
     let text = std::fs::read_to_string(place.writer()).unwrap();

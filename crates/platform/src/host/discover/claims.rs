@@ -171,7 +171,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
             known.role == node.role
                 && !known.by_layout
                 && known.data().is_none_or(|path| !path.exists())
-                && known.home != PathBuf::from("/")
+                && known.home.as_path() != Path::new("/")
                 && (known.home == node.home
                     || (known.role != NodeRole::StateDatabase && data.path.starts_with(&known.home)))
         });
@@ -197,9 +197,9 @@ pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
             owners.entry(real(data)).or_insert((position, DirectoryRole::PeerData));
         }
     }
-    for position in 0..nodes.len() {
-        for (role, path) in nodes[position].directories.clone() {
-            owners.entry(real(&path)).or_insert((position, role));
+    for (position, node) in nodes.iter().enumerate() {
+        for (role, path) in &node.directories {
+            owners.entry(real(path)).or_insert((position, *role));
         }
     }
     for position in 0..nodes.len() {

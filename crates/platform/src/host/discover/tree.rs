@@ -180,10 +180,10 @@ impl Tree {
         let ends = |ends: &[&str]| ends.iter().any(|end| lower.ends_with(end));
         match lower.as_str() {
             PEER_CONFIG_FILE | ORDERER_CONFIG_FILE => self.configs.push(file.to_path_buf()),
-            _ if ends(&[".yaml", ".yml"]) => {
-                if text_of(file).is_some_and(|text| text.lines().any(|line| line.trim_end() == "services:")) {
-                    self.compose.push(file.to_path_buf());
-                }
+            _ if ends(&[".yaml", ".yml"])
+                && text_of(file).is_some_and(|text| text.lines().any(|line| line.trim_end() == "services:")) =>
+            {
+                self.compose.push(file.to_path_buf());
             }
             _ if ends(&[".service"]) => self.units.push(file.to_path_buf()),
             _ if ends(&[".sh", ".env", ".environment", ".bash", ".conf"])

@@ -76,7 +76,7 @@ fn incomplete(what: String) -> io::Error {
 fn check_errors(text: &str) -> io::Result<()> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let vanished = text.lines().any(|line| line.ends_with(VANISHED));
-    let wrong = lines.find(|line| !line.ends_with(VANISHED) && !(vanished && line.starts_with(FAILED)));
+    let wrong = lines.find(|line| !(line.ends_with(VANISHED) || (vanished && line.starts_with(FAILED))));
     match wrong {
         None => Ok(()),
         Some(line) => Err(incomplete(line.chars().take(300).collect())),
