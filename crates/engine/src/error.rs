@@ -219,6 +219,7 @@ pub(crate) fn io(path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Erro
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

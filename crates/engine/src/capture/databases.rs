@@ -136,7 +136,7 @@ fn files_of<'a>(directory: &'a SurveyedDirectory, path: &str) -> impl Iterator<I
         Some(entry.path.as_str()) == inside.strip_suffix('/') || entry.path.starts_with(&inside) || journal()
     };
     let all = directory.files(true).filter(|(_, place)| place.class == Class::Authoritative);
-    all.map(|(entry, _)| entry).filter(move |entry| of(*entry))
+    all.map(|(entry, _)| entry).filter(move |entry| of(entry))
 }
 
 /// Notes for the next capture, of directories that are far away.

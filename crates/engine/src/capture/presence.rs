@@ -196,7 +196,8 @@ fn peer_data(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding
 /// Chaincode packages: their folder is made at the peer's first start, and a package that was built was installed.
 fn packages(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>) {
     let old = part.has_folder("chaincodes");
-    if !part.has_folder(PACKAGES) && !(old && !part.has_folder("lifecycle") && !part.has_folder("externalbuilder")) {
+    let only_old = old && !part.has_folder("lifecycle") && !part.has_folder("externalbuilder");
+    if !(only_old || part.has_folder(PACKAGES)) {
         findings.push(missing(
             node,
             Rule::NotPersistent,

@@ -42,7 +42,7 @@ impl Site {
     pub fn write(&self, path: &str, text: &str) -> &Self {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text.replace("SITE", &self.path("").display().to_string().trim_end_matches('/'))).unwrap();
+        fs::write(path, text.replace("SITE", self.path("").display().to_string().trim_end_matches('/'))).unwrap();
         self
     }
 

@@ -97,11 +97,9 @@ fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
         });
         // Above a service that comes back older, a peer forks its chain; orderers start together.
         let ledger = nodes.iter().any(|node| matches!(node.facts.role, NodeRole::Orderer | NodeRole::Peer));
-        was_there.contains(&label(workload))
-            && !own
-            && !beside
-            && !(ledger && orderers_touched)
-            && !objects_changed(workload)
+        let forks = ledger && orderers_touched;
+        let of_changed = own || beside || forks || objects_changed(workload);
+        was_there.contains(&label(workload)) && !of_changed
     };
     let waiting = progress.stopped.iter().filter(|workload| !progress.started.contains(&label(workload)));
     let (free, left): (Vec<Stopped>, Vec<Stopped>) = waiting.cloned().partition(is_free);
