@@ -2,7 +2,7 @@
 //!
 //! `FABKEEP_TEST_KUBECONFIG=… cargo bench --bench kubernetes` prints times and ratios; `FABKEEP_BENCH_NODE_MIB` sets the size of each of
 //! seven nodes' ledgers (256). Needs a cluster that tests may use, with their images; without one it says so.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unused_imports)]
 
 #[path = "../tests/kubernetes/cluster.rs"]
 mod cluster;

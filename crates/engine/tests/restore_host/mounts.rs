@@ -120,12 +120,12 @@ fn killed_between_the_renames_of_mount_points_the_same_command_ends_right() {
     clear();
     let changes = counted.changes();
     let first = changes.iter().position(|what| *what == "rename").unwrap() - 3;
-    for number in first..changes.len() {
+    for (number, change) in changes.iter().enumerate().skip(first) {
         std::fs::write(production.join("MARK"), b"").unwrap();
         std::fs::write(production.join("ledgersData/MARK"), b"").unwrap();
         killed(&place, number);
         place.restore(&place.options(), &Silent).unwrap_or_else(|error| panic!("{number}: {error}"));
-        assert_eq!(tree(&production), good, "killed before change {number}, {}", changes[number]);
+        assert_eq!(tree(&production), good, "killed before change {number}, {change}");
         assert_eq!(named(&place.bench.network(), "MARK").len(), 2, "{number}");
         assert!(named(&place.bench.network(), "fabkeep-restore-").is_empty(), "{number}");
         clear();

@@ -291,8 +291,7 @@ fn silent(packed: &[u8], grown: bool, cases: &[Case], threads: usize) -> Vec<Str
                 let host = Host::new(&inventory, bench.folder.path()).unwrap();
                 bench.capture_from(&host, &CaptureOptions::default()).unwrap();
                 let aside = bench.path("aside");
-                loop {
-                    let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let here = bench.network().join(&case.path);
                     apply(case, &here, &aside);
                     let options = CaptureOptions { threads: 1, ..CaptureOptions::default() };
