@@ -124,15 +124,11 @@ fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers(
             let chain = std::fs::read_dir(&chains).unwrap().next().unwrap().unwrap().path();
             let height = bench::height(&chain);
             let file = chain.join("blockfile_000000");
-            let end = bench::offset_of_block(&file, height - 2);
+            // One block: its log may propose the next one, and no later one.
+            let end = bench::offset_of_block(&file, height - 1);
             std::fs::File::options().write(true).open(&file).unwrap().set_len(end).unwrap();
             // The index would be ahead.
             std::fs::remove_dir_all(chains.parent().unwrap().join("index")).unwrap();
-            // A log that proposes blocks above the chain would be refused by itself.
-            let log = chains.parent().unwrap().join("etcdraft/wal").join(chain.file_name().unwrap());
-            for segment in std::fs::read_dir(log).unwrap() {
-                std::fs::remove_file(segment.unwrap().path()).unwrap();
-            }
         }
     };
     let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);
