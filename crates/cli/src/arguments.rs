@@ -452,7 +452,7 @@ pub struct Verify {
 pub enum Workloads {
     /// As they were captured.
     Captured,
-    /// Those that are there: put to sleep, filled, woken.
+    /// Those that are there: scaled down, filled, scaled up.
     Existing,
 }
 
@@ -566,9 +566,9 @@ pub struct Restore {
     /// On Kubernetes: create the captured workloads, or fill the volumes of those that Helm or GitOps has deployed again.
     #[arg(long, value_enum, default_value_t = Workloads::Captured)]
     pub workloads: Workloads,
-    /// On Kubernetes: leave the workloads asleep in the end.
-    #[arg(long)]
-    pub keep_asleep: bool,
+    /// On Kubernetes: leave the workloads at 0 replicas in the end.
+    #[arg(long, alias = "keep-asleep")]
+    pub no_start: bool,
     /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub deadline: u64,

@@ -143,7 +143,7 @@ fn give_up(done: &[Done]) -> String {
 }
 
 /// What was done, for people.
-pub fn told(done: &Done) -> String {
+pub fn reported(done: &Done) -> String {
     match done {
         Done::NodeStopped { node } => format!("{node} was stopped"),
         Done::NodeStarted { node } => format!("{node} was started"),

@@ -124,9 +124,9 @@ fn foreign_and_odd_files_are_kept_or_told() {
     assert_clear(&place.backup(&[]), 4, "B7");
     fs::remove_file(data.join("outside")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(data.join("socket")).unwrap();
-    let told = place.backup(&[]);
-    assert_eq!(told.code, 3, "{}", told.text);
-    assert!(told.text.contains("socket"));
+    let reported = place.backup(&[]);
+    assert_eq!(reported.code, 3, "{}", reported.text);
+    assert!(reported.text.contains("socket"));
 }
 
 fn find(folder: &Path, name: &str) -> std::path::PathBuf {

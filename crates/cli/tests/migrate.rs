@@ -115,7 +115,7 @@ fn a_network_moves_and_the_old_one_stays_stopped() {
 fn a_move_that_cannot_be_finished_leaves_the_old_network_as_it_is() {
     let place = network();
     let nodes = running(&place, "here");
-    // A peer that cannot be started: it is told, and what was restored stays.
+    // A peer that cannot be started: it is reported, and what was restored stays.
     let there = std::fs::read_to_string(place.path("there.toml")).unwrap();
     let start = |text: &str| text.replace("touch ", "false # touch ");
     std::fs::write(place.path("there.toml"), start(&there)).unwrap();

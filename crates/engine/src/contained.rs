@@ -144,7 +144,7 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     Ok(())
 }
 
-/// Whether a target climbs behind a name, which may be another link: where that leads cannot be told from the text.
+/// Whether a target climbs behind a name, which may be another link: where that leads cannot be determined from the text.
 fn goes_up_behind_a_name(target: &str) -> bool {
     let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.skip_while(|part| *part == "..").any(|part| part == "..")
@@ -222,8 +222,8 @@ mod tests {
             vec![link("", "x")],
         ];
         for entries in refused {
-            let told = format!("{entries:?}");
-            assert!(matches!(check(entries), Err(EngineError::Point { .. })), "{told}");
+            let reported = format!("{entries:?}");
+            assert!(matches!(check(entries), Err(EngineError::Point { .. })), "{reported}");
         }
         let id = NodeId { organization: "Org1".to_owned(), node: "peer0".to_owned() };
         for place in ["/srv/../../etc", "", "/srv/a\nb"] {

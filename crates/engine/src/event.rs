@@ -55,7 +55,7 @@ impl Reporter for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
-/// Runs `work` as a step: begin and end are told, also when it fails.
+/// Runs `work` as a step: begin and end are reported, also when it fails.
 pub(crate) fn step<T>(reporter: &dyn Reporter, name: &str, total_bytes: Option<u64>, work: impl FnOnce() -> T) -> T {
     let begun = std::time::Instant::now();
     reporter.event(Event::Begin { step: name, total_bytes });

@@ -1,9 +1,8 @@
 //! The engine: capture, verify and restore, each as a printable plan of steps, with findings and typed events.
 //!
-//! Data flows one way: platform → capture → split → store; and back: store → arrange → replay → restore → platform.
+//! Data flows one way: platform → capture → split → store; and back: store → transform → replay → restore → platform.
 #![deny(missing_docs)]
 
-mod arrange;
 mod capture;
 mod contained;
 mod content;
@@ -19,11 +18,11 @@ mod replay;
 mod repository;
 mod restore;
 mod status;
+mod transform;
 mod validation;
 mod verify;
 mod window;
 
-pub use arrange::LedgerFrom;
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Reporter, Silent};
@@ -40,5 +39,6 @@ pub use restore::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
+pub use transform::LedgerFrom;
 pub use verify::{Proof, VerifyLevel, verify_point};
 pub use window::{Question, Resumed, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned};

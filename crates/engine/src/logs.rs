@@ -32,7 +32,7 @@ pub(crate) fn read(platform: &dyn Platform, since: jiff::Timestamp, wanted: impl
     read.into_iter().flatten().collect()
 }
 
-/// As findings: what is known to be bad; other errors are counted only. A log that cannot be read is told.
+/// As findings: what is known to be bad; other errors are counted only. A log that cannot be read is reported.
 pub(crate) fn findings(
     platform: &dyn Platform,
     since: jiff::Timestamp,

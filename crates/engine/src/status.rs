@@ -74,7 +74,7 @@ pub struct ChannelStatus {
     pub height: Option<u64>,
     /// Blocks behind the highest node.
     pub lag: Option<u64>,
-    /// Who told the height.
+    /// Who reported the height.
     pub source: Option<String>,
     /// Blocks a second since the status before.
     pub blocks_per_second: Option<f64>,
@@ -89,7 +89,7 @@ pub struct ChannelStatus {
 /// Looks at the network.
 ///
 /// # Errors
-/// [`EngineError::Platform`] when it cannot be looked at at all. What a single node does not answer is told in its place.
+/// [`EngineError::Platform`] when it cannot be looked at at all. What a single node does not answer is reported in its place.
 pub fn status(
     platform: &dyn Platform,
     options: &StatusOptions,
@@ -275,11 +275,11 @@ mod tests {
             observation.channels.entry(format!("channel{number}")).or_default().participating = Some(state);
         }
         observation.channels.entry("untold".to_owned()).or_default();
-        let told: Vec<(String, String)> =
+        let reported: Vec<(String, String)> =
             not_active(&observation).into_iter().map(|finding| (finding.subject, finding.what)).collect();
         let expected = ["onboarding", "failed", "inactive"].iter().enumerate().map(|(number, word)| {
             (format!("Org/orderer1 channel{}", number + 1), format!("the orderer calls it {word}"))
         });
-        assert_eq!(told, expected.collect::<Vec<_>>());
+        assert_eq!(reported, expected.collect::<Vec<_>>());
     }
 }

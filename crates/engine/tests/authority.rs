@@ -8,7 +8,7 @@ use bench::Bench;
 use fabkeep_engine::{CaptureOptions, RestoreOptions};
 use fabkeep_network::{Finding, Severity};
 
-fn told<'a>(findings: &'a [Finding], code: &str, part: &str) -> &'a Finding {
+fn reported<'a>(findings: &'a [Finding], code: &str, part: &str) -> &'a Finding {
     let of = |finding: &&Finding| finding.rule.code() == code && finding.what.contains(part);
     findings.iter().find(of).unwrap_or_else(|| panic!("no {code} with {part:?} in {findings:#?}"))
 }
@@ -37,13 +37,13 @@ fn identities_certificates_and_revocations_that_came_later_are_listed_before_the
     let options = RestoreOptions { nodes, replace: true, ..RestoreOptions::default() };
     let restored = bench.restore(&options).unwrap();
     let findings = &restored.findings;
-    let unknown = told(findings, "C1", "registered after");
+    let unknown = reported(findings, "C1", "registered after");
     assert!(unknown.what.starts_with("2 ") && unknown.what.contains("in-the-journal, latecomer"), "{unknown:?}");
-    let issued = told(findings, "C1", "issued after");
+    let issued = reported(findings, "C1", "issued after");
     assert!(issued.what.ends_with("app1 (abc123)"), "{issued:?}");
-    let revoked = told(findings, "C2", "revoked after the recovery point and will not be");
+    let revoked = reported(findings, "C2", "revoked after the recovery point and will not be");
     assert!(revoked.what.contains("app2 (serial 2d01da5f575e6df70c53a58f63ae7529f167a14b"), "{revoked:?}");
-    let back = told(findings, "C2", "may enrol again");
+    let back = reported(findings, "C2", "may enrol again");
     assert!(back.what.ends_with(": app2, app6"), "{back:?}");
     assert!(findings.iter().all(|finding| finding.severity <= Severity::Warning && finding.subject == "Org1/ca"));
     drop(database);
@@ -53,5 +53,5 @@ fn identities_certificates_and_revocations_that_came_later_are_listed_before_the
     assert!(again.findings.is_empty(), "{:?}", again.findings);
     std::fs::write(&path, "no database").unwrap();
     let healed = bench.restore(&options).unwrap();
-    assert_eq!(told(&healed.findings, "C1", "cannot be told").severity, Severity::Note);
+    assert_eq!(reported(&healed.findings, "C1", "cannot be determined").severity, Severity::Note);
 }

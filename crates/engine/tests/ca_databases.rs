@@ -65,7 +65,7 @@ impl Place {
     }
 }
 
-fn told<'a>(findings: &'a [Finding], code: &str, part: &str) -> &'a Finding {
+fn reported<'a>(findings: &'a [Finding], code: &str, part: &str) -> &'a Finding {
     let of = |finding: &&Finding| finding.rule.code() == code && finding.what.contains(part);
     findings.iter().find(of).unwrap_or_else(|| panic!("no {code} with {part:?} in {findings:#?}"))
 }
@@ -105,12 +105,12 @@ fn a_database_comes_back(kind: Kind) {
     place.server.sql("INSERT INTO users (id, type, state) VALUES ('latecomer', 'client', 0); UPDATE users SET state = -1 WHERE id = 'app2'; DELETE FROM affiliations;");
     let later = place.server.rows();
     let findings = refused(place.restore(&host, false, CaKeep::default(), &Silent));
-    told(&findings, "B8", "holds 5 tables");
+    reported(&findings, "B8", "holds 5 tables");
     assert_eq!(later, place.server.rows());
     let restored = place.restore(&host, true, CaKeep::default(), &Silent).unwrap();
     assert_eq!(rows, place.server.rows());
-    assert!(told(&restored.findings, "C1", "registered after").what.ends_with("latecomer"));
-    assert!(told(&restored.findings, "C2", "may enrol again").what.ends_with("app2"));
+    assert!(reported(&restored.findings, "C1", "registered after").what.ends_with("latecomer"));
+    assert!(reported(&restored.findings, "C2", "may enrol again").what.ends_with("app2"));
     let proven = restored.proven.iter().find(|line| line.contains("dumped again after it was loaded")).unwrap();
     assert!(proven.contains("users 8") && !proven.contains(PASSWORD), "{proven}");
     let aside = restored.directories.last().unwrap().set_aside.clone().unwrap();
@@ -127,7 +127,7 @@ fn a_database_comes_back(kind: Kind) {
     assert!(!place.home.with_file_name("ca.database").exists(), "a dump was left that is loaded");
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
     place.server.kill();
-    told(&refused(place.restore(&host, false, CaKeep::default(), &Silent)), "C3", "failed");
+    reported(&refused(place.restore(&host, false, CaKeep::default(), &Silent)), "C3", "failed");
     assert!(!place.home.exists());
     place.server.start_again();
 
@@ -179,7 +179,7 @@ fn a_server_that_lets_nobody_in_is_told_and_its_password_is_not() {
     std::fs::write(place.home.join(CONFIG), wrong).unwrap();
     let findings = refused(place.bench.capture(&CaptureOptions::default()));
     assert!(!format!("{findings:?}").contains("se:cr@et"));
-    told(&findings, "C3", "password authentication failed");
+    reported(&findings, "C3", "password authentication failed");
     // Where the server is not in reach, commands of the inventory's own.
     let network = place.bench.network();
     let mut inventory = discover(&network, place.bench.folder.path()).unwrap().inventory;
@@ -220,7 +220,7 @@ fn a_dump_that_was_cut_is_none() {
     commands.dump = Some("pg_dump --clean --if-exists | head -c 3000".to_owned());
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
     let findings = refused(place.bench.capture_from(&host, &CaptureOptions::default()));
-    told(&findings, "C3", "does not come to its end");
+    reported(&findings, "C3", "does not come to its end");
 }
 
 /// Where a dump on somebody's database server would have its client write.
@@ -249,7 +249,7 @@ fn a_dump_that_commands_its_client_is_refused(kind: Kind) {
     taken_over(&place, kind);
     match kind {
         Kind::Postgres => {
-            told(&refused(place.bench.capture(&CaptureOptions::default())), "C3", "the dump of");
+            reported(&refused(place.bench.capture(&CaptureOptions::default())), "C3", "the dump of");
         }
         // Its own tool may quote it; what it writes is loaded, and nothing is run.
         Kind::MariaDb => drop(place.bench.capture(&CaptureOptions::default())),
@@ -300,7 +300,7 @@ fn a_dump_that_commands_its_client_is_refused(kind: Kind) {
     std::fs::write(&bad, format!("\\! id > {pwned}\n{text}")).unwrap();
     commands_of_ca(&mut inventory).dump = Some(format!("cat {}", bad.display()));
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
-    told(&refused(place.bench.capture_from(&host, &CaptureOptions::default())), "C3", "line 1");
+    reported(&refused(place.bench.capture_from(&host, &CaptureOptions::default())), "C3", "line 1");
     assert!(!Path::new(&pwned).exists());
 }
 

@@ -134,15 +134,15 @@ fn a_cut_restores_chains_that_end_where_they_were_cut_and_one_raft_state_for_all
     growth.grow(5, 2).unwrap();
     let next = bench.capture(&CaptureOptions { exclude: vec!["Org2/peer1".to_owned()], ..cut() }).unwrap();
     assert_eq!(assert_level(&next), 72);
-    // A peer that stands still while the others go on is told of: everybody is cut to where it is.
+    // A peer that stands still while the others go on is reported: everybody is cut to where it is.
     growth.grow(120, 2).unwrap();
     let standing = bench.network().join("Org2/peer0/production/ledgersData/chains/chains/mychannel/blockfile_000000");
     let len = bench::offset_of_block(&standing, 73);
     std::fs::File::options().write(true).open(&standing).unwrap().set_len(len).unwrap();
     let last = bench.capture(&CaptureOptions { exclude: vec!["Org2/peer1".to_owned()], ..cut() }).unwrap();
-    let told: Vec<_> = last.point.findings.iter().filter(|finding| finding.rule.code() == "W3").collect();
-    assert!(told.len() == 1 && told[0].subject == "Org2/peer0 mychannel", "{told:?}");
-    assert!(told[0].what.contains("cut at 73") && told[0].what.contains("had 192 before"), "{told:?}");
+    let reported: Vec<_> = last.point.findings.iter().filter(|finding| finding.rule.code() == "W3").collect();
+    assert!(reported.len() == 1 && reported[0].subject == "Org2/peer0 mychannel", "{reported:?}");
+    assert!(reported[0].what.contains("cut at 73") && reported[0].what.contains("had 192 before"), "{reported:?}");
 }
 
 #[test]
@@ -166,5 +166,5 @@ fn what_a_cut_cannot_serve_is_refused_with_its_rule_and_falls_back_as_asked() {
         .capture(&CaptureOptions { consistency: Consistency::Cut { fallback }, ..CaptureOptions::default() })
         .unwrap();
     assert!(captured.point.window.is_some());
-    assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the fallback is told");
+    assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the fallback is reported");
 }

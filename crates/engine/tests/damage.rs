@@ -90,7 +90,7 @@ fn every_cut_or_removed_file_is_found_and_its_node_named() {
         let path = bench.network().join(&file);
         let whole = std::fs::read(&path).unwrap();
         let used = used(&whole);
-        // A transient store's log cut behind a record cannot be told from one that was never longer.
+        // A transient store's log cut behind a record cannot be determined from one that was never longer.
         let lengths = [used / 2, used - 1, used / 3];
         for len in lengths.into_iter().filter(|_| !file.contains("transientstore")) {
             std::fs::write(&path, &whole[..len]).unwrap();

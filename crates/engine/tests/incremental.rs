@@ -58,9 +58,9 @@ fn a_chain_that_was_replaced_is_captured_anew_and_told() {
     let mut growth = Growth::open(&bench.network(), "settlement").unwrap();
     growth.grow(7, 1).unwrap();
     let captured = bench.capture(&CaptureOptions::default()).unwrap();
-    let told =
+    let reported =
         captured.point.findings.iter().any(|finding| finding.rule.code() == "I4" && finding.subject == "settlement");
-    assert!(told, "{:?}", captured.point.findings);
+    assert!(reported, "{:?}", captured.point.findings);
     bench.verify(VerifyLevel::Full).unwrap();
     let restored = bench.restore_all().unwrap();
     bench.assert_equal(&captured.point, &restored);

@@ -1,4 +1,4 @@
-//! Private data that a peer lacks is told by collection, with whether another captured peer has it (P9).
+//! Private data that a peer lacks is reported by collection, with whether another captured peer has it (P9).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;

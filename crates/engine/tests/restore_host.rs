@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;
+#[path = "restore_host/copies.rs"]
+mod copies;
 #[path = "restore_host/kills.rs"]
 mod kills;
 #[path = "restore_host/mounts.rs"]

@@ -35,15 +35,15 @@ fn options(window: WindowOptions) -> CaptureOptions {
 
 /// Commands that write what they did into a file.
 fn hook(bench: &Bench) -> Hook {
-    let told = bench.path("told").display().to_string();
+    let reported = bench.path("reported").display().to_string();
     Hook {
-        before: format!("echo closed >> {told}; touch {told}.closed"),
-        after: format!("echo open >> {told}; rm -f {told}.closed"),
+        before: format!("echo closed >> {reported}; touch {reported}.closed"),
+        after: format!("echo open >> {reported}; rm -f {reported}.closed"),
     }
 }
 
-fn told(bench: &Bench) -> String {
-    std::fs::read_to_string(bench.path("told")).unwrap_or_default()
+fn reported(bench: &Bench) -> String {
+    std::fs::read_to_string(bench.path("reported")).unwrap_or_default()
 }
 
 fn refused(result: Result<Captured, EngineError>) -> Vec<Finding> {
@@ -71,7 +71,7 @@ fn host(bench: &Bench, change: impl FnOnce(&mut fabkeep_platform::Inventory)) ->
 fn transactions_stop_for_the_window_only_and_the_capture_is_level() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let _locks = locks(&bench);
-    let (stop, closed) = (AtomicBool::new(false), bench.path("told.closed"));
+    let (stop, closed) = (AtomicBool::new(false), bench.path("reported.closed"));
     let mut growth = Growth::open(&bench.network(), "mychannel").unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -105,7 +105,7 @@ fn transactions_stop_for_the_window_only_and_the_capture_is_level() {
         assert!(heights.iter().all(|height| *height == report.heights["mychannel"]), "{heights:?}");
         assert!(after > report.heights["mychannel"], "the writer did not go on behind the window");
     });
-    assert_eq!(told(&bench), "closed\nopen\n");
+    assert_eq!(reported(&bench), "closed\nopen\n");
     assert!(bench.host().window().unwrap().open.is_none());
     bench.verify(VerifyLevel::Full).unwrap();
     bench.restore_all().unwrap();
@@ -149,12 +149,12 @@ fn growth_inside_the_window_fails_it_and_undoes_it_or_extends_it_as_asked() {
     assert_eq!(findings.iter().filter(|finding| finding.rule.code() == "W1").count(), 7, "{findings:?}");
     let finding = named(&findings, "W1", "Org2/peer1 mychannel");
     assert!(finding.what.contains("its height went from 32 to 33"), "{finding:?}");
-    assert_eq!(told(&bench), "closed\nopen\n", "the window was not undone");
+    assert_eq!(reported(&bench), "closed\nopen\n", "the window was not undone");
     assert!(bench.host().window().unwrap().open.is_none() && bench.repository().history().unwrap().commits.is_empty());
     let captured = grow_inside(&bench, &mut growth, true, 2).unwrap();
     let report = captured.point.window.as_ref().unwrap();
     assert_eq!((report.passes, report.heights["mychannel"]), (3, 35), "{report:?}");
-    assert_eq!(told(&bench), "closed\nopen\nclosed\nopen\n");
+    assert_eq!(reported(&bench), "closed\nopen\nclosed\nopen\n");
     bench.verify(VerifyLevel::Full).unwrap();
 }
 
@@ -170,7 +170,7 @@ fn a_node_that_lags_is_named_with_its_lag_when_the_deadline_is_over() {
     let finding = named(&findings, "W3", "Org2/peer1 mychannel");
     assert!(finding.what.contains("its height is 24, 3 behind the highest (27)"), "{finding:?}");
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert_eq!(told(&bench), "closed\nopen\n");
+    assert_eq!(reported(&bench), "closed\nopen\n");
 }
 
 /// An operations endpoint that tells these heights.
@@ -276,7 +276,7 @@ fn a_chain_that_forked_at_block_57_is_found_there() {
         let finding = named(&findings, "I4", "Org2/peer1 mychannel");
         assert!(finding.what.contains("the chain forks at block 57"), "{finding:?}");
     }
-    assert_eq!(told(&bench), "", "a network that cannot be captured is not closed for it");
+    assert_eq!(reported(&bench), "", "a network that cannot be captured is not closed for it");
 }
 
 #[test]
@@ -333,5 +333,5 @@ fn a_panic_in_a_log_since_the_window_began_fails_the_proof_and_an_older_one_does
     let findings = refused(bench.capture_from(&platform, &options(window(Some(hook(&bench))))));
     let finding = named(&findings, "I1", "Org1/peer0");
     assert!(finding.what.contains("its log says") && finding.remedy.contains("restore the peer"), "{finding:?}");
-    assert_eq!(told(&bench), "closed\nopen\nclosed\nopen\n");
+    assert_eq!(reported(&bench), "closed\nopen\nclosed\nopen\n");
 }

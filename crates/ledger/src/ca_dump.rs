@@ -182,19 +182,19 @@ mod tests {
     fn both_servers_dumps_tell_the_same_rows() {
         let postgres = "--\nSET x = 0;\nCOPY public.users (id, token, state) FROM stdin;\nadm\\\\in\\t1\t\\\\x6162\t0\nb\t\\N\t-1\n\\.\n\n--\n-- PostgreSQL database dump complete\n--\n";
         let mysql = "/*M!1 */\nINSERT INTO `users` (`id`, `token`, `state`) VALUES ('adm\\\\in\\t1',0x6162,0);\nINSERT INTO `users` (`id`, `token`, `state`) VALUES ('b',NULL,-1);\n-- Dump completed\n";
-        let ((first, told), (second, others)) = (rows(postgres), rows(mysql));
-        assert_eq!(told, others);
-        assert_eq!(told[0].1["id"].as_deref(), Some("adm\\in\t1"));
-        assert_eq!((told[0].1["token"].as_deref(), told[1].1["token"].as_deref()), (Some("ab"), None));
+        let ((first, reported), (second, others)) = (rows(postgres), rows(mysql));
+        assert_eq!(reported, others);
+        assert_eq!(reported[0].1["id"].as_deref(), Some("adm\\in\t1"));
+        assert_eq!((reported[0].1["token"].as_deref(), reported[1].1["token"].as_deref()), (Some("ab"), None));
         assert_eq!(first, second);
         assert!(first.complete && first.tables["users"] == 2);
     }
 
     #[test]
     fn quotes_inside_values_do_not_end_them_and_a_cut_dump_is_not_complete() {
-        let (dump, told) = rows("INSERT INTO `t` (`a`, `b`) VALUES ('it''s, \\'x\\'); (',_binary 'b');\n");
-        assert_eq!(told[0].1["a"].as_deref(), Some("it's, 'x'); ("));
-        assert_eq!(told[0].1["b"].as_deref(), Some("b"));
+        let (dump, reported) = rows("INSERT INTO `t` (`a`, `b`) VALUES ('it''s, \\'x\\'); (',_binary 'b');\n");
+        assert_eq!(reported[0].1["a"].as_deref(), Some("it's, 'x'); ("));
+        assert_eq!(reported[0].1["b"].as_deref(), Some("b"));
         assert!(!dump.complete);
         assert_ne!(dump.content, rows("INSERT INTO `t` (`a`, `b`) VALUES ('its','b');\n").0.content);
     }

@@ -240,8 +240,8 @@ fn milliseconds(ms: i64) -> String {
 
 /// A running node with a ledger that no source tells a height of (H2): not zero, not known.
 pub fn unanswered(observation: &Observation) -> Option<Finding> {
-    let told = observation.channels.values().any(|answer| !answer.readings.is_empty());
-    if !observation.has_ledger() || !observation.running || told {
+    let reported = observation.channels.values().any(|answer| !answer.readings.is_empty());
+    if !observation.has_ledger() || !observation.running || reported {
         return None;
     }
     let why: Vec<String> = observation.silent.iter().map(|(source, problem)| format!("{source}: {problem}")).collect();

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::{Finding, Rule, Severity};
 
-/// Longest line that is told, in characters.
-const MAX_TOLD: usize = 300;
+/// Longest line that is reported, in characters.
+const MAX_REPORTED: usize = 300;
 /// How far into a line its level is looked for, in bytes.
 const HEAD_BYTES: usize = 160;
 
@@ -186,7 +186,7 @@ impl LogMessage {
 pub fn classify(log: &str, since: &str) -> Vec<LogMessage> {
     let mut out: Vec<LogMessage> = Vec::new();
     let mut note = |rule: Rule, severity: Severity, line: &str, remedy: &str| {
-        let line: String = line.chars().take(MAX_TOLD).collect();
+        let line: String = line.chars().take(MAX_REPORTED).collect();
         match out.iter_mut().find(|message| message.rule == rule && message.remedy == remedy) {
             Some(message) => {
                 message.count += 1;

@@ -14,9 +14,9 @@ const CHANNELS: [&str; 2] = ["mychannel", "settlement"];
 struct Node {
     id: NodeId,
     role: NodeRole,
-    /// By channel: moments at which blocks were written, and at which the metrics told of them.
+    /// By channel: moments at which blocks were written, and at which the metrics reported them.
     written: Vec<Vec<i64>>,
-    told: Vec<Vec<i64>>,
+    reported: Vec<Vec<i64>>,
 }
 
 impl Node {
@@ -25,11 +25,11 @@ impl Node {
     }
 
     fn metrics(&self, channel: usize, at: i64) -> u64 {
-        self.told[channel].iter().filter(|&&moment| moment <= at).count() as u64
+        self.reported[channel].iter().filter(|&&moment| moment <= at).count() as u64
     }
 }
 
-/// Orderers write first; peers follow after a while; metrics are told after the write. Transactions stop at `quiet`.
+/// Orderers write first; peers follow after a while; metrics are reported after the write. Transactions stop at `quiet`.
 fn network(random: &mut StdRng, quiet: i64) -> Vec<Node> {
     let orders: Vec<Vec<i64>> = CHANNELS
         .iter()
@@ -63,8 +63,8 @@ fn network(random: &mut StdRng, quiet: i64) -> Vec<Node> {
                 .collect::<Vec<i64>>()
         };
         let written: Vec<Vec<i64>> = orders.iter().map(|times| delayed(times, slow, random)).collect();
-        let told = written.iter().map(|times| delayed(times, 50, random)).collect();
-        nodes.push(Node { id, role, written, told });
+        let reported = written.iter().map(|times| delayed(times, 50, random)).collect();
+        nodes.push(Node { id, role, written, reported });
     }
     nodes
 }
@@ -145,7 +145,7 @@ fn every_liar_every_silent_node_every_laggard_and_every_growth_is_named() {
         let before: Vec<Observation> = nodes.iter().map(|node| ask(node, at, &mut random, 0)).collect();
         let cut = nodes[victim].written[0].len() - 2;
         nodes[victim].written[0].truncate(cut);
-        nodes[victim].told[0].truncate(cut);
+        nodes[victim].reported[0].truncate(cut);
         let after: Vec<Observation> = nodes.iter().map(|node| ask(node, at, &mut random, 0)).collect();
         let behind = standings(&after, &BTreeMap::new());
         let named: Vec<(String, u64)> = behind[0].laggards().map(|(node, _, lag)| (node.to_string(), lag)).collect();

@@ -2,21 +2,21 @@
 //! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, found by what they are.
 #![deny(missing_docs)]
 
-mod asking;
 pub mod host;
 pub mod kubernetes;
+mod probe;
 mod sql;
 mod volume;
 mod window;
 
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
-pub use asking::block_files::heights as block_file_heights;
-pub use asking::{Asked, BlockFiles};
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
     InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker, is_below,
 };
+pub use probe::block_files::heights as block_file_heights;
+pub use probe::{Asked, BlockFiles};
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
 pub use window::{
     Change, ClientWorkload, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord,
@@ -157,7 +157,7 @@ pub trait Platform: Sync {
     /// [`PlatformError`].
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError>;
 
-    /// Asks a node for its heights and health, all sources that it has. What does not answer is told in the answer.
+    /// Asks a node for its heights and health, all sources that it has. What does not answer is reported in the answer.
     fn observe(&self, node: &NodeId, asked: Asked) -> Observation;
 
     /// What a node logged since a moment, at most the last few megabytes; `None` when no log is known.
@@ -178,12 +178,12 @@ pub trait Platform: Sync {
     /// [`PlatformError`]; some of it may be done.
     fn close(&self, changes: &[Change]) -> Result<(), PlatformError>;
 
-    /// Undoes what a window changed, in the order that the nodes need; that it is undone already is fine. `told` is called with what is
+    /// Undoes what a window changed, in the order that the nodes need; that it is undone already is fine. `reported` is called with what is
     /// waited for.
     ///
     /// # Errors
     /// [`PlatformError`] of the first thing that could not be undone; the others are.
-    fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError>;
+    fn reopen(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError>;
 
     /// What is noted of windows here: the one that this machine opened, and notes that it did not sign.
     ///

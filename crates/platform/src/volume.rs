@@ -54,6 +54,10 @@ pub struct VolumeEntry {
     pub gid: u32,
     /// Size, times, inode.
     pub stamp: Stamp,
+    /// How many names the file has; 0 where that is not known.
+    pub links: u64,
+    /// Whether it has extended attributes or an access control list, other than the system's labels.
+    pub attributes: bool,
 }
 
 /// A file to copy out of a volume.

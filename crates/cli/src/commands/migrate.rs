@@ -54,7 +54,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     output.line("3 of 3: restore and prove; the source stays stopped");
     let point = captured.commit.id.to_string();
     let restored = target.restore(&repository, &captured.commit, &identity, output);
-    let told = |what: &str| {
+    let reported = |what: &str| {
         output.line(format!(
             "{what}: the source is stopped, its data untouched; `fabkeep resume` with the source's options starts it again, \
              `fabkeep restore {point}` with the target's goes on"
@@ -67,12 +67,12 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
                 resume(source, None, reporter.as_ref())?;
                 output.line("the target refused: the source runs again");
             } else {
-                told("the restore failed");
+                reported("the restore failed");
             }
             Err(error)
         }
         Ok(Code::Failed) => {
-            told("not everything is ready in the target");
+            reported("not everything is ready in the target");
             Ok(Code::Failed)
         }
         Ok(code) => {
@@ -156,7 +156,7 @@ fn target(arguments: &Migrate) -> Result<Target, CliError> {
         replace: false,
         missing: false,
         existing_workloads: false,
-        keep_asleep: false,
+        no_start: false,
         overrides,
         deadline: Duration::from_secs(arguments.deadline),
     })))

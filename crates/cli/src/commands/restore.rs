@@ -117,7 +117,7 @@ fn on_cluster(
         replace: arguments.replace,
         missing: arguments.missing,
         existing_workloads: arguments.workloads == Workloads::Existing,
-        keep_asleep: arguments.keep_asleep,
+        no_start: arguments.no_start,
         overrides: arguments.r#override.clone(),
         deadline: Duration::from_secs(arguments.deadline),
     };

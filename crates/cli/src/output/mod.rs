@@ -81,7 +81,7 @@ impl Output {
         print_findings(&mut err, &error.findings);
         let _ = writeln!(err, "error: {}", error.message);
         for done in &error.done {
-            let _ = writeln!(err, "  done: {}", crate::error::told(done));
+            let _ = writeln!(err, "  done: {}", crate::error::reported(done));
         }
         if let Some(help) = &error.help {
             let _ = writeln!(err, "  next: {help}");

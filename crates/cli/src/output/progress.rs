@@ -107,7 +107,7 @@ impl Reporter for Progress {
             Event::Begin { step, total_bytes } => self.begin(&mut state, step, total_bytes),
             Event::Advance { bytes, blocks } => self.advance(&mut state, bytes, blocks),
             Event::End { step, seconds } => self.end(&mut state, step, seconds),
-            // Errors come with the command's end; what is only worth a look is told now.
+            // Errors come with the command's end; what is only worth a look is reported now.
             Event::Found(finding) if finding.severity < fabkeep_network::Severity::Error => {
                 print_findings(&mut std::io::stderr(), std::slice::from_ref(finding));
             }

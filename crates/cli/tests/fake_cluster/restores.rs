@@ -41,7 +41,7 @@ fn options(scene: &Scene) -> ClusterRestoreOptions {
         replace: false,
         missing: false,
         existing_workloads: false,
-        keep_asleep: false,
+        no_start: false,
         overrides: Vec::new(),
         deadline: Duration::from_secs(5),
     }
@@ -137,9 +137,9 @@ fn one_nodes_restore_leaves_alone_what_others_use() {
     assert_ne!(data(&scene.cluster, "peer0-tls"), "UkVORVdFRA==");
     assert_eq!(data(&scene.cluster, "peer1-tls"), "UkVORVdFRA==");
     assert_eq!(data(&scene.cluster, "shared"), "UkVORVdFRA==");
-    let told = found(&restored.findings, "B8", "org1/shared").unwrap();
-    assert!(told.what.contains("Deployment org1/peer1"), "{}", told.what);
-    assert!(found(&restored.findings, "B8", "peer1-tls").is_none(), "what is not this restore's is not even told");
+    let reported = found(&restored.findings, "B8", "org1/shared").unwrap();
+    assert!(reported.what.contains("Deployment org1/peer1"), "{}", reported.what);
+    assert!(found(&restored.findings, "B8", "peer1-tls").is_none(), "what is not this restore's is not even reported");
     assert_eq!(differences(&scene, &before), Vec::<String>::new());
     assert_eq!(records(&scene.cluster), Vec::<String>::new());
 }
@@ -154,8 +154,8 @@ fn the_mark_of_an_earlier_restore_is_not_believed() {
     let note = json!({"metadata": {"annotations": {"fabkeep.io/restored-from": point}}});
     scene.cluster.patch("PersistentVolumeClaim", "org1", "peer0-data", &note);
     // A Deployment that somebody scaled down with fabkeep's note looks like one of an earlier run.
-    let asleep = json!({"metadata": {"annotations": {"fabkeep.io/replicas": "1"}}, "spec": {"replicas": 0}});
-    scene.cluster.patch("Deployment", "org1", "peer0", &asleep);
+    let stopped = json!({"metadata": {"annotations": {"fabkeep.io/replicas": "1"}}, "spec": {"replicas": 0}});
+    scene.cluster.patch("Deployment", "org1", "peer0", &stopped);
     let volume = scene.cluster.volume("org1", "peer0-data");
     std::fs::write(volume.join(".fabkeep-restore"), format!("{point}\n")).unwrap();
     let restored = restore(&scene, &replace_peer(&scene)).unwrap();
@@ -299,10 +299,10 @@ fn a_crash_loop_is_told_with_its_last_lines_and_its_rule_at_once() {
     let restored = restore(&scene, &slow).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(!restored.well);
-    let told =
+    let reported =
         restored.findings.iter().find(|finding| finding.rule.code() == "I2" && finding.severity == Severity::Error);
     assert!(
-        told.is_some_and(|finding| finding.what.contains("is ahead of the block store")),
+        reported.is_some_and(|finding| finding.what.contains("is ahead of the block store")),
         "{:?}",
         restored.findings
     );

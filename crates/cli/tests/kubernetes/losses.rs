@@ -137,8 +137,8 @@ fn losses_come_back_with_the_documented_rights() {
     };
 
     println!("-- backup with its rights only");
-    let told = succeeded(place.with_kubeconfig(&["backup", "--repo", repo], backup.path()).output().unwrap());
-    assert!(!told.contains("no right"), "{told}");
+    let reported = succeeded(place.with_kubeconfig(&["backup", "--repo", repo], backup.path()).output().unwrap());
+    assert!(!reported.contains("no right"), "{reported}");
 
     println!("-- nothing to do: everything is there");
     let (pods_before, org2) = (pods(&network), network.namespaces["Org2"].clone());
@@ -181,26 +181,26 @@ fn losses_come_back_with_the_documented_rights() {
     };
     let node = named(&org2, "peer", "peer1");
     refused(run(&["restore", "--node", &node], &restore), "B8");
-    let told = succeeded(run(&["restore", "--node", &node, "--replace"], &restore));
-    assert!(told.contains(".before-"), "{told}");
+    let reported = succeeded(run(&["restore", "--node", &node, "--replace"], &restore));
+    assert!(reported.contains(".before-"), "{reported}");
     assert!(network.fingerprint().keys().any(|place| place.contains(".before-")), "nothing was set aside");
     assert_eq!(heights, network.heights());
     assert_same(&before, &now(&network));
 
     println!("-- a peer takes the ledger of another");
     let from = format!("{node}={}", named(&org2, "peer", "peer0"));
-    let told = succeeded(run(&["restore", "--node", &node, "--ledger-from", &from, "--replace"], &restore));
-    assert!(told.contains("it takes the ledger of"), "{told}");
+    let reported = succeeded(run(&["restore", "--node", &node, "--ledger-from", &from, "--replace"], &restore));
+    assert!(reported.contains("it takes the ledger of"), "{reported}");
     assert_eq!(heights, network.heights());
 
     println!("-- the CouchDB of peers goes with them, empty, and not with one of them");
     let org1 = network.namespaces["Org1"].clone();
     let (one, other) = (named(&org1, "peer", "peer0"), named(&org1, "peer", "peer1"));
-    let told = succeeded(run(&["restore", "--node", &one, "--replace", "--dry-run"], &restore));
-    assert!(told.contains("P3") && told.contains(&format!("{org1}/couchdb serves {other} too")), "{told}");
-    let told = succeeded(run(&["restore", "--node", &one, "--node", &other, "--replace"], &restore));
-    println!("{told}");
-    assert!(told.contains("P3") && told.contains(&format!("{org1}/couchdb is restored with it")), "{told}");
+    let reported = succeeded(run(&["restore", "--node", &one, "--replace", "--dry-run"], &restore));
+    assert!(reported.contains("P3") && reported.contains(&format!("{org1}/couchdb serves {other} too")), "{reported}");
+    let reported = succeeded(run(&["restore", "--node", &one, "--node", &other, "--replace"], &restore));
+    println!("{reported}");
+    assert!(reported.contains("P3") && reported.contains(&format!("{org1}/couchdb is restored with it")), "{reported}");
     let aside = |place: &&String| place.starts_with(&format!("{org1} claim couchdb ")) && place.contains(".before-");
     assert!(network.fingerprint().keys().any(|place| aside(&place)), "the state was left where it was");
     assert_eq!(heights, network.heights());
@@ -216,9 +216,9 @@ fn losses_come_back_with_the_documented_rights() {
     let authority = named(&org2, "ca", "");
     let output = run(&["restore", "--node", &authority, "--replace"], &restore);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    let told = succeeded(output);
-    println!("{told}");
-    assert!(told.contains("C1") && told.contains("latecomer"), "{told}");
+    let reported = succeeded(output);
+    println!("{reported}");
+    assert!(reported.contains("C1") && reported.contains("latecomer"), "{reported}");
 
     println!("-- a certificate authority keeps its newer configuration and TLS certificate");
     let since = std::time::SystemTime::now();
@@ -227,9 +227,9 @@ fn losses_come_back_with_the_documented_rights() {
     let newer = std::fs::read_to_string(&configuration).unwrap().replace("expiry: 8760h", "expiry: 4380h");
     std::fs::write(&configuration, newer).unwrap();
     network.refill(&["Org2"], since);
-    let told = succeeded(run(&["restore", "--node", &authority, "--replace", "--ca-keep", "tls,config"], &restore));
-    println!("{told}");
-    assert!(told.contains(&format!("{authority} keeps ")) && told.contains("tls-cert.pem"), "{told}");
+    let reported = succeeded(run(&["restore", "--node", &authority, "--replace", "--ca-keep", "tls,config"], &restore));
+    println!("{reported}");
+    assert!(reported.contains(&format!("{authority} keeps ")) && reported.contains("tls-cert.pem"), "{reported}");
     let kept = now(&network);
     // peer1 has another's ledger still.
     let of_authority = before.iter().filter(|(place, _)| place.contains("fabric-ca/"));

@@ -1,4 +1,4 @@
-//! The small network of real nodes' data, put on a cluster in the style of a deployer, with stand-in nodes.
+//! The small network of real nodes' data, put on a cluster in the style of a deployer, with fake nodes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -311,9 +311,9 @@ impl<'c> Network<'c> {
                         plain.lines().filter(|line| private && line.len() >= 12 && !line.contains("PRIVATE KEY"))
                     {
                         looked += 1;
-                        assert!(!text.contains(line), "{namespace} {key} was told");
+                        assert!(!text.contains(line), "{namespace} {key} was reported");
                     }
-                    assert!(coded.len() < 40 || !text.contains(&coded[..40]), "{namespace} {key} was told");
+                    assert!(coded.len() < 40 || !text.contains(&coded[..40]), "{namespace} {key} was reported");
                 }
             }
         }

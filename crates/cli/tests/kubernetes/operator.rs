@@ -45,14 +45,14 @@ impl<'c> Operator<'c> {
     /// Its loop.
     pub fn reconcile(&self, network: &Network<'_>) {
         while !self.stop.load(Ordering::Relaxed) {
-            if self.is_awake() {
+            if self.is_running() {
                 network.names().iter().for_each(|namespace| self.look_after(namespace));
             }
             std::thread::sleep(Duration::from_millis(300));
         }
     }
 
-    pub fn is_awake(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         let name = "hlf-operator-controller-manager";
         let asked = self
             .cluster
@@ -69,10 +69,11 @@ impl<'c> Operator<'c> {
         if custom.is_empty() {
             return;
         }
-        let asleep = names("deployments", "jsonpath={range .items[?(@.spec.replicas==0)]}{.metadata.name}{'\\n'}{end}");
+        let stopped =
+            names("deployments", "jsonpath={range .items[?(@.spec.replicas==0)]}{.metadata.name}{'\\n'}{end}");
         let secrets = names("secrets", "jsonpath={.items[*].metadata.name}");
         for name in custom {
-            if asleep.contains(&name) {
+            if stopped.contains(&name) {
                 self.act(&["-n", namespace, "scale", "deployment", &name, "--replicas=1"]);
             }
             let secret = format!("{name}--msp-cryptomaterial");
@@ -84,7 +85,7 @@ impl<'c> Operator<'c> {
 
     fn act(&self, arguments: &[&str]) {
         // Between looking and acting it may have been put to sleep: an operator whose pod is gone does nothing more.
-        if self.is_awake() && self.cluster.try_kubectl(arguments, &[]).status.success() {
+        if self.is_running() && self.cluster.try_kubectl(arguments, &[]).status.success() {
             println!("operator: {}", arguments.join(" "));
             self.acts.fetch_add(1, Ordering::Relaxed);
         }

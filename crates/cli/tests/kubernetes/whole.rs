@@ -82,17 +82,17 @@ fn comes_back(network: &Network<'_>) {
     assert!(before.len() >= 9 * nodes.len(), "{} places", before.len());
     let channels = 2 * (expected[0] + expected[1]);
     assert!(heights.values().any(|height| height == "27") && heights.len() == channels, "{heights:?}");
-    let mut told = found;
-    told += &place.backup();
-    told += &place.ok(&["show", "--repo", place.repo().to_str().unwrap(), "--output", "json"]);
+    let mut reported = found;
+    reported += &place.backup();
+    reported += &place.ok(&["show", "--repo", place.repo().to_str().unwrap(), "--output", "json"]);
     let shown = place.ok(&["show", "--repo", place.repo().to_str().unwrap()]);
     assert!(shown.contains("objects: ") && shown.contains(" Secret"), "{shown}");
 
     cluster.remove_namespaces(&network.names());
-    told += &place.restore(&["--dry-run"]);
-    told += &place.restore(&[]);
-    println!("{told}");
-    network.assert_no_secret_in(&told);
+    reported += &place.restore(&["--dry-run"]);
+    reported += &place.restore(&[]);
+    println!("{reported}");
+    network.assert_no_secret_in(&reported);
     assert_eq!(heights, network.heights());
     assert_eq!(rows, sql(network));
     assert_same(&before, &needed(style, network.fingerprint()));
@@ -108,28 +108,28 @@ fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
     let node = format!("{}/ca-db-0", network.namespaces["Org2"]);
     let psql = |statement: &str| psql(network, statement);
     psql("insert into users values (999999, 'latecomer')");
-    let told = place.restore(&["--node", &node, "--replace"]);
-    println!("{told}");
-    assert!(told.contains("C1") && told.contains("unknown: 999999"), "{told}");
-    assert!(told.contains(".before-") && told.contains("every row is the captured one"), "{told}");
+    let reported = place.restore(&["--node", &node, "--replace"]);
+    println!("{reported}");
+    assert!(reported.contains("C1") && reported.contains("unknown: 999999"), "{reported}");
+    assert!(reported.contains(".before-") && reported.contains("every row is the captured one"), "{reported}");
     assert_eq!(rows, sql(network));
 
     // The files in its place, as they hold still.
     let repo = place.repo();
-    let told = succeeded(
+    let reported = succeeded(
         place.on_cluster(&["backup", "--repo", repo.to_str().unwrap(), "--copy-databases"]).output().unwrap(),
     );
     let shown = place.ok(&["show", "--repo", repo.to_str().unwrap(), "--files"]);
-    assert!(shown.contains("pgdata/PG_VERSION") && !shown.contains("database.sql"), "{told}{shown}");
+    assert!(shown.contains("pgdata/PG_VERSION") && !shown.contains("database.sql"), "{reported}{shown}");
     place.backup();
     let shown = place.ok(&["show", "--repo", repo.to_str().unwrap(), "--files"]);
     assert!(shown.contains("database.sql") && !shown.contains("pgdata/PG_VERSION"), "{shown}");
 
     psql("delete from users where id > 7");
-    let told = place.restore(&["--node", &node, "--replace", "--keep-asleep"]);
-    assert!(!told.contains("every row is the captured one"), "{told}");
-    let told = place.restore(&["--node", &node]);
-    assert!(told.contains("every row is the captured one"), "{told}");
+    let reported = place.restore(&["--node", &node, "--replace", "--no-start"]);
+    assert!(!reported.contains("every row is the captured one"), "{reported}");
+    let reported = place.restore(&["--node", &node]);
+    assert!(reported.contains("every row is the captured one"), "{reported}");
     assert_eq!(rows, sql(network));
 }
 
@@ -164,12 +164,12 @@ fn bevel_operator_fabric() {
     std::thread::scope(|scope| {
         scope.spawn(|| operator.reconcile(&network));
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| comes_back(&network)));
-        let awake = operator.is_awake();
+        let running = operator.is_running();
         operator.stop();
         if let Err(panic) = done {
             std::panic::resume_unwind(panic);
         }
-        assert!(awake, "the operator was left asleep");
+        assert!(running, "the operator was left scaled down");
         let acts = operator.acts.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(acts, 0, "the operator found something to do");
     });

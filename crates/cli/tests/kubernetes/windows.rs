@@ -97,7 +97,7 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     assert_eq!((of_role("peer"), of_role("orderer"), of_role("certificate-authority")), (4, 3, 2), "{now}");
     for node in nodes.iter().filter(|node| node["role"] == "peer" || node["role"] == "orderer") {
         assert_eq!((node["running"].as_bool(), node["health"].as_str()), (Some(true), Some("OK")), "{node}");
-        let told: Vec<(&str, u64, u64, &str)> = node["channels"]
+        let reported: Vec<(&str, u64, u64, &str)> = node["channels"]
             .as_array()
             .unwrap()
             .iter()
@@ -111,19 +111,19 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
                 )
             })
             .collect();
-        assert_eq!(told, [("mychannel", 27, 0, "metrics"), ("settlement", 8, 0, "metrics")], "{node}");
+        assert_eq!(reported, [("mychannel", 27, 0, "metrics"), ("settlement", 8, 0, "metrics")], "{node}");
         assert!(node["expires"][0].as_i64().unwrap() > 1000, "{node}");
     }
 
     println!("-- a cut, while everything runs");
-    let told = succeeded(backup(&["--consistency", "cut"]).output().unwrap());
-    assert!(told.contains("mychannel 27"), "{told}");
+    let reported = succeeded(backup(&["--consistency", "cut"]).output().unwrap());
+    assert!(reported.contains("mychannel 27"), "{reported}");
     assert_eq!(before, changeable(&network), "a cut changed something");
 
     println!("-- clients scaled to 0 for the window");
-    let told = succeeded(backup(&["--quiesce", "scale", "--client", &shop]).output().unwrap());
-    println!("{told}");
-    assert!(told.contains("no-transaction window") && told.contains("/shop to 0: undone"), "{told}");
+    let reported = succeeded(backup(&["--quiesce", "scale", "--client", &shop]).output().unwrap());
+    println!("{reported}");
+    assert!(reported.contains("no-transaction window") && reported.contains("/shop to 0: undone"), "{reported}");
     assert_eq!(before, changeable(&network), "the window was not undone");
 
     println!("-- a fence: clients are cut off, the nodes reach each other, and afterwards all is as before");
@@ -142,15 +142,15 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     assert_eq!(reaches("deployment/peer0"), [true, true], "the fence parts the nodes");
     assert_eq!(reaches("deployment/shop"), [false, false], "clients reach nodes inside the window");
     assert!(is_fenced(&network), "the window was over before it was looked at");
-    let told = succeeded(running.wait_with_output().unwrap());
-    assert!(told.contains("fence: NetworkPolicy") && told.contains("no-transaction window"), "{told}");
+    let reported = succeeded(running.wait_with_output().unwrap());
+    assert!(reported.contains("fence: NetworkPolicy") && reported.contains("no-transaction window"), "{reported}");
     assert_eq!(before, changeable(&network), "the window was not undone");
     let begun = Instant::now();
     while reaches("deployment/shop") != [true, true] {
         assert!(begun.elapsed() < Duration::from_secs(10), "clients stay cut off");
     }
 
-    println!("-- killed with the fence up and nodes asleep: told, and undone by one command");
+    println!("-- killed with the fence up and nodes stopped: reported, and undone by one command");
     for (number, seconds) in [(0, 0.0), (1, 1.5), (2, 6.0)] {
         let mut child =
             backup(&["--quiesce", "fence,stop"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -170,9 +170,9 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
             println!("kill {number} came when the window was over");
             continue;
         }
-        let told = status();
-        assert_eq!(told.status.code(), Some(3), "{}", text(&told));
-        assert!(text(&told).contains("W2") && text(&told).contains("fabkeep resume"), "{}", text(&told));
+        let reported = status();
+        assert_eq!(reported.status.code(), Some(3), "{}", text(&reported));
+        assert!(text(&reported).contains("W2") && text(&reported).contains("fabkeep resume"), "{}", text(&reported));
         let second = backup(&["--quiesce", "stop"]).output().unwrap();
         assert_eq!(second.status.code(), Some(4), "{}", text(&second));
         println!("{}", succeeded(command(&["resume"]).output().unwrap()));
@@ -184,9 +184,9 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     println!("{left}");
 
     println!("-- fence and stop, to the end");
-    let told = succeeded(backup(&["--quiesce", "fence,stop"]).output().unwrap());
-    println!("{told}");
-    assert!(told.contains("fence: NetworkPolicy") && told.contains("no-transaction window"), "{told}");
+    let reported = succeeded(backup(&["--quiesce", "fence,stop"]).output().unwrap());
+    println!("{reported}");
+    assert!(reported.contains("fence: NetworkPolicy") && reported.contains("no-transaction window"), "{reported}");
     assert_eq!(before, changeable(&network), "the window was not undone");
     ready(&network);
     assert_eq!(heights, network.heights());
@@ -207,9 +207,9 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     };
     grow(30, &["OrdererOrg", "Org1", "Org2"]);
     grow(10, &["OrdererOrg", "Org1"]);
-    let told = succeeded(backup(&["--consistency", "cut"]).output().unwrap());
-    println!("{told}");
-    assert!(told.contains("mychannel 57"), "{told}");
+    let reported = succeeded(backup(&["--consistency", "cut"]).output().unwrap());
+    println!("{reported}");
+    assert!(reported.contains("mychannel 57"), "{reported}");
     cluster.remove_namespaces(&network.names());
     println!("{}", place.restore(&[]));
     ready(&network);

@@ -28,7 +28,7 @@ pub(super) struct Cut {
     pub donor: Option<usize>,
 }
 
-/// Blocks by which a peer may be behind what the highest had a whole pass before it: more is told.
+/// Blocks by which a peer may be behind what the highest had a whole pass before it: more is reported.
 const LAG_TOLD: u64 = 100;
 
 /// Cuts by channel; a channel without one is captured as it is.

@@ -234,7 +234,7 @@ fn skeleton(
         };
         entries.push(CapturedEntry {
             path: entry.path.clone(),
-            mode: entry.mode,
+            mode: entry.mode & kept_bits(&entry.kind),
             uid: entry.uid,
             gid: entry.gid,
             modified_ns: entry.stamp.modified_ns,
@@ -243,6 +243,11 @@ fn skeleton(
     }
     let directory = CapturedDirectory { directory: surveyed.directory.clone(), entries, omitted };
     (directory, files)
+}
+
+/// Permission bits that are captured: a restore sets no file set user id, set group id or sticky, and no directory set user id.
+pub(crate) fn kept_bits(kind: &EntryKind) -> u32 {
+    if *kind == EntryKind::Directory { 0o3777 } else { 0o777 }
 }
 
 fn omit(omitted: &mut Vec<Omitted>, entry: &VolumeEntry, class: Class, kind: &Kind) {

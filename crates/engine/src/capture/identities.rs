@@ -354,7 +354,7 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             }
         }
     });
-    // On a cluster the configuration may come from a ConfigMap that is mounted where the server is told to look.
+    // On a cluster the configuration may come from a ConfigMap that is mounted where the server is configured to look.
     let on_host = view.parts.iter().any(|(directory, _)| directory.directory.mounted_at.is_none());
     if config_file.is_none() && on_host {
         let what =

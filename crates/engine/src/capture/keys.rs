@@ -172,7 +172,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             }
             let purpose = named.purpose(node.node.role, &at, part, inside);
             let all = Certificate::all_from_pem(&bytes);
-            // That an authority's own certificate cannot be read is told by the rule for authorities.
+            // That an authority's own certificate cannot be read is reported by the rule for authorities.
             let expected = !matches!(purpose, KeyPurpose::Trusted | KeyPurpose::Authority);
             if all.is_empty() && !is_key && expected {
                 certificates.push(CertificateFile { at, label, purpose, certificate: None });
@@ -213,7 +213,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
         .collect()
 }
 
-/// Where a certificate's key is. What stands in its place and is not it, or cannot be understood, is told as what it is.
+/// Where a certificate's key is. What stands in its place and is not it, or cannot be understood, is reported as what it is.
 fn key_of(
     id: &NodeId,
     read: &CertificateFile,

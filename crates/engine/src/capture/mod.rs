@@ -161,8 +161,8 @@ fn capture_all(
                 }
                 reporter.event(Event::Said("a cut is forbidden here: falling back to a window, as asked"));
                 let made = in_window(platform, &mut writer, options, window, reporter)?;
-                let told = findings.into_iter().map(|finding| Finding { severity: Severity::Warning, ..finding });
-                Made { findings: made.findings.into_iter().chain(told).collect(), ..made }
+                let reported = findings.into_iter().map(|finding| Finding { severity: Severity::Warning, ..finding });
+                Made { findings: made.findings.into_iter().chain(reported).collect(), ..made }
             }
         },
     };
@@ -202,6 +202,13 @@ fn capture_all(
         objects,
         window,
     };
+    // Nothing is committed that a restore would refuse.
+    if let Err(EngineError::Point { point: subject, problem }) = crate::contained::check(&point, point.nodes.iter()) {
+        let remedy = "rename or remove what is named, or leave the node out (--exclude)";
+        let finding = Finding::error(Rule::Contained, subject, problem, remedy);
+        reporter.event(Event::Found(&finding));
+        return Err(EngineError::Refused(vec![finding]));
+    }
     platform.finish()?;
     let summary = summary(&point);
     let (commit, stats) = step(reporter, "commit", None, || writer.commit(&point, summary, sources))?;

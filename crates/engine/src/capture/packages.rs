@@ -1,4 +1,4 @@
-//! Chaincode packages: the file's name carries the hash of its content, so that a cut or foreign one is told from the right one.
+//! Chaincode packages: the file's name carries the hash of its content, so that a cut or foreign one is distinguished from the right one.
 
 use std::io::Read;
 

@@ -11,9 +11,9 @@ use super::cut::Cuts;
 use super::survey;
 use super::{CaptureOptions, Members, chains, databases, files, interrupted, memory, staging, stop_on_errors};
 use crate::EngineError;
-use crate::arrange::level::{self, Levelled};
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
+use crate::transform::level::{self, Levelled};
 
 /// Fabric's own default, for a channel whose configuration cannot be read.
 const USUAL_BATCH_TIMEOUT: Duration = Duration::from_secs(2);

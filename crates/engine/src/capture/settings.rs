@@ -199,8 +199,8 @@ pub(super) fn with_databases(platform: &dyn Platform, node: &Node) -> Node {
     };
     let directories: Vec<&NodeDirectory> = node.directories.iter().collect();
     let homes = ca_homes(&directories, &node.environment, &read);
-    let told = homes.iter().any(|home| home.file.is_some()) || !node.environment.is_empty();
-    if !told {
+    let reported = homes.iter().any(|home| home.file.is_some()) || !node.environment.is_empty();
+    if !reported {
         return out;
     }
     let mut named: Vec<Vec<String>> = vec![Vec::new(); directories.len()];

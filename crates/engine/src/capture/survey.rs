@@ -10,7 +10,7 @@ use std::path::Path;
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
 use fabkeep_ledger::node_settings::StateDatabase;
-use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule};
+use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule, Severity};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
@@ -278,7 +278,7 @@ fn survey_node(
             other => other?,
         };
         let Some(volume) = opened else {
-            // What goes with the pod is not there without it: the platform told. A server that is at rest is not dumped: its files are copied.
+            // What goes with the pod is not there without it: the platform reported. A server that is at rest is not dumped: its files are copied.
             if directory.source != DirectorySource::Ephemeral && !of_server {
                 findings.push(Finding::error(
                     Rule::NotPersistent,
@@ -472,6 +472,42 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
     }
 }
 
+/// What of files' metadata is not captured: hard links, extended attributes, special permission bits.
+fn check_metadata(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings: &mut Vec<Finding>) {
+    let kept: Vec<&VolumeEntry> = entries
+        .iter()
+        .filter(|(entry, place)| {
+            place.class == Class::Authoritative && matches!(entry.kind, EntryKind::File | EntryKind::Directory)
+        })
+        .map(|(entry, _)| entry)
+        .collect();
+    let mut tell = |lost: &dyn Fn(&VolumeEntry) -> bool, severity, what: &str, remedy: &str| {
+        let found: Vec<&VolumeEntry> = kept.iter().copied().filter(|entry| lost(entry)).collect();
+        let Some(first) = found.first() else { return };
+        let more = if found.len() > 1 { format!(" (and {} more)", found.len() - 1) } else { String::new() };
+        let subject = format!("{} {}{more}", node.node.id, first.path);
+        findings.push(Finding { severity, ..Finding::warning(Rule::FileReadable, subject, what, remedy) });
+    };
+    tell(
+        &|entry| entry.kind == EntryKind::File && entry.links > 1,
+        Severity::Note,
+        "the file has another name (a hard link): it is captured under each name as a file of its own",
+        "nothing, if the other name is not meant to be the same file after a restore",
+    );
+    tell(
+        &|entry| entry.attributes,
+        Severity::Warning,
+        "it has extended attributes or an access control list, which are not captured: a restore brings back mode and owner only",
+        "write down what is set (getfacl, getfattr) and set it again after a restore, or give the node its rights by owner and mode",
+    );
+    tell(
+        &|entry| entry.mode & !super::files::kept_bits(&entry.kind) != 0,
+        Severity::Warning,
+        "its set-user-id, set-group-id or sticky bit is not captured",
+        "nothing: no node needs it; set it again after a restore if something else does",
+    );
+}
+
 fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings: &mut Vec<Finding>) {
     for (entry, _) in entries.iter().filter(|(_, place)| place.class == Class::Authoritative) {
         let subject = || format!("{} {}", node.node.id, entry.path);
@@ -503,6 +539,7 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
             _ => {}
         }
     }
+    check_metadata(node, entries, findings);
 }
 
 /// Whether a link at `path` with this target leaves the directory that `path` is relative to.
@@ -570,7 +607,7 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
 /// What became of a file since it was listed.
 enum Change {
     None,
-    /// It has the same beginning, as far as can be told, and more behind it.
+    /// It has the same beginning, as far as can be determined, and more behind it.
     Grown,
     Gone,
     Written,

@@ -17,8 +17,8 @@ use crate::content::{Contents, check_parts};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, RecoveryPoint};
 
-/// Names told one by one; of more only how many there are.
-const MAX_TOLD: usize = 20;
+/// Names reported one by one; of more only how many there are.
+const MAX_REPORTED: usize = 20;
 /// Largest database that is compared.
 const MAX_DATABASE_BYTES: u64 = 1 << 30;
 /// What a database server has open beside an sqlite file.
@@ -59,7 +59,7 @@ pub(super) fn forgotten(
         Finding::note(
             Rule::IdentitiesKnown,
             format!("{id} {}", captured.path),
-            format!("what it knows beyond the recovery point cannot be told: {problem}"),
+            format!("what it knows beyond the recovery point cannot be determined: {problem}"),
             "look into the database that is set aside, if one can be read",
         )
     };
@@ -138,15 +138,15 @@ fn read_dump(path: &Path) -> Result<Known, EngineError> {
 
 fn differences(id: &NodeId, now: &Known, then: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut tell = |rule, told: BTreeSet<String>, what: &str, remedy: &str| {
-        if !told.is_empty() {
-            let more = told.len().saturating_sub(MAX_TOLD);
-            let listed: Vec<&str> = told.iter().take(MAX_TOLD).map(String::as_str).collect();
+    let mut tell = |rule, reported: BTreeSet<String>, what: &str, remedy: &str| {
+        if !reported.is_empty() {
+            let more = reported.len().saturating_sub(MAX_REPORTED);
+            let listed: Vec<&str> = reported.iter().take(MAX_REPORTED).map(String::as_str).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             findings.push(Finding::warning(
                 rule,
                 id,
-                format!("{} {what}: {}{more}", told.len(), listed.join(", ")),
+                format!("{} {what}: {}{more}", reported.len(), listed.join(", ")),
                 remedy,
             ));
         }

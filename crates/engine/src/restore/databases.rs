@@ -108,7 +108,7 @@ fn refusal(id: &impl ToString, problem: &str) -> Finding {
     )
 }
 
-/// The same for a dump that is loaded by its server's own pod: what wrote it is told by its first lines.
+/// The same for a dump that is loaded by its server's own pod: what wrote it is reported by its first lines.
 pub(super) fn refused_captured(
     id: &NodeId,
     entry: &CapturedEntry,
@@ -185,7 +185,7 @@ pub(super) fn read(path: &Path) -> Result<Dump, EngineError> {
 }
 
 /// What was proven of a database whose dump was loaded.
-pub(super) fn told(database: &str, found: &Dump) -> String {
+pub(super) fn reported(database: &str, found: &Dump) -> String {
     let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
     format!("{database}: dumped again after it was loaded, every row is the captured one ({})", rows.join(", "))
 }
@@ -220,7 +220,7 @@ pub(super) fn load_all(
         if found.content != expected.content {
             return Err(unproven(&dump, "the database does not hold the dump's rows after it was loaded"));
         }
-        proven.push(told(&load.access.label(), &found));
+        proven.push(reported(&load.access.label(), &found));
         journal.add_loaded(load.directory)?;
     }
     Ok((proven, aside))

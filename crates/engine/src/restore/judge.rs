@@ -6,24 +6,24 @@ use fabkeep_platform::{Evidence, Host, NodeState, Platform, Running};
 
 use super::journal::Record;
 use super::plan::RestorePlan;
-use super::{RestoreOptions, living};
+use super::{RestoreOptions, surviving};
 use crate::EngineError;
-use crate::arrange::{Arranged, is_named};
+use crate::transform::{Transformed, is_named};
 
 /// Adds what speaks against the plan, and which nodes are stopped and started.
 pub(super) fn judge(
     plan: &mut RestorePlan,
-    arranged: &Arranged,
+    transformed: &Transformed,
     platform: Option<&Host>,
     options: &RestoreOptions,
     record: &Record,
 ) -> Result<(), EngineError> {
-    let point = &arranged.point;
+    let point = &transformed.point;
     let now = jiff::Timestamp::now().as_second();
     let chosen: Vec<NodeFacts> = point
         .nodes
         .iter()
-        .filter(|node| is_named(&node.facts.id, &arranged.nodes))
+        .filter(|node| is_named(&node.facts.id, &transformed.nodes))
         .map(|node| node.facts.clone())
         .collect();
     let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
@@ -33,7 +33,7 @@ pub(super) fn judge(
         chosen.iter().cloned().partition(|node| options.replicate.contains(&node.id.to_string()));
     plan.findings.extend(check_set(&filled, &configs, point.derived, now));
     plan.findings.extend(check_set(&emptied, &[], point.derived, now));
-    plan.findings.extend(some_orderers(arranged, &chosen));
+    plan.findings.extend(some_orderers(transformed, &chosen));
     for name in &options.assume_stopped {
         if !chosen.iter().any(|node| node.id.to_string() == *name) {
             return Err(EngineError::Usage(format!(
@@ -42,10 +42,9 @@ pub(super) fn judge(
         }
     }
     if !options.replace {
-        let occupied =
-            plan.directories.iter().enumerate().filter(|(index, planned)| {
-                planned.occupied && !record.is_switching(*index) && !record.is_equal(*index)
-            });
+        let occupied = plan.directories.iter().enumerate().filter(|(index, planned)| {
+            planned.occupied && !planned.equal && !record.is_switching(*index) && !record.is_equal(*index)
+        });
         let findings: Vec<Finding> = occupied
             .map(|(_, planned)| {
                 Finding::error(
@@ -59,7 +58,7 @@ pub(super) fn judge(
         plan.findings.extend(findings);
     }
     let Some(platform) = platform.filter(|_| options.to.is_none()) else { return Ok(()) };
-    plan.findings.extend(living::judge(platform, point, &|id| is_named(id, &arranged.nodes)));
+    plan.findings.extend(surviving::judge(platform, point, &|id| is_named(id, &transformed.nodes)));
     for node in &chosen {
         if !platform.network().nodes().any(|known| known.id == node.id) || is_settled(plan, &node.id, record) {
             continue;
@@ -81,8 +80,8 @@ pub(super) fn judge(
 }
 
 /// Orderers that are restored beside others that are not.
-fn some_orderers(arranged: &Arranged, chosen: &[NodeFacts]) -> Option<Finding> {
-    let orderers = arranged.point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer).count();
+fn some_orderers(transformed: &Transformed, chosen: &[NodeFacts]) -> Option<Finding> {
+    let orderers = transformed.point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer).count();
     // Those that come back empty are as old as nothing.
     let some = chosen.iter().filter(|node| node.role == NodeRole::Orderer && !node.raft.is_empty()).count();
     (some > 0 && some < orderers).then(|| {
@@ -106,7 +105,7 @@ fn is_settled(plan: &RestorePlan, id: &NodeId, record: &Record) -> bool {
 
 /// Whether data of a node that is there is set aside.
 fn is_replaced(plan: &RestorePlan, id: &NodeId) -> bool {
-    plan.directories.iter().any(|planned| planned.id == *id && planned.occupied)
+    plan.directories.iter().any(|planned| planned.id == *id && planned.occupied && !planned.equal)
 }
 
 enum Decision {
@@ -152,7 +151,7 @@ fn refused_while_running(
             Decision::GoOn(Some(Finding::warning(
                 Rule::LiveCopy,
                 id,
-                format!("{}; the node is taken for stopped, as asked", told(running)),
+                format!("{}; the node is taken for stopped, as asked", reported(running)),
                 "make sure that it stays stopped until the restore is done",
             )))
         }
@@ -167,13 +166,13 @@ fn refused_while_running(
                     "stop it, or let fabkeep do so by its stop command (--stop); if the port is another process's: --assume-stopped {id}"
                 )
             };
-            let what = format!("the node runs: its data must not be replaced under it ({})", told(running));
+            let what = format!("the node runs: its data must not be replaced under it ({})", reported(running));
             Decision::Refuse(Finding::error(Rule::LiveCopy, id, what, remedy))
         }
     }
 }
 
 /// What tells that a node runs, in a sentence's part.
-pub(super) fn told(running: &Running) -> String {
+pub(super) fn reported(running: &Running) -> String {
     running.evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -2,19 +2,20 @@
 //! was there before set aside. A journal lets a run after a kill go on.
 
 mod authority;
+mod ca_keep;
 mod cluster;
 mod databases;
 mod disk;
+mod existing;
 mod journal;
 mod judge;
-mod keep;
-mod living;
+mod old_paths;
 mod place;
 mod plan;
-mod present;
 mod prove;
 mod room;
 mod staging;
+mod surviving;
 mod taken_away;
 mod volumes;
 mod write;
@@ -28,17 +29,17 @@ use fabkeep_platform::{Host, NodeState, Platform, Running};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
-use crate::arrange::{LedgerFrom, arrange};
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
+use crate::transform::{LedgerFrom, transform};
 use crate::{EngineError, Next, parallel};
 use disk::Disk;
 use journal::Journal;
 
+pub use ca_keep::CaKeep;
 pub use cluster::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
-pub use keep::CaKeep;
 pub use plan::{RestorePlan, RestoreStep, plan_restore};
 
 /// How long a node may take to stop after its command.
@@ -122,8 +123,8 @@ pub fn restore(
 ) -> Result<Restored, EngineError> {
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let mut arranged = arrange(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
-    let plan = plan::make(commit, &mut arranged, &reader, platform, options)?;
+    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
+    let plan = plan::make(commit, &mut transformed, &reader, platform, options)?;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);
     if !errors.is_empty() {
         for finding in &plan.findings {
@@ -134,7 +135,8 @@ pub fn restore(
     let disk = Disk::new(reporter);
     let journal = Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint(), disk)?;
     let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
-    let run = Run { plan: &plan, point: &arranged.point, reader: &reader, platform, options, threads, reporter, disk };
+    let run =
+        Run { plan: &plan, point: &transformed.point, reader: &reader, platform, options, threads, reporter, disk };
     run.execute(journal, commit.id.as_str(), begun)
 }
 
@@ -286,7 +288,7 @@ fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
     EngineError::Precondition(vec![Finding::error(
         Rule::LiveCopy,
         node,
-        format!("{what}: {}", judge::told(running)),
+        format!("{what}: {}", judge::reported(running)),
         "stop it, keep whatever starts it from doing so, and run the same command again",
     )])
 }

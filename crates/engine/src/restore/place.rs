@@ -25,7 +25,8 @@ pub(super) fn keep_equal(
 ) -> Result<(), EngineError> {
     for (index, planned) in plan.directories.iter().enumerate() {
         let touched = journal.is_switching(index) || journal.is_equal(index) || planned.staging.is_staged();
-        if planned.occupied && !touched && is_as_captured(planned, captured(point, planned), names) {
+        let is_equal = || planned.equal || is_as_captured(planned, captured(point, planned), names);
+        if planned.occupied && !touched && is_equal() {
             journal.add_equal(index)?;
         }
     }

@@ -8,15 +8,16 @@ use fabkeep_platform::{Host, Mounts, Platform};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::ca_keep::{self, ExistingFile};
 use super::databases::{PlannedLoad, plan_loads};
 use super::journal::{Record, of_another};
-use super::keep::{self, PresentFile};
+use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
-use super::{RestoreOptions, judge, present, room, taken_away};
+use super::{RestoreOptions, existing, judge, old_paths, room, taken_away};
 use crate::EngineError;
-use crate::arrange::{Arranged, arrange, is_named};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
+use crate::transform::{Transformed, is_named, transform};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
@@ -47,7 +48,7 @@ pub struct RestorePlan {
     pub(crate) loads: Vec<PlannedLoad>,
     /// What was made of the recovery point.
     #[serde(skip)]
-    pub(crate) arranged: String,
+    pub(crate) transformed: String,
 }
 
 /// One step of a plan.
@@ -113,8 +114,10 @@ pub(crate) struct PlannedDirectory {
     pub staging: Staging,
     /// Something is there that would be set aside.
     pub occupied: bool,
+    /// What is there is what was captured, as far as it was compared: it stays.
+    pub equal: bool,
     /// What is there and stays.
-    pub kept: Vec<PresentFile>,
+    pub kept: Vec<ExistingFile>,
     /// What comes and what stays of a certificate authority fit.
     pub fits: bool,
 }
@@ -122,7 +125,7 @@ pub(crate) struct PlannedDirectory {
 impl PlannedDirectory {
     /// What stays of what is there, in a sentence.
     pub fn kept_told(&self) -> String {
-        keep::told(&self.id, &self.kept, self.fits)
+        ca_keep::reported(&self.id, &self.kept, self.fits)
     }
 }
 
@@ -141,7 +144,7 @@ impl RestorePlan {
     pub(crate) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(JOURNAL_FORMAT);
-        hasher.update(self.arranged.as_bytes());
+        hasher.update(self.transformed.as_bytes());
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
             hasher.update(directory.staging.place.as_os_str().as_encoded_bytes());
@@ -173,7 +176,7 @@ pub fn plan_restore(
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     make(
         commit,
-        &mut arrange(point, &options.nodes, &options.ledgers, &options.replicate, true)?,
+        &mut transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?,
         &reader,
         platform,
         options,
@@ -182,7 +185,7 @@ pub fn plan_restore(
 
 pub(super) fn make(
     commit: &Commit,
-    arranged: &mut Arranged,
+    transformed: &mut Transformed,
     reader: &PointReader<'_>,
     platform: Option<&Host>,
     options: &RestoreOptions,
@@ -191,22 +194,22 @@ pub(super) fn make(
     let mut plan = RestorePlan {
         point: commit.id.to_string(),
         steps: Vec::new(),
-        findings: arranged.findings.clone(),
+        findings: transformed.findings.clone(),
         bytes: 0,
         files: 0,
-        arranged: arranged.fingerprint(),
+        transformed: transformed.fingerprint(),
         directories: Vec::new(),
         journal: PathBuf::new(),
         loads: Vec::new(),
         to_stop: Vec::new(),
         to_start: Vec::new(),
     };
-    let places = places(&arranged.point, &arranged.nodes, platform, options, &mut plan.findings)?;
-    plan.directories = directories(id, &places, arranged, platform, options, &mut plan.findings)?;
+    let places = places(&transformed.point, &transformed.nodes, platform, options, &mut plan.findings)?;
+    plan.directories = directories(id, &places, transformed, platform, options, &mut plan.findings)?;
     plan.journal = journal_path(id, &plan, options)?;
     let found = Record::read(&plan.journal)?;
     if options.ca_keep.is_asked() {
-        present::keep(&mut plan, arranged, reader, options, found.as_ref())?;
+        existing::keep(&mut plan, transformed, reader, options, found.as_ref())?;
     }
     // Earlier runs count only when they were of this restore.
     if found.as_ref().is_some_and(|found| !found.is_of(id, &plan.fingerprint())) {
@@ -214,17 +217,35 @@ pub(super) fn make(
     }
     let resuming = found.is_some();
     let record = found.unwrap_or_default();
-    let arranged = &*arranged;
-    let point = &arranged.point;
-    judge::judge(&mut plan, arranged, platform, options, &record)?;
+    let transformed = &*transformed;
+    let point = &transformed.point;
+    if !options.replace {
+        find_equal(&mut plan, point, reader, &record);
+    }
+    judge::judge(&mut plan, transformed, platform, options, &record)?;
     room::check(&mut plan, point, reader, &record)?;
-    present::compare_authorities(&mut plan, point, reader, &record)?;
-    taken_away::check(&mut plan, arranged, reader, platform, options, &record)?;
+    existing::compare_authorities(&mut plan, point, reader, &record)?;
+    taken_away::check(&mut plan, transformed, reader, platform, options, &record)?;
     if let Some(platform) = platform.filter(|_| options.to.is_none()) {
         plan_loads(&mut plan, point, reader, platform, options.replace, resuming)?;
     }
+    if options.to.is_some() {
+        old_paths::check(&mut plan, point, reader)?;
+    }
     add_steps(&mut plan, point);
     Ok(plan)
+}
+
+/// Finds directories that are there as they were captured: nothing of theirs has to be replaced.
+fn find_equal(plan: &mut RestorePlan, point: &RecoveryPoint, reader: &PointReader<'_>, record: &Record) {
+    for (index, planned) in plan.directories.iter_mut().enumerate() {
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        planned.equal = planned.occupied
+            && planned.kept.is_empty()
+            && !record.is_switching(index)
+            && !planned.staging.is_staged()
+            && is_as_captured(planned, captured, reader.names());
+    }
 }
 
 /// Where a captured directory goes.
@@ -287,7 +308,7 @@ fn places(
 fn directories(
     point: &str,
     places: &[Placed],
-    arranged: &mut Arranged,
+    transformed: &mut Transformed,
     platform: Option<&Host>,
     options: &RestoreOptions,
     findings: &mut Vec<Finding>,
@@ -302,7 +323,7 @@ fn directories(
         for known in of_others {
             others.push(resolve(id, Path::new(&known.path))?);
         }
-        let captured = &mut arranged.point.nodes[*node].directories[*directory];
+        let captured = &mut transformed.point.nodes[*node].directories[*directory];
         let own = known().filter(|known| known.id == *id).flat_map(|known| &known.directories);
         let here = own.filter(|known| Path::new(&known.path) == place.as_path()).flat_map(|known| &known.excluded);
         let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
@@ -317,6 +338,7 @@ fn directories(
             id: id.clone(),
             staging,
             occupied,
+            equal: false,
             kept: Vec::new(),
             fits: false,
         });
@@ -423,7 +445,7 @@ fn journal_path(point: &str, plan: &RestorePlan, options: &RestoreOptions) -> Re
 
 fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
     plan.steps.extend(plan.to_stop.iter().map(|node| RestoreStep::Stop { node: node.to_string() }));
-    for planned in &plan.directories {
+    for planned in plan.directories.iter().filter(|planned| !planned.equal) {
         let captured = &point.nodes[planned.node].directories[planned.directory];
         let files = captured.entries.iter().filter(|entry| matches!(entry.content, EntryContent::File { .. }));
         let (count, bytes) = (files.count() as u64, captured.data_bytes());
@@ -436,7 +458,7 @@ fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
             bytes,
         });
     }
-    for planned in &plan.directories {
+    for planned in plan.directories.iter().filter(|planned| !planned.equal) {
         for file in &planned.kept {
             plan.steps.push(RestoreStep::Keep {
                 node: planned.id.to_string(),

@@ -31,7 +31,7 @@ pub(super) fn check(
 ) -> Result<(), EngineError> {
     let mut needs: BTreeMap<u64, Need> = BTreeMap::new();
     for (index, planned) in plan.directories.iter().enumerate() {
-        if record.is_settled(index) || record.has_aside(index) {
+        if planned.equal || record.is_settled(index) || record.has_aside(index) {
             continue;
         }
         let captured = &point.nodes[planned.node].directories[planned.directory];

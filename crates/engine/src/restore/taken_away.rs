@@ -15,9 +15,9 @@ use super::RestoreOptions;
 use super::journal::Record;
 use super::plan::{PlannedDirectory, RestorePlan};
 use crate::EngineError;
-use crate::arrange::{Arranged, is_named};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, Content, EntryContent, RecoveryPoint};
+use crate::transform::{Transformed, is_named};
 use crate::window::observe;
 
 /// Largest file that is looked into for a private key, in bytes.
@@ -25,7 +25,7 @@ const MAX_KEY_BYTES: u64 = 64 << 10;
 /// What every private key in PEM says.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 /// Most things named in one finding.
-const MAX_TOLD: usize = 20;
+const MAX_REPORTED: usize = 20;
 
 /// Something that a directory holds as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,13 +54,13 @@ impl std::fmt::Display for Unit {
 /// Refuses to take away what only the directories have that would be replaced.
 pub(super) fn check(
     plan: &mut RestorePlan,
-    arranged: &Arranged,
+    transformed: &Transformed,
     reader: &PointReader<'_>,
     platform: Option<&Host>,
     options: &RestoreOptions,
     record: &Record,
 ) -> Result<(), EngineError> {
-    let point = &arranged.point;
+    let point = &transformed.point;
     let keys = captured_blobs(point);
     let mut findings = Vec::new();
     // Channels whose blocks would be lost, by node: what is there and what comes.
@@ -89,7 +89,7 @@ pub(super) fn check(
         }
     }
     let host = platform.filter(|_| options.to.is_none()).map(|host| host as &dyn Platform);
-    findings.extend(lost_blocks(&arranged.nodes, host, heights));
+    findings.extend(lost_blocks(&transformed.nodes, host, heights));
     plan.findings.extend(findings);
     Ok(())
 }
@@ -114,13 +114,13 @@ pub(super) fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<F
     if lost.is_empty() {
         return None;
     }
-    let more = lost.len().saturating_sub(MAX_TOLD);
+    let more = lost.len().saturating_sub(MAX_REPORTED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let told: Vec<String> = lost.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    let reported: Vec<String> = lost.iter().take(MAX_REPORTED).map(ToString::to_string).collect();
     Some(Finding::error(
         Rule::NothingTakenAway,
         id,
-        format!("{place} holds what the recovery point has not: {}{more}", told.join(", ")),
+        format!("{place} holds what the recovery point has not: {}{more}", reported.join(", ")),
         format!(
             "restore a recovery point that has it, leave the node as it is (--node names the others), or go on in spite of it (--override {})",
             Rule::NothingTakenAway

@@ -14,7 +14,7 @@ use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, Wri
 use fabkeep_platform::{EntryKind, Fetch, PlatformError, VolumeEntry};
 use fabkeep_store::PointReader;
 
-use super::keep::{self, Present, PresentFile};
+use super::ca_keep::{self, Existing, ExistingFile};
 use crate::content::{Contents, channel_of, is_block_file};
 use crate::error::io as place_of;
 use crate::event::{Event, Reporter, step};
@@ -34,7 +34,7 @@ pub(super) struct Filled<'a> {
     pub role: NodeRole,
     pub captured: Cow<'a, CapturedDirectory>,
     /// What is there and stays.
-    pub kept: Vec<PresentFile>,
+    pub kept: Vec<ExistingFile>,
     /// What comes and what stays fit.
     pub fits: bool,
     /// The directory in the cluster.
@@ -74,13 +74,13 @@ impl<'a> Filled<'a> {
 
     /// Files of a certificate authority that are there; those that an interrupted restore of this recovery point has set aside, when it is
     /// gone on with.
-    pub fn present(&self, going_on: Option<&str>) -> Result<Present, EngineError> {
+    pub fn present(&self, going_on: Option<&str>) -> Result<Existing, EngineError> {
         let wrong = |error| place_of(self.label())(error);
         let aside = match going_on {
             Some(point) => match self.filler.last_aside(point).map_err(wrong)? {
                 Some(aside) => Some(aside),
                 // Nothing was there.
-                None => return Ok(Present::new()),
+                None => return Ok(Existing::new()),
             },
             None => None,
         };
@@ -89,7 +89,7 @@ impl<'a> Filled<'a> {
             .list()?
             .into_iter()
             .filter(|entry| entry.kind == EntryKind::File)
-            .filter(|entry| keep::is_looked_at(&self.captured.directory, &entry.path, entry.stamp.size))
+            .filter(|entry| ca_keep::is_looked_at(&self.captured.directory, &entry.path, entry.stamp.size))
             .collect();
         let scratch = tempfile::tempdir().map_err(place_of(std::env::temp_dir()))?;
         let to = |position: usize| scratch.path().join(position.to_string());
@@ -98,10 +98,10 @@ impl<'a> Filled<'a> {
             .map(|(position, entry)| Fetch { path: entry.path.clone(), to: to(position), sparse: false })
             .collect();
         let there = from.fetch(&files).map_err(wrong)?;
-        let mut out = Present::new();
+        let mut out = Existing::new();
         for (position, entry) in found.iter().enumerate().filter(|(position, _)| there.get(*position) == Some(&true)) {
             let bytes = std::fs::read(to(position)).map_err(place_of(to(position)))?;
-            out.insert(entry.path.clone(), PresentFile::new(entry, bytes));
+            out.insert(entry.path.clone(), ExistingFile::new(entry, bytes));
         }
         Ok(out)
     }
@@ -177,7 +177,7 @@ impl Proof {
     }
 
     /// In sentences; nothing of what was not done.
-    pub fn told(&self) -> Vec<String> {
+    pub fn reported(&self) -> Vec<String> {
         let mut out = Vec::new();
         if self.files > 0 {
             out.push(format!("{} files hashed where they lie in the volumes: each is what was captured", self.files));

@@ -151,12 +151,12 @@ fn tell_while<T: Send>(reporter: &dyn Reporter, progress: &AtomicU64, work: impl
             done.store(true, Ordering::Release);
             result
         });
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let finished = done.load(Ordering::Acquire) || worker.is_finished();
             let now = progress.load(Ordering::Relaxed);
-            reporter.event(Event::Advance { bytes: now - told, blocks: 0 });
-            told = now;
+            reporter.event(Event::Advance { bytes: now - reported, blocks: 0 });
+            reported = now;
             if finished {
                 break;
             }

@@ -201,8 +201,8 @@ impl<'p> OpenWindow<'p> {
         if !self.noted {
             return Ok(());
         }
-        let told = |line: &str| self.reporter.event(Event::Said(line));
-        self.platform.reopen(&self.record.changes, &told)?;
+        let reported = |line: &str| self.reporter.event(Event::Said(line));
+        self.platform.reopen(&self.record.changes, &reported)?;
         self.platform.forget_window(&self.record)?;
         self.noted = false;
         Ok(())
@@ -245,8 +245,8 @@ pub fn resume(
         None => record,
     };
     step(reporter, "undo the window", None, || {
-        let told = |line: &str| reporter.event(Event::Said(line));
-        platform.reopen(&record.changes, &told)?;
+        let reported = |line: &str| reporter.event(Event::Said(line));
+        platform.reopen(&record.changes, &reported)?;
         platform.forget_window(&record)
     })?;
     Ok(Resumed { undone: Some(record), findings })
@@ -282,7 +282,7 @@ pub fn resume_unsigned(
     ask: &mut dyn FnMut(&Question<'_>) -> bool,
     reporter: &dyn Reporter,
 ) -> Result<Vec<UnsignedStep>, EngineError> {
-    let told = |line: &str| reporter.event(Event::Said(line));
+    let reported = |line: &str| reporter.event(Event::Said(line));
     let mut steps = Vec::new();
     for note in platform.window()?.strange {
         let mut done = |step: String, outcome: &str| {
@@ -293,7 +293,7 @@ pub fn resume_unsigned(
             match platform.may_undo(change) {
                 Err(problem) => done(quoted, &format!("left: {problem}")),
                 Ok(()) if ask(&Question::Undo(&note.at, change)) => {
-                    platform.reopen(std::slice::from_ref(change), &told)?;
+                    platform.reopen(std::slice::from_ref(change), &reported)?;
                     done(quoted, "undone");
                 }
                 Ok(()) => done(quoted, "left"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fabkeep_network::Severity;
 
-use super::{One, copy, own, told};
+use super::{One, copy, own, reported};
 
 const CONFIG: &str = "fabric-ca-server-config.yaml";
 
@@ -106,7 +106,7 @@ fn a_certificate_and_key_are_found_wherever_they_lie_and_missed_when_they_are_go
         let one = One::new("Org1/ca");
         change(&one);
         let (complete, findings) = one.capture();
-        told(what, &findings, Severity::Error, "C5", part);
+        reported(what, &findings, Severity::Error, "C5", part);
         assert!(!complete, "{what}");
     }
 }
@@ -172,11 +172,11 @@ fn the_database_is_the_one_that_the_configuration_names() {
         // The same, damaged; the same, gone.
         damage(database.clone());
         let (complete, findings) = one.capture();
-        told(what, &findings, Severity::Error, "C3", "");
+        reported(what, &findings, Severity::Error, "C3", "");
         assert!(!complete, "{what}");
         std::fs::remove_file(database).unwrap();
         let (complete, findings) = one.capture();
-        told(what, &findings, Severity::Error, "C3", "is not in the set");
+        reported(what, &findings, Severity::Error, "C3", "is not in the set");
         assert!(!complete, "{what}");
     }
 }
@@ -197,13 +197,13 @@ fn every_authority_of_a_server_is_judged() {
     let (complete, findings) = one.capture();
     assert!(complete && own(&findings).iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
     std::fs::remove_file(second.join("fabric-ca-server.db")).unwrap();
-    told("database", &one.capture().1, Severity::Error, "C3", "is not in the set");
+    reported("database", &one.capture().1, Severity::Error, "C3", "is not in the set");
     std::fs::remove_file(second.join("ca-cert.pem")).unwrap();
-    told("certificate", &one.capture().1, Severity::Error, "C5", "is not in the set");
+    reported("certificate", &one.capture().1, Severity::Error, "C5", "is not in the set");
     // An intermediate CA needs its chain.
     let one = One::new("Org1/ca");
     one.edit(CONFIG, "    url:\n    caname:", "    url: http://root:7054\n    caname:");
-    told("chain", &one.capture().1, Severity::Error, "C5", "ca-chain.pem");
+    reported("chain", &one.capture().1, Severity::Error, "C5", "ca-chain.pem");
     std::fs::write(one.path("ca-chain.pem"), std::fs::read(one.path("ca-cert.pem")).unwrap()).unwrap();
     let (complete, findings) = one.capture();
     assert!(complete, "{findings:#?}");
@@ -215,8 +215,8 @@ fn a_schema_that_is_newer_than_its_server_is_told() {
     let database = rusqlite::Connection::open(one.path("fabric-ca-server.db")).unwrap();
     database.execute("UPDATE properties SET value = '3' WHERE property = 'identity.level'", []).unwrap();
     drop(database);
-    told("newer", &one.capture().1, Severity::Warning, "C3", "level 3");
+    reported("newer", &one.capture().1, Severity::Warning, "C3", "level 3");
     let one = One::new("Org1/ca");
     one.edit(CONFIG, "version: v1.5.21", "version: 1.2.0");
-    told("older", &one.capture().1, Severity::Note, "C3", "1.2.0");
+    reported("older", &one.capture().1, Severity::Note, "C3", "1.2.0");
 }

@@ -2,7 +2,7 @@
 
 use fabkeep_network::Severity;
 
-use super::{One, own, told};
+use super::{One, own, reported};
 
 fn key(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -55,14 +55,14 @@ fn keys_of_every_kind_are_understood_and_matched() {
     for (what, new_key, severity, part) in bad {
         std::fs::write(&private, new_key).unwrap();
         let (complete, findings) = one.capture();
-        told(what, &findings, severity, "I5", part);
+        reported(what, &findings, severity, "I5", part);
         assert!(!complete, "{what}");
     }
     // A curve that is not known: captured, and said to be unchecked.
     std::fs::write(&certificate, key("p224.crt")).unwrap();
     std::fs::write(&private, key("p224.key")).unwrap();
     let (complete, findings) = one.capture();
-    told("P-224", &findings, Severity::Warning, "I5", "cannot be checked");
+    reported("P-224", &findings, Severity::Warning, "I5", "cannot be checked");
     assert!(complete, "{findings:#?}");
 }
 
@@ -78,10 +78,10 @@ fn a_tls_certificate_of_another_name_is_found_by_the_configuration() {
     assert!(complete && own(&findings).is_empty(), "{findings:#?}");
     std::fs::remove_file(one.path("tls/peer0-server.key.pem")).unwrap();
     let (_, findings) = one.capture();
-    told("no key", &findings, Severity::Error, "I5", "(TLS) is not in the set");
+    reported("no key", &findings, Severity::Error, "I5", "(TLS) is not in the set");
     std::fs::remove_file(one.path("tls/peer0-server.crt.pem")).unwrap();
     let (_, findings) = one.capture();
-    told("no certificate", &findings, Severity::Error, "I5", "in none of its directories");
+    reported("no certificate", &findings, Severity::Error, "I5", "in none of its directories");
 }
 
 #[test]
@@ -103,24 +103,24 @@ fn keys_in_a_token_are_noted_and_not_missed() {
     let peer = One::new("Org1/peer0");
     token(&peer);
     let (complete, findings) = peer.capture();
-    told("no token", &findings, Severity::Error, "I5", "is not in the set");
+    reported("no token", &findings, Severity::Error, "I5", "is not in the set");
     assert!(!complete);
     peer.edit("config/core.yaml", "Default: SW", "Default: PKCS11");
     peer.edit("config/core.yaml", "Label: null", "Label: ForFabric");
     let (complete, findings) = peer.capture();
     assert!(complete, "{findings:#?}");
-    told("core.yaml", &findings, Severity::Note, "I5", "\"ForFabric\"");
+    reported("core.yaml", &findings, Severity::Note, "I5", "\"ForFabric\"");
     // In the environment.
     let orderer = One::new("OrdererOrg/orderer1");
     token(&orderer);
     let with = set([("ORDERER_GENERAL_BCCSP_DEFAULT", "PKCS11"), ("ORDERER_GENERAL_BCCSP_PKCS11_LABEL", "hsm1")]);
     let (complete, findings) = orderer.capture_with(with);
     assert!(complete, "{findings:#?}");
-    told("environment", &findings, Severity::Note, "I5", "\"hsm1\"");
+    reported("environment", &findings, Severity::Note, "I5", "\"hsm1\"");
     // A TLS key is a file in every case.
     std::fs::remove_file(peer.path("tls/server.key")).unwrap();
     let (complete, findings) = peer.capture();
-    told("TLS", &findings, Severity::Error, "I5", "(TLS) is not in the set");
+    reported("TLS", &findings, Severity::Error, "I5", "(TLS) is not in the set");
     assert!(!complete);
     // A certificate authority's.
     let ca = One::new("Org1/ca");
@@ -128,7 +128,7 @@ fn keys_in_a_token_are_noted_and_not_missed() {
     let with = set([("FABRIC_CA_SERVER_BCCSP_DEFAULT", "PKCS11"), ("FABRIC_CA_SERVER_BCCSP_PKCS11_LABEL", "root")]);
     let (complete, findings) = ca.capture_with(with);
     assert!(complete, "{findings:#?}");
-    told("CA", &findings, Severity::Note, "C5", "\"root\"");
+    reported("CA", &findings, Severity::Note, "C5", "\"root\"");
     let config = "fabric-ca-server-config.yaml";
     let text = std::fs::read_to_string(ca.path(config)).unwrap();
     std::fs::write(
@@ -138,5 +138,5 @@ fn keys_in_a_token_are_noted_and_not_missed() {
     .unwrap();
     let (complete, findings) = ca.capture();
     assert!(complete, "{findings:#?}");
-    told("CA's file", &findings, Severity::Note, "C5", "\"fabric\"");
+    reported("CA's file", &findings, Severity::Note, "C5", "\"fabric\"");
 }

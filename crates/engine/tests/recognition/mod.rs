@@ -51,7 +51,7 @@ impl One {
 }
 
 #[track_caller]
-pub fn told<'a>(what: &str, findings: &'a [Finding], severity: Severity, code: &str, part: &str) -> &'a Finding {
+pub fn reported<'a>(what: &str, findings: &'a [Finding], severity: Severity, code: &str, part: &str) -> &'a Finding {
     let of =
         |finding: &&Finding| finding.severity == severity && finding.rule.code() == code && finding.what.contains(part);
     findings.iter().find(of).unwrap_or_else(|| panic!("{what}: no {severity} {code} with {part:?} in {findings:#?}"))
@@ -76,7 +76,7 @@ fn a_peer_with_a_couchdb_is_restored_above_an_empty_one() {
     // Its CouchDB is not here: a backup says what a restore needs, and the restore says it again.
     let (complete, findings) = one.capture();
     assert!(complete, "{findings:#?}");
-    told("far away", &findings, Severity::Warning, "P3", "no node of the inventory");
+    reported("far away", &findings, Severity::Warning, "P3", "no node of the inventory");
     let data = one.path("couchdb0/data");
     for file in ["_dbs.couch", "shards/00000000-7fffffff/mychannel_.1700000000.couch"] {
         std::fs::create_dir_all(data.join(file).parent().unwrap()).unwrap();
@@ -84,7 +84,7 @@ fn a_peer_with_a_couchdb_is_restored_above_an_empty_one() {
     }
     let (complete, findings) = one.capture();
     assert!(complete, "{findings:#?}");
-    told("beside", &findings, Severity::Note, "P3", "left out");
+    reported("beside", &findings, Severity::Note, "P3", "left out");
     let host = {
         let found = discover(&one.bench.network().join("Org1"), one.bench.folder.path()).unwrap();
         Host::new(&found.inventory, one.bench.folder.path()).unwrap()
@@ -105,6 +105,6 @@ fn a_peer_with_a_couchdb_is_restored_above_an_empty_one() {
         &fabkeep_engine::Silent,
     )
     .unwrap();
-    told("restore", &restored.findings, Severity::Note, "P3", "restored with it");
+    reported("restore", &restored.findings, Severity::Note, "P3", "restored with it");
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "the state database is empty");
 }

@@ -5,7 +5,7 @@ use fabkeep_fixtures::Growth;
 
 use super::place::{Place, refused, tree};
 
-fn told(findings: &[fabkeep_network::Finding]) -> String {
+fn reported(findings: &[fabkeep_network::Finding]) -> String {
     let of_rule = findings.iter().filter(|finding| finding.rule.code() == "B11");
     of_rule.map(|finding| format!("{}: {}\n", finding.subject, finding.what)).collect()
 }
@@ -20,7 +20,7 @@ fn a_channel_a_store_a_key_and_blocks_that_only_the_node_has_are_not_taken_away(
     std::fs::copy(place.path("Org1/peer1/tls/server.key"), place.path("Org1/peer0/tls/newer.key")).unwrap();
     let before = tree(&place.bench.network());
     let findings = refused(place.restore(&place.options(), &Silent));
-    let said = told(&findings);
+    let said = reported(&findings);
     assert!(said.contains("the channel newchannel") && said.contains("the private key newer.key"), "{said}");
     assert_eq!(tree(&place.bench.network()), before);
     let overridden = RestoreOptions { overrides: vec!["B11".to_owned()], ..place.options() };
@@ -58,11 +58,11 @@ fn blocks_that_no_node_that_stays_has_are_not_given_up_and_those_that_one_has_ar
     let place = Place::new(&[]);
     Growth::open(&place.bench.network(), "mychannel").unwrap().grow(5, 2).unwrap();
     let findings = refused(place.restore(&place.options(), &Silent));
-    let said = told(&findings);
+    let said = reported(&findings);
     assert!(said.contains("mychannel has height") && said.contains("no node that stays"), "{said}");
     // One peer alone: the others keep the blocks.
     let alone = Place { nodes: vec!["Org1/peer0".to_owned()], ..place };
     let restored = alone.restore(&alone.options(), &Silent).unwrap();
-    let said = told(&restored.findings);
+    let said = reported(&restored.findings);
     assert!(said.contains("stays and has these blocks"), "{said}");
 }

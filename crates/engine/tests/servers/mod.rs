@@ -53,8 +53,8 @@ fn as_nobody(program: &Path) -> Command {
 
 fn done(mut command: Command) {
     let output = command.output().unwrap();
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {said}{told}");
+    let (said, reported) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {said}{reported}");
 }
 
 impl Server {
@@ -65,8 +65,8 @@ impl Server {
             Kind::MariaDb => Path::new("/usr/sbin/mariadbd").exists(),
         };
         if !there {
-            let told = format!("NOT TESTED: no {kind:?} server; install Debian's postgresql and mariadb-server\n");
-            let _ = std::io::stderr().write_all(told.as_bytes());
+            let reported = format!("NOT TESTED: no {kind:?} server; install Debian's postgresql and mariadb-server\n");
+            let _ = std::io::stderr().write_all(reported.as_bytes());
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -110,7 +110,7 @@ fn bytes_of(path: &Path) -> Vec<(String, Vec<u8>)> {
     out
 }
 
-/// What does no harm, or cannot be told from what does none.
+/// What does no harm, or cannot be determined from what does none.
 fn is_harmless(case: &Case, here: &Path) -> bool {
     let name = case.path.rsplit('/').next().unwrap();
     let has = |part: &str| case.path.contains(part);

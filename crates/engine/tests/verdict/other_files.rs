@@ -83,3 +83,35 @@ fn a_link_out_of_the_directory_is_an_error() {
     std::os::unix::fs::symlink("/etc/hostname", bench.network().join("Org1/peer0/msp/elsewhere")).unwrap();
     assert_refused(&bench, "B7", "Org1/peer0", "elsewhere");
 }
+
+#[test]
+fn what_of_the_metadata_is_not_captured_is_a_finding() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let msp = bench.network().join("Org1/peer0/msp");
+    fs::hard_link(msp.join("config.yaml"), bench.path("another-name")).unwrap();
+    fs::set_permissions(msp.join("signcerts"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let tool = bench.network().join("Org1/users/tool");
+    fs::write(&tool, "x").unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o6755)).unwrap();
+    let listed = bench.network().join("Org1/peer0/config/core.yaml");
+    let attribute = rustix::fs::setxattr(&listed, "user.note", b"x", rustix::fs::XattrFlags::empty());
+    let (made, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(made, "{findings:#?}");
+    assert_found(&findings, "B6", "Org1/peer0 config.yaml", "hard link");
+    assert_found(&findings, "B6", "Org1/peer0 signcerts", "set-user-id");
+    assert_found(&findings, "B6", "tool", "set-user-id");
+    // The file system of temporary files may have no attributes.
+    if attribute.is_ok() {
+        assert_found(&findings, "B6", "core.yaml", "extended attributes");
+    }
+    // It can be restored.
+    bench.restore_all().unwrap();
+}
+
+#[test]
+fn a_name_that_a_restore_would_refuse_is_refused_before_the_commit() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    fs::write(bench.network().join("Org1/peer0/msp/two\tcolumns"), "x").unwrap();
+    assert_refused(&bench, "B7", "Org1/peer0", "control character");
+}

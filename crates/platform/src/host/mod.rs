@@ -229,8 +229,8 @@ impl Platform for Host {
         changes.iter().try_for_each(|change| self.change(change))
     }
 
-    fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
-        self.undo(changes, told)
+    fn reopen(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
+        self.undo(changes, reported)
     }
 
     fn window(&self) -> Result<NotedWindows, PlatformError> {

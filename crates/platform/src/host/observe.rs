@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::{Host, HostVolume, Reach};
-use crate::asking::{
+use crate::probe::{
     Asked, BlockFiles, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
 };
 use crate::{NodeState, Platform, PlatformError};
@@ -100,14 +100,14 @@ impl Host {
         let folders = || channels(known.directories.iter());
         if let Some(command) = reach.commands.height.as_ref().filter(|_| out.running) {
             let asked_ms = now_ms();
-            let told: Result<Vec<_>, String> = folders()
+            let reported: Result<Vec<_>, String> = folders()
                 .into_iter()
                 .map(|channel| {
                     let output = self.output(&command.replace("{channel}", &channel))?;
                     Ok((channel, answers::getinfo(&output)?))
                 })
                 .collect();
-            take_heights(&mut out, HeightSource::GetInfo, asked_ms, told);
+            take_heights(&mut out, HeightSource::GetInfo, asked_ms, reported);
         }
         if wants_files(asked, &out) {
             for directory in &known.directories {
@@ -116,8 +116,8 @@ impl Host {
                     continue;
                 }
                 let asked_ms = now_ms();
-                let told = block_files::heights(&HostVolume::new(path.to_path_buf()), directory);
-                take_heights(&mut out, HeightSource::BlockFiles, asked_ms, told);
+                let reported = block_files::heights(&HostVolume::new(path.to_path_buf()), directory);
+                take_heights(&mut out, HeightSource::BlockFiles, asked_ms, reported);
             }
         }
         out

@@ -111,6 +111,8 @@ impl HostVolume {
                 changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
                 inode: metadata.ino(),
             },
+            links: metadata.nlink(),
+            attributes: has_attributes(&path),
         });
         if !descend {
             return Ok(());
@@ -145,6 +147,23 @@ impl HostVolume {
             }
         }
         Ok(())
+    }
+}
+
+/// Names of extended attributes that the system makes by itself, and makes again.
+const OF_THE_SYSTEM: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay."];
+
+/// Whether a file has extended attributes (an access control list is one) that are somebody's own.
+fn has_attributes(path: &Path) -> bool {
+    let mut names = [0; 4096];
+    match rustix::fs::llistxattr(path, &mut names[..]) {
+        Ok(len) => names[..len]
+            .split(|&byte| byte == 0)
+            .any(|name| !name.is_empty() && !OF_THE_SYSTEM.iter().any(|own| name.starts_with(own))),
+        // More names than the system ever makes.
+        Err(rustix::io::Errno::RANGE) => true,
+        // The file system has none.
+        Err(_) => false,
     }
 }
 

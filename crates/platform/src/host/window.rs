@@ -67,7 +67,7 @@ impl Host {
         }
     }
 
-    pub(super) fn undo(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
+    pub(super) fn undo(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
         let mut result = Ok(());
         let stopped: Vec<&NodeId> = changes
             .iter()
@@ -77,7 +77,7 @@ impl Host {
             })
             .collect();
         for node in observe::start_order(&self.network).iter().filter(|node| stopped.contains(node)) {
-            told(&format!("starting {node}"));
+            reported(&format!("starting {node}"));
             let started = self.state(node).and_then(|state| match state {
                 NodeState::Running => Ok(false),
                 NodeState::Stopped | NodeState::Unknown => self.start(node),

@@ -79,7 +79,7 @@ pub struct Kubernetes {
     /// Helper pods made so far, by namespace and name, and how many there were in all.
     made: Mutex<(Vec<(String, String)>, usize)>,
     /// Workloads that a window of this run has stopped: their pods are gone.
-    asleep: Mutex<BTreeSet<ClientWorkload>>,
+    stopped: Mutex<BTreeSet<ClientWorkload>>,
     /// What signs the notes of windows.
     machine: Machine,
 }
@@ -144,7 +144,7 @@ impl Kubernetes {
             places: Mutex::default(),
             helpers: Mutex::default(),
             made: Mutex::default(),
-            asleep: Mutex::default(),
+            stopped: Mutex::default(),
             machine: Machine::default(),
         })
     }
@@ -196,7 +196,7 @@ impl Kubernetes {
     fn own_place(&self, position: usize) -> Result<Option<Place>, PlatformError> {
         let node = &self.analysis.nodes[position];
         let (Some(pod), Some(workload)) = (&node.pod, &node.node.workload) else { return Ok(None) };
-        if self.is_asleep(node) {
+        if self.is_stopped_by_window(node) {
             return Ok(None);
         }
         if !pod.running.contains(&workload.container) {
@@ -215,20 +215,20 @@ impl Kubernetes {
     }
 
     /// A window of this run has stopped a workload: what was reached in its pods is reached elsewhere now.
-    fn note_asleep(&self, workload: &ClientWorkload) {
-        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).insert(workload.clone());
+    fn note_stopped(&self, workload: &ClientWorkload) {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(workload.clone());
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn forget_asleep(&self) {
-        self.asleep.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn forget_stopped(&self) {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn is_asleep(&self, node: &FoundNode) -> bool {
-        let asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+    fn is_stopped_by_window(&self, node: &FoundNode) -> bool {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         node.node.workload.as_ref().is_some_and(|known| {
-            asleep.iter().any(|workload| {
+            stopped.iter().any(|workload| {
                 workload.kind == known.kind && workload.namespace == known.namespace && workload.name == known.name
             })
         })
@@ -478,7 +478,8 @@ impl Platform for Kubernetes {
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
         let (_, found) = self.found(node)?;
         let container = found.node.workload.as_ref().map(|workload| workload.container.clone()).unwrap_or_default();
-        let running = found.pod.as_ref().is_some_and(|pod| pod.running.contains(&container)) && !self.is_asleep(found);
+        let running =
+            found.pod.as_ref().is_some_and(|pod| pod.running.contains(&container)) && !self.is_stopped_by_window(found);
         Ok(if running { NodeState::Running } else { NodeState::Stopped })
     }
 
@@ -498,8 +499,8 @@ impl Platform for Kubernetes {
         self.change(changes)
     }
 
-    fn reopen(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
-        self.undo(changes, told)
+    fn reopen(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
+        self.undo(changes, reported)
     }
 
     fn window(&self) -> Result<NotedWindows, PlatformError> {

@@ -420,7 +420,7 @@ pub(crate) fn clean(kind: &str, object: &Value) -> Value {
             }
         }
         "Deployment" | "StatefulSet" => {
-            // Asleep by fabkeep is not how it lives.
+            // A workload at 0 replicas by fabkeep is declared with the replicas that it had.
             if let Some(replicas) = replicas {
                 object["spec"]["replicas"] = replicas.into();
             }
@@ -502,8 +502,8 @@ mod tests {
         let service =
             json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"nodePort": 30051}]}});
         assert_eq!(clean("Service", &service).pointer("/spec"), Some(&json!({"ports": [{"nodePort": 30051}]})));
-        let asleep =
+        let stopped =
             json!({"metadata": {"name": "d", "annotations": {"fabkeep.io/replicas": "2"}}, "spec": {"replicas": 0}});
-        assert_eq!(clean("Deployment", &asleep).pointer("/spec/replicas"), Some(&json!(2)));
+        assert_eq!(clean("Deployment", &stopped).pointer("/spec/replicas"), Some(&json!(2)));
     }
 }

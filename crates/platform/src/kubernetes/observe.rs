@@ -13,10 +13,10 @@ use super::connection::exec::Place;
 use super::connection::{Connection, chain, failed};
 use super::discover::FoundNode;
 use super::discover::workloads::LivePod;
-use crate::asking::{
+use crate::host::health_word;
+use crate::probe::{
     Asked, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
 };
-use crate::host::health_word;
 use crate::{Platform, PlatformError};
 
 /// How long one question may take.
@@ -99,8 +99,8 @@ impl Kubernetes {
                 let ask = |path: &str| get(&self.connection, at(participation), tls.as_ref(), path, false);
                 ask_participation(&ask, &mut out);
             }
-            let told = out.channels.values().any(|answer| !answer.readings.is_empty());
-            if !told && out.role == fabkeep_ledger::layout::NodeRole::Peer {
+            let reported = out.channels.values().any(|answer| !answer.readings.is_empty());
+            if !reported && out.role == fabkeep_ledger::layout::NodeRole::Peer {
                 let place = Place {
                     namespace: workload.namespace.clone(),
                     pod: pod.name.clone(),
@@ -117,12 +117,12 @@ impl Kubernetes {
                     continue;
                 }
                 let asked_ms = now_ms();
-                let told = match self.volume(node, directory) {
+                let reported = match self.volume(node, directory) {
                     Ok(Some(volume)) => block_files::heights(volume.as_ref(), directory),
                     Ok(None) => continue,
                     Err(error) => Err(error.to_string()),
                 };
-                take_heights(&mut out, HeightSource::BlockFiles, asked_ms, told);
+                take_heights(&mut out, HeightSource::BlockFiles, asked_ms, reported);
             }
         }
         out
@@ -136,20 +136,20 @@ impl Kubernetes {
         }
         let names: Vec<&str> = channels.iter().map(String::as_str).collect();
         let asked_ms = now_ms();
-        let told = self
+        let reported = self
             .connection
             .output(place, GETINFO, &names, &[], MAX_OUTPUT_BYTES)
             .map_err(|error| error.to_string())
             .and_then(|output| {
                 let text = String::from_utf8_lossy(&output).into_owned();
                 let parts = text.split("channel ").skip(1).filter_map(|part| part.split_once('\n'));
-                let told: Vec<(String, u64)> = parts
+                let reported: Vec<(String, u64)> = parts
                     .filter(|(channel, _)| channels.iter().any(|known| known == channel))
                     .filter_map(|(channel, said)| Some((channel.to_owned(), answers::getinfo(said).ok()?)))
                     .collect();
-                if told.is_empty() { Err("it told no height".to_owned()) } else { Ok(told) }
+                if reported.is_empty() { Err("it reported no height".to_owned()) } else { Ok(reported) }
             });
-        take_heights(out, HeightSource::GetInfo, asked_ms, told);
+        take_heights(out, HeightSource::GetInfo, asked_ms, reported);
     }
 
     /// Channels of which the node has a chain directory.

@@ -10,7 +10,7 @@ use super::discover::workloads::{LivePod, live_pod};
 use super::scale::Stage;
 use super::trouble::Trouble;
 use crate::PlatformError;
-use crate::asking::answers;
+use crate::probe::answers;
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -43,7 +43,7 @@ impl Seen {
 
 impl Kubernetes {
     /// Waits until a stage's workloads are ready, and until every node has every channel open at least at the expected height (P7).
-    /// `told` is called with what is waited for. Ends before the deadline when pods are in trouble that does not pass by waiting.
+    /// `reported` is called with what is waited for. Ends before the deadline when pods are in trouble that does not pass by waiting.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`] when the cluster cannot be asked.
@@ -52,7 +52,7 @@ impl Kubernetes {
         stage: &Stage,
         heights: &BTreeMap<NodeId, BTreeMap<String, u64>>,
         deadline: Duration,
-        told: &dyn Fn(&str),
+        reported: &dyn Fn(&str),
         is_interrupted: &dyn Fn() -> bool,
     ) -> Result<Started, PlatformError> {
         let begun = Instant::now();
@@ -152,7 +152,7 @@ impl Kubernetes {
             }
             let line = format!("waiting for {}: {}", waits[0].subject, waits[0].what);
             if line != said {
-                told(&line);
+                reported(&line);
                 said = line;
             }
             std::thread::sleep(POLL);

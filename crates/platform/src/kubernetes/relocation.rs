@@ -186,7 +186,7 @@ impl Relocation {
         })
     }
 
-    /// All declared objects in the new place, and the old names that workloads are told.
+    /// All declared objects in the new place, and the old names that workloads are given.
     pub fn declarations(&self, declared: &[Declaration], original_there: bool) -> (Vec<Declaration>, Vec<OldNames>) {
         let mut out: Vec<Declaration> = declared.iter().map(|known| self.declaration(known, original_there)).collect();
         let mut names = Vec::new();

@@ -36,10 +36,10 @@ impl Kubernetes {
     fn sql_place(&self, node: &NodeId) -> Result<Option<(SqlDatabase, Place)>, PlatformError> {
         let (_, found) = self.found(node)?;
         let (Some(sql), Some(known)) = (&found.sql, &found.node.workload) else { return Ok(None) };
-        if self.is_asleep(found) {
+        if self.is_stopped_by_window(found) {
             return Ok(None);
         }
-        // It may have been woken since the network was looked at.
+        // It may have been started again since the network was looked at.
         let pods = self.pods_of(&known.kind, &known.namespace, &known.name, false)?;
         let name = known.ordinal.map(|ordinal| format!("{}-{ordinal}", known.name));
         let runs = |pod: &&super::discover::workloads::LivePod| {
@@ -116,7 +116,7 @@ impl Kubernetes {
         out.trim().parse().map_err(|_| io::Error::other(format!("it said {:?} when asked for tables", out.trim())))
     }
 
-    /// Loads a dump into a server that has just begun anew, and dumps it again: what it holds then. `told` is called with what is waited
+    /// Loads a dump into a server that has just begun anew, and dumps it again: what it holds then. `reported` is called with what is waited
     /// for.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Kubernetes {
         node: &NodeId,
         from: &Path,
         deadline: Duration,
-        told: &dyn Fn(&str),
+        reported: &dyn Fn(&str),
     ) -> Result<Dump, PlatformError> {
         let wrong = |what: &'static str| move |error: io::Error| self.sql_failed(node, what, error);
         let begun = Instant::now();
@@ -144,7 +144,7 @@ impl Kubernetes {
                 return Err(self.sql_failed(node, "reaching the database", problem));
             }
             if problem != said {
-                told(&format!("waiting for the database of {node}: {problem}"));
+                reported(&format!("waiting for the database of {node}: {problem}"));
                 said = problem;
             }
             std::thread::sleep(POLL);
@@ -161,7 +161,7 @@ impl Kubernetes {
         at.0.check(from)?;
         let mut file = File::open(from)?;
         let len = file.metadata()?.len();
-        // The end of the input cannot be told otherwise.
+        // The end of the input cannot be known otherwise.
         let script = format!("head -c \"$1\" | ( {} )", at.0.load_script()?);
         let mut exec = self.sql_exec(at, &script, &[&len.to_string()])?;
         let mut buffer = vec![0; SEND_BYTES];

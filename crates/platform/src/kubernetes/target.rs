@@ -35,7 +35,7 @@ pub enum ObjectState {
     Missing,
     /// It has everything that is declared.
     Equal,
-    /// It is another: the first field that differs. Values are not told.
+    /// It is another: the first field that differs. Values are not reported.
     Differs(String),
     /// It is being deleted, and these finalizers keep it.
     Going(Vec<String>),

@@ -1,5 +1,5 @@
 //! Why a workload's pods do not run: crash loops, images that cannot be pulled, pods that fit on no Kubernetes node, volumes that cannot
-//! be mounted. Told at once, with the container's last words, instead of when a deadline is over.
+//! be mounted. Reported at once, with the container's last words, instead of when a deadline is over.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::Kubernetes;
 use super::connection::Connection;
 use super::objects::{name_of, resource, text};
 
-/// Lines of a log that ended that are read, and how many of them are told.
+/// Lines of a log that ended that are read, and how many of them are reported.
 const READ_LINES: i64 = 200;
 const TOLD_LINES: usize = 6;
-/// Most bytes of such a log, and the longest line that is told.
+/// Most bytes of such a log, and the longest line that is reported.
 const MAX_LOG_BYTES: i64 = 256 << 10;
 const MAX_LINE_CHARS: usize = 240;
 /// A container that ended this often for a reason that no rule names does not come up by itself.

@@ -28,8 +28,8 @@ const MAX_NOTE_BYTES: usize = 1 << 20;
 const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
 /// A namespace's label that holds its name; the API server keeps it there.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
-/// How long a stage may take to become ready when it is woken behind a window.
-const AWAKE: Duration = Duration::from_secs(300);
+/// How long a stage may take to become ready when it is started again behind a window.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 
 fn workload_of(kind: &str, namespace: &str, name: &str) -> ClientWorkload {
     ClientWorkload { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
@@ -63,7 +63,7 @@ impl Kubernetes {
         Ok((changes, findings))
     }
 
-    /// Operators that would start stopped nodes again: asleep before these, awake behind them (K2).
+    /// Operators that would start stopped nodes again: scaled down before these, up again behind them (K2).
     fn operators_of_nodes(&self) -> Result<Vec<Change>, PlatformError> {
         let custom = |node: &FoundNode| node.custom.as_ref().map(|(api_version, ..)| api_version.clone());
         let Some(managed) = self.analysis.nodes.iter().find(|node| node.custom.is_some()) else {
@@ -192,7 +192,7 @@ impl Kubernetes {
                     target.scale_down(&workload.kind, &workload.namespace, &workload.name)?;
                     going.push((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()));
                     if change.is_stop() {
-                        self.note_asleep(workload);
+                        self.note_stopped(workload);
                     }
                 }
                 Change::Fence { object, .. } => self.make("NetworkPolicy", "networking.k8s.io/v1", object)?,
@@ -278,7 +278,7 @@ impl Kubernetes {
         }
     }
 
-    pub(super) fn undo(&self, changes: &[Change], told: &dyn Fn(&str)) -> Result<(), PlatformError> {
+    pub(super) fn undo(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
         for change in changes {
             self.bounded(change).map_err(|problem| PlatformError::NotHere {
                 problem: format!("{change}: {problem}; nothing was undone"),
@@ -287,7 +287,7 @@ impl Kubernetes {
         }
         let target = self.target();
         let mut result = Ok(());
-        // Nodes awake first, those first that others need; then the way to them, then their clients.
+        // Nodes are scaled up first, those first that others need; then the way to them, then their clients.
         let stopped: Vec<&ClientWorkload> = changes
             .iter()
             .filter_map(|change| match change {
@@ -295,7 +295,7 @@ impl Kubernetes {
                 _ => None,
             })
             .collect();
-        let mut woken: BTreeSet<&ClientWorkload> = BTreeSet::new();
+        let mut started_again: BTreeSet<&ClientWorkload> = BTreeSet::new();
         for mut stage in self.node_stages() {
             let of_window = |(kind, namespace, name): &(String, String, String)| {
                 stopped
@@ -305,31 +305,31 @@ impl Kubernetes {
             };
             stage.workloads.retain(|workload| of_window(workload).is_some());
             for (kind, namespace, name) in &stage.workloads {
-                told(&format!("waking {kind} {namespace}/{name}"));
+                reported(&format!("scaling up {kind} {namespace}/{name}"));
                 result = result.and(target.scale_up(kind, namespace, name, None));
-                woken.extend(of_window(&(kind.clone(), namespace.clone(), name.clone())));
+                started_again.extend(of_window(&(kind.clone(), namespace.clone(), name.clone())));
             }
             if !stage.workloads.is_empty() {
-                let ready = self.wait_until_ready(&stage, &BTreeMap::new(), AWAKE, told, &|| false);
+                let ready = self.wait_until_ready(&stage, &BTreeMap::new(), READY_WITHIN, reported, &|| false);
                 result =
                     result.and(
-                        ready.and_then(|awake| match awake.findings.first() {
+                        ready.and_then(|ready| match ready.findings.first() {
                             None => Ok(()),
                             Some(finding) => Err(PlatformError::Cluster {
                                 what: format!("waking {} behind the window", stage.name),
                                 problem: format!("{}: {}", finding.subject, finding.what),
-                                next: "look at its pods' events and logs; `fabkeep resume` wakes what still sleeps"
+                                next: "look at its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
                                     .to_owned(),
                             }),
                         }),
                     );
             }
         }
-        // What the network does not show any more is woken all the same.
-        for workload in stopped.into_iter().filter(|workload| !woken.contains(workload)) {
+        // What the network does not show any more is started again all the same.
+        for workload in stopped.into_iter().filter(|workload| !started_again.contains(workload)) {
             result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
         }
-        self.forget_asleep();
+        self.forget_stopped();
         for change in changes {
             if let Change::Fence { namespace, policy, .. } = change {
                 result = result.and(self.unfence(namespace, policy));

@@ -61,14 +61,14 @@ fn certificates_and_keys_outside_of_a_home_are_followed() {
             assert!(seen.text.contains("FABRIC_CA_SERVER_CA_KEYFILE"), "{what}: {}", seen.text);
         }
     }
-    // Nobody knows where a container's path is: told.
+    // Nobody knows where a container's path is: reported.
     let site = Site::new();
     site.whole("net").edit(
         CONFIG,
         "  keyfile:\n  # Certificate",
         "  keyfile: /etc/hyperledger/keys/priv_sk\n  # Certificate",
     );
-    site.discover("net").told(&["Org1/ca", "/etc/hyperledger/keys/priv_sk", "not on this machine"]);
+    site.discover("net").reported(&["Org1/ca", "/etc/hyperledger/keys/priv_sk", "not on this machine"]);
 }
 
 #[test]

@@ -73,8 +73,8 @@ fn an_orderer_inside_a_peers_directory_is_a_node_of_its_own() {
     assert_eq!(seen.names(), ["network/peer peer", "network/orderer orderer"]);
     assert_eq!(seen.excluded("network/peer", "peer-data"), ["orderer"]);
     // Which identity is whose is asked for, with what to write.
-    seen.told(&["network/peer", "msp = \"net/etc/peer/msp\"", "tls = \"net/etc/peer/tls\""]);
-    seen.told(&["network/orderer", "msp = \"net/etc/orderer/msp\""]);
+    seen.reported(&["network/peer", "msp = \"net/etc/peer/msp\"", "tls = \"net/etc/peer/tls\""]);
+    seen.reported(&["network/orderer", "msp = \"net/etc/orderer/msp\""]);
 
     // Named by configuration files, one with absolute paths, one with paths of the disk that the root is.
     for data in ["SITE/net/var/hyperledger/production", "/var/hyperledger/production"] {
@@ -150,7 +150,7 @@ fn a_copy_beside_is_no_second_node_and_is_told() {
         let seen = site.discover("net");
         assert_eq!(seen.names().len(), 9, "{copy}");
         assert!(seen.node("Org1/peer0").contains("peer-data=net/Org1/peer0/production "), "{copy}");
-        seen.told(&[copy, "old copy"]);
+        seen.reported(&[copy, "old copy"]);
         assert!(seen.files().iter().all(|path| !path.contains(copy)), "{copy}: {:?}", seen.files());
     }
     for copy in ["Org1/peer0.bak", "backup/2024/Org1/peer0", "Org1/peer0-old"] {
@@ -161,7 +161,7 @@ fn a_copy_beside_is_no_second_node_and_is_told() {
         site.peer_data(&format!("net/{copy}/production"));
         let seen = site.discover("net");
         assert_eq!(seen.names().len(), 9, "{copy}: {:#?}", seen.names());
-        seen.told(&["old copy"]);
+        seen.reported(&["old copy"]);
     }
     // The one that is configured is the node, whatever it is called.
     let site = Site::new();
@@ -172,7 +172,7 @@ fn a_copy_beside_is_no_second_node_and_is_told() {
     );
     let seen = site.discover("net");
     assert!(seen.node("Org1/peer0").contains("peer-data=net/Org1/peer0/data2 "));
-    seen.told(&["net/Org1/peer0/production", "no configuration names"]);
+    seen.reported(&["net/Org1/peer0/production", "no configuration names"]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn both_configurations_in_one_folder_are_two_nodes() {
             of("orderer").contains("orderer-ledger=net/o") && of("orderer").contains("msp=net/orderer/msp"),
             "{nodes:#?}"
         );
-        seen.told(&["is used by", "captured with the first"]);
+        seen.reported(&["is used by", "captured with the first"]);
     }
 }
 
@@ -260,7 +260,7 @@ fn a_couchdb_belongs_to_its_peer() {
         ["Org1/peer0", "Org1/peer1", "Org2/peer0"].map(serves),
         ["Org1/couchdb0", "Org1/couchdb1", "Org2/couchdb0"]
     );
-    // Not found: told.
+    // Not found: reported.
     configured(&site, "Org2/peer1");
-    site.discover("net").told(&["Org2/peer1", "CouchDB", "served_by"]);
+    site.discover("net").reported(&["Org2/peer1", "CouchDB", "served_by"]);
 }

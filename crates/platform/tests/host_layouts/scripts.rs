@@ -159,5 +159,5 @@ fn a_clients_settings_and_templates_are_no_nodes() {
     site.write("net/templates/core.yaml", "peer: {fileSystemPath: /nowhere/production, mspConfigPath: msp}\n");
     let seen = site.discover("net");
     assert_eq!(seen.names().len(), 9, "{:#?}", seen.names());
-    seen.told(&["templates/core.yaml", "template"]);
+    seen.reported(&["templates/core.yaml", "template"]);
 }

@@ -185,9 +185,9 @@ impl Seen {
     }
 
     #[track_caller]
-    pub fn told(&self, parts: &[&str]) {
-        let told = self.remarks.iter().any(|remark| parts.iter().all(|part| remark.contains(part)));
-        assert!(told, "{parts:?} in none of {:#?}", self.remarks);
+    pub fn reported(&self, parts: &[&str]) {
+        let reported = self.remarks.iter().any(|remark| parts.iter().all(|part| remark.contains(part)));
+        assert!(reported, "{parts:?} in none of {:#?}", self.remarks);
     }
 }
 

@@ -128,10 +128,10 @@ fn foreign_objects_anywhere_are_named_and_passed_over() {
     let repository = place.open();
     let history = repository.history().unwrap();
     assert_eq!(history.commits, std::slice::from_ref(&commit));
-    let mut told: Vec<String> = history.remarks.into_iter().map(|remark| remark.object).collect();
-    told.extend(repository.strays().unwrap().into_iter().map(|remark| remark.object));
+    let mut reported: Vec<String> = history.remarks.into_iter().map(|remark| remark.object).collect();
+    reported.extend(repository.strays().unwrap().into_iter().map(|remark| remark.object));
     let next = place.put(&content);
-    told.extend(
+    reported.extend(
         place
             .open()
             .writer(fabkeep_store::WriterKey::read(&place.writer()).unwrap())
@@ -141,9 +141,9 @@ fn foreign_objects_anywhere_are_named_and_passed_over() {
             .map(|remark| remark.object.clone()),
     );
     for name in foreign {
-        assert!(told.iter().any(|known| known == name), "{name}: {told:?}");
+        assert!(reported.iter().any(|known| known == name), "{name}: {reported:?}");
     }
-    assert!(told.iter().any(|known| known.contains('\u{fffd}')), "{told:?}");
+    assert!(reported.iter().any(|known| known.contains('\u{fffd}')), "{reported:?}");
     assert_eq!(place.open().point("latest").unwrap().id, next.id);
     place.restores(&next, &content).unwrap();
     place.restores(&commit, &content).unwrap();

@@ -52,6 +52,7 @@ spec:
             keyed(format!("ecert-{name}-signcert"), vec![("cert.pem", only(msp.join("signcerts")))]),
             keyed(format!("ecert-{name}-keystore"), vec![("key.pem", only(msp.join("keystore")))]),
             keyed(format!("ecert-{name}-cacerts"), vec![("cacert-0.pem", only(msp.join("cacerts")))]),
+            config(format!("{name}-config"), "config.yaml", msp.join("config.yaml")),
             keyed(format!("tls-{name}-signcert"), vec![("cert.pem", tls.join("server.crt"))]),
             keyed(format!("tls-{name}-keystore"), vec![("key.pem", tls.join("server.key"))]),
             keyed(format!("tls-{name}-cacerts"), vec![("cacert-0.pem", tls.join("ca.crt"))]),
@@ -87,6 +88,8 @@ spec:
                 volumes.push(format!("name: ecert-{part}, secret: {{secretName: ecert-{name}-{part}}}"));
                 volumes.push(format!("name: tls-{part}, secret: {{secretName: tls-{name}-{part}}}"));
             }
+            mounts.push("name: node-ou, mountPath: /certs/msp/config.yaml, subPath: config.yaml".to_owned());
+            volumes.push(format!("name: node-ou, configMap: {{name: {name}-config}}"));
         }
         let labels = format!("app: {name}, creator: fabric, orgname: {}", node.msp.to_lowercase());
         let tls = ["/certs/tls/signcerts/cert.pem", "/certs/tls/keystore/key.pem", "/certs/tls/cacerts/cacert-0.pem"];

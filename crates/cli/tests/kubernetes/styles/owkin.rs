@@ -4,7 +4,7 @@ use super::node::{
     CA_IMAGE, CA_PROBE, Deployment, ORDERER_IMAGE, ORDERER_PROBE, PEER_IMAGE, PEER_PROBE, orderer_env, orderer_fills,
     peer_env,
 };
-use super::{Style, claim, fill, keyed, only, service, tls_secret};
+use super::{Style, claim, config, fill, keyed, only, service, tls_secret};
 use crate::network::Kind;
 
 pub static OWKIN: Style = Style {
@@ -39,6 +39,7 @@ spec:
                 keyed(format!("hlf--{}-idcert", node.name), vec![("cert.pem", only(msp.join("signcerts")))]),
                 keyed(format!("hlf--{}-idkey", node.name), vec![("key.pem", only(msp.join("keystore")))]),
                 keyed(format!("hlf--{}-cacert", node.name), vec![("cacert.pem", only(msp.join("cacerts")))]),
+                config(format!("hlf--{}-ou", node.name), "config.yaml", msp.join("config.yaml")),
                 tls_secret(format!("hlf--{}-tls", node.name), directory, ["tls.crt", "tls.key", "ca.crt"]),
             ]
         }
@@ -61,6 +62,8 @@ spec:
                 mounts.push(format!("name: {part}, mountPath: /var/hyperledger/msp/{folder}"));
                 volumes.push(format!("name: {part}, secret: {{secretName: hlf--{name}-{part}}}"));
             }
+            mounts.push("name: ou, mountPath: /var/hyperledger/msp/config.yaml, subPath: config.yaml".to_owned());
+            volumes.push(format!("name: ou, configMap: {{name: hlf--{name}-ou}}"));
             mounts.push("name: tls, mountPath: /var/hyperledger/tls/server/pair".to_owned());
             volumes.push(format!("name: tls, secret: {{secretName: hlf--{name}-tls}}"));
         }

@@ -8,7 +8,7 @@ use fabkeep_platform::kubernetes::Kubernetes;
 use fabkeep_platform::{Fetch, Platform};
 
 use super::super::volumes::Filled;
-use super::super::{authority, living};
+use super::super::{authority, surviving};
 use super::Run;
 use super::nodes::dump_of;
 use crate::EngineError;
@@ -17,7 +17,7 @@ use crate::error::io;
 /// Nodes that are filled beside those that stay.
 pub(super) fn heights(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Finding>, EngineError> {
     let filled: BTreeSet<&NodeId> = run.plan.fill.iter().map(|&position| &run.node(position).facts.id).collect();
-    let findings = living::judge(kubernetes, run.point, &|id| filled.contains(id));
+    let findings = surviving::judge(kubernetes, run.point, &|id| filled.contains(id));
     let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
     let errors: Vec<Finding> = findings.iter().filter(|finding| !overridden(finding)).cloned().collect();
     if errors.is_empty() { Ok(findings) } else { Err(EngineError::Precondition(errors)) }
@@ -73,7 +73,7 @@ pub(super) fn servers(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
             Err(error) => findings.push(Finding::note(
                 Rule::IdentitiesKnown,
                 id,
-                format!("what it knows beyond the recovery point cannot be told: {error}"),
+                format!("what it knows beyond the recovery point cannot be determined: {error}"),
                 "look into the files that are set aside, if they can be read",
             )),
         }

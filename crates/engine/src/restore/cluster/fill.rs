@@ -8,7 +8,7 @@ use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod};
 
-use super::super::keep::{self, Present};
+use super::super::ca_keep::{self, Existing};
 use super::super::volumes::{Filled, Proof, fill_all, place_for};
 use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
@@ -74,7 +74,7 @@ pub(super) fn fill(
         }
         left = directories.iter().collect();
     }
-    restored.proven.extend(proof.told());
+    restored.proven.extend(proof.reported());
     record.note(|progress| progress.filled.extend(ids))?;
     for directory in &directories {
         directory.filler.unmark().map_err(io(directory.label()))?;
@@ -137,7 +137,7 @@ fn decide(
                 continue;
             }
             let present = directory.present(going_on.then_some(run.plan.point.as_str()))?;
-            let (errors, others) = keep_present(run, directory, &present)?;
+            let (errors, others) = keep_existing(run, directory, &present)?;
             refused.extend(errors);
             restored.findings.extend(others);
         }
@@ -151,7 +151,9 @@ fn decide(
         }
     }
     let overridden = |finding: &Finding| options.overrides.iter().any(|code| code == finding.rule.code());
-    refused.extend(look::told(run, kubernetes, seen).into_iter().filter(|finding| finding.severity == Severity::Error));
+    refused.extend(
+        look::reported(run, kubernetes, seen).into_iter().filter(|finding| finding.severity == Severity::Error),
+    );
     let errors: Vec<Finding> = refused.into_iter().filter(|finding| !overridden(finding)).collect();
     if !errors.is_empty() {
         errors.iter().for_each(|finding| run.found(finding));
@@ -189,7 +191,7 @@ fn decide(
     for directory in directories.iter() {
         directory.write_kept()?;
         if !directory.kept.is_empty() {
-            restored.proven.push(keep::told(directory.id, &directory.kept, directory.fits));
+            restored.proven.push(ca_keep::reported(directory.id, &directory.kept, directory.fits));
         }
     }
     Ok(())
@@ -205,7 +207,7 @@ fn set_aside(record: &mut Record<'_>, directory: &Filled<'_>) -> Result<(), Engi
     Ok(())
 }
 
-/// Pods that mount the claims and are of no node that is filled: they may stay, and are told.
+/// Pods that mount the claims and are of no node that is filled: they may stay, and are reported.
 fn allowed(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
@@ -312,15 +314,15 @@ fn stop_again(
 }
 
 /// Leaves to a certificate authority what is there and is to stay. What forbids the restore, and what to know.
-fn keep_present(
+fn keep_existing(
     run: &Run<'_>,
     directory: &mut Filled<'_>,
-    present: &Present,
+    present: &Existing,
 ) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
     let contents = Contents::new(run.reader, run.point);
-    let known_as = keep::known_as(&directory.captured.directory, &directory.target);
-    let kept = keep::decide(directory.id, &directory.captured, &known_as, present, &contents, run.options.ca_keep)?;
-    keep::leave_out(directory.captured.to_mut(), None, &kept);
+    let known_as = ca_keep::known_as(&directory.captured.directory, &directory.target);
+    let kept = ca_keep::decide(directory.id, &directory.captured, &known_as, present, &contents, run.options.ca_keep)?;
+    ca_keep::leave_out(directory.captured.to_mut(), None, &kept);
     (directory.kept, directory.fits) = (kept.files, kept.fits);
     Ok(kept.findings.into_iter().partition(|finding| finding.severity == Severity::Error))
 }

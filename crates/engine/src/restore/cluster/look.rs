@@ -5,7 +5,7 @@ use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 
-use super::super::keep::CaKeep;
+use super::super::ca_keep::CaKeep;
 use super::super::taken_away::lost_blocks;
 use super::super::volumes::place_for;
 use super::Run;
@@ -49,7 +49,7 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
         }
         judge(run, &label, node, captured, &filler, &state, is_ours).unwrap_or_default()
     });
-    let found = told(run, kubernetes, looked);
+    let found = reported(run, kubernetes, looked);
     let (errors, others): (Vec<Finding>, Vec<Finding>) =
         found.into_iter().partition(|finding| finding.severity == Severity::Error);
     let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
@@ -86,7 +86,7 @@ pub(super) struct Looked {
 }
 
 /// What was found in all of them: blocks that would be lost are a warning where a node that stays has them.
-pub(super) fn told(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looked>) -> Vec<Finding> {
+pub(super) fn reported(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looked>) -> Vec<Finding> {
     let (mut findings, mut higher) = (Vec::new(), Vec::new());
     for one in looked {
         findings.extend(one.findings);

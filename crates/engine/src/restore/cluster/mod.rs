@@ -3,7 +3,6 @@
 //! done, so that the same command goes on wherever it was ended.
 
 mod compare;
-mod elsewhere;
 mod fill;
 mod guard;
 mod look;
@@ -11,6 +10,7 @@ mod nodes;
 mod objects;
 mod plan;
 mod record;
+mod relocation;
 mod scope;
 mod start;
 mod taken;
@@ -25,7 +25,7 @@ use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
 pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
-use plan::{Planned, arranged};
+use plan::{Planned, transformed};
 use record::{Record, Stopped};
 
 use crate::event::{Event, Reporter, step};
@@ -97,8 +97,8 @@ pub fn restore_cluster(
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    let Planned { arranged, plan, identity } = arranged(commit, point, &reader, &target, options)?;
-    let point = &arranged.point;
+    let Planned { transformed, plan, identity } = transformed(commit, point, &reader, &target, options)?;
+    let point = &transformed.point;
     shown(&plan);
     let errors = plan.refusals(&options.overrides);
     if !errors.is_empty() {
@@ -185,7 +185,7 @@ fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterResto
     removed?;
     step(reporter, "compare objects again", None, || objects::settle(run, record, restored))?;
     step(reporter, "objects that start something", None, || objects::late(run, record, restored))?;
-    if options.keep_asleep {
+    if options.no_start {
         restored.findings.extend(start::kept_back(record));
         return Ok(());
     }

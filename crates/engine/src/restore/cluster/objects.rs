@@ -95,7 +95,7 @@ fn made_by_others(
 
 fn minted(known: &Declaration, at: &str) -> Finding {
     Finding::error(
-        Rule::OperatorAsleep,
+        Rule::OperatorScaledDown,
         known.label(),
         format!(
             "somebody else made it while the restore ran, with another content ({at}): it is not the recovery point's, and was not touched"
@@ -117,7 +117,7 @@ fn replace(
     }
     if replaced.made_again {
         return Ok(Some(Finding::error(
-            Rule::OperatorAsleep,
+            Rule::OperatorScaledDown,
             known.label(),
             "somebody else makes it again, with another content, as soon as the recovery point's is to take its place",
             "stop what makes it (cert-manager, an operator, GitOps) until the restore is done; then run the same command again",
@@ -177,7 +177,7 @@ pub(super) fn changed_since(run: &Run<'_>) -> Result<Vec<Finding>, EngineError> 
     Ok(changed
         .map(|(known, _)| {
             Finding::error(
-                Rule::OperatorAsleep,
+                Rule::OperatorScaledDown,
                 known.label(),
                 "it is not the recovery point's any more: somebody else replaced or removed it while the nodes started",
                 "stop what makes it (cert-manager, an operator, GitOps); then run the same command again with --replace",

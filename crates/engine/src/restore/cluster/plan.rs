@@ -12,15 +12,15 @@ use fabkeep_platform::kubernetes::{
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use super::super::ca_keep::CaKeep;
 use super::super::databases;
-use super::super::keep::CaKeep;
 use super::record::{Identity, Known, Progress};
-use super::{elsewhere, nodes, scope};
+use super::{nodes, relocation, scope};
 use crate::EngineError;
-use crate::arrange::{Arranged, LedgerFrom, arrange, is_named, not_level};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
+use crate::transform::{LedgerFrom, Transformed, is_named, not_level, transform};
 
 /// Where and how to restore.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct ClusterRestoreOptions {
     /// Do not create workloads: fill the volumes of those that are there.
     pub existing_workloads: bool,
     /// Leave the workloads at 0 replicas in the end.
-    pub keep_asleep: bool,
+    pub no_start: bool,
     /// Codes of rules that may be broken.
     pub overrides: Vec<String>,
     /// How long each stage may take to become ready.
@@ -139,18 +139,18 @@ pub fn plan_cluster_restore(
 ) -> Result<ClusterRestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
     let target = Target::open(&options.address)?;
-    Ok(arranged(commit, point, &reader, &target, options)?.plan)
+    Ok(transformed(commit, point, &reader, &target, options)?.plan)
 }
 
 /// A recovery point as it would be restored, the plan for it, and what makes its progress record known.
 pub(super) struct Planned {
-    pub arranged: Arranged,
+    pub transformed: Transformed,
     pub plan: ClusterRestorePlan,
     pub identity: Identity,
 }
 
 /// The recovery point as it would be restored, and the plan for it.
-pub(super) fn arranged(
+pub(super) fn transformed(
     commit: &Commit,
     point: RecoveryPoint,
     reader: &PointReader<'_>,
@@ -161,19 +161,19 @@ pub(super) fn arranged(
     let declared = declarations(&point, reader)?;
     at_the_border(&declared)?;
     let used = used_names(&point, reader, &declared)?;
-    let mut arranged = arrange(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
-    let moved = elsewhere::move_to(&options.relocation, &mut arranged, declared, &used, target)?;
+    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
+    let moved = relocation::move_to(&options.relocation, &mut transformed, declared, &used, target)?;
     at_the_border(&moved.declared)?;
-    let mut plan = make(commit, &arranged, &moved.declared, &identity, target, options)?;
+    let mut plan = make(commit, &transformed, &moved.declared, &identity, target, options)?;
     plan.findings.extend(moved.findings);
     plan.findings.extend(unanswered(&used));
     for &position in &plan.load {
-        let node = &arranged.point.nodes[position];
+        let node = &transformed.point.nodes[position];
         if let Some(entry) = nodes::dump_of(node) {
-            plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &arranged.point, reader)?);
+            plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &transformed.point, reader)?);
         }
     }
-    Ok(Planned { arranged, plan, identity })
+    Ok(Planned { transformed, plan, identity })
 }
 
 /// Objects that no capture of a network makes: whoever signed the recovery point, they are not created.
@@ -194,7 +194,7 @@ fn at_the_border(declared: &[Declaration]) -> Result<(), EngineError> {
 
 fn make(
     commit: &Commit,
-    arranged: &Arranged,
+    transformed: &Transformed,
     declared: &[Declaration],
     identity: &Identity,
     target: &Target,
@@ -206,7 +206,7 @@ fn make(
             commit.id
         )));
     }
-    let (point, nodes) = (&arranged.point, &arranged.nodes);
+    let (point, nodes) = (&transformed.point, &transformed.nodes);
     let chosen: Vec<(usize, &CapturedNode)> =
         point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)).collect();
     let organizations: BTreeSet<&str> = chosen.iter().map(|(_, node)| node.facts.id.organization.as_str()).collect();
@@ -230,7 +230,7 @@ fn make(
         point: commit.id.to_string(),
         cluster: target.cluster().to_owned(),
         steps: Vec::new(),
-        findings: arranged.findings.clone(),
+        findings: transformed.findings.clone(),
         bytes: 0,
         create: Vec::new(),
         replace: Vec::new(),
@@ -270,7 +270,7 @@ fn make(
         plan.operators = target.operators(&managed.into_iter().collect::<Vec<_>>())?;
         if plan.operators.is_empty() {
             plan.findings.push(Finding::warning(
-                Rule::OperatorAsleep,
+                Rule::OperatorScaledDown,
                 "operators",
                 "the network is managed by an operator, and none was found in the cluster (or may not be looked for)",
                 "if one runs, scale it to 0 until the restore is done; install it afterwards if it is gone",
@@ -280,7 +280,7 @@ fn make(
     judge_controllers(&mut plan, point, target)?;
     // Pods may know Services of every namespace by their addresses.
     plan.create.sort_by_key(|known| is_workload(&known.kind));
-    plan.findings.extend(elsewhere::missing_classes(&plan.create, target)?);
+    plan.findings.extend(relocation::missing_classes(&plan.create, target)?);
     add_steps(&mut plan, point);
     Ok(plan)
 }

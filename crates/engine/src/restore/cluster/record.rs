@@ -69,7 +69,7 @@ pub(super) struct Identity {
 
 impl Identity {
     /// That of a restore of this recovery point with these options. What may change between a run and the one that goes on (overrides,
-    /// deadlines, `--replace`, `--missing`, `--keep-asleep`) is not part of it.
+    /// deadlines, `--replace`, `--missing`, `--no-start`) is not part of it.
     pub fn of(id: &str, point: &RecoveryPoint, options: &ClusterRestoreOptions) -> Result<Identity, EngineError> {
         let material = serde_json::to_vec(point)
             .map_err(|error| EngineError::Point { point: id.to_owned(), problem: error.to_string() })?;

@@ -6,7 +6,7 @@ use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{AuthorityObject, ObjectKey, ObjectState, Target, Usage, authority_objects, key_of};
 
-use super::super::keep::CaKeep;
+use super::super::ca_keep::CaKeep;
 use super::ClusterRestoreOptions;
 use super::plan::{ClusterRestorePlan, is_late, is_workload};
 use crate::EngineError;

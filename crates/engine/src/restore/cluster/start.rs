@@ -11,10 +11,10 @@ use super::super::{authority, databases};
 use super::nodes::dump_of;
 use super::record::Record;
 use super::{ClusterRestored, Run};
-use crate::arrange::is_named;
 use crate::error::io;
 use crate::event::{Event, step};
 use crate::point::CapturedNode;
+use crate::transform::is_named;
 use crate::{Difference, Done, EngineError};
 
 /// How long nodes that do not trust each other yet may take to: a peer asks others again after half a minute.
@@ -55,9 +55,9 @@ pub(super) fn start(
             for workload in &stage.workloads {
                 scale_up(run, record, workload)?;
             }
-            let told = |line: &str| reporter.event(Event::Said(line));
+            let reported = |line: &str| reporter.event(Event::Said(line));
             let is_interrupted = || reporter.is_interrupted();
-            Ok(kubernetes.wait_until_ready(&stage, &heights, run.options.deadline, &told, &is_interrupted)?)
+            Ok(kubernetes.wait_until_ready(&stage, &heights, run.options.deadline, &reported, &is_interrupted)?)
         })?;
         run.interrupted()?;
         let in_time = started.findings.is_empty();
@@ -71,9 +71,9 @@ pub(super) fn start(
             step(reporter, "load databases", None, || load(run, kubernetes, record, restored))?;
         }
     }
-    let told = restored.ready.values().filter(|heights| !heights.is_empty()).count();
-    if told > 0 {
-        restored.proven.push(format!("{told} nodes run and tell the recorded heights, or more, of every channel"));
+    let reported = restored.ready.values().filter(|heights| !heights.is_empty()).count();
+    if reported > 0 {
+        restored.proven.push(format!("{reported} nodes run and tell the recorded heights, or more, of every channel"));
     }
     Ok(behind.is_empty())
 }
@@ -118,10 +118,10 @@ fn load(
         let path = scratch.path().join(DUMP_FILE);
         authority::write_captured(entry, run.point, run.reader, &path)?;
         let expected = databases::read(&path)?;
-        let told = |line: &str| run.reporter.event(Event::Said(line));
+        let reported = |line: &str| run.reporter.event(Event::Said(line));
         record.done(Done::DatabaseLoaded { node: id.to_string(), database: "its database server".to_owned() });
         record.write()?;
-        let found = kubernetes.load_dump(id, &path, run.options.deadline, &told)?;
+        let found = kubernetes.load_dump(id, &path, run.options.deadline, &reported)?;
         if !expected.complete || found.content != expected.content {
             let what = "the database does not hold the captured rows after its dump was loaded: the certificate authorities are left at 0 replicas; read the server's log";
             return Err(Difference::new(id, what).into());
@@ -129,7 +129,7 @@ fn load(
         record.note(|progress| {
             progress.loaded.insert(id.to_string());
         })?;
-        restored.proven.push(databases::told(&id.to_string(), &found));
+        restored.proven.push(databases::reported(&id.to_string(), &found));
     }
     Ok(())
 }
@@ -189,10 +189,10 @@ pub(super) fn kept_back(record: &Record<'_>) -> Vec<Finding> {
         .chain(controllers)
         .map(|subject| {
             Finding::warning(
-                Rule::OperatorAsleep,
+                Rule::OperatorScaledDown,
                 subject,
                 "it is still scaled down or suspended, as not everything that it manages runs",
-                "run the same command again, without --keep-asleep: it lets it go on last",
+                "run the same command again, without --no-start: it lets it go on last",
             )
         })
         .collect()

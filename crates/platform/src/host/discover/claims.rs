@@ -188,7 +188,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
     }
 }
 
-/// Gives each directory to one node: the first that names it. What is shared is told.
+/// Gives each directory to one node: the first that names it. What is shared is reported.
 pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
     let mut owners: BTreeMap<PathBuf, (usize, DirectoryRole)> = BTreeMap::new();
     // Data before anything else: a folder of configuration that is somebody's data is data.

@@ -44,7 +44,7 @@ pub(crate) struct Failed {
     problem: String,
 }
 
-/// The exit code of a command that failed, where the stream told it.
+/// The exit code of a command that failed, where the stream reported it.
 pub(crate) fn exit_code(error: &io::Error) -> Option<i32> {
     error.get_ref()?.downcast_ref::<Failed>()?.code
 }

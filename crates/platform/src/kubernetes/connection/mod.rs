@@ -1,4 +1,4 @@
-//! The connection to a cluster: a client with a runtime of its own, so that the engine's threads can simply wait, and patience with an
+//! The connection to a cluster: a client with a runtime of its own, so that the engine's threads can simply wait, and budget with an
 //! API server that is away for a while.
 
 pub mod answer;
@@ -16,7 +16,7 @@ use kube::{Client, Config};
 use crate::PlatformError;
 
 /// How long a request is tried again while the API server is away.
-const PATIENCE: Duration = Duration::from_secs(120);
+const RETRY_FOR: Duration = Duration::from_secs(120);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(60);
 /// Longest pause between two tries.
@@ -109,7 +109,7 @@ impl Connection {
                 }
             });
             match result {
-                Err(error) if is_passing(&error) && begun.elapsed() < PATIENCE => {
+                Err(error) if is_passing(&error) && begun.elapsed() < RETRY_FOR => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(MAX_PAUSE);
                 }

@@ -84,8 +84,8 @@ data() {
 SAY='say() { n=$(printf "%s" "$2" | wc -c); echo "+$1 $((n))"; printf "%s" "$2"; printf "%s" "$2" | sha256sum; }'
 eval "$SAY"
 STAT="$SAY"'
-t=$(stat -c "%f %u %g %s %i %y|%z|%n" "$@" 2>/dev/null) || { t=; for f; do
-  r=$(stat -c "%f %u %g %s %i %y|%z|%n" "$f" 2>&1) && t="$t$r
+t=$(stat -c "%f %u %g %h %s %i %y|%z|%n" "$@" 2>/dev/null) || { t=; for f; do
+  r=$(stat -c "%f %u %g %h %s %i %y|%z|%n" "$f" 2>&1) && t="$t$r
 " || printf "%s\n" "$r" >&2
 done; }
 [ -z "$t" ] || say entries "$t"'

@@ -54,7 +54,7 @@ pub(crate) struct View {
     pub held_by: String,
 }
 
-/// A workload that is no node of a network, as far as can be told.
+/// A workload that is no node of a network, as far as can be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Other {
     pub workload: String,

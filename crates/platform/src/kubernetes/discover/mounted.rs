@@ -25,7 +25,7 @@ impl MountedVolume {
 
 fn entry(path: &str, kind: EntryKind, mode: u32, size: u64) -> VolumeEntry {
     let stamp = Stamp { size, modified_ns: 0, changed_ns: 0, inode: 0 };
-    VolumeEntry { path: path.to_owned(), kind, mode, uid: 0, gid: 0, stamp }
+    VolumeEntry { path: path.to_owned(), kind, mode, uid: 0, gid: 0, stamp, links: 1, attributes: false }
 }
 
 impl Volume for MountedVolume {

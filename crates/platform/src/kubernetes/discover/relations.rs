@@ -88,7 +88,7 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
                 Rule::OperatorScales,
                 &node.node.id,
                 format!("it is managed by an operator through {kind} {name}"),
-                "a restore keeps the operator asleep until the data is in",
+                "a restore keeps the operator scaled down until the data is in",
             ));
         }
     }

@@ -161,7 +161,7 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
             }
             let Some(spec) = object.pointer("/spec/template/spec").and_then(from_value::<PodSpec>) else { continue };
             let name = name_of(object).to_owned();
-            let asleep = annotation(object, REPLICAS).and_then(|text| text.parse().ok());
+            let stopped = annotation(object, REPLICAS).and_then(|text| text.parse().ok());
             let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
             let templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
             out.push(WorkloadObject {
@@ -170,7 +170,7 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
                 pods: by_owner.remove(&(kind.to_owned(), name.clone())).unwrap_or_default(),
                 custom: custom_of(namespace, object),
                 name,
-                replicas: asleep.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1)),
+                replicas: stopped.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1)),
                 spec,
                 labels: labels(object, "/spec/template/metadata/labels"),
                 templates: templates.into_iter().flatten().map(|template| name_of(template).to_owned()).collect(),

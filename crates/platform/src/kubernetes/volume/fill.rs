@@ -81,7 +81,7 @@ const EXTEND: &str = r#"cd "$1" || exit 2
 head -c "$2" | while read -r size f; do truncate -s "$size" "$f" || echo "! $f"; done
 echo done"#;
 
-/// Lines `hash length size path`: what does not hold is told.
+/// Lines `hash length size path`: what does not hold is reported.
 const CHECK: &str = r#"cd "$1" || exit 2
 head -c "$2" | while read -r hash length size f; do
   [ "$(stat -c %s "$f" 2>/dev/null)" = "$size" ] || { echo "! $f"; continue; }

@@ -90,10 +90,19 @@ fn relative(path: &str) -> &str {
 /// An entry whose name cannot be kept.
 fn unnamed(path: &str) -> VolumeEntry {
     let stamp = Stamp { size: 0, modified_ns: 0, changed_ns: 0, inode: 0 };
-    VolumeEntry { path: path.to_owned(), kind: EntryKind::Unnamed, mode: 0, uid: 0, gid: 0, stamp }
+    VolumeEntry {
+        path: path.to_owned(),
+        kind: EntryKind::Unnamed,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        stamp,
+        links: 0,
+        attributes: false,
+    }
 }
 
-/// `mode(hex) uid gid size inode modified|changed|./path`
+/// `mode(hex) uid gid links size inode modified|changed|./path`
 fn entry(line: &[u8], now_seconds: i128) -> io::Result<VolumeEntry> {
     let text = String::from_utf8_lossy(line);
     let parsed = parse(&text, now_seconds).ok_or_else(|| incomplete(format!("a line of another form: {text:?}")))?;
@@ -103,10 +112,11 @@ fn entry(line: &[u8], now_seconds: i128) -> io::Result<VolumeEntry> {
 fn parse(line: &str, now_seconds: i128) -> Option<VolumeEntry> {
     let (head, rest) = line.split_once('|')?;
     let (changed, path) = rest.split_once('|')?;
-    let mut words = head.splitn(6, ' ');
+    let mut words = head.splitn(7, ' ');
     let mode = u32::from_str_radix(words.next()?, 16).ok()?;
     let uid = words.next()?.parse().ok()?;
     let gid = words.next()?.parse().ok()?;
+    let links = words.next()?.parse().ok()?;
     let size = words.next()?.parse().ok()?;
     let inode = words.next()?.parse().ok()?;
     let modified_ns = nanoseconds(words.next()?)?;
@@ -123,7 +133,16 @@ fn parse(line: &str, now_seconds: i128) -> Option<VolumeEntry> {
     let coarse = modified_ns % SECOND_NS == 0 && changed_ns % SECOND_NS == 0;
     let changed_ns = if coarse && changed_ns / SECOND_NS >= now_seconds - 1 { unlike(changed_ns) } else { changed_ns };
     let stamp = Stamp { size, modified_ns, changed_ns, inode };
-    Some(VolumeEntry { path: relative(path).to_owned(), kind, mode: mode & 0o7777, uid, gid, stamp })
+    Some(VolumeEntry {
+        path: relative(path).to_owned(),
+        kind,
+        mode: mode & 0o7777,
+        uid,
+        gid,
+        stamp,
+        links,
+        attributes: false,
+    })
 }
 
 /// The time of a file that may change once more in the same second without a trace, because its time has no smaller part: never equal to
@@ -164,9 +183,9 @@ mod tests {
         read(&mut Answer::new(items.concat().as_slice()))
     }
 
-    const TEXT: &str = "41ed 0 0 4096 12 2026-11-23 20:12:01.070885850 +0000|2026-11-23 20:12:01.1 +0000|.\n\
-        81a4 7051 7051 3 13 2026-11-23 20:12:01.070885850 +0000|2026-11-23 20:12:01.1 +0000|./a b|c\n\
-        a1ff 0 0 1 14 2026-11-23 20:12:01.000000000 +0000|2026-11-23 20:12:01.1 +0000|./link\n";
+    const TEXT: &str = "41ed 0 0 2 4096 12 2026-11-23 20:12:01.070885850 +0000|2026-11-23 20:12:01.1 +0000|.\n\
+        81a4 7051 7051 1 3 13 2026-11-23 20:12:01.070885850 +0000|2026-11-23 20:12:01.1 +0000|./a b|c\n\
+        a1ff 0 0 1 1 14 2026-11-23 20:12:01.000000000 +0000|2026-11-23 20:12:01.1 +0000|./link\n";
 
     #[test]
     fn a_listing_is_read_as_stat_writes_it_and_an_error_of_find_is_an_error() {
@@ -199,18 +218,18 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_text_is_listed_as_such() {
-        let line = b"81a4 0 0 3 13 2026-11-23 20:12:01.5 +0000|2026-11-23 20:12:01.1 +0000|./a\xff\n";
+        let line = b"81a4 0 0 1 3 13 2026-11-23 20:12:01.5 +0000|2026-11-23 20:12:01.1 +0000|./a\xff\n";
         let entries = listed(line, "", "").unwrap();
         assert_eq!((entries[0].kind.clone(), entries[0].path.as_str()), (EntryKind::Unnamed, "a\u{fffd}"));
     }
 
     #[test]
     fn a_time_without_nanoseconds_of_a_file_that_is_new_is_never_the_same_again() {
-        let old = parse("81a4 0 0 3 13 2026-11-23 20:12:01|2026-11-23 20:12:01|./a", 1_795_810_000).unwrap();
-        let again = parse("81a4 0 0 3 13 2026-11-23 20:12:01|2026-11-23 20:12:01|./a", 1_795_810_000).unwrap();
+        let old = parse("81a4 0 0 1 3 13 2026-11-23 20:12:01|2026-11-23 20:12:01|./a", 1_795_810_000).unwrap();
+        let again = parse("81a4 0 0 1 3 13 2026-11-23 20:12:01|2026-11-23 20:12:01|./a", 1_795_810_000).unwrap();
         assert_eq!(old.stamp, again.stamp);
         let seconds = old.stamp.changed_ns / SECOND_NS;
-        let new = || parse("81a4 0 0 3 13 2026-11-23 20:12:01|2026-11-23 20:12:01|./a", seconds).unwrap().stamp;
+        let new = || parse("81a4 0 0 1 3 13 2026-11-23 20:12:01|2026-11-23 20:12:01|./a", seconds).unwrap().stamp;
         assert_ne!(new(), new());
         assert_ne!(new(), old.stamp);
     }

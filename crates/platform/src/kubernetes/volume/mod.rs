@@ -46,20 +46,20 @@ pub(crate) struct PodVolume {
 }
 
 /// Tries again what may go better: with pauses, and anew whenever it moved on.
-pub(crate) struct Patience {
+pub(crate) struct RetryBudget {
     left: u32,
     rereads_left: u32,
     pause: Duration,
 }
 
-impl Patience {
+impl RetryBudget {
     pub fn new() -> Self {
-        Patience { left: RETRIES, rereads_left: REREADS, pause: Duration::from_millis(250) }
+        RetryBudget { left: RETRIES, rereads_left: REREADS, pause: Duration::from_millis(250) }
     }
 
-    /// It moved on: all patience is back.
+    /// It moved on: all budget is back.
     pub fn renew(&mut self) {
-        *self = Patience::new();
+        *self = RetryBudget::new();
     }
 
     /// Waits before another try; the error when there were enough.
@@ -87,13 +87,13 @@ impl Patience {
     }
 }
 
-/// Runs something until it succeeds or patience ends.
+/// Runs something until it succeeds or budget ends.
 pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut patience = Patience::new();
+    let mut budget = RetryBudget::new();
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
-            Err(error) => patience.wait(error)?,
+            Err(error) => budget.wait(error)?,
         }
     }
 }
@@ -123,7 +123,7 @@ impl PodVolume {
             range,
             open: None,
             piece: Cursor::new(Vec::new()),
-            patience: Patience::new(),
+            budget: RetryBudget::new(),
         })
     }
 
@@ -182,14 +182,14 @@ impl PodVolume {
 
     fn read_all_of(&self, files: &[Fetch], take: &mut dyn FnMut(usize, Found<'_>) -> io::Result<()>) -> io::Result<()> {
         let mut done = 0;
-        let mut patience = Patience::new();
+        let mut budget = RetryBudget::new();
         while done < files.len() {
             match self.read_many(&files[done..], &mut |position, found| take(done + position, found)) {
                 Ok(more) => {
                     done += more;
-                    patience.renew();
+                    budget.renew();
                 }
-                Err(error) => patience.wait(error)?,
+                Err(error) => budget.wait(error)?,
             }
         }
         Ok(())
@@ -353,7 +353,7 @@ struct RangeReader {
     open: Option<Shell>,
     /// Verified bytes that were not handed on yet.
     piece: Cursor<Vec<u8>>,
-    patience: Patience,
+    budget: RetryBudget,
 }
 
 impl RangeReader {
@@ -384,9 +384,9 @@ impl Read for RangeReader {
                 Ok(piece) => {
                     self.range.start += piece.len() as u64;
                     self.piece = Cursor::new(piece);
-                    self.patience.renew();
+                    self.budget.renew();
                 }
-                Err(error) => self.patience.wait(error)?,
+                Err(error) => self.budget.wait(error)?,
             }
         }
         self.piece.read(buffer)

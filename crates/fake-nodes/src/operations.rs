@@ -54,7 +54,7 @@ fn metrics(ledgers: &mut Ledgers) -> String {
         if ledgers.kind == Kind::Orderer {
             let committed = height.saturating_sub(1);
             out.push_str(&format!("consensus_etcdraft_committed_block_number{{channel=\"{channel}\"}} {committed}\n"));
-            // There is no consensus between stand-ins: each leads alone.
+            // There is no consensus between fake nodes: each leads alone.
             out.push_str(&format!("consensus_etcdraft_is_leader{{channel=\"{channel}\"}} 1\n"));
             out.push_str(&format!("participation_consensus_relation{{channel=\"{channel}\"}} 1\n"));
             out.push_str(&format!("participation_status{{channel=\"{channel}\"}} 1\n"));

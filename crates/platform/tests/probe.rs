@@ -119,7 +119,7 @@ fn an_orderer_is_asked_over_tls_with_its_client_certificate() {
         assert_eq!(observation.health.as_deref(), Some("couchdb: connection refused"));
         assert!(fabkeep_network::contradictions(&observation).is_empty());
     }
-    // Without a certificate, and with roots that do not vouch for the endpoint, nobody answers: and it is told why.
+    // Without a certificate, and with roots that do not vouch for the endpoint, nobody answers: and it is reported why.
     for (client, sign) in [(None, ""), (Some(client(Some("server.crt"))), "TLS")] {
         let observation = observe(folder.path(), "OrdererOrg/orderer1", BlockFiles::IfSilent, |node| {
             node.operations = Some(url.clone());

@@ -7,29 +7,29 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::{EntryKind, HostVolume, Volume};
 use fabkeep_store::PointReader;
 
+use super::ca_keep::{self, Existing, ExistingFile, Kept};
 use super::journal::Record;
-use super::keep::{self, Kept, Present, PresentFile};
 use super::plan::{PlannedDirectory, RestorePlan};
 use super::{RestoreOptions, authority};
 use crate::EngineError;
-use crate::arrange::Arranged;
 use crate::content::Contents;
 use crate::error::io;
 use crate::point::{CapturedDirectory, RecoveryPoint};
+use crate::transform::Transformed;
 
 /// Leaves to certificate authorities what of theirs is there and is to stay.
 pub(super) fn keep(
     plan: &mut RestorePlan,
-    arranged: &mut Arranged,
+    transformed: &mut Transformed,
     reader: &PointReader<'_>,
     options: &RestoreOptions,
     earlier: Option<&Record>,
 ) -> Result<(), EngineError> {
     let mut whole = Vec::new();
     let mut decided = Vec::new();
-    let contents = Contents::new(reader, &arranged.point);
+    let contents = Contents::new(reader, &transformed.point);
     for (index, planned) in plan.directories.iter().enumerate() {
-        let node = &arranged.point.nodes[planned.node];
+        let node = &transformed.point.nodes[planned.node];
         let captured = &node.directories[planned.directory];
         if node.facts.role != NodeRole::CertificateAuthority {
             continue;
@@ -37,21 +37,21 @@ pub(super) fn keep(
         if captured.directory.role == DirectoryRole::Tls && options.ca_keep.tls && planned.occupied {
             whole.push(index);
         }
-        if keep::homes(&captured.directory).is_empty() {
+        if ca_keep::homes(&captured.directory).is_empty() {
             continue;
         }
         let place = planned.staging.place.display().to_string();
-        let mut known_as = keep::known_as(&captured.directory, &captured.directory);
+        let mut known_as = ca_keep::known_as(&captured.directory, &captured.directory);
         known_as.push(&place);
         let present = files(index, planned, captured, earlier)?;
-        let kept = keep::decide(&planned.id, captured, &known_as, &present, &contents, options.ca_keep)?;
+        let kept = ca_keep::decide(&planned.id, captured, &known_as, &present, &contents, options.ca_keep)?;
         decided.push((index, kept));
     }
     drop(contents);
     for (index, kept) in decided {
         let planned = &mut plan.directories[index];
-        let node = &mut arranged.point.nodes[planned.node];
-        keep::leave_out(&mut node.directories[planned.directory], Some(&mut node.facts), &kept);
+        let node = &mut transformed.point.nodes[planned.node];
+        ca_keep::leave_out(&mut node.directories[planned.directory], Some(&mut node.facts), &kept);
         let Kept { files, findings, fits } = kept;
         plan.findings.extend(findings);
         (planned.kept, planned.fits) = (files, fits);
@@ -74,7 +74,7 @@ fn files(
     planned: &PlannedDirectory,
     captured: &CapturedDirectory,
     earlier: Option<&Record>,
-) -> Result<Present, EngineError> {
+) -> Result<Existing, EngineError> {
     let staging = &planned.staging;
     let asides = earlier.into_iter().flat_map(|earlier| earlier.asides(index));
     let mut roots: Vec<(PathBuf, String)> =
@@ -82,20 +82,20 @@ fn files(
     if earlier.is_none_or(|earlier| !earlier.has_aside(index)) {
         roots.push((staging.place.clone(), String::new()));
     }
-    let mut out = Present::new();
+    let mut out = Existing::new();
     for (root, below) in roots.iter().filter(|(root, _)| root.is_dir()) {
         for mut entry in HostVolume::new(root.clone()).list("")? {
             let path = root.join(&entry.path);
             if !below.is_empty() {
                 entry.path = format!("{below}/{}", entry.path);
             }
-            let looked_at = keep::is_looked_at(&captured.directory, &entry.path, entry.stamp.size);
+            let looked_at = ca_keep::is_looked_at(&captured.directory, &entry.path, entry.stamp.size);
             let skipped = !staging.is_part(&entry.path) || out.contains_key(&entry.path);
             if entry.kind != EntryKind::File || !looked_at || skipped {
                 continue;
             }
             let bytes = std::fs::read(&path).map_err(io(&path))?;
-            let file = PresentFile::new(&entry, bytes);
+            let file = ExistingFile::new(&entry, bytes);
             out.insert(entry.path, file);
         }
     }

@@ -88,8 +88,8 @@ impl Ledgers {
 
     /// Channels that cannot be read are left out.
     pub fn heights(&mut self) -> BTreeMap<String, u64> {
-        let told = |(channel, chain): (&String, &mut Chain)| Some((channel.clone(), chain.read_on().ok()?));
-        self.chains.iter_mut().filter_map(told).collect()
+        let reported = |(channel, chain): (&String, &mut Chain)| Some((channel.clone(), chain.read_on().ok()?));
+        self.chains.iter_mut().filter_map(reported).collect()
     }
 }
 

@@ -36,13 +36,13 @@ impl CaKeep {
 
 /// A file that is there.
 #[derive(Debug, Clone)]
-pub(crate) struct PresentFile {
+pub(crate) struct ExistingFile {
     /// Its path, mode, owner and time; it has no parts.
     pub entry: CapturedEntry,
     pub bytes: Vec<u8>,
 }
 
-impl PresentFile {
+impl ExistingFile {
     pub fn new(found: &VolumeEntry, bytes: Vec<u8>) -> Self {
         let content = EntryContent::File { size: bytes.len() as u64, parts: Vec::new() };
         let entry = CapturedEntry {
@@ -53,7 +53,7 @@ impl PresentFile {
             modified_ns: found.stamp.modified_ns,
             content,
         };
-        PresentFile { entry, bytes }
+        ExistingFile { entry, bytes }
     }
 
     fn path(&self) -> &str {
@@ -62,12 +62,12 @@ impl PresentFile {
 }
 
 /// Files that are there, by path.
-pub(super) type Present = BTreeMap<String, PresentFile>;
+pub(super) type Existing = BTreeMap<String, ExistingFile>;
 
 /// What stays of one directory.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    pub files: Vec<PresentFile>,
+    pub files: Vec<ExistingFile>,
     pub findings: Vec<Finding>,
     /// The certificate and key that come fit, and what stays fits them.
     pub fits: bool,
@@ -103,7 +103,7 @@ pub(super) fn decide(
     id: &NodeId,
     captured: &CapturedDirectory,
     known_as: &[&str],
-    present: &Present,
+    present: &Existing,
     contents: &Contents<'_>,
     keep: CaKeep,
 ) -> Result<Kept, EngineError> {
@@ -127,8 +127,8 @@ pub(super) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut Nod
 }
 
 /// What stays, in a sentence.
-pub(super) fn told(id: &NodeId, kept: &[PresentFile], fits: bool) -> String {
-    let files: Vec<&str> = kept.iter().map(PresentFile::path).collect();
+pub(super) fn reported(id: &NodeId, kept: &[ExistingFile], fits: bool) -> String {
+    let files: Vec<&str> = kept.iter().map(ExistingFile::path).collect();
     let fits = if fits { "; its own key and certificate come from the recovery point and match" } else { "" };
     format!("{id} keeps {} as they were there{fits}", files.join(", "))
 }
@@ -138,7 +138,7 @@ struct Home<'a> {
     id: &'a NodeId,
     captured: &'a CapturedDirectory,
     known_as: &'a [&'a str],
-    present: &'a Present,
+    present: &'a Existing,
     contents: &'a Contents<'a>,
     home: &'a str,
 }
@@ -260,7 +260,7 @@ impl Home<'_> {
                 remedy,
             ));
         };
-        let fits = |file: &PresentFile| {
+        let fits = |file: &ExistingFile| {
             public_key_of_private_pem(&file.bytes).is_some_and(|public| public == certificate.public_key())
         };
         let store = self.inside("msp/keystore/");

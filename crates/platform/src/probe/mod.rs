@@ -62,7 +62,7 @@ pub(crate) fn take_metrics(into: &mut Observation, metrics: &Metrics, asked_ms: 
 /// Asks an orderer's participation API: `ask` GETs a path of it.
 pub(crate) fn ask_participation(ask: &dyn Fn(&str) -> Result<String, String>, into: &mut Observation) {
     let asked_ms = now_ms();
-    let told = ask("/participation/v1/channels").and_then(|text| answers::participation_channels(&text)).and_then(
+    let reported = ask("/participation/v1/channels").and_then(|text| answers::participation_channels(&text)).and_then(
         |channels| {
             let mut heights = Vec::new();
             for channel in channels {
@@ -76,18 +76,18 @@ pub(crate) fn ask_participation(ask: &dyn Fn(&str) -> Result<String, String>, in
             Ok(heights)
         },
     );
-    take_heights(into, HeightSource::Participation, asked_ms, told);
+    take_heights(into, HeightSource::Participation, asked_ms, reported);
 }
 
-/// Adds what one source told, or that it did not.
+/// Adds what one source reported, or that it did not.
 pub(crate) fn take_heights(
     into: &mut Observation,
     source: HeightSource,
     asked_ms: i64,
-    told: Result<Vec<(String, u64)>, String>,
+    reported: Result<Vec<(String, u64)>, String>,
 ) {
     let answered_ms = now_ms();
-    match told {
+    match reported {
         Ok(heights) => {
             for (channel, height) in heights {
                 into.add(&channel, Reading { source, height, asked_ms, answered_ms });

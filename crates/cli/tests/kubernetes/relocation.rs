@@ -133,8 +133,8 @@ fn a_network_lives_again_beside_the_captured_one_and_moves_on_from_there() {
     copy.names().iter().for_each(|name| {
         status.args(["--namespace", name]);
     });
-    let told = succeeded(status.output().unwrap());
-    assert!(told.contains("W2") && told.contains("fabkeep resume"), "{told}");
+    let reported = succeeded(status.output().unwrap());
+    assert!(reported.contains("W2") && reported.contains("fabkeep resume"), "{reported}");
     assert_eq!(heights, third.heights());
     let known = hosts(&third, "Org1", "peer0");
     let orderer = address(&third, "OrdererOrg", "orderer1");

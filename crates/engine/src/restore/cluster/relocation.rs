@@ -7,8 +7,8 @@ use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target, alias_addresses, has_own_aliases};
 
 use crate::EngineError;
-use crate::arrange::{Arranged, elsewhere};
 use crate::names::UsedName;
+use crate::transform::{Transformed, relocate};
 
 /// What is declared in the new place.
 pub(super) struct Moved {
@@ -19,7 +19,7 @@ pub(super) struct Moved {
 /// Moves what was captured to where it is to be.
 pub(super) fn move_to(
     to: &Relocation,
-    arranged: &mut Arranged,
+    transformed: &mut Transformed,
     declared: Vec<Declaration>,
     used: &[UsedName],
     target: &Target,
@@ -27,7 +27,7 @@ pub(super) fn move_to(
     if !to.is_asked() {
         return Ok(Moved { declared, findings: Vec::new() });
     }
-    elsewhere::rename(arranged, to)?;
+    relocate::rename(transformed, to)?;
     let original = original_there(to, &declared, target)?;
     let (moved, names) = to.declarations(&declared, original);
     let mut findings = Vec::new();
@@ -112,7 +112,7 @@ fn aliases_to_original(
         .collect())
 }
 
-/// How names that pods know by their own hostAliases are answered; where those lead is told apart.
+/// How names that pods know by their own hostAliases are answered; where those lead is distinguished.
 const HOST_ALIASES: &str = "hostAliases of ";
 
 /// Names that are answered outside of the moved Services: the nodes of the new place would reach those of the old one by them.

@@ -81,8 +81,9 @@ impl Redeployed {
     fn refused(&self, ca_keep: CaKeep, code: &str, part: &str) {
         match self.restore(ca_keep, &Silent) {
             Err(EngineError::Precondition(findings)) => {
-                let told = findings.iter().any(|finding| finding.rule.code() == code && finding.what.contains(part));
-                assert!(told, "no {code} with {part:?} in {findings:#?}");
+                let reported =
+                    findings.iter().any(|finding| finding.rule.code() == code && finding.what.contains(part));
+                assert!(reported, "no {code} with {part:?} in {findings:#?}");
             }
             other => panic!("{:?}", other.map(|restored| restored.findings)),
         }
@@ -118,8 +119,11 @@ fn tls_and_configuration_stay_while_key_certificate_and_database_come_back() {
     let new = redeployed();
     let restored = new.restore(BOTH, &Silent).unwrap();
     new.assert_kept();
-    let told = restored.proven.iter().find(|line| line.starts_with("Org1/ca keeps ")).unwrap();
-    assert!(told.contains(CONFIG) && told.contains("tls-cert.pem") && told.ends_with("match"), "{told}");
+    let reported = restored.proven.iter().find(|line| line.starts_with("Org1/ca keeps ")).unwrap();
+    assert!(
+        reported.contains(CONFIG) && reported.contains("tls-cert.pem") && reported.ends_with("match"),
+        "{reported}"
+    );
     // Asked for the whole, the whole comes.
     new.restore(CaKeep::default(), &Silent).unwrap();
     assert!(new.same(CONFIG, &new.original) && new.same("tls-cert.pem", &new.original));
@@ -158,8 +162,8 @@ fn what_would_not_fit_is_refused_and_nothing_is_touched() {
     assert!(new.home.join("server.pem").exists());
     new.edit("certfile: /etc/hyperledger/fabric-ca-server/server.pem", "certfile: /run/secrets/server.pem");
     let restored = new.restore(BOTH, &Silent).unwrap();
-    let told = |finding: &&fabkeep_network::Finding| finding.what.contains("outside of its home");
-    assert!(restored.findings.iter().any(|finding| told(&finding)), "{:?}", restored.findings);
+    let reported = |finding: &&fabkeep_network::Finding| finding.what.contains("outside of its home");
+    assert!(restored.findings.iter().any(|finding| reported(&finding)), "{:?}", restored.findings);
 
     let new = redeployed();
     std::fs::remove_file(new.home.join("msp/keystore").join(&new.new_key)).unwrap();

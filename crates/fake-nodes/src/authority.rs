@@ -40,7 +40,7 @@ pub fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// The real server makes a new root when its key is not there: that breaks every MSP (C5), so the stand-in refuses.
+/// The real server makes a new root when its key is not there: that breaks every MSP (C5), so the fake node refuses.
 fn check_key(certificate: &Path, key: Option<&Path>, keystore: &Path) -> Result<(), String> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let certificate = Certificate::from_pem(&read(certificate)?).map_err(|error| error.to_string())?;

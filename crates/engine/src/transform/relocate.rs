@@ -3,12 +3,12 @@
 use fabkeep_network::NodeId;
 use fabkeep_platform::kubernetes::Relocation;
 
-use super::Arranged;
+use super::Transformed;
 use crate::EngineError;
 
 /// Renames everything that is called by a namespace.
-pub(crate) fn rename(arranged: &mut Arranged, to: &Relocation) -> Result<(), EngineError> {
-    let point = &mut arranged.point;
+pub(crate) fn rename(transformed: &mut Transformed, to: &Relocation) -> Result<(), EngineError> {
+    let point = &mut transformed.point;
     for old in to.namespaces.keys() {
         let known = |namespace: &String| namespace == old;
         if !point
@@ -50,6 +50,6 @@ pub(crate) fn rename(arranged: &mut Arranged, to: &Relocation) -> Result<(), Eng
         }
     }
     point.channels.iter_mut().for_each(|channel| named(&mut channel.donor));
-    arranged.nodes.iter_mut().for_each(named);
+    transformed.nodes.iter_mut().for_each(named);
     Ok(())
 }

@@ -33,13 +33,14 @@ pub(super) fn judge(
     }
     let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
     let observed = observe(platform, asked, |id| !restored(id));
-    let (living_peers, living_orderers) = (living(&observed, NodeRole::Peer), living(&observed, NodeRole::Orderer));
+    let (surviving_peers, surviving_orderers) =
+        (surviving(&observed, NodeRole::Peer), surviving(&observed, NodeRole::Orderer));
     let mut findings = Vec::new();
     for channel in &point.channels {
         let of = |all: &Heights| all.get(&channel.name).cloned().unwrap_or_default();
         let highest = |all: &Heights| of(all).into_iter().max_by_key(|(_, height)| *height);
         // The ordering service as it will be.
-        let service = [highest(&orderers), highest(&living_orderers)];
+        let service = [highest(&orderers), highest(&surviving_orderers)];
         let Some((orderer, service)) = service.into_iter().flatten().max_by_key(|(_, height)| *height) else {
             continue;
         };
@@ -52,7 +53,7 @@ pub(super) fn judge(
             ));
         }
         if orderers.contains_key(&channel.name) {
-            for (peer, height) in of(&living_peers).into_iter().filter(|(_, height)| *height > service) {
+            for (peer, height) in of(&surviving_peers).into_iter().filter(|(_, height)| *height > service) {
                 findings.push(Finding::error(
                     Rule::PeerAboveOrderer,
                     format!("{peer} {}", channel.name),
@@ -75,7 +76,7 @@ fn heights<'a>(nodes: impl Iterator<Item = &'a CapturedNode>) -> Heights {
     out
 }
 
-fn living(observed: &[Observation], role: NodeRole) -> Heights {
+fn surviving(observed: &[Observation], role: NodeRole) -> Heights {
     let mut out = Heights::new();
     for observation in observed.iter().filter(|observation| observation.role == role) {
         for channel in observation.channels.keys() {

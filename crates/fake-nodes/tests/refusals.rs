@@ -1,4 +1,4 @@
-//! A stand-in refuses where the real node does, on real nodes' data; else it would prove nothing about a restore.
+//! A fake node refuses where the real node does, on real nodes' data; else it would prove nothing about a restore.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -23,7 +23,7 @@ impl Network {
         let folder = tempfile::tempdir().unwrap();
         fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, folder.path()).unwrap();
         for name in ["peer", "orderer", "fabric-ca-server"] {
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fabkeep-stand-in"), folder.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fabkeep-fake-node"), folder.path().join(name)).unwrap();
         }
         Network { folder }
     }

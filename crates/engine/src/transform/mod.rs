@@ -1,9 +1,9 @@
 //! What a restore makes of a recovery point before its plan: which nodes it is about, orderers that were captured at different heights
 //! levelled to one donor, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes from.
 
-pub(crate) mod elsewhere;
 mod ledger;
 pub(crate) mod level;
+pub(crate) mod relocate;
 mod replicate;
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use level::{Levelled, is_consenter, ledger_of, raft_of};
 pub use ledger::LedgerFrom;
 
 /// A recovery point as it is restored.
-pub(crate) struct Arranged {
+pub(crate) struct Transformed {
     pub point: RecoveryPoint,
     /// Nodes that are restored, as `Organization/node`; empty: all.
     pub nodes: Vec<String>,
@@ -26,11 +26,11 @@ pub(crate) struct Arranged {
     pub findings: Vec<Finding>,
 }
 
-impl Arranged {
+impl Transformed {
     /// Tells this arrangement from others of the same recovery point.
     pub fn fingerprint(&self) -> String {
-        let told: Vec<&str> = self.findings.iter().map(|finding| finding.what.as_str()).collect();
-        format!("{:?} {told:?}", self.nodes)
+        let reported: Vec<&str> = self.findings.iter().map(|finding| finding.what.as_str()).collect();
+        format!("{:?} {reported:?}", self.nodes)
     }
 }
 
@@ -41,13 +41,13 @@ pub(crate) fn is_named(id: &NodeId, names: &[String]) -> bool {
 
 /// Arranges a recovery point for the restore of these nodes. Without `together` some of them may be left as they are: then nothing is
 /// levelled.
-pub(crate) fn arrange(
+pub(crate) fn transform(
     mut point: RecoveryPoint,
     nodes: &[String],
     ledgers: &[LedgerFrom],
     empty: &[String],
     together: bool,
-) -> Result<Arranged, EngineError> {
+) -> Result<Transformed, EngineError> {
     for name in nodes {
         if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
             return Err(EngineError::Usage(format!(
@@ -77,7 +77,7 @@ pub(crate) fn arrange(
     if together {
         findings.extend(orderers(&mut point, &nodes));
     }
-    Ok(Arranged { point, nodes, findings })
+    Ok(Transformed { point, nodes, findings })
 }
 
 /// A peer's state database goes with it: what it holds must not be ahead of the peer's blocks (P3). One that serves other peers too stays.
@@ -207,10 +207,10 @@ fn standing(facts: &NodeFacts, channel: &str) -> (u64, u64, u64) {
 
 /// SmartBFT's nodes sign blocks as a quorum: those that are behind fetch them, as long as a quorum remembers them.
 fn behind_smartbft(channel: &str, heights: &BTreeSet<u64>, there: usize, needed: usize) -> Finding {
-    let told: Vec<String> = heights.iter().map(u64::to_string).collect();
+    let reported: Vec<String> = heights.iter().map(u64::to_string).collect();
     let what = format!(
         "its SmartBFT orderers were captured at heights {}, {there} of them at the highest",
-        told.join(" and ")
+        reported.join(" and ")
     );
     if there >= needed {
         Finding::warning(

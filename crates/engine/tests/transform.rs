@@ -40,7 +40,7 @@ fn to(bench: &Bench, name: &str) -> RestoreOptions {
     RestoreOptions { to: Some(bench.path(name)), ..RestoreOptions::default() }
 }
 
-fn told<'a>(restored: &'a Restored, code: &'a str) -> impl Iterator<Item = &'a fabkeep_network::Finding> {
+fn reported<'a>(restored: &'a Restored, code: &'a str) -> impl Iterator<Item = &'a fabkeep_network::Finding> {
     restored.findings.iter().filter(move |finding| finding.rule.code() == code)
 }
 
@@ -71,7 +71,7 @@ fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_
         assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the capture tells it");
 
         let restored = bench.restore(&to(&bench, "restored")).unwrap();
-        let note = told(&restored, "O2").next().unwrap();
+        let note = reported(&restored, "O2").next().unwrap();
         assert_eq!((note.severity, note.subject.as_str()), (Severity::Note, "mychannel"), "{note:?}");
         assert!(note.what.contains("OrdererOrg/orderer2"), "{note:?}");
         let folder = |orderer: &str| bench.path("restored").join("OrdererOrg").join(orderer).join("production");
@@ -98,8 +98,8 @@ fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_
         // One of them alone is restored as it was; the plan says what that means.
         let one = RestoreOptions { nodes: vec!["OrdererOrg/orderer1".to_owned()], ..to(&bench, "one") };
         let restored = bench.restore(&one).unwrap();
-        assert!(told(&restored, "O2").all(|finding| finding.severity == Severity::Warning));
-        assert!(told(&restored, "O2").any(|finding| finding.subject == "1 of 3 orderers"));
+        assert!(reported(&restored, "O2").all(|finding| finding.severity == Severity::Warning));
+        assert!(reported(&restored, "O2").any(|finding| finding.subject == "1 of 3 orderers"));
         let chain = bench.path("one/OrdererOrg/orderer1/production/chains/mychannel");
         assert_eq!(bench::height(&chain), 27);
     }
@@ -112,7 +112,7 @@ fn a_set_without_a_quorum_of_consenters_is_told() {
     bench.capture(&CaptureOptions { exclude, ..CaptureOptions::default() }).unwrap();
     let restored = bench.restore(&to(&bench, "restored")).unwrap();
     let warnings: Vec<_> =
-        told(&restored, "O2").filter(|finding| finding.what.contains("1 of its 3 consenters")).collect();
+        reported(&restored, "O2").filter(|finding| finding.what.contains("1 of its 3 consenters")).collect();
     assert_eq!(warnings.len(), 2, "one for each channel: {warnings:?}");
 }
 
@@ -135,7 +135,7 @@ fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers(
     cut_to(&bench, &["orderer4"]);
     bench.capture(&CaptureOptions::default()).unwrap();
     let restored = bench.restore(&to(&bench, "restored")).unwrap();
-    let warning = told(&restored, "O2").next().unwrap();
+    let warning = reported(&restored, "O2").next().unwrap();
     assert!(warning.severity == Severity::Warning && warning.what.contains("3 of them at the highest"), "{warning:?}");
 
     cut_to(&bench, &["orderer3"]);
@@ -158,7 +158,7 @@ fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_key
     let nodes = vec!["Org1/peer1".to_owned()];
     let options = RestoreOptions { nodes, ledgers: from("Org1/peer1=Org1/peer0"), ..to(&bench, "restored") };
     let restored = bench.restore(&options).unwrap();
-    assert!(told(&restored, "I4").any(|finding| finding.what.contains("takes the ledger of Org1/peer0")));
+    assert!(reported(&restored, "I4").any(|finding| finding.what.contains("takes the ledger of Org1/peer0")));
     let (source, target) = (bench.network().join("Org1"), bench.path("restored/Org1/peer1"));
     for part in ["chains/chains", "pvtdataStore", "ledgerProvider"] {
         let part = format!("production/ledgersData/{part}");
@@ -198,13 +198,13 @@ fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
         ..to(&bench, name)
     };
     let restored = bench.restore(&options("one", &[&one], &[&one])).unwrap();
-    let finding = told(&restored, "O2").next().unwrap();
+    let finding = reported(&restored, "O2").next().unwrap();
     assert!(
         finding.what.contains("mychannel, settlement") && finding.remedy.contains("osnadmin channel join"),
         "{finding:?}"
     );
     assert!(
-        told(&restored, "O2")
+        reported(&restored, "O2")
             .all(|finding| !finding.what.contains("tocommit") && !finding.what.contains("older than the rest"))
     );
     let home = bench.path("one/OrdererOrg/orderer2");

@@ -1,0 +1,57 @@
+//! Restores beside what is there: into another folder, and of what is missing only.
+
+use std::fs;
+
+use fabkeep_engine::{CaptureOptions, RestoreOptions, Silent};
+
+use super::place::Place;
+
+#[test]
+fn lines_that_lead_to_the_original_are_named_with_their_new_paths() {
+    let place = Place::new(&["Org1/peer0"]);
+    let core = place.path("Org1/peer0/config/core.yaml");
+    let data = place.path("Org1/peer0/production").display().to_string();
+    let text = fs::read_to_string(&core).unwrap();
+    fs::write(
+        &core,
+        format!("# {data} is only a comment\n{text}\nextra:\n  snapshots: {data}/snapshots\n  other: {data}-2\n"),
+    )
+    .unwrap();
+    place.bench.capture(&CaptureOptions::default()).unwrap();
+    let to = place.bench.path("copy");
+    let options = RestoreOptions { to: Some(to.clone()), replace: false, ..place.options() };
+    let restored = place.restore(&options, &Silent).unwrap();
+    let found: Vec<_> = restored.findings.iter().filter(|finding| finding.subject.ends_with("core.yaml")).collect();
+    let [finding] = found.as_slice() else { panic!("{:#?}", restored.findings) };
+    let number = text.lines().count() + 4;
+    let new = to.join("Org1/peer0/production/snapshots");
+    let wanted = format!("line {number}: {data}/snapshots is {} here", new.display());
+    assert!(
+        finding.what.contains(&wanted) || finding.what.contains(&wanted.replace("Org1/peer0/", "")),
+        "{}",
+        finding.what
+    );
+    assert!(!finding.what.contains("line 1:") && !finding.what.contains("-2"), "{}", finding.what);
+}
+
+#[test]
+fn directories_that_are_there_as_captured_need_no_replace() {
+    let place = Place::new(&["Org1/peer0"]);
+    fs::remove_dir_all(place.path("Org1/peer0/production")).unwrap();
+    let before = fs::metadata(place.path("Org1/peer0/msp")).unwrap();
+    let restored = place.restore(&RestoreOptions { replace: false, ..place.options() }, &Silent).unwrap();
+    assert!(place.path("Org1/peer0/production/ledgersData").is_dir());
+    assert!(restored.directories.iter().all(|directory| directory.set_aside.is_none()), "{:#?}", restored.directories);
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(place.path("Org1/peer0/msp")).unwrap().ino(), before.ino(), "it was replaced");
+
+    // What is there and differs is refused, and nothing else is touched.
+    fs::remove_dir_all(place.path("Org1/peer0/production")).unwrap();
+    fs::write(place.path("Org1/peer0/msp/note"), "x").unwrap();
+    let findings = super::place::refused(place.restore(&RestoreOptions { replace: false, ..place.options() }, &Silent));
+    assert!(
+        findings.iter().any(|finding| finding.rule.code() == "B8" && finding.what.contains("msp")),
+        "{findings:#?}"
+    );
+    assert!(!place.path("Org1/peer0/production").exists());
+}
