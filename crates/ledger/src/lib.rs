@@ -18,7 +18,7 @@ pub mod dump_commands;
 pub mod layout;
 pub mod leveldb;
 pub mod msp;
-pub mod node_config;
+pub mod msp_config;
 pub mod node_settings;
 pub mod policy;
 pub mod private_hashes;

@@ -28,6 +28,24 @@ pub fn value_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     })
 }
 
+/// Whether a switch is on.
+pub(crate) fn is_true(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
+/// A file that a configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The setting, as the file spells it out: `peer.tls.rootcert.file`.
+    pub setting: String,
+    /// The path as written: absolute, or relative to the configuration file.
+    pub path: String,
+}
+
 /// A configuration file and the environment variables that override it: `CORE_PEER_MSPCONFIGPATH` is `peer.mspConfigPath`.
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
@@ -275,6 +293,42 @@ impl NodeSettings {
     }
 }
 
+/// Whether a configuration file has a section of this name at its top.
+pub fn has_section(yaml: &Value, name: &str) -> bool {
+    value_at(yaml, &[name]).is_some_and(|value| !value.is_null())
+}
+
+/// The TLS files that a node of this role reads at its start, of the endpoints where TLS is on.
+pub fn tls_files(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
+    let mut out = Vec::new();
+    let mut add = |settings: &Settings<'_>, path: &[&str]| {
+        // A path of another environment's is not known here.
+        let files = settings.list(path).into_iter().filter(|text| !text.contains('$'));
+        out.extend(files.map(|file| NamedFile { setting: path.join("."), path: file }));
+    };
+    if role == NodeRole::Peer {
+        let settings = Settings::new("CORE", yaml, environment);
+        if settings.flag(&["peer", "tls", "enabled"]) == Some(true) {
+            ["cert", "key", "rootcert"].iter().for_each(|name| add(&settings, &["peer", "tls", name, "file"]));
+        }
+        return out;
+    }
+    let settings = Settings::new("ORDERER", yaml, environment);
+    for section in ["General", "Admin", "Operations"] {
+        if settings.flag(&[section, "TLS", "Enabled"]) == Some(true) {
+            for name in ["Certificate", "PrivateKey", "RootCAs", "ClientRootCAs"] {
+                add(&settings, &[section, "TLS", name]);
+            }
+        }
+    }
+    if settings.flag(&["General", "TLS", "Enabled"]) == Some(true) {
+        for name in ["ClientCertificate", "ClientPrivateKey", "RootCAs"] {
+            add(&settings, &["General", "Cluster", name]);
+        }
+    }
+    out
+}
+
 /// The settings below which nothing but names, paths and labels is found: these may be kept with a node.
 const KEPT: [&[&str]; 3] = [
     &[
@@ -335,6 +389,19 @@ pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
             Some(((*name).to_owned(), environment.get(*name).filter(|value| !value.is_empty())?.clone()))
         })
         .collect()
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Where it is not YAML, never its text: that may hold a password.
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
+    if bytes.len() as u64 > MAX_CONFIG_BYTES {
+        return Err(format!("it is longer than {MAX_CONFIG_BYTES} bytes"));
+    }
+    read_yaml(bytes).map_err(|error| {
+        error.location().map_or_else(|| "it is no YAML".to_owned(), |at| format!("line {}", at.line()))
+    })
 }
 
 /// Reads YAML as Fabric's own reader does: a section that stands twice at the top counts as it stands last.
@@ -414,6 +481,29 @@ mod tests {
         assert_eq!(read("General: {TLS: {RootCAs: a}}", &[]), ["a"]);
         assert_eq!(read("{}", &[("ORDERER_GENERAL_TLS_ROOTCAS", "[a,b]")]), ["a", "b"]);
         assert_eq!(read("{}", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_files_of_endpoints_with_tls_are_named_and_no_others() {
+        let yaml = b"General: {TLS: {Enabled: true, Certificate: ../tls/s.crt, RootCAs: [../tls/ca.crt, $X/ca2.crt]}}\nAdmin: {TLS: {Enabled: false, Certificate: no.crt}}\n";
+        let yaml = parse(yaml).unwrap();
+        let files: Vec<(String, String)> = tls_files(NodeRole::Orderer, &yaml, &Environment::new())
+            .into_iter()
+            .map(|file| (file.setting, file.path))
+            .collect();
+        assert_eq!(
+            files,
+            [
+                ("General.TLS.Certificate".to_owned(), "../tls/s.crt".to_owned()),
+                ("General.TLS.RootCAs".to_owned(), "../tls/ca.crt".to_owned())
+            ]
+        );
+        assert!(has_section(&yaml, "general") && !has_section(&yaml, "FileLedger"));
+        let peer = parse(b"peer: {tls: {enabled: true, rootcert: {file: tls/ca.crt}}}").unwrap();
+        assert_eq!(tls_files(NodeRole::Peer, &peer, &Environment::new())[0].setting, "peer.tls.rootcert.file");
+        let off = environment(&[("CORE_PEER_TLS_ENABLED", "false")]);
+        assert_eq!(tls_files(NodeRole::Peer, &peer, &off), Vec::new());
+        assert!(parse(b"peer: [").is_err());
     }
 
     #[test]

@@ -124,6 +124,15 @@ impl Declaration {
     }
 }
 
+/// The objects that declare a network.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Declared {
+    /// In the order in which a new cluster wants them.
+    pub objects: Vec<Declaration>,
+    /// What could not be looked for, and what a new cluster needs besides.
+    pub findings: Vec<Finding>,
+}
+
 /// A place where networks live.
 pub trait Platform: Sync {
     /// The network.
@@ -138,8 +147,8 @@ pub trait Platform: Sync {
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    fn declarations(&self) -> Result<Vec<Declaration>, PlatformError> {
-        Ok(Vec::new())
+    fn declarations(&self) -> Result<Declared, PlatformError> {
+        Ok(Declared::default())
     }
 
     /// Opens a directory of a node for reading; `None` when it does not exist.

@@ -71,9 +71,9 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
             }
             Err(error)
         }
-        Ok(Code::Failed) => {
+        Ok(Code::Incomplete) => {
             reported("not everything is ready in the target");
-            Ok(Code::Failed)
+            Ok(Code::Incomplete)
         }
         Ok(code) => {
             output.line(format!(

@@ -160,7 +160,7 @@ pub fn print_cluster(restored: &ClusterRestored, output: &Output) -> Code {
     if !restored.well {
         output
             .line("not everything is well: the data is in place; settle the findings, then run the same command again");
-        return Code::Failed;
+        return Code::Incomplete;
     }
     done(&restored.findings)
 }

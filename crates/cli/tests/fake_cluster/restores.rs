@@ -457,3 +457,82 @@ fn a_progress_record_that_somebody_changed_is_not_believed() {
     assert_eq!(differences(&scene, &before), Vec::<String>::new());
     assert_eq!(replicas(&scene.cluster, "peer0"), 1);
 }
+
+fn custom(api_version: &str, kind: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": "org1", "resourceVersion": "7"},
+        "spec": {"hosts": [name]}, "status": {"seen": true},
+    })
+}
+
+#[test]
+fn whatever_kind_declares_something_in_the_namespace_comes_back() {
+    let scene = Scene::with(&PEER);
+    scene.cluster.serve_kind("networking.istio.io/v1", "VirtualService", "virtualservices", true);
+    scene.cluster.serve_kind("k8s.cni.cncf.io/v1", "NetworkAttachment", "network-attachments", true);
+    scene.cluster.serve_kind("wgpolicyk8s.io/v1", "Report", "reports", true);
+    scene.cluster.serve_kind("secrets.example.com/v1beta1", "External", "externals", true);
+    scene.cluster.put(custom("networking.istio.io/v1", "VirtualService", "peer0"));
+    scene.cluster.put(custom("k8s.cni.cncf.io/v1", "NetworkAttachment", "fast"));
+    scene.cluster.put(custom("wgpolicyk8s.io/v1", "Report", "made"));
+    scene.cluster.put(custom("secrets.example.com/v1beta1", "External", "vault"));
+    let mut owned = custom("networking.istio.io/v1", "VirtualService", "owned");
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Service", "name": "peer0", "uid": "u", "controller": true}]);
+    scene.cluster.put(owned);
+    let backup = scene.backup(&[]);
+    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
+    let shown = scene.run(&["show", "--repo", "repository", "--identity", "keys/identity"]);
+    assert!(shown.text.contains("virtualservices.networking.istio.io"), "{}", shown.text);
+
+    // The new cluster has one of the kinds not, and another in another version.
+    for (kind, name) in [
+        ("VirtualService", "peer0"),
+        ("VirtualService", "owned"),
+        ("NetworkAttachment", "fast"),
+        ("External", "vault"),
+        ("Report", "made"),
+    ] {
+        assert!(scene.cluster.delete(kind, "org1", name));
+    }
+    scene.cluster.forget_kind("virtualservices");
+    scene.cluster.forget_kind("externals");
+    scene.cluster.serve_kind("networking.istio.io/v1beta1", "VirtualService", "virtualservices", true);
+    let restored = restore(&scene, &replace_all(&scene)).unwrap();
+    let other = scene.cluster.get("VirtualService", "org1", "peer0").unwrap();
+    assert_eq!(
+        (&other["spec"]["hosts"][0], &other["apiVersion"]),
+        (&json!("peer0"), &json!("networking.istio.io/v1beta1"))
+    );
+    assert!(scene.cluster.get("NetworkAttachment", "org1", "fast").is_some());
+    assert!(scene.cluster.get("VirtualService", "org1", "owned").is_none());
+    assert!(scene.cluster.get("Report", "org1", "made").is_none());
+    let missing = found(&restored.findings, "K6", "External org1/vault").unwrap();
+    assert!(missing.what.contains("does not serve secrets.example.com/v1beta1 External"), "{}", missing.what);
+
+    scene.cluster.serve_kind("secrets.example.com/v1beta1", "External", "externals", true);
+    restore(&scene, &ClusterRestoreOptions { missing: true, ..options(&scene) }).unwrap();
+    assert!(scene.cluster.get("External", "org1", "vault").is_some());
+}
+
+/// Everything replaced.
+fn replace_all(scene: &Scene) -> ClusterRestoreOptions {
+    ClusterRestoreOptions { replace: true, ..options(scene) }
+}
+
+#[test]
+fn kinds_that_are_hidden_or_do_not_answer_are_findings_and_end_no_backup() {
+    let scene = Scene::with(&PEER);
+    scene.cluster.serve_kind("networking.istio.io/v1", "VirtualService", "virtualservices", true);
+    scene.cluster.serve_kind("secrets.example.com/v1", "External", "externals", true);
+    scene.cluster.before(|_, call| match call.resource.as_str() {
+        "virtualservices" => Answer::forbidden(),
+        "externals" => Answer::Refuse(400, "BadRequest", "broken".to_owned()),
+        _ => Answer::Go,
+    });
+    let backup = scene.backup(&[]);
+    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
+    let shown = scene.run(&["show", "--repo", "repository", "--identity", "keys/identity"]);
+    assert!(shown.text.contains("no right to list virtualservices"), "{}", shown.text);
+    assert!(shown.text.contains("externals in org1"), "{}", shown.text);
+}

@@ -7,7 +7,8 @@ use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, is_private_key_pem};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::msp::Msp;
-use fabkeep_ledger::node_config::{MAX_CONFIG_BYTES, NodeConfig, msp_has_administrators, msp_named_certificates};
+use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
+use fabkeep_ledger::node_settings::{MAX_CONFIG_BYTES, has_section, parse, tls_files};
 use fabkeep_ledger::proto::msp::FabricMspConfig;
 use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, Rule};
 use fabkeep_platform::VolumeEntry;
@@ -143,7 +144,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         }
     }
     let config = files.iter().find(|file| file.name == "config.yaml" && file.folder != "keystore");
-    for path in config.map(|file| msp_named_certificates(&file.bytes)).unwrap_or_default() {
+    for path in config.map(|file| named_certificates(&file.bytes)).unwrap_or_default() {
         let there = files
             .iter()
             .any(|file| file.label.ends_with(&format!("/{path}")) || path == format!("{}/{}", file.folder, file.name));
@@ -153,7 +154,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         }
     }
     let administrators = of("admincerts").iter().any(|file| file.certificate.is_some());
-    let by_units = config.map(|file| msp_has_administrators(&file.bytes));
+    let by_units = config.map(|file| has_administrators(&file.bytes));
     if !administrators && by_units != Some(Ok(true)) {
         let (place, what) = match (config, by_units) {
             (Some(file), Some(Err(problem))) => (file.label.clone(), format!("it cannot be read as YAML ({problem})")),
@@ -252,7 +253,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
     for (directory, _, entry) in files {
         let label = format!("{}/{}", directory.directory.path.trim_end_matches('/'), entry.path);
         let Some(bytes) = read(directory, entry, MAX_CONFIG_BYTES) else { continue };
-        let config = match NodeConfig::parse(&bytes) {
+        let config = match parse(&bytes) {
             Ok(config) => config,
             Err(problem) => {
                 found(error(
@@ -264,7 +265,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
                 continue;
             }
         };
-        for section in sections.iter().filter(|section| !config.has_section(section)) {
+        for section in sections.iter().filter(|section| !has_section(&config, section)) {
             found(warning(
                 node,
                 Rule::NotPersistent,
@@ -275,7 +276,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
         if !on_host(directory) {
             continue;
         }
-        for named in config.tls_files() {
+        for named in tls_files(node.node.role, &config, &node.node.environment) {
             let base = std::path::Path::new(&directory.directory.path).join(&entry.path);
             let path = normal(&base.parent().unwrap_or(&base).join(&named.path));
             if let Some(missing) = missing_in_captured(node, &path) {

@@ -147,7 +147,7 @@ fn capture_all(
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
     let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
-    let objects = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
+    let (objects, undeclared) = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
     let made = match &options.consistency {
         Consistency::AsRead => as_read(platform, &mut writer, options, reporter)?,
@@ -174,6 +174,7 @@ fn capture_all(
     let Made { pass, window, findings: more } = made;
     let Pass { mut findings, sources, read_bytes, facts, channels, directories, nodes, .. } = pass;
     findings.extend(more);
+    findings.extend(undeclared);
     let configs: Vec<_> = channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
     findings.extend(check_set(&facts, &configs, options.include_derived, writer.created().as_second()));
     stop_on_errors(&mut findings, reporter)?;
@@ -351,9 +352,13 @@ fn unequal(pass: &Pass) -> Vec<Finding> {
 }
 
 /// Keeps the objects that declare the network.
-fn keep_objects(platform: &dyn Platform, writer: &PointWriter<'_>) -> Result<Vec<CapturedObject>, EngineError> {
+fn keep_objects(
+    platform: &dyn Platform,
+    writer: &PointWriter<'_>,
+) -> Result<(Vec<CapturedObject>, Vec<Finding>), EngineError> {
     let mut out = Vec::new();
-    for declaration in platform.declarations()? {
+    let declared = platform.declarations()?;
+    for declaration in declared.objects {
         let bytes = serde_json::to_vec(&declaration.object).map_err(|error| EngineError::Usage(error.to_string()))?;
         out.push(CapturedObject {
             namespace: declaration.namespace,
@@ -364,7 +369,7 @@ fn keep_objects(platform: &dyn Platform, writer: &PointWriter<'_>) -> Result<Vec
             bytes: bytes.len() as u64,
         });
     }
-    Ok(out)
+    Ok((out, declared.findings))
 }
 
 fn summary(point: &RecoveryPoint) -> PointSummary {

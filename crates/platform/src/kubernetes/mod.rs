@@ -9,6 +9,7 @@ mod progress;
 mod ready;
 mod relocation;
 mod scale;
+mod served;
 mod sql;
 mod suspend;
 mod target;
@@ -33,8 +34,8 @@ use volume::{PodVolume, patiently};
 
 use crate::volume::Volume;
 use crate::{
-    Asked, Change, ClientWorkload, Declaration, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce,
-    StrangeNote, WindowRecord,
+    Asked, Change, ClientWorkload, Declaration, Declared, Machine, NodeState, NotedWindows, Platform, PlatformError,
+    Quiesce, StrangeNote, WindowRecord,
 };
 
 pub use connection::ClusterAddress;
@@ -45,6 +46,7 @@ pub use progress::{Note, Written};
 pub use ready::Started;
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, old_names};
 pub use scale::{DATABASES, MountingPod, ScaledDown, Stage, WorkloadState};
+pub use served::KindServed;
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target, is_managed};
 pub use uses::{ObjectKey, Usage, key_of};
@@ -104,7 +106,8 @@ impl Kubernetes {
     ) -> Result<Kubernetes, PlatformError> {
         let connection = Arc::new(Connection::open(address)?);
         let names = namespaces(&connection, selection)?;
-        let custom = objects::custom_resources(&connection)?;
+        let operators = connection.served()?.of_operators();
+        let custom: Vec<_> = operators.map(|known| (known.resource(), known.kind.clone())).collect();
         let mut findings = Vec::new();
         let mut read = Vec::new();
         for name in &names {
@@ -435,8 +438,15 @@ impl Platform for Kubernetes {
         &self.analysis.findings
     }
 
-    fn declarations(&self) -> Result<Vec<Declaration>, PlatformError> {
-        Ok(self.analysis.all.iter().flat_map(|(namespace, _)| objects::declarations(namespace)).collect())
+    fn declarations(&self) -> Result<Declared, PlatformError> {
+        let known = self.analysis.all.iter().map(|(namespace, _)| namespace);
+        let mut declared = Declared::default();
+        declared.objects.extend(known.clone().flat_map(objects::declarations));
+        let names: Vec<&str> = known.map(|namespace| namespace.name.as_str()).collect();
+        let others = objects::read_others(&self.connection, &names)?;
+        declared.objects.extend(others.declarations);
+        declared.findings.extend(others.findings);
+        Ok(declared)
     }
 
     fn volume(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {

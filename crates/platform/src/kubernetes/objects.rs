@@ -9,10 +9,13 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use super::connection::{Connection, is_forbidden, is_missing};
+use super::served::{self, ServedKind};
 use crate::{Declaration, PlatformError};
 
 /// Objects asked for at a time.
 const PAGE: u32 = 250;
+/// Lists asked for at the same time.
+const REQUESTS: usize = 32;
 /// What fabkeep puts on everything that it makes in a cluster.
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fabkeep");
 /// How many replicas a workload had before it was put to sleep.
@@ -57,7 +60,7 @@ pub(crate) const KINDS: &[Kind] = &[
 /// API groups of Fabric's operators and of cert-manager: their custom resources declare nodes and certificates (K1, K2).
 pub(crate) const OPERATOR_GROUPS: [&str; 3] = ["hlf.kungfusoftware.es", "ibp.com", "cert-manager.io"];
 /// Custom resources that are only a step on the way to another.
-const PASSING_KINDS: [&str; 3] = ["CertificateRequest", "Order", "Challenge"];
+pub(crate) const PASSING_KINDS: [&str; 3] = ["CertificateRequest", "Order", "Challenge"];
 
 /// One namespace and its objects, by kind.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +159,7 @@ fn whole(object: DynamicObject, api_version: &str, kind: &str) -> Value {
     value
 }
 
-/// Reads a namespace: everything of [`KINDS`] and of the operators' custom resources.
+/// Reads a namespace: everything of [`KINDS`] and of the operators' custom resources, which say what its nodes are.
 pub(crate) fn read_namespace(
     connection: &Connection,
     name: &str,
@@ -229,32 +232,14 @@ pub(crate) fn read_namespace(
     Ok(namespace)
 }
 
-/// Custom resources of Fabric's operators and of cert-manager that this cluster serves.
-pub(crate) fn custom_resources(connection: &Connection) -> Result<Vec<(ApiResource, String)>, PlatformError> {
-    let groups =
-        connection.run("asking which APIs there are", |client| async move { client.list_api_groups().await })?;
-    let mut out = Vec::new();
-    for group in groups.groups.iter().filter(|group| is_operator_group(&group.name)) {
-        let version = group.preferred_version.as_ref().or(group.versions.first());
-        let Some(version) = version.map(|version| version.group_version.clone()) else { continue };
-        let resources = connection
-            .run("asking for the operators' resources", |client| {
-                let version = version.clone();
-                async move { client.list_api_group_resources(&version).await }
-            })?
-            .resources;
-        for known in resources {
-            let passing = PASSING_KINDS.contains(&known.kind.as_str());
-            if known.namespaced && !known.name.contains('/') && !passing {
-                out.push((resource(&version, &known.kind, Some(&known.name)), known.kind));
-            }
-        }
-    }
-    Ok(out)
-}
-
 pub(crate) fn is_operator_group(group: &str) -> bool {
     OPERATOR_GROUPS.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")))
+}
+
+/// Whether a group's kinds are Kubernetes' own: of those only [`KINDS`] declare a network. Whether a custom kind belongs to a namespace, the
+/// cluster tells.
+fn is_of_kubernetes(group: &str) -> bool {
+    group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io"
 }
 
 /// Namespaces that belong to the cluster itself begin so.
@@ -272,13 +257,14 @@ pub fn foreign_to_network(declared: &[Declaration]) -> Vec<(String, String)> {
 
 fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
     let (group, version) = known.api_version.split_once('/').unwrap_or(("", &known.api_version));
+    let custom = group.contains('.') && !is_of_kubernetes(group) && !KINDS.iter().any(|kind| kind.name == known.kind);
     let own_kind = known.kind == "Namespace" && known.api_version == "v1"
+        || custom
         || KINDS.iter().any(|kind| {
             let of_kind =
                 kind.versions.first().map_or("", |newest| newest.split_once('/').map_or("", |(group, _)| group));
             kind.name == known.kind && of_kind == group
-        })
-        || (is_operator_group(group) && !KINDS.iter().any(|kind| kind.name == known.kind));
+        });
     let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !own_kind || !word(&known.kind) || !word(version) {
         return Some(format!("{} {} is no kind of object that declares a network", known.api_version, known.kind));
@@ -310,6 +296,87 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
     None
 }
 
+/// What was found of kinds beside [`KINDS`] and the operators'.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    pub declarations: Vec<Declaration>,
+    pub findings: Vec<Finding>,
+}
+
+/// Every other object that declares something in these namespaces, of whatever kind the API server serves.
+pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Result<Others, PlatformError> {
+    let served = connection.served()?;
+    let kinds: Vec<&ServedKind> = served.of_others().collect();
+    let asked: Vec<(&str, &ServedKind)> =
+        namespaces.iter().flat_map(|name| kinds.iter().map(move |kind| (*name, *kind))).collect();
+    let mut out = Others::default();
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut hidden: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for batch in asked.chunks(REQUESTS) {
+        let lists = connection.wait(async {
+            let requests =
+                batch.iter().map(|(name, kind)| list_all(connection.client(), (*name).to_owned(), kind.resource()));
+            futures_util::future::join_all(requests).await
+        });
+        for ((name, kind), list) in batch.iter().zip(lists) {
+            let list = match list {
+                Err(error) if super::connection::is_passing(&error) => {
+                    connection.try_run(|client| list_all(client, (*name).to_owned(), kind.resource()))
+                }
+                other => other,
+            };
+            match list {
+                Ok(list) => {
+                    let declared = list
+                        .into_iter()
+                        .map(|object| whole(object, &kind.api_version, &kind.kind))
+                        .filter(|object| label(object, MANAGED_BY.0) != Some(MANAGED_BY.1))
+                        .filter(|object| controller(object).is_none());
+                    for object in declared {
+                        *counts.entry((&kind.api_version, &kind.kind)).or_default() += 1;
+                        out.declarations.push(declaration(name, &kind.kind, &object));
+                    }
+                }
+                Err(error) if is_missing(&error) => {}
+                Err(error) if is_forbidden(&error) => hidden.entry(name).or_default().push(&kind.plural),
+                Err(error) => out.findings.push(Finding::warning(
+                    Rule::Declared,
+                    format!("{} in {name}", kind.plural),
+                    format!("they could not be listed, and are not in the recovery point: {error}"),
+                    "look at what serves this API (kubectl api-resources), and back up again",
+                )),
+            }
+        }
+    }
+    out.findings.extend(hidden.into_iter().map(|(name, kinds)| {
+        Finding::note(
+            Rule::Declared,
+            format!("namespace {name}"),
+            format!("fabkeep has no right to list {}: whether there are any is not known", kinds.join(", ")),
+            "give it the rights of its Role (docs/kubernetes.md), if objects of these kinds belong to the network",
+        )
+    }));
+    out.findings.extend(served.unanswered_declaring().map(|version| {
+        Finding::warning(
+            Rule::Declared,
+            version,
+            "this API does not answer: whether it has objects of the network is not known",
+            "look at what serves it (kubectl get apiservices), and back up again",
+        )
+    }));
+    let count = |kind: &&ServedKind| counts.get(&(kind.api_version.as_str(), kind.kind.as_str())).copied().unwrap_or(0);
+    let definitions = served::definitions(kinds.iter().map(|kind| (*kind, count(kind))));
+    out.findings.extend(definitions.into_iter().map(|(name, (version, count))| {
+        Finding::note(
+            Rule::Declared,
+            name,
+            format!("{count} objects of this custom kind are in the recovery point, in version {version}"),
+            "in a new cluster install what defines it first: a restore reports what the cluster does not serve and creates the rest",
+        )
+    }));
+    Ok(out)
+}
+
 /// Whether an object is made by something else in the cluster, so that a new cluster makes it too.
 fn is_made_by_others(kind: &str, object: &Value) -> bool {
     let name = name_of(object);
@@ -322,19 +389,22 @@ fn is_made_by_others(kind: &str, object: &Value) -> bool {
     }
 }
 
+/// An object as a new cluster needs it.
+fn declaration(namespace: &str, kind: &str, object: &Value) -> Declaration {
+    let cleaned = clean(kind, object);
+    Declaration {
+        namespace: if kind == "Namespace" { String::new() } else { namespace.to_owned() },
+        api_version: text(&cleaned, "/apiVersion").unwrap_or("v1").to_owned(),
+        kind: kind.to_owned(),
+        name: name_of(&cleaned).to_owned(),
+        object: cleaned,
+    }
+}
+
 /// The namespace's objects as a new cluster needs them: the namespace first, then in the order of [`KINDS`], custom resources last.
 pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
     let mut out = Vec::new();
-    let mut add = |kind: &str, object: &Value| {
-        let cleaned = clean(kind, object);
-        out.push(Declaration {
-            namespace: if kind == "Namespace" { String::new() } else { namespace.name.clone() },
-            api_version: text(&cleaned, "/apiVersion").unwrap_or("v1").to_owned(),
-            kind: kind.to_owned(),
-            name: name_of(&cleaned).to_owned(),
-            object: cleaned,
-        });
-    };
+    let mut add = |kind: &str, object: &Value| out.push(declaration(&namespace.name, kind, object));
     add("Namespace", &namespace.object);
     for kind in KINDS {
         for object in namespace.of_kind(kind.name).iter().filter(|object| !is_made_by_others(kind.name, object)) {
@@ -460,6 +530,8 @@ mod tests {
             declared("networking.k8s.io/v1beta1", "Ingress", "org1", "in"),
             declared("rbac.authorization.k8s.io/v1", "Role", "org1", "system:reader"),
             declared("hlf.kungfusoftware.es/v1alpha1", "FabricPeer", "org1", "peer0"),
+            declared("networking.istio.io/v1", "VirtualService", "org1", "peer0"),
+            declared("gateway.networking.k8s.io/v1", "TLSRoute", "org1", "peer0"),
         ] {
             assert_eq!(foreign_to_network(&[namespace.clone(), good.clone()]), Vec::new(), "{}", good.label());
         }
@@ -477,6 +549,8 @@ mod tests {
             declared("evil.example/v1", "Secret", "org1", "x"),
             declared("apps/v1/../x", "Deployment", "org1", "x"),
             declared("batch/v1", "Job", "org1", "x"),
+            declared("certificates.k8s.io/v1", "CertificateSigningRequest", "org1", "x"),
+            declared("example", "Thing", "org1", "x"),
             other,
         ] {
             assert_eq!(foreign_to_network(&[namespace.clone(), bad.clone()]).len(), 1, "{}", bad.label());

@@ -64,7 +64,7 @@ impl Target {
         let declaration = handle(kind, namespace, name);
         let what = format!("scaling {} down", declaration.label());
         let found = self.connection.run(&what, |client| {
-            let api = api(client, &declaration);
+            let api = api(&self.connection, client, &declaration);
             async move { api.get(name).await }
         })?;
         let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
@@ -93,7 +93,7 @@ impl Target {
         let declaration = handle(kind, namespace, name);
         let what = format!("scaling {} up", declaration.label());
         let found = self.connection.run(&what, |client| {
-            let api = api(client, &declaration);
+            let api = api(&self.connection, client, &declaration);
             async move { api.get(name).await }
         })?;
         let known: Option<u32> = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());

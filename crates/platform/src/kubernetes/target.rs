@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::connection::{failed, is_forbidden, is_missing, is_passing};
 use super::objects::{REPLICAS, clean, resource};
 use super::relocation;
+use super::served::KindServed;
 use crate::{Declaration, PlatformError};
 
 /// Operators by a part of their image's name, and the API group of the custom resources that they manage.
@@ -61,8 +62,12 @@ pub struct Replaced {
     pub made_again: bool,
 }
 
-pub(super) fn api(client: kube::Client, declaration: &Declaration) -> Api<DynamicObject> {
-    let resource = resource(&declaration.api_version, &declaration.kind, None);
+pub(super) fn api(
+    connection: &super::Connection,
+    client: kube::Client,
+    declaration: &Declaration,
+) -> Api<DynamicObject> {
+    let resource = connection.resource_of(declaration);
     if declaration.namespace.is_empty() {
         Api::all_with(client, &resource)
     } else {
@@ -133,7 +138,7 @@ impl super::Connection {
         for batch in declarations.chunks(16) {
             let answers = self.wait(async {
                 let gets = batch.iter().map(|declaration| {
-                    let api = api(self.client(), declaration);
+                    let api = api(self, self.client(), declaration);
                     async move { api.get_opt(&declaration.name).await }
                 });
                 futures_util::future::join_all(gets).await
@@ -151,7 +156,7 @@ impl super::Connection {
 
     fn look(&self, declaration: &Declaration) -> Result<Option<DynamicObject>, kube::Error> {
         self.try_run(|client| {
-            let api = api(client, declaration);
+            let api = api(self, client, declaration);
             async move { api.get_opt(&declaration.name).await }
         })
     }
@@ -183,6 +188,15 @@ impl Target {
         &self.connection.name
     }
 
+    /// How the kind of each declared object is served here.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn kinds_served(&self, declarations: &[Declaration]) -> Result<Vec<KindServed>, PlatformError> {
+        let served = self.connection.served()?;
+        Ok(declarations.iter().map(|known| served.how(known)).collect())
+    }
+
     /// How declared objects stand in the cluster.
     ///
     /// # Errors
@@ -202,7 +216,7 @@ impl Target {
         let begun = Instant::now();
         loop {
             let result = self.connection.try_run(|client| {
-                let (api, object) = (api(client, declaration), object.clone());
+                let (api, object) = (api(&self.connection, client, declaration), object.clone());
                 async move { api.create(&PostParams::default(), &object).await.map(|_| ()) }
             });
             match result {
@@ -289,7 +303,7 @@ impl Target {
 
     pub(super) fn get(&self, declaration: &Declaration, what: &str) -> Result<Option<DynamicObject>, PlatformError> {
         self.connection.run(what, |client| {
-            let api = api(client, declaration);
+            let api = api(&self.connection, client, declaration);
             async move { api.get_opt(&declaration.name).await }
         })
     }
@@ -408,7 +422,7 @@ impl Target {
             Preconditions { uid: seen.metadata.uid.clone(), resource_version: seen.metadata.resource_version.clone() };
         let parameters = DeleteParams::default().preconditions(preconditions);
         let deleted = self.connection.try_run(|client| {
-            let api = api(client, declaration);
+            let api = api(&self.connection, client, declaration);
             let parameters = parameters.clone();
             async move { api.delete(&declaration.name, &parameters).await.map(|_| ()) }
         });
@@ -425,7 +439,7 @@ impl Target {
         let mut name = base.clone();
         for number in 1.. {
             let there = self.connection.run("looking at what was set aside before", |client| {
-                let (api, name) = (api(client, declaration), name.clone());
+                let (api, name) = (api(&self.connection, client, declaration), name.clone());
                 async move { api.get_opt(&name).await }
             })?;
             let same = |there: &DynamicObject| {
@@ -517,7 +531,7 @@ impl Target {
 
     pub(super) fn patch(&self, declaration: &Declaration, patch: &Value, what: &str) -> Result<(), PlatformError> {
         self.connection.run(what, |client| {
-            let api = api(client, declaration);
+            let api = api(&self.connection, client, declaration);
             async move { api.patch(&declaration.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ()) }
         })
     }

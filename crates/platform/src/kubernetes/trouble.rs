@@ -190,7 +190,7 @@ impl Connection {
     fn creation_failure(&self, kind: &str, namespace: &str, name: &str) -> Option<Trouble> {
         let workload = super::target::handle(kind, namespace, name);
         let found = self.try_run(|client| {
-            let api = super::target::api(client, &workload);
+            let api = super::target::api(self, client, &workload);
             async move { api.get_opt(name).await }
         });
         let found = found.ok()??;

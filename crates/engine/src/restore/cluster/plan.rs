@@ -6,8 +6,8 @@ use std::time::Duration;
 use fabkeep_network::{Finding, Rule, Severity, check_set};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
-    ClusterAddress, Controllers, HelperOptions, Relocation, Target, Usage, declared_claims, foreign_to_network,
-    is_managed,
+    ClusterAddress, Controllers, HelperOptions, KindServed, Relocation, Target, Usage, declared_claims,
+    foreign_to_network, is_managed,
 };
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
@@ -164,8 +164,10 @@ pub(super) fn transformed(
     let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
     let moved = relocation::move_to(&options.relocation, &mut transformed, declared, &used, target)?;
     at_the_border(&moved.declared)?;
-    let mut plan = make(commit, &transformed, &moved.declared, &identity, target, options)?;
+    let (declared, unserved) = served_here(moved.declared, target)?;
+    let mut plan = make(commit, &transformed, &declared, &identity, target, options)?;
     plan.findings.extend(moved.findings);
+    plan.findings.extend(unserved);
     plan.findings.extend(unanswered(&used));
     for &position in &plan.load {
         let node = &transformed.point.nodes[position];
@@ -190,6 +192,50 @@ fn at_the_border(declared: &[Declaration]) -> Result<(), EngineError> {
         })
         .collect();
     if foreign.is_empty() { Ok(()) } else { Err(EngineError::Precondition(foreign)) }
+}
+
+/// The declared objects of kinds that this cluster serves, in the versions in which it does; what it does not serve, as findings.
+fn served_here(declared: Vec<Declaration>, target: &Target) -> Result<(Vec<Declaration>, Vec<Finding>), EngineError> {
+    let (mut out, mut findings, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+    let served = target.kinds_served(&declared)?;
+    for (mut known, how) in declared.into_iter().zip(served) {
+        match how {
+            KindServed::Same => {}
+            KindServed::Other(version) => {
+                findings.push(Finding::warning(
+                    Rule::Declared,
+                    known.label(),
+                    format!(
+                        "this cluster serves its kind in {version}, and not in {}: it is created so",
+                        known.api_version
+                    ),
+                    "compare it with what its new version means",
+                ));
+                known.object["apiVersion"] = version.clone().into();
+                known.api_version = version;
+            }
+            KindServed::No => {
+                findings.push(Finding::warning(
+                    Rule::Declared,
+                    known.label(),
+                    format!("this cluster does not serve {} {}: it is not created", known.api_version, known.kind),
+                    "install what defines this kind, then create what is missing by the same command with --missing",
+                ));
+                continue;
+            }
+            KindServed::ClusterWide => {
+                foreign.push(Finding::error(
+                    Rule::Declared,
+                    known.label(),
+                    format!("here {} belongs to no namespace: a restore does not create it", known.kind),
+                    "find out who wrote this recovery point, or whether the kind has changed; fabkeep captures what is in namespaces",
+                ));
+                continue;
+            }
+        }
+        out.push(known);
+    }
+    if foreign.is_empty() { Ok((out, findings)) } else { Err(EngineError::Precondition(foreign)) }
 }
 
 fn make(

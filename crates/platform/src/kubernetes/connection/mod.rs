@@ -7,13 +7,17 @@ pub mod shell;
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use kube::api::ApiResource;
 use kube::client::UpgradeConnectionError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::PlatformError;
+use super::objects::resource;
+use super::served::{Served, has_core_name};
+use crate::{Declaration, PlatformError};
 
 /// How long a request is tried again while the API server is away.
 const RETRY_FOR: Duration = Duration::from_secs(120);
@@ -36,6 +40,7 @@ pub(crate) struct Connection {
     runtime: tokio::runtime::Runtime,
     client: Client,
     shells: shell::Shells,
+    served: OnceLock<Served>,
     pub name: String,
 }
 
@@ -60,13 +65,33 @@ impl Connection {
             let _inside = runtime.enter();
             Client::try_from(config).map_err(|error| wrong(error.to_string()))?
         };
-        let connection = Connection { runtime, client, shells: shell::Shells::default(), name };
+        let connection =
+            Connection { runtime, client, shells: shell::Shells::default(), served: OnceLock::new(), name };
         connection.run("asking the cluster's version", |client| async move { client.apiserver_version().await })?;
         Ok(connection)
     }
 
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// What the API server serves: asked for once.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn served(&self) -> Result<&Served, PlatformError> {
+        if let Some(known) = self.served.get() {
+            return Ok(known);
+        }
+        let asked = Served::ask(self)?;
+        Ok(self.served.get_or_init(|| asked))
+    }
+
+    /// The API's name of a declared object's kind.
+    pub fn resource_of(&self, declaration: &Declaration) -> ApiResource {
+        let (version, kind) = (declaration.api_version.as_str(), declaration.kind.as_str());
+        let served = self.served.get().filter(|_| !has_core_name(kind));
+        served.and_then(|served| served.resource(version, kind)).unwrap_or_else(|| resource(version, kind, None))
     }
 
     /// Ends the shells that were kept for more commands.
