@@ -35,10 +35,12 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// A reporter for one command: bars on a terminal, lines elsewhere, nothing when asked so.
+    /// A reporter for one command: bars on a terminal, lines elsewhere, JSON lines for programs, nothing when asked so.
     pub fn reporter(&self) -> Box<dyn Reporter> {
-        if self.quiet || self.is_json() {
+        if self.quiet {
             Box::new(progress::Quiet)
+        } else if self.is_json() {
+            Box::new(progress::Lines)
         } else {
             Box::new(Progress::new(std::io::stderr().is_terminal()))
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fabkeep_engine::{Event, Reporter};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use super::{interrupt, print_findings, units};
 
@@ -122,6 +123,26 @@ impl Reporter for Progress {
                 }
             },
         }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::is_asked()
+    }
+}
+
+/// Writes each event as a line of JSON on standard error, for programs; how far a step came only with its end.
+pub struct Lines;
+
+impl Reporter for Lines {
+    fn event(&self, event: Event<'_>) {
+        let line = match event {
+            Event::Begin { step, total_bytes } => json!({"event": "begin", "step": step, "total_bytes": total_bytes}),
+            Event::End { step, seconds } => json!({"event": "end", "step": step, "seconds": seconds}),
+            Event::Found(finding) => json!({"event": "finding", "finding": finding}),
+            Event::Said(text) => json!({"event": "message", "text": text}),
+            Event::Advance { .. } => return,
+        };
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 
     fn is_interrupted(&self) -> bool {

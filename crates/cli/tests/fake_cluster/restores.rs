@@ -477,8 +477,9 @@ fn whatever_kind_declares_something_in_the_namespace_comes_back() {
     scene.cluster.put(custom("wgpolicyk8s.io/v1", "Report", "made"));
     scene.cluster.put(custom("secrets.example.com/v1beta1", "External", "vault"));
     let mut owned = custom("networking.istio.io/v1", "VirtualService", "owned");
+    let owner = scene.cluster.get("Deployment", "org1", "peer0").unwrap()["metadata"]["uid"].clone();
     owned["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "v1", "kind": "Service", "name": "peer0", "uid": "u", "controller": true}]);
+        json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "peer0", "uid": owner, "controller": true}]);
     scene.cluster.put(owned);
     let backup = scene.backup(&[]);
     assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
