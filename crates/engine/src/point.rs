@@ -1,5 +1,7 @@
 //! A recovery point's manifest: what was captured, where every byte of it is, and what was learned of it.
 
+use std::collections::BTreeSet;
+
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::Class;
 use fabkeep_network::{Finding, NodeDirectory, NodeFacts, NodeId, Workload};
@@ -262,6 +264,25 @@ impl RecoveryPoint {
             .flat_map(|directory| &directory.entries)
             .map(CapturedEntry::size)
             .sum()
+    }
+
+    /// The blobs that the files of some nodes are made of.
+    pub(crate) fn blobs_of<'p>(&'p self, nodes: impl Iterator<Item = &'p CapturedNode>) -> BTreeSet<BlobId> {
+        let mut out = BTreeSet::new();
+        let mut channels: BTreeSet<&str> = BTreeSet::new();
+        for entry in nodes.flat_map(|node| &node.directories).flat_map(|directory| &directory.entries) {
+            let EntryContent::File { parts, .. } = &entry.content else { continue };
+            for part in parts {
+                out.insert(part.content.blob());
+                match &part.content {
+                    Content::Raw { .. } => {}
+                    Content::Blocks { channel, .. } | Content::Wal { channel, .. } => drop(channels.insert(channel)),
+                }
+            }
+        }
+        let segments = channels.into_iter().filter_map(|name| self.channel(name)).flat_map(|channel| &channel.segments);
+        out.extend(segments.map(|segment| segment.blob));
+        out
     }
 
     /// The channel of this name.

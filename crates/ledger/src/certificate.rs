@@ -113,13 +113,22 @@ impl Certificate {
 
     /// Whether `issuer`'s key signed this certificate and the names match.
     pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        self.check_signed_by(issuer).is_ok()
+    }
+
+    /// Whether the names say that `issuer` signed this certificate, by an algorithm that is not known here.
+    pub fn cannot_be_checked_by(&self, issuer: &Certificate) -> bool {
+        matches!(self.check_signed_by(issuer), Err(CertificateError::Algorithm(_)))
+    }
+
+    fn check_signed_by(&self, issuer: &Certificate) -> Result<(), CertificateError> {
         let tbs = self.parsed.tbs_certificate();
         if tbs.issuer() != issuer.parsed.tbs_certificate().subject() {
-            return false;
+            return Err(CertificateError::Signature);
         }
-        let Ok(message) = tbs.to_der() else { return false };
+        let message = tbs.to_der().map_err(|_| CertificateError::Signature)?;
         let oid = self.parsed.signature_algorithm().oid.to_string();
-        issuer.verify(&oid, &message, self.parsed.signature().raw_bytes()).is_ok()
+        issuer.verify(&oid, &message, self.parsed.signature().raw_bytes())
     }
 
     /// Checks a signature that Fabric made with this certificate's key over `message` (ECDSA over its SHA-256, or Ed25519).
@@ -143,8 +152,10 @@ impl Certificate {
         let verification: &dyn signature::VerificationAlgorithm = match (algorithm, curve.as_deref()) {
             (OID_ECDSA_SHA256, Some(OID_P256)) => &signature::ECDSA_P256_SHA256_ASN1,
             (OID_ECDSA_SHA384, Some(OID_P256)) => &signature::ECDSA_P256_SHA384_ASN1,
+            (OID_ECDSA_SHA512, Some(OID_P256)) => &signature::ECDSA_P256_SHA512_ASN1,
             (OID_ECDSA_SHA256, Some(OID_P384)) => &signature::ECDSA_P384_SHA256_ASN1,
             (OID_ECDSA_SHA384, Some(OID_P384)) => &signature::ECDSA_P384_SHA384_ASN1,
+            (OID_ECDSA_SHA512, Some(OID_P384)) => &signature::ECDSA_P384_SHA512_ASN1,
             (OID_ECDSA_SHA256, Some(OID_P521)) => &signature::ECDSA_P521_SHA256_ASN1,
             (OID_ECDSA_SHA384, Some(OID_P521)) => &signature::ECDSA_P521_SHA384_ASN1,
             (OID_ECDSA_SHA512, Some(OID_P521)) => &signature::ECDSA_P521_SHA512_ASN1,

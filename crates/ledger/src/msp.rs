@@ -87,6 +87,19 @@ impl Msp {
         false
     }
 
+    /// Whether the certificate with this serial number, in hex, is in the MSP's revocation lists.
+    pub fn revokes(&self, serial: &str) -> bool {
+        self.revoked_serials.iter().any(|revoked| hex::encode(revoked) == serial)
+    }
+
+    /// Whether the certificate leads towards a root by signatures of an algorithm that is not known here.
+    pub fn cannot_check(&self, certificate: &Certificate) -> bool {
+        let unknown =
+            |certificate: &Certificate| self.authorities().any(|authority| certificate.cannot_be_checked_by(authority));
+        let issuer = self.intermediates.iter().find(|issuer| certificate.is_signed_by(issuer));
+        unknown(certificate) || issuer.is_some_and(unknown)
+    }
+
     /// Whether a certificate that the MSP vouches for has a role.
     pub fn has_role(&self, certificate: &Certificate, role: Role) -> bool {
         let units = certificate.units();

@@ -1,10 +1,11 @@
 //! Which orderers take part in a channel's consensus, by the channel's configuration: consenters, followers, and kinds of consensus that are
 //! not raft or SmartBFT. A channel that a consenter must have is missed where it is not.
 
-use fabkeep_ledger::channel_config::ChannelConfig;
+use fabkeep_ledger::certificate::CertificateSummary;
+use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization};
 use fabkeep_ledger::layout::NodeRole;
 
-use crate::facts::{KeyPurpose, NodeFacts};
+use crate::facts::{KeyFacts, KeyPurpose, NodeFacts};
 use crate::finding::{Finding, Rule};
 use crate::heights::Relation;
 
@@ -46,6 +47,53 @@ fn own_keys(node: &NodeFacts, consensus: Consensus) -> Vec<&str> {
     let wanted = consensus.recognised_by();
     let of_purpose = node.keys.iter().filter(|key| key.purpose == wanted);
     of_purpose.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str())).collect()
+}
+
+/// Nodes whose MSP is of another network than the channels that they hold: none of its CAs is one of the organization's in the channel's
+/// configuration. And nodes whose enrolment certificate the channel's configuration revokes.
+pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &mut Vec<Finding>) {
+    for node in nodes.iter().filter(|node| matches!(node.role, NodeRole::Peer | NodeRole::Orderer)) {
+        let folder = |key: &&KeyFacts| key.path.split('/').any(|part| part == "cacerts" || part == "intermediatecerts");
+        let own: Vec<&CertificateSummary> =
+            node.keys.iter().filter(folder).filter_map(|key| key.certificate.as_ref()).collect();
+        let enrolled = node.keys.iter().filter(|key| key.purpose == KeyPurpose::Enrolment);
+        let enrolled: Vec<&CertificateSummary> = enrolled.filter_map(|key| key.certificate.as_ref()).collect();
+        for ledger in &node.ledgers {
+            let Some(config) = configs.iter().find(|config| config.channel == ledger.channel) else { continue };
+            let known = |organization: &ChannelOrganization| {
+                own.iter().any(|own| organization.roots.iter().any(|(_, key)| *key == own.key_sha256))
+            };
+            let msp_id = node.msp_id.as_deref();
+            let of_node: Vec<&ChannelOrganization> =
+                config.organizations.iter().filter(|known| msp_id.is_none_or(|id| known.msp_id == id)).collect();
+            // An organization that has left the channel is in its configuration no more.
+            if !own.is_empty() && !of_node.is_empty() && !of_node.iter().any(|organization| known(organization)) {
+                let of_whom = msp_id.map_or("any organization".to_owned(), |id| format!("organization {id}"));
+                findings.push(Finding::error(
+                    Rule::EveryKey,
+                    format!("{} {}", node.id, ledger.channel),
+                    format!(
+                        "none of the CA certificates in its MSP ({}) is one of {of_whom} in the channel's configuration: it is an identity of another network, or of a CA that the channel does not know",
+                        own.iter().map(|own| own.common_name.as_str()).collect::<Vec<_>>().join(", ")
+                    ),
+                    "give the node the MSP that it took part in the channel with, from its CA's records or an earlier recovery point; or leave the node out (--exclude)",
+                ));
+            }
+            let msp = msp_id.and_then(|id| config.validation.msps.get(id));
+            let revoked = |serial: &str| msp.is_some_and(|msp| msp.revokes(serial));
+            if let Some(certificate) = enrolled.iter().find(|certificate| revoked(&certificate.serial)) {
+                findings.push(Finding::warning(
+                    Rule::Certificates,
+                    format!("{} {}", node.id, ledger.channel),
+                    format!(
+                        "the enrolment certificate of {} is in its organization's revocation list in the channel's configuration: others refuse what it signs",
+                        certificate.common_name
+                    ),
+                    "enrol the node again, and back up again",
+                ));
+            }
+        }
+    }
 }
 
 /// How an orderer stands to a channel. Where its keys or the channel's consenters are not known it is taken for a consenter: then more is

@@ -19,6 +19,7 @@ pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool,
     peers_agree(nodes, &mut findings);
     orderers_level(nodes, &mut findings);
     membership::check(nodes, configs, &mut findings);
+    membership::identities(nodes, configs, &mut findings);
     configuration_dates(configs, now, &mut findings);
     for node in nodes {
         for ledger in &node.ledgers {

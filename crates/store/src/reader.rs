@@ -1,6 +1,6 @@
 //! Reading a recovery point: its manifest, then any blob, every byte checked against the manifest on its way.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,8 @@ use crate::{BlobId, NameKey, Repository, StoreError, seal};
 
 /// Opened objects kept in memory: enough for every node's cursor in a pass over a channel, at 16 MiB each.
 const CACHED_OBJECTS: usize = 5;
+/// Objects read at the same time when they are only checked.
+const READ_AT_ONCE: usize = 8;
 
 /// A manifest as stored: everything that the point needs, and the caller's body.
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,6 +131,10 @@ impl Repository {
     }
 }
 
+fn not_placed(id: &BlobId) -> StoreError {
+    StoreError::damaged("the manifest", format!("it does not place blob {id}"))
+}
+
 /// Refuses bytes that are not those that were put.
 pub(crate) fn check_sealed(entry: &ObjectEntry, sealed: &[u8]) -> Result<(), StoreError> {
     if sealed.len() as u64 != entry.size {
@@ -156,15 +162,45 @@ impl PointReader<'_> {
         self.blobs.get(id).map(|&(_, _, len)| len)
     }
 
+    /// Makes sure that these blobs can be had: each object is there with the size that was put, or what is lost of it lies in another
+    /// one. With `read` the objects' bytes are checked, too.
+    ///
+    /// # Errors
+    /// [`StoreError`], naming the first object that is missing or damaged.
+    pub fn check_needed(&self, wanted: impl IntoIterator<Item = BlobId>, read: bool) -> Result<(), StoreError> {
+        let there = self.repository.backend.list("objects")?;
+        let mut by_object: BTreeMap<u32, Vec<BlobId>> = BTreeMap::new();
+        for id in wanted {
+            let &(object, ..) = self.blobs.get(&id).ok_or_else(|| not_placed(&id))?;
+            by_object.entry(object).or_default().push(id);
+        }
+        let entry = |object: u32| &self.objects[object as usize];
+        let (present, mut lost): (Vec<u32>, Vec<u32>) =
+            by_object.keys().partition(|object| there.get(&entry(**object).name) == Some(&entry(**object).size));
+        for objects in present.chunks(READ_AT_ONCE).filter(|_| read) {
+            let names: Vec<String> = objects.iter().map(|object| entry(*object).name.clone()).collect();
+            for (name, sealed) in self.repository.backend.get_many(&names)? {
+                let Some(&object) = objects.iter().find(|object| entry(**object).name == name) else { continue };
+                match sealed.and_then(|sealed| check_sealed(entry(object), &sealed)) {
+                    Ok(()) => {}
+                    Err(error) if error.is_of_the_object() => lost.push(object),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        lock(&self.lost).extend(lost.iter().copied());
+        for id in lost.iter().filter_map(|object| by_object.get(object)).flatten() {
+            self.blob(id)?;
+        }
+        Ok(())
+    }
+
     /// A blob's bytes.
     ///
     /// # Errors
     /// [`StoreError`], naming the object.
     pub fn blob(&self, id: &BlobId) -> Result<BlobBytes, StoreError> {
-        let &(object, offset, len) = self
-            .blobs
-            .get(id)
-            .ok_or_else(|| StoreError::damaged("the manifest", format!("it does not place blob {id}")))?;
+        let &(object, offset, len) = self.blobs.get(id).ok_or_else(|| not_placed(id))?;
         let known_as_lost = lock(&self.lost).contains(&object);
         let error = if known_as_lost {
             StoreError::damaged(&self.objects[object as usize].name, "it is damaged or missing")

@@ -2,7 +2,7 @@
 
 use fabkeep_engine::remark_finding;
 use fabkeep_network::{Finding, Severity};
-use fabkeep_store::{Commit, History, Repository, StoreError};
+use fabkeep_store::{Commit, History, PointId, Remark, RemarkKind, Repository, StoreError};
 use serde_json::json;
 
 use super::{done, key_files};
@@ -45,14 +45,39 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     Ok(if damaged.is_empty() { done(&findings) } else { Code::Damaged })
 }
 
-/// A recovery point's commit record. Whoever asks for the latest one is shown what is not as it should be among the commits.
-pub fn point(repository: &Repository, wanted: &str, output: &Output) -> Result<Commit, CliError> {
+/// A recovery point's commit record. Whoever asks for the latest one is told what is not as it should be among the commits.
+///
+/// # Errors
+/// [`Code::Damaged`] when the latest one was committed, and its commit record is damaged or gone: an older one is not taken for it.
+pub fn point(repository: &Repository, wanted: &str) -> Result<(Commit, Vec<Finding>), CliError> {
     if wanted != "latest" {
-        return Ok(repository.point(wanted)?);
+        return Ok((repository.point(wanted)?, Vec::new()));
     }
     let history = repository.history()?;
-    output.findings(&history.remarks.iter().map(remark_finding).collect::<Vec<_>>());
-    Ok(history.latest().cloned().ok_or_else(|| StoreError::NoSuchPoint(wanted.to_owned()))?)
+    let remembered = key_files::writer_if_any(repository, None).and_then(|key| repository.remembered(&key, &history));
+    let newer = |remark: &&Remark| {
+        let id = remark.object.strip_prefix("points/").and_then(PointId::parse);
+        let lost = matches!(remark.kind, RemarkKind::Damaged | RemarkKind::Missing);
+        lost && id.is_some_and(|id| history.latest().is_none_or(|latest| id > latest.id))
+    };
+    let all: Vec<Remark> = history.remarks.iter().chain(&remembered).cloned().collect();
+    let mut findings: Vec<Finding> = all.iter().map(remark_finding).collect();
+    findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));
+    findings.dedup_by(|a, b| a.subject == b.subject && a.rule == b.rule);
+    if all.iter().any(|remark| newer(&remark)) {
+        let next = match history.latest() {
+            Some(latest) => {
+                format!("bring it back from a copy of the repository, or name the one to take: {}", latest.id)
+            }
+            None => "bring it back from a copy of the repository".to_owned(),
+        };
+        let mut error =
+            CliError::new(Code::Damaged, "the latest recovery point was committed and cannot be read", next);
+        error.findings = findings;
+        return Err(error);
+    }
+    let latest = history.latest().cloned().ok_or_else(|| StoreError::NoSuchPoint(wanted.to_owned()))?;
+    Ok((latest, findings))
 }
 
 /// What is not as it should be in a repository: what its objects say, what this machine remembers, what is expected.

@@ -19,10 +19,22 @@ use crate::output::{Output, units};
 
 pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
-    let commit = list::point(&repository, &arguments.point, output)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let (commit, of_repository) = list::point(&repository, &arguments.point)?;
+    output.remarks(&of_repository);
+    let code = restore_point(arguments, &repository, &commit, output)?;
+    // Another point than the operator thinks of may be the latest.
+    Ok(if code == Code::Done { done(&of_repository) } else { code })
+}
+
+fn restore_point(
+    arguments: &Restore,
+    repository: &Repository,
+    commit: &Commit,
+    output: &Output,
+) -> Result<Code, CliError> {
+    let identity = key_files::identity(repository, arguments.identity.identity.as_deref())?;
     if arguments.cluster.is_meant() && arguments.to.is_none() && arguments.inventory.is_none() {
-        return on_cluster(arguments, &repository, &commit, &identity, output);
+        return on_cluster(arguments, repository, commit, &identity, output);
     }
     if relocation(&arguments.place)?.is_asked() {
         return Err(CliError::new(
@@ -53,7 +65,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
         overrides: arguments.r#override.clone(),
         threads: 0,
     };
-    let plan = plan_restore(&repository, &commit, &identity, platform, &options)?;
+    let plan = plan_restore(repository, commit, &identity, platform, &options)?;
     if arguments.dry_run {
         output.json(&plan);
         print_plan(&plan, output);
@@ -63,7 +75,7 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     }
     print_plan(&plan, output);
     let reporter = output.reporter();
-    let restored = restore(&repository, &commit, &identity, platform, &options, reporter.as_ref())?;
+    let restored = restore(repository, commit, &identity, platform, &options, reporter.as_ref())?;
     output.json(&restored);
     print(&restored, output);
     Ok(done(&restored.findings))

@@ -19,7 +19,8 @@ use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
-    let commit = list::point(&repository, &arguments.point, output)?;
+    let (commit, findings) = list::point(&repository, &arguments.point)?;
+    output.remarks(&findings);
     let Some(identity) = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())? else {
         output.json(&json!({"commit": commit}));
         print_commit(&commit, output);

@@ -8,7 +8,7 @@ pub mod units;
 
 use std::io::{IsTerminal, Write};
 
-use fabkeep_engine::Reporter;
+use fabkeep_engine::{Event, Reporter};
 use fabkeep_network::Finding;
 use serde::Serialize;
 use serde_json::json;
@@ -67,6 +67,15 @@ impl Output {
     pub fn findings(&self, findings: &[Finding]) {
         if !self.is_json() {
             print_findings(&mut std::io::stdout(), findings);
+        }
+    }
+
+    /// Prints findings that belong to no result: for programs as lines of progress.
+    pub fn remarks(&self, findings: &[Finding]) {
+        self.findings(findings);
+        if self.is_json() {
+            let reporter = self.reporter();
+            findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
         }
     }
 

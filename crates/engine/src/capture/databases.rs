@@ -28,6 +28,11 @@ use crate::event::{Event, Reporter};
 pub(crate) struct Heights {
     pub index: Option<u64>,
     pub state: Option<u64>,
+    pub history: Option<u64>,
+    /// Whether the history database could be asked.
+    pub history_read: bool,
+    /// Whether the peer's configuration history has anything of the channel, where it could be read.
+    pub in_config_history: Option<bool>,
     pub private: Option<u64>,
     /// What the peer lacks, by collection; what exactly, when its store was at hand.
     pub missing_private: Vec<MissingCollection>,
@@ -518,6 +523,11 @@ fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
             }
             if node.node.role == NodeRole::Peer {
                 heights.state = read(join("stateLeveldb"), leveldb::state_height);
+                heights.history = read(join("historyLeveldb"), leveldb::history_height);
+                heights.history_read = directory.local(&join("historyLeveldb")).is_some();
+                let config_history = directory.local(&join("configHistory"));
+                heights.in_config_history =
+                    config_history.and_then(|local| leveldb::knows_channel(&local, channel).ok());
                 heights.private = read(join("pvtdataStore"), leveldb::private_data_height);
             }
         }

@@ -46,17 +46,36 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
     }
     let node = &member.survey.nodes[member.node];
     let heights = checked.heights.get(channel).cloned().unwrap_or_default();
-    let in_leveldb = node.directories[member.directory].entries.iter().any(|(entry, _)| {
-        entry.path.ends_with("ledgersData/stateLeveldb/CURRENT") || entry.path == "stateLeveldb/CURRENT"
-    });
+    let is_there = |store: &str| {
+        let current = format!("{store}/CURRENT");
+        let found = |path: &str| path == current || path.ends_with(&format!("ledgersData/{current}"));
+        node.directories[member.directory].entries.iter().any(|(entry, _)| found(&entry.path))
+    };
     let couch = node.node.directories.iter().any(|directory| directory.role == DirectoryRole::StateDatabase);
     let stores = [
         ("block index (ledgersData/chains/index)", heights.index, true),
-        ("state database (ledgersData/stateLeveldb)", heights.state, in_leveldb && !couch),
+        ("state database (ledgersData/stateLeveldb)", heights.state, is_there("stateLeveldb") && !couch),
+        (
+            "history database (ledgersData/historyLeveldb)",
+            heights.history,
+            heights.history_read && is_there("historyLeveldb"),
+        ),
     ];
     let lacks = stores
         .into_iter()
         .filter(|(_, height, wanted)| *wanted && height.is_none_or(|height| height < cursor.first_block));
+    let collections = !heights.private_writes.is_empty() || !heights.missing_private.is_empty();
+    let forgotten = (collections && heights.in_config_history == Some(false)).then(|| {
+        Finding::error(
+            Rule::SnapshotJoined,
+            subject,
+            format!(
+                "the ledger was joined by snapshot at height {} and has collections, and its configuration history (ledgersData/configHistory) does not know the channel: it cannot be rebuilt",
+                cursor.first_block
+            ),
+            "take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)",
+        )
+    });
     lacks
         .map(|(store, height, _)| {
             let has = height.map_or("does not know the channel".to_owned(), |height| format!("ends at height {height}"));
@@ -67,6 +86,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
                 "take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)",
             )
         })
+        .chain(forgotten)
         .collect()
 }
 

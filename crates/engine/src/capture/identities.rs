@@ -30,6 +30,13 @@ struct Pem {
     key: bool,
 }
 
+impl Pem {
+    /// The certificates behind the first: those of the chain that a server shows.
+    fn chain(&self) -> Vec<Certificate> {
+        Certificate::all_from_pem(&self.bytes).into_iter().skip(1).filter_map(Result::ok).collect()
+    }
+}
+
 fn read(directory: &SurveyedDirectory, entry: &VolumeEntry, most: u64) -> Option<Vec<u8>> {
     if entry.stamp.size > most {
         return None;
@@ -132,6 +139,11 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         if let Some(certificate) = file.certificate.as_ref().filter(|_| !roots.is_empty())
             && !msp.vouches_for(certificate)
         {
+            if msp.cannot_check(certificate) {
+                let what = "it is signed by an algorithm that cannot be checked here";
+                found(Finding::note(Rule::EveryKey, &file.label, what, "nothing, if the node runs with it"));
+                continue;
+            }
             found(error(
                 node,
                 Rule::EveryKey,
@@ -202,8 +214,14 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
     // The CA that others' certificates are checked against may lie in the MSP.
     let msp = pems(node, DirectoryRole::Msp);
     let of_msp = msp.iter().filter(|file| matches!(file.folder.as_str(), "tlscacerts" | "tlsintermediatecerts"));
-    let authorities: Vec<&Certificate> =
-        files.iter().chain(of_msp).filter_map(|file| file.certificate.as_ref()).filter(|known| known.is_ca()).collect();
+    let chains: Vec<Certificate> = files.iter().flat_map(Pem::chain).collect();
+    let authorities: Vec<&Certificate> = files
+        .iter()
+        .chain(of_msp)
+        .filter_map(|file| file.certificate.as_ref())
+        .chain(&chains)
+        .filter(|known| known.is_ca())
+        .collect();
     if authorities.is_empty() {
         let what = "no TLS CA certificate is in the node's TLS directory or in its MSP (tlscacerts)";
         // On a cluster it may be mounted where only the node's environment says.
@@ -217,10 +235,17 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
     }
     for file in files.iter().filter(own) {
         let Some(certificate) = &file.certificate else { continue };
-        let beside: Vec<&Certificate> =
-            files.iter().filter_map(|file| file.certificate.as_ref()).filter(|known| known.is_ca()).collect();
+        let beside: Vec<&Certificate> = files
+            .iter()
+            .filter_map(|file| file.certificate.as_ref())
+            .chain(&chains)
+            .filter(|known| known.is_ca())
+            .collect();
         let judges = if beside.is_empty() { &authorities } else { &beside };
-        if !judges.iter().any(|authority| certificate.is_signed_by(authority)) {
+        let is_judged = |authority: &&Certificate| {
+            certificate.is_signed_by(authority) || certificate.cannot_be_checked_by(authority)
+        };
+        if !judges.iter().any(|authority| is_judged(authority)) {
             found(warning(
                 node,
                 Rule::EveryKey,
@@ -324,7 +349,7 @@ fn missing_in_captured(node: &PlannedNode, path: &str) -> Option<String> {
 }
 
 /// Idemix issuer's files: they are made together at the CA's first start.
-const ISSUER: [&str; 4] = [
+pub(super) const ISSUER: [&str; 4] = [
     "IssuerPublicKey",
     "IssuerRevocationPublicKey",
     "msp/keystore/IssuerSecretKey",

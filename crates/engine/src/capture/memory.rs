@@ -9,6 +9,7 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
+use super::identities::ISSUER;
 use super::presence::RoleView;
 use super::start_marks::{channels, inside, roots};
 use super::survey::{PlannedNode, Survey};
@@ -19,6 +20,9 @@ use super::{CaptureOptions, source_name};
 struct Held {
     channels: BTreeSet<String>,
     packages: BTreeSet<String>,
+    /// A certificate authority has its idemix issuer's keys.
+    #[serde(default)]
+    issuer: bool,
 }
 
 const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
@@ -33,7 +37,10 @@ pub(super) fn check(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let all: BTreeSet<String> = survey.nodes.iter().flat_map(channels).chain(known_channels.iter().cloned()).collect();
-    for node in survey.nodes.iter().filter(|node| matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer)) {
+    let is_held = |node: &&PlannedNode| {
+        matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
+    };
+    for node in survey.nodes.iter().filter(is_held) {
         let label = node.node.id.to_string();
         let own: BTreeSet<String> = channels(node).into_iter().collect();
         findings.extend(lost_by_its_stores(node, all.difference(&own)));
@@ -42,6 +49,7 @@ pub(super) fn check(
         let now = Held {
             channels: own.iter().map(|name| hashed("channel", name)).collect(),
             packages: packages.iter().map(|name| hashed("package", name)).collect(),
+            issuer: has_issuer(node),
         };
         let name = source_name(writer, &["held", &label]);
         let before = writer.source(&name).filter(|_| !options.reread);
@@ -66,6 +74,11 @@ fn packages(node: &PlannedNode) -> Vec<String> {
         .collect()
 }
 
+fn has_issuer(node: &PlannedNode) -> bool {
+    let view = RoleView::of(node, DirectoryRole::CaHome);
+    ISSUER.into_iter().any(|path| view.has_file(path))
+}
+
 fn vanished(
     node: &PlannedNode,
     before: &Held,
@@ -75,6 +88,14 @@ fn vanished(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let id = &node.node.id;
+    if before.issuer && !now.issuer {
+        findings.push(Finding::error(
+            Rule::CaKey,
+            id,
+            "the last recovery point holds its idemix issuer's keys, and none of them is there now: the next start makes others",
+            GONE,
+        ));
+    }
     let gone: Vec<&String> = before.channels.difference(&now.channels).collect();
     if !gone.is_empty() && own.is_empty() {
         findings.push(Finding::error(

@@ -136,6 +136,10 @@ pub(super) fn ca_homes(
         let own = further.iter().find(|(position, path)| {
             *position == directory && path.rsplit_once('/').map_or("", |(folder, _)| folder) == at
         });
+        // A configuration that is mounted beside the home is what the home was made from: a server keeps its data in a volume.
+        if !out.is_empty() && own.is_none() && !directories[directory].source.is_volume() {
+            continue;
+        }
         let candidates = [own.cloned(), Some(main.clone()), Some((directory, inside(&at, FURTHER_CA_CONFIG_FILE)))];
         let found = candidates.into_iter().flatten().find_map(|file| Some((read(&file)?, file)));
         let first = out.is_empty();

@@ -124,8 +124,9 @@ fn marks<'a>(directory: &'a SurveyedDirectory, root: &str, below: &str) -> impl 
         .iter()
         .filter(|(entry, place)| entry.kind == EntryKind::File && place.class != Class::Skip)
         .filter_map(move |(entry, _)| {
-            entry.path.strip_prefix(below.as_str())?.strip_prefix('/')?;
-            Some(entry.path.as_str())
+            let name = entry.path.strip_prefix(below.as_str())?.strip_prefix('/')?;
+            // The orderer writes a mark under such a name first, and removes what is left of them at its start.
+            (!name.ends_with('~')).then_some(entry.path.as_str())
         })
 }
 

@@ -39,6 +39,8 @@ enum Line {
     Aside { directory: usize },
     /// A directory is in its place.
     Placed { directory: usize },
+    /// What is in a directory's place is not what an earlier run has put there: nothing of that counts.
+    Again { directory: usize },
     /// What a database held is dumped there.
     DumpedAside { directory: usize, folder: PathBuf },
     /// A dump is about to be loaded.
@@ -64,7 +66,26 @@ impl Record {
     }
 
     fn of(text: &str) -> Record {
-        Record { lines: text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() }
+        let mut record = Record::default();
+        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            match line {
+                Line::Again { directory } => record.forget(directory),
+                line => drop(record.lines.insert(line)),
+            }
+        }
+        record
+    }
+
+    /// Nothing that was done for a directory counts any more.
+    pub fn forget(&mut self, index: usize) {
+        self.lines.retain(|line| match line {
+            Line::Equal { directory }
+            | Line::File { directory, .. }
+            | Line::SettingAside { directory, .. }
+            | Line::Aside { directory }
+            | Line::Placed { directory } => *directory != index,
+            _ => true,
+        });
     }
 
     /// Whether it is of this restore. An empty one is of any.
@@ -195,8 +216,14 @@ impl std::ops::Deref for Journal<'_> {
 }
 
 impl<'a> Journal<'a> {
-    /// Opens the journal of this restore: a new one, or an earlier run's.
-    pub fn open(path: &Path, point: &str, plan: &str, disk: Disk<'a>) -> Result<Journal<'a>, EngineError> {
+    /// Opens the journal of this restore: a new one, or an earlier run's. `again`: directories whose earlier lines do not count.
+    pub fn open(
+        path: &Path,
+        point: &str,
+        plan: &str,
+        again: &[usize],
+        disk: Disk<'a>,
+    ) -> Result<Journal<'a>, EngineError> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         disk.make_folders(folder)?;
         disk.changing("make journal", path);
@@ -217,6 +244,10 @@ impl<'a> Journal<'a> {
         if !resumed {
             journal.write_down(begin(point, plan))?;
             disk.sync_folder(folder)?;
+        }
+        for &directory in again {
+            journal.write_down(Line::Again { directory })?;
+            journal.record.forget(directory);
         }
         Ok(journal)
     }

@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::transform::{LedgerFrom, transform};
+use crate::transform::{LedgerFrom, is_named, transform};
 use crate::{EngineError, Next, parallel};
 use disk::Disk;
 use journal::Journal;
@@ -132,8 +132,17 @@ pub fn restore(
         }
         return Err(EngineError::Precondition(errors));
     }
+    let resumed = journal::Record::read(&plan.journal)?.is_some();
+    if !resumed {
+        // What is missing in the repository is known before a node is stopped for it.
+        let point = &transformed.point;
+        let restored = point.nodes.iter().filter(|node| is_named(&node.facts.id, &transformed.nodes));
+        step(reporter, "check the repository", None, || {
+            reader.check_needed(point.blobs_of(restored), !plan.to_stop.is_empty())
+        })?;
+    }
     let disk = Disk::new(reporter);
-    let journal = Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint(), disk)?;
+    let journal = Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint(), &plan.again, disk)?;
     let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
     let run =
         Run { plan: &plan, point: &transformed.point, reader: &reader, platform, options, threads, reporter, disk };

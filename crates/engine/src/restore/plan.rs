@@ -37,6 +37,9 @@ pub struct RestorePlan {
     pub files: u64,
     #[serde(skip)]
     pub(crate) directories: Vec<PlannedDirectory>,
+    /// Directories that an earlier run has put into place, and that are others by now: they are restored anew.
+    #[serde(skip)]
+    pub(crate) again: Vec<usize>,
     #[serde(skip)]
     pub(crate) journal: PathBuf,
     #[serde(skip)]
@@ -199,6 +202,7 @@ pub(super) fn make(
         files: 0,
         transformed: transformed.fingerprint(),
         directories: Vec::new(),
+        again: Vec::new(),
         journal: PathBuf::new(),
         loads: Vec::new(),
         to_stop: Vec::new(),
@@ -216,7 +220,8 @@ pub(super) fn make(
         return Err(of_another(&plan.journal));
     }
     let resuming = found.is_some();
-    let record = found.unwrap_or_default();
+    let mut record = found.unwrap_or_default();
+    settled(&mut plan, &transformed.point, reader, &mut record);
     let transformed = &*transformed;
     let point = &transformed.point;
     if !options.replace {
@@ -234,6 +239,30 @@ pub(super) fn make(
     }
     add_steps(&mut plan, point);
     Ok(plan)
+}
+
+/// Looks at what earlier runs have settled: what has changed since is restored anew, what its node has been started on is left alone.
+fn settled(plan: &mut RestorePlan, point: &RecoveryPoint, reader: &PointReader<'_>, record: &mut Record) {
+    for (index, planned) in plan.directories.iter().enumerate().filter(|(index, _)| record.is_settled(*index)) {
+        let captured = &point.nodes[planned.node].directories[planned.directory];
+        if record.is_started(&planned.id.to_string()) {
+            plan.findings.push(Finding::warning(
+                Rule::NotOverwritten,
+                &planned.id,
+                format!(
+                    "{} was put into place by an earlier run of this restore, and the node was started since: this run does not read it",
+                    planned.staging.place.display()
+                ),
+                format!("nothing, if the node runs well; to restore it anew, remove {}", plan.journal.display()),
+            ));
+        } else if planned.kept.is_empty()
+            && !record.is_loaded(index)
+            && !is_as_captured(planned, captured, reader.names())
+        {
+            plan.again.push(index);
+        }
+    }
+    plan.again.iter().for_each(|index| record.forget(*index));
 }
 
 /// Finds directories that are there as they were captured: nothing of theirs has to be replaced.

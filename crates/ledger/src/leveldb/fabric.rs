@@ -36,6 +36,23 @@ pub fn state_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelD
     lookup(directory, channel, b"s", order_preserving)
 }
 
+/// How far the history database (`historyLeveldb`) has come in a channel, as a height.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn history_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelDbError> {
+    lookup(directory, channel, &[0], order_preserving)
+}
+
+/// Whether a database that a peer keeps for all channels (`configHistory`) has anything of one.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn knows_channel(directory: &Path, channel: &str) -> Result<bool, LevelDbError> {
+    let (from, to) = ([channel.as_bytes(), &[0]].concat(), [channel.as_bytes(), &[1]].concat());
+    Ok(!Database::open(directory)?.range(&from, &to)?.is_empty())
+}
+
 /// What a peer's list of ledgers says of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,7 +84,7 @@ pub struct LedgerList {
 }
 
 const FORMAT_KEY: &[u8] = b"f";
-/// Names the one ledger that a peer before Fabric 2.0 was making when it stopped.
+/// Names the one ledger that a peer before Fabric 2.3 was making when it stopped.
 const OLD_UNDER_CONSTRUCTION_KEY: &[u8] = b"underConstructionLedgerKey";
 
 /// Reads a peer's list of ledgers: `s<id>` with a status since Fabric 2.0, `l<id>` with the genesis block before.
@@ -87,9 +104,9 @@ pub fn ledger_list(directory: &Path) -> Result<LedgerList, LevelDbError> {
     }
     if format.is_none() && ledgers.is_empty() {
         ledgers.extend(database.range(b"l", b"m")?.into_keys().map(|key| (named(&key), LedgerStatus::Active)));
-        if let Some(id) = database.get(OLD_UNDER_CONSTRUCTION_KEY)? {
-            ledgers.insert(String::from_utf8_lossy(&id).into_owned(), LedgerStatus::UnderConstruction);
-        }
+    }
+    if let Some(id) = database.get(OLD_UNDER_CONSTRUCTION_KEY)? {
+        ledgers.entry(String::from_utf8_lossy(&id).into_owned()).or_insert(LedgerStatus::UnderConstruction);
     }
     Ok(LedgerList { ledgers, format })
 }

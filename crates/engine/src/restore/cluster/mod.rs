@@ -105,6 +105,11 @@ pub fn restore_cluster(
         plan.findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
         return Err(EngineError::Precondition(errors));
     }
+    if plan.known.progress.is_none() {
+        // What is missing in the repository is known before a node is stopped for it.
+        let filled = plan.fill.iter().chain(&plan.load).map(|&position| &point.nodes[position]);
+        step(reporter, "check the repository", None, || reader.check_needed(point.blobs_of(filled), true))?;
+    }
     let mut restored = ClusterRestored {
         point: commit.id.to_string(),
         cluster: plan.cluster.clone(),
