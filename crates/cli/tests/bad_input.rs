@@ -358,3 +358,35 @@ fn a_recipient_reads_with_the_root_key_that_init_printed() {
     let restore = ["restore", "--repo", "repository", "--identity", "keys/second", "--to", "out", "--root", &root];
     assert_eq!(place.run(&restore).code, 0);
 }
+
+#[test]
+fn an_older_point_is_not_taken_for_the_latest() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    let newest = || {
+        let mut names: Vec<_> =
+            fs::read_dir(place.path("repository/points")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names.pop().unwrap()
+    };
+    let first = newest();
+    fs::write(place.path("network/Org1/users/note"), "x").unwrap();
+    assert!(matches!(place.backup(&[]).code, 0 | 3));
+    let commit = newest();
+    assert_ne!(first, commit);
+    let bytes = fs::read(&commit).unwrap();
+    let restore = |more: &[&str]| {
+        let mut all = vec!["restore", "--repo", "repository", "--identity", "keys/identity", "--to"];
+        all.extend(more);
+        place.run(&all)
+    };
+    fs::write(&commit, &bytes[..bytes.len() / 2]).unwrap();
+    let damaged = restore(&["out"]);
+    assert_clear(&damaged, 5, "the latest recovery point was committed and cannot be read");
+    assert!(!place.path("out").exists());
+    let named = first.file_name().unwrap().to_str().unwrap();
+    assert!(matches!(restore(&["out", named]).code, 0 | 3));
+    fs::remove_file(&commit).unwrap();
+    let gone = restore(&["out2"]);
+    assert!(matches!(gone.code, 3 | 5), "{}", gone.text);
+}

@@ -523,7 +523,7 @@ fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
             }
             if node.node.role == NodeRole::Peer {
                 heights.state = read(join("stateLeveldb"), leveldb::state_height);
-                heights.history = read(join("historyLeveldb"), leveldb::history_height);
+                heights.history = read(join("historyLeveldb"), leveldb::state_height);
                 heights.history_read = directory.local(&join("historyLeveldb")).is_some();
                 let config_history = directory.local(&join("configHistory"));
                 heights.in_config_history =

@@ -55,3 +55,53 @@ fn directories_that_are_there_as_captured_need_no_replace() {
     );
     assert!(!place.path("Org1/peer0/production").exists());
 }
+
+/// Keeps a copy of the journal as it is when it is about to be removed.
+struct KeepJournal(std::sync::Mutex<Option<(std::path::PathBuf, Vec<u8>)>>);
+
+impl fabkeep_engine::Reporter for KeepJournal {
+    fn event(&self, _: fabkeep_engine::Event<'_>) {}
+
+    fn changing(&self, what: &'static str, path: &std::path::Path) {
+        if what == "remove" && path.extension().is_some_and(|end| end == "journal") {
+            *self.0.lock().unwrap() = Some((path.to_path_buf(), fs::read(path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn what_has_changed_since_an_earlier_run_has_put_it_into_place_is_restored_anew() {
+    let place = Place::new(&["Org1/peer0"]);
+    let before = super::place::tree(&place.path("Org1/peer0"));
+    let blocks = place.path("Org1/peer0/production/ledgersData/chains/chains/mychannel/blockfile_000000");
+    fs::write(&blocks, "damaged").unwrap();
+    let keep = KeepJournal(std::sync::Mutex::default());
+    place.restore(&place.options(), &keep).unwrap();
+    // As after a kill just before the journal is removed: the node has moved on, or its data went bad.
+    let (journal, lines) = keep.0.lock().unwrap().take().unwrap();
+    fs::write(&journal, lines).unwrap();
+    fs::write(&blocks, "damaged again").unwrap();
+    fs::write(place.path("Org1/peer0/tls/server.crt"), "renewed").unwrap();
+    super::place::refused(place.restore(&RestoreOptions { replace: false, ..place.options() }, &Silent));
+    place.restore(&place.options(), &Silent).unwrap();
+    let mut after = super::place::tree(&place.path("Org1/peer0"));
+    after.retain(|path, _| !path.to_string_lossy().contains(".before-"));
+    assert!(before.iter().all(|(path, content)| after.get(path) == Some(content)));
+    assert!(!journal.exists());
+}
+
+#[test]
+fn an_object_that_is_missing_is_known_before_the_first_change() {
+    let place = Place::new(&["Org1/peer0"]);
+    let repository = place.bench.path("repository");
+    for folder in fs::read_dir(repository.join("objects")).unwrap() {
+        let folder = folder.unwrap().path();
+        if folder.is_dir() { fs::remove_dir_all(folder).unwrap() } else { fs::remove_file(folder).unwrap() }
+    }
+    let before = super::place::tree(&place.bench.network());
+    match place.restore(&place.options(), &Silent) {
+        Err(fabkeep_engine::EngineError::Store(_)) => {}
+        other => panic!("{:?}", other.map(|restored| restored.directories)),
+    }
+    assert!(super::place::tree(&place.bench.network()) == before);
+}

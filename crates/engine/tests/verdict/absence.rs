@@ -118,7 +118,7 @@ fn one_lost_store_of_several_is_an_error_with_its_path() {
     // The index beside the chains still names the channels; where it does not, no chain at all is there.
     let (lost, node) = ("OrdererOrg/orderer1/production/chains", "OrdererOrg/orderer1");
     let remove = |bench: &Bench| fs::remove_dir_all(bench.network().join(lost)).unwrap();
-    place.refused_after(&node_of(lost), remove, "I2", node, "chains/mychannel");
+    place.refused_after(&node_of(lost), remove, "K3", node, "chains");
     place.refused_after(&node_of(lost), |bench| emptied(bench, lost), "K3", node, "chains");
 }
 
@@ -233,6 +233,19 @@ fn a_ledger_joined_by_snapshot_must_have_what_it_cannot_rebuild() {
         super::signatures::join_by_snapshot(&data.join("ledgersData/chains/chains/mychannel"), 12);
         fs::remove_dir_all(data.join(lost)).unwrap();
         assert_refused(&bench, "P4", "Org1/peer0", about);
+    }
+    // A database that the peer's start has made anew is there, and knows nothing.
+    for anew in ["historyLeveldb", "configHistory"] {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        let data = bench.network().join("Org1/peer0/production/ledgersData");
+        super::signatures::join_by_snapshot(&data.join("chains/chains/mychannel"), 12);
+        for entry in fs::read_dir(data.join(anew)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "log") {
+                fs::write(path, "").unwrap();
+            }
+        }
+        assert_refused(&bench, "P4", "Org1/peer0 mychannel", anew);
     }
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let chain = bench.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel");

@@ -123,3 +123,32 @@ fn a_private_data_store_of_another_organizations_peer_is_reported() {
     replace(&other, &bench.network().join("Org1/peer0").join(store));
     assert_refused(&bench, "I2", "Org1/peer0 mychannel", "private-data store");
 }
+
+#[test]
+fn an_identity_of_another_network_is_found() {
+    let (bench, other) = (Bench::new(fabkeep_fixtures::NETWORK_SMALL), Bench::new(fabkeep_fixtures::NETWORK_BFT));
+    for node in ["Org1/peer0", "OrdererOrg/orderer1"] {
+        let msp = bench.network().join(node).join("msp");
+        fs::remove_dir_all(&msp).unwrap();
+        super::copy(&other.network().join(node).join("msp"), &msp);
+    }
+    for node in ["Org1/peer0", "OrdererOrg/orderer1"] {
+        assert_refused(&bench, "I5", &format!("{node} mychannel"), "an identity of another network");
+    }
+}
+
+#[test]
+fn a_certificate_authority_that_lost_its_issuers_keys_is_compared_with_what_it_had() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let home = bench.network().join("Org1/ca");
+    for name in [
+        "IssuerPublicKey",
+        "IssuerRevocationPublicKey",
+        "msp/keystore/IssuerSecretKey",
+        "msp/keystore/IssuerRevocationPrivateKey",
+    ] {
+        fs::remove_file(home.join(name)).unwrap();
+    }
+    assert_refused(&bench, "C5", "Org1/ca", "idemix issuer");
+}

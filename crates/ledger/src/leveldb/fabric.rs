@@ -28,20 +28,12 @@ pub fn private_data_height(directory: &Path, channel: &str) -> Result<Savepoint,
     lookup(directory, channel, &[1], |value| Some(varint::read(value)?.0))
 }
 
-/// Height that the world state (`stateLeveldb`) has reached for a channel.
+/// Height that the world state (`stateLeveldb`) or the history of keys (`historyLeveldb`) has reached for a channel.
 ///
 /// # Errors
 /// [`LevelDbError`].
 pub fn state_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelDbError> {
     lookup(directory, channel, b"s", order_preserving)
-}
-
-/// How far the history database (`historyLeveldb`) has come in a channel, as a height.
-///
-/// # Errors
-/// [`LevelDbError`].
-pub fn history_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelDbError> {
-    lookup(directory, channel, &[0], order_preserving)
 }
 
 /// Whether a database that a peer keeps for all channels (`configHistory`) has anything of one.

@@ -14,8 +14,8 @@ use std::io;
 pub use database::{Database, Report};
 pub use fabric::{
     LedgerList, LedgerStatus, MissingPrivateData, Savepoint, block_index_height, block_location, has_private_data,
-    has_purged, history_height, is_no_member, knows_channel, ledger_ids, ledger_list, missing_private_data,
-    private_data_height, state_height, stored_private_data,
+    has_purged, is_no_member, knows_channel, ledger_ids, ledger_list, missing_private_data, private_data_height,
+    state_height, stored_private_data,
 };
 pub use log::{LogEnd, LogWriter, read_log};
 
