@@ -1,5 +1,7 @@
 //! Stores of different histories on one node, and nodes of different networks.
 
+use std::fs;
+
 use super::{assert_found, assert_no_alarm, assert_refused, copy, replace, verdict};
 use crate::bench::Bench;
 use fabkeep_engine::CaptureOptions;
