@@ -99,6 +99,28 @@ impl DataSource {
         }
     }
 
+    /// A data source as configurations write it, without the password.
+    #[must_use]
+    pub fn without_password(&self, kind: &DatabaseKind) -> String {
+        match kind {
+            DatabaseKind::MySql => {
+                let protocol = if self.host.starts_with('/') { "unix" } else { "tcp" };
+                let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+                let port = if protocol == "tcp" { format!(":{}", self.port) } else { String::new() };
+                format!("{}@{protocol}({host}{port})/{}", self.user, self.database)
+            }
+            _ => {
+                let quoted = |text: &str| format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"));
+                let port = self.port.to_string();
+                let named = [("host", &self.host), ("port", &port), ("user", &self.user), ("dbname", &self.database)];
+                let mode = self.ssl_mode.iter().map(|mode| ("sslmode", mode));
+                let all: Vec<String> =
+                    named.into_iter().chain(mode).map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+                all.join(" ")
+            }
+        }
+    }
+
     /// `host=… port=… user=… password=… dbname=…`, values in quotes where they need them.
     fn postgres(text: &str) -> Result<Self, String> {
         let mut out = DataSource {
@@ -397,6 +419,14 @@ mod tests {
         assert_eq!((short.host.as_str(), short.port, short.password.as_str()), ("127.0.0.1", 3306, ""));
         assert_eq!(mysql("u:p@tcp([fe80::1]:3306)/ca").unwrap().host, "fe80::1");
         assert_eq!(mysql("u:p@unix(/run/mysqld.sock)/ca").unwrap().host, "/run/mysqld.sock");
+        for (kind, source) in [
+            (DatabaseKind::Postgres, &postgres),
+            (DatabaseKind::MySql, &full),
+            (DatabaseKind::MySql, &mysql("u:p@unix(/run/mysqld.sock)/ca").unwrap()),
+        ] {
+            let kept = DataSource::parse(&kind, &source.without_password(&kind)).unwrap();
+            assert_eq!(kept, DataSource { password: String::new(), ..source.clone() });
+        }
         assert!(mysql("u:p@tcp(db:1)/").is_err() && mysql("nothing").is_err());
         assert!(DataSource::parse(&DatabaseKind::Postgres, "nothing").is_err());
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_norway::Value;
 
+use crate::ca_config::{DataSource, DatabaseKind};
 use crate::layout::NodeRole;
 
 /// What a peer's configuration file is called.
@@ -370,7 +371,7 @@ const KEPT: [&[&str]; 3] = [
 ];
 
 /// What of a node's environment is kept with it: what overrides its configuration file and says where keys, certificates and databases are.
-/// A data source with credentials is not.
+/// A data source is kept without its password.
 pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
     let names = match role {
         NodeRole::Peer => KEPT[0],
@@ -378,17 +379,18 @@ pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
         NodeRole::CertificateAuthority => KEPT[2],
         _ => &[],
     };
-    let kind = environment.get("FABRIC_CA_SERVER_DB_TYPE").map_or("", String::as_str);
-    let file = kind.is_empty() || kind.eq_ignore_ascii_case("sqlite3");
-    let source = environment.get("FABRIC_CA_SERVER_DB_DATASOURCE");
-    let plain = file && source.is_some_and(|source| !source.contains("password=") && !source.contains('@'));
-    names
-        .iter()
-        .filter(|name| plain || **name != "FABRIC_CA_SERVER_DB_DATASOURCE")
-        .filter_map(|name| {
-            Some(((*name).to_owned(), environment.get(*name).filter(|value| !value.is_empty())?.clone()))
-        })
-        .collect()
+    let kind = DatabaseKind::named(environment.get("FABRIC_CA_SERVER_DB_TYPE").map_or("", String::as_str));
+    let kept = |name: &str| {
+        let value = environment.get(name).filter(|value| !value.is_empty())?;
+        match name {
+            "FABRIC_CA_SERVER_DB_DATASOURCE" if kind == DatabaseKind::Sqlite => {
+                (!value.contains("password=") && !value.contains('@')).then(|| value.clone())
+            }
+            "FABRIC_CA_SERVER_DB_DATASOURCE" => Some(DataSource::parse(&kind, value).ok()?.without_password(&kind)),
+            _ => Some(value.clone()),
+        }
+    };
+    names.iter().filter_map(|name| Some(((*name).to_owned(), kept(name)?))).collect()
 }
 
 /// Reads a configuration file.
@@ -516,6 +518,10 @@ mod tests {
         ]);
         let kept = kept(NodeRole::CertificateAuthority, &all);
         let names: Vec<&str> = kept.keys().map(String::as_str).collect();
-        assert_eq!(names, ["FABRIC_CA_SERVER_CA_KEYFILE", "FABRIC_CA_SERVER_DB_TYPE"]);
+        assert_eq!(
+            names,
+            ["FABRIC_CA_SERVER_CA_KEYFILE", "FABRIC_CA_SERVER_DB_DATASOURCE", "FABRIC_CA_SERVER_DB_TYPE"]
+        );
+        assert!(kept.values().all(|value| !value.contains("secret")), "{kept:?}");
     }
 }

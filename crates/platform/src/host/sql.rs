@@ -106,7 +106,7 @@ impl SqlAccess {
     fn failed(&self, what: &str, problem: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{} of {}: {what} failed: {}", self.database, self.node, problem.to_string().trim()),
-            next: "the credentials are those of the CA's configuration; where the server cannot be reached from here, or the tools are \
+            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); where the server cannot be reached from here, or the tools are \
                    not installed, give the inventory's node commands of its own: dump (prints SQL) and load (reads it)"
                 .to_owned(),
         }

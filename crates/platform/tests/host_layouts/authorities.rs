@@ -1,6 +1,8 @@
 //! Certificate authorities: homes, files outside of them, several of one server.
 
-use super::site::Site;
+use fabkeep_platform::Platform;
+
+use super::site::{Seen, Site};
 
 const CONFIG: &str = "net/Org1/ca/fabric-ca-server-config.yaml";
 
@@ -112,4 +114,80 @@ fn every_authority_of_a_server_is_found() {
     let seen = site.discover("net");
     assert_eq!(seen.names().len(), 10, "{:#?}", seen.names());
     assert_eq!(seen.excluded("Org1/ca", "ca-home"), ["intermediate"]);
+}
+
+#[test]
+fn a_folder_that_is_entered_in_parentheses_is_left_behind_them() {
+    let site = Site::new();
+    site.copy("Org1/ca", "net/org1/ca")
+        .copy("Org2/ca", "net/org2/ca")
+        .copy("Org2/ca/ca-cert.pem", "net/keys2/ca-cert.pem");
+    site.remove("net/org2/ca/ca-cert.pem");
+    site.write("net/start.sh", "(cd org1/ca; fabric-ca-server start -b a:b &)\n(cd org2/ca; fabric-ca-server start -b a:b --ca.certfile ../../keys2/ca-cert.pem &)\n");
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 2, "{nodes:#?}");
+    let second = nodes.iter().find(|node| node.contains("ca-home=net/org2/ca")).unwrap();
+    assert!(second.contains("other=net/keys2"), "{nodes:#?} {:#?}", seen.remarks);
+}
+
+#[test]
+fn a_configuration_that_the_command_line_names_says_where_the_home_is() {
+    let site = Site::new();
+    site.copy("Org1/ca", "net/ca-conf");
+    site.write("net/docker-compose.yaml", "services:\n  ca.org1:\n    image: hyperledger/fabric-ca:1.5\n    environment: [FABRIC_CA_HOME=/etc/hyperledger/fabric-ca-server]\n    command: sh -c 'fabric-ca-server start -c /etc/ca/fabric-ca-server-config.yaml -b admin:adminpw'\n    volumes: ['./ca-conf:/etc/ca']\n");
+    let seen = site.discover("net");
+    assert_eq!(seen.nodes(), ["network/ca.org1 ca: ca-home=net/ca-conf"], "{:#?}", seen.remarks);
+    assert_eq!(seen.remarks.iter().filter(|remark| remark.contains("nothing on this machine")).count(), 0);
+    let site = Site::new();
+    site.copy("Org1/ca", "net/elsewhere")
+        .write("net/start.sh", "fabric-ca-server start --config elsewhere/fabric-ca-server-config.yaml -b a:b\n");
+    assert!(site.discover("net").nodes()[0].contains("ca-home=net/elsewhere"));
+}
+
+#[test]
+fn a_further_authority_that_no_setting_names_belongs_to_its_server() {
+    let site = Site::new();
+    site.whole("net").copy("Org2/ca", "net/Org1/ca/ca/ca1");
+    std::fs::rename(
+        site.path("net/Org1/ca/ca/ca1/fabric-ca-server-config.yaml"),
+        site.path("net/Org1/ca/ca/ca1/fabric-ca-config.yaml"),
+    )
+    .unwrap();
+    let seen = site.discover("net");
+    assert_eq!(seen.names().len(), 9, "{:#?}", seen.names());
+    assert!(seen.node("Org1/ca").contains("ca-home=net/Org1/ca/ca/ca1"), "{:#?}", seen.nodes());
+}
+
+#[test]
+fn a_database_server_in_the_environment_is_kept_without_its_password() {
+    for (kind, source, label, command) in [
+        (
+            "postgres",
+            "host=ca-db port=5432 user=ca password=hushhush dbname=fabric_ca sslmode=disable",
+            "PostgreSQL ca-db:5432/fabric_ca",
+            "docker exec ca-db pg_dump -U ca --clean --if-exists fabric_ca",
+        ),
+        (
+            "mysql",
+            "root:hushhush@tcp(ca-db:3306)/fabric_ca?parseTime=true",
+            "MySQL ca-db:3306/fabric_ca",
+            "docker exec ca-db mysqldump -u root --skip-extended-insert --complete-insert --hex-blob fabric_ca",
+        ),
+    ] {
+        let site = Site::new();
+        site.copy("Org1/ca", "net/ca");
+        site.write("net/docker-compose.yaml", &format!("services:\n  ca:\n    image: hyperledger/fabric-ca:1.5\n    environment:\n    - FABRIC_CA_HOME=/etc/hyperledger/fabric-ca-server\n    - FABRIC_CA_SERVER_DB_TYPE={kind}\n    - FABRIC_CA_SERVER_DB_DATASOURCE={source}\n    command: fabric-ca-server start -b admin:adminpw\n    volumes: ['./ca:/etc/hyperledger/fabric-ca-server']\n"));
+        let seen = site.discover("net");
+        seen.reported(&[label, &format!("dump = \"{command}\""), "password is not kept"]);
+        assert!(!seen.text.contains("hushhush") && seen.remarks.iter().all(|remark| !remark.contains("hushhush")));
+        // With commands of its own it is dumped.
+        let text = format!("{}\n[organization.node.commands]\ndump = \"echo '-- nothing'\"\n", seen.text);
+        let host = Seen::host_of(&text, &site);
+        let node = host.network().nodes().find(|node| node.role.to_string() == "ca").unwrap();
+        let directory = node.directories.iter().find(|directory| directory.role.to_string() == "database-dump");
+        let directory = directory.unwrap_or_else(|| panic!("{:#?}", node.directories));
+        let volume = host.volume(&node.id, directory).unwrap().unwrap();
+        assert_eq!(volume.list("").unwrap().iter().filter(|entry| entry.stamp.size == 11).count(), 1);
+    }
 }

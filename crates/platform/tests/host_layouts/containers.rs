@@ -145,3 +145,125 @@ fn containers_are_nodes_as_docker_tells_of_them() {
     let missing = discover_docker(&site.path("none"), site.folder.path()).unwrap_err().to_string();
     assert!(missing.contains("docker cannot be run"), "{missing}");
 }
+
+/// What a peer's container needs to be seen as one.
+const PEER: &str = "    image: hyperledger/fabric-peer:2.5\n    command: peer node start\n";
+
+#[test]
+fn services_that_extend_others_are_read_with_them() {
+    let site = Site::new();
+    site.peer_data("net/disk/peer0").orderer_data("net/disk/orderer1");
+    site.identity("Org1/peer0", "net/ids/peer0").identity("OrdererOrg/orderer1", "net/ids/orderer1");
+    site.write("net/base/peer-base.yaml", &format!("services:\n  peer-base:\n{PEER}    environment: [CORE_PEER_LOCALMSPID=Org1MSP, CORE_PEER_MSPCONFIGPATH=/id/msp]\n  orderer-base:\n    image: hyperledger/fabric-orderer\n    environment: [ORDERER_GENERAL_LOCALMSPID=OrdererMSP, ORDERER_GENERAL_LOCALMSPDIR=/id/msp]\n"));
+    site.write("net/base/docker-compose-base.yaml", "services:\n  peer0.org1.example.com:\n    extends: {file: peer-base.yaml, service: peer-base}\n    container_name: peer0.org1.example.com\n    environment: [CORE_PEER_ID=peer0.org1.example.com]\n    volumes: ['../disk/peer0:/var/hyperledger/production', '../ids/peer0:/id']\n");
+    site.write("net/docker-compose.yaml", "services:\n  common:\n    image: hyperledger/fabric-orderer\n  peer0.org1.example.com:\n    extends:\n      file: base/docker-compose-base.yaml\n      service: peer0.org1.example.com\n  orderer1.example.com:\n    extends: {file: base/peer-base.yaml, service: orderer-base}\n    volumes: ['./disk/orderer1:/var/hyperledger/production/orderer', './ids/orderer1:/id']\n  orderer2.example.com:\n    extends: common\n    environment: [ORDERER_GENERAL_LOCALMSPDIR=/id/msp]\n");
+    let file = site.path("net/docker-compose.yaml");
+    let compose = Seen::new(discover_compose(std::slice::from_ref(&file), site.folder.path()).unwrap(), &site);
+    for seen in [site.discover("net"), compose] {
+        let peer = seen.node("org1.example.com/peer0.org1.example.com");
+        assert!(peer.contains("peer-data=net/disk/peer0") && peer.contains("msp=net/ids/peer0/msp"), "{peer}");
+        let nodes = seen.nodes();
+        let orderer = nodes.iter().find(|node| node.contains("orderer-ledger=net/disk/orderer1")).unwrap();
+        assert!(orderer.contains("msp=net/ids/orderer1/msp"), "{orderer}");
+        assert!(seen.text.contains("msp_id = \"Org1MSP\"") && seen.text.contains("msp_id = \"OrdererMSP\""));
+        assert!(
+            seen.remarks.iter().all(|remark| !remark.contains("-base") && !remark.contains("service common")),
+            "{:#?}",
+            seen.remarks
+        );
+    }
+}
+
+#[test]
+fn services_of_one_name_are_one_node_only_where_that_is_possible() {
+    let write = |site: &Site, file: &str, more: &str, number: u8| {
+        site.write(file, &format!("services:\n  peer0:\n{PEER}{more}    environment: [CORE_PEER_MSPCONFIGPATH=/id/msp]\n    volumes: ['./data/{number}:/var/hyperledger/production', './ids/{number}:/id']\n"));
+    };
+    let place = |site: &Site, folder: &str, number: u8| {
+        site.peer_data(&format!("{folder}/data/{number}"))
+            .identity(&format!("Org{number}/peer0"), &format!("{folder}/ids/{number}"));
+    };
+    // Of several organizations in one folder, with and without names of their containers; a second network below.
+    let site = Site::new();
+    for number in [1, 2] {
+        write(
+            &site,
+            &format!("net/docker-compose-org{number}.yaml"),
+            &format!("    container_name: peer0.org{number}.example.com\n"),
+            number,
+        );
+        place(&site, "net", number);
+    }
+    let files = ["net/docker-compose-org1.yaml", "net/docker-compose-org2.yaml"].map(|file| site.path(file));
+    let compose = Seen::new(discover_compose(&files, site.folder.path()).unwrap(), &site);
+    for seen in [compose, site.discover("net")] {
+        for number in [1, 2] {
+            let peer = seen.node(&format!("org{number}.example.com/peer0.org{number}.example.com"));
+            assert!(
+                peer.contains(&format!("peer-data=net/data/{number}")) && peer.contains(&format!("ids/{number}/msp")),
+                "{peer}"
+            );
+        }
+    }
+    for files in [["net/one.yaml", "net/two.yaml"], ["net/docker-compose.yaml", "net/staging/docker-compose.yaml"]] {
+        let site = Site::new();
+        for (file, number) in files.iter().zip([1, 2]) {
+            write(&site, file, "", number);
+            place(&site, file.rsplit_once('/').unwrap().0, number);
+        }
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        assert_eq!(nodes.len(), 2, "{files:?}: {nodes:#?} {:#?}", seen.remarks);
+        for number in [1, 2] {
+            let own = nodes.iter().find(|node| node.contains(&format!("data/{number}"))).unwrap();
+            assert!(own.contains(&format!("ids/{number}/msp")), "{files:?}: {own}");
+        }
+    }
+}
+
+#[test]
+fn containers_are_read_as_compose_and_their_images_have_it() {
+    let site = Site::new();
+    site.peer_data("net/volumes/net_all/_data/peer0").peer_data("net/volumes/net_all/_data/peer1");
+    site.peer_data("net/disk/peer2").peer_data("net/disk/peer3");
+    for (from, to) in
+        [("Org1/peer0", "peer0"), ("Org1/peer1", "peer1"), ("Org2/peer0", "peer2"), ("Org2/peer1", "peer3")]
+    {
+        site.identity(from, &format!("net/ids/{to}"));
+    }
+    site.write("net/peer2.env.txt", "DATA=/data   # where\nCORE_PEER_ID=peer2   # its name\nCORE_PEER_LOCALMSPID=\"Org2MSP\" # its MSP\nCORE_PEER_FILESYSTEMPATH=${DATA}/peer2\nCORE_PEER_MSPCONFIGPATH='/id/msp'\n");
+    let volume = |name: &str| {
+        format!(
+            "    environment: {{CORE_PEER_ID: {name}, CORE_PEER_TLS_ENABLED: 'true'}}\n    volumes: [{{type: volume, source: all, target: /var/hyperledger/production, volume: {{subpath: {name}}}}}, './ids/{name}:/etc/hyperledger/fabric']\n"
+        )
+    };
+    site.write("net/docker-compose.yaml", &format!(
+        "volumes: {{all: {{}}}}\nservices:\n  peer0:\n{PEER}{}  peer1:\n{PEER}{}  peer2:\n{PEER}    env_file: peer2.env.txt\n    volumes: ['./disk/peer2:/data/peer2', './ids/peer2:/id']\n  peer3:\n    image: registry.corp/peer:2.5\n    environment: {{CORE_PEER_ID: peer3, CORE_PEER_LISTENADDRESS: '0.0.0.0:7051', CORE_PEER_MSPCONFIGPATH: /id/msp}}\n    volumes: ['./disk/peer3:/var/hyperledger/production', './ids/peer3:/id']\n  setup:\n    image: hyperledger/fabric-ca:1.5\n    command: sh -c \"fabric-ca-client enroll -u http://admin:adminpw@ca:7054\"\n  cli:\n    image: hyperledger/fabric-peer:3.1\n    command: sleep infinity\n    environment: [CORE_PEER_MSPCONFIGPATH=/crypto/users/Admin@org1.example.com/msp]\n",
+        volume("peer0"), volume("peer1")
+    ));
+    let file = site.path("net/docker-compose.yaml");
+    let compose = discover_compose(std::slice::from_ref(&file), site.folder.path()).unwrap();
+    let names: Vec<String> = compose
+        .inventory
+        .organizations
+        .iter()
+        .flat_map(|organization| organization.nodes.iter().map(|node| node.name.clone()))
+        .collect();
+    assert_eq!(names.len(), 4, "{names:?} {:#?}", compose.remarks);
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 4, "{nodes:#?} {:#?}", seen.remarks);
+    for (name, data) in [
+        ("peer0", "volumes/net_all/_data/peer0"),
+        ("peer1", "volumes/net_all/_data/peer1"),
+        ("peer2", "disk/peer2"),
+        ("peer3", "disk/peer3"),
+    ] {
+        let own = nodes
+            .iter()
+            .find(|node| node.contains(&format!("peer-data=net/{data}")))
+            .unwrap_or_else(|| panic!("{name} in {nodes:#?}"));
+        assert!(own.contains(&format!("/{name} peer")) && own.contains(&format!("msp=net/ids/{name}/msp")), "{own}");
+        assert!(own.contains(&format!("tls=net/ids/{name}/tls")), "{own} {:#?}", seen.remarks);
+    }
+}

@@ -264,3 +264,73 @@ fn a_couchdb_belongs_to_its_peer() {
     configured(&site, "Org2/peer1");
     site.discover("net").reported(&["Org2/peer1", "CouchDB", "served_by"]);
 }
+
+#[test]
+fn tls_files_below_a_folder_with_both_configurations_are_their_own_nodes() {
+    let site = Site::new();
+    site.peer_data("net/var/peer").orderer_data("net/var/orderer");
+    for (of, name, to) in [("Org1/peer0", "peer", "p"), ("OrdererOrg/orderer1", "orderer", "o")] {
+        site.copy(&format!("{of}/msp"), &format!("net/etc/fabric/{name}-msp"));
+        for (file, own) in [("server.crt", "tls.pem"), ("server.key", "tls.key"), ("ca.crt", "ca.pem")] {
+            site.copy(&format!("{of}/tls/{file}"), &format!("net/etc/fabric/{to}tls/{name}-{own}"));
+        }
+    }
+    site.write("net/etc/fabric/core.yaml", "peer: {fileSystemPath: ../../var/peer, mspConfigPath: peer-msp, tls: {enabled: true, cert: {file: ptls/peer-tls.pem}, key: {file: ptls/peer-tls.key}}}\n");
+    site.write("net/etc/fabric/orderer.yaml", "FileLedger: {Location: ../../var/orderer}\nGeneral: {LocalMSPDir: orderer-msp, TLS: {Enabled: true, Certificate: otls/orderer-tls.pem, PrivateKey: otls/orderer-tls.key}}\n");
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 2, "{nodes:#?}");
+    let of = |role: &str| nodes.iter().find(|node| node.contains(&format!(" {role}: "))).unwrap();
+    assert!(of("peer").contains("tls=net/etc/fabric/ptls"), "{nodes:#?}");
+    assert!(of("orderer").contains("tls=net/etc/fabric/otls"), "{nodes:#?}");
+    assert!(seen.remarks.iter().all(|remark| !remark.contains("TLS directory")), "{:#?}", seen.remarks);
+    // What the second's file says of its keys is kept, also of a key that is gone.
+    site.remove("net/etc/fabric/otls/orderer-tls.key");
+    let text = site.discover("net").text;
+    for (name, value) in [("CERTIFICATE", "otls/orderer-tls.pem"), ("PRIVATEKEY", "otls/orderer-tls.key")] {
+        let line = format!("ORDERER_GENERAL_TLS_{name} = \"{}\"", site.path("net/etc/fabric").join(value).display());
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    assert!(text.contains("ORDERER_GENERAL_TLS_ENABLED = \"true\"") && !text.contains("CORE_PEER_TLS"), "{text}");
+}
+
+#[test]
+fn raft_logs_beside_an_orderers_ledger_are_its_own() {
+    let site = Site::new();
+    for number in ["orderer1", "orderer2"] {
+        let home = format!("net/orderers/{number}");
+        site.identity(&format!("OrdererOrg/{number}"), &home);
+        site.write(&format!("{home}/ledger/chains/mychannel/blockfile_000000"), "");
+        site.write(&format!("{home}/ledger/index/CURRENT"), "");
+        site.write(&format!("{home}/raft/wal/mychannel/0.wal"), "")
+            .write(&format!("{home}/raft/snap/mychannel/0.snap"), "");
+    }
+    let seen = site.discover("net");
+    for number in ["orderer1", "orderer2"] {
+        let node = seen.node(&format!("orderers/{number}"));
+        for part in ["orderer-wal={}/raft/wal", "orderer-snapshots={}/raft/snap", "tls={}/tls"] {
+            let part = part.replace("{}", &format!("net/orderers/{number}"));
+            assert!(node.contains(&part), "{part} in {node} {:#?}", seen.remarks);
+        }
+    }
+    // Of several nobody knows which it is.
+    site.write("net/orderers/orderer1/old-raft/wal/mychannel/0.wal", "");
+    site.write("net/orderers/orderer1/raft2/wal/mychannel/0.wal", "");
+    site.discover("net").reported(&["orderer1", "several folders", "orderer-wal"]);
+}
+
+#[test]
+fn a_tls_directory_beside_an_msp_belongs_to_the_node_unless_tls_is_off() {
+    for (switch, given) in
+        [("", true), ("CORE_PEER_TLS_ENABLED=true\n", true), ("CORE_PEER_TLS_ENABLED=false\n", false)]
+    {
+        let site = Site::new();
+        site.peer_data("net/d").identity("Org1/peer0", "net/ids/a");
+        site.write(
+            "net/peer.env",
+            &format!("{switch}CORE_PEER_FILESYSTEMPATH=SITE/net/d\nCORE_PEER_MSPCONFIGPATH=SITE/net/ids/a/msp\n"),
+        );
+        let seen = site.discover("net");
+        assert_eq!(seen.nodes()[0].contains("tls=net/ids/a/tls"), given, "{switch}{:#?}", seen.nodes());
+    }
+}

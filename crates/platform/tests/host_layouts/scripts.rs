@@ -161,3 +161,206 @@ fn a_clients_settings_and_templates_are_no_nodes() {
     assert_eq!(seen.names().len(), 9, "{:#?}", seen.names());
     seen.reported(&["templates/core.yaml", "template"]);
 }
+
+/// Two peers and an orderer with their data below `net/data`, and their identities below `net/ids`.
+fn below_data() -> Site {
+    let site = Site::new();
+    site.peer_data("net/data/peer0").peer_data("net/data/peer1").orderer_data("net/data/orderer1");
+    site.identity("Org1/peer0", "net/ids/peer0").identity("Org1/peer1", "net/ids/peer1");
+    site.identity("OrdererOrg/orderer1", "net/ids/orderer1");
+    site
+}
+
+#[test]
+fn a_folder_that_holds_every_nodes_data_is_no_nodes_data() {
+    let peer = |name: &str| {
+        format!(
+            "CORE_PEER_ID={name}\nCORE_PEER_LOCALMSPID=Org1MSP\nCORE_PEER_MSPCONFIGPATH=/etc/hyperledger/fabric/msp\n"
+        )
+    };
+    let service = |name: &str, image: &str, inside: &str| {
+        format!(
+            "  {name}:\n    image: hyperledger/{image}\n    env_file: {name}.env\n    volumes: ['./data/{name}:/var/hyperledger/production{inside}', './ids/{name}:/etc/hyperledger/fabric']\n"
+        )
+    };
+    type Write<'a> = Box<dyn Fn(&Site) + 'a>;
+    let cases: Vec<(&str, Write<'_>)> = vec![
+        (
+            "environment files of a compose file",
+            Box::new(|site: &Site| {
+                site.write("net/peer0.env", &peer("peer0")).write("net/peer1.env", &peer("peer1"));
+                site.write("net/orderer1.env", "ORDERER_GENERAL_LOCALMSPDIR=/etc/hyperledger/fabric/msp\n");
+                let services = [
+                    ("peer0", "fabric-peer", ""),
+                    ("peer1", "fabric-peer", ""),
+                    ("orderer1", "fabric-orderer", "/orderer"),
+                ];
+                let services: String = services.map(|(name, image, inside)| service(name, image, inside)).concat();
+                site.write("net/docker-compose.yaml", &format!("services:\n{services}"));
+            }),
+        ),
+        (
+            "containers that a script starts",
+            Box::new(|site: &Site| {
+                site.write("net/start.sh", "docker run -d --name peer0 -e CORE_PEER_ID=peer0 -v $PWD/data/peer0:/var/hyperledger/production hyperledger/fabric-peer peer node start\n");
+            }),
+        ),
+        (
+            "a function of a script",
+            Box::new(|site: &Site| {
+                site.write("net/start.sh", "start_peer() {\n  local n=$1\n  export CORE_PEER_ID=$n\n  export CORE_PEER_FILESYSTEMPATH=$PWD/data/$n\n  export CORE_PEER_MSPCONFIGPATH=$PWD/ids/$n/msp\n  peer node start &\n}\nfor p in 0 1; do start_peer peer$p; done\n");
+            }),
+        ),
+        (
+            "Fabric's own sample of a configuration",
+            Box::new(|site: &Site| {
+                site.write(
+                    "net/config/core.yaml",
+                    "peer: {id: jdoe, fileSystemPath: /nowhere/production, mspConfigPath: msp}\n",
+                );
+            }),
+        ),
+    ];
+    for (what, write) in cases {
+        let site = below_data();
+        write(&site);
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        assert_eq!(nodes.len(), 3, "{what}: {nodes:#?} {:#?}", seen.remarks);
+        for (number, part) in
+            ["peer-data=net/data/peer0", "peer-data=net/data/peer1", "orderer-ledger=net/data/orderer1"]
+                .iter()
+                .enumerate()
+        {
+            let own = part.split('/').next_back().unwrap();
+            let node =
+                nodes.iter().find(|node| node.contains(part)).unwrap_or_else(|| panic!("{what}: {number} {nodes:#?}"));
+            assert!(node.contains(&format!("msp=net/ids/{own}/msp")), "{what}: {node} {:#?}", seen.remarks);
+        }
+    }
+}
+
+#[test]
+fn units_are_read_with_what_changes_them() {
+    let whole = |name: &str| {
+        format!(
+            "CORE_PEER_ID={name} CORE_PEER_MSPCONFIGPATH=/ids/{name}/msp CORE_PEER_TLS_ENABLED=true CORE_PEER_TLS_CERT_FILE=/ids/{name}/tls/server.crt CORE_PEER_TLS_KEY_FILE=/ids/{name}/tls/server.key"
+        )
+    };
+    let lines = |name: &str| whole(name).replace(' ', "\n");
+    let start = "ExecStart=/usr/bin/peer node start\n";
+    type Write<'a> = Box<dyn Fn(&Site) + 'a>;
+    let both = |site: &Site, write: &dyn Fn(&Site, &str)| {
+        write(site, "peer0");
+        write(site, "peer1");
+    };
+    let cases: Vec<(&str, Write<'_>)> = vec![
+        (
+            "drop-ins",
+            Box::new(|site: &Site| {
+                both(site, &|site, name| {
+                    site.write(
+                        &format!("net/usr/lib/systemd/system/{name}.service"),
+                        &format!("[Service]\nEnvironment=CORE_PEER_FILESYSTEMPATH=/none\n{start}"),
+                    );
+                    site.write(
+                        &format!("net/usr/lib/systemd/system/{name}.service.d/override.conf"),
+                        "[Service]\nEnvironment=CORE_PEER_FILESYSTEMPATH=/wrong\n",
+                    );
+                    site.write(
+                        &format!("net/etc/systemd/system/{name}.service.d/override.conf"),
+                        &format!(
+                            "[Service]\nEnvironment=CORE_PEER_FILESYSTEMPATH=/data/{name}\nEnvironment={}\n",
+                            whole(name)
+                        ),
+                    );
+                });
+            }),
+        ),
+        (
+            "a template",
+            Box::new(|site: &Site| {
+                site.write("net/etc/systemd/system/fabric-peer@.service", &format!("[Service]\nEnvironmentFile=/etc/fabric/%i.env\nEnvironment=CORE_PEER_FILESYSTEMPATH=/data/%i\n{start}"));
+                both(site, &|site, name| {
+                    site.write(&format!("net/etc/fabric/{name}.env"), &lines(name));
+                    let folder = site.path("net/etc/systemd/system/multi-user.target.wants");
+                    std::fs::create_dir_all(&folder).unwrap();
+                    // As systemctl makes it: the path of the machine that the disk is of.
+                    std::os::unix::fs::symlink(
+                        "/etc/systemd/system/fabric-peer@.service",
+                        folder.join(format!("fabric-peer@{name}.service")),
+                    )
+                    .unwrap();
+                });
+            }),
+        ),
+        (
+            "a file before what it overrides",
+            Box::new(|site: &Site| {
+                site.peer_data("net/data/default");
+                both(site, &|site, name| {
+                    site.write(
+                        &format!("net/etc/{name}.env"),
+                        &format!("{}\nCORE_PEER_FILESYSTEMPATH=/data/{name}\n", lines(name)),
+                    );
+                    site.write(&format!("net/units/{name}.service"), &format!("[Service]\nEnvironmentFile=/etc/{name}.env\nEnvironment=CORE_PEER_FILESYSTEMPATH=/data/default\n{start}"));
+                });
+                site.remove("net/data/default");
+            }),
+        ),
+        (
+            "scripts that a unit runs",
+            Box::new(|site: &Site| {
+                site.write(
+                    "net/opt/run-peer.sh",
+                    "#!/bin/sh\n# CORE_PEER_ settings are the unit's\nexec peer node start \"$@\"\n",
+                );
+                site.write(
+                    "net/units/peer0.service",
+                    &format!(
+                        "[Service]\nEnvironment=CORE_PEER_FILESYSTEMPATH=/data/peer0 {}\nExecStart=/opt/run-peer.sh\n",
+                        whole("peer0")
+                    ),
+                );
+                site.write("net/etc/peervars", &format!("{}\nCORE_PEER_FILESYSTEMPATH=/data/peer1\n", lines("peer1")));
+                site.write("net/units/peer1.service", "[Service]\nExecStart=/bin/bash -c 'set -a; source /etc/peervars && exec /usr/bin/peer node start'\n");
+            }),
+        ),
+    ];
+    for (what, write) in cases {
+        let site = Site::new();
+        site.peer_data("net/data/peer0").peer_data("net/data/peer1");
+        site.identity("Org1/peer0", "net/ids/peer0").identity("Org1/peer1", "net/ids/peer1");
+        write(&site);
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        assert_eq!(nodes.len(), 2, "{what}: {nodes:#?} {:#?}", seen.remarks);
+        for name in ["peer0", "peer1"] {
+            let own = nodes.iter().find(|node| node.contains(&format!("peer-data=net/data/{name}"))).unwrap();
+            assert!(own.contains(&format!("msp=net/ids/{name}/msp")), "{what}: {own} {:#?}", seen.remarks);
+            assert!(own.contains(&format!("tls=net/ids/{name}/tls")), "{what}: {own} {:#?}", seen.remarks);
+        }
+    }
+}
+
+#[test]
+fn certificates_that_vouch_for_others_are_no_claim_on_their_folder() {
+    let site = Site::new();
+    let script = |name: &str| {
+        format!(
+            "export CORE_PEER_TLS_ENABLED=true CORE_PEER_ID={name} CORE_PEER_MSPCONFIGPATH=$PWD/ids/{name}/msp CORE_PEER_FILESYSTEMPATH=$PWD/data/{name}\nexport CORE_PEER_TLS_CERT_FILE=$PWD/ids/{name}/tls/server.crt CORE_PEER_TLS_KEY_FILE=$PWD/ids/{name}/tls/server.key\nexport CORE_PEER_TLS_ROOTCERT_FILE=$PWD/ids/peer0/tls/ca.crt\npeer node start\n"
+        )
+    };
+    for name in ["peer0", "peer1"] {
+        site.peer_data(&format!("net/data/{name}")).identity(&format!("Org1/{name}"), &format!("net/ids/{name}"));
+    }
+    // The one that only names the other's file comes first.
+    site.write("net/a.sh", &script("peer1")).write("net/b.sh", &script("peer0"));
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    for name in ["peer0", "peer1"] {
+        let own = nodes.iter().find(|node| node.contains(&format!("peer-data=net/data/{name}"))).unwrap();
+        assert!(own.ends_with(&format!("tls=net/ids/{name}/tls")), "{own} {:#?}", seen.remarks);
+    }
+    assert!(seen.remarks.iter().all(|remark| !remark.contains("is used by")), "{:#?}", seen.remarks);
+}

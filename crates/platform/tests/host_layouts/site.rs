@@ -131,9 +131,12 @@ pub struct Seen {
 impl Seen {
     pub fn new(found: Discovered, site: &Site) -> Seen {
         let text = found.inventory.to_text().unwrap();
-        let base = site.path("");
-        let host = Host::new(&toml_of(&text), &base).unwrap();
-        Seen { host, text, remarks: found.remarks, base }
+        Seen { host: Seen::host_of(&text, site), text, remarks: found.remarks, base: site.path("") }
+    }
+
+    /// The network that an inventory's text describes.
+    pub fn host_of(text: &str, site: &Site) -> Host {
+        Host::new(&toml_of(text), &site.path("")).unwrap()
     }
 
     /// Every node that is one, with its directories by role: `Org1/peer0: config=…, msp=…`.

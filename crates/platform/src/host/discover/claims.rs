@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_settings::Bccsp;
 
 use super::names::{copied_from, holds_copies};
 use super::node::Node;
 use super::tree::Tree;
+
+/// How deep below an orderer's folder its raft logs are looked for.
+const RAFT_DEPTH: usize = 3;
 
 /// Takes old copies of nodes and networks out of what was found, and tells of them. Returns where they lie.
 pub(super) fn set_copies_apart(tree: &mut Tree, root: &Path, remarks: &mut Vec<String>) -> Vec<PathBuf> {
@@ -68,7 +70,7 @@ fn copy_of(path: &Path, root: &Path, live: &[PathBuf]) -> Option<(PathBuf, PathB
     None
 }
 
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
@@ -122,9 +124,10 @@ fn merge(known: &mut Node, more: &mut Node) {
     known.participation = known.participation.take().or(more.participation.take());
     known.client = known.client.take().or(more.client.take());
     known.config = known.config.take().or(more.config.take());
-    if known.bccsp == Bccsp::Software {
-        known.bccsp = more.bccsp.clone();
+    for (name, value) in std::mem::take(&mut more.own) {
+        known.own.entry(name).or_insert(value);
     }
+    known.roots.append(&mut more.roots);
     known.hosts.append(&mut more.hosts);
     known.ports.append(&mut more.ports);
     let have = |role: DirectoryRole| known.directories.iter().any(|(known, path)| *known == role && path.exists());
@@ -133,6 +136,54 @@ fn merge(known: &mut Node, more: &mut Node) {
         known.remarks.clear();
     } else {
         known.remarks.append(&mut more.remarks);
+    }
+}
+
+/// The raft logs of orderers of which only the data is known and that do not have them in it: beside it.
+fn add_raft_logs(nodes: &mut [Node], remarks: &mut Vec<String>) {
+    for position in 0..nodes.len() {
+        let node = &nodes[position];
+        let known =
+            node.directory(DirectoryRole::OrdererWal).is_some() || !node.by_layout || node.role != NodeRole::Orderer;
+        let Some(data) = node.data().filter(|data| !known && !data.join("etcdraft").is_dir()) else { continue };
+        let own = |path: &Path| {
+            let others = nodes.iter().enumerate().filter(|(other, _)| *other != position);
+            let mut others = others.flat_map(|(_, node)| node.directories.iter().map(|(_, path)| path));
+            !path.starts_with(data) && !others.any(|other| path.starts_with(other))
+        };
+        let mut found: Vec<(DirectoryRole, PathBuf)> = Vec::new();
+        for (role, end) in [(DirectoryRole::OrdererWal, "wal"), (DirectoryRole::OrdererSnapshots, "snap")] {
+            let mut folders = Vec::new();
+            if data != node.home {
+                folders_of(&node.home, end, RAFT_DEPTH, &mut folders);
+            }
+            folders.retain(|path| own(path));
+            match folders.as_slice() {
+                [] => {}
+                [folder] => found.push((role, folder.clone())),
+                several => remarks.push(format!(
+                    "{}: several folders hold raft files of its kind: write one of them into the inventory, {role} = {}",
+                    node.origin,
+                    several.iter().map(|path| format!("\"{}\"", path.display())).collect::<Vec<_>>().join(" or ")
+                )),
+            }
+        }
+        nodes[position].directories.extend(found);
+    }
+}
+
+/// The folders below `folder` that have folders of channels with files of this ending.
+fn folders_of(folder: &Path, end: &str, depth: usize, out: &mut Vec<PathBuf>) {
+    let entries = |folder: &Path| {
+        std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
+    };
+    let mut below: Vec<PathBuf> = entries(folder).filter(|path| path.is_dir() && !path.is_symlink()).collect();
+    below.sort();
+    let holds = |channel: &PathBuf| entries(channel).any(|file| file.extension().is_some_and(|known| known == end));
+    if below.iter().any(holds) {
+        out.push(folder.to_path_buf());
+    } else if depth > 0 {
+        below.iter().for_each(|folder| folders_of(folder, end, depth - 1, out));
     }
 }
 
@@ -186,6 +237,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
             None => nodes.push(node),
         }
     }
+    add_raft_logs(nodes, remarks);
 }
 
 /// Gives each directory to one node: the first that names it. What is shared is reported.
@@ -197,18 +249,22 @@ pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
             owners.entry(real(data)).or_insert((position, DirectoryRole::PeerData));
         }
     }
-    for (position, node) in nodes.iter().enumerate() {
-        for (role, path) in &node.directories {
-            owners.entry(real(path)).or_insert((position, *role));
+    // A node's own files before certificates that vouch for others.
+    for roots in [false, true] {
+        for (position, node) in nodes.iter().enumerate() {
+            for (role, path) in node.directories.iter().filter(|(_, path)| node.roots.contains(path) == roots) {
+                owners.entry(real(path)).or_insert((position, *role));
+            }
         }
     }
     for position in 0..nodes.len() {
         let mut lost = Vec::new();
         let mut seen = Vec::new();
-        nodes[position].directories.retain(|(role, path)| {
+        let node = &mut nodes[position];
+        node.directories.retain(|(role, path)| {
             let place = real(path);
             let own = owners.get(&place).is_none_or(|(owner, _)| *owner == position);
-            if !own {
+            if !own && !node.roots.contains(path) {
                 lost.push((*role, path.clone(), owners[&place].0));
             }
             let twice = seen.contains(&place);
@@ -222,24 +278,13 @@ pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
                 nodes[owner].origin,
                 nodes[position].origin
             ));
-            if role == DirectoryRole::Config {
-                keep_token(&mut nodes[position]);
+            // A node whose configuration file is another's to keep says itself where its keys are.
+            if matches!(role, DirectoryRole::Config | DirectoryRole::Tls) {
+                let node = &mut nodes[position];
+                for (name, value) in std::mem::take(&mut node.own) {
+                    node.environment.entry(name).or_insert(value);
+                }
             }
-        }
-    }
-}
-
-/// A node whose configuration file is another's to keep says itself where its keys are.
-fn keep_token(node: &mut Node) {
-    let prefix = match node.role {
-        NodeRole::Peer => "CORE_PEER",
-        NodeRole::Orderer => "ORDERER_GENERAL",
-        _ => return,
-    };
-    if let Bccsp::Pkcs11 { label, library } = &node.bccsp {
-        node.environment.insert(format!("{prefix}_BCCSP_DEFAULT"), "PKCS11".to_owned());
-        for (name, value) in [("LABEL", label), ("LIBRARY", library)] {
-            node.environment.extend(value.clone().map(|value| (format!("{prefix}_BCCSP_PKCS11_{name}"), value)));
         }
     }
 }

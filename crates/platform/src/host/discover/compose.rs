@@ -1,6 +1,6 @@
 //! docker-compose files: services, their environment, volumes and bind mounts. Overriding files are read together.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::node_settings::{Environment, value_at};
@@ -8,11 +8,18 @@ use serde_norway::Value;
 
 use super::container::{Container, docker_commands};
 use super::normal;
-use super::script::words;
+use super::script::{WORKING_FOLDER, Word, home, words};
 use super::started::{Mount, Started};
 use super::tree::text_of;
 use crate::host::Commands;
 
+/// How far services that extend others are followed.
+const MAX_EXTENDS: usize = 8;
+/// Most files read that others extend.
+const MAX_BASES: usize = 100;
+/// What no two files say differently of one node.
+const OWN: [&str; 4] =
+    ["CORE_PEER_ID", "CORE_PEER_LOCALMSPID", "ORDERER_GENERAL_LOCALMSPID", "FABRIC_CA_SERVER_CA_NAME"];
 /// Where docker keeps named volumes.
 const DOCKER_VOLUMES: &str = "/var/lib/docker/volumes";
 
@@ -36,11 +43,47 @@ pub(super) fn read(files: &[PathBuf], root: &Path, known: &[PathBuf], remarks: &
     }
     // The outermost first: a file below it overrides it.
     all.sort_by(|a, b| (a.folder.components().count(), &a.path).cmp(&(b.folder.components().count(), &b.path)));
+    let asked = all.len();
+    let mut extended: BTreeSet<(PathBuf, String)> = BTreeSet::new();
+    let mut position = 0;
+    while position < all.len() {
+        let file = &all[position];
+        let bases = entries(value_at(&file.yaml, &["services"])).into_iter().filter_map(|(_, service)| {
+            let base = file.extended(service)?;
+            // One of the same file is a service like the others when it has volumes.
+            let of_file = value_at(&file.yaml, &["services", &base.1]);
+            let whole = base.0 == file.path && of_file.is_some_and(|base| value_at(base, &["volumes"]).is_some());
+            Some((base, whole))
+        });
+        let bases: Vec<((PathBuf, String), bool)> = bases.collect();
+        for (base, whole) in bases {
+            if all.iter().all(|known| known.path != base.0) && all.len() < asked + MAX_BASES {
+                match File::read(&base.0) {
+                    Ok(more) => all.extend(more),
+                    Err(problem) => remarks.push(format!(
+                        "{}: {problem}: what extends its services was read without it",
+                        base.0.display()
+                    )),
+                }
+            }
+            if !whole {
+                extended.insert(base);
+            }
+        }
+        position += 1;
+    }
     let mut services: Vec<(String, Vec<(usize, &Value)>)> = Vec::new();
-    for (position, file) in all.iter().enumerate() {
+    for (position, file) in all.iter().enumerate().take(asked) {
         for (name, service) in entries(value_at(&file.yaml, &["services"])) {
+            if extended.contains(&(file.path.clone(), name.clone())) {
+                continue;
+            }
+            let container = |part: (usize, &Value)| self::service(&name, &[part], &all, root, known);
+            let own = container((position, service));
             let same = services.iter_mut().find(|(known, parts)| {
-                *known == name && parts.iter().any(|(first, _)| file.folder.starts_with(&all[*first].folder))
+                *known == name
+                    && parts.iter().any(|(first, _)| file.folder.starts_with(&all[*first].folder))
+                    && !parts.iter().any(|part| are_apart(&name, &container(*part), &own))
             });
             match same {
                 Some((_, parts)) => parts.push((position, service)),
@@ -58,13 +101,38 @@ pub(super) fn read(files: &[PathBuf], root: &Path, known: &[PathBuf], remarks: &
     out
 }
 
+/// Whether what two files say of services of one name cannot be said of one container.
+fn are_apart(service: &str, one: &Container, other: &Container) -> bool {
+    let named = |container: &Container| container.name != service;
+    let differ = |name: &&str| match (one.environment.get(*name), other.environment.get(*name)) {
+        (Some(one), Some(other)) => one != other,
+        _ => false,
+    };
+    let moved = || one.mounts.iter().any(|a| other.mounts.iter().any(|b| a.at == b.at && a.path != b.path));
+    (named(one) && named(other) && one.name != other.name)
+        || OWN.iter().any(differ)
+        || (!one.image.is_empty() && !other.image.is_empty() && moved())
+}
+
+/// A service behind the services that it extends, the first of them first.
+fn with_bases<'a>(position: usize, service: &'a Value, all: &'a [File], depth: usize) -> Vec<(usize, &'a Value)> {
+    let base = || {
+        let (path, name) = all[position].extended(service).filter(|_| depth < MAX_EXTENDS)?;
+        let at = all.iter().position(|file| file.path == path)?;
+        Some(with_bases(at, value_at(&all[at].yaml, &["services", &name])?, all, depth + 1))
+    };
+    let mut out = base().unwrap_or_default();
+    out.push((position, service));
+    out
+}
+
 /// One service, put together of every file that has something of it.
 fn service(name: &str, parts: &[(usize, &Value)], all: &[File], root: &Path, known: &[PathBuf]) -> Container {
     let base = parts.first().map(|(first, _)| &all[*first]);
     let mut out = Container { name: name.to_owned(), ..Container::default() };
     let mut contained = None;
-    for (position, service) in parts {
-        let file = &all[*position];
+    for (position, service) in parts.iter().flat_map(|(position, service)| with_bases(*position, service, all, 0)) {
+        let file = &all[position];
         let text = |key: &str| value_at(service, &[key]).and_then(Value::as_str).map(|text| file.expand(text));
         out.image = text("image").unwrap_or(std::mem::take(&mut out.image));
         contained = text("container_name").or(contained);
@@ -76,7 +144,8 @@ fn service(name: &str, parts: &[(usize, &Value)], all: &[File], root: &Path, kno
         }
         for named in texts(value_at(service, &["env_file"])) {
             let path = normal(&file.folder.join(file.expand(&named)));
-            out.environment.extend(environment_file(&path));
+            out.environment.extend(environment_file(&path, &file.variables));
+            out.reads.extend(path.canonicalize());
         }
         out.environment.extend(environment(value_at(service, &["environment"]), file));
         for volume in value_at(service, &["volumes"]).and_then(Value::as_sequence).into_iter().flatten() {
@@ -129,7 +198,7 @@ fn quoted(path: &Path) -> String {
 
 impl File {
     fn read(path: &Path) -> Result<Option<File>, String> {
-        let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+        let path = normal(&std::path::absolute(path).map_err(|error| error.to_string())?);
         let Some(text) = text_of(&path) else { return Err("it cannot be read as text".to_owned()) };
         let mut yaml: Value = serde_norway::from_str(&text).map_err(|error| format!("it is not YAML ({error})"))?;
         yaml.apply_merge().map_err(|error| format!("its merge keys cannot be followed ({error})"))?;
@@ -140,18 +209,21 @@ impl File {
         let mut variables = Environment::new();
         // Compose reads `.env` of the project's folder: the file's own, or the one above an overriding file's.
         for ancestor in folder.ancestors().take(3).collect::<Vec<_>>().into_iter().rev() {
-            variables.extend(environment_file(&ancestor.join(".env")));
+            variables.extend(environment_file(&ancestor.join(".env"), &Environment::new()));
         }
         Ok(Some(File { path, folder, yaml, variables }))
     }
 
-    /// Replaces `${NAME}`, `${NAME:-usual}` and `$NAME`; `$$` is a dollar sign.
     fn expand(&self, text: &str) -> String {
-        if !text.contains('$') {
-            return text.to_owned();
-        }
-        let word = super::script::Word::expanding(&text.replace("$$", "\u{2}"));
-        word.expand(&self.variables).replace('\u{2}', "$").replace('\u{1}', ".")
+        expand(text, &self.variables)
+    }
+
+    /// The file and the service that a service extends.
+    fn extended(&self, service: &Value) -> Option<(PathBuf, String)> {
+        let extends = value_at(service, &["extends"])?;
+        let text = |key: &str| value_at(extends, &[key]).and_then(Value::as_str).map(|text| self.expand(text));
+        let path = text("file").map_or_else(|| self.path.clone(), |file| normal(&self.folder.join(file)));
+        Some((path, extends.as_str().map(str::to_owned).or_else(|| text("service"))?))
     }
 
     fn project(&self) -> String {
@@ -159,6 +231,15 @@ impl File {
         let folder = || self.folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
         named.or_else(|| self.variables.get("COMPOSE_PROJECT_NAME").cloned()).or_else(folder).unwrap_or_default()
     }
+}
+
+/// Replaces `${NAME}`, `${NAME:-usual}` and `$NAME`; `$$` is a dollar sign.
+fn expand(text: &str, variables: &Environment) -> String {
+    if !text.contains('$') {
+        return text.to_owned();
+    }
+    let word = Word::expanding(&text.replace("$$", "\u{2}"));
+    word.expand(variables).replace('\u{2}', "$").replace(WORKING_FOLDER, ".")
 }
 
 fn entries(value: Option<&Value>) -> Vec<(String, &Value)> {
@@ -219,20 +300,29 @@ fn environment(value: Option<&Value>, file: &File) -> Environment {
     out
 }
 
-/// `NAME=value` lines.
-fn environment_file(path: &Path) -> Environment {
-    let mut out = BTreeMap::new();
+/// `NAME=value` lines. Values may be quoted, may have a comment behind them, and may name the variables before them and the project's, unless
+/// in single quotes.
+fn environment_file(path: &Path, project: &Environment) -> Environment {
+    let (mut out, mut known) = (Environment::new(), project.clone());
     for line in text_of(path).unwrap_or_default().lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        if let Some((name, value)) = line.trim_start_matches("export ").split_once('=') {
-            out.insert(name.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned());
-        }
+        let Some((name, value)) = line.trim_start_matches("export ").split_once('=') else { continue };
+        let quoted =
+            |quote: char| value.trim_start().strip_prefix(quote).map(|rest| rest.split(quote).next().unwrap_or(rest));
+        let plain = || value.split([' ', '\t']).take_while(|word| !word.starts_with('#'));
+        let value = match (quoted('\''), quoted('"')) {
+            (Some(literal), _) => literal.to_owned(),
+            (_, Some(text)) => expand(text, &known),
+            _ => expand(plain().collect::<Vec<_>>().join(" ").trim(), &known),
+        };
+        known.insert(name.trim().to_owned(), value.clone());
+        out.insert(name.trim().to_owned(), value);
     }
     out
 }
 
 /// A volume in its short or long form. What lies in memory only is none.
 fn mount(value: &Value, file: &File, base: &File, root: &Path, known: &[PathBuf]) -> Option<Mount> {
-    let (source, at) = match value {
+    let (mut source, at) = match value {
         Value::String(text) => {
             let text = file.expand(text);
             let mut parts = text.split(':');
@@ -248,7 +338,10 @@ fn mount(value: &Value, file: &File, base: &File, root: &Path, known: &[PathBuf]
         }
     };
     let at = normal(Path::new(&at)).display().to_string();
-    if source.starts_with(['/', '.', '~']) {
+    if let Some(inside) = source.strip_prefix('~') {
+        source = format!("{}{inside}", home(&file.variables));
+    }
+    if source.starts_with(['/', '.']) {
         let places = [&file.folder, &base.folder].map(|folder| normal(&folder.join(&source)));
         let below_root = root.join(source.trim_start_matches('/'));
         let here = places.iter().chain(source.starts_with('/').then_some(&below_root)).find(|path| path.exists());
@@ -257,14 +350,16 @@ fn mount(value: &Value, file: &File, base: &File, root: &Path, known: &[PathBuf]
     }
     let declared = value_at(&base.yaml, &["volumes", &source]).or_else(|| value_at(&file.yaml, &["volumes", &source]));
     let text = |path: &[&str]| declared.and_then(|declared| value_at(declared, path)).and_then(scalar);
+    let inside = value_at(value, &["volume", "subpath"]).and_then(scalar).map(|inside| file.expand(&inside));
+    let mounted = |path: PathBuf| inside.as_ref().map_or(path.clone(), |inside| path.join(inside));
     if let Some(device) = text(&["driver_opts", "device"]).filter(|device| device.starts_with(['/', '.'])) {
-        let path = normal(&file.folder.join(file.expand(&device)));
+        let path = mounted(normal(&file.folder.join(file.expand(&device))));
         return Some(Mount { at, path, volume: Some(source) });
     }
     let external = text(&["external"]).is_some_and(|external| external == "true");
     let name = text(&["name"]).map(|name| file.expand(&name));
     let name = name.unwrap_or_else(|| if external { source.clone() } else { format!("{}_{source}", base.project()) });
-    Some(Mount { at, path: volume_path(&name, &source, root, known), volume: Some(source) })
+    Some(Mount { at, path: mounted(volume_path(&name, &source, root, known)), volume: Some(source) })
 }
 
 /// Where a named volume's data lies: where docker has it, or in a copy of that below the root.

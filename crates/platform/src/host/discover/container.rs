@@ -1,12 +1,12 @@
 //! A container: of a compose file's service, or of the containers that there are. What node it is, and what it sees of this machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::Environment;
 
 use super::script::{node_command, words};
-use super::started::{Mount, Started};
+use super::started::{CONTAINER_CA_HOME, Mount, Started};
 use crate::host::Commands;
 
 /// What is known of a container.
@@ -23,6 +23,8 @@ pub(super) struct Container {
     pub hosts: Vec<String>,
     pub ports: Vec<u16>,
     pub commands: Commands,
+    /// The files that say this, but for its compose files.
+    pub reads: Vec<PathBuf>,
 }
 
 impl Container {
@@ -34,7 +36,7 @@ impl Container {
             let named =
                 ["FABRIC_CA_SERVER_HOME", "FABRIC_CA_HOME"].iter().any(|name| self.environment.contains_key(*name));
             if !named {
-                self.environment.insert("FABRIC_CA_HOME".to_owned(), "/etc/hyperledger/fabric-ca-server".to_owned());
+                self.environment.insert("FABRIC_CA_HOME".to_owned(), CONTAINER_CA_HOME.to_owned());
             }
         }
         let mut started = Started {
@@ -48,16 +50,20 @@ impl Container {
             hosts: self.hosts,
             ports: self.ports,
             starts: true,
+            config_flag: None,
+            reads: self.reads,
         };
+        let Some(arguments) = arguments else { return Some(started).filter(|started| !started.is_of_a_client()) };
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         started.take_flags(&arguments);
         Some(started)
     }
 
-    fn role(&self) -> Option<(NodeRole, Vec<String>)> {
+    /// What node it is, and the arguments of the command that starts it, where it names one.
+    fn role(&self) -> Option<(NodeRole, Option<Vec<String>>)> {
         let image = self.image.rsplit('/').next().unwrap_or(&self.image).to_ascii_lowercase();
         if image.contains("couchdb") {
-            return Some((NodeRole::StateDatabase, Vec::new()));
+            return Some((NodeRole::StateDatabase, None));
         }
         // A shell's line is a command of its own.
         let mut all: Vec<String> = self.command.clone();
@@ -67,14 +73,21 @@ impl Container {
         for position in 0..all.len() {
             let rest: Vec<&str> = all[position..].iter().map(String::as_str).collect();
             if let Some((role, arguments)) = node_command(&rest) {
-                return Some((role, arguments.iter().map(|word| (*word).to_owned()).collect()));
+                return Some((role, Some(arguments.iter().map(|word| (*word).to_owned()).collect())));
             }
         }
         let own = |name: &str| self.environment.contains_key(name);
-        let tools = image.contains("tools") || image.contains("ca-client");
+        let enrols = all.iter().any(|word| word.rsplit('/').next() == Some("fabric-ca-client"))
+            || (own("FABRIC_CA_CLIENT_HOME")
+                && !self
+                    .environment
+                    .keys()
+                    .any(|name| name.starts_with("FABRIC_CA_SERVER_") || name == "FABRIC_CA_HOME"));
+        let tools = enrols || image.contains("tools") || image.contains("ca-client");
+        let serves = own("CORE_PEER_LISTENADDRESS") && (own("CORE_PEER_ID") || own("CORE_PEER_LOCALMSPID"));
         let role = match () {
             () if tools => return None,
-            () if image.contains("fabric-peer") || own("CORE_PEER_FILESYSTEMPATH") => NodeRole::Peer,
+            () if image.contains("fabric-peer") || own("CORE_PEER_FILESYSTEMPATH") || serves => NodeRole::Peer,
             () if image.contains("fabric-orderer") || own("ORDERER_GENERAL_LOCALMSPID") => NodeRole::Orderer,
             () if image.contains("fabric-ca") || own("FABRIC_CA_SERVER_CA_NAME") => NodeRole::CertificateAuthority,
             () => return None,
@@ -86,7 +99,7 @@ impl Container {
         if role == NodeRole::Peer && shell && !listens {
             return None;
         }
-        Some((role, Vec::new()))
+        Some((role, None))
     }
 }
 

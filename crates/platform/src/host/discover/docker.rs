@@ -81,6 +81,7 @@ fn container(one: &Value) -> Container {
         mounts: mounts.collect(),
         hosts,
         ports: ports.collect(),
+        reads: Vec::new(),
         name,
     }
 }

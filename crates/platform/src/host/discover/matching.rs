@@ -18,6 +18,7 @@ pub(super) fn identities(tree: &Tree, nodes: &mut [Node]) {
     for (position, identity) in tree.identities.iter().enumerate() {
         if is_of(identity, nodes) {
             taken.insert(position);
+            give_tls(identity, nodes);
         }
     }
     let fits = |identity: &Identity, node: &Node| identity.role.is_none_or(|role| role == node.role);
@@ -61,6 +62,23 @@ pub(super) fn identities(tree: &Tree, nodes: &mut [Node]) {
                 node.home.clone_from(&identity.home);
             }
         }
+    }
+}
+
+/// The TLS directory beside a node's MSP is its own when it names none and does not switch TLS off.
+fn give_tls(identity: &Identity, nodes: &mut [Node]) {
+    let Some(tls) = &identity.tls else { return };
+    if nodes.iter().flat_map(|node| &node.directories).any(|(_, path)| path == tls) {
+        return;
+    }
+    let off = |node: &Node| {
+        let mut settings = node.own.iter().chain(&node.environment);
+        settings.any(|(name, value)| name.ends_with("_TLS_ENABLED") && value.eq_ignore_ascii_case("false"))
+    };
+    let node = nodes.iter_mut().find(|node| node.directories.iter().any(|(_, path)| *path == identity.msp));
+    if let Some(node) = node.filter(|node| node.directory(DirectoryRole::Tls).is_none() && !off(node)) {
+        node.directories.push((DirectoryRole::Tls, tls.clone()));
+        node.remarks.retain(|remark| !remark.contains("TLS directory"));
     }
 }
 

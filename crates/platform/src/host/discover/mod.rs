@@ -17,6 +17,7 @@ mod unit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, FURTHER_CA_CONFIG_FILE};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::PEER_CONFIG_FILE;
 
@@ -53,13 +54,17 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     }
     let copies = claims::set_copies_apart(&mut tree, &root, &mut remarks);
     let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
-    let mut started: Vec<Started> = tree.scripts.iter().flat_map(|file| script::read(file)).collect();
+    let mut started: Vec<Started> = tree.scripts.iter().flat_map(|file| script::read(file, &root)).collect();
     started.extend(tree.units.iter().filter_map(|file| unit::read(file, &root)));
     let mut services = compose::read(&tree.compose, &root, &known, &mut remarks);
     // Whether docker runs here and these containers are its own is not known: commands are written by `--compose` and `--docker`.
     services.iter_mut().for_each(|service| service.commands = super::Commands::default());
     started.extend(services);
-    let mut nodes = started_nodes(&started, &root, true, &mut remarks);
+    // What a node reads or runs at its start is no node of its own.
+    let read: BTreeSet<(NodeRole, PathBuf)> =
+        started.iter().flat_map(|one| one.reads.iter().map(|file| (one.role, file.clone()))).collect();
+    started.retain(|one| !read.contains(&(one.role, claims::real(Path::new(&one.origin)))));
+    let mut nodes = started_nodes(started, &root, true, &mut remarks);
     configured_nodes(&tree, &root, &mut nodes, &mut remarks);
     claims::settle(&mut nodes, &mut remarks);
     claims::add_data(&tree, &mut nodes, &mut remarks);
@@ -121,7 +126,7 @@ fn of_containers(
     mut remarks: Vec<String>,
     file: &str,
 ) -> Result<Discovered, PlatformError> {
-    let mut nodes = started_nodes(&started, root, false, &mut remarks);
+    let mut nodes = started_nodes(started, root, false, &mut remarks);
     claims::settle(&mut nodes, &mut remarks);
     if nodes.is_empty() {
         return Err(PlatformError::Inventory {
@@ -161,13 +166,20 @@ fn is_of_a_restore(path: &Path) -> bool {
 }
 
 /// The nodes that something starts. `only_here`: those of which nothing is on this machine are no part of what was asked for.
-fn started_nodes(started: &[Started], root: &Path, only_here: bool, remarks: &mut Vec<String>) -> Vec<Node> {
+fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &mut Vec<String>) -> Vec<Node> {
     let mut out: Vec<Node> = Vec::new();
-    for one in started {
+    for mut one in started {
+        if one.settle_unknown() {
+            remarks.push(format!(
+                "{}: where the {}'s data is depends on what it is started with: the node is looked for by its data alone",
+                one.origin, one.role
+            ));
+            continue;
+        }
         let config = one.config_file(root);
         let built = match one.role {
-            NodeRole::CertificateAuthority => Ok(node::authority(one, root)),
-            _ => node::of_started(one, config.as_deref(), root),
+            NodeRole::CertificateAuthority => Ok(node::authority(&one, root)),
+            _ => node::of_started(&one, config.as_deref(), root),
         };
         match built {
             Ok(node) if node.is_here() || !only_here => out.push(node),
@@ -218,6 +230,15 @@ fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &m
         });
         if !known {
             let mut started = Started::on_host(NodeRole::CertificateAuthority, &home, &home);
+            let further = home.join(FURTHER_CA_CONFIG_FILE);
+            let server = nodes.iter_mut().find(|node| {
+                node.role == NodeRole::CertificateAuthority && node.data().is_some_and(|outer| home.starts_with(outer))
+            });
+            // A flag that nobody sees may have made it.
+            if let Some(server) = server.filter(|_| further.is_file() && !home.join(CA_CONFIG_FILE).is_file()) {
+                node::further_authority(&started, &further, root, server);
+                continue;
+            }
             started.environment.insert("FABRIC_CA_SERVER_HOME".to_owned(), home.display().to_string());
             nodes.push(node::authority(&started, root));
         }

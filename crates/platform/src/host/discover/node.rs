@@ -1,8 +1,9 @@
 //! A node put together of what starts it, its configuration file and what is on this machine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DataSource, DatabaseKind};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NodeSettings, StateDatabase};
 use serde_norway::Value;
@@ -64,7 +65,10 @@ pub(super) struct Node {
     pub config: Option<PathBuf>,
     /// Found by its data alone.
     pub by_layout: bool,
-    pub bccsp: Bccsp,
+    /// What its configuration file says of its keys, as the environment variables that would say the same.
+    pub own: Environment,
+    /// Folders that it names only for certificates that vouch for others.
+    pub roots: BTreeSet<PathBuf>,
     pub remarks: Vec<String>,
 }
 
@@ -94,7 +98,8 @@ impl Node {
             origin: origin.display().to_string(),
             config: None,
             by_layout: false,
-            bccsp: Bccsp::Software,
+            own: Environment::new(),
+            roots: BTreeSet::new(),
             remarks: Vec::new(),
         }
     }
@@ -134,7 +139,11 @@ impl Node {
     /// The folder of a file that the node names, unless it holds more than this node's files.
     fn add_folder_of(&mut self, role: DirectoryRole, file: &Path, root: &Path) {
         let Some(folder) = file.parent() else { return };
-        if self.directories.iter().any(|(_, known)| folder.starts_with(known) && known != folder) {
+        // One below the folder of the configuration file has an owner of its own: that folder may be another node's as well.
+        let held = |(role, known): &(DirectoryRole, PathBuf)| {
+            *role != DirectoryRole::Config && folder.starts_with(known) && known != folder
+        };
+        if self.directories.iter().any(held) {
             return;
         }
         let system = SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system));
@@ -210,7 +219,6 @@ pub(super) fn of_started(started: &Started, config: Option<&Path>, root: &Path) 
     node.hosts.clone_from(&started.hosts);
     node.ports.clone_from(&started.ports);
     node.config = config.map(Path::to_path_buf);
-    node.bccsp = settings.bccsp.clone();
     if let Some(file) = config.filter(|_| alone || config_folder.starts_with(root)) {
         node.add(DirectoryRole::Config, file.parent().unwrap_or(file).to_path_buf());
     }
@@ -226,6 +234,7 @@ pub(super) fn of_started(started: &Started, config: Option<&Path>, root: &Path) 
         _ => {}
     }
     reader.tls(&settings, &mut node);
+    node.own = reader.own(&settings);
     reader.served(&settings, &mut node);
     if !alone && config.is_none_or(|file| !file.starts_with(&started.folder) || started.mounts.is_some()) {
         // Named by its identity or its data, not by the folder of scripts.
@@ -251,14 +260,31 @@ impl Reader<'_> {
         self.started.find(named, self.config, self.root)
     }
 
-    /// A directory that is named, else one of the node's own folder, else Fabric's default.
+    /// The data directory. A folder of its usual name may hold every node's: it counts when it is data itself.
+    fn data(&self, named: Option<&str>, default: &str) -> Option<Place> {
+        let role = self.started.role;
+        let fits = |path: &Path| super::tree::is_data_of(role, path) || (self.alone && path.ends_with("production"));
+        self.directory_that(named, &["production", "data"], Some(default), fits)
+    }
+
     fn directory(&self, named: Option<&str>, usual: &[&str], default: Option<&str>) -> Option<Place> {
+        self.directory_that(named, usual, default, |_| true)
+    }
+
+    /// A directory that is named, else one of the node's own folder, else Fabric's default.
+    fn directory_that(
+        &self,
+        named: Option<&str>,
+        usual: &[&str],
+        default: Option<&str>,
+        fits: impl Fn(&Path) -> bool,
+    ) -> Option<Place> {
         let named_place = named.map(|named| self.find(named));
         if let Some(Place::Here(path)) = named_place {
             return Some(Place::Here(path));
         }
         if self.started.mounts.is_none() && (self.alone || named.is_none()) {
-            let beside = usual.iter().map(|usual| self.home.join(usual)).find(|path| path.is_dir());
+            let beside = usual.iter().map(|usual| self.home.join(usual)).find(|path| path.is_dir() && fits(path));
             if let Some(path) = beside {
                 return Some(Place::Here(path));
             }
@@ -285,10 +311,9 @@ impl Reader<'_> {
     }
 
     fn peer(&self, settings: &NodeSettings, node: &mut Node) {
-        let data =
-            self.directory(settings.data.as_deref(), &["production", "data"], Some("/var/hyperledger/production"));
+        let data = self.data(settings.data.as_deref(), "/var/hyperledger/production");
         self.add(node, DirectoryRole::PeerData, data, "data directory (peer.fileSystemPath)");
-        let msp = self.directory(settings.msp.as_deref(), &["msp"], None);
+        let msp = self.directory(settings.msp.as_deref(), &["msp"], self.of_image("msp"));
         self.add(node, DirectoryRole::Msp, msp, "MSP directory (peer.mspConfigPath)");
         if let Some(Place::Here(path)) = settings.snapshots.as_deref().map(|named| self.find(named))
             && !node.directories.iter().any(|(_, known)| path.starts_with(known))
@@ -302,11 +327,10 @@ impl Reader<'_> {
     }
 
     fn orderer(&self, settings: &NodeSettings, node: &mut Node) {
-        let default = Some("/var/hyperledger/production/orderer");
-        let ledger = self.directory(settings.data.as_deref(), &["production", "data"], default);
+        let ledger = self.data(settings.data.as_deref(), "/var/hyperledger/production/orderer");
         let data = ledger.clone().map(Place::path);
         self.add(node, DirectoryRole::OrdererLedger, ledger, "ledger directory (FileLedger.Location)");
-        let msp = self.directory(settings.msp.as_deref(), &["msp"], None);
+        let msp = self.directory(settings.msp.as_deref(), &["msp"], self.of_image("msp"));
         self.add(node, DirectoryRole::Msp, msp, "MSP directory (General.LocalMSPDir)");
         let inside =
             |name: &str| data.as_ref().map(|data| data.join("etcdraft").join(name)).filter(|path| path.is_dir());
@@ -336,6 +360,36 @@ impl Reader<'_> {
         }
     }
 
+    /// What the configuration file of a container's image names.
+    fn of_image<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.started.mounts.is_some().then_some(path)
+    }
+
+    /// What it says of its keys, as environment variables with paths of this machine: kept with a node whose configuration file is
+    /// another's to keep.
+    fn own(&self, settings: &NodeSettings) -> Environment {
+        let (prefix, names) = match self.started.role {
+            NodeRole::Peer => ("CORE_PEER", ["CERT_FILE", "KEY_FILE"]),
+            NodeRole::Orderer => ("ORDERER_GENERAL", ["CERTIFICATE", "PRIVATEKEY"]),
+            _ => return Environment::new(),
+        };
+        let files = [&settings.tls.certificate, &settings.tls.key].into_iter().zip(names);
+        let mut out: Environment = files
+            .filter_map(|(named, name)| {
+                let path = self.find(named.as_deref()?).path();
+                Some((format!("{prefix}_TLS_{name}"), path.display().to_string()))
+            })
+            .collect();
+        out.extend(settings.tls.enabled.map(|enabled| (format!("{prefix}_TLS_ENABLED"), enabled.to_string())));
+        if let Bccsp::Pkcs11 { label, library } = &settings.bccsp {
+            out.insert(format!("{prefix}_BCCSP_DEFAULT"), "PKCS11".to_owned());
+            for (name, value) in [("LABEL", label), ("LIBRARY", library)] {
+                out.extend(value.clone().map(|value| (format!("{prefix}_BCCSP_PKCS11_{name}"), value)));
+            }
+        }
+        out
+    }
+
     /// The folders of TLS certificates and keys, wherever they lie.
     fn tls(&self, settings: &NodeSettings, node: &mut Node) {
         if !matches!(node.role, NodeRole::Peer | NodeRole::Orderer) || settings.tls.enabled == Some(false) {
@@ -343,15 +397,28 @@ impl Reader<'_> {
         }
         let client =
             settings.tls.client.iter().chain(&settings.admin).flat_map(|(certificate, key)| [certificate, key]);
-        let own = settings.tls.certificate.iter().chain(&settings.tls.key);
+        let of_image = ["tls/server.crt", "tls/server.key"].map(str::to_owned);
+        let mut own: Vec<&String> = settings.tls.certificate.iter().chain(&settings.tls.key).chain(client).collect();
+        if own.is_empty() && settings.tls.enabled == Some(true) && self.started.mounts.is_some() {
+            own.extend(&of_image);
+        }
         let mut missing = None;
-        for named in own.chain(client).chain(&settings.tls.roots) {
+        let mut found = false;
+        for (named, is_root) in
+            own.into_iter().map(|own| (own, false)).chain(settings.tls.roots.iter().map(|root| (root, true)))
+        {
             match self.find(named) {
-                Place::Here(file) if file.is_file() => node.add_folder_of(DirectoryRole::Tls, &file, self.root),
+                Place::Here(file) if file.is_file() => {
+                    found = true;
+                    let before = node.directories.len();
+                    node.add_folder_of(DirectoryRole::Tls, &file, self.root);
+                    if is_root {
+                        node.roots.extend(node.directories.get(before).map(|(_, folder)| folder.clone()));
+                    }
+                }
                 place => missing = missing.or(Some(place.path())),
             }
         }
-        let found = node.directory(DirectoryRole::Tls).is_some();
         let beside = self.home.join("tls");
         if !found && self.started.mounts.is_none() && beside.is_dir() {
             node.add(DirectoryRole::Tls, beside);
@@ -406,25 +473,65 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
         node.missing("home directory", path);
     }
     node.add(DirectoryRole::CaHome, path.clone());
-    let config = started.get("FABRIC_CA_SERVER_CONFIG").and_then(|named| started.find(named, &path, root).here());
+    let config = started.config_flag.as_deref().or_else(|| started.get("FABRIC_CA_SERVER_CONFIG"));
+    let config = config.and_then(|named| started.find(named, &path, root).here());
     let config = config.unwrap_or_else(|| path.join(CA_CONFIG_FILE));
     node.config = Some(config.clone()).filter(|path| path.is_file());
     node.keep_environment(started, &path, root);
     let settings = settings_of(&config, &started.environment, &mut node);
-    node.bccsp = settings.bccsp.clone();
     follow(started, &settings, &path, root, true, &mut node);
     for named in &settings.further {
         match started.find(named, &path, root) {
-            Place::Here(file) => {
-                let folder = file.parent().unwrap_or(&path).to_path_buf();
-                node.add(DirectoryRole::CaHome, folder.clone());
-                let further = settings_of(&file, &Environment::new(), &mut node);
-                follow(started, &further, &folder, root, false, &mut node);
-            }
+            Place::Here(file) => further_authority(started, &file, root, &mut node),
             Place::Missing(file) => node.missing("further CA's configuration", &file),
         }
     }
+    if started.get("FABRIC_CA_SERVER_DB_DATASOURCE").is_some() {
+        node.remarks.extend(dump_wanted(&settings, started.mounts.is_some(), &node.origin));
+    }
     node
+}
+
+/// Adds a further CA of a server by its configuration file.
+pub(super) fn further_authority(started: &Started, file: &Path, root: &Path, node: &mut Node) {
+    let folder = file.parent().unwrap_or(file).to_path_buf();
+    node.add(DirectoryRole::CaHome, folder.clone());
+    let further = settings_of(file, &Environment::new(), node);
+    follow(started, &further, &folder, root, false, node);
+}
+
+/// What to do about a database server whose password stands in the environment of the CA's server: it is not kept.
+fn dump_wanted(settings: &CaConfig, in_container: bool, origin: &str) -> Option<String> {
+    let (tool, password, commands) = match settings.database {
+        DatabaseKind::Postgres => (
+            "pg_dump",
+            "PGPASSWORD",
+            ["pg_dump -U USER --clean --if-exists DB", "psql -U USER -q -1 -v ON_ERROR_STOP=1 DB"],
+        ),
+        DatabaseKind::MySql => (
+            "mysqldump",
+            "MYSQL_PWD",
+            ["mysqldump -u USER --skip-extended-insert --complete-insert --hex-blob DB", "mysql -u USER DB"],
+        ),
+        _ => return None,
+    };
+    let source = DataSource::parse(&settings.database, &settings.data_source).ok()?;
+    let of_container = |options: &str, command: &str| {
+        let command = command.replace("USER", &source.user).replace("DB", &source.database);
+        format!("docker exec {options}{} {command}", source.host)
+    };
+    let commands = match in_container {
+        true => format!(
+            "; where it is not reached from here, write into the CA's commands in the inventory dump = \"{}\" and load = \"{}\"",
+            of_container("", commands[0]),
+            of_container("-i ", commands[1])
+        ),
+        false => String::new(),
+    };
+    Some(format!(
+        "{origin}: its database {} {source} is dumped by {tool}, and its password is not kept: give fabkeep {password} in its environment{commands}",
+        settings.database
+    ))
 }
 
 fn settings_of(file: &Path, environment: &Environment, node: &mut Node) -> CaConfig {

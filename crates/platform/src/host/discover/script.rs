@@ -5,19 +5,24 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::Environment;
 
-use super::started::Started;
+use super::started::{Started, on_host};
 use super::tree::text_of;
 
 /// Stands for the folder that a script is started in, at the beginning of a path.
 pub(super) const WORKING_FOLDER: char = '\u{1}';
+/// Stands for what cannot be known without running something: arguments of a script, variables that it does not set, what commands print.
+pub(super) const UNKNOWN: char = '\u{3}';
 /// How deep files that include others are followed.
 const MAX_INCLUDES: usize = 4;
+/// What stands for the beginning of a path.
+const PLACES: [char; 2] = [WORKING_FOLDER, UNKNOWN];
+/// Commands that run what stands behind them in another place: a container, another machine.
+const ELSEWHERE: [&str; 6] = ["docker", "podman", "nerdctl", "kubectl", "oc", "ssh"];
 
 /// The nodes that a script starts, or that an environment file has settings for.
-pub(super) fn read(file: &Path) -> Vec<Started> {
+pub(super) fn read(file: &Path, root: &Path) -> Vec<Started> {
     let Some(text) = text_of(file) else { return Vec::new() };
-    let folder = file.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let mut script = Script { file, folder, environment: Environment::new(), out: Vec::new(), saved: Vec::new() };
+    let mut script = Script::new(file, file.parent().unwrap_or(Path::new("/")), root, Environment::new());
     script.run(&text, 0);
     if script.out.is_empty() {
         script.settings_alone();
@@ -25,16 +30,31 @@ pub(super) fn read(file: &Path) -> Vec<Started> {
     script.out
 }
 
+/// The nodes that a script starts which something else runs, in this folder and with these variables.
+pub(super) fn run_by(file: &Path, text: &str, folder: &Path, root: &Path, environment: &Environment) -> Vec<Started> {
+    let mut script = Script::new(file, folder, root, environment.clone());
+    script.run(text, 0);
+    script.out
+}
+
 struct Script<'a> {
     file: &'a Path,
+    root: &'a Path,
     folder: PathBuf,
     environment: Environment,
     out: Vec<Started>,
-    /// Variables as they were before each open parenthesis.
-    saved: Vec<Environment>,
+    /// Variables and folder as they were before each open parenthesis.
+    saved: Vec<(Environment, PathBuf)>,
+    /// The files that it includes.
+    reads: Vec<PathBuf>,
 }
 
-impl Script<'_> {
+impl<'a> Script<'a> {
+    fn new(file: &'a Path, folder: &Path, root: &'a Path, environment: Environment) -> Self {
+        let (out, saved, reads) = (Vec::new(), Vec::new(), Vec::new());
+        Script { file, root, folder: folder.to_path_buf(), environment, out, saved, reads }
+    }
+
     fn run(&mut self, text: &str, depth: usize) {
         let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
         for line in joined.lines() {
@@ -47,7 +67,7 @@ impl Script<'_> {
     fn statement(&mut self, statement: &str, depth: usize) {
         let mut rest = statement.trim();
         while let Some(inner) = rest.strip_prefix('(') {
-            self.saved.push(self.environment.clone());
+            self.saved.push((self.environment.clone(), self.folder.clone()));
             rest = inner.trim_start();
         }
         let closes = rest.chars().rev().take_while(|c| matches!(c, ')' | ' ' | '&')).filter(|&c| c == ')').count();
@@ -57,13 +77,12 @@ impl Script<'_> {
         self.command(&words, depth);
         for _ in 0..closes {
             if let Some(before) = self.saved.pop() {
-                self.environment = before;
+                (self.environment, self.folder) = before;
             }
         }
     }
 
     fn command(&mut self, words: &[Word], depth: usize) {
-        let expanded = |word: &Word, environment: &Environment| word.expand(environment);
         let mut position = 0;
         let mut prefixed = self.environment.clone();
         let exports =
@@ -77,7 +96,7 @@ impl Script<'_> {
                 "env" | "exec" | "nohup" | "sudo" | "time" | "setsid" | "-x" | "-E" => {}
                 _ => match word.assignment() {
                     Some((name, value)) => {
-                        prefixed.insert(name.to_owned(), value.expand(&prefixed));
+                        prefixed.insert(name.to_owned(), value.expand_marked(&prefixed));
                     }
                     None => {
                         only_assignments = exports;
@@ -91,29 +110,34 @@ impl Script<'_> {
             self.environment = prefixed;
             return;
         }
-        let command: Vec<String> = words[position..].iter().map(|word| expanded(word, &prefixed)).collect();
+        let command: Vec<String> = words[position..].iter().map(|word| word.expand_marked(&prefixed)).collect();
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         match command.as_slice() {
             ["." | "source", included, ..] if depth < MAX_INCLUDES => {
-                let path = included.trim_start_matches(WORKING_FOLDER).trim_start_matches('/');
-                let candidates = [self.folder.join(path), PathBuf::from(*included)];
-                if let Some(text) = candidates.iter().find_map(|path| text_of(path)) {
+                let beside = self.folder.join(included.trim_start_matches(PLACES).trim_start_matches('/'));
+                let named = on_host(included, &self.folder, &self.folder, self.root).path();
+                if let Some((path, text)) =
+                    [beside, named].into_iter().find_map(|path| Some((path.clone(), text_of(&path)?)))
+                {
+                    self.reads.extend(path.canonicalize());
                     self.run(&text, depth + 1);
                 }
             }
             ["cd", to, ..] if !to.starts_with('-') => {
-                let to = to.trim_start_matches(WORKING_FOLDER).trim_start_matches('/');
+                let to = to.trim_start_matches(PLACES).trim_start_matches('/');
                 let folder = super::normal(&self.folder.join(to));
                 if folder.is_dir() {
                     self.folder = folder;
                 }
             }
+            [elsewhere, ..] if ELSEWHERE.contains(elsewhere) => {}
             command => {
                 if let Some((role, arguments)) = node_command(command) {
                     let mut started = Started::on_host(role, self.file, &self.folder);
                     started.environment = prefixed;
                     started.take_flags(arguments);
                     started.starts = true;
+                    started.reads.clone_from(&self.reads);
                     self.out.push(started);
                 }
             }
@@ -197,7 +221,7 @@ fn statements(line: &str) -> Vec<String> {
 /// A word, with the parts of it that are expanded.
 #[derive(Debug, Clone)]
 pub(super) struct Word {
-    text: String,
+    pub text: String,
     /// Per character: whether a `$` there is an expansion.
     expands: Vec<bool>,
 }
@@ -274,9 +298,18 @@ impl Word {
 
     /// The word with its variables replaced. What cannot be known without running something is left out.
     pub fn expand(&self, environment: &Environment) -> String {
+        self.expand_marked(environment).replace(UNKNOWN, "")
+    }
+
+    /// The word with its variables replaced, and [`UNKNOWN`] for each that is not known.
+    fn expand_marked(&self, environment: &Environment) -> String {
         let chars: Vec<char> = self.text.chars().collect();
         let mut out = String::new();
         let mut at = 0;
+        if self.text == "~" || self.text.starts_with("~/") && self.expands.first() == Some(&true) {
+            out = home(environment);
+            at = 1;
+        }
         while at < chars.len() {
             if chars[at] != '$' && chars[at] != '`' || !self.expands.get(at).copied().unwrap_or(false) {
                 out.push(chars[at]);
@@ -299,17 +332,19 @@ impl Word {
 /// The value of what `text` begins with, and how many characters that is.
 fn expansion(text: &str, environment: &Environment) -> (String, usize) {
     let folder = || WORKING_FOLDER.to_string();
+    let unknown = || UNKNOWN.to_string();
     let value = |name: &str| match name {
         "PWD" => Some(folder()),
+        "HOME" => Some(home(environment)),
         name => environment.get(name).cloned(),
     };
     if let Some(inner) = text.strip_prefix("${") {
-        let Some(end) = inner.find('}') else { return (String::new(), text.chars().count()) };
+        let Some(end) = inner.find('}') else { return (unknown(), text.chars().count()) };
         let body = &inner[..end];
         let name: String = body.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
         let usual = [":-", "-", ":=", "="].iter().find_map(|mark| body[name.len()..].strip_prefix(mark));
-        let found = value(&name).or_else(|| usual.map(|usual| words_text(usual, environment)));
-        return (found.unwrap_or_default(), body.chars().count() + 3);
+        let found = value(&name).or_else(|| usual.map(|usual| Word::expanding(usual).expand_marked(environment)));
+        return (found.unwrap_or_else(unknown), body.chars().count() + 3);
     }
     if text.starts_with("$(") || text.starts_with('`') {
         let (mut depth, mut len) = (0usize, 0);
@@ -331,15 +366,17 @@ fn expansion(text: &str, environment: &Environment) -> (String, usize) {
         // The script's own folder, in the ways that scripts ask for it.
         let own = ["pwd", "dirname", "BASH_SOURCE", "$0"].iter().any(|word| body.contains(word));
         let up = body.matches("..").count();
-        let climbed = if own { format!("{}{}", folder(), "/..".repeat(up)) } else { String::new() };
+        let climbed = if own { format!("{}{}", folder(), "/..".repeat(up)) } else { unknown() };
         return (climbed, len);
     }
     let name: String = text.chars().skip(1).take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    (value(&name).unwrap_or_default(), name.chars().count() + 1)
+    let special = name.is_empty() && text.chars().nth(1).is_some_and(|c| "@*#?!$-".contains(c));
+    (value(&name).unwrap_or_else(unknown), name.chars().count() + if special { 2 } else { 1 })
 }
 
-fn words_text(text: &str, environment: &Environment) -> String {
-    Word::expanding(text).expand(environment)
+/// The home directory of who runs a script: taken for that of who runs this.
+pub(super) fn home(environment: &Environment) -> String {
+    environment.get("HOME").cloned().or_else(|| std::env::var("HOME").ok()).unwrap_or_else(|| UNKNOWN.to_string())
 }
 
 #[cfg(test)]
@@ -348,13 +385,7 @@ mod tests {
 
     fn run(text: &str) -> Vec<Started> {
         let file = Path::new("/net/start.sh");
-        let mut script = Script {
-            file,
-            folder: PathBuf::from("/net"),
-            environment: Environment::new(),
-            out: Vec::new(),
-            saved: Vec::new(),
-        };
+        let mut script = Script::new(file, Path::new("/net"), Path::new("/net"), Environment::new());
         script.run(text, 0);
         if script.out.is_empty() {
             script.settings_alone();
@@ -390,6 +421,34 @@ mod tests {
         let of = |name: &str| found[2].environment.get(name).map(String::as_str);
         assert_eq!(of("FABRIC_CA_SERVER_CA_KEYFILE"), Some("/k/priv_sk"));
         assert_eq!((of("FABRIC_CA_SERVER_HOME"), of("FABRIC_CA_SERVER_DB_DATASOURCE")), (Some("/ca"), Some("x.db")));
+    }
+
+    #[test]
+    fn what_a_script_is_called_with_is_not_known() {
+        let data = |text: &str| {
+            let mut found =
+                run(&format!("export CORE_PEER_FILESYSTEMPATH={text} CORE_PEER_ID=$1\npeer node start \"$@\"\n"));
+            let unknown = found[0].settle_unknown();
+            (
+                found[0].get("CORE_PEER_FILESYSTEMPATH").map(str::to_owned),
+                found[0].get("CORE_PEER_ID").is_some(),
+                unknown,
+            )
+        };
+        for text in ["$PWD/data/$1", "$BASE/data", "$(cat place)/data", "`cat place`", "${2}", "\"$@\""] {
+            assert_eq!(data(text), (None, false, true), "{text}");
+        }
+        for (text, known) in [("/data", "/data"), ("${BASE:-/data}", "/data"), ("'$1'", "$1"), ("$PWD/d", "\u{1}/d")] {
+            assert_eq!(data(text), (Some(known.to_owned()), false, false), "{text}");
+        }
+        let home = std::env::var("HOME").unwrap_or_default();
+        for text in ["$HOME/d", "~/d", "${HOME}/d"] {
+            assert_eq!(data(text).0, Some(format!("{home}/d")), "{text}");
+        }
+        assert!(
+            run("docker run -v $PWD/data:/d hyperledger/fabric-peer peer node start\nssh host peer node start\n")
+                .is_empty()
+        );
     }
 
     #[test]

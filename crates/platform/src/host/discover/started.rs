@@ -6,13 +6,15 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::{Environment, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
 use super::normal;
-use super::script::WORKING_FOLDER;
+use super::script::{UNKNOWN, WORKING_FOLDER};
 use crate::host::Commands;
 
 /// Where a container's image has its configuration.
 const CONTAINER_CONFIG: &str = "/etc/hyperledger/fabric";
 /// Where a certificate authority's image has its home.
-const CONTAINER_CA_HOME: &str = "/etc/hyperledger/fabric-ca-server";
+pub(super) const CONTAINER_CA_HOME: &str = "/etc/hyperledger/fabric-ca-server";
+/// The variables that name a certificate authority's home, the one that counts most first.
+const CA_HOMES: [&str; 3] = ["FABRIC_CA_SERVER_HOME", "FABRIC_CA_HOME", "CA_CFG_PATH"];
 
 /// A directory of this machine that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub(super) struct Started {
     pub ports: Vec<u16>,
     /// A command was seen that starts it.
     pub starts: bool,
+    /// The configuration file that a certificate authority's command line names: its folder is the home.
+    pub config_flag: Option<String>,
+    /// Other files that were read for it, by their real paths.
+    pub reads: Vec<PathBuf>,
 }
 
 /// Where a path of a node leads.
@@ -84,6 +90,8 @@ impl Started {
             hosts: Vec::new(),
             ports: Vec::new(),
             starts: false,
+            config_flag: None,
+            reads: Vec::new(),
         }
     }
 
@@ -110,7 +118,10 @@ impl Started {
             };
             // A switch without a value is on.
             let value = value.unwrap_or("true".to_owned());
-            if name.len() > 1 {
+            if name == "config" {
+                // A container's working directory is its image's matter.
+                self.config_flag = Some(value).filter(|value| value.starts_with('/') || self.mounts.is_none());
+            } else if name.len() > 1 {
                 let name = format!("FABRIC_CA_SERVER_{}", name.replace('.', "_").to_ascii_uppercase());
                 self.environment.insert(name, value);
             }
@@ -122,6 +133,20 @@ impl Started {
         let msp = self.get("CORE_PEER_MSPCONFIGPATH").unwrap_or_default();
         let user = msp.contains("/users/") || msp.contains("Admin@") || msp.contains("User1@");
         self.role == NodeRole::Peer && self.get("CORE_PEER_FILESYSTEMPATH").is_none() && user
+    }
+
+    /// Whether where its data is depends on what nobody can know without running something. Other such settings are dropped.
+    pub fn settle_unknown(&mut self) -> bool {
+        let data: &[&str] = match self.role {
+            NodeRole::Peer => &["CORE_PEER_FILESYSTEMPATH", "FABRIC_CFG_PATH"],
+            NodeRole::Orderer => &["ORDERER_FILELEDGER_LOCATION", "FABRIC_CFG_PATH"],
+            _ => &CA_HOMES,
+        };
+        let unknown = |value: &str| value.contains(UNKNOWN);
+        let settings = self.config_flag.as_deref().into_iter().chain(data.iter().filter_map(|name| self.get(name)));
+        let first = settings.take(1).any(unknown);
+        self.environment.retain(|_, value| !unknown(value));
+        first
     }
 
     /// The configuration folder as the node sees it.
@@ -150,9 +175,11 @@ impl Started {
 
     /// A certificate authority's home, as it sees it.
     pub fn home_named(&self) -> String {
-        let home = ["FABRIC_CA_SERVER_HOME", "FABRIC_CA_HOME", "CA_CFG_PATH"].iter().find_map(|name| self.get(name));
+        let home = || CA_HOMES.iter().find_map(|name| self.get(name)).map(str::to_owned);
         let of_config = || Some(parent(self.get("FABRIC_CA_SERVER_CONFIG")?));
-        home.map(str::to_owned).or_else(of_config).unwrap_or_else(|| match &self.mounts {
+        // The server takes the folder of a file that its command line names before everything else.
+        let flag = self.config_flag.as_deref().map(parent);
+        flag.or_else(home).or_else(of_config).unwrap_or_else(|| match &self.mounts {
             Some(_) => CONTAINER_CA_HOME.to_owned(),
             None => self.folder.display().to_string(),
         })

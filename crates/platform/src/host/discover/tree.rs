@@ -58,6 +58,15 @@ pub(super) struct Identity {
     pub role: Option<NodeRole>,
 }
 
+/// The directories that were looked at.
+struct Seen {
+    directories: BTreeSet<PathBuf>,
+    /// As many are looked at.
+    most: usize,
+    /// There were more.
+    left_out: bool,
+}
+
 /// Everything below a root that could tell of a node.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
@@ -77,35 +86,43 @@ pub(super) struct Tree {
 impl Tree {
     /// Looks below a root.
     pub fn look(root: &Path) -> Result<Tree, PlatformError> {
+        Self::look_at_most(root, MAX_DIRECTORIES)
+    }
+
+    fn look_at_most(root: &Path, most: usize) -> Result<Tree, PlatformError> {
         let io = |source| PlatformError::Io { path: root.display().to_string(), source };
         std::fs::read_dir(root).map_err(io)?;
         let mut tree = Tree::default();
-        let mut seen = BTreeSet::new();
+        let mut seen = Seen { directories: BTreeSet::new(), most, left_out: false };
         let mut later = Vec::new();
         tree.enter(root, 0, &mut seen, &mut later);
         // Links last: what lies below the root is known by its own path first.
         while let Some((link, depth)) = later.pop() {
             tree.enter(&link, depth, &mut seen, &mut later);
         }
+        if seen.left_out {
+            return Err(PlatformError::Inventory {
+                file: root.display().to_string(),
+                problem: format!(
+                    "more than {most} directories lie below it, and nodes in the rest would be missed: name a directory that holds less"
+                ),
+            });
+        }
         tree.data.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(tree)
     }
 
-    fn enter(
-        &mut self,
-        directory: &Path,
-        depth: usize,
-        seen: &mut BTreeSet<PathBuf>,
-        links: &mut Vec<(PathBuf, usize)>,
-    ) {
-        if seen.len() >= MAX_DIRECTORIES {
-            return;
-        }
+    fn enter(&mut self, directory: &Path, depth: usize, seen: &mut Seen, links: &mut Vec<(PathBuf, usize)>) {
         // A network that is linked twice is one network.
         let Ok(real) = directory.canonicalize() else { return };
-        if !seen.insert(real) {
+        if seen.directories.contains(&real) {
             return;
         }
+        if seen.directories.len() >= seen.most {
+            seen.left_out = true;
+            return;
+        }
+        seen.directories.insert(real);
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) => {
@@ -150,15 +167,14 @@ impl Tree {
 
     fn recognise(&mut self, directory: &Path) {
         let has = |name: &str| directory.join(name).exists();
-        let mut data = |role, kind| self.data.push(Data { role, kind, path: directory.to_path_buf() });
-        if has("ledgersData") {
-            data(NodeRole::Peer, DirectoryRole::PeerData);
-        }
-        if is_orderer_data(directory) {
-            data(NodeRole::Orderer, DirectoryRole::OrdererLedger);
-        }
-        if is_couchdb(directory) {
-            data(NodeRole::StateDatabase, DirectoryRole::StateDatabase);
+        for (role, kind) in [
+            (NodeRole::Peer, DirectoryRole::PeerData),
+            (NodeRole::Orderer, DirectoryRole::OrdererLedger),
+            (NodeRole::StateDatabase, DirectoryRole::StateDatabase),
+        ] {
+            if is_data_of(role, directory) {
+                self.data.push(Data { role, kind, path: directory.to_path_buf() });
+            }
         }
         if has(CA_CONFIG_FILE)
             || has("fabric-ca-server.db")
@@ -178,6 +194,10 @@ impl Tree {
         let Some(name) = file.file_name().and_then(|name| name.to_str()) else { return };
         let lower = name.to_ascii_lowercase();
         let ends = |ends: &[&str]| ends.iter().any(|end| lower.ends_with(end));
+        // A part of a systemd unit, which is read with the unit.
+        if file.parent().and_then(Path::to_str).is_some_and(|folder| folder.ends_with(".service.d")) {
+            return;
+        }
         match lower.as_str() {
             PEER_CONFIG_FILE | ORDERER_CONFIG_FILE => self.configs.push(file.to_path_buf()),
             _ if ends(&[".yaml", ".yml"])
@@ -216,7 +236,7 @@ pub(super) fn text_of(file: &Path) -> Option<String> {
 }
 
 /// Whether a directory holds an orderer's ledger: and is not the inside of a peer's.
-pub(super) fn is_orderer_data(directory: &Path) -> bool {
+fn is_orderer_data(directory: &Path) -> bool {
     let has = |name: &str| directory.join(name).exists();
     let of_peer = directory.parent().is_some_and(|parent| {
         parent.file_name().is_some_and(|name| name == "ledgersData")
@@ -226,14 +246,24 @@ pub(super) fn is_orderer_data(directory: &Path) -> bool {
 }
 
 /// Whether a directory holds a CouchDB's files.
-pub(super) fn is_couchdb(directory: &Path) -> bool {
+fn is_couchdb(directory: &Path) -> bool {
     let has = |name: &str| directory.join(name).exists();
     has("_dbs.couch") || (has("shards") && (has("_nodes.couch") || has(".shards")))
 }
 
+/// Whether a directory holds the data of a node of this role.
+pub(super) fn is_data_of(role: NodeRole, directory: &Path) -> bool {
+    match role {
+        NodeRole::Peer => directory.join("ledgersData").exists(),
+        NodeRole::Orderer => is_orderer_data(directory),
+        NodeRole::StateDatabase => is_couchdb(directory),
+        _ => false,
+    }
+}
+
 /// Whether a directory holds a node's data.
 pub(super) fn is_data(directory: &Path) -> bool {
-    directory.join("ledgersData").exists() || is_orderer_data(directory) || is_couchdb(directory)
+    [NodeRole::Peer, NodeRole::Orderer, NodeRole::StateDatabase].iter().any(|role| is_data_of(*role, directory))
 }
 
 /// The common name of the certificate in an MSP directory.
@@ -268,5 +298,22 @@ impl Identity {
             common_name: summary.common_name,
             role,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_with_too_many_directories_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b/c"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        assert!(Tree::look_at_most(folder.path(), 4).is_ok());
+        let refused = Tree::look_at_most(folder.path(), 3).unwrap_err().to_string();
+        assert!(refused.contains("more than 3 directories"), "{refused}");
     }
 }
