@@ -284,6 +284,15 @@ fn pods_of_controllers_that_are_not_known_are_nodes_too() {
 }
 
 #[test]
+fn a_pod_belongs_to_its_deployment_where_replica_sets_cannot_be_listed() {
+    let peer = "image: 'hyperledger/fabric-peer:2.5', env: [{name: CORE_PEER_LOCALMSPID, value: O}]";
+    let spec = format!("containers: [{{name: main, {peer}}}]");
+    let found = look(&[deployment("peer0", "", peer), pod("peer0-6f7-x2v", ("ReplicaSet", "peer0-6f7"), &spec)]);
+    assert_eq!(names(&found), ["peer0"]);
+    assert_eq!(view(&found, "peer0").pod.as_deref(), Some("peer0-6f7-x2v"));
+}
+
+#[test]
 fn data_of_pods_that_are_not_captured_is_an_error() {
     let spec = |holder: &str| {
         format!(

@@ -77,12 +77,14 @@ pub(crate) fn recognise(
             return None;
         }
     }
-    let serves = has("CORE_PEER_FILESYSTEMPATH")
+    let data = |path: &str| path.starts_with("/var/hyperledger/production");
+    let serves = container.volume_mounts.iter().flatten().any(|mount| data(&mount.mount_path))
+        || has("CORE_PEER_FILESYSTEMPATH")
         || has("CORE_PEER_LISTENADDRESS")
         || ["CORE_PEER_GOSSIP_", "ORDERER_GENERAL_", "FABRIC_CA_SERVER_"].iter().any(|prefix| any(prefix));
     let user = environment.get("CORE_PEER_MSPCONFIGPATH").is_some_and(|path| is_of_a_user(path));
-    let by_words = matches!(start, Start::Image | Start::Node(_));
-    if role_of_custom.is_none() && !serves && (start == Start::Client || user && !by_words) {
+    let starts = matches!(start, Start::Image | Start::Node(_));
+    if role_of_custom.is_none() && !serves && !starts && (start == Start::Client || user) {
         return None;
     }
     let found = |role, certainty, by: &str| {

@@ -148,10 +148,14 @@ pub(crate) fn live_pod(object: &Value) -> Option<LivePod> {
 /// The workload that a pod belongs to: kind and name.
 fn workload_of_pod(namespace: &Namespace, pod: &Value) -> Option<(String, String)> {
     let (kind, name) = controller(pod)?;
-    if kind == "ReplicaSet"
-        && let Some((kind, name)) = namespace.find("ReplicaSet", name).and_then(controller)
-    {
-        return Some((kind.to_owned(), name.to_owned()));
+    if kind == "ReplicaSet" {
+        let owner = namespace.find("ReplicaSet", name).and_then(controller);
+        // Where those cannot be listed: a ReplicaSet's name is its Deployment's and a hash.
+        let base = name.rsplit_once('-').map_or(name, |(base, _)| base);
+        let of_deployment = || namespace.find("Deployment", base).map(|_| ("Deployment", base));
+        if let Some((kind, name)) = owner.or_else(of_deployment) {
+            return Some((kind.to_owned(), name.to_owned()));
+        }
     }
     Some((kind.to_owned(), name.to_owned()))
 }
