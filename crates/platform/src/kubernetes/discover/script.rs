@@ -31,14 +31,13 @@ pub(super) fn read(
     hostname: &str,
     files: &dyn Fn(&str) -> Option<String>,
 ) -> Read {
+    let line = container.command.iter().flatten().chain(container.args.iter().flatten());
+    let line: Vec<String> = line.map(|word| expand(word, environment).replace('$', &DOLLAR.to_string())).collect();
     let mut environment = environment.clone();
     environment.entry("HOSTNAME".to_owned()).or_insert(hostname.to_owned());
     let folder = container.working_dir.clone().unwrap_or("/".to_owned());
     let (words, unknown, arguments) = (Vec::new(), BTreeSet::new(), Vec::new());
     let mut script = Script { files, folder, environment, arguments, words, unknown, starts: false, depth: 0 };
-    let line = container.command.iter().flatten().chain(container.args.iter().flatten());
-    let line: Vec<String> =
-        line.map(|word| expand(word, &script.environment).replace('$', &DOLLAR.to_string())).collect();
     script.statement(&line, false);
     let is_setting = |name: &str| ["CORE_", "ORDERER_", "FABRIC_"].iter().any(|prefix| name.starts_with(prefix));
     script.environment.retain(|name, _| is_setting(name));

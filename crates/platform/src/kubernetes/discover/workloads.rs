@@ -189,7 +189,7 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
     }
     for kind in KINDS {
         for object in namespace.of_kind(kind) {
-            if kind.starts_with("Repli") && controller(object).is_some() {
+            if matches!(kind, "ReplicaSet" | "ReplicationController") && controller(object).is_some() {
                 continue;
             }
             let Some(spec) = object.pointer("/spec/template/spec").and_then(from_value::<PodSpec>) else { continue };
