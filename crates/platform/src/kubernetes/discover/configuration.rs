@@ -1,12 +1,17 @@
 //! What a container's environment and configuration files name: directories, the MSP, where operations are served.
 
+use std::collections::BTreeSet;
+
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_settings::{Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, value_at};
+use fabkeep_ledger::node_settings::{
+    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, value_at,
+};
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
 use serde_norway::Value as Yaml;
 
+use super::command::base;
 use super::environment::Environment;
 use super::mounts::{self, Holder, Mount, below, normal};
 use crate::kubernetes::objects::Namespace;
@@ -27,6 +32,8 @@ pub(super) struct Configured {
     pub msp_id: Option<String>,
     pub operations: Option<Operations>,
     pub participation: Option<Operations>,
+    /// The server that it keeps its data in, and that server's host.
+    pub server: Option<(NodeRole, String)>,
 }
 
 /// A container that is looked at.
@@ -35,6 +42,8 @@ pub(super) struct Looked<'a> {
     pub container: &'a Container,
     pub environment: Environment,
     pub mounts: Vec<Mount>,
+    /// Settings of folders that its scripts make when they run.
+    pub unknown: BTreeSet<String>,
 }
 
 impl Looked<'_> {
@@ -54,7 +63,10 @@ impl Looked<'_> {
         match role {
             NodeRole::Peer => self.peer(),
             NodeRole::Orderer => self.orderer(),
-            NodeRole::CertificateAuthority => only(self.authority()),
+            NodeRole::CertificateAuthority => {
+                let server = self.authority_database().map(|host| (NodeRole::CaDatabase, host));
+                Configured { server, ..only(self.authority()) }
+            }
             NodeRole::StateDatabase => only(self.database(DirectoryRole::StateDatabase, "/opt/couchdb/data")),
             NodeRole::CaDatabase => {
                 let usual = self.get("PGDATA").unwrap_or("/var/lib/postgresql/data");
@@ -95,7 +107,13 @@ impl Looked<'_> {
             }
         }
         let operations = settings.operations.as_ref().and_then(operations);
-        Configured { named: out, msp_id: settings.msp_id, operations, participation: None }
+        let server = match &settings.state_database {
+            StateDatabase::CouchDb { address } => {
+                Some((NodeRole::StateDatabase, address.split(':').next().unwrap_or_default().to_owned()))
+            }
+            StateDatabase::LevelDb => None,
+        };
+        Configured { named: out, msp_id: settings.msp_id, operations, participation: None, server }
     }
 
     fn orderer(&self) -> Configured {
@@ -127,12 +145,20 @@ impl Looked<'_> {
         }
         let operations = settings.operations.as_ref().and_then(operations);
         let participation = settings.participation.as_ref().and_then(self::operations);
-        Configured { named: out, msp_id: settings.msp_id, operations, participation }
+        Configured { named: out, msp_id: settings.msp_id, operations, participation, server: None }
     }
 
+    /// The folder of the configuration file that a flag names counts before any home.
     fn authority_home(&self) -> String {
+        if let Some(file) = self.get("FABRIC_CA_SERVER_CONFIG") {
+            return parent(&resolve(self.container.working_dir.as_deref().unwrap_or("/"), file));
+        }
         let home = self.get("FABRIC_CA_SERVER_HOME").or(self.get("FABRIC_CA_HOME"));
         normal(home.unwrap_or("/etc/hyperledger/fabric-ca-server"))
+    }
+
+    fn authority_file(&self) -> &str {
+        self.get("FABRIC_CA_SERVER_CONFIG").map_or(CA_CONFIG_FILE, base)
     }
 
     fn authority(&self) -> Vec<Named> {
@@ -165,8 +191,8 @@ impl Looked<'_> {
     }
 
     /// The server and database that a CA keeps its identities in: the host, when it is not sqlite.
-    pub fn authority_database(&self) -> Option<String> {
-        let yaml = self.yaml(&self.authority_home(), "fabric-ca-server-config.yaml");
+    fn authority_database(&self) -> Option<String> {
+        let yaml = self.yaml(&self.authority_home(), self.authority_file());
         let or_yaml = |name: &str, at: &[&str]| self.get(name).map(str::to_owned).or_else(|| yaml_text(&yaml, at));
         let kind = or_yaml("FABRIC_CA_SERVER_DB_TYPE", &["db", "type"])?;
         if kind.eq_ignore_ascii_case("sqlite3") {
@@ -182,7 +208,8 @@ impl Looked<'_> {
     /// The same with who is let in, when all of it can be read.
     pub fn authority_sql(&self) -> Option<SqlDatabase> {
         let files = mounts::object_files(&self.mounts, self.namespace, &self.authority_home());
-        let file = files.get(CA_CONFIG_FILE).and_then(|(bytes, _)| CaConfig::read(bytes, &self.environment).ok());
+        let file =
+            files.get(self.authority_file()).and_then(|(bytes, _)| CaConfig::read(bytes, &self.environment).ok());
         let config = file.or_else(|| CaConfig::read(b"{}", &self.environment).ok())?;
         SqlDatabase::of(&config).ok().flatten()
     }

@@ -10,10 +10,11 @@ pub mod mounts;
 mod recognise;
 mod relations;
 mod rest;
+mod script;
 pub mod view;
 pub mod workloads;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings;
@@ -22,7 +23,6 @@ use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, No
 use crate::kubernetes::objects::Namespace;
 use crate::sql::SqlDatabase;
 use configuration::{Configured, Looked, Named};
-use environment::Environment;
 use mounts::{Holder, Mount, below, holding};
 use recognise::{Certainty, Recognised, recognise};
 use workloads::{Instance, LivePod, WorkloadObject, lasting_containers, workloads};
@@ -43,7 +43,8 @@ pub(crate) struct FoundNode {
     pub shares: BTreeSet<String>,
     /// Of a certificate authority: the server's database that it keeps its identities in; of such a server: that database.
     pub sql: Option<SqlDatabase>,
-    environment: Environment,
+    /// The server that it keeps its data in, and that server's host.
+    server: Option<(NodeRole, String)>,
 }
 
 /// A directory and what holds it, for people.
@@ -72,26 +73,50 @@ pub(crate) struct Analysis {
     pub all: Vec<(Namespace, Vec<WorkloadObject>)>,
 }
 
+/// What workloads (namespace, kind, name) are to nodes that name them.
+type Wanted = BTreeMap<(String, String, String), NodeRole>;
+
+/// What workloads are, one by one.
+#[derive(Default)]
+struct Recognition {
+    found: Vec<FoundNode>,
+    others: Vec<Other>,
+    findings: Vec<Finding>,
+}
+
+impl Recognition {
+    fn of(all: &[(Namespace, Vec<WorkloadObject>)], wanted: &Wanted) -> Self {
+        let mut out = Recognition::default();
+        for (namespace, workload) in
+            all.iter().flat_map(|(namespace, all)| all.iter().map(move |known| (namespace, known)))
+        {
+            let wanted = wanted.get(&workload.key()).copied();
+            let nodes = look_at(namespace, workload, wanted, &mut out.findings);
+            if nodes.iter().all(|node| node.node.role == NodeRole::Files) {
+                let claims = nodes.iter().flat_map(|node| claims_of(&node.mounts)).collect();
+                let images = workload.spec.containers.iter().filter_map(|container| container.image.clone()).collect();
+                out.others.push(Other { workload: workload.label(), images, claims });
+            }
+            out.found.extend(nodes);
+        }
+        out
+    }
+}
+
 /// Looks at namespaces.
 pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
     let all: Vec<(Namespace, Vec<WorkloadObject>)> =
         namespaces.into_iter().map(|namespace| (namespace.clone(), workloads(&namespace))).collect();
-    let mut found = Vec::new();
-    let mut others = Vec::new();
-    let mut findings = Vec::new();
-    for (namespace, workloads) in &all {
-        for workload in workloads {
-            let nodes = look_at(namespace, workload, &mut findings);
-            if nodes.iter().all(|node| node.node.role == NodeRole::Files) {
-                let claims = nodes.iter().flat_map(|node| claims_of(&node.mounts)).collect();
-                let images = workload.spec.containers.iter().filter_map(|container| container.image.clone()).collect();
-                others.push(Other { workload: workload.label(), images, claims });
-            }
-            found.extend(nodes);
-        }
+    let mut looked = Recognition::of(&all, &Wanted::new());
+    // A database server whose image and environment say nothing is known by the nodes that name it.
+    let wanted = relations::wanted(&all, &looked.found);
+    if !wanted.is_empty() {
+        looked = Recognition::of(&all, &wanted);
     }
+    let Recognition { mut found, others, mut findings } = looked;
     relations::relate(&all, &mut found, &mut findings);
     rest::add_rest(&mut found, &mut findings);
+    rest::exclude_others(&mut found);
     found.retain(|node| node.node.role != NodeRole::Files || !node.node.directories.is_empty());
     rest::check_claims(&all, &found, &mut findings);
     found.sort_by(|a, b| {
@@ -134,20 +159,33 @@ pub(crate) fn claims_of_node(node: &FoundNode) -> Vec<(String, String)> {
 }
 
 /// The nodes of a workload's pods. A container with claims that is no node counts as files.
-fn look_at(namespace: &Namespace, workload: &WorkloadObject, findings: &mut Vec<Finding>) -> Vec<FoundNode> {
+fn look_at(
+    namespace: &Namespace,
+    workload: &WorkloadObject,
+    wanted: Option<NodeRole>,
+    findings: &mut Vec<Finding>,
+) -> Vec<FoundNode> {
     let mut out = Vec::new();
-    let several = workload.kind == "Deployment" && workload.replicas > 1;
-    for Instance { name: pod_name, ordinal, claims } in workload.instances() {
+    let pods = workload.replicas.max(u32::try_from(workload.pods.len()).unwrap_or(u32::MAX));
+    for Instance { name: pod_name, ordinal, claims } in workload.instances(namespace) {
+        let several = ordinal.is_none() && pods > 1;
         let pod = workload.pod(ordinal).cloned();
         let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
+        let hostname = workload.spec.hostname.as_ref().unwrap_or(&live_name);
         let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
         for container in lasting_containers(&workload.spec) {
             let mut environment = environment::resolve(container, namespace, &live_name);
-            command::add_flags(container, &mut environment);
             let mounts = mounts::mounts(&workload.spec, container, &environment, &claims);
+            let text = |path: &str| mounts::object_text(&mounts, namespace, path);
+            let script::Read { words, settings, unknown } = script::read(container, &environment, hostname, &text);
+            environment.extend(settings);
+            command::add_flags(&words, &mut environment);
             let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
-            let role = recognise(container, &environment, custom);
-            recognised.push((role, Looked { namespace, container, environment, mounts }));
+            let role = recognise(container, &words, &environment, custom);
+            recognised.push((role, Looked { namespace, container, environment, mounts, unknown }));
+        }
+        if let Some(role) = wanted {
+            recognise::give(role, &mut recognised);
         }
         // The Fabric node of the pod has the pod's name; what is beside it has its container's name too.
         let main = recognised.iter().position(|(role, _)| {
@@ -161,18 +199,44 @@ fn look_at(namespace: &Namespace, workload: &WorkloadObject, findings: &mut Vec<
             let node_name =
                 if position == main { pod_name.clone() } else { format!("{pod_name}.{}", looked.container.name) };
             let id = NodeId { organization: namespace.name.clone(), node: node_name };
-            if several && role.as_ref().is_some_and(|found| found.role != NodeRole::Chaincode) {
-                findings.push(Finding::warning(
-                    Rule::Recognised,
-                    &id,
-                    format!("{} wants {} replicas of one node", workload.label(), workload.replicas),
-                    "a node's data can be open in one pod only: look at the workload; the first pod is captured",
-                ));
+            let node = found_node(id, role, &looked, workload, ordinal, pod.clone(), findings);
+            if several && !matches!(node.node.role, NodeRole::Chaincode | NodeRole::Files) {
+                findings.push(several_pods(workload, &node, pods));
             }
-            out.push(found_node(id, role, &looked, workload, ordinal, pod.clone(), findings));
+            out.push(node);
         }
     }
     out
+}
+
+/// Several pods of one node: each may have data of its own.
+fn several_pods(workload: &WorkloadObject, node: &FoundNode, pods: u32) -> Finding {
+    let names: Vec<&str> = workload.pods.iter().map(|pod| pod.name.as_str()).collect();
+    let is_data =
+        |role| matches!(role, DirectoryRole::PeerData | DirectoryRole::OrdererLedger | DirectoryRole::Database);
+    let apart = |directory: &NodeDirectory| {
+        let holder =
+            directory.mounted_at.as_deref().and_then(|at| holding(&node.mounts, at)).map(|mount| &mount.holder);
+        is_data(directory.role) && !matches!(holder, Some(Holder::Claim(_) | Holder::Other(_)))
+    };
+    if names.len() > 1 && node.node.directories.iter().any(apart) {
+        return Finding::error(
+            Rule::Recognised,
+            &node.node.id,
+            format!(
+                "its pods {} have data of their own, and only that of {} is captured",
+                names.join(", "),
+                node.pod.as_ref().map_or("none", |pod| &pod.name)
+            ),
+            "give each of them a workload of its own, or one StatefulSet with claims; or leave it out (--exclude)",
+        );
+    }
+    Finding::warning(
+        Rule::Recognised,
+        &node.node.id,
+        format!("{} has {pods} pods of one node", workload.label()),
+        "a node's data can be open in one pod only: look at the workload; the first pod is captured",
+    )
 }
 
 fn found_node(
@@ -193,11 +257,30 @@ fn found_node(
             "look whether it is one; if it is not, leave it out (--exclude)",
         ));
     }
-    let Configured { named, msp_id, operations, participation } = looked.configured(role);
+    let Configured { named, msp_id, operations, participation, server } = looked.configured(role);
     let mut views = Vec::new();
     let mut directories = Vec::new();
     for known in &named {
         add_directories(known, &id, role, looked, pod.is_some(), &mut directories, &mut views, findings);
+    }
+    for name in looked.unknown.iter().filter(|_| role != NodeRole::Files) {
+        findings.push(Finding::warning(
+            Rule::Recognised,
+            &id,
+            format!("its script sets {name} to what is known only when it runs"),
+            "look whether its directories are the right ones; else set the variable in the container's environment",
+        ));
+    }
+    if !workload.is_known() && role != NodeRole::Files {
+        findings.push(Finding::warning(
+            Rule::Recognised,
+            &id,
+            format!(
+                "its pods are made by {} {}, a kind of controller that fabkeep cannot scale",
+                workload.kind, workload.name
+            ),
+            "scale it down by hand before a restore, and up after it",
+        ));
     }
     for missing in mounts::missing_objects(&looked.mounts, looked.namespace) {
         findings.push(Finding::warning(
@@ -230,11 +313,11 @@ fn found_node(
         mounts: looked.mounts.clone(),
         pod,
         views,
-        relations: looked.authority_database().filter(|_| role == NodeRole::CertificateAuthority).into_iter().collect(),
+        relations: Vec::new(),
         custom: workload.custom.clone(),
         shares: BTreeSet::new(),
         sql: looked.authority_sql().filter(|_| role == NodeRole::CertificateAuthority),
-        environment: looked.environment.clone(),
+        server,
     }
 }
 

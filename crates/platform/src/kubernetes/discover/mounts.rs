@@ -32,6 +32,8 @@ pub(crate) struct Projection {
     /// Key and path; `None`: every key under its own name.
     pub items: Option<Vec<(String, String)>>,
     pub mode: u32,
+    /// The pod starts without it too.
+    pub optional: bool,
 }
 
 impl std::fmt::Display for Holder {
@@ -134,6 +136,7 @@ fn holder(volume: &PodVolumeSpec) -> Holder {
             name: secret.secret_name.clone().unwrap_or_default(),
             items: items(&secret.items),
             mode: mode(secret.default_mode),
+            optional: secret.optional == Some(true),
         }]);
     }
     if let Some(map) = &volume.config_map {
@@ -142,6 +145,7 @@ fn holder(volume: &PodVolumeSpec) -> Holder {
             name: map.name.clone(),
             items: items(&map.items),
             mode: mode(map.default_mode),
+            optional: map.optional == Some(true),
         }]);
     }
     if let Some(projected) = &volume.projected {
@@ -149,12 +153,13 @@ fn holder(volume: &PodVolumeSpec) -> Holder {
         for source in projected.sources.iter().flatten() {
             let mode = mode(projected.default_mode);
             if let Some(secret) = &source.secret {
-                let (name, items) = (secret.name.clone(), items(&secret.items));
-                projections.push(Projection { secret: true, name, items, mode });
+                let (name, items, optional) =
+                    (secret.name.clone(), items(&secret.items), secret.optional == Some(true));
+                projections.push(Projection { secret: true, name, items, mode, optional });
             }
             if let Some(map) = &source.config_map {
-                let (name, items) = (map.name.clone(), items(&map.items));
-                projections.push(Projection { secret: false, name, items, mode });
+                let (name, items, optional) = (map.name.clone(), items(&map.items), map.optional == Some(true));
+                projections.push(Projection { secret: false, name, items, mode, optional });
             }
         }
         return if projections.is_empty() {
@@ -198,13 +203,24 @@ pub(crate) fn nested<'a>(mounts: &'a [Mount], path: &'a str) -> impl Iterator<It
         .filter(|(_, inside)| !inside.is_empty())
 }
 
-/// Where a path lies in its claim: the claim and the path inside, without slash at the front.
-pub(crate) fn in_claim(mounts: &[Mount], path: &str) -> Option<(String, String)> {
+/// Where a path lies in what outlives its pod: the volume, and the path inside without slash at the front; of a directory of the Kubernetes
+/// node, its path there.
+pub(crate) fn in_volume<'a>(mounts: &'a [Mount], path: &str) -> Option<(&'a Holder, String)> {
     let mount = holding(mounts, path)?;
-    let Holder::Claim(claim) = &mount.holder else { return None };
-    let inside = below(path, &mount.path)?;
-    let parts: Vec<&str> = [mount.sub_path.as_str(), inside].into_iter().filter(|part| !part.is_empty()).collect();
-    Some((claim.clone(), parts.join("/")))
+    let root = match &mount.holder {
+        Holder::Objects(_) | Holder::Ephemeral(_) => return None,
+        Holder::HostPath(path) => path.trim_matches('/'),
+        Holder::Claim(_) | Holder::Other(_) => "",
+    };
+    let parts = [root, mount.sub_path.as_str(), below(path, &mount.path)?];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    Some((&mount.holder, parts.join("/")))
+}
+
+/// The same of a claim.
+pub(crate) fn in_claim(mounts: &[Mount], path: &str) -> Option<(String, String)> {
+    let (Holder::Claim(claim), inside) = in_volume(mounts, path)? else { return None };
+    Some((claim.clone(), inside))
 }
 
 /// The files that Secrets and ConfigMaps put below a path of the container.
@@ -232,6 +248,13 @@ pub(crate) fn object_files(mounts: &[Mount], namespace: &Namespace, path: &str) 
     out
 }
 
+/// The text of a file that a Secret or ConfigMap puts there.
+pub(crate) fn object_text(mounts: &[Mount], namespace: &Namespace, path: &str) -> Option<String> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let (bytes, _) = object_files(mounts, namespace, &normal(folder)).remove(name)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn projected(projections: &[Projection], namespace: &Namespace) -> MountedFiles {
     let mut out = MountedFiles::new();
     for projection in projections {
@@ -251,12 +274,12 @@ fn projected(projections: &[Projection], namespace: &Namespace) -> MountedFiles 
     out
 }
 
-/// Secrets and ConfigMaps that mounts name and the namespace does not have.
+/// Secrets and ConfigMaps that mounts need and the namespace does not have.
 pub(crate) fn missing_objects(mounts: &[Mount], namespace: &Namespace) -> Vec<String> {
     let mut out = Vec::new();
     for mount in mounts {
         let Holder::Objects(projections) = &mount.holder else { continue };
-        for projection in projections {
+        for projection in projections.iter().filter(|projection| !projection.optional) {
             let kind = if projection.secret { "Secret" } else { "ConfigMap" };
             if namespace.find(kind, &projection.name).is_none() {
                 out.push(format!("{kind} {}", projection.name));

@@ -1,11 +1,15 @@
 //! What a container is, by the evidence of its custom resource, environment, command and image, in this order. Names and labels are
 //! not asked: one popular sample calls every container `main`.
 
+use std::collections::BTreeSet;
+
 use fabkeep_ledger::layout::NodeRole;
 use k8s_openapi::api::core::v1::Container;
 
 use super::command::{self, Start};
+use super::configuration::Looked;
 use super::environment::Environment;
+use super::mounts::{Holder, Mount};
 
 /// How sure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +35,6 @@ fn image_name(container: &Container) -> String {
     name.split(['@', ':']).next().unwrap_or_default().to_owned()
 }
 
-fn command_line(container: &Container) -> String {
-    let words: Vec<&str> =
-        container.command.iter().flatten().chain(container.args.iter().flatten()).map(String::as_str).collect();
-    words.join(" ")
-}
-
 fn has_port(container: &Container, port: i32) -> bool {
     container.ports.iter().flatten().any(|known| known.container_port == port)
 }
@@ -52,15 +50,23 @@ pub(crate) fn role_of_custom_kind(kind: &str) -> Option<NodeRole> {
     }
 }
 
-/// Recognises a container; `custom` is the kind of the custom resource that its workload belongs to.
-pub(crate) fn recognise(container: &Container, environment: &Environment, custom: Option<&str>) -> Option<Recognised> {
+/// Whether a path leads to the identity of a person, as the samples and the deployers call its folder.
+fn is_of_a_user(path: &str) -> bool {
+    path.split('/').any(|part| part == "users" || part.to_lowercase().starts_with("admin"))
+}
+
+/// Recognises a container by what it runs; `custom` is the kind of the custom resource that its workload belongs to.
+pub(crate) fn recognise(
+    container: &Container,
+    words: &[String],
+    environment: &Environment,
+    custom: Option<&str>,
+) -> Option<Recognised> {
     let image = image_name(container);
-    let command = command_line(container);
     let has = |name: &str| environment.contains_key(name);
     let any = |prefix: &str| environment.keys().any(|name| name.starts_with(prefix));
-    let found = |role, certainty, by: &str| Some(Recognised { role, certainty, by: by.to_owned() });
     let role_of_custom = custom.and_then(role_of_custom_kind);
-    let start = command::start(container);
+    let start = command::start(words);
     let of_node = ["fabric-peer", "fabric-orderer", "fabric-ca"].iter().any(|name| image.contains(name));
     let wraps = matches!(start, Start::Image | Start::Script);
     let runs_image = |name: &str| image.contains(name) && wraps;
@@ -71,39 +77,59 @@ pub(crate) fn recognise(container: &Container, environment: &Environment, custom
             return None;
         }
     }
+    let data = |path: &str| path.starts_with("/var/hyperledger/production");
+    let serves = container.volume_mounts.iter().flatten().any(|mount| data(&mount.mount_path))
+        || has("CORE_PEER_FILESYSTEMPATH")
+        || has("CORE_PEER_LISTENADDRESS")
+        || ["CORE_PEER_GOSSIP_", "ORDERER_GENERAL_", "FABRIC_CA_SERVER_"].iter().any(|prefix| any(prefix));
+    let user = environment.get("CORE_PEER_MSPCONFIGPATH").is_some_and(|path| is_of_a_user(path));
+    let starts = matches!(start, Start::Image | Start::Node(_));
+    if role_of_custom.is_none() && !serves && !starts && (start == Start::Client || user) {
+        return None;
+    }
     let found = |role, certainty, by: &str| {
         let certainty = if start == Start::Idle { Certainty::Half } else { certainty };
-        found(role, certainty, by)
+        Some(Recognised { role, certainty, by: by.to_owned() })
     };
 
-    let peer_command = command.contains("peer node start") || command.contains("node start");
     let peer_environment = has("CORE_PEER_LOCALMSPID") || has("CORE_PEER_ID");
+    // The image's entry point may be the program.
+    let bare = words.first().is_some_and(|word| word == "node") && !peer_environment && !image.contains("peer");
+    let peer_command = start == Start::Node(NodeRole::Peer) && !bare;
     if role_of_custom == Some(NodeRole::Peer) && (peer_environment || peer_command) {
         return found(NodeRole::Peer, Certainty::Sure, custom.unwrap_or_default());
     }
     if peer_environment && (peer_command || image.contains("fabric-peer")) {
         return found(NodeRole::Peer, Certainty::Sure, "CORE_PEER_* and the peer's command or image");
     }
-    if peer_command && image.contains("peer") || runs_image("fabric-peer") {
+    if peer_command || runs_image("fabric-peer") {
         return found(NodeRole::Peer, Certainty::Half, "the peer's command or image, without CORE_PEER_LOCALMSPID");
     }
 
     let orderer_environment = has("ORDERER_GENERAL_LOCALMSPID") || has("ORDERER_GENERAL_LOCALMSPDIR");
-    let orderer_command = command.split([' ', '/', ';', '&']).any(|word| word == "orderer");
+    let orderer_command = start == Start::Node(NodeRole::Orderer);
+    let names_orderer = words.iter().any(|word| command::base(word) == "orderer");
     if role_of_custom == Some(NodeRole::Orderer) && orderer_environment {
         return found(NodeRole::Orderer, Certainty::Sure, custom.unwrap_or_default());
     }
-    if orderer_environment && (orderer_command || image.contains("fabric-orderer")) {
+    if orderer_environment && (names_orderer || image.contains("fabric-orderer")) {
         return found(NodeRole::Orderer, Certainty::Sure, "ORDERER_GENERAL_* and the orderer's command or image");
     }
-    if runs_image("fabric-orderer") {
-        return found(NodeRole::Orderer, Certainty::Half, "the orderer's image, without ORDERER_GENERAL_LOCALMSPID");
+    if orderer_command || runs_image("fabric-orderer") {
+        return found(
+            NodeRole::Orderer,
+            Certainty::Half,
+            "the orderer's command or image, without ORDERER_GENERAL_LOCALMSPID",
+        );
     }
 
     let ca_environment = has("FABRIC_CA_HOME") || any("FABRIC_CA_SERVER_");
-    let ca_command = command.contains("fabric-ca-server");
-    let ca_image =
-        image.contains("fabric-ca") && (wraps || ca_command || start == Start::Idle) && !image.contains("tools");
+    let ca_command = start == Start::Node(NodeRole::CertificateAuthority);
+    let enrols = start == Start::Script && has("FABRIC_CA_CLIENT_HOME") && !ca_environment;
+    let ca_image = image.contains("fabric-ca")
+        && (wraps || ca_command || start == Start::Idle)
+        && !image.contains("tools")
+        && !enrols;
     if role_of_custom == Some(NodeRole::CertificateAuthority) && (ca_environment || ca_command) {
         return found(NodeRole::CertificateAuthority, Certainty::Sure, custom.unwrap_or_default());
     }
@@ -154,6 +180,34 @@ pub(crate) fn recognise(container: &Container, environment: &Environment, custom
     None
 }
 
+/// Gives the role of a server that other nodes name to the container of its pod that is one: it listens at the server's port, or keeps data
+/// that no recognised container has.
+pub(super) fn give(role: NodeRole, containers: &mut [(Option<Recognised>, Looked<'_>)]) {
+    if containers.iter().any(|(found, _)| found.as_ref().is_some_and(|found| found.role == role)) {
+        return;
+    }
+    let ports: &[i32] = if role == NodeRole::StateDatabase { &[5984] } else { &[5432, 3306] };
+    let lasts = |mount: &&Mount| !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_));
+    let volumes = |looked: &Looked<'_>| -> BTreeSet<String> {
+        looked.mounts.iter().filter(lasts).map(|mount| mount.volume.clone()).collect()
+    };
+    let taken: BTreeSet<String> =
+        containers.iter().filter(|(found, _)| found.is_some()).flat_map(|(_, looked)| volumes(looked)).collect();
+    let evidence = |(found, looked): &(Option<Recognised>, Looked<'_>)| {
+        let listens = ports.iter().any(|port| has_port(looked.container, *port));
+        let keeps = !volumes(looked).is_subset(&taken);
+        let enough = keeps || (listens && role == NodeRole::StateDatabase);
+        (found.is_none() && enough).then_some((listens, keeps))
+    };
+    // The first of several that are alike.
+    let server =
+        containers.iter_mut().rev().max_by_key(|known| evidence(known)).filter(|known| evidence(known).is_some());
+    if let Some((found, _)) = server {
+        let by = "the address that its clients name".to_owned();
+        *found = Some(Recognised { role, certainty: Certainty::Sure, by });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +222,9 @@ mod tests {
 
     fn role(image: &str, command: &[&str], variables: &[&str]) -> Option<NodeRole> {
         let environment = variables.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
-        recognise(&container(image, command), &environment, None).map(|found| found.role)
+        let container = container(image, command);
+        let words = super::super::script::read(&container, &environment, "pod", &|_| None).words;
+        recognise(&container, &words, &environment, None).map(|found| found.role)
     }
 
     #[test]

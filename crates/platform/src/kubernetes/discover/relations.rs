@@ -1,66 +1,102 @@
 //! Which nodes serve which: databases and their peers and certificate authorities.
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{DirectorySource, Finding, NodeDirectory, Rule};
+use fabkeep_network::{DirectorySource, Finding, NodeDirectory, Rule, Workload};
 
 use super::workloads::{WorkloadObject, behind};
-use super::{FoundNode, View};
+use super::{FoundNode, View, Wanted};
 use crate::kubernetes::objects::Namespace;
+
+/// The server that a node names.
+struct Server<'a> {
+    role: NodeRole,
+    host: &'a str,
+    /// It is in the node's own pod.
+    beside: bool,
+    /// What its host leads to.
+    targets: Vec<(&'a WorkloadObject, Option<u32>)>,
+}
+
+impl<'a> Server<'a> {
+    fn of(all: &'a [(Namespace, Vec<WorkloadObject>)], node: &'a FoundNode) -> Option<Self> {
+        let (role, host) = node.server.as_ref()?;
+        let beside = matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0" | "[::1]");
+        let targets = behind(all, &node.node.id.organization, host);
+        Some(Server { role: *role, host, beside, targets })
+    }
+
+    fn is(&self, client: &FoundNode, other: &FoundNode) -> bool {
+        let (Some(own), Some(theirs)) = (&client.node.workload, &other.node.workload) else { return false };
+        let leads_there = if self.beside {
+            is_same(own, theirs) && own.ordinal == theirs.ordinal
+        } else {
+            self.targets.iter().any(|(target, ordinal)| {
+                (&target.kind, &target.name, &target.namespace) == (&theirs.kind, &theirs.name, &theirs.namespace)
+                    && (ordinal.is_none() || *ordinal == theirs.ordinal)
+            })
+        };
+        other.node.role == self.role && leads_there
+    }
+
+    /// Behind one Service for several, each client has the server of its own number, when there are as many of them.
+    fn find(&self, found: &[FoundNode], client: &FoundNode) -> Option<usize> {
+        let servers: Vec<usize> = (0..found.len()).filter(|&at| self.is(client, &found[at])).collect();
+        let own = client.node.workload.as_ref()?;
+        let of_own = |node: &&FoundNode| node.node.workload.as_ref().is_some_and(|known| is_same(own, known));
+        let clients = found.iter().filter(|node| node.node.role == client.node.role).filter(of_own).count();
+        let has_number =
+            |at: &&usize| found[**at].node.workload.as_ref().is_some_and(|known| known.ordinal == own.ordinal);
+        let same = servers.iter().find(has_number).filter(|_| own.ordinal.is_some() && clients == servers.len());
+        same.or(servers.first()).copied()
+    }
+}
+
+fn is_same(a: &Workload, b: &Workload) -> bool {
+    (&a.kind, &a.namespace, &a.name) == (&b.kind, &b.namespace, &b.name)
+}
+
+/// The workloads that nodes name as their servers and that are not recognised as such.
+pub(super) fn wanted(all: &[(Namespace, Vec<WorkloadObject>)], found: &[FoundNode]) -> Wanted {
+    let mut out = Wanted::new();
+    for node in found {
+        let Some(server) = Server::of(all, node).filter(|server| server.find(found, node).is_none()) else { continue };
+        match &node.node.workload {
+            Some(own) if server.beside => {
+                out.insert((own.namespace.clone(), own.kind.clone(), own.name.clone()), server.role);
+            }
+            _ => out.extend(server.targets.iter().map(|(target, _)| (target.key(), server.role))),
+        }
+    }
+    out
+}
 
 /// Databases and whom they serve; CAs and what serves them.
 pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [FoundNode], findings: &mut Vec<Finding>) {
     let mut links: Vec<(usize, usize)> = Vec::new();
     for (position, node) in found.iter().enumerate() {
-        let (host, role) = match node.node.role {
-            NodeRole::Peer => {
-                let couch =
-                    node.environment.get("CORE_LEDGER_STATE_STATEDATABASE").is_some_and(|kind| kind == "CouchDB");
-                let address = node.environment.get("CORE_LEDGER_STATE_COUCHDBCONFIG_COUCHDBADDRESS").filter(|_| couch);
-                let Some(address) = address else { continue };
-                (address.split(':').next().unwrap_or_default().to_owned(), NodeRole::StateDatabase)
-            }
-            NodeRole::CertificateAuthority => {
-                let Some(host) = node.relations.first() else { continue };
-                (host.clone(), NodeRole::CaDatabase)
-            }
-            _ => continue,
+        let Some(server) = Server::of(all, node) else { continue };
+        let host = server.host;
+        let place = match server.targets.first() {
+            Some((target, _)) => format!("leads to {}, in which no such server is found", target.label()),
+            None => "is not in these namespaces".to_owned(),
         };
-        let workload = |node: &FoundNode| node.node.workload.clone();
-        let own = workload(node);
-        let beside = matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0" | "[::1]");
-        let targets = behind(all, &node.node.id.organization, &host);
-        let serves = |other: &FoundNode| {
-            let Some(theirs) = workload(other) else { return false };
-            let same_pod = own.as_ref().is_some_and(|own| {
-                (&own.kind, &own.name, own.ordinal, &own.namespace)
-                    == (&theirs.kind, &theirs.name, theirs.ordinal, &theirs.namespace)
-            });
-            // A host of a StatefulSet's pod begins with the pod's name.
-            let by_service = targets.iter().any(|target| {
-                (&target.kind, &target.name, &target.namespace) == (&theirs.kind, &theirs.name, &theirs.namespace)
-            });
-            other.node.role == role && if beside { same_pod } else { by_service }
-        };
-        match found.iter().position(serves) {
+        match server.find(found, node) {
             Some(server) => links.push((position, server)),
-            None => findings.push(match role {
+            None => findings.push(match server.role {
                 NodeRole::StateDatabase => Finding::note(
                     Rule::Recognised,
                     &node.node.id,
-                    format!("its state database {host} is not in these namespaces"),
+                    format!("its state database {host} {place}"),
                     "nothing: the peer rebuilds an empty one; it must be there when the peer starts",
                 ),
                 _ => Finding::warning(
                     Rule::CaDatabase,
                     &node.node.id,
-                    format!("its database is at {host}, which is not in these namespaces"),
+                    format!("its database server {host} {place}"),
                     "back that database up beside this recovery point, or name its namespace too (--namespace)",
                 ),
             }),
         }
-    }
-    for node in found.iter_mut() {
-        node.relations.clear();
     }
     for (client, server) in links {
         let (client_id, server_id) = (found[client].node.id.clone(), found[server].node.id.clone());

@@ -127,6 +127,52 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
     found.extend(files_nodes);
 }
 
+/// A directory belongs to one node: where one node's lies inside another's on the same volume, the outer node's does not hold it. Fabric's
+/// own defaults put an orderer into a peer's data directory.
+pub(super) fn exclude_others(found: &mut [FoundNode]) {
+    let host = |node: &FoundNode| node.pod.as_ref().and_then(|pod| pod.host.clone()).unwrap_or_default();
+    let place = |node: &FoundNode, at: &str| {
+        let namespace = &node.node.id.organization;
+        mounts::in_volume(&node.mounts, at).map(|(volume, inside)| match volume {
+            Holder::HostPath(_) => (format!("machine {}", host(node)), inside),
+            volume => (format!("{namespace} {volume}"), inside),
+        })
+    };
+    let mut all: Vec<(NodeId, String, String)> = Vec::new();
+    for node in found.iter() {
+        for directory in node.node.directories.iter().filter(|directory| directory.source.is_volume()) {
+            let at = directory.mounted_at.as_deref().and_then(|at| place(node, at));
+            all.extend(at.map(|(volume, inside)| (node.node.id.clone(), volume, inside)));
+        }
+    }
+    // Sorted, so that the outermost of several comes first.
+    all.sort_by(|a, b| a.2.cmp(&b.2));
+    for node in found.iter_mut() {
+        let mut directories = std::mem::take(&mut node.node.directories);
+        for directory in directories.iter_mut().filter(|directory| directory.source.is_volume()) {
+            let Some(at) = directory.mounted_at.clone() else { continue };
+            // What is mounted inside it is part of it.
+            let nested = mounts::nested(&node.mounts, &at).map(|(mount, inside)| (mount.path.as_str(), inside));
+            let parts: Vec<(String, String, &str)> = std::iter::once((at.as_str(), ""))
+                .chain(nested)
+                .filter_map(|(path, inside)| place(node, path).map(|(volume, base)| (volume, base, inside)))
+                .collect();
+            for (_, volume, path) in all.iter().filter(|(id, ..)| *id != node.node.id) {
+                for (_, base, at) in parts.iter().filter(|(own, ..)| own == volume) {
+                    let Some(rest) = inside(path, base) else { continue };
+                    let other = [*at, rest].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+                    let own = directory.nested.iter().any(|(nested, _)| inside(nested, &other).is_some());
+                    let known = directory.excluded.iter().any(|outer| inside(&other, outer).is_some());
+                    if !other.is_empty() && !own && !known {
+                        directory.excluded.push(other);
+                    }
+                }
+            }
+        }
+        node.node.directories = directories;
+    }
+}
+
 /// `path` relative to `root`, both inside a claim.
 fn inside<'a>(path: &'a str, root: &str) -> Option<&'a str> {
     if root.is_empty() {

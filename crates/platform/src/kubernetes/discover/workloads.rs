@@ -9,6 +9,9 @@ use crate::kubernetes::objects::{
     Namespace, REPLICAS, annotation, controller, is_operator_group, label, name_of, text,
 };
 
+/// Kinds of controllers whose template is read.
+const KINDS: [&str; 5] = ["StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "ReplicationController"];
+
 /// A pod that exists.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LivePod {
@@ -58,13 +61,30 @@ impl WorkloadObject {
         format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
 
+    pub fn key(&self) -> (String, String, String) {
+        (self.namespace.clone(), self.kind.clone(), self.name.clone())
+    }
+
+    /// Whether Kubernetes' own controllers run it, and not one that fabkeep does not know.
+    pub fn is_known(&self) -> bool {
+        self.kind == "Pod" || KINDS.contains(&self.kind.as_str())
+    }
+
     /// The pods that it runs or would run.
-    pub fn instances(&self) -> Vec<Instance> {
+    pub fn instances(&self, namespace: &Namespace) -> Vec<Instance> {
         if self.kind != "StatefulSet" {
-            return vec![Instance { name: self.name.clone(), ordinal: None, claims: Vec::new() }];
+            let ordinal = match self.pods.as_slice() {
+                [pod] if !self.is_known() => ordinal(&pod.name, &self.name),
+                _ => None,
+            };
+            let name = ordinal.map_or(self.name.clone(), |ordinal| format!("{}-{ordinal}", self.name));
+            return vec![Instance { name, ordinal, claims: Vec::new() }];
         }
+        let object = namespace.find("StatefulSet", &self.name);
+        let first = object.and_then(|object| object.pointer("/spec/ordinals/start")?.as_u64()).unwrap_or(0);
+        let first = u32::try_from(first).unwrap_or(0);
         // A StatefulSet that sleeps still has its first pod's claims.
-        (0..self.replicas.max(1))
+        (first..first.saturating_add(self.replicas.max(1)))
             .map(|ordinal| {
                 let pod = format!("{}-{ordinal}", self.name);
                 let claims = self.templates.iter().map(|volume| (volume.clone(), format!("{volume}-{pod}"))).collect();
@@ -83,6 +103,11 @@ impl WorkloadObject {
             None => self.pods.iter().find(|pod| pod.ready).or(self.pods.first()),
         }
     }
+}
+
+/// Which of a workload's pods one is, by its name.
+pub(crate) fn ordinal(pod: &str, workload: &str) -> Option<u32> {
+    pod.strip_prefix(workload)?.strip_prefix('-')?.parse().ok()
 }
 
 fn from_value<T: serde::de::DeserializeOwned>(value: &Value) -> Option<T> {
@@ -123,40 +148,48 @@ pub(crate) fn live_pod(object: &Value) -> Option<LivePod> {
 /// The workload that a pod belongs to: kind and name.
 fn workload_of_pod(namespace: &Namespace, pod: &Value) -> Option<(String, String)> {
     let (kind, name) = controller(pod)?;
-    if kind == "ReplicaSet"
-        && let Some((kind, name)) = namespace.find("ReplicaSet", name).and_then(controller)
-    {
-        return Some((kind.to_owned(), name.to_owned()));
+    if kind == "ReplicaSet" {
+        let owner = namespace.find("ReplicaSet", name).and_then(controller);
+        // Where those cannot be listed: a ReplicaSet's name is its Deployment's and a hash.
+        let base = name.rsplit_once('-').map_or(name, |(base, _)| base);
+        let of_deployment = || namespace.find("Deployment", base).map(|_| ("Deployment", base));
+        if let Some((kind, name)) = owner.or_else(of_deployment) {
+            return Some((kind.to_owned(), name.to_owned()));
+        }
     }
     Some((kind.to_owned(), name.to_owned()))
 }
 
 /// Every workload of a namespace, pods without one included.
 pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
-    let mut by_owner: BTreeMap<(String, String), Vec<LivePod>> = BTreeMap::new();
+    let mut by_owner: BTreeMap<(String, String), Vec<(LivePod, &Value)>> = BTreeMap::new();
     let mut out = Vec::new();
+    let of_pod = |kind: &str, name: &str, pod: &Value, pods: Vec<LivePod>| {
+        Some(WorkloadObject {
+            namespace: namespace.name.clone(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            replicas: u32::try_from(pods.len()).unwrap_or(1).max(1),
+            spec: pod.get("spec").and_then(from_value::<PodSpec>)?,
+            labels: labels(pod, "/metadata/labels"),
+            templates: Vec::new(),
+            pods,
+            custom: None,
+        })
+    };
     for pod in namespace.of_kind("Pod") {
         match workload_of_pod(namespace, pod) {
-            Some(owner) => by_owner.entry(owner).or_default().extend(live_pod(pod)),
-            None => {
-                let Some(spec) = pod.get("spec").and_then(from_value::<PodSpec>) else { continue };
-                out.push(WorkloadObject {
-                    namespace: namespace.name.clone(),
-                    kind: "Pod".to_owned(),
-                    name: name_of(pod).to_owned(),
-                    replicas: 1,
-                    spec,
-                    labels: labels(pod, "/metadata/labels"),
-                    templates: Vec::new(),
-                    pods: live_pod(pod).into_iter().collect(),
-                    custom: None,
-                });
+            // Pods that a Kubernetes node makes of its own files have that node for a controller.
+            Some((kind, _)) if kind == "Node" => {
+                out.extend(of_pod("Pod", name_of(pod), pod, live_pod(pod).into_iter().collect()))
             }
+            Some(owner) => by_owner.entry(owner).or_default().extend(live_pod(pod).map(|live| (live, pod))),
+            None => out.extend(of_pod("Pod", name_of(pod), pod, live_pod(pod).into_iter().collect())),
         }
     }
-    for kind in ["StatefulSet", "Deployment", "DaemonSet", "ReplicaSet"] {
+    for kind in KINDS {
         for object in namespace.of_kind(kind) {
-            if kind == "ReplicaSet" && controller(object).is_some() {
+            if matches!(kind, "ReplicaSet" | "ReplicationController") && controller(object).is_some() {
                 continue;
             }
             let Some(spec) = object.pointer("/spec/template/spec").and_then(from_value::<PodSpec>) else { continue };
@@ -167,7 +200,12 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
             out.push(WorkloadObject {
                 namespace: namespace.name.clone(),
                 kind: kind.to_owned(),
-                pods: by_owner.remove(&(kind.to_owned(), name.clone())).unwrap_or_default(),
+                pods: by_owner
+                    .remove(&(kind.to_owned(), name.clone()))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(live, _)| live)
+                    .collect(),
                 custom: custom_of(namespace, object),
                 name,
                 replicas: stopped.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1)),
@@ -176,6 +214,15 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
                 templates: templates.into_iter().flatten().map(|template| name_of(template).to_owned()).collect(),
             });
         }
+    }
+    // What controllers of other kinds run: each pod that has a number has data of its own; the others are pods of one node.
+    for ((kind, name), pods) in by_owner.into_iter().filter(|((kind, _), _)| kind != "Job") {
+        let (numbered, others): (Vec<_>, Vec<_>) =
+            pods.into_iter().partition(|(live, _)| ordinal(&live.name, &name).is_some());
+        out.extend(numbered.into_iter().filter_map(|(live, pod)| of_pod(&kind, &name, pod, vec![live])));
+        let first = others.first().map(|(_, pod)| *pod);
+        let others = others.into_iter().map(|(live, _)| live).collect();
+        out.extend(first.and_then(|pod| of_pod(&kind, &name, pod, others)));
     }
     out.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
     out
@@ -201,22 +248,35 @@ fn custom_of(namespace: &Namespace, object: &Value) -> Option<(String, String, S
     None
 }
 
-/// The workloads that a host name in the cluster leads to, from a namespace: by the Service of this name and its selector.
+/// The workloads that a host name in the cluster leads to, from a namespace, and which of their pods: by the Service of this name and its
+/// selector, or by the name that a pod has behind its Service.
 pub(crate) fn behind<'a>(
     all: &'a [(Namespace, Vec<WorkloadObject>)],
     from: &str,
     host: &str,
-) -> Vec<&'a WorkloadObject> {
-    let mut parts = host.split('.');
-    let (Some(name), namespace) = (parts.next(), parts.next().unwrap_or(from)) else { return Vec::new() };
-    let Some((found, workloads)) = all.iter().find(|(known, _)| known.name == namespace) else { return Vec::new() };
-    let Some(service) = found.find("Service", name) else { return Vec::new() };
-    let selector = labels(service, "/spec/selector");
-    if selector.is_empty() {
-        return Vec::new();
+) -> Vec<(&'a WorkloadObject, Option<u32>)> {
+    let parts: Vec<&str> = host.split('.').collect();
+    let namespace = |at: usize| {
+        let name = parts.get(at).copied().unwrap_or(from);
+        all.iter().find(|(known, _)| known.name == name)
+    };
+    let by_service: Vec<_> = namespace(1).into_iter().flat_map(|known| of_service(known, parts[0])).collect();
+    if !by_service.is_empty() {
+        return by_service.into_iter().map(|workload| (workload, None)).collect();
     }
-    workloads
-        .iter()
-        .filter(|workload| selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value)))
-        .collect()
+    let (Some(known), [pod, service, ..]) = (namespace(2), parts.as_slice()) else { return Vec::new() };
+    let selected = of_service(known, service);
+    let named = selected.into_iter().filter_map(|workload| match ordinal(pod, &workload.name) {
+        Some(ordinal) => Some((workload, Some(ordinal))),
+        None => (workload.spec.hostname.as_deref().unwrap_or(&workload.name) == *pod).then_some((workload, None)),
+    });
+    named.collect()
+}
+
+/// The workloads whose pods a Service selects.
+fn of_service<'a>((namespace, workloads): &'a (Namespace, Vec<WorkloadObject>), name: &str) -> Vec<&'a WorkloadObject> {
+    let selector = namespace.find("Service", name).map(|service| labels(service, "/spec/selector")).unwrap_or_default();
+    let selects =
+        |workload: &&WorkloadObject| selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value));
+    if selector.is_empty() { Vec::new() } else { workloads.iter().filter(selects).collect() }
 }
