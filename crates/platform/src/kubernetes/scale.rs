@@ -325,7 +325,7 @@ impl Kubernetes {
 /// Whether a pod with this owner is of a workload.
 fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, kind: &str, name: &str) -> bool {
     match (kind, owner) {
-        ("Pod", None) => pod == name,
+        ("Pod", _) => pod == name,
         // A ReplicaSet's name is its Deployment's and a hash.
         ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == name),
         (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
