@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fabkeep_engine::{
-    CaKeep, ClusterRestoreOptions, ClusterRestored, Done, EngineError, Event, Reporter, Silent, restore_cluster,
+    CaKeep, ClusterRestoreOptions, ClusterRestored, Done, EngineError, Event, Reporter, Silent, plan_cluster_restore,
+    restore_cluster,
 };
 use fabkeep_fake_cluster::fabric::{self, Node, SMALL};
 use fabkeep_fake_cluster::{Answer, Cluster};
@@ -536,4 +537,268 @@ fn kinds_that_are_hidden_or_do_not_answer_are_findings_and_end_no_backup() {
     let shown = scene.run(&["show", "--repo", "repository", "--identity", "keys/identity"]);
     assert!(shown.text.contains("no right to list virtualservices"), "{}", shown.text);
     assert!(shown.text.contains("externals in org1"), "{}", shown.text);
+}
+
+/// Whether a file of this name is in peer0's place, and whether it is in what was set aside.
+fn where_is(scene: &Scene, name: &str) -> (bool, bool) {
+    let contents = scene.contents();
+    let found: Vec<&String> = contents.keys().filter(|path| path.ends_with(name)).collect();
+    let aside = |path: &&&String| path.contains("/.before-");
+    (found.iter().any(|path| !aside(&path)), found.iter().any(|path| aside(&path)))
+}
+
+/// The node runs, and writes.
+fn runs_and_writes(cluster: &Cluster) {
+    cluster.scale("Deployment", "org1", "peer0", 1);
+    let file = cluster.volume("org1", "peer0-data").join("lifecycle/written-by-the-node");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, b"x").unwrap();
+}
+
+/// Ends at its first command in a container that holds this text, as by a kill.
+fn killed_at_command(scene: &Scene, options: &ClusterRestoreOptions, text: &'static str) {
+    let killed = Arc::new(AtomicU64::new(0));
+    let dead = Arc::clone(&killed);
+    scene.cluster.before(move |_, call| {
+        let reached = call.is_exec() && call.command.iter().any(|word| word.contains(text));
+        if reached || dead.load(Ordering::Relaxed) > 0 {
+            dead.store(1, Ordering::Relaxed);
+            return Answer::Refuse(401, "Unauthorized", "killed".to_owned());
+        }
+        Answer::Go
+    });
+    restore_with(scene, options, &Killed(killed)).unwrap_err();
+    scene.cluster.forget_hooks();
+}
+
+#[test]
+fn what_a_node_wrote_behind_the_fill_is_set_aside() {
+    let scene = captured(&PEER);
+    let before = scene.contents();
+    let replace = replace_peer(&scene);
+    let no_start = ClusterRestoreOptions { no_start: true, ..replace.clone() };
+    // Behind a whole fill; scaled down again by hand; inside a fill.
+    for (killed, at_rest) in [(false, false), (false, true), (true, false), (true, true)] {
+        damage(&scene);
+        if killed {
+            killed_at_command(&scene, &replace, "tar xpf");
+        } else {
+            restore(&scene, &no_start).unwrap();
+        }
+        runs_and_writes(&scene.cluster);
+        if at_rest {
+            scene.cluster.scale("Deployment", "org1", "peer0", 0);
+        }
+        let state = format!("killed {killed}, at rest {at_rest}");
+        let refused = restore(&scene, &ClusterRestoreOptions { replace: false, ..replace.clone() }).unwrap_err();
+        assert!(found(&findings_of(&refused), "B8", "org1/peer0").is_some(), "{state}: {refused}");
+        assert_eq!(where_is(&scene, "written-by-the-node"), (true, false), "{state}");
+        let restored = restore(&scene, &replace).unwrap();
+        assert!(restored.well, "{state}: {:?}", restored.findings);
+        assert_eq!(where_is(&scene, "written-by-the-node"), (false, true), "{state}");
+        assert_eq!(differences(&scene, &before), Vec::<String>::new(), "{state}");
+        assert_eq!((replicas(&scene.cluster, "peer0"), records(&scene.cluster)), (1, Vec::new()), "{state}");
+        forget_asides(&scene);
+    }
+}
+
+#[test]
+fn a_secret_that_is_deleted_and_whose_successor_is_refused_is_told_and_its_node_is_not_started() {
+    let scene = captured(&PEER);
+    let replace = replace_peer(&scene);
+    // Whatever comes is refused; or only what comes from the recovery point.
+    for everything in [true, false] {
+        set_data(&scene.cluster, "peer0-tls", "UkVORVdFRA==");
+        scene.cluster.forbid(move |call| {
+            let old = call.body["data"]["server.crt"] == "UkVORVdFRA==";
+            call.is("create", "secrets") && call.name == "peer0-tls" && (everything || !old)
+        });
+        let error = restore(&scene, &replace).unwrap_err();
+        let EngineError::Interrupted { done, .. } = &error else { panic!("{error}") };
+        let aside = |done: &Done| matches!(done, Done::SetAside { what, .. } if what == "Secret org1/peer0-tls");
+        assert!(done.iter().any(aside), "{done:?}");
+        assert_eq!(replicas(&scene.cluster, "peer0"), 0);
+        // What was there is put back, where that is not refused too.
+        assert_eq!(data(&scene.cluster, "peer0-tls") == "UkVORVdFRA==", !everything);
+        scene.cluster.forget_hooks();
+        let restored = restore(&scene, &replace).unwrap();
+        assert!(restored.well, "{:?}", restored.findings);
+        assert!(!matches!(data(&scene.cluster, "peer0-tls"), Value::Null));
+        assert_ne!(data(&scene.cluster, "peer0-tls"), "UkVORVdFRA==");
+        assert_eq!((replicas(&scene.cluster, "peer0"), records(&scene.cluster)), (1, Vec::new()));
+        forget_asides(&scene);
+    }
+    // Where nothing was scaled down before it.
+    set_data(&scene.cluster, "peer0-tls", "UkVORVdFRA==");
+    assert!(scene.cluster.delete("Deployment", "org1", "peer0"));
+    assert!(scene.cluster.delete("PersistentVolumeClaim", "org1", "peer0-data"));
+    scene.cluster.forbid(|call| call.is("create", "secrets") && call.name == "peer0-tls");
+    let error = restore(&scene, &replace).unwrap_err();
+    assert!(matches!(&error, EngineError::Interrupted { done, .. } if !done.is_empty()), "{error}");
+}
+
+#[test]
+fn others_may_label_or_remove_the_progress_record() {
+    let scene = captured(&PEER);
+    let before = scene.contents();
+    let is_record =
+        |call: &fabkeep_fake_cluster::Call| call.is("patch", "configmaps") && call.name.starts_with("fabkeep-restore");
+    for removes in [false, true] {
+        damage(&scene);
+        let count = AtomicU64::new(0);
+        scene.cluster.before(move |cluster, call| {
+            let number = if is_record(call) { count.fetch_add(1, Ordering::Relaxed) } else { 1 };
+            if removes && number == 2 {
+                cluster.delete("ConfigMap", "org1", &call.name);
+            } else if !removes && number % 2 == 0 {
+                let label = json!({"metadata": {"labels": {"seen": number.to_string()}}});
+                cluster.patch("ConfigMap", "org1", &call.name, &label);
+            }
+            Answer::Go
+        });
+        let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+        scene.cluster.forget_hooks();
+        assert!(restored.well, "{:?}", restored.findings);
+        assert_eq!(differences(&scene, &before), Vec::<String>::new());
+        assert_eq!((replicas(&scene.cluster, "peer0"), records(&scene.cluster)), (1, Vec::new()));
+        forget_asides(&scene);
+    }
+}
+
+#[test]
+fn a_progress_record_that_is_put_there_again_is_not_believed() {
+    let scene = captured(&PEER);
+    let before = scene.contents();
+    let replace = replace_peer(&scene);
+    damage(&scene);
+    killed_at_command(&scene, &replace, "rm -f .fabkeep-restore");
+    let names = records(&scene.cluster);
+    let record = scene.cluster.get("ConfigMap", "org1", &names[0]).unwrap();
+    restore(&scene, &replace).unwrap();
+    forget_asides(&scene);
+    damage(&scene);
+    let again = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": record["data"],
+        "metadata": {"name": names[0], "namespace": "org1", "labels": record["metadata"]["labels"]}});
+    scene.cluster.put(again);
+    let restored = restore(&scene, &replace).unwrap();
+    assert!(found(&restored.findings, "B8", &names[0]).is_some(), "{:?}", restored.findings);
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    assert!(!restored.set_aside.is_empty());
+}
+
+/// A restore that ends before its pods are ready.
+fn ends_waiting(scene: &Scene, options: &ClusterRestoreOptions) {
+    scene.cluster.pod_status(|pod| {
+        let peer = pod["metadata"]["name"].as_str().unwrap_or_default().starts_with("peer0-");
+        peer.then(|| json!({"phase": "Pending"}))
+    });
+    let short = ClusterRestoreOptions { deadline: Duration::from_secs(1), ..options.clone() };
+    let restored = restore(scene, &short).unwrap();
+    assert!(!restored.well && records(&scene.cluster).len() == 1, "{:?}", restored.findings);
+    scene.cluster.pod_status(|_| None);
+}
+
+#[test]
+fn the_same_command_never_takes_what_an_earlier_run_filled_for_proven() {
+    let scene = captured(&PEER);
+    let before = scene.contents();
+    let replace = replace_peer(&scene);
+    damage(&scene);
+    ends_waiting(&scene, &replace);
+    // It is not ready yet: what was filled is left, and that is a warning.
+    let one = ClusterRestoreOptions { replace: false, ..replace.clone() };
+    scene.cluster.patch("ConfigMap", "org1", &records(&scene.cluster)[0], &json!({"metadata": {"labels": {"a": "b"}}}));
+    let restored = restore(&scene, &one).unwrap();
+    let warning = found(&restored.findings, "B8", "run ").unwrap();
+    assert!(warning.severity == Severity::Warning && warning.what.contains("org1/peer0"), "{warning:?}");
+    assert_eq!(records(&scene.cluster), Vec::<String>::new());
+    // Everything is ready: a run that is over is not gone on with.
+    damage(&scene);
+    ends_waiting(&scene, &replace);
+    scene.cluster.scale("Deployment", "org1", "peer0", 0);
+    scene.cluster.scale("Deployment", "org1", "peer0", 1);
+    forget_asides(&scene);
+    damage(&scene);
+    let restored = restore(&scene, &replace).unwrap();
+    assert!(found(&restored.findings, "B8", "ConfigMap").is_some_and(|note| note.what.contains("begins anew")));
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    assert_eq!((replicas(&scene.cluster, "peer0"), records(&scene.cluster)), (1, Vec::new()));
+}
+
+#[test]
+fn names_with_blanks_at_their_ends_or_like_options_come_back() {
+    let scene = Scene::with(&PEER);
+    let names = ["-n", " x", "x ", "-n -e", "\\n", "lifecycle/chaincodes/a.tar.gz "];
+    let volume = scene.cluster.volume("org1", "peer0-data");
+    std::fs::create_dir_all(volume.join("lifecycle/chaincodes")).unwrap();
+    for name in names {
+        std::fs::write(volume.join(name), name).unwrap();
+    }
+    let backup = scene.backup(&[]);
+    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
+    let before = scene.contents();
+    damage(&scene);
+    restore(&scene, &replace_peer(&scene)).unwrap();
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+    for name in names {
+        assert_eq!(std::fs::read_to_string(volume.join(name)).unwrap_or_default(), name);
+    }
+}
+
+#[test]
+fn room_is_judged_for_all_that_a_claim_holds() {
+    let scene = Scene::with(&PEERS);
+    let mut shared = scene.cluster.get("PersistentVolumeClaim", "org1", "peer0-data").unwrap();
+    shared["metadata"] = json!({"name": "shared", "namespace": "org1"});
+    shared["spec"].as_object_mut().unwrap().remove("volumeName");
+    shared["status"] = json!({});
+    scene.cluster.put(shared);
+    for name in ["peer0", "peer1"] {
+        let from = scene.cluster.volume("org1", &format!("{name}-data"));
+        let to = scene.cluster.volume("org1", "shared").join(name);
+        std::fs::rename(&from, &to).unwrap();
+        // Where the peers' endpoints look for their heights.
+        std::os::unix::fs::symlink(to, from).unwrap();
+        let mut object = scene.cluster.get("Deployment", "org1", name).unwrap();
+        let spec = &mut object["spec"]["template"]["spec"];
+        spec["volumes"][0]["persistentVolumeClaim"]["claimName"] = json!("shared");
+        spec["containers"][0]["volumeMounts"][0]["subPath"] = json!(name);
+        scene.cluster.put(object);
+    }
+    let backup = scene.backup(&[]);
+    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
+    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
+    let (commit, identity) =
+        (repository.point("latest").unwrap(), IdentityFile::read(&scene.path("keys/identity")).unwrap());
+    let plan = plan_cluster_restore(&repository, &commit, &identity, &replace_all(&scene)).unwrap();
+    // Enough for each of them.
+    let free = plan.bytes / 1024 - 1;
+    scene.cluster.tool("df", &format!("echo 'Filesystem 1024-blocks'; echo 'x 1 1 {free} 99% /'"));
+    let error = restore(&scene, &replace_all(&scene)).unwrap_err();
+    let EngineError::Precondition(findings) = &error else { panic!("{error}") };
+    assert!(found(findings, "B9", "claim org1/shared").is_some(), "{findings:?}");
+    assert_eq!((replicas(&scene.cluster, "peer0"), replicas(&scene.cluster, "peer1")), (1, 1));
+    restore(&scene, &replace_peer(&scene)).unwrap();
+}
+
+#[test]
+fn lists_that_expire_between_their_pages_begin_anew() {
+    let scene = Scene::with(&PEER);
+    for number in 0..300 {
+        let name = format!("many-{number:03}");
+        scene
+            .cluster
+            .put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "org1"}}));
+    }
+    // Every page but the first is too old, whenever it is asked for.
+    scene.cluster.before(|_, call| if call.query.contains_key("continue") { Answer::gone() } else { Answer::Go });
+    let backup = scene.backup(&[]);
+    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
+    scene.cluster.forget_hooks();
+    for number in [0, 299] {
+        assert!(scene.cluster.delete("ConfigMap", "org1", &format!("many-{number:03}")));
+    }
+    restore(&scene, &ClusterRestoreOptions { missing: true, ..options(&scene) }).unwrap();
+    assert!(scene.cluster.get("ConfigMap", "org1", "many-000").is_some());
+    assert!(scene.cluster.get("ConfigMap", "org1", "many-299").is_some());
 }

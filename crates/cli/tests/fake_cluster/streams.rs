@@ -1,7 +1,7 @@
 //! Reads from containers that go wrong on the way: nothing but the file's own bytes is ever captured.
 
 use fabkeep_fake_cluster::Answer;
-use fabkeep_fake_cluster::fabric::THREE_NODES;
+use fabkeep_fake_cluster::fabric::{SMALL, THREE_NODES};
 
 use crate::scene::Scene;
 
@@ -86,4 +86,30 @@ fn a_name_that_cannot_be_kept_is_a_finding_with_its_path() {
     let backed_up = scene.backup(&[]);
     assert!(backed_up.text.contains("lifecycle/line?break"), "{}", backed_up.text);
     assert!(!matches!(backed_up.code, 0), "{}", backed_up.text);
+}
+
+#[test]
+fn a_file_of_which_stat_fails_is_not_taken_for_one_that_is_gone() {
+    // The journal of a certificate authority's database: without it the copy lacks the last commits.
+    let scene = Scene::with(&[SMALL[5]]);
+    let journal = scene.cluster.volume("org1", &SMALL[5].claim()).join("fabric-ca-server.db-wal");
+    std::fs::write(journal, vec![0; 4096]).unwrap();
+    let fails = |times: &str, message: &str| {
+        format!(
+            "case \"$*\" in *-L*db-wal*) n=$(cat $STATE/count 2>/dev/null || echo 0); echo $((n + 1)) > $STATE/count\n\
+             [ $n -lt {times} ] && {{ echo \"stat: cannot statx '$4': {message}\" >&2; exit 1; }} ;; esac\nexec $REAL \"$@\""
+        )
+    };
+    for message in ["Input/output error", "Stale file handle", "No such file or directory"] {
+        let _ = std::fs::remove_file(scene.cluster.folder().join("count"));
+        scene.cluster.tool("stat", &fails("100000", message));
+        let backed_up = scene.backup(&["--live-attempts", "3"]);
+        assert!(!matches!(backed_up.code, 0 | 3), "{message}: {}", backed_up.text);
+        assert!(scene.cluster.folder().join("count").exists(), "the fault did not happen");
+    }
+    // Once only: it is read again.
+    let _ = std::fs::remove_file(scene.cluster.folder().join("count"));
+    scene.cluster.tool("stat", &fails("1", "Input/output error"));
+    let backed_up = scene.backup(&[]);
+    assert!(matches!(backed_up.code, 0 | 3), "{}", backed_up.text);
 }

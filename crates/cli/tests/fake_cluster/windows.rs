@@ -106,10 +106,14 @@ fn a_window_of_this_machine_is_undone_by_its_own_record_and_never_by_an_altered_
     assert_eq!(undone.code, 0, "{}", undone.text);
     assert!(reopened.exists());
     assert!(scene.cluster.get("ConfigMap", "org1", "fabkeep-window").is_none());
-    // The same note again, when the window is over: nothing is left to be done, and no command is known.
+    // The same note again, when the window is over: it is told, and nothing of it is undone.
     std::fs::remove_file(&reopened).unwrap();
     note(&scene, &text);
+    let status = ended(&scene.on_cluster(&["status", "--logs", "0"]).output().unwrap());
+    assert!(status.text.contains("has closed that window"), "{}", status.text);
     let again = resume(&scene, &[]);
-    assert!(again.code != 0 && again.text.contains("--hook-after"), "{}", again.text);
+    assert!(again.code == 4 && again.text.contains("W2"), "{}", again.text);
+    let plain = scene.backup(&[]);
+    assert!(matches!(plain.code, 0 | 3), "{}", plain.text);
     assert!(!reopened.exists());
 }

@@ -170,6 +170,12 @@ fn attempt(
             .filter(|(file, there)| !**there && file.to.starts_with(&target))
             .map(|(file, _)| file.path.as_str())
             .collect();
+        // Only what proves itself may lack a file that was listed.
+        let proves_itself = matches!(wanted.copied, Copied::Database | Copied::Moment) && proving;
+        if let Some(path) = missing.first().filter(|_| !proves_itself) {
+            left.push((wanted, format!("{path} was listed, and is not there any more")));
+            continue;
+        }
         match prove(directory, &wanted, &target, proving, listed, &after, &missing) {
             Ok(copy) => {
                 staged.insert(wanted.path, copy);

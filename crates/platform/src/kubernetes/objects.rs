@@ -141,8 +141,18 @@ async fn list_all(client: Client, namespace: String, resource: ApiResource) -> k
     let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource);
     let mut parameters = ListParams::default().limit(PAGE);
     let mut out = Vec::new();
+    let mut restarts = 0;
     loop {
-        let page = api.list(&parameters).await?;
+        let page = match api.list(&parameters).await {
+            // The list is too old to be gone on with: it begins anew, in the end without pages.
+            Err(kube::Error::Api(status)) if status.code == 410 && parameters.continue_token.is_some() => {
+                restarts += 1;
+                out.clear();
+                parameters = if restarts < 3 { ListParams::default().limit(PAGE) } else { ListParams::default() };
+                continue;
+            }
+            page => page?,
+        };
         out.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

@@ -21,19 +21,28 @@ pub struct Note {
     pub text: String,
     /// The object's version.
     pub version: String,
+    /// The object itself: another one of the same name has another.
+    pub uid: String,
 }
 
 /// What came of writing a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// It was written; the object's new version.
-    Version(String),
-    /// Somebody else has written or removed it since it was read.
+    /// It was written so.
+    Note(Note),
+    /// Another run has written it since it was read.
     Conflict,
 }
 
-fn version_of(object: &DynamicObject) -> String {
-    object.metadata.resource_version.clone().unwrap_or_default()
+/// How often a note is written anew because others changed its object, and not its text.
+const TRIES: usize = 8;
+
+fn note(text: &str, object: DynamicObject) -> Note {
+    Note {
+        text: text.to_owned(),
+        version: object.metadata.resource_version.unwrap_or_default(),
+        uid: object.metadata.uid.unwrap_or_default(),
+    }
 }
 
 impl Target {
@@ -61,10 +70,12 @@ impl Target {
                 next: format!("look who made it, then delete ConfigMap {namespace}/{name}"),
             });
         }
-        Ok(Some(Note { text: text.to_owned(), version: version_of(&found) }))
+        let text = text.to_owned();
+        Ok(Some(note(&text, found)))
     }
 
-    /// Writes a note: a new one, or in the place of the one that was read or written with this version.
+    /// Writes a note: a new one, or in the place of the one that was read or written `before`. Others may change the object's labels, or
+    /// remove it, meanwhile; its text is this run's own.
     ///
     /// # Errors
     /// [`PlatformError::Forbidden`], [`PlatformError::Cluster`].
@@ -73,46 +84,54 @@ impl Target {
         namespace: &str,
         name: &str,
         text: &str,
-        version: Option<&str>,
+        before: Option<&Note>,
     ) -> Result<Written, PlatformError> {
         let what = format!("writing the restore's progress record {namespace}/{name}");
-        let labels = json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "restore"});
-        let written = match version {
-            Some(version) => {
-                let patch = json!({"metadata": {"resourceVersion": version}, "data": {KEY: text}});
-                self.connection.try_run(|client| {
-                    let (api, patch) = (self.notes(client, namespace), patch.clone());
-                    async move { api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await }
-                })
-            }
-            None => {
-                let object = json!({
-                    "apiVersion": "v1", "kind": "ConfigMap",
-                    "metadata": {"name": name, "namespace": namespace, "labels": labels},
-                    "data": {KEY: text},
-                });
-                let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
-                    what: what.clone(),
-                    problem: error.to_string(),
-                    next: "report this to fabkeep's makers".to_owned(),
-                })?;
-                self.connection.try_run(|client| {
-                    let (api, object) = (self.notes(client, namespace), object.clone());
-                    async move { api.create(&PostParams::default(), &object).await }
-                })
-            }
-        };
-        match written {
-            Ok(object) => Ok(Written::Version(version_of(&object))),
-            Err(kube::Error::Api(status)) if status.code == 409 || (status.code == 404 && version.is_some()) => {
+        let mut there = before.cloned();
+        for _ in 0..TRIES {
+            match self.put_note(namespace, name, text, there.as_ref()) {
+                Ok(object) => return Ok(Written::Note(note(text, object))),
                 // The answer to a try that was carried out may have been lost: then it is ours.
-                match self.read_note(namespace, name)? {
-                    Some(note) if note.text == text => Ok(Written::Version(note.version)),
-                    _ => Ok(Written::Conflict),
+                Err(kube::Error::Api(status)) if status.code == 409 || (status.code == 404 && there.is_some()) => {
+                    there = self.read_note(namespace, name)?;
+                    match &there {
+                        Some(found) if found.text == text => return Ok(Written::Note(found.clone())),
+                        Some(found) if before.is_none_or(|before| before.text != found.text) => break,
+                        _ => {}
+                    }
                 }
+                Err(error) => return Err(failed(&what, &error)),
             }
-            Err(error) => Err(failed(&what, &error)),
         }
+        Ok(Written::Conflict)
+    }
+
+    /// One try to write a note, over the one that is `there`.
+    fn put_note(
+        &self,
+        namespace: &str,
+        name: &str,
+        text: &str,
+        there: Option<&Note>,
+    ) -> Result<DynamicObject, kube::Error> {
+        if let Some(there) = there {
+            let patch = json!({"metadata": {"resourceVersion": there.version}, "data": {KEY: text}});
+            return self.connection.try_run(|client| {
+                let (api, patch) = (self.notes(client, namespace), patch.clone());
+                async move { api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await }
+            });
+        }
+        let labels = json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "restore"});
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "data": {KEY: text},
+        });
+        let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+        self.connection.try_run(|client| {
+            let (api, object) = (self.notes(client, namespace), object.clone());
+            async move { api.create(&PostParams::default(), &object).await }
+        })
     }
 
     /// Removes a note; that it is gone already is fine.

@@ -128,6 +128,28 @@ impl Target {
             _ => WorkloadState::Running,
         })
     }
+
+    /// What tells whether somebody has changed what a workload asks for since: its identity and generation. `None` when there is none.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn generation(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<String>, PlatformError> {
+        let declaration = handle(kind, namespace, name);
+        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
+        Ok(found.and_then(|found| Some(format!("{} {}", found.metadata.uid?, found.metadata.generation?))))
+    }
+
+    /// Whether a workload wants pods and all of them are ready.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn is_ready(&self, kind: &str, namespace: &str, name: &str) -> Result<bool, PlatformError> {
+        let declaration = handle(kind, namespace, name);
+        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
+        let number = |path: &str| found.as_ref()?.data.pointer(path)?.as_u64();
+        let wanted = number("/spec/replicas").unwrap_or(1);
+        Ok(wanted > 0 && number("/status/readyReplicas").is_some_and(|ready| ready >= wanted))
+    }
 }
 
 /// A pod that has mounted claims, or is about to.

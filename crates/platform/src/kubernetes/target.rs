@@ -54,12 +54,12 @@ pub enum Created {
 }
 
 /// What came of putting an object in the place of another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
-    /// Under which names what was there is kept.
-    pub aside: Vec<String>,
-    /// Somebody else makes it again each time: it was not put in its place.
-    pub made_again: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is in its place.
+    Placed,
+    /// Somebody else makes the other again each time: it was not put in its place.
+    MadeAgain,
 }
 
 pub(super) fn api(
@@ -367,33 +367,47 @@ impl Target {
     }
 
     /// Puts a declared Secret or ConfigMap in the place of the one that is there, which is kept under another name. Only what was kept is
-    /// deleted: what somebody else makes meanwhile is kept, too, and replaced in its turn.
+    /// deleted: what somebody else makes meanwhile is kept, too, and replaced in its turn. `kept` is told each name before the deletion; what
+    /// was there is put back when the API server refuses what comes.
     ///
     /// # Errors
-    /// [`PlatformError::Forbidden`], [`PlatformError::Cluster`].
-    pub fn replace(&self, declaration: &Declaration, point: &str) -> Result<Replaced, PlatformError> {
+    /// [`PlatformError::Forbidden`], [`PlatformError::Cluster`], and what `kept` says.
+    pub fn replace<E: From<PlatformError>>(
+        &self,
+        declaration: &Declaration,
+        point: &str,
+        kept: &mut dyn FnMut(String) -> Result<(), E>,
+    ) -> Result<Replaced, E> {
         let what = format!("replacing {}", declaration.label());
-        let mut aside = Vec::new();
+        let mut deleted = None;
         for _ in 0..REPLACE_TRIES {
             if let Some(found) = self.get(declaration, &what)? {
                 let whole = serde_json::to_value(&found).unwrap_or_default();
                 match compare(declaration, &whole) {
-                    ObjectState::Equal => return Ok(Replaced { aside, made_again: false }),
+                    ObjectState::Equal => return Ok(Replaced::Placed),
                     ObjectState::Going(_) => {}
                     _ => {
-                        let name = self.keep_beside(declaration, &whole, point)?;
-                        if !aside.contains(&name) {
-                            aside.push(name);
-                        }
+                        kept(self.keep_beside(declaration, &whole, point)?)?;
                         self.delete(declaration, &found, &what)?;
+                        let mut object = clean(&declaration.kind, &whole);
+                        object["apiVersion"] = declaration.api_version.clone().into();
+                        object["kind"] = declaration.kind.clone().into();
+                        deleted = Some(Declaration { object, ..declaration.clone() });
                     }
                 }
             }
-            if matches!(self.create(declaration)?, Created::Made | Created::There(ObjectState::Equal)) {
-                return Ok(Replaced { aside, made_again: false });
+            match (self.create(declaration), &deleted) {
+                (Ok(Created::Made | Created::There(ObjectState::Equal)), _) => return Ok(Replaced::Placed),
+                (Ok(Created::There(_)), _) => {}
+                (Err(error), deleted) => {
+                    if let Some(deleted) = deleted {
+                        let _ = self.create(deleted);
+                    }
+                    return Err(error.into());
+                }
             }
         }
-        Ok(Replaced { aside, made_again: true })
+        Ok(Replaced::MadeAgain)
     }
 
     /// Keeps what is in an object's place under another name.

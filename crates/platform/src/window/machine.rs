@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,14 @@ const FOLDER: &str = "FABKEEP_STATE_DIR";
 /// The key's file, where the environment names it: several machines, or pods that keep nothing, may share one.
 const KEY: &str = "FABKEEP_WINDOW_KEY";
 const KEY_FILE: &str = "window.key";
+/// Extension of the files that tell that a window is over.
+const OVER: &str = "over";
 /// Longest file read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Longest name of a window.
 const MAX_RUN_BYTES: usize = 64;
+/// How long this machine knows that a window is over.
+const KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// What this machine keeps for itself.
 #[derive(Debug, Clone)]
@@ -100,6 +105,11 @@ fn write_own(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// The file that tells that the window of a record is over.
+fn over(record: &Path) -> PathBuf {
+    record.with_extension(OVER)
+}
+
 fn parse_key(text: &str) -> io::Result<Ed25519KeyPair> {
     let bad = || io::Error::new(ErrorKind::InvalidData, "it is not the key of a machine (64 hexadecimal digits)");
     let seed = hex::decode(text.trim()).ok().filter(|seed| seed.len() == 32).ok_or_else(bad)?;
@@ -172,7 +182,11 @@ impl Machine {
             (NoteProblem::Foreign, Some(problem)) => (problem, says),
             (why, _) => (why, says),
         })?;
-        let own = self.record_file(&noted.run).and_then(|path| self.remembered_in(&path).ok().flatten());
+        let path = self.record_file(&noted.run);
+        if path.as_ref().is_some_and(|path| over(path).exists()) {
+            return Err((NoteProblem::Over, Some(noted)));
+        }
+        let own = path.and_then(|path| self.remembered_in(&path).ok().flatten());
         Ok(match own {
             Some(own) if own.window.run == noted.run && fits(&own.place) => own.window,
             _ => noted,
@@ -197,15 +211,28 @@ impl Machine {
         write_own(&path, &text, true).map_err(failed(&path))
     }
 
-    /// Removes this machine's own record of a window.
+    /// Removes this machine's own record of a window: it is over, whoever puts its note there again.
     ///
     /// # Errors
     /// [`PlatformError::Io`].
     pub(crate) fn forget(&self, run: &str) -> Result<(), PlatformError> {
         let Some(path) = self.record_file(run) else { return Ok(()) };
+        write_own(&over(&path), "", true).map_err(failed(&path))?;
+        self.forget_old();
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path)(error)),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes what tells that windows are over that were closed long ago.
+    fn forget_old(&self) {
+        let known = std::fs::read_dir(self.folder.join("windows")).into_iter().flatten().flatten();
+        for entry in known.filter(|entry| entry.path().extension().is_some_and(|extension| extension == OVER)) {
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > KEPT) {
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -266,7 +293,8 @@ mod tests {
         let place = ["here".to_owned()];
         let text = machine.sign(&record(), &place).unwrap();
         assert!(!text.contains("open\"") && !text.contains("close"), "{text}");
-        assert_eq!(machine.read(&text, &here).unwrap().changes[0], Change::UnknownHook);
+        let says = machine.read(&text, &here).unwrap();
+        assert_eq!(says.changes[0], Change::UnknownHook);
         machine.remember(&record(), &place, true).unwrap();
         assert_eq!(machine.read(&text, &here).unwrap(), record());
         assert_eq!(machine.remembered(&here), Some(record()));
@@ -289,6 +317,13 @@ mod tests {
         }
         machine.forget(&record().run).unwrap();
         assert_eq!(machine.remembered(&here), None);
+        // The note of a window that is over, again: this machine has signed it, and nothing of it is undone.
+        assert_eq!(machine.read(&text, &here).unwrap_err(), (NoteProblem::Over, Some(says)));
+        let over = over(&machine.record_file(&record().run).unwrap());
+        let long_ago = std::time::SystemTime::now() - 2 * KEPT;
+        File::options().write(true).open(&over).unwrap().set_modified(long_ago).unwrap();
+        machine.forget("another").unwrap();
+        assert!(!over.exists());
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum NoteProblem {
     Altered,
     /// It was written for another place.
     OtherPlace,
+    /// This machine has closed that window: its note was put there again.
+    Over,
     /// It is not a note.
     NoNote,
     /// This machine's key cannot be used: what is wrong with it.
@@ -60,6 +62,7 @@ impl std::fmt::Display for NoteProblem {
             NoteProblem::Foreign => f.write_str("it is signed by a key that is not this machine's"),
             NoteProblem::Altered => f.write_str("its signature does not fit its text: it was altered"),
             NoteProblem::OtherPlace => f.write_str("this machine signed it for another place: it was copied here"),
+            NoteProblem::Over => f.write_str("this machine has closed that window: its note was put there again"),
             NoteProblem::NoNote => f.write_str("it is not the note of a window"),
             NoteProblem::Key(problem) => write!(f, "this machine's key cannot be used: {problem}"),
         }

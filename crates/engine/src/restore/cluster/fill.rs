@@ -72,6 +72,9 @@ pub(super) fn fill(
                 directory.write_kept()?;
             }
         }
+        // What ran beside the fill is set aside now.
+        let generations = generations(run)?;
+        record.note(|progress| progress.generations.extend(generations))?;
         left = directories.iter().collect();
     }
     restored.proven.extend(proof.reported());
@@ -130,7 +133,7 @@ fn decide(
     let (mut refused, mut aside, mut whole, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (position, (directory, state)) in directories.iter_mut().zip(looked).enumerate() {
         let state = state?;
-        let going_on = is_ours(record, &directory.id.to_string(), &state);
+        let going_on = is_ours(run, record, &directory.id.to_string(), &state);
         if options.ca_keep.is_asked() && directory.role == NodeRole::CertificateAuthority {
             if is_kept_whole(&directory.captured, directory.role, options.ca_keep) && state.holds_data && !going_on {
                 whole.push(position);
@@ -171,7 +174,12 @@ fn decide(
         .filter(|(position, _)| !kept.contains(position))
         .map(|(_, directory)| directory.id.to_string())
         .collect();
-    record.note(|progress| progress.touched.extend(ids.iter().cloned()))?;
+    let generations = generations(run)?;
+    record.note(|progress| {
+        progress.touched.extend(ids.iter().cloned());
+        progress.generations.extend(generations);
+        progress.ran.extend(run.plan.ran.iter().cloned());
+    })?;
     for directory in aside.iter().map(|&position| &directories[position]) {
         run.interrupted()?;
         set_aside(record, directory)?;
@@ -186,7 +194,9 @@ fn decide(
     });
     marked.into_iter().collect::<Result<Vec<()>, _>>()?;
     // From here on the marks say whose it is.
-    record.progress.filled.retain(|id| !ids.contains(id));
+    for known in [&mut record.progress.filled, &mut record.progress.loaded, &mut record.progress.ran] {
+        known.retain(|id| !ids.contains(id));
+    }
     record.write()?;
     for directory in directories.iter() {
         directory.write_kept()?;
@@ -278,6 +288,16 @@ fn refused(pods: &[MountingPod]) -> Vec<Finding> {
         )
     };
     pods.iter().map(finding).collect()
+}
+
+/// The generations of the filled nodes' workloads as they are now, by `Kind namespace/name`.
+fn generations(run: &Run<'_>) -> Result<Vec<(String, String)>, EngineError> {
+    let mut out = Vec::new();
+    for (kind, namespace, name) in workloads(run) {
+        let generation = run.target.generation(&kind, &namespace, &name)?;
+        out.extend(generation.map(|generation| (format!("{kind} {namespace}/{name}"), generation)));
+    }
+    Ok(out)
 }
 
 /// Scales down what was scaled up, and waits until its pods are gone.

@@ -1,5 +1,7 @@
 //! What is in the volumes that are to be filled: looked at before anything is changed, and once more when the nodes are stopped.
 
+use std::collections::BTreeMap;
+
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
@@ -12,7 +14,7 @@ use super::Run;
 use super::record::Record;
 use super::taken::{self, Higher};
 use crate::error::io;
-use crate::point::{CapturedDirectory, CapturedNode, EntryContent};
+use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
 use crate::{EngineError, parallel};
 
 /// Looks into the volumes that are there, in the nodes' own containers where they run. What forbids the restore ends it here, before its
@@ -43,7 +45,7 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
         let label = format!("{id} {}", place.mounted_at.as_deref().unwrap_or(&place.path));
         let Ok(Some(filler)) = kubernetes.look_before(id, &place) else { return Looked::default() };
         let Ok(state) = filler.state_now() else { return Looked::default() };
-        let is_ours = is_ours(record, &id.to_string(), &state);
+        let is_ours = is_ours(run, record, &id.to_string(), &state);
         if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {
             return Looked::default();
         }
@@ -61,15 +63,15 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
     Ok(others.into_iter().chain(overridden).collect())
 }
 
-/// Whether what is there was written by this restore.
-pub(super) fn is_ours(record: &Record<'_>, id: &str, state: &FillState) -> bool {
+/// Whether what is there was written by this restore, and by nobody since.
+pub(super) fn is_ours(run: &Run<'_>, record: &Record<'_>, id: &str, state: &FillState) -> bool {
     let progress = &record.progress;
     let ours = match &state.marked {
         Some(mark) => mark.run == progress.run,
         // The mark goes when the fill is proven, and the record has that already.
         None => progress.filled.contains(id),
     };
-    ours && progress.touched.contains(id)
+    ours && progress.touched.contains(id) && !run.plan.ran.contains(id)
 }
 
 /// Whether a directory holds nothing but what a certificate authority keeps.
@@ -83,15 +85,59 @@ pub(super) struct Looked {
     pub findings: Vec<Finding>,
     /// Channels that are higher there than what comes.
     pub higher: Vec<Higher>,
+    pub room: Option<Room>,
+}
+
+/// What a directory needs of the volume that holds it.
+pub(super) struct Room {
+    pub held_by: String,
+    pub need: u64,
+    pub free: u64,
+}
+
+/// Volumes that have too little room for all directories that they hold.
+fn too_small(rooms: Vec<Room>) -> Vec<Finding> {
+    let mut volumes: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for Room { held_by, need, free } in rooms {
+        let (needed, least) = volumes.entry(held_by).or_insert((0, u64::MAX));
+        *needed = needed.saturating_add(need);
+        *least = free.min(*least);
+    }
+    volumes.retain(|_, (need, free)| need > free);
+    let finding = |(held_by, (need, free)): (String, (u64, u64))| {
+        Finding::error(
+            Rule::RoomEnough,
+            held_by,
+            format!("the restore needs {need} bytes there, {free} are free"),
+            "enlarge the claim, or remove what was set aside (.before-…)",
+        )
+    };
+    volumes.into_iter().map(finding).collect()
+}
+
+/// Bytes that a directory still lacks of what comes, where this restore has written a part of it.
+fn lacking(captured: &CapturedDirectory, there: &BTreeMap<String, u64>) -> u64 {
+    let lacks = |entry: &CapturedEntry| match (&entry.content, there.get(&entry.path)) {
+        (EntryContent::File { size, .. }, Some(there)) if there == size => 0,
+        (EntryContent::File { parts, .. }, there) => {
+            let need: u64 = parts.iter().map(|part| part.len).sum();
+            // What is there of it makes way.
+            need.saturating_sub(there.copied().unwrap_or(0))
+        }
+        _ => 0,
+    };
+    captured.entries.iter().map(lacks).sum()
 }
 
 /// What was found in all of them: blocks that would be lost are a warning where a node that stays has them.
 pub(super) fn reported(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looked>) -> Vec<Finding> {
-    let (mut findings, mut higher) = (Vec::new(), Vec::new());
+    let (mut findings, mut higher, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
     for one in looked {
         findings.extend(one.findings);
         higher.extend(one.higher);
+        rooms.extend(one.room);
     }
+    findings.extend(too_small(rooms));
     let restored: Vec<String> = run.plan.fill.iter().map(|&position| run.node(position).facts.id.to_string()).collect();
     findings.extend(lost_blocks(&restored, Some(kubernetes), higher));
     findings
@@ -108,23 +154,20 @@ pub(super) fn judge(
     is_ours: bool,
 ) -> Result<Looked, EngineError> {
     let mut findings = Vec::new();
-    if is_ours {
-        return Ok(Looked::default());
-    }
-    let need = captured.data_bytes();
-    if need > state.free_bytes {
-        findings.push(Finding::error(
-            Rule::RoomEnough,
-            label,
-            format!("the restore needs {need} bytes there, {} are free", state.free_bytes),
-            "enlarge the claim, or remove what was set aside (.before-…)",
-        ));
-    }
-    if !state.holds_data {
-        return Ok(Looked { findings, higher: Vec::new() });
+    let need = if is_ours {
+        lacking(captured, &filler.list()?.into_iter().map(|entry| (entry.path, entry.stamp.size)).collect())
+    } else {
+        captured.data_bytes()
+    };
+    let room = Some(Room { held_by: filler.held_by().to_owned(), need, free: state.free_bytes });
+    if is_ours || !state.holds_data {
+        return Ok(Looked { room, ..Looked::default() });
     }
     if !run.options.replace {
         let what = match &state.marked {
+            _ if run.plan.ran.contains(&node.facts.id.to_string()) => {
+                "an earlier run of this restore has filled it, and its workload was scaled up or changed since: what it holds may be the node's own".to_owned()
+            }
             Some(mark) => format!(
                 "it holds data of another restore that was not finished ({}, run {}), whose progress record is not there",
                 mark.point, mark.run
@@ -137,7 +180,7 @@ pub(super) fn judge(
             what,
             "restore only what is missing (--missing), choose nodes (--node), or let the data be set aside (--replace)",
         ));
-        return Ok(Looked { findings, higher: Vec::new() });
+        return Ok(Looked { findings, room, ..Looked::default() });
     }
     if keeps_new_one_away(captured, filler)? {
         findings.push(Finding::error(
@@ -149,7 +192,7 @@ pub(super) fn judge(
     }
     let (taken, higher) = taken::judge(run, node, captured, filler, label)?;
     findings.extend(taken);
-    Ok(Looked { findings, higher })
+    Ok(Looked { findings, higher, room })
 }
 
 /// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.
@@ -162,4 +205,21 @@ fn keeps_new_one_away(captured: &CapturedDirectory, filler: &Filler) -> Result<b
 /// The state of a directory of a stopped node.
 pub(super) fn state(filler: &Filler, label: &str) -> Result<FillState, EngineError> {
     filler.state().map_err(io(label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(held_by: &str, need: u64, free: u64) -> Room {
+        Room { held_by: held_by.to_owned(), need, free }
+    }
+
+    #[test]
+    fn what_directories_of_one_volume_need_is_added_up() {
+        let rooms = vec![room("claim a/x", 6, 10), room("claim a/y", 6, 10), room("claim a/x", 5, 11)];
+        let found: Vec<String> = too_small(rooms).into_iter().map(|finding| finding.subject).collect();
+        assert_eq!(found, ["claim a/x"]);
+        assert!(too_small(vec![room("claim a/x", 6, 10), room("claim a/x", 4, 10)]).is_empty());
+    }
 }

@@ -125,18 +125,7 @@ pub fn restore_cluster(
     let run = Run { plan: &plan, point, reader: &reader, target: &target, options, reporter };
     let mut record = Record::new(&target, plan.record_namespace(), identity, plan.known.clone());
     if record.resumed {
-        let progress = &record.progress;
-        restored.findings.push(Finding::note(
-            Rule::NotOverwritten,
-            format!("run {}", progress.run),
-            format!(
-                "an earlier run of the same restore, begun {}, is gone on with: {} nodes were filled and {} workloads started by it",
-                progress.begun,
-                progress.filled.len(),
-                progress.started.len()
-            ),
-            "nothing: what this run proves is said apart; to begin anew instead, delete its progress record",
-        ));
+        restored.findings.push(gone_on_with(&run, &record));
     }
     match carry_out(&run, &mut record, &mut restored) {
         Ok(()) => {}
@@ -154,6 +143,29 @@ pub fn restore_cluster(
     restored.set_aside = aside.collect();
     restored.seconds = begun.elapsed().as_secs_f64();
     Ok(restored)
+}
+
+/// The earlier run that is gone on with: nodes that it has started are neither written nor compared by this one.
+fn gone_on_with(run: &Run<'_>, record: &Record<'_>) -> Finding {
+    let progress = &record.progress;
+    let subject = format!("run {}", progress.run);
+    let what = format!(
+        "an earlier run of the same restore, begun {}, is gone on with: {} nodes were filled and {} workloads started by it",
+        progress.begun,
+        progress.filled.len(),
+        progress.started.len()
+    );
+    if run.plan.left.is_empty() {
+        let next = "nothing: what this run proves is said apart; to begin anew instead, delete its progress record";
+        return Finding::note(Rule::NotOverwritten, subject, what, next);
+    }
+    let what = format!("{what}; this run does not write or compare {}", run.plan.left.join(", "));
+    let next = format!(
+        "if they are as they should be, nothing; to restore them anew: `kubectl -n {} delete configmap {}`, if it is there still, and the same command with --replace",
+        run.plan.record_namespace(),
+        record.name()
+    );
+    Finding::warning(Rule::NotOverwritten, subject, what, next)
 }
 
 /// The steps, from the first look to the last start.
@@ -214,6 +226,9 @@ fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterResto
         record.remove()?;
     } else {
         restored.findings.extend(start::kept_back(record));
+        let loaded = |&position: &usize| record.progress.loaded.contains(&run.node(position).facts.id.to_string());
+        let waiting = record.progress.is_done() && plan.load.iter().all(loaded);
+        record.note(|progress| progress.waiting = waiting)?;
     }
     Ok(())
 }

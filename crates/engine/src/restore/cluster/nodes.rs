@@ -19,6 +19,8 @@ struct Before {
     started: bool,
     /// Its database's dump is loaded.
     loaded: bool,
+    /// It ran since, or somebody has changed its workload, so that it may have.
+    ran: bool,
 }
 
 /// Judges every chosen node.
@@ -54,15 +56,20 @@ pub(super) fn judge(
         let own = claims.get(id).map_or(&[][..], Vec::as_slice);
         let lost = own.iter().any(|claim| missing.contains(claim));
         let key = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
-        let before = before(plan, id, &key);
         let state = target.workload(&key.0, &key.1, &key.2)?;
+        let before = before(plan, id, &key, target)?;
         let has_dump = dump_of(node).is_some();
         if before.started && !lost {
             // It was filled and started; a database may still wait for its dump.
             if has_dump && !before.loaded {
                 plan.load.push(position);
+            } else {
+                plan.left.push(id.to_string());
             }
             continue;
+        }
+        if before.touched && (before.ran || before.started || state == WorkloadState::Running) {
+            plan.ran.insert(id.to_string());
         }
         if options.missing && !lost && !before.touched {
             continue;
@@ -77,7 +84,7 @@ pub(super) fn judge(
         }
         if state == WorkloadState::Running && !lost && !options.replace && !options.existing_workloads {
             let what = if before.touched {
-                "it runs, although this restore has not started it: somebody scaled it up before its volumes were whole"
+                "it runs, although this restore has not started it: somebody scaled it up, and what is in its volumes is its own now"
             } else {
                 "it runs, and its volumes are there"
             };
@@ -100,14 +107,26 @@ pub(super) fn judge(
     Ok(())
 }
 
-fn before(plan: &ClusterRestorePlan, id: &NodeId, (kind, namespace, name): &(String, String, String)) -> Before {
-    let Some(progress) = plan.progress() else { return Before { touched: false, started: false, loaded: false } };
-    let node = id.to_string();
-    Before {
+fn before(
+    plan: &ClusterRestorePlan,
+    id: &NodeId,
+    (kind, namespace, name): &(String, String, String),
+    target: &Target,
+) -> Result<Before, EngineError> {
+    let Some(progress) = plan.progress() else {
+        return Ok(Before { touched: false, started: false, loaded: false, ran: false });
+    };
+    let (node, label) = (id.to_string(), format!("{kind} {namespace}/{name}"));
+    let changed = match progress.generations.get(&label) {
+        Some(known) => target.generation(kind, namespace, name)?.as_ref() != Some(known),
+        None => false,
+    };
+    Ok(Before {
         touched: progress.touched.contains(&node),
-        started: progress.filled.contains(&node) && progress.started.contains(&format!("{kind} {namespace}/{name}")),
+        started: progress.filled.contains(&node) && progress.started.contains(&label),
         loaded: progress.loaded.contains(&node),
-    }
+        ran: changed || progress.ran.contains(&node),
+    })
 }
 
 /// The dump of a node's database.

@@ -3,7 +3,7 @@
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{Created, ObjectState, key_of};
+use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced, key_of};
 
 use super::plan::is_workload;
 use super::record::Record;
@@ -110,12 +110,12 @@ fn replace(
     restored: &mut ClusterRestored,
     known: &Declaration,
 ) -> Result<Option<Finding>, EngineError> {
-    let replaced = run.target.replace(known, &restored.point)?;
-    for name in &replaced.aside {
+    let replaced = run.target.replace(known, &restored.point, &mut |name| {
         let to = format!("{} {}/{name}", known.kind, known.namespace);
         record.done(Done::SetAside { what: known.label(), to });
-    }
-    if replaced.made_again {
+        record.write()
+    })?;
+    if replaced == Replaced::MadeAgain {
         return Ok(Some(Finding::error(
             Rule::OperatorScaledDown,
             known.label(),
@@ -156,6 +156,10 @@ pub(super) fn settle(
 pub(super) fn late(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterRestored) -> Result<(), EngineError> {
     for known in &run.plan.late {
         run.interrupted()?;
+        if is_workload(&known.kind) {
+            // It runs as soon as it is there.
+            record.note(|progress| progress.started.extend([known.label()]))?;
+        }
         match run.target.create(known)? {
             Created::Made => {
                 record.done(Done::ObjectCreated { object: known.label() });

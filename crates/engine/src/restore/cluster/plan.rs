@@ -79,6 +79,12 @@ pub struct ClusterRestorePlan {
     /// Nodes whose databases' dumps are loaded, by position in the recovery point.
     #[serde(skip)]
     pub(super) load: Vec<usize>,
+    /// Nodes that an earlier run has filled and started: this one does not write them.
+    #[serde(skip)]
+    pub(super) left: Vec<String>,
+    /// Nodes that an earlier run has written, and that ran since.
+    #[serde(skip)]
+    pub(super) ran: BTreeSet<String>,
     #[serde(skip)]
     pub(super) namespaces: Vec<String>,
     /// Workloads to scale down: kind, namespace, name.
@@ -283,6 +289,8 @@ fn make(
         late: Vec::new(),
         fill: Vec::new(),
         load: Vec::new(),
+        left: Vec::new(),
+        ran: BTreeSet::new(),
         namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
         scale_down: Vec::new(),
         operators: Vec::new(),
@@ -290,15 +298,23 @@ fn make(
         keyed: Vec::new(),
         usage: Usage::of(declared, &live),
         replicas: declared.iter().filter(|known| is_workload(&known.kind)).map(replicas).collect(),
-        known: Known::look(target, first, identity)?,
+        known: Known::look(target, first, identity, options.replace)?,
         nodes: nodes.clone(),
     };
     if plan.known.foreign {
         plan.findings.push(Finding::warning(
             Rule::NotOverwritten,
             format!("ConfigMap {first}/{}", identity.name()),
-            "it has the name of this restore's progress record, and this restore did not write it: nothing of it is believed",
+            "it has the name of this restore's progress record, and this restore did not write it there: nothing of it is believed",
             "find out who made it; the restore begins anew and writes its own record in its place",
+        ));
+    }
+    if let Some(begun) = &plan.known.over {
+        plan.findings.push(Finding::note(
+            Rule::NotOverwritten,
+            format!("ConfigMap {first}/{}", identity.name()),
+            format!("an earlier run of the same restore, begun {begun}, has done everything, and what it started is ready now: it is over, and this restore begins anew"),
+            "nothing, if the data is to be replaced once more; if not, all is done",
         ));
     }
     let claims = declared_claims(declared);

@@ -2,9 +2,9 @@
 //! wherever it was ended. It is sealed with a key that only a reader of the recovery point can make: what somebody else writes there is
 //! not believed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_platform::kubernetes::{Suspension, Target, Written};
+use fabkeep_platform::kubernetes::{Note, Suspension, Target, Written};
 use serde::{Deserialize, Serialize};
 
 use super::ClusterRestoreOptions;
@@ -49,8 +49,40 @@ pub(super) struct Progress {
     pub started: BTreeSet<String>,
     /// Nodes whose databases' dumps are loaded.
     pub loaded: BTreeSet<String>,
+    /// The generation of each workload when its nodes' volumes began to be filled, by `Kind namespace/name`.
+    #[serde(default)]
+    pub generations: BTreeMap<String, String>,
+    /// Nodes that ran, or may have run, since this restore wrote their volumes: what is there is their own, until it is set aside.
+    #[serde(default)]
+    pub ran: BTreeSet<String>,
+    /// Everything is done, and a run has ended before all that it started was ready.
+    #[serde(default)]
+    pub waiting: bool,
+    /// The object that holds this record: a copy of its text in another one is not believed.
+    #[serde(default)]
+    pub object: String,
     /// What was changed, in order.
     pub done: Vec<Done>,
+}
+
+impl Progress {
+    /// Whether nothing is left to be done when what was started is ready.
+    pub fn is_done(&self) -> bool {
+        let started = |known: &Stopped| self.started.contains(&known.label());
+        self.operators.is_empty() && self.suspended.is_empty() && self.stopped.iter().all(started)
+    }
+
+    /// Whether it was written into this object. Before a record knows its own object, no node was touched.
+    fn is_of(&self, object: &str) -> bool {
+        self.object == object || (self.object.is_empty() && self.touched.is_empty() && self.started.is_empty())
+    }
+}
+
+impl Stopped {
+    /// `Kind namespace/name`.
+    pub fn label(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,17 +147,30 @@ impl Identity {
 pub(super) struct Known {
     /// What this restore has done in earlier runs.
     pub progress: Option<Progress>,
-    /// There is a note of this name that this restore did not write.
+    /// There is a note of this name that this restore did not write, or not there.
     pub foreign: bool,
-    version: Option<String>,
+    /// An earlier run has done everything, and has ended before what it started was ready. Now all of it is: when that run was.
+    pub over: Option<String>,
+    note: Option<Note>,
 }
 
 impl Known {
-    /// Looks for the record of this restore.
-    pub fn look(target: &Target, namespace: &str, identity: &Identity) -> Result<Known, EngineError> {
+    /// Looks for the record of this restore. `replace`: data that is there is to be set aside; then a run that is over is not gone on with.
+    pub fn look(target: &Target, namespace: &str, identity: &Identity, replace: bool) -> Result<Known, EngineError> {
         let Some(note) = target.read_note(namespace, &identity.name())? else { return Ok(Known::default()) };
-        let progress = identity.open(&note.text);
-        Ok(Known { foreign: progress.is_none(), progress, version: Some(note.version) })
+        let progress = identity.open(&note.text).filter(|progress| progress.is_of(&note.uid));
+        let mut known = Known { foreign: progress.is_none(), progress, over: None, note: Some(note) };
+        if let Some(progress) =
+            known.progress.as_ref().filter(|progress| replace && progress.waiting && !progress.stopped.is_empty())
+        {
+            for workload in &progress.stopped {
+                if !target.is_ready(&workload.kind, &workload.namespace, &workload.name)? {
+                    return Ok(known);
+                }
+            }
+            known.over = known.progress.take().map(|progress| progress.begun);
+        }
+        Ok(known)
     }
 }
 
@@ -134,7 +179,8 @@ pub(super) struct Record<'t> {
     target: &'t Target,
     namespace: String,
     identity: Identity,
-    version: Option<String>,
+    /// What this run has read or written last.
+    note: Option<Note>,
     pub progress: Progress,
     /// An earlier run's work is gone on with.
     pub resumed: bool,
@@ -156,16 +202,22 @@ impl<'t> Record<'t> {
             ..Progress::default()
         });
         progress.resumed += u32::from(resumed);
+        progress.waiting = false;
         Record {
             target,
             namespace: namespace.to_owned(),
             identity,
-            version: known.version,
+            note: known.note,
             progress,
             resumed,
             lost: false,
             written: resumed,
         }
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> String {
+        self.identity.name()
     }
 
     /// Whether anything was changed, by this run or by one that it goes on with.
@@ -178,20 +230,26 @@ impl<'t> Record<'t> {
     /// # Errors
     /// [`EngineError::Usage`] when another run has taken this restore over.
     pub fn write(&mut self) -> Result<(), EngineError> {
-        let text = self.identity.seal(&self.progress)?;
-        match self.target.write_note(&self.namespace, &self.identity.name(), &text, self.version.as_deref())? {
-            Written::Version(version) => {
-                self.version = Some(version);
-                self.written = true;
-                Ok(())
-            }
-            Written::Conflict => {
-                self.lost = true;
-                Err(EngineError::Usage(format!(
-                    "another run of this restore is under way: ConfigMap {}/{} was written by it; let it finish, or end it and run the same command again",
-                    self.namespace,
-                    self.identity.name()
-                )))
+        let name = self.identity.name();
+        loop {
+            let text = self.identity.seal(&self.progress)?;
+            match self.target.write_note(&self.namespace, &name, &text, self.note.as_ref())? {
+                Written::Note(note) => {
+                    self.written = true;
+                    let known = self.progress.object == note.uid;
+                    self.progress.object.clone_from(&note.uid);
+                    self.note = Some(note);
+                    if known {
+                        return Ok(());
+                    }
+                }
+                Written::Conflict => {
+                    self.lost = true;
+                    return Err(EngineError::Usage(format!(
+                        "another run of this restore is under way: ConfigMap {}/{name} was written by it; let it finish, or end it and run the same command again",
+                        self.namespace,
+                    )));
+                }
             }
         }
     }
@@ -214,7 +272,7 @@ impl<'t> Record<'t> {
     pub fn remove(&mut self) -> Result<(), EngineError> {
         if self.written {
             self.target.remove_note(&self.namespace, &self.identity.name())?;
-            (self.version, self.written) = (None, false);
+            (self.note, self.written) = (None, false);
         }
         Ok(())
     }
@@ -240,5 +298,15 @@ mod tests {
         assert_eq!(Identity { key: [8; 32], ..identity.clone() }.open(&text), None);
         assert_eq!(Identity { plan: "other".to_owned(), ..identity.clone() }.open(&text), None);
         assert_eq!(identity.open("{}"), None);
+    }
+
+    #[test]
+    fn a_record_is_believed_in_the_object_that_it_was_written_into() {
+        let mut progress = Progress::default();
+        assert!(progress.is_of("1"), "it is new, and says nothing yet");
+        progress.touched.insert("org1/peer0".to_owned());
+        assert!(!progress.is_of("1"));
+        progress.object = "1".to_owned();
+        assert!(progress.is_of("1") && !progress.is_of("2"));
     }
 }

@@ -15,27 +15,25 @@ pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) 
     if record.lost {
         return error.after(record.progress.done.clone(), Next::SameCommand);
     }
-    let done_before = record.progress.done.clone();
     let (free, left) = split(run, record);
-    let mut left: Vec<String> = left.iter().map(label).collect();
+    let mut left: Vec<String> = left.iter().map(Stopped::label).collect();
     let untouched = left.is_empty() && record.progress.touched.is_empty() && record.progress.started.is_empty();
     for workload in &free {
         let (kind, namespace, name) = (&workload.kind, &workload.namespace, &workload.name);
         match run.target.scale_up(kind, namespace, name, workload.replicas) {
             Ok(()) => {
-                record.done(Done::NodeStarted { node: label(workload) });
+                record.done(Done::NodeStarted { node: workload.label() });
                 record.progress.stopped.retain(|known| known != workload);
             }
-            Err(_) => left.push(label(workload)),
+            Err(_) => left.push(workload.label()),
         }
     }
-    let mut settled = Ok(());
-    if untouched && left.is_empty() {
+    let settled = if untouched && left.is_empty() {
         // Nothing of the network's is changed: what else was stopped goes on, and there is nothing to go on with.
-        settled = super::start::let_others_go_on(run, record).and_then(|()| record.remove());
-    } else if record.progress.done != done_before {
-        settled = record.write();
-    }
+        super::start::let_others_go_on(run, record).and_then(|()| record.remove())
+    } else {
+        record.write()
+    };
     if let Err(problem) = settled {
         left.push(format!("(and what was suspended for the restore: {problem})"));
     }
@@ -48,10 +46,6 @@ pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) 
         ));
     }
     error.after(record.progress.done.clone(), Next::SameCommand)
-}
-
-fn label(workload: &Stopped) -> String {
-    format!("{} {}/{}", workload.kind, workload.namespace, workload.name)
 }
 
 /// Workloads that this restore has at 0 replicas: those that may be scaled up as they are, and those that may not.
@@ -99,9 +93,9 @@ fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
         let ledger = nodes.iter().any(|node| matches!(node.facts.role, NodeRole::Orderer | NodeRole::Peer));
         let forks = ledger && orderers_touched;
         let of_changed = own || beside || forks || objects_changed(workload);
-        was_there.contains(&label(workload)) && !of_changed
+        was_there.contains(&workload.label()) && !of_changed
     };
-    let waiting = progress.stopped.iter().filter(|workload| !progress.started.contains(&label(workload)));
+    let waiting = progress.stopped.iter().filter(|workload| !progress.started.contains(&workload.label()));
     let (free, left): (Vec<Stopped>, Vec<Stopped>) = waiting.cloned().partition(is_free);
     (free, left)
 }

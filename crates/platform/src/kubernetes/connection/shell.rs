@@ -53,7 +53,7 @@ mod code {
 ///
 /// `many ROOT` reads lines `p PATH` (as it is) or `z PATH` (without the zeros at its end, as files have that are made longer than what is in
 /// them) up to a line `.`. For each it writes `-` when it is not there, `!` when it may not be read, or `=LENGTH SENT`: its length and how
-/// many bytes follow as items `data`; the others are zeros.
+/// many bytes follow as items `data`; the others are zeros. Whatever else `stat` says of it ends the shell.
 const SHELL: &str = r#"for tool in $1; do command -v $tool >/dev/null || exit 126; done
 [ -e /proc/self/fd/0 ] || exit 126
 export TZ=UTC LC_ALL=C LANGUAGE=
@@ -118,10 +118,13 @@ range() (
 many() (
   cd "$1" || exit 2
   while IFS= read -r line && [ "$line" != . ]; do
-    f=${line#??}
-    if [ ! -e "$f" ]; then echo -; continue; fi
+    f=./${line#??}
+    n=$(stat -L -c %s "$f" 2>&1) || case $n in
+      *': No such file or directory' | *': Not a directory') echo -; continue ;;
+      *': Permission denied') echo '!'; continue ;;
+      *) exit 15 ;;
+    esac
     if [ ! -r "$f" ]; then echo '!'; continue; fi
-    n=$(stat -c %s "$f" 2>/dev/null) || { echo -; continue; }
     s=$n
     case $line in
       z*)
@@ -480,6 +483,39 @@ mod tests {
         local.word("ready");
         local.run(&range(file.to_str().unwrap(), 0, 3_000_000), "");
         assert!(local.data(3_000_000) == large);
+    }
+
+    #[test]
+    fn only_what_stat_calls_missing_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let tools = folder.path().join("bin");
+        std::fs::create_dir(&tools).unwrap();
+        std::fs::write(folder.path().join("-n"), "n").unwrap();
+        std::fs::write(folder.path().join("bad"), "bad").unwrap();
+        let stat =
+            String::from_utf8(Command::new("sh").args(["-c", "command -v stat"]).output().unwrap().stdout).unwrap();
+        for (message, said) in [
+            ("No such file or directory", Ok("-")),
+            ("Not a directory", Ok("-")),
+            ("Permission denied", Ok("!")),
+            ("Input/output error", Err(code::READ)),
+            ("Stale file handle", Err(code::READ)),
+        ] {
+            let script = format!(
+                "case \"$*\" in *bad*) echo \"stat: cannot statx '$4': {message}\" >&2; exit 1 ;; esac\nexec {} \"$@\"",
+                stat.trim()
+            );
+            tool(&tools, "stat", &script);
+            let mut local = Local::start(&["sh"], TOOLS, Some(&tools)).unwrap();
+            local.word("ready");
+            local.run(&many(folder.path().to_str().unwrap()), "p -n\np bad\n.\n");
+            local.word("=1 1");
+            assert_eq!(local.data(1), b"n");
+            match said {
+                Ok(word) => local.word(word),
+                Err(code) => assert_eq!(local.code(), Some(code), "{message}"),
+            }
+        }
     }
 
     #[test]

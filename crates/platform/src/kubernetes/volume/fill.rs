@@ -71,21 +71,25 @@ echo done"#;
 const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync && echo done"#;
 /// Lines with paths: these files are removed, to be written again.
 const REMOVE: &str = r#"cd "$1" || exit 2
-head -c "$2" | while IFS= read -r f; do rm -f "./$f" || echo "! $f"; done
+head -c "$2" | while IFS= read -r f; do rm -f "./$f" || printf '! %s\n' "$f"; done
 echo done"#;
 const UNMARK: &str = r#"cd "$1" && sync && rm -f .fabkeep-restore && sync && echo done"#;
 const UNPACK: &str = r#"cd "$1" || exit 2; head -c "$2" | tar xpf - || exit 4; echo done"#;
 
-/// Lines `size path`: files are made that long; what is added is a hole.
+/// Lines `size path`: files are made that long; what is added is a hole. A name may begin or end with blanks, or begin as an option does.
 const EXTEND: &str = r#"cd "$1" || exit 2
-head -c "$2" | while read -r size f; do truncate -s "$size" "$f" || echo "! $f"; done
+head -c "$2" | while IFS= read -r line; do
+  size=${line%% *}; f=${line#* }
+  truncate -s "$size" "./$f" || printf '! %s\n' "$f"
+done
 echo done"#;
 
 /// Lines `hash length size path`: what does not hold is reported.
 const CHECK: &str = r#"cd "$1" || exit 2
-head -c "$2" | while read -r hash length size f; do
-  [ "$(stat -c %s "$f" 2>/dev/null)" = "$size" ] || { echo "! $f"; continue; }
-  [ "$(head -c "$length" < "$f" | sha256sum | cut -d ' ' -f 1)" = "$hash" ] || echo "! $f"
+head -c "$2" | while IFS= read -r line; do
+  hash=${line%% *}; line=${line#* }; length=${line%% *}; line=${line#* }; size=${line%% *}; f=${line#* }
+  [ "$(stat -c %s "./$f" 2>/dev/null)" = "$size" ] &&
+    [ "$(head -c "$length" < "./$f" | sha256sum | cut -d ' ' -f 1)" = "$hash" ] || printf '! %s\n' "$f"
 done
 echo done"#;
 
@@ -169,6 +173,7 @@ pub struct Filler {
     inside: Vec<String>,
     excluded: Vec<String>,
     label: String,
+    held_by: String,
 }
 
 impl Kubernetes {
@@ -220,7 +225,13 @@ impl Kubernetes {
             })
             .map(|(mount, _)| format!("{}{}", reached.root, mount.path))
             .collect();
+        let held_by = match mounts::holding(&found.mounts, at).map(|mount| &mount.holder) {
+            Some(mounts::Holder::Claim(name)) => format!("claim {}/{name}", node.organization),
+            Some(other) => format!("{other} of {node}"),
+            None => node.to_string(),
+        };
         Ok(Filler {
+            held_by,
             kubernetes: Arc::clone(&self.connection),
             root: format!("{}{at}", reached.root),
             place: reached.place,
@@ -232,6 +243,11 @@ impl Kubernetes {
 }
 
 impl Filler {
+    /// The claim, or what else holds it, for people: directories that it holds share its free space.
+    pub fn held_by(&self) -> &str {
+        &self.held_by
+    }
+
     /// Arguments of [`WALK`].
     fn walk_arguments(&self) -> Vec<String> {
         let excluded = self.excluded.iter().map(|path| format!("{}/{path}", self.root));
@@ -315,6 +331,7 @@ impl Filler {
             inside: Vec::new(),
             excluded: self.excluded.clone(),
             label: format!("{} {found}", self.label),
+            held_by: self.held_by.clone(),
         }))
     }
 

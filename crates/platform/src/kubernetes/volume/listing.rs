@@ -9,8 +9,8 @@ use crate::volume::{EntryKind, MAX_ENTRIES, Stamp, VolumeEntry};
 
 /// What `find` and `stat` say, in the C locale, of what went away meanwhile. Whatever else they say is an error.
 const VANISHED: &str = "No such file or directory";
-/// The line that tells that `find` failed. Alone, without a reason that is no error, it is one.
-const FAILED: &str = "find: exit code ";
+/// The line that tells that `find` came to its end and had something to report. Alone, without a reason that is no error, it is one.
+const FAILED: &str = "find: exit code 1";
 const SECOND_NS: i128 = 1_000_000_000;
 
 /// Reads the answer to a `list` command; nothing when the directory is not there.
@@ -76,7 +76,7 @@ fn incomplete(what: String) -> io::Error {
 fn check_errors(text: &str) -> io::Result<()> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let vanished = text.lines().any(|line| line.ends_with(VANISHED));
-    let wrong = lines.find(|line| !(line.ends_with(VANISHED) || (vanished && line.starts_with(FAILED))));
+    let wrong = lines.find(|line| !(line.ends_with(VANISHED) || (vanished && *line == FAILED)));
     match wrong {
         None => Ok(()),
         Some(line) => Err(incomplete(line.chars().take(300).collect())),
@@ -207,6 +207,7 @@ mod tests {
             "find: ‘./x’: Keine Berechtigung\nfind: exit code 1\n",
             "find: exit code 1\n",
             "find: './x': No such file or directory\nfind: './y': Input/output error\nfind: exit code 1\n",
+            "find: './x': No such file or directory\nfind: exit code 137\n",
         ] {
             let error = listed(TEXT.as_bytes(), links, errors).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{errors}");
