@@ -7,6 +7,7 @@ use fabkeep_engine::{
     CaKeep, ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, RestoreOptions, RestorePlan, RestoreStep,
     Restored, plan_cluster_restore, plan_restore, restore, restore_cluster,
 };
+use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::Relocation;
 use fabkeep_store::{Commit, IdentityFile, Repository};
@@ -22,8 +23,10 @@ pub fn run(arguments: &Restore, output: &Output) -> Result<Code, CliError> {
     let (commit, of_repository) = list::point(&repository, &arguments.point)?;
     output.remarks(&of_repository);
     let code = restore_point(arguments, &repository, &commit, output)?;
-    // Another point than the operator thinks of may be the latest.
-    Ok(if code == Code::Done { done(&of_repository) } else { code })
+    // Another point than the operator thinks of may be the latest. What others have put into the repository is none.
+    let of_points = |finding: &&Finding| finding.rule != Rule::RepositoryOwn || finding.severity == Severity::Error;
+    let of_points: Vec<Finding> = of_repository.iter().filter(of_points).cloned().collect();
+    Ok(if code == Code::Done { done(&of_points) } else { code })
 }
 
 fn restore_point(

@@ -132,8 +132,11 @@ fn windows_and_cuts_with_the_documented_rights_also_when_killed() {
     let org1 = network.namespaces["Org1"].as_str();
     let reaches = |from: &str| [&orderer, &peer].map(|(name, port)| is_reached(&network, org1, from, name, port));
     assert_eq!(reaches("deployment/shop"), [true, true], "the client reaches nothing before");
-    let running =
-        backup(&["--quiesce", "fence", "--settle", "20"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let running = backup(&["--quiesce", "fence", "--settle", "20"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let begun = Instant::now();
     while reaches("deployment/shop") != [false, false] {
         assert!(begun.elapsed() < Duration::from_secs(60), "the fence cuts nobody off");
