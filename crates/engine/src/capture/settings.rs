@@ -128,11 +128,24 @@ pub(super) fn ca_homes(
         let nested = directory.nested.iter().filter(|(_, role)| *role == DirectoryRole::CaHome);
         places.extend(nested.map(|(at, _)| (position, at.clone())));
     }
+    // What is mounted into a home from objects is a part of the home in the volume.
+    places.sort_by_key(|(position, _)| !directories[*position].source.is_volume());
+    let absolute = |position: usize, at: &str| {
+        let directory = directories[position];
+        normal(&Path::new(directory.mounted_at.as_deref().unwrap_or(&directory.path)).join(at))
+    };
+    let mut homes: Vec<(usize, String, Vec<Located>)> = Vec::new();
+    for (position, at) in places {
+        let here = absolute(position, &at);
+        match homes.iter_mut().find(|(known, known_at, _)| absolute(*known, known_at) == here) {
+            Some((_, _, all)) => all.push((position, at)),
+            None => homes.push((position, at.clone(), vec![(position, at)])),
+        }
+    }
     let inside = |at: &str, name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
     let mut out: Vec<CaHome> = Vec::new();
     let mut further: Vec<Located> = Vec::new();
-    for (directory, at) in places {
-        let main = (directory, inside(&at, CA_CONFIG_FILE));
+    for (directory, at, all) in homes {
         let own = further.iter().find(|(position, path)| {
             *position == directory && path.rsplit_once('/').map_or("", |(folder, _)| folder) == at
         });
@@ -140,8 +153,9 @@ pub(super) fn ca_homes(
         if !out.is_empty() && own.is_none() && !directories[directory].source.is_volume() {
             continue;
         }
-        let candidates = [own.cloned(), Some(main.clone()), Some((directory, inside(&at, FURTHER_CA_CONFIG_FILE)))];
-        let found = candidates.into_iter().flatten().find_map(|file| Some((read(&file)?, file)));
+        let named = |name: &'static str| all.iter().map(move |(position, at)| (*position, inside(at, name)));
+        let mut candidates = own.cloned().into_iter().chain(named(CA_CONFIG_FILE)).chain(named(FURTHER_CA_CONFIG_FILE));
+        let found = candidates.find_map(|file| Some((read(&file)?, file)));
         let first = out.is_empty();
         let environment = if first { environment.clone() } else { Environment::new() };
         let (bytes, file) = match found {
