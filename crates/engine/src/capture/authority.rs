@@ -10,7 +10,7 @@ use fabkeep_ledger::layout::{DirectoryRole, Kind};
 use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, Rule};
 
 use super::databases::{Known, Notes};
-use super::settings::{self, CaHome, Located, locate};
+use super::settings::{self, CaHome, Located, locate_all};
 use super::survey::{PlannedNode, SurveyedDirectory};
 
 /// Looks into the databases of all certificate authorities of a server.
@@ -46,7 +46,7 @@ fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn 
         files.any(|(entry, place)| entry.path == at.1 && place.kind == Kind::Sqlite)
     };
     let files = home.config.sqlite_files();
-    let named = files.iter().filter_map(|file| locate(&directories, (home.directory, &home.at), file));
+    let named = files.iter().flat_map(|file| locate_all(&directories, (home.directory, &home.at), file));
     // Where the configuration cannot be read, a database is known by its name.
     let guessed = || {
         let directory = &node.directories[home.directory];
@@ -192,8 +192,8 @@ fn check_level(home: &CaHome, counted: &Counted, subject: &str, found: &dyn Fn(F
 /// C5: the certificates in a database were issued by the authority whose certificate lies beside it.
 fn check_issuer(node: &PlannedNode, home: &CaHome, counted: &Counted, subject: &str, found: &dyn Fn(Finding)) {
     let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
-    let at = locate(&directories, (home.directory, &home.at), &home.config.certificate);
-    let bytes = at.and_then(|at| settings::read(node, &at, MAX_PEM_BYTES)?.ok());
+    let at = locate_all(&directories, (home.directory, &home.at), &home.config.certificate);
+    let bytes = at.iter().find_map(|at| settings::read(node, at, MAX_PEM_BYTES)?.ok());
     let Some(certificate) = bytes.and_then(|bytes| Certificate::from_pem(&bytes).ok()) else { return };
     let Some(own) = certificate.key_identifier().map(hex::encode) else { return };
     // Servers write the identifier as a number: without the zeros that it begins with.
@@ -231,7 +231,8 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
     let name_it = "name the directory that holds it in the inventory (other = \"…\")";
     for home in homes {
         let config = &home.config;
-        let at = |named: &str| locate(&directories, (home.directory, &home.at), named).filter(|at| exists(at));
+        let at =
+            |named: &str| locate_all(&directories, (home.directory, &home.at), named).into_iter().find(|at| exists(at));
         let Some(certificate) = at(&config.certificate) else {
             tell(
                 format!(

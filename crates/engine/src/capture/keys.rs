@@ -8,7 +8,7 @@ use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, NodeId, Rule};
 use fabkeep_platform::{EntryKind, Platform, VolumeEntry};
 
-use super::settings::{self, Located, locate};
+use super::settings::{self, Located, locate_all};
 use super::survey::PlannedNode;
 
 /// What a node's configuration says of its certificates and keys, and where they are in its directories.
@@ -36,7 +36,7 @@ impl Named {
             })
         };
         let mut pair = |base: (usize, &str), certificate: &str, key: Option<&str>, purpose: KeyPurpose| {
-            let at = |named: &str| locate(&directories, base, named).filter(|at| exists(at));
+            let at = |named: &str| locate_all(&directories, base, named).into_iter().find(|at| exists(at));
             let found = at(certificate)?;
             if let Some(key) = key.and_then(at) {
                 out.keys.insert(found.clone(), key);
