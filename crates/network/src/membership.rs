@@ -49,42 +49,92 @@ fn own_keys(node: &NodeFacts, consensus: Consensus) -> Vec<&str> {
     of_purpose.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str())).collect()
 }
 
-/// Nodes whose MSP is of another network than the channels that they hold: none of its CAs is one of the organization's in the channel's
-/// configuration. And nodes whose enrolment certificate the channel's configuration revokes.
+/// Certificates whose keys say whose a node is.
+struct Own<'n> {
+    /// Of the MSP's CAs.
+    authorities: Vec<&'n KeyFacts>,
+    /// Of the CAs beside the TLS certificate.
+    tls_authorities: Vec<&'n KeyFacts>,
+}
+
+impl<'n> Own<'n> {
+    fn of(node: &'n NodeFacts) -> Own<'n> {
+        let within = |key: &&KeyFacts, folders: &[&str]| key.path.split('/').any(|part| folders.contains(&part));
+        let in_tls = |key: &&KeyFacts| {
+            let of_node = key.path.starts_with("tls/") || within(key, &["tlscacerts", "tlsintermediatecerts"]);
+            of_node && key.certificate.as_ref().is_some_and(|certificate| certificate.is_ca)
+        };
+        Own {
+            authorities: node.keys.iter().filter(|key| within(key, &["cacerts", "intermediatecerts"])).collect(),
+            tls_authorities: node.keys.iter().filter(in_tls).collect(),
+        }
+    }
+}
+
+fn facts<'n>(keys: &[&'n KeyFacts]) -> impl Iterator<Item = &'n CertificateSummary> {
+    keys.iter().filter_map(|key| key.certificate.as_ref()).collect::<Vec<_>>().into_iter()
+}
+
+/// Names and places of certificates, in a sentence's part.
+fn listed(keys: &[&KeyFacts]) -> String {
+    let one = |key: &&KeyFacts| Some(format!("{} in {}", key.certificate.as_ref()?.common_name, key.path));
+    keys.iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Keys of the TLS CAs that a channel's configuration names for an organization.
+fn tls_keys_of<'c>(config: &'c ChannelConfig, msp_id: &str) -> Vec<&'c str> {
+    let owner = format!("organization {msp_id}");
+    let known = config.certificates.iter().filter(|known| known.owner == owner && known.usage.starts_with("TLS"));
+    known.map(|known| known.certificate.key_sha256.as_str()).collect()
+}
+
+/// Nodes whose identity or TLS is of another network than the channels that they hold, and nodes whose enrolment certificate is revoked
+/// there.
 pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &mut Vec<Finding>) {
     for node in nodes.iter().filter(|node| matches!(node.role, NodeRole::Peer | NodeRole::Orderer)) {
-        let folder = |key: &&KeyFacts| key.path.split('/').any(|part| part == "cacerts" || part == "intermediatecerts");
-        let own: Vec<&CertificateSummary> =
-            node.keys.iter().filter(folder).filter_map(|key| key.certificate.as_ref()).collect();
-        let enrolled = node.keys.iter().filter(|key| key.purpose == KeyPurpose::Enrolment);
-        let enrolled: Vec<&CertificateSummary> = enrolled.filter_map(|key| key.certificate.as_ref()).collect();
+        let own = Own::of(node);
         for ledger in &node.ledgers {
             let Some(config) = configs.iter().find(|config| config.channel == ledger.channel) else { continue };
-            let known = |organization: &ChannelOrganization| {
-                own.iter().any(|own| organization.roots.iter().any(|(_, key)| *key == own.key_sha256))
-            };
+            let subject = format!("{} {}", node.id, ledger.channel);
             let msp_id = node.msp_id.as_deref();
             let of_node: Vec<&ChannelOrganization> =
                 config.organizations.iter().filter(|known| msp_id.is_none_or(|id| known.msp_id == id)).collect();
+            let known = |own: &CertificateSummary| {
+                of_node.iter().any(|organization| organization.roots.iter().any(|(_, key)| *key == own.key_sha256))
+            };
             // An organization that has left the channel is in its configuration no more.
-            if !own.is_empty() && !of_node.is_empty() && !of_node.iter().any(|organization| known(organization)) {
+            if !of_node.is_empty() && !own.authorities.is_empty() && !facts(&own.authorities).any(known) {
                 let of_whom = msp_id.map_or("any organization".to_owned(), |id| format!("organization {id}"));
                 findings.push(Finding::error(
                     Rule::EveryKey,
-                    format!("{} {}", node.id, ledger.channel),
+                    &subject,
                     format!(
-                        "none of the CA certificates in its MSP ({}) is one of {of_whom} in the channel's configuration: it is an identity of another network, or of a CA that the channel does not know",
-                        own.iter().map(|own| own.common_name.as_str()).collect::<Vec<_>>().join(", ")
+                        "none of its MSP's CA certificates ({}) is one of {of_whom} in the channel's configuration: it is an identity of another network, or of a CA that the channel does not know",
+                        listed(&own.authorities)
                     ),
                     "give the node the MSP that it took part in the channel with, from its CA's records or an earlier recovery point; or leave the node out (--exclude)",
                 ));
             }
+            let tls = msp_id.map(|id| tls_keys_of(config, id)).unwrap_or_default();
+            let known = |own: &CertificateSummary| tls.contains(&own.key_sha256.as_str());
+            if !tls.is_empty() && !own.tls_authorities.is_empty() && !facts(&own.tls_authorities).any(known) {
+                findings.push(Finding::warning(
+                    Rule::EveryKey,
+                    &subject,
+                    format!(
+                        "none of the CAs beside its TLS certificate ({}) is one of its organization's TLS CAs in the channel's configuration: other nodes refuse its connections",
+                        listed(&own.tls_authorities)
+                    ),
+                    "give the node the TLS certificate, key and CA of its own network; or add the CA to the channel's configuration",
+                ));
+            }
             let msp = msp_id.and_then(|id| config.validation.msps.get(id));
-            let revoked = |serial: &str| msp.is_some_and(|msp| msp.revokes(serial));
-            if let Some(certificate) = enrolled.iter().find(|certificate| revoked(&certificate.serial)) {
+            let enrolled = node.keys.iter().filter(|key| key.purpose == KeyPurpose::Enrolment);
+            let revoked = |certificate: &&CertificateSummary| msp.is_some_and(|msp| msp.revokes(&certificate.serial));
+            if let Some(certificate) = enrolled.filter_map(|key| key.certificate.as_ref()).find(revoked) {
                 findings.push(Finding::warning(
                     Rule::Certificates,
-                    format!("{} {}", node.id, ledger.channel),
+                    &subject,
                     format!(
                         "the enrolment certificate of {} is in its organization's revocation list in the channel's configuration: others refuse what it signs",
                         certificate.common_name

@@ -245,7 +245,7 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
         let is_judged = |authority: &&Certificate| {
             certificate.is_signed_by(authority) || certificate.cannot_be_checked_by(authority)
         };
-        if !judges.iter().any(|authority| is_judged(authority)) {
+        if !judges.iter().any(is_judged) {
             found(warning(
                 node,
                 Rule::EveryKey,

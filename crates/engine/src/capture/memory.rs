@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fabkeep_ledger::certificate::Certificate;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LevelDbError};
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, NodeDirectory, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
 use super::identities::ISSUER;
 use super::presence::RoleView;
+use super::settings::{self, CaHome, locate_all};
 use super::start_marks::{channels, inside, roots};
 use super::survey::{PlannedNode, Survey};
 use super::{CaptureOptions, source_name};
@@ -23,7 +25,13 @@ struct Held {
     /// A certificate authority has its idemix issuer's keys.
     #[serde(default)]
     issuer: bool,
+    /// The keys of a server's certificate authorities.
+    #[serde(default)]
+    authorities: BTreeSet<String>,
 }
+
+/// Largest certificate file read, in bytes.
+const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
 const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
 
@@ -50,6 +58,7 @@ pub(super) fn check(
             channels: own.iter().map(|name| hashed("channel", name)).collect(),
             packages: packages.iter().map(|name| hashed("package", name)).collect(),
             issuer: has_issuer(node),
+            authorities: authorities(node).iter().map(|key| hashed("authority", key)).collect(),
         };
         let name = source_name(writer, &["held", &label]);
         let before = writer.source(&name).filter(|_| !options.reread);
@@ -74,6 +83,20 @@ fn packages(node: &PlannedNode) -> Vec<String> {
         .collect()
 }
 
+/// The public keys of a server's certificate authorities, hashed.
+fn authorities(node: &PlannedNode) -> Vec<String> {
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    let key_of = |home: &CaHome| {
+        let at = locate_all(&directories, (home.directory, &home.at), &home.config.certificate);
+        let bytes = at.iter().find_map(|at| settings::read(node, at, MAX_CERTIFICATE_BYTES)?.ok())?;
+        Some(Certificate::from_pem(&bytes).ok()?.summary().key_sha256)
+    };
+    match node.node.role {
+        NodeRole::CertificateAuthority => settings::surveyed_homes(node).iter().filter_map(key_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn has_issuer(node: &PlannedNode) -> bool {
     let view = RoleView::of(node, DirectoryRole::CaHome);
     ISSUER.into_iter().any(|path| view.has_file(path))
@@ -88,6 +111,15 @@ fn vanished(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let id = &node.node.id;
+    if !before.authorities.is_empty() && !now.authorities.is_empty() && before.authorities.is_disjoint(&now.authorities)
+    {
+        findings.push(Finding::warning(
+            Rule::CaKey,
+            id,
+            "its certificate's key is another than in the last recovery point: what the authority issued before is not its own any more",
+            "nothing, if the authority was made anew on purpose; else bring its certificate, key and database back",
+        ));
+    }
     if before.issuer && !now.issuer {
         findings.push(Finding::error(
             Rule::CaKey,
