@@ -60,13 +60,14 @@ struct Own<'n> {
 impl<'n> Own<'n> {
     fn of(node: &'n NodeFacts) -> Own<'n> {
         let within = |key: &&KeyFacts, folders: &[&str]| key.path.split('/').any(|part| folders.contains(&part));
-        let in_tls = |key: &&KeyFacts| {
-            let of_node = key.path.starts_with("tls/") || within(key, &["tlscacerts", "tlsintermediatecerts"]);
-            of_node && key.certificate.as_ref().is_some_and(|certificate| certificate.is_ca)
-        };
+        let is_ca = |key: &&KeyFacts| key.certificate.as_ref().is_some_and(|certificate| certificate.is_ca);
+        let beside: Vec<&KeyFacts> =
+            node.keys.iter().filter(|key| key.path.starts_with("tls/")).filter(is_ca).collect();
+        let named =
+            || node.keys.iter().filter(|key| within(key, &["tlscacerts", "tlsintermediatecerts"])).filter(is_ca);
         Own {
             authorities: node.keys.iter().filter(|key| within(key, &["cacerts", "intermediatecerts"])).collect(),
-            tls_authorities: node.keys.iter().filter(in_tls).collect(),
+            tls_authorities: if beside.is_empty() { named().collect() } else { beside },
         }
     }
 }

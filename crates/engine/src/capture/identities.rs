@@ -423,6 +423,13 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             format!("it has {} bytes: an idemix issuer's secret key has {ISSUER_SECRET_BYTES}", entry.stamp.size);
         found(error(node, Rule::CaKey, &view.label_of(path), what));
     }
+    for path in ["IssuerRevocationPublicKey", "msp/keystore/IssuerRevocationPrivateKey"] {
+        let file = view.files().find(|(_, known, _)| *known == path);
+        let text = file.and_then(|(directory, _, entry)| read(directory, entry, MAX_PEM_BYTES));
+        if text.is_some_and(|text| !text.is_empty() && !text.trim_ascii_end().ends_with(b"-----")) {
+            found(error(node, Rule::CaKey, &view.label_of(path), "it is cut: its PEM has no last line"));
+        }
+    }
     let there: Vec<&str> = ISSUER.into_iter().filter(|path| view.has_file(path)).collect();
     if !there.is_empty() {
         for path in ISSUER.iter().filter(|path| !there.contains(path)) {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fabkeep_ledger::block_file::BOOTSTRAPPING_SNAPSHOT;
 use fabkeep_ledger::certificate::Certificate;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LevelDbError};
@@ -10,8 +11,10 @@ use fabkeep_network::{Finding, NodeDirectory, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
+use super::databases::{Checked, Heights};
 use super::identities::ISSUER;
 use super::presence::RoleView;
+use super::private_data::implicit_to;
 use super::settings::{self, CaHome, locate_all};
 use super::start_marks::{channels, inside, roots};
 use super::survey::{PlannedNode, Survey};
@@ -28,8 +31,14 @@ struct Held {
     /// The keys of a server's certificate authorities.
     #[serde(default)]
     authorities: BTreeSet<String>,
+    /// Private data of its organization's implicit collections that a peer holds of the first blocks, by channel: it neither expires nor is
+    /// purged.
+    #[serde(default)]
+    private: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// Most writes of private data remembered of a channel.
+const MAX_PRIVATE: usize = 64;
 /// Largest certificate file read, in bytes.
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
@@ -38,6 +47,7 @@ const GONE: &str = "bring the node's data back from another node or an earlier r
 /// Compares what nodes have with what they had, and notes what they have for the next capture.
 pub(super) fn check(
     survey: &Survey,
+    checked: &[Checked],
     known_channels: &[String],
     writer: &PointWriter<'_>,
     options: &CaptureOptions,
@@ -48,13 +58,22 @@ pub(super) fn check(
     let is_held = |node: &&PlannedNode| {
         matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
     };
-    for node in survey.nodes.iter().filter(is_held) {
+    for (node, checked) in survey.nodes.iter().zip(checked).filter(|(node, _)| is_held(node)) {
         let label = node.node.id.to_string();
         let own: BTreeSet<String> = channels(node).into_iter().collect();
         findings.extend(lost_by_its_stores(node, all.difference(&own)));
         let hashed = |kind: &str, name: &str| source_name(writer, &["held", kind, name]).to_string();
         let packages = packages(node);
+        let of_channel = |(channel, heights): (&String, &Heights)| {
+            let implicit = heights.private_writes.iter().filter(|(write, _)| implicit_to(write).is_some());
+            let named = implicit.take(MAX_PRIVATE).map(|(write, hash)| {
+                let place = format!("{}/{} {}/{}", write.block, write.transaction, write.chaincode, write.collection);
+                hashed("private", &format!("{channel} {place} {}", hex::encode(hash)))
+            });
+            (hashed("channel", channel), named.collect())
+        };
         let now = Held {
+            private: checked.heights.iter().map(of_channel).collect(),
             channels: own.iter().map(|name| hashed("channel", name)).collect(),
             packages: packages.iter().map(|name| hashed("package", name)).collect(),
             issuer: has_issuer(node),
@@ -66,6 +85,7 @@ pub(super) fn check(
         if let Some(before) = before {
             let names: BTreeMap<String, &String> = all.iter().map(|name| (hashed("channel", name), name)).collect();
             findings.extend(vanished(node, &before, &now, &names, &own));
+            findings.extend(foreign_private_data(node, &before, &now, &names));
         }
         if let Ok(value) = serde_json::to_value(now) {
             sources.insert(name.to_string(), value);
@@ -80,6 +100,34 @@ fn packages(node: &PlannedNode) -> Vec<String> {
     view.files()
         .filter_map(|(_, path, _)| path.strip_prefix("lifecycle/chaincodes/").map(str::to_owned))
         .filter(|name| name.ends_with(".tar.gz"))
+        .collect()
+}
+
+/// A store that holds nothing of what it held of an organization's own data is another one. One of a ledger joined by snapshot is new.
+fn foreign_private_data(
+    node: &PlannedNode,
+    before: &Held,
+    now: &Held,
+    names: &BTreeMap<String, &String>,
+) -> Vec<Finding> {
+    let joined = |channel: &str| {
+        let info = format!("/{channel}/{BOOTSTRAPPING_SNAPSHOT}");
+        node.directories.iter().flat_map(|directory| &directory.entries).any(|(entry, _)| entry.path.ends_with(&info))
+    };
+    let lost = before.private.iter().filter(|(channel, held)| {
+        let now = now.private.get(*channel).filter(|now| !now.is_empty());
+        !held.is_empty() && now.is_some_and(|now| now.is_disjoint(held))
+    });
+    lost.filter_map(|(channel, _)| names.get(channel))
+        .filter(|channel| !joined(channel))
+        .map(|channel| {
+            Finding::error(
+                Rule::StoresInOrder,
+                format!("{} {channel}", node.node.id),
+                "its private-data store (pvtdataStore) is another than in the last recovery point: it holds nothing of its organization's own data of the first blocks that it held then",
+                GONE,
+            )
+        })
         .collect()
 }
 

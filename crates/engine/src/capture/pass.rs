@@ -143,7 +143,7 @@ pub(super) fn run(
     findings.extend(facts.findings.iter().cloned());
     findings.extend(chains.findings.iter().cloned());
     let names: Vec<String> = chains.channels.iter().map(|channel| channel.name.clone()).collect();
-    findings.extend(memory::check(&survey, &names, writer, options, &mut sources));
+    findings.extend(memory::check(&survey, &facts.nodes, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 
     let files = step(reporter, "keep files", Some(survey.file_bytes()), || {

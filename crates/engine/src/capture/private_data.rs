@@ -109,6 +109,18 @@ pub(super) fn compare(
             ));
         }
         let Some(msp) = node.node.msp_id.as_deref() else { continue };
+        let of_another = |write: &&PrivateWrite| implicit_to(write).is_some_and(|organization| organization != msp);
+        if let Some(write) = heights.private_writes.iter().map(|(write, _)| write).find(of_another) {
+            findings.push(Finding::error(
+                Rule::StoresInOrder,
+                &subject,
+                format!(
+                    "its private-data store is of another organization's peer: it holds {}/{}, which no peer of {msp} has",
+                    write.chaincode, write.collection
+                ),
+                FOREIGN,
+            ));
+        }
         let stores: Vec<Database> = open_stores(node, channel);
         for write in by_collection.values() {
             let member = heights.private_writes.iter().any(|(held, _)| held == *write);
@@ -138,6 +150,11 @@ pub(super) fn compare(
         }
     }
     findings
+}
+
+/// The organization whose implicit collection a write is of: only its own peers hold it.
+pub(super) fn implicit_to(write: &PrivateWrite) -> Option<&str> {
+    write.collection.strip_prefix("_implicit_org_")
 }
 
 /// The node's private-data stores of a channel, as far as they are at hand.
