@@ -38,7 +38,7 @@ pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool,
             findings.push(Finding::error(
                 Rule::CaDatabase,
                 &node.id,
-                "the CA's database fails its own integrity check",
+                format!("the CA's database ({}) fails its own integrity check", ca.database),
                 "restore the database from an earlier recovery point, or repair it with sqlite3 `.recover`",
             ));
         }

@@ -380,6 +380,19 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             }
         }
     });
+    if let Some((directory, path, entry)) = config_file
+        && let Some(yaml) = read(directory, entry, MAX_CONFIG_BYTES).and_then(|bytes| parse(&bytes).ok())
+    {
+        let lacks: Vec<&str> = ["ca", "db", "registry"].into_iter().filter(|name| !has_section(&yaml, name)).collect();
+        if !lacks.is_empty() {
+            found(Finding::note(
+                Rule::CaKey,
+                format!("{} {}", node.node.id, view.label_of(path)),
+                format!("the CA's configuration has no section {}: the server takes its defaults", lacks.join(", ")),
+                "nothing, if it is meant so; else the file was cut: bring it back",
+            ));
+        }
+    }
     // On a cluster the configuration may come from a ConfigMap that is mounted where the server is configured to look.
     let on_host = view.parts.iter().any(|(directory, _)| directory.directory.mounted_at.is_none());
     if config_file.is_none() && on_host {
