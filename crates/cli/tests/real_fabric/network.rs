@@ -107,14 +107,13 @@ impl Network {
     /// Peers learn by gossip which others endorse: until then transactions that need both organizations are refused.
     fn wait_for_endorsers(&self) {
         for channel in self.channels {
+            let mut last = String::new();
             let accepted = (0..20).any(|_| {
-                self.net_command("drive", &[channel, "put", "1", "--prefix", "probe"])
-                    .output()
-                    .unwrap()
-                    .status
-                    .success()
+                let output = self.net_command("drive", &[channel, "put", "1", "--prefix", "probe"]).output().unwrap();
+                last = text(&output);
+                output.status.success()
             });
-            assert!(accepted, "{}: no transaction is accepted on {channel}", self.space);
+            assert!(accepted, "{}: no transaction is accepted on {channel}: {last}", self.space);
         }
     }
 
