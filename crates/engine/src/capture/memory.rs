@@ -44,10 +44,12 @@ const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
 const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
 
-/// Compares what nodes have with what they had, and notes what they have for the next capture.
+/// Compares what nodes have with what they had, and notes what they have for the next capture. `renewed`: channels of which the nodes hold
+/// another chain than before.
 pub(super) fn check(
     survey: &Survey,
     checked: &[Checked],
+    renewed: &BTreeSet<&str>,
     known_channels: &[String],
     writer: &PointWriter<'_>,
     options: &CaptureOptions,
@@ -85,7 +87,7 @@ pub(super) fn check(
         if let Some(before) = before {
             let names: BTreeMap<String, &String> = all.iter().map(|name| (hashed("channel", name), name)).collect();
             findings.extend(vanished(node, &before, &now, &names, &own));
-            findings.extend(foreign_private_data(node, &before, &now, &names));
+            findings.extend(foreign_private_data(node, &before, &now, &names, renewed));
         }
         if let Ok(value) = serde_json::to_value(now) {
             sources.insert(name.to_string(), value);
@@ -109,6 +111,7 @@ fn foreign_private_data(
     before: &Held,
     now: &Held,
     names: &BTreeMap<String, &String>,
+    renewed: &BTreeSet<&str>,
 ) -> Vec<Finding> {
     let joined = |channel: &str| {
         let info = format!("/{channel}/{BOOTSTRAPPING_SNAPSHOT}");
@@ -119,7 +122,7 @@ fn foreign_private_data(
         !held.is_empty() && now.is_some_and(|now| now.is_disjoint(held))
     });
     lost.filter_map(|(channel, _)| names.get(channel))
-        .filter(|channel| !joined(channel))
+        .filter(|channel| !joined(channel) && !renewed.contains(channel.as_str()))
         .map(|channel| {
             Finding::error(
                 Rule::StoresInOrder,

@@ -1,5 +1,6 @@
 //! One pass over all nodes: survey, checks, chains, files. Nothing is committed by it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
@@ -143,7 +144,14 @@ pub(super) fn run(
     findings.extend(facts.findings.iter().cloned());
     findings.extend(chains.findings.iter().cloned());
     let names: Vec<String> = chains.channels.iter().map(|channel| channel.name.clone()).collect();
-    findings.extend(memory::check(&survey, &facts.nodes, &names, writer, options, &mut sources));
+    // A channel with another chain is another channel: what its nodes held of the former is not missed.
+    let renewed: BTreeSet<&str> = chains
+        .findings
+        .iter()
+        .filter(|finding| finding.rule == Rule::OneChain)
+        .map(|finding| finding.subject.as_str())
+        .collect();
+    findings.extend(memory::check(&survey, &facts.nodes, &renewed, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 
     let files = step(reporter, "keep files", Some(survey.file_bytes()), || {
