@@ -6,7 +6,7 @@ mod bench;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bench::Bench;
+use bench::{Bench, copy};
 use fabkeep_engine::{CaKeep, CaptureOptions, EngineError, Event, Reporter, RestoreOptions, Restored, Silent, restore};
 use fabkeep_platform::Host;
 
@@ -30,19 +30,6 @@ fn keys(home: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// Org1's CA is captured; then its place holds a new deployment: another root, another TLS certificate (Org2's files, all of them real), a

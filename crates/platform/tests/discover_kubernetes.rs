@@ -193,8 +193,8 @@ fn a_setting_that_is_known_only_when_a_script_runs_is_told() {
          env: [{{name: CORE_PEER_ID, value: p}}, {{name: CORE_PEER_MSPCONFIGPATH, value: /msp}}], volumeMounts: [{MOUNTS}]"
     );
     let found = look(&[data_and_msp(), deployment("peer0", DATA, &container)]);
-    let told = findings(&found, "peer0");
-    assert!(told.iter().any(|what| what.contains("CORE_PEER_FILESYSTEMPATH")), "{told:?}");
+    let reported = findings(&found, "peer0");
+    assert!(reported.iter().any(|what| what.contains("CORE_PEER_FILESYSTEMPATH")), "{reported:?}");
 }
 
 #[test]
@@ -278,8 +278,8 @@ fn pods_of_controllers_that_are_not_known_are_nodes_too() {
         assert_eq!(view(&found, &format!("orderer-{ordinal}")).pod, Some(format!("orderer-{ordinal}")));
         let (data, _) = directory(&found, &format!("orderer-{ordinal}"), DirectoryRole::OrdererLedger);
         assert_eq!(data.source, DirectorySource::Volume);
-        let told = findings(&found, &format!("orderer-{ordinal}"));
-        assert!(told.iter().any(|what| what.contains("AdvancedStatefulSet orderer")), "{told:?}");
+        let reported = findings(&found, &format!("orderer-{ordinal}"));
+        assert!(reported.iter().any(|what| what.contains("AdvancedStatefulSet orderer")), "{reported:?}");
     }
 }
 
@@ -413,8 +413,8 @@ fn a_server_that_an_authority_names_is_its_database_whatever_its_image() {
     let proxy = deployment("proxy", "", "image: 'registry.corp/pooler:1', ports: [{containerPort: 5432}]");
     let found = look(&[ca, proxy, service("pg", "proxy")]);
     assert_eq!(role(&found, "proxy"), None);
-    let told = findings(&found, "org1/ca");
-    assert!(told.iter().any(|what| what.contains("Deployment org1/proxy")), "{told:?}");
+    let reported = findings(&found, "org1/ca");
+    assert!(reported.iter().any(|what| what.contains("Deployment org1/proxy")), "{reported:?}");
 }
 
 #[test]
@@ -483,6 +483,7 @@ fn optional_objects_that_are_not_there_are_no_loss() {
     let container = "image: 'hyperledger/fabric-peer:2.5', env: [{name: CORE_PEER_LOCALMSPID, value: O}], volumeMounts: \
          [{name: a, mountPath: /a}, {name: b, mountPath: /b}, {name: c, mountPath: /c}]";
     let found = look(&[deployment("peer0", volumes, container)]);
-    let told: Vec<String> = findings(&found, "peer0").into_iter().filter(|what| what.contains("it mounts")).collect();
-    assert_eq!(told, ["warning: it mounts Secret e, which is not in the namespace"]);
+    let reported: Vec<String> =
+        findings(&found, "peer0").into_iter().filter(|what| what.contains("it mounts")).collect();
+    assert_eq!(reported, ["warning: it mounts Secret e, which is not in the namespace"]);
 }

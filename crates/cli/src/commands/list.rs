@@ -45,7 +45,7 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     Ok(if damaged.is_empty() { done(&findings) } else { Code::Damaged })
 }
 
-/// A recovery point's commit record. Whoever asks for the latest one is told what is not as it should be among the commits.
+/// A recovery point's commit record. Whoever asks for the latest one gets what is not as it should be among the commits.
 ///
 /// # Errors
 /// [`Code::Damaged`] when the latest one was committed, and its commit record is damaged or gone: an older one is not taken for it.
@@ -54,17 +54,15 @@ pub fn point(repository: &Repository, wanted: &str) -> Result<(Commit, Vec<Findi
         return Ok((repository.point(wanted)?, Vec::new()));
     }
     let history = repository.history()?;
-    let remembered = key_files::writer_if_any(repository, None).and_then(|key| repository.remembered(&key, &history));
-    let newer = |remark: &&Remark| {
+    let mut remarks = history.remarks.clone();
+    remarks.extend(remembered(repository, &history, None));
+    let newer = |remark: &Remark| {
         let id = remark.object.strip_prefix("points/").and_then(PointId::parse);
         let lost = matches!(remark.kind, RemarkKind::Damaged | RemarkKind::Missing);
         lost && id.is_some_and(|id| history.latest().is_none_or(|latest| id > latest.id))
     };
-    let all: Vec<Remark> = history.remarks.iter().chain(&remembered).cloned().collect();
-    let mut findings: Vec<Finding> = all.iter().map(remark_finding).collect();
-    findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));
-    findings.dedup_by(|a, b| a.subject == b.subject && a.rule == b.rule);
-    if all.iter().any(|remark| newer(&remark)) {
+    let findings = as_findings(&remarks);
+    if remarks.iter().any(newer) {
         let next = match history.latest() {
             Some(latest) => {
                 format!("bring it back from a copy of the repository, or name the one to take: {}", latest.id)
@@ -89,14 +87,22 @@ pub fn findings(
 ) -> Result<Vec<Finding>, CliError> {
     let mut remarks = history.remarks.clone();
     remarks.extend(repository.strays()?);
-    if let Some(writer) = key_files::writer_if_any(repository, writer) {
-        remarks.extend(repository.remembered(&writer, history));
-    }
+    remarks.extend(remembered(repository, history, writer));
     if let Some(point) = expected {
         remarks.extend(repository.expected(point, history)?);
     }
+    Ok(as_findings(&remarks))
+}
+
+/// What this machine's writer remembers and the repository has not.
+fn remembered(repository: &Repository, history: &History, writer: Option<&std::path::Path>) -> Option<Remark> {
+    repository.remembered(&key_files::writer_if_any(repository, writer)?, history)
+}
+
+/// The worst first, each once.
+fn as_findings(remarks: &[Remark]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = remarks.iter().map(remark_finding).collect();
     findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));
     findings.dedup_by(|a, b| a.subject == b.subject && a.rule == b.rule);
-    Ok(findings)
+    findings
 }

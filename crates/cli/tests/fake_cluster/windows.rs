@@ -106,7 +106,7 @@ fn a_window_of_this_machine_is_undone_by_its_own_record_and_never_by_an_altered_
     assert_eq!(undone.code, 0, "{}", undone.text);
     assert!(reopened.exists());
     assert!(scene.cluster.get("ConfigMap", "org1", "fabkeep-window").is_none());
-    // The same note again, when the window is over: it is told, and nothing of it is undone.
+    // The same note again, when the window is over: it is reported, and nothing of it is undone.
     std::fs::remove_file(&reopened).unwrap();
     note(&scene, &text);
     let status = ended(&scene.on_cluster(&["status", "--logs", "0"]).output().unwrap());

@@ -37,7 +37,6 @@ pub(super) fn plan_loads(
     reader: &PointReader<'_>,
     platform: &Host,
     replace: bool,
-    resuming: bool,
 ) -> Result<(), EngineError> {
     for (index, planned) in plan.directories.iter().enumerate() {
         if role(planned, point) != DirectoryRole::DatabaseDump {
@@ -67,13 +66,13 @@ pub(super) fn plan_loads(
                 ));
             }
             Ok(0) => {}
-            Ok(tables) if !replace && !resuming => plan.findings.push(Finding::error(
+            Ok(tables) if !replace && !plan.resuming => plan.findings.push(Finding::error(
                 Rule::NotOverwritten,
                 &planned.id,
                 format!("{} holds {tables} tables", access.label()),
                 "let what is there be dumped beside and replaced (--replace)",
             )),
-            Ok(_) if resuming => {}
+            Ok(_) if plan.resuming => {}
             Ok(_) => {
                 let found = compare(planned, &access, point, reader)?;
                 plan.findings.extend(found);

@@ -132,8 +132,7 @@ pub fn restore(
         }
         return Err(EngineError::Precondition(errors));
     }
-    let resumed = journal::Record::read(&plan.journal)?.is_some();
-    if !resumed {
+    if !plan.resuming {
         // What is missing in the repository is known before a node is stopped for it.
         let point = &transformed.point;
         let restored = point.nodes.iter().filter(|node| is_named(&node.facts.id, &transformed.nodes));

@@ -40,6 +40,9 @@ pub struct RestorePlan {
     /// Directories that an earlier run has put into place, and that are others by now: they are restored anew.
     #[serde(skip)]
     pub(crate) again: Vec<usize>,
+    /// An earlier run of this restore is gone on with.
+    #[serde(skip)]
+    pub(crate) resuming: bool,
     #[serde(skip)]
     pub(crate) journal: PathBuf,
     #[serde(skip)]
@@ -203,6 +206,7 @@ pub(super) fn make(
         transformed: transformed.fingerprint(),
         directories: Vec::new(),
         again: Vec::new(),
+        resuming: false,
         journal: PathBuf::new(),
         loads: Vec::new(),
         to_stop: Vec::new(),
@@ -219,7 +223,7 @@ pub(super) fn make(
     if found.as_ref().is_some_and(|found| !found.is_of(id, &plan.fingerprint())) {
         return Err(of_another(&plan.journal));
     }
-    let resuming = found.is_some();
+    plan.resuming = found.is_some();
     let mut record = found.unwrap_or_default();
     settled(&mut plan, &transformed.point, reader, &mut record);
     let transformed = &*transformed;
@@ -232,7 +236,7 @@ pub(super) fn make(
     existing::compare_authorities(&mut plan, point, reader, &record)?;
     taken_away::check(&mut plan, transformed, reader, platform, options, &record)?;
     if let Some(platform) = platform.filter(|_| options.to.is_none()) {
-        plan_loads(&mut plan, point, reader, platform, options.replace, resuming)?;
+        plan_loads(&mut plan, point, reader, platform, options.replace)?;
     }
     if options.to.is_some() {
         old_paths::check(&mut plan, point, reader)?;

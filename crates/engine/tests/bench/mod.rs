@@ -184,3 +184,30 @@ pub fn offset_of_block(file: &Path, number: u64) -> u64 {
     }
     panic!("no block {number}");
 }
+
+/// Copies a directory tree; files keep their holes.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            copy_file(&entry.path(), &target);
+        }
+    }
+}
+
+/// A file's bytes up to the hole that it may end with: the rest of a preallocated log reads as zeros.
+pub fn data_of(path: &Path) -> Vec<u8> {
+    fabkeep_ledger::raft::read_up_to_hole(path).unwrap()
+}
+
+pub fn copy_file(from: &Path, to: &Path) {
+    let metadata = from.metadata().unwrap();
+    std::fs::write(to, data_of(from)).unwrap();
+    std::fs::File::options().write(true).open(to).unwrap().set_len(metadata.len()).unwrap();
+    std::fs::set_permissions(to, metadata.permissions()).unwrap();
+    std::fs::File::open(to).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
+}

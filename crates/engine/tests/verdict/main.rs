@@ -18,7 +18,7 @@ mod torn_logs;
 
 use std::path::Path;
 
-use bench::Bench;
+use bench::{Bench, copy, copy_file, data_of};
 use fabkeep_engine::{CaptureOptions, EngineError};
 use fabkeep_network::{Finding, Severity};
 
@@ -49,33 +49,6 @@ fn assert_found(findings: &[Finding], rule: &str, node: &str, about: &str) {
 fn assert_no_alarm(findings: &[Finding]) {
     let alarms: Vec<&Finding> = findings.iter().filter(|finding| finding.severity > Severity::Note).collect();
     assert!(alarms.is_empty(), "{alarms:#?}");
-}
-
-/// Copies a directory tree; files keep their holes.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            copy_file(&entry.path(), &target);
-        }
-    }
-}
-
-/// A file's bytes up to the hole that it may end with: the rest of a preallocated log reads as zeros.
-fn data_of(path: &Path) -> Vec<u8> {
-    fabkeep_ledger::raft::read_up_to_hole(path).unwrap()
-}
-
-fn copy_file(from: &Path, to: &Path) {
-    let metadata = from.metadata().unwrap();
-    std::fs::write(to, data_of(from)).unwrap();
-    std::fs::File::options().write(true).open(to).unwrap().set_len(metadata.len()).unwrap();
-    std::fs::set_permissions(to, metadata.permissions()).unwrap();
-    std::fs::File::open(to).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
 }
 
 /// Writes a file whose zeros at the end are a hole.

@@ -367,7 +367,7 @@ impl Target {
     }
 
     /// Puts a declared Secret or ConfigMap in the place of the one that is there, which is kept under another name. Only what was kept is
-    /// deleted: what somebody else makes meanwhile is kept, too, and replaced in its turn. `kept` is told each name before the deletion; what
+    /// deleted: what somebody else makes meanwhile is kept, too, and replaced in its turn. `kept` gets each name before the deletion; what
     /// was there is put back when the API server refuses what comes.
     ///
     /// # Errors
