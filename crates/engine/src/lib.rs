@@ -34,9 +34,9 @@ pub use point::{
     RecoveryPoint, Segment,
 };
 pub use repository::remark_finding;
-pub use restore::{CaKeep, RestoreOptions, RestorePlan, RestoreStep, Restored, plan_restore, restore};
 pub use restore::{
-    ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
+    CaKeep, ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored, RestoredDirectory,
+    SetAside,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use transform::LedgerFrom;

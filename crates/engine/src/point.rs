@@ -233,6 +233,11 @@ pub struct Omitted {
 }
 
 impl CapturedDirectory {
+    /// How many files it has.
+    pub fn file_count(&self) -> u64 {
+        self.entries.iter().filter(|entry| matches!(entry.content, EntryContent::File { .. })).count() as u64
+    }
+
     /// Bytes of its files that a restore writes, holes not counted.
     pub fn data_bytes(&self) -> u64 {
         self.entries

@@ -9,8 +9,8 @@ use std::sync::Mutex;
 
 use bench::Bench;
 use fabkeep_engine::{
-    CaKeep, CaptureOptions, Captured, EngineError, EntryContent, Event, Reporter, RestoreOptions, Restored, Silent,
-    VerifyLevel, restore,
+    CaKeep, CaptureOptions, Captured, EngineError, EntryContent, Event, Reporter, RestoreOptions, RestoreTarget,
+    Restored, Silent, VerifyLevel,
 };
 use fabkeep_network::Finding;
 use fabkeep_platform::{Commands, Host, Inventory, discover};
@@ -53,11 +53,9 @@ impl Place {
         ca_keep: CaKeep,
         reporter: &dyn Reporter,
     ) -> Result<Restored, EngineError> {
-        let repository = self.bench.repository();
-        let commit = repository.point("latest").unwrap();
         let nodes = vec![NODE.to_owned()];
         let options = RestoreOptions { nodes, replace, ca_keep, ..RestoreOptions::default() };
-        restore(&repository, &commit, &self.bench.identity(), Some(host), &options, reporter)
+        self.bench.restore_to(&RestoreTarget::Host(host), &options, reporter)
     }
 
     fn capture(&self) -> Captured {
@@ -143,11 +141,8 @@ fn a_database_comes_back(kind: Kind) {
             }
         }
     }
-    let repository = place.bench.repository();
-    let commit = repository.point("latest").unwrap();
     let options = RestoreOptions { nodes: vec![NODE.to_owned()], ..RestoreOptions::default() };
-    let identity = place.bench.identity();
-    let failed = restore(&repository, &commit, &identity, Some(&host), &options, &Breaks(&broken));
+    let failed = place.bench.restore_to(&RestoreTarget::Host(&host), &options, &Breaks(&broken));
     assert!(!format!("{:?}", failed.unwrap_err()).contains(PASSWORD));
     place.server.start_again();
     let restored = place.restore(&host, false, CaKeep::default(), &Silent).unwrap();

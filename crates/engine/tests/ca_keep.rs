@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bench::{Bench, copy};
-use fabkeep_engine::{CaKeep, CaptureOptions, EngineError, Event, Reporter, RestoreOptions, Restored, Silent, restore};
+use fabkeep_engine::{
+    CaKeep, CaptureOptions, EngineError, Event, Reporter, RestoreOptions, RestoreTarget, Restored, Silent,
+};
 use fabkeep_platform::Host;
 
 const CONFIG: &str = "fabric-ca-server-config.yaml";
@@ -67,12 +69,10 @@ impl Redeployed {
         overrides: &[&str],
         reporter: &dyn Reporter,
     ) -> Result<Restored, EngineError> {
-        let repository = self.bench.repository();
-        let commit = repository.point("latest").unwrap();
         let nodes = vec!["Org1/ca".to_owned()];
         let overrides = overrides.iter().map(|code| (*code).to_owned()).collect();
         let options = RestoreOptions { nodes, replace: true, ca_keep, overrides, ..RestoreOptions::default() };
-        restore(&repository, &commit, &self.bench.identity(), Some(&self.host), &options, reporter)
+        self.bench.restore_to(&RestoreTarget::Host(&self.host), &options, reporter)
     }
 
     fn refused(&self, ca_keep: CaKeep, code: &str, part: &str) {

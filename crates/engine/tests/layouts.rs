@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use bench::Bench;
-use fabkeep_engine::{CaptureOptions, EngineError, RestoreOptions, VerifyLevel, restore};
+use fabkeep_engine::{CaptureOptions, EngineError, RestoreOptions, RestoreTarget, VerifyLevel};
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BootstrappingSnapshot, ChainReader};
 use fabkeep_platform::{Host, Inventory};
 use prost::Message;
@@ -105,11 +105,8 @@ fn an_orderer_with_raft_directories_on_volumes_of_their_own_goes_back_to_them() 
     let before = fs::read(&wal).unwrap();
     fs::remove_dir_all(bench.path("raft-wal")).unwrap();
     fs::remove_dir_all(orderer.join("production")).unwrap();
-    let repository = bench.repository();
     let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
-    let restored =
-        restore(&repository, &captured.commit, &bench.identity(), Some(&host), &options, &fabkeep_engine::Silent)
-            .unwrap();
+    let restored = bench.restore_to(&RestoreTarget::Host(&host), &options, &fabkeep_engine::Silent).unwrap();
     assert_eq!(fs::read(&wal).unwrap(), before);
     // What was as captured was left alone.
     assert!(restored.directories.iter().all(|directory| directory.set_aside.is_none()), "{restored:?}");

@@ -36,10 +36,6 @@ fn same(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>, what: &s
     assert!(other.is_none(), "{what}: {other:?} differs");
 }
 
-fn to(bench: &Bench, name: &str) -> RestoreOptions {
-    RestoreOptions { to: Some(bench.path(name)), ..RestoreOptions::default() }
-}
-
 fn reported<'a>(restored: &'a Restored, code: &'a str) -> impl Iterator<Item = &'a fabkeep_network::Finding> {
     restored.findings.iter().filter(move |finding| finding.rule.code() == code)
 }
@@ -70,7 +66,7 @@ fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_
         let captured = bench.capture(&CaptureOptions { include_derived, ..CaptureOptions::default() }).unwrap();
         assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the capture tells it");
 
-        let restored = bench.restore(&to(&bench, "restored")).unwrap();
+        let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
         let note = reported(&restored, "O2").next().unwrap();
         assert_eq!((note.severity, note.subject.as_str()), (Severity::Note, "mychannel"), "{note:?}");
         assert!(note.what.contains("OrdererOrg/orderer2"), "{note:?}");
@@ -96,8 +92,8 @@ fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_
         assert_eq!(heights, BTreeSet::from([57]));
 
         // One of them alone is restored as it was; the plan says what that means.
-        let one = RestoreOptions { nodes: vec!["OrdererOrg/orderer1".to_owned()], ..to(&bench, "one") };
-        let restored = bench.restore(&one).unwrap();
+        let one = RestoreOptions { nodes: vec!["OrdererOrg/orderer1".to_owned()], ..RestoreOptions::default() };
+        let restored = bench.restore_below("one", &one).unwrap();
         assert!(reported(&restored, "O2").all(|finding| finding.severity == Severity::Warning));
         assert!(reported(&restored, "O2").any(|finding| finding.subject == "1 of 3 orderers"));
         let chain = bench.path("one/OrdererOrg/orderer1/production/chains/mychannel");
@@ -110,7 +106,7 @@ fn a_set_without_a_quorum_of_consenters_is_told() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let exclude = ["OrdererOrg/orderer1", "OrdererOrg/orderer3"].map(str::to_owned).to_vec();
     bench.capture(&CaptureOptions { exclude, ..CaptureOptions::default() }).unwrap();
-    let restored = bench.restore(&to(&bench, "restored")).unwrap();
+    let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
     let warnings: Vec<_> =
         reported(&restored, "O2").filter(|finding| finding.what.contains("1 of its 3 consenters")).collect();
     assert_eq!(warnings.len(), 2, "one for each channel: {warnings:?}");
@@ -134,13 +130,13 @@ fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers(
     let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);
     cut_to(&bench, &["orderer4"]);
     bench.capture(&CaptureOptions::default()).unwrap();
-    let restored = bench.restore(&to(&bench, "restored")).unwrap();
+    let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
     let warning = reported(&restored, "O2").next().unwrap();
     assert!(warning.severity == Severity::Warning && warning.what.contains("3 of them at the highest"), "{warning:?}");
 
     cut_to(&bench, &["orderer3"]);
     bench.capture(&CaptureOptions::default()).unwrap();
-    match bench.restore(&to(&bench, "refused")) {
+    match bench.restore_below("refused", &RestoreOptions::default()) {
         Err(EngineError::Precondition(findings)) => {
             let found = &findings[0];
             assert!(found.rule.code() == "O2" && found.what.contains("fewer than the 3"), "{found:?}");
@@ -156,8 +152,8 @@ fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_key
     bench.capture(&CaptureOptions::default()).unwrap();
     let from = |text: &str| vec![text.parse::<LedgerFrom>().unwrap()];
     let nodes = vec!["Org1/peer1".to_owned()];
-    let options = RestoreOptions { nodes, ledgers: from("Org1/peer1=Org1/peer0"), ..to(&bench, "restored") };
-    let restored = bench.restore(&options).unwrap();
+    let options = RestoreOptions { nodes, ledgers: from("Org1/peer1=Org1/peer0"), ..RestoreOptions::default() };
+    let restored = bench.restore_below("restored", &options).unwrap();
     assert!(reported(&restored, "I4").any(|finding| finding.what.contains("takes the ledger of Org1/peer0")));
     let (source, target) = (bench.network().join("Org1"), bench.path("restored/Org1/peer1"));
     for part in ["chains/chains", "pvtdataStore", "ledgerProvider"] {
@@ -175,7 +171,7 @@ fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_key
     }
     let refused = |ledgers: Vec<LedgerFrom>, nodes: &[&str]| {
         let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
-        match bench.restore(&RestoreOptions { nodes, ledgers, ..to(&bench, "refused") }) {
+        match bench.restore_below("refused", &RestoreOptions { nodes, ledgers, ..RestoreOptions::default() }) {
             Err(EngineError::Usage(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -192,12 +188,12 @@ fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     bench.capture(&CaptureOptions::default()).unwrap();
     let (one, two) = ("OrdererOrg/orderer2".to_owned(), "OrdererOrg/orderer3".to_owned());
-    let options = |name: &str, replicate: &[&String], nodes: &[&String]| RestoreOptions {
+    let options = |replicate: &[&String], nodes: &[&String]| RestoreOptions {
         replicate: replicate.iter().map(ToString::to_string).collect(),
         nodes: nodes.iter().map(ToString::to_string).collect(),
-        ..to(&bench, name)
+        ..RestoreOptions::default()
     };
-    let restored = bench.restore(&options("one", &[&one], &[&one])).unwrap();
+    let restored = bench.restore_below("one", &options(&[&one], &[&one])).unwrap();
     let finding = reported(&restored, "O2").next().unwrap();
     assert!(
         finding.what.contains("mychannel, settlement") && finding.remedy.contains("osnadmin channel join"),
@@ -216,11 +212,11 @@ fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
     for (replicate, nodes, part) in
         [(vec![&one, &two], vec![], "no quorum"), (vec![&one], vec![&two], "not among the nodes")]
     {
-        let error = bench.restore(&options("refused", &replicate, &nodes)).unwrap_err();
+        let error = bench.restore_below("refused", &options(&replicate, &nodes)).unwrap_err();
         assert!(format!("{error:?}").contains(part), "{error:?}");
     }
     let peer = "Org1/peer0".to_owned();
-    assert!(bench.restore(&options("refused", &[&peer], &[])).unwrap_err().to_string().contains("no orderer"));
+    assert!(bench.restore_below("refused", &options(&[&peer], &[])).unwrap_err().to_string().contains("no orderer"));
 }
 
 #[test]

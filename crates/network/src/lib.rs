@@ -9,6 +9,7 @@ mod logs;
 mod membership;
 mod model;
 mod rules;
+mod stage;
 
 pub use facts::{
     CaFacts, KeyFacts, KeyPurpose, LedgerFacts, MissingCollection, NodeFacts, RaftFacts, RaftSnapshotFacts, WalKind,
@@ -22,3 +23,4 @@ pub use logs::{LogLevel, LogMessage, classify as classify_log};
 pub use membership::{Consensus, relation as consensus_relation};
 pub use model::{DirectorySource, Network, Node, NodeDirectory, NodeId, Operations, Organization, Workload};
 pub use rules::{EXPIRY_WARNING_DAYS, check_set};
+pub use stage::Stage;

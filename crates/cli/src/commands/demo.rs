@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fabkeep_engine::{
-    CaptureOptions, RecoveryPoint, RestoreOptions, VerifyLevel, capture, restore as restore_point, verify_point,
+    CaptureOptions, RecoveryPoint, RestoreOptions, RestorePlan, RestoreTarget, VerifyLevel, capture, verify_point,
 };
 use fabkeep_network::Severity;
 use fabkeep_platform::{Host, Platform, discover};
@@ -122,14 +122,17 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
     stage.next("restore the destroyed nodes in place; what is there goes aside; prove it");
     let nodes = ["Org1/peer0", "OrdererOrg/orderer2", "Org2/ca", "Org2/peer1"].map(str::to_owned).to_vec();
     let options = RestoreOptions { nodes, replace: true, ..RestoreOptions::default() };
-    let restored = restore_point(&repository, &captured.commit, &identity, Some(&host), &options, reporter.as_ref())?;
+    let target = RestoreTarget::Host(&host);
+    let plan = RestorePlan::make(&repository, &captured.commit, &identity, &target, &options)?;
+    let restored = plan.execute(reporter.as_ref())?;
     restore::print(&restored, output);
 
     stage.next("restore everything into another folder, too");
     let to = folder.join("restored");
-    let options = RestoreOptions { to: Some(to.clone()), ..RestoreOptions::default() };
-    let elsewhere = restore_point(&repository, &captured.commit, &identity, None, &options, reporter.as_ref())?;
-    output.line(format!("  {} files proven in {}", elsewhere.files, to.display()));
+    let target = RestoreTarget::Folder(to.clone());
+    let plan = RestorePlan::make(&repository, &captured.commit, &identity, &target, &RestoreOptions::default())?;
+    let copy = plan.execute(reporter.as_ref())?;
+    output.line(format!("  {} files proven in {}", copy.files, to.display()));
 
     stage.next("prove once more: back the healed network up");
     let healed = capture(

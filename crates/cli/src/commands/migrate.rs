@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use fabkeep_engine::{
-    CaptureOptions, ClusterRestoreOptions, ClusterRestorePlan, Consistency, RestoreOptions, WindowOptions, capture,
-    plan_cluster_restore, plan_restore, restore, restore_cluster, resume,
+    CaptureOptions, ClusterTarget, Consistency, EngineError, RestoreOptions, RestorePlan, RestoreTarget, WindowOptions,
+    capture, resume,
 };
-use fabkeep_network::Finding;
 use fabkeep_platform::Host;
-use fabkeep_platform::kubernetes::ClusterAddress;
-use fabkeep_store::{Commit, IdentityFile, Repository};
+use fabkeep_platform::kubernetes::{ClusterAddress, Relocation};
 use serde_json::json;
 
-use super::restore::{print as print_restored, print_cluster, print_cluster_plan, print_plan, relocation};
+use super::restore::{print, print_plan, relocation};
 use super::{backup, done, key_files, network};
 use crate::arguments::Migrate;
 use crate::error::CliError;
@@ -21,7 +19,28 @@ use crate::output::Output;
 
 pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let options = stopping(arguments)?;
-    let target = target(arguments)?;
+    let relocation = relocation(&arguments.place)?;
+    let host = match &arguments.to_inventory {
+        Some(_) if relocation.is_asked() => {
+            return Err(CliError::new(
+                Code::Usage,
+                "--map-namespace, --storage-class and --registry go with a cluster",
+                "leave them out, or name the cluster to go to (--to-context)",
+            ));
+        }
+        Some(inventory) => Some(Host::open(inventory)?),
+        None => None,
+    };
+    let target = match &host {
+        Some(host) => RestoreTarget::Host(host),
+        None => RestoreTarget::Cluster(cluster(arguments, relocation)?),
+    };
+    let to = RestoreOptions {
+        start: true,
+        overrides: arguments.r#override.clone(),
+        deadline: Duration::from_secs(arguments.deadline),
+        ..RestoreOptions::default()
+    };
     let source = network::open(&arguments.source, output)?;
     let source = source.as_ref();
     let repository = key_files::open(&arguments.repo.repo, None)?;
@@ -39,10 +58,16 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     output.line("1 of 3: capture while the source runs; nothing is stopped");
     let first = capture(source, &repository, writer()?, &CaptureOptions::default(), reporter.as_ref())?;
     backup::print(&first, output);
-    let findings = target.plan(&repository, &first.commit, &identity, output)?;
+    let plan = RestorePlan::make(&repository, &first.commit, &identity, &target, &to)?;
+    print_plan(&plan, output);
+    output.findings(&plan.findings);
+    let refusals = plan.refusals();
+    if !refusals.is_empty() {
+        return Err(EngineError::Precondition(refusals).into());
+    }
     if arguments.dry_run {
-        output.json(&json!({"point": first.commit.id, "findings": findings}));
-        return Ok(done(&findings));
+        output.json(&json!({"point": first.commit.id, "findings": plan.findings}));
+        return Ok(done(&plan.findings));
     }
 
     output.line("2 of 3: stop the source at one height, and capture the difference");
@@ -53,7 +78,8 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
 
     output.line("3 of 3: restore and prove; the source stays stopped");
     let point = captured.commit.id.to_string();
-    let restored = target.restore(&repository, &captured.commit, &identity, output);
+    let restored = RestorePlan::make(&repository, &captured.commit, &identity, &target, &to)
+        .and_then(|plan| plan.execute(reporter.as_ref()));
     let reported = |what: &str| {
         output.line(format!(
             "{what}: the source is stopped, its data untouched; `fabkeep resume` with the source's options starts it again, \
@@ -62,6 +88,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     };
     match restored {
         Err(error) => {
+            let error = CliError::from(error);
             // A refusal has changed nothing in the target: the source goes on.
             if error.exit_code() == Code::Refused {
                 resume(source, None, reporter.as_ref())?;
@@ -71,11 +98,13 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
             }
             Err(error)
         }
-        Ok(Code::Incomplete) => {
-            reported("not everything is ready in the target");
-            Ok(Code::Incomplete)
-        }
-        Ok(code) => {
+        Ok(restored) => {
+            output.json(&restored);
+            let code = print(&restored, output);
+            if code == Code::Incomplete {
+                reported("not everything is ready in the target");
+                return Ok(code);
+            }
             output.line(format!(
                 "moved: {point} runs in the target. The source is stopped and keeps its data until you remove it; it must not be started while the new one runs"
             ));
@@ -109,29 +138,8 @@ fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
     Ok(options)
 }
 
-/// Where it goes.
-enum Target {
-    Cluster(Box<ClusterRestoreOptions>),
-    Hosts(Box<Host>, RestoreOptions),
-}
-
-fn target(arguments: &Migrate) -> Result<Target, CliError> {
-    let relocation = relocation(&arguments.place)?;
-    let overrides = arguments.r#override.clone();
-    if let Some(inventory) = &arguments.to_inventory {
-        if relocation.is_asked() {
-            return Err(CliError::new(
-                Code::Usage,
-                "--map-namespace, --storage-class and --registry go with a cluster",
-                "leave them out, or name the cluster to go to (--to-context)",
-            ));
-        }
-        let host = Host::open(inventory)?;
-        return Ok(Target::Hosts(
-            Box::new(host),
-            RestoreOptions { start: true, overrides, ..RestoreOptions::default() },
-        ));
-    }
+/// Where it goes, when that is a cluster.
+fn cluster(arguments: &Migrate, relocation: Relocation) -> Result<ClusterTarget, CliError> {
     let own = arguments.source.cluster.address();
     let named = arguments.to_context.is_some() || arguments.to_kubeconfig.is_some();
     if !named && relocation.namespaces.is_empty() {
@@ -145,71 +153,5 @@ fn target(arguments: &Migrate) -> Result<Target, CliError> {
         kubeconfig: arguments.to_kubeconfig.clone().or(own.kubeconfig),
         context: if named { arguments.to_context.clone() } else { own.context },
     };
-    Ok(Target::Cluster(Box::new(ClusterRestoreOptions {
-        address,
-        helper: arguments.source.cluster.helper(),
-        nodes: Vec::new(),
-        ledgers: Vec::new(),
-        replicate: Vec::new(),
-        ca_keep: fabkeep_engine::CaKeep::default(),
-        relocation,
-        replace: false,
-        missing: false,
-        existing_workloads: false,
-        no_start: false,
-        overrides,
-        deadline: Duration::from_secs(arguments.deadline),
-    })))
-}
-
-impl Target {
-    /// The plan for a recovery point; refused when a rule speaks against it.
-    fn plan(
-        &self,
-        repository: &Repository,
-        commit: &Commit,
-        identity: &IdentityFile,
-        output: &Output,
-    ) -> Result<Vec<Finding>, CliError> {
-        let (findings, errors) = match self {
-            Target::Cluster(options) => {
-                let plan = plan_cluster_restore(repository, commit, identity, options)?;
-                print_cluster_plan(&plan, output);
-                let errors = plan.refusals(&options.overrides);
-                (plan.findings, errors)
-            }
-            Target::Hosts(host, options) => {
-                let plan = plan_restore(repository, commit, identity, Some(host.as_ref()), options)?;
-                print_plan(&plan, output);
-                let errors = plan.refusals(&options.overrides);
-                (plan.findings, errors)
-            }
-        };
-        output.findings(&findings);
-        if errors.is_empty() { Ok(findings) } else { Err(fabkeep_engine::EngineError::Precondition(errors).into()) }
-    }
-
-    fn restore(
-        &self,
-        repository: &Repository,
-        commit: &Commit,
-        identity: &IdentityFile,
-        output: &Output,
-    ) -> Result<Code, CliError> {
-        let reporter = output.reporter();
-        match self {
-            Target::Cluster(options) => {
-                let mut shown = |_: &ClusterRestorePlan| {};
-                let restored = restore_cluster(repository, commit, identity, options, &mut shown, reporter.as_ref())?;
-                output.json(&restored);
-                Ok(print_cluster(&restored, output))
-            }
-            Target::Hosts(host, options) => {
-                let restored = restore(repository, commit, identity, Some(host.as_ref()), options, reporter.as_ref())?;
-                output.json(&restored);
-                print_restored(&restored, output);
-                Ok(done(&restored.findings))
-            }
-        }
-    }
+    Ok(ClusterTarget { address, helper: arguments.source.cluster.helper(), relocation, existing_workloads: false })
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fabkeep_engine::{
-    CaKeep, ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, RestoreOptions, RestorePlan, RestoreStep,
-    Restored, plan_cluster_restore, plan_restore, restore, restore_cluster,
+    CaKeep, ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored, SetAside,
 };
 use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::Relocation;
-use fabkeep_store::{Commit, IdentityFile, Repository};
+use fabkeep_store::{Commit, Repository};
 
 use super::{done, key_files, list};
 use crate::arguments::{AnotherPlace, CaPart, Restore, Workloads};
@@ -36,52 +35,68 @@ fn restore_point(
     output: &Output,
 ) -> Result<Code, CliError> {
     let identity = key_files::identity(repository, arguments.identity.identity.as_deref())?;
-    if arguments.cluster.is_meant() && arguments.to.is_none() && arguments.inventory.is_none() {
-        return on_cluster(arguments, repository, commit, &identity, output);
-    }
-    if relocation(&arguments.place)?.is_asked() {
-        return Err(CliError::new(
-            Code::Usage,
-            "--map-namespace, --storage-class and --registry go with a restore into a cluster",
-            "name the cluster (--kubernetes, --context), without --to and --inventory",
-        ));
-    }
-    if arguments.to.is_none() && arguments.inventory.is_none() {
-        return Err(CliError::new(
-            Code::Usage,
-            "where to?",
-            "name a cluster (--kubernetes, --context), a folder (--to DIR) or an inventory (--inventory FILE)",
-        ));
-    }
     let host = arguments.inventory.as_deref().map(Host::open).transpose()?;
-    let platform = host.as_ref();
+    let target = target(arguments, host.as_ref())?;
+    let start = if let RestoreTarget::Cluster(_) = target { !arguments.no_start } else { arguments.start };
     let options = RestoreOptions {
-        to: arguments.to.clone(),
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
         replicate: arguments.replicate.clone(),
         ca_keep: ca_keep(arguments),
         replace: arguments.replace,
+        missing: arguments.missing,
         stop: arguments.stop,
         assume_stopped: arguments.assume_stopped.clone(),
-        start: arguments.start,
+        start,
         overrides: arguments.r#override.clone(),
+        deadline: Duration::from_secs(arguments.deadline),
         threads: 0,
     };
-    let plan = plan_restore(repository, commit, &identity, platform, &options)?;
+    let plan = RestorePlan::make(repository, commit, &identity, &target, &options)?;
+    print_plan(&plan, output);
     if arguments.dry_run {
         output.json(&plan);
-        print_plan(&plan, output);
         output.findings(&plan.findings);
-        let refused = !plan.refusals(&options.overrides).is_empty();
-        return Ok(if refused { Code::Refused } else { done(&plan.findings) });
+        return Ok(if plan.refusals().is_empty() { done(&plan.findings) } else { Code::Refused });
     }
-    print_plan(&plan, output);
-    let reporter = output.reporter();
-    let restored = restore(repository, commit, &identity, platform, &options, reporter.as_ref())?;
+    let restored = plan.execute(output.reporter().as_ref())?;
     output.json(&restored);
-    print(&restored, output);
-    Ok(done(&restored.findings))
+    Ok(print(&restored, output))
+}
+
+/// Where it goes.
+fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarget<'h>, CliError> {
+    let relocation = relocation(&arguments.place)?;
+    let existing_workloads = arguments.workloads == Workloads::Existing;
+    let target = match (&arguments.to, host) {
+        (Some(to), _) => RestoreTarget::Folder(to.clone()),
+        (None, Some(host)) => RestoreTarget::Host(host),
+        (None, None) if arguments.cluster.is_meant() => {
+            let (address, helper) = (arguments.cluster.address(), arguments.cluster.helper());
+            return Ok(RestoreTarget::Cluster(ClusterTarget { address, helper, relocation, existing_workloads }));
+        }
+        (None, None) => {
+            return Err(CliError::new(
+                Code::Usage,
+                "where to?",
+                "name a cluster (--kubernetes, --context), a folder (--to DIR) or an inventory (--inventory FILE)",
+            ));
+        }
+    };
+    let of_clusters = [
+        (relocation.is_asked(), "--map-namespace, --storage-class and --registry"),
+        (arguments.missing, "--missing"),
+        (existing_workloads, "--workloads"),
+        (arguments.no_start, "--no-start"),
+    ];
+    match of_clusters.into_iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(CliError::new(
+            Code::Usage,
+            format!("{option}: this goes with a restore into a cluster"),
+            "leave it out, or name the cluster (--kubernetes, --context) without --to and --inventory",
+        )),
+        None => Ok(target),
+    }
 }
 
 fn ca_keep(arguments: &Restore) -> CaKeep {
@@ -114,112 +129,60 @@ pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     })
 }
 
-fn on_cluster(
-    arguments: &Restore,
-    repository: &Repository,
-    commit: &Commit,
-    identity: &IdentityFile,
-    output: &Output,
-) -> Result<Code, CliError> {
-    let options = ClusterRestoreOptions {
-        address: arguments.cluster.address(),
-        helper: arguments.cluster.helper(),
-        nodes: arguments.node.clone(),
-        ledgers: arguments.ledger_from.clone(),
-        replicate: arguments.replicate.clone(),
-        ca_keep: ca_keep(arguments),
-        relocation: relocation(&arguments.place)?,
-        replace: arguments.replace,
-        missing: arguments.missing,
-        existing_workloads: arguments.workloads == Workloads::Existing,
-        no_start: arguments.no_start,
-        overrides: arguments.r#override.clone(),
-        deadline: Duration::from_secs(arguments.deadline),
-    };
-    if arguments.dry_run {
-        let plan = plan_cluster_restore(repository, commit, identity, &options)?;
-        output.json(&plan);
-        print_cluster_plan(&plan, output);
-        output.findings(&plan.findings);
-        let refused = !plan.refusals(&options.overrides).is_empty();
-        return Ok(if refused { Code::Refused } else { done(&plan.findings) });
-    }
-    let reporter = output.reporter();
-    let mut shown = |plan: &ClusterRestorePlan| print_cluster_plan(plan, output);
-    let restored = restore_cluster(repository, commit, identity, &options, &mut shown, reporter.as_ref())?;
-    output.json(&restored);
-    Ok(print_cluster(&restored, output))
-}
-
-/// What a restore into a cluster did, for people.
-pub fn print_cluster(restored: &ClusterRestored, output: &Output) -> Code {
-    output.findings(&restored.findings);
+/// The plan, for people.
+pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
     output.line(format!(
-        "restored {} into {}: {} objects, {} directories, {}",
-        restored.point,
-        restored.cluster,
-        restored.objects,
-        restored.directories.len(),
-        units::seconds(restored.seconds)
+        "plan: restore {} into {}: {} files, {}",
+        plan.point,
+        plan.target,
+        plan.files,
+        units::bytes(plan.bytes)
     ));
-    for sentence in &restored.proven {
-        output.line(format!("  proven: {sentence}"));
-    }
-    for (node, heights) in restored.ready.iter().filter(|(_, heights)| !heights.is_empty()) {
-        let heights: Vec<String> = heights.iter().map(|(channel, height)| format!("{channel} {height}")).collect();
-        output.line(format!("  {node}: {}", heights.join(", ")));
-    }
-    for aside in &restored.set_aside {
-        output.line(format!("  set aside: {aside} (remove it when the network runs well)"));
-    }
-    if !restored.well {
-        output
-            .line("not everything is well: the data is in place; settle the findings, then run the same command again");
-        return Code::Incomplete;
-    }
-    done(&restored.findings)
-}
-
-/// The plan of a restore into a cluster, for people.
-pub fn print_cluster_plan(plan: &ClusterRestorePlan, output: &Output) {
-    output.line(format!("plan: restore {} into {}: {}", plan.point, plan.cluster, units::bytes(plan.bytes)));
     for (number, step) in plan.steps.iter().enumerate() {
-        output.line(format!("  {:>3}. {}: {}", number + 1, step.step, step.subject));
+        output.line(format!("  {:>3}. {}", number + 1, text(step)));
     }
     if plan.steps.is_empty() {
         output.line("  nothing is missing");
     }
 }
 
-/// The plan, for people.
-pub fn print_plan(plan: &RestorePlan, output: &Output) {
-    output.line(format!("plan: restore {}: {} files, {}", plan.point, plan.files, units::bytes(plan.bytes)));
-    for (number, step) in plan.steps.iter().enumerate() {
-        let text = match step {
-            RestoreStep::Stop { node } => format!("stop {node}"),
-            RestoreStep::Write { node, path, files, bytes } => {
-                format!("{node}: write and prove beside {} ({files} files, {})", path.display(), units::bytes(*bytes))
-            }
-            RestoreStep::Keep { node, path } => format!("{node}: keep {} as it is", path.display()),
-            RestoreStep::SetAside { path, to } => {
-                format!("set {} aside as {}, unless it is as captured already", path.display(), to.display())
-            }
-            RestoreStep::Place { path } => format!("put into place: {}", path.display()),
-            RestoreStep::Load { node, database } => {
-                format!("{node}: load the dump into {database}; what it holds is dumped beside before")
-            }
-            RestoreStep::Start { node } => format!("start {node}"),
-        };
-        output.line(format!("  {:>3}. {text}", number + 1));
+fn text(step: &RestoreStep) -> String {
+    match step {
+        RestoreStep::GoOn { begun, filled, started } => {
+            format!(
+                "go on with the run that began {begun}: it has filled {filled} nodes and started {started} workloads"
+            )
+        }
+        RestoreStep::Suspend { object } => format!("suspend {object} until the end"),
+        RestoreStep::Create { object } => format!("create {object}"),
+        RestoreStep::Replace { object } => format!("replace {object}; the one that is there is kept beside it"),
+        RestoreStep::Stop { node } => format!("stop {node}"),
+        RestoreStep::CreateStopped { object } => format!("create {object} with 0 replicas"),
+        RestoreStep::Write { node, path, files, bytes } => {
+            format!("{node}: write and prove {} ({files} files, {})", path.display(), units::bytes(*bytes))
+        }
+        RestoreStep::Keep { node, path } => format!("{node}: keep {} as it is", path.display()),
+        RestoreStep::SetAside { path, to } => {
+            format!("set {} aside as {}, unless it is as captured already", path.display(), to.display())
+        }
+        RestoreStep::Place { path } => format!("put into place: {}", path.display()),
+        RestoreStep::Load { node, database } => {
+            format!("{node}: load the dump into {database} and compare; what it holds is dumped or set aside before")
+        }
+        RestoreStep::CreateLate { object } => format!("create {object}, when the data is in place"),
+        RestoreStep::Start { nodes } => format!("start {}", nodes.join(", then ")),
     }
 }
 
 /// What a restore did, for people.
-pub fn print(restored: &Restored, output: &Output) {
+pub fn print(restored: &Restored, output: &Output) -> Code {
     output.findings(&restored.findings);
+    let objects = if restored.objects > 0 { format!("{} objects, ", restored.objects) } else { String::new() };
     output.line(format!(
-        "restored {}: {} files, {}, {}{}",
+        "restored {} into {}: {objects}{} directories, {} files, {}, {}{}",
         restored.point,
+        restored.target,
+        restored.directories.len(),
         restored.files,
         units::bytes(restored.bytes),
         units::seconds(restored.seconds),
@@ -228,12 +191,20 @@ pub fn print(restored: &Restored, output: &Output) {
     for sentence in &restored.proven {
         output.line(format!("  proven: {sentence}"));
     }
-    for directory in &restored.directories {
-        if let Some(aside) = &directory.set_aside {
-            output.line(format!("  set aside: {} (remove it when the node runs well)", aside.display()));
-        }
+    for (node, heights) in restored.ready.iter().filter(|(_, heights)| !heights.is_empty()) {
+        let heights: Vec<String> = heights.iter().map(|(channel, height)| format!("{channel} {height}")).collect();
+        output.line(format!("  {node}: {}", heights.join(", ")));
+    }
+    for SetAside { what, to } in &restored.set_aside {
+        output.line(format!("  set aside: {what} as {to} (remove it when the network runs well)"));
     }
     if !restored.started.is_empty() {
         output.line(format!("  started: {}", restored.started.join(", ")));
     }
+    if !restored.well {
+        output
+            .line("not everything is well: the data is in place; settle the findings, then run the same command again");
+        return Code::Incomplete;
+    }
+    done(&restored.findings)
 }

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fabkeep_engine::{
-    CaKeep, ClusterRestoreOptions, ClusterRestored, Done, EngineError, Event, Reporter, Silent, plan_cluster_restore,
-    restore_cluster,
+    ClusterTarget, Done, EngineError, Event, Reporter, RestoreOptions, RestorePlan, RestoreTarget, Restored, Silent,
 };
 use fabkeep_fake_cluster::fabric::{self, Node, SMALL};
 use fabkeep_fake_cluster::{Answer, Cluster};
 use fabkeep_network::{Finding, Severity};
-use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Relocation};
+use fabkeep_platform::kubernetes::ClusterAddress;
 use fabkeep_store::{IdentityFile, Repository};
 use serde_json::{Value, json};
 
@@ -30,42 +29,29 @@ fn captured(nodes: &[Node]) -> Scene {
     scene
 }
 
-fn options(scene: &Scene) -> ClusterRestoreOptions {
-    ClusterRestoreOptions {
-        address: ClusterAddress { kubeconfig: Some(scene.cluster.kubeconfig()), context: None },
-        helper: HelperOptions::default(),
-        nodes: Vec::new(),
-        ledgers: Vec::new(),
-        replicate: Vec::new(),
-        ca_keep: CaKeep::default(),
-        relocation: Relocation::default(),
-        replace: false,
-        missing: false,
-        existing_workloads: false,
-        no_start: false,
-        overrides: Vec::new(),
-        deadline: Duration::from_secs(5),
-    }
+fn options() -> RestoreOptions {
+    RestoreOptions { start: true, deadline: Duration::from_secs(5), ..RestoreOptions::default() }
 }
 
-fn restore(scene: &Scene, options: &ClusterRestoreOptions) -> Result<ClusterRestored, EngineError> {
+fn target(scene: &Scene) -> RestoreTarget<'static> {
+    let address = ClusterAddress { kubeconfig: Some(scene.cluster.kubeconfig()), context: None };
+    RestoreTarget::Cluster(ClusterTarget { address, ..ClusterTarget::default() })
+}
+
+fn restore(scene: &Scene, options: &RestoreOptions) -> Result<Restored, EngineError> {
     restore_with(scene, options, &Silent)
 }
 
-fn restore_with(
-    scene: &Scene,
-    options: &ClusterRestoreOptions,
-    reporter: &dyn Reporter,
-) -> Result<ClusterRestored, EngineError> {
+fn restore_with(scene: &Scene, options: &RestoreOptions, reporter: &dyn Reporter) -> Result<Restored, EngineError> {
     let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
     let commit = repository.point("latest").unwrap();
     let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
-    restore_cluster(&repository, &commit, &identity, options, &mut |_| {}, reporter)
+    RestorePlan::make(&repository, &commit, &identity, &target(scene), options)?.execute(reporter)
 }
 
 /// One peer's data replaced.
-fn replace_peer(scene: &Scene) -> ClusterRestoreOptions {
-    ClusterRestoreOptions { nodes: vec!["org1/peer0".to_owned()], replace: true, ..options(scene) }
+fn replace_peer() -> RestoreOptions {
+    RestoreOptions { nodes: vec!["org1/peer0".to_owned()], replace: true, ..options() }
 }
 
 fn damage(scene: &Scene) {
@@ -134,7 +120,7 @@ fn one_nodes_restore_leaves_alone_what_others_use() {
     }
     let before = scene.contents();
     damage(&scene);
-    let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+    let restored = restore(&scene, &replace_peer()).unwrap();
     assert_ne!(data(&scene.cluster, "peer0-tls"), "UkVORVdFRA==");
     assert_eq!(data(&scene.cluster, "peer1-tls"), "UkVORVdFRA==");
     assert_eq!(data(&scene.cluster, "shared"), "UkVORVdFRA==");
@@ -159,12 +145,12 @@ fn the_mark_of_an_earlier_restore_is_not_believed() {
     scene.cluster.patch("Deployment", "org1", "peer0", &stopped);
     let volume = scene.cluster.volume("org1", "peer0-data");
     std::fs::write(volume.join(".fabkeep-restore"), format!("{point}\n")).unwrap();
-    let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+    let restored = restore(&scene, &replace_peer()).unwrap();
     assert_eq!(differences(&scene, &before), Vec::<String>::new());
     assert!(restored.proven.iter().any(|sentence| sentence.contains("files hashed")), "{:?}", restored.proven);
     assert_eq!(replicas(&scene.cluster, "peer0"), 1);
     // Where nothing is filled, nothing is said to be proven.
-    let missing = ClusterRestoreOptions { missing: true, ..options(&scene) };
+    let missing = RestoreOptions { missing: true, ..options() };
     let nothing = restore(&scene, &missing).unwrap();
     assert!(nothing.proven.iter().all(|sentence| !sentence.contains("block walked") && !sentence.contains("hashed")));
 }
@@ -173,8 +159,8 @@ fn the_mark_of_an_earlier_restore_is_not_believed() {
 fn a_refusal_has_changed_nothing() {
     let scene = captured(&PEERS);
     damage(&scene);
-    let replace = replace_peer(&scene);
-    let without = ClusterRestoreOptions { replace: false, ..replace.clone() };
+    let replace = replace_peer();
+    let without = RestoreOptions { replace: false, ..replace.clone() };
     scene
         .cluster
         .tool("df", "echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo 'x 100 99 1 99% /'");
@@ -206,21 +192,21 @@ fn a_secret_that_somebody_else_makes_meanwhile_is_refused_by_name() {
         Answer::Go
     };
     scene.cluster.before(mint);
-    let missing = ClusterRestoreOptions { missing: true, ..options(&scene) };
+    let missing = RestoreOptions { missing: true, ..options() };
     let error = restore(&scene, &missing).unwrap_err();
     let findings = findings_of(&error);
     assert!(found(&findings, "K1", "org1/peer1-tls").is_some(), "{error}");
     assert_eq!(data(&scene.cluster, "peer1-tls"), "TUlOVEVE");
     assert_eq!(records(&scene.cluster), Vec::<String>::new());
     // With --replace the recovery point's takes its place, and the other is kept beside it.
-    let replace = ClusterRestoreOptions { nodes: vec!["org1/peer1".to_owned()], replace: true, ..options(&scene) };
+    let replace = RestoreOptions { nodes: vec!["org1/peer1".to_owned()], replace: true, ..options() };
     // As long as it is made again and again, that is said.
     let again = restore(&scene, &replace).unwrap_err();
     assert!(found(&findings_of(&again), "K1", "org1/peer1-tls").is_some(), "{again}");
     scene.cluster.forget_hooks();
     let restored = restore(&scene, &replace).unwrap();
     assert_ne!(data(&scene.cluster, "peer1-tls"), "TUlOVEVE");
-    assert!(restored.set_aside.iter().any(|aside| aside.contains("peer1-tls.before-")), "{:?}", restored.set_aside);
+    assert!(restored.set_aside.iter().any(|aside| aside.to.contains("peer1-tls.before-")), "{:?}", restored.set_aside);
 }
 
 fn findings_of(error: &EngineError) -> Vec<Finding> {
@@ -240,7 +226,7 @@ fn nodes_of_which_nothing_was_changed_are_scaled_up_again() {
         let stopped = cluster.get("Deployment", "org1", "peer0").unwrap()["spec"]["replicas"] == 0;
         if stopped && call.is("create", "pods") { Answer::forbidden() } else { Answer::Go }
     });
-    let error = restore(&scene, &replace_peer(&scene)).unwrap_err();
+    let error = restore(&scene, &replace_peer()).unwrap_err();
     let EngineError::Interrupted { done, .. } = &error else { panic!("{error}") };
     assert!(done.contains(&Done::NodeStopped { node: "Deployment org1/peer0".to_owned() }), "{done:?}");
     assert!(done.contains(&Done::NodeStarted { node: "Deployment org1/peer0".to_owned() }), "{done:?}");
@@ -266,7 +252,7 @@ fn a_pod_that_appears_during_the_fill_makes_it_be_repeated() {
         }
         Answer::Go
     });
-    let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+    let restored = restore(&scene, &replace_peer()).unwrap();
     assert!(found(&restored.findings, "K2", "Pod org1/peer0").is_some(), "{:?}", restored.findings);
     assert_eq!(differences(&scene, &before), Vec::<String>::new());
     assert_eq!(replicas(&scene.cluster, "peer0"), 1);
@@ -296,7 +282,7 @@ fn a_crash_loop_is_told_with_its_last_lines_and_its_rule_at_once() {
         Answer::Go
     });
     let begun = Instant::now();
-    let slow = ClusterRestoreOptions { deadline: Duration::from_secs(300), ..replace_peer(&scene) };
+    let slow = RestoreOptions { deadline: Duration::from_secs(300), ..replace_peer() };
     let restored = restore(&scene, &slow).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(!restored.well);
@@ -323,7 +309,7 @@ fn a_helper_may_run_where_its_workload_may() {
     assert!(matches!(scene.backup(&[]).code, 0 | 3));
     damage(&scene);
     scene.cluster.forget_calls();
-    restore(&scene, &replace_peer(&scene)).unwrap();
+    restore(&scene, &replace_peer()).unwrap();
     let helpers: Vec<Value> =
         scene.cluster.calls().into_iter().filter(|call| call.is("create", "pods")).map(|call| call.body).collect();
     assert!(!helpers.is_empty());
@@ -344,7 +330,7 @@ impl Reporter for Killed {
 }
 
 /// Runs a restore that is killed at its request number `at`, then the same command. Whether it was killed.
-fn killed_at(scene: &Scene, options: &ClusterRestoreOptions, at: u64) -> bool {
+fn killed_at(scene: &Scene, options: &RestoreOptions, at: u64) -> bool {
     let (count, killed) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
     let dead = Arc::clone(&killed);
     scene.cluster.before(move |_, _| {
@@ -371,7 +357,7 @@ fn killed_at(scene: &Scene, options: &ClusterRestoreOptions, at: u64) -> bool {
 fn killed_at_any_request_the_same_command_ends_right() {
     let scene = captured(&PEER);
     let before = scene.contents();
-    let replace = replace_peer(&scene);
+    let replace = replace_peer();
     // Every fifth request, from another one on each time; with FABKEEP_KILLS every one.
     let every = if std::env::var_os("FABKEEP_KILLS").is_some() { 1 } else { 5 };
     let seed = std::env::var("FABKEEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(std::process::id);
@@ -411,7 +397,7 @@ fn forget_asides(scene: &Scene) {
 fn a_network_that_is_gone_comes_back_wherever_the_restore_is_killed() {
     let scene = captured(&fabric::THREE_NODES);
     let before = scene.contents();
-    let all = options(&scene);
+    let all = options();
     // Another place each time; with FABKEEP_KILLS more of them.
     let seed = std::env::var("FABKEEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(std::process::id);
     let kills: u64 = std::env::var("FABKEEP_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
@@ -433,7 +419,7 @@ fn a_progress_record_that_somebody_changed_is_not_believed() {
     let scene = captured(&PEER);
     let before = scene.contents();
     damage(&scene);
-    let replace = replace_peer(&scene);
+    let replace = replace_peer();
     // Killed while it fills.
     let killed = Arc::new(AtomicU64::new(0));
     let dead = Arc::clone(&killed);
@@ -500,7 +486,7 @@ fn whatever_kind_declares_something_in_the_namespace_comes_back() {
     scene.cluster.forget_kind("virtualservices");
     scene.cluster.forget_kind("externals");
     scene.cluster.serve_kind("networking.istio.io/v1beta1", "VirtualService", "virtualservices", true);
-    let restored = restore(&scene, &replace_all(&scene)).unwrap();
+    let restored = restore(&scene, &replace_all()).unwrap();
     let other = scene.cluster.get("VirtualService", "org1", "peer0").unwrap();
     assert_eq!(
         (&other["spec"]["hosts"][0], &other["apiVersion"]),
@@ -513,13 +499,13 @@ fn whatever_kind_declares_something_in_the_namespace_comes_back() {
     assert!(missing.what.contains("does not serve secrets.example.com/v1beta1 External"), "{}", missing.what);
 
     scene.cluster.serve_kind("secrets.example.com/v1beta1", "External", "externals", true);
-    restore(&scene, &ClusterRestoreOptions { missing: true, ..options(&scene) }).unwrap();
+    restore(&scene, &RestoreOptions { missing: true, ..options() }).unwrap();
     assert!(scene.cluster.get("External", "org1", "vault").is_some());
 }
 
 /// Everything replaced.
-fn replace_all(scene: &Scene) -> ClusterRestoreOptions {
-    ClusterRestoreOptions { replace: true, ..options(scene) }
+fn replace_all() -> RestoreOptions {
+    RestoreOptions { replace: true, ..options() }
 }
 
 #[test]
@@ -556,7 +542,7 @@ fn runs_and_writes(cluster: &Cluster) {
 }
 
 /// Ends at its first command in a container that holds this text, as by a kill.
-fn killed_at_command(scene: &Scene, options: &ClusterRestoreOptions, text: &'static str) {
+fn killed_at_command(scene: &Scene, options: &RestoreOptions, text: &'static str) {
     let killed = Arc::new(AtomicU64::new(0));
     let dead = Arc::clone(&killed);
     scene.cluster.before(move |_, call| {
@@ -575,8 +561,8 @@ fn killed_at_command(scene: &Scene, options: &ClusterRestoreOptions, text: &'sta
 fn what_a_node_wrote_behind_the_fill_is_set_aside() {
     let scene = captured(&PEER);
     let before = scene.contents();
-    let replace = replace_peer(&scene);
-    let no_start = ClusterRestoreOptions { no_start: true, ..replace.clone() };
+    let replace = replace_peer();
+    let no_start = RestoreOptions { start: false, ..replace.clone() };
     // Behind a whole fill; scaled down again by hand; inside a fill.
     for (killed, at_rest) in [(false, false), (false, true), (true, false), (true, true)] {
         damage(&scene);
@@ -590,7 +576,7 @@ fn what_a_node_wrote_behind_the_fill_is_set_aside() {
             scene.cluster.scale("Deployment", "org1", "peer0", 0);
         }
         let state = format!("killed {killed}, at rest {at_rest}");
-        let refused = restore(&scene, &ClusterRestoreOptions { replace: false, ..replace.clone() }).unwrap_err();
+        let refused = restore(&scene, &RestoreOptions { replace: false, ..replace.clone() }).unwrap_err();
         assert!(found(&findings_of(&refused), "B8", "org1/peer0").is_some(), "{state}: {refused}");
         assert_eq!(where_is(&scene, "written-by-the-node"), (true, false), "{state}");
         let restored = restore(&scene, &replace).unwrap();
@@ -605,7 +591,7 @@ fn what_a_node_wrote_behind_the_fill_is_set_aside() {
 #[test]
 fn a_secret_that_is_deleted_and_whose_successor_is_refused_is_told_and_its_node_is_not_started() {
     let scene = captured(&PEER);
-    let replace = replace_peer(&scene);
+    let replace = replace_peer();
     // Whatever comes is refused; or only what comes from the recovery point.
     for everything in [true, false] {
         set_data(&scene.cluster, "peer0-tls", "UkVORVdFRA==");
@@ -656,7 +642,7 @@ fn others_may_label_or_remove_the_progress_record() {
             }
             Answer::Go
         });
-        let restored = restore(&scene, &replace_peer(&scene)).unwrap();
+        let restored = restore(&scene, &replace_peer()).unwrap();
         scene.cluster.forget_hooks();
         assert!(restored.well, "{:?}", restored.findings);
         assert_eq!(differences(&scene, &before), Vec::<String>::new());
@@ -669,7 +655,7 @@ fn others_may_label_or_remove_the_progress_record() {
 fn a_progress_record_that_is_put_there_again_is_not_believed() {
     let scene = captured(&PEER);
     let before = scene.contents();
-    let replace = replace_peer(&scene);
+    let replace = replace_peer();
     damage(&scene);
     killed_at_command(&scene, &replace, "rm -f .fabkeep-restore");
     let names = records(&scene.cluster);
@@ -687,12 +673,12 @@ fn a_progress_record_that_is_put_there_again_is_not_believed() {
 }
 
 /// A restore that ends before its pods are ready.
-fn ends_waiting(scene: &Scene, options: &ClusterRestoreOptions) {
+fn ends_waiting(scene: &Scene, options: &RestoreOptions) {
     scene.cluster.pod_status(|pod| {
         let peer = pod["metadata"]["name"].as_str().unwrap_or_default().starts_with("peer0-");
         peer.then(|| json!({"phase": "Pending"}))
     });
-    let short = ClusterRestoreOptions { deadline: Duration::from_secs(1), ..options.clone() };
+    let short = RestoreOptions { deadline: Duration::from_secs(1), ..options.clone() };
     let restored = restore(scene, &short).unwrap();
     assert!(!restored.well && records(&scene.cluster).len() == 1, "{:?}", restored.findings);
     scene.cluster.pod_status(|_| None);
@@ -702,11 +688,11 @@ fn ends_waiting(scene: &Scene, options: &ClusterRestoreOptions) {
 fn the_same_command_never_takes_what_an_earlier_run_filled_for_proven() {
     let scene = captured(&PEER);
     let before = scene.contents();
-    let replace = replace_peer(&scene);
+    let replace = replace_peer();
     damage(&scene);
     ends_waiting(&scene, &replace);
     // It is not ready yet: what was filled is left, and that is a warning.
-    let one = ClusterRestoreOptions { replace: false, ..replace.clone() };
+    let one = RestoreOptions { replace: false, ..replace.clone() };
     scene.cluster.patch("ConfigMap", "org1", &records(&scene.cluster)[0], &json!({"metadata": {"labels": {"a": "b"}}}));
     let restored = restore(&scene, &one).unwrap();
     let warning = found(&restored.findings, "B8", "run ").unwrap();
@@ -738,7 +724,7 @@ fn names_with_blanks_at_their_ends_or_like_options_come_back() {
     assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
     let before = scene.contents();
     damage(&scene);
-    restore(&scene, &replace_peer(&scene)).unwrap();
+    restore(&scene, &replace_peer()).unwrap();
     assert_eq!(differences(&scene, &before), Vec::<String>::new());
     for name in names {
         assert_eq!(std::fs::read_to_string(volume.join(name)).unwrap_or_default(), name);
@@ -770,15 +756,15 @@ fn room_is_judged_for_all_that_a_claim_holds() {
     let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
     let (commit, identity) =
         (repository.point("latest").unwrap(), IdentityFile::read(&scene.path("keys/identity")).unwrap());
-    let plan = plan_cluster_restore(&repository, &commit, &identity, &replace_all(&scene)).unwrap();
+    let plan = RestorePlan::make(&repository, &commit, &identity, &target(&scene), &replace_all()).unwrap();
     // Enough for each of them.
     let free = plan.bytes / 1024 - 1;
     scene.cluster.tool("df", &format!("echo 'Filesystem 1024-blocks'; echo 'x 1 1 {free} 99% /'"));
-    let error = restore(&scene, &replace_all(&scene)).unwrap_err();
+    let error = restore(&scene, &replace_all()).unwrap_err();
     let EngineError::Precondition(findings) = &error else { panic!("{error}") };
     assert!(found(findings, "B9", "claim org1/shared").is_some(), "{findings:?}");
     assert_eq!((replicas(&scene.cluster, "peer0"), replicas(&scene.cluster, "peer1")), (1, 1));
-    restore(&scene, &replace_peer(&scene)).unwrap();
+    restore(&scene, &replace_peer()).unwrap();
 }
 
 #[test]
@@ -798,7 +784,7 @@ fn lists_that_expire_between_their_pages_begin_anew() {
     for number in [0, 299] {
         assert!(scene.cluster.delete("ConfigMap", "org1", &format!("many-{number:03}")));
     }
-    restore(&scene, &ClusterRestoreOptions { missing: true, ..options(&scene) }).unwrap();
+    restore(&scene, &RestoreOptions { missing: true, ..options() }).unwrap();
     assert!(scene.cluster.get("ConfigMap", "org1", "many-000").is_some());
     assert!(scene.cluster.get("ConfigMap", "org1", "many-299").is_some());
 }

@@ -1,57 +1,59 @@
-//! Restore: a plan first; then every directory is written beside its place, proven there, and only then put into its place, with what
-//! was there before set aside. A journal lets a run after a kill go on.
+//! Restore: a plan that is a value first; what was shown is what is executed. Every directory is written, proven, and only then put into its
+//! place (`host`) or unmarked (`cluster`), with what was there before set aside. A record of progress lets a run after a kill go on.
 
-mod authority;
-mod ca_keep;
+mod ca;
 mod cluster;
-mod databases;
-mod disk;
 mod existing;
-mod journal;
+mod host;
 mod judge;
-mod old_paths;
-mod place;
-mod plan;
-mod prove;
-mod room;
-mod staging;
 mod surviving;
 mod taken_away;
-mod volumes;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fabkeep_network::{Finding, NodeId, Rule, Severity};
-use fabkeep_platform::{Host, NodeState, Platform, Running};
+use fabkeep_network::{Finding, Severity};
+use fabkeep_platform::Host;
+use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Relocation};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
+use crate::EngineError;
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::transform::{LedgerFrom, is_named, transform};
-use crate::{EngineError, Next, parallel};
-use disk::Disk;
-use journal::Journal;
+use crate::transform::{LedgerFrom, Transformed};
 
-pub use ca_keep::CaKeep;
-pub use cluster::{
-    ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
-};
-pub use plan::{RestorePlan, RestoreStep, plan_restore};
+pub use ca::keep::CaKeep;
 
-/// How long a node may take to stop after its command.
-const STOPPED_WITHIN: Duration = Duration::from_secs(60);
-/// How often it is looked at meanwhile.
-const ASKED_AGAIN: Duration = Duration::from_millis(200);
+/// Where a restore goes.
+#[derive(Clone)]
+pub enum RestoreTarget<'a> {
+    /// Below this folder, in the captured layout.
+    Folder(PathBuf),
+    /// Into the places that an inventory names.
+    Host(&'a Host),
+    /// Into a cluster.
+    Cluster(ClusterTarget),
+}
 
-/// Where and how to restore.
+/// A cluster, and what is other there than where the network was captured.
 #[derive(Debug, Clone, Default)]
+pub struct ClusterTarget {
+    /// The cluster.
+    pub address: ClusterAddress,
+    /// How helper pods are made.
+    pub helper: HelperOptions,
+    /// Other namespaces, storage classes, registries than the captured ones.
+    pub relocation: Relocation,
+    /// Do not create workloads: fill the volumes of those that are there.
+    pub existing_workloads: bool,
+}
+
+/// How to restore.
+#[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// Restore below this folder, in the captured layout. `None`: into the platform's places.
-    pub to: Option<PathBuf>,
     /// Nodes to restore, as `Organization/node`; empty: all.
     pub nodes: Vec<String>,
     /// Peers that take another peer's ledger.
@@ -62,28 +64,190 @@ pub struct RestoreOptions {
     pub ca_keep: CaKeep,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
     pub replace: bool,
-    /// Stop nodes that run before their data is replaced, by their stop commands.
+    /// In a cluster: restore only what is missing; leave alone what is there.
+    pub missing: bool,
+    /// On hosts: stop nodes that run before their data is replaced, by their stop commands. A cluster's are always scaled down.
     pub stop: bool,
-    /// Nodes that are taken for stopped where nothing tells whether they run, as `Organization/node`.
+    /// On hosts: nodes that are taken for stopped where nothing tells whether they run, as `Organization/node`.
     pub assume_stopped: Vec<String>,
-    /// Start the nodes afterwards, by their start commands, in the order that Fabric needs.
+    /// Start the nodes afterwards, in the order that Fabric needs.
     pub start: bool,
-    /// Codes of rules that may be broken. What was overridden is kept in the journal, which then stays beside the restored data.
+    /// Codes of rules that may be broken. What was overridden is recorded.
     pub overrides: Vec<String>,
+    /// In a cluster: how long each stage of the start may take.
+    pub deadline: Duration,
     /// Threads; 0 for as many as there are cores.
     pub threads: usize,
 }
 
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        RestoreOptions {
+            nodes: Vec::new(),
+            ledgers: Vec::new(),
+            replicate: Vec::new(),
+            ca_keep: CaKeep::default(),
+            replace: false,
+            missing: false,
+            stop: false,
+            assume_stopped: Vec::new(),
+            start: false,
+            overrides: Vec::new(),
+            deadline: Duration::from_secs(600),
+            threads: 0,
+        }
+    }
+}
+
+impl RestoreOptions {
+    /// Whether the rule of a finding may be broken.
+    fn is_overridden(&self, finding: &Finding) -> bool {
+        self.overrides.iter().any(|code| code == finding.rule.code())
+    }
+
+    /// Findings that forbid the restore.
+    fn refusals<'f>(&self, findings: impl IntoIterator<Item = &'f Finding>) -> Vec<Finding> {
+        let errors = findings.into_iter().filter(|finding| finding.severity == Severity::Error);
+        errors.filter(|finding| !self.is_overridden(finding)).cloned().collect()
+    }
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum RestoreStep {
+    /// An earlier run of the same restore is gone on with.
+    GoOn {
+        /// When it began.
+        begun: String,
+        /// Nodes whose volumes it has filled.
+        filled: usize,
+        /// Workloads that it has started.
+        started: usize,
+    },
+    /// What would start nodes meanwhile is suspended until the end: a controller, an operator.
+    Suspend {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+    /// An object is created.
+    Create {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+    /// An object takes the place of the one that is there, which is kept beside it.
+    Replace {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+    /// A node is stopped, or its workload scaled down to 0 replicas.
+    Stop {
+        /// Which.
+        node: String,
+    },
+    /// A workload is created with 0 replicas.
+    CreateStopped {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+    /// A directory is written and proven: beside its place on a host, in its volume in a cluster.
+    Write {
+        /// Of which node.
+        node: String,
+        /// Its place.
+        path: PathBuf,
+        /// Files.
+        files: u64,
+        /// Bytes, holes not counted.
+        bytes: u64,
+    },
+    /// A file that is there stays: it is copied to what is written.
+    Keep {
+        /// Of which node.
+        node: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is there is set aside.
+    SetAside {
+        /// From where.
+        path: PathBuf,
+        /// To where.
+        to: PathBuf,
+    },
+    /// The written directory takes its place.
+    Place {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A dump is loaded into its database, what that holds dumped or set aside before.
+    Load {
+        /// Of which node.
+        node: String,
+        /// Where: kind, host, port, name.
+        database: String,
+    },
+    /// An object that starts something by itself is created when the data is in its place.
+    CreateLate {
+        /// `Kind namespace/name`.
+        object: String,
+    },
+    /// Nodes are started together.
+    Start {
+        /// Which.
+        nodes: Vec<String>,
+    },
+}
+
+/// What a restore would do: shown by its steps and findings, carried out by [`RestorePlan::execute`].
+#[derive(Serialize)]
+pub struct RestorePlan<'a> {
+    /// The recovery point.
+    pub point: String,
+    /// Where it goes, for people.
+    pub target: String,
+    /// Tells this plan from others.
+    pub fingerprint: String,
+    /// What would be done, in order.
+    pub steps: Vec<RestoreStep>,
+    /// What speaks against it, and what to know.
+    pub findings: Vec<Finding>,
+    /// Bytes to write, holes not counted.
+    pub bytes: u64,
+    /// Files to write.
+    pub files: u64,
+    #[serde(skip)]
+    options: RestoreOptions,
+    #[serde(skip)]
+    reader: PointReader<'a>,
+    #[serde(skip)]
+    transformed: Transformed,
+    #[serde(skip)]
+    way: Way<'a>,
+}
+
+/// What a plan needs of its place.
+enum Way<'a> {
+    Host(Box<host::Plan<'a>>),
+    Cluster(Box<cluster::Plan>),
+}
+
 /// What a restore did and proved.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Restored {
     /// The recovery point.
     pub point: String,
-    /// Directories put into their places.
+    /// Where it went, for people.
+    pub target: String,
+    /// Objects created or replaced by this run.
+    pub objects: usize,
+    /// Directories put into their places, or filled, by this run.
     pub directories: Vec<RestoredDirectory>,
-    /// What was proven, in sentences.
+    /// What was there before and where it is now, whichever run of this restore has set it aside.
+    pub set_aside: Vec<SetAside>,
+    /// What this run proved, in sentences.
     pub proven: Vec<String>,
-    /// Warnings and overridden rules.
+    /// Warnings, overridden rules, what did not become ready, what the nodes logged since they were started.
     pub findings: Vec<Finding>,
     /// Bytes written or found written by an earlier run, holes not counted.
     pub bytes: u64,
@@ -91,8 +255,12 @@ pub struct Restored {
     pub files: u64,
     /// Whether an earlier run's work was gone on with.
     pub resumed: bool,
-    /// Nodes started.
+    /// Nodes and workloads started by this run.
     pub started: Vec<String>,
+    /// Nodes that are ready again, with the heights that they tell.
+    pub ready: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Whether everything that was to be started runs and logged no error that breaks a rule.
+    pub well: bool,
     /// How long it took.
     pub seconds: f64,
 }
@@ -108,208 +276,79 @@ pub struct RestoredDirectory {
     pub set_aside: Option<PathBuf>,
 }
 
-/// Carries a plan out.
-///
-/// # Errors
-/// [`EngineError::Precondition`] and others before the first change; [`EngineError::Interrupted`] or [`EngineError::ProofFailed`] after it:
-/// a second run with the same plan goes on. Nothing that existed was removed.
-pub fn restore(
-    repository: &Repository,
-    commit: &Commit,
-    identity: &IdentityFile,
-    platform: Option<&Host>,
-    options: &RestoreOptions,
-    reporter: &dyn Reporter,
-) -> Result<Restored, EngineError> {
-    let begun = Instant::now();
-    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
-    let plan = plan::make(commit, &mut transformed, &reader, platform, options)?;
-    let errors: Vec<Finding> = plan.refusals(&options.overrides);
-    if !errors.is_empty() {
-        for finding in &plan.findings {
-            reporter.event(Event::Found(finding));
+/// Something that made way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetAside {
+    /// A directory or an object.
+    pub what: String,
+    /// Where it is now.
+    pub to: String,
+}
+
+impl<'a> RestorePlan<'a> {
+    /// Makes the plan. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the recovery point cannot be read or does not hold what is asked for.
+    pub fn make(
+        repository: &'a Repository,
+        commit: &Commit,
+        identity: &'a IdentityFile,
+        target: &RestoreTarget<'a>,
+        options: &RestoreOptions,
+    ) -> Result<RestorePlan<'a>, EngineError> {
+        let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
+        let id = commit.id.as_str();
+        match target {
+            RestoreTarget::Cluster(target) => cluster::plan(id, point, reader, target, options),
+            RestoreTarget::Host(host) => host::plan(id, point, reader, &host::Places::Of(host), options),
+            RestoreTarget::Folder(to) => host::plan(id, point, reader, &host::Places::Below(to.clone()), options),
         }
-        return Err(EngineError::Precondition(errors));
     }
-    if !plan.resuming {
-        // What is missing in the repository is known before a node is stopped for it.
-        let point = &transformed.point;
-        let restored = point.nodes.iter().filter(|node| is_named(&node.facts.id, &transformed.nodes));
-        step(reporter, "check the repository", None, || {
-            reader.check_needed(point.blobs_of(restored), !plan.to_stop.is_empty())
-        })?;
+
+    /// Findings that forbid the restore, less those whose rules are overridden.
+    pub fn refusals(&self) -> Vec<Finding> {
+        self.options.refusals(&self.findings)
     }
-    let disk = Disk::new(reporter);
-    let journal = Journal::open(&plan.journal, commit.id.as_str(), &plan.fingerprint(), &plan.again, disk)?;
-    let threads = if options.threads == 0 { parallel::cores() } else { options.threads };
-    let run =
-        Run { plan: &plan, point: &transformed.point, reader: &reader, platform, options, threads, reporter, disk };
-    run.execute(journal, commit.id.as_str(), begun)
-}
 
-/// One run of a restore: what it works with.
-struct Run<'a> {
-    plan: &'a RestorePlan,
-    point: &'a RecoveryPoint,
-    reader: &'a PointReader<'a>,
-    platform: Option<&'a Host>,
-    options: &'a RestoreOptions,
-    threads: usize,
-    reporter: &'a dyn Reporter,
-    disk: Disk<'a>,
-}
-
-impl Run<'_> {
-    /// Carries the plan out; an error carries what was done until then.
-    fn execute(&self, mut journal: Journal<'_>, point: &str, begun: Instant) -> Result<Restored, EngineError> {
-        let resumed = journal.is_resumed();
-        let data = match self.data(&mut journal) {
-            Ok(data) => data,
-            Err(error) => {
-                let done = journal.done(self.plan);
-                if done.is_empty() {
-                    journal.abandon()?;
-                    return Err(error);
-                }
-                return Err(error.after(done, Next::SameCommand));
-            }
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// [`EngineError::Precondition`] and what could not be read, before the first change; [`EngineError::Interrupted`] and
+    /// [`EngineError::ProofFailed`] after it, with what was done: the same command goes on. Nothing that existed was removed.
+    pub fn execute(&self, reporter: &dyn Reporter) -> Result<Restored, EngineError> {
+        let begun = Instant::now();
+        let refusals = self.refusals();
+        if !refusals.is_empty() {
+            self.findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
+            return Err(EngineError::Precondition(refusals));
+        }
+        let (written, resuming, stops) = match &self.way {
+            Way::Host(plan) => (plan.written(&self.transformed), plan.resuming, !plan.to_stop.is_empty()),
+            Way::Cluster(plan) => (plan.written(&self.transformed), plan.is_resuming(), true),
         };
-        let mut started = Vec::new();
-        let mut findings = self.plan.findings.clone();
-        let finished = self
-            .start(&mut journal, &mut started, &mut findings)
-            .and_then(|()| databases::remove_loaded(self.plan, self.disk))
-            .and_then(|()| journal.finish());
-        if let Err(error) = finished {
-            let nodes = self.plan.to_start.iter().map(ToString::to_string);
-            let nodes: Vec<String> = nodes.filter(|node| !journal.is_started(node)).collect();
-            let next = if nodes.is_empty() { Next::SameCommand } else { Next::StartNodes { nodes } };
-            return Err(error.after(journal.done(self.plan), next));
+        if !resuming {
+            // What is missing in the repository is known before a node is stopped for it.
+            let blobs = self.transformed.point.blobs_of(written.into_iter());
+            step(reporter, "check the repository", None, || self.reader.check_needed(blobs, stops))?;
         }
-        Ok(Restored {
-            point: point.to_owned(),
-            directories: data.directories,
-            proven: data.proven,
-            findings,
-            bytes: data.bytes,
-            files: self.plan.files,
-            resumed,
-            started,
-            seconds: begun.elapsed().as_secs_f64(),
-        })
+        let mut restored = Restored {
+            point: self.point.clone(),
+            target: self.target.clone(),
+            findings: self.findings.clone(),
+            files: self.files,
+            well: true,
+            ..Restored::default()
+        };
+        match &self.way {
+            Way::Host(plan) => host::Run::new(self, plan, reporter).execute(&mut restored)?,
+            Way::Cluster(plan) => cluster::execute(self, plan, reporter, &mut restored)?,
+        }
+        restored.seconds = begun.elapsed().as_secs_f64();
+        Ok(restored)
     }
 
-    /// Stops what has to be stopped, writes, proves, puts into place and loads databases.
-    fn data(&self, journal: &mut Journal<'_>) -> Result<Data, EngineError> {
-        let (plan, point, reporter, disk) = (self.plan, self.point, self.reporter, self.disk);
-        journal.add_overrides(&overridden(&plan.findings, &self.options.overrides))?;
-        self.stop(journal)?;
-        place::finish_begun(plan, point, journal, disk)?;
-        place::keep_equal(plan, point, self.reader.names(), journal)?;
-        place::prepare(plan, journal, disk)?;
-        let bytes = step(reporter, "write files", Some(plan.bytes), || write::write_all(self, journal))?;
-        let mut proven = step(reporter, "prove", Some(plan.bytes), || prove::prove(self, journal))?;
-        self.check_stopped(journal)?;
-        let mut directories = step(reporter, "put into place", None, || place::switch_all(plan, point, journal, disk))?;
-        if !plan.loads.is_empty() {
-            let loaded = step(reporter, "load databases", None, || databases::load_all(plan, journal, disk))?;
-            proven.extend(loaded.0);
-            directories.extend(loaded.1);
-        }
-        Ok(Data { bytes, proven, directories })
+    fn point(&self) -> &RecoveryPoint {
+        &self.transformed.point
     }
-
-    /// Stops nodes by their commands, and waits until nothing tells any more that they run.
-    fn stop(&self, journal: &mut Journal<'_>) -> Result<(), EngineError> {
-        let Some(platform) = self.platform else { return Ok(()) };
-        for node in &self.plan.to_stop {
-            // It counts as done before it is known how far the command came.
-            journal.add_stopped(node.to_string())?;
-            step(self.reporter, &format!("stop {node}"), None, || -> Result<(), EngineError> {
-                platform.stop(node)?;
-                let begun = Instant::now();
-                loop {
-                    let running = platform.running(node)?;
-                    if running.state != NodeState::Running {
-                        return Ok(());
-                    }
-                    if self.reporter.is_interrupted() {
-                        return Err(EngineError::Stopped);
-                    }
-                    if begun.elapsed() > STOPPED_WITHIN {
-                        return Err(runs(node, &running, "the node still runs after its stop command"));
-                    }
-                    std::thread::sleep(ASKED_AGAIN);
-                }
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Nothing has started a node whose data is about to be replaced.
-    fn check_stopped(&self, journal: &Journal<'_>) -> Result<(), EngineError> {
-        let Some(platform) = self.platform.filter(|_| self.options.to.is_none()) else { return Ok(()) };
-        let pending = self.plan.directories.iter().enumerate().filter(|(index, _)| !journal.is_settled(*index));
-        let nodes: BTreeSet<_> = pending.map(|(_, planned)| &planned.id).collect();
-        for node in nodes {
-            let running = platform.running(node)?;
-            let assumed = self.options.assume_stopped.contains(&node.to_string());
-            let counts = running.evidence.iter().any(|evidence| !assumed || evidence.is_certain());
-            let overridden = self.options.overrides.iter().any(|code| code == Rule::LiveCopy.code());
-            if running.state == NodeState::Running && counts && !overridden {
-                return Err(runs(node, &running, "the node was started while its data was written beside it"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts nodes in the order that they need, and reads what they log.
-    fn start(
-        &self,
-        journal: &mut Journal<'_>,
-        started: &mut Vec<String>,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), EngineError> {
-        let since = jiff::Timestamp::now();
-        let Some(platform) = self.platform.filter(|_| self.options.start) else { return Ok(()) };
-        for node in &self.plan.to_start {
-            let name = node.to_string();
-            // An earlier run may have started it.
-            if journal.is_started(&name) && platform.state(node)? == NodeState::Running {
-                continue;
-            }
-            if !platform.can_start(node) {
-                continue;
-            }
-            journal.add_started(name.clone())?;
-            step(self.reporter, &format!("start {node}"), None, || platform.start(node))?;
-            started.push(name);
-        }
-        findings.extend(crate::logs::findings(platform, since, |id| started.contains(&id.to_string())));
-        Ok(())
-    }
-}
-
-/// What a restore ends with where a node runs that must not.
-fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
-    EngineError::Precondition(vec![Finding::error(
-        Rule::LiveCopy,
-        node,
-        format!("{what}: {}", judge::reported(running)),
-        "stop it, keep whatever starts it from doing so, and run the same command again",
-    )])
-}
-
-/// What was written and proven.
-struct Data {
-    bytes: u64,
-    proven: Vec<String>,
-    directories: Vec<RestoredDirectory>,
-}
-
-/// Findings that would have forbidden the restore.
-fn overridden(findings: &[Finding], overrides: &[String]) -> Vec<Finding> {
-    let broken = findings.iter().filter(|finding| finding.severity == Severity::Error);
-    broken.filter(|finding| overrides.iter().any(|code| code == finding.rule.code())).cloned().collect()
 }

@@ -1,23 +1,18 @@
 //! What a replaced directory holds that the recovery point has not (B11): channels, stores, keys and blocks. A recovery point that is not
 //! whole, or an older one, must not take the place of data that nobody else has.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::{
-    Asked, BlockFiles, EntryKind, Host, HostVolume, Platform, Volume, VolumeEntry, block_file_heights,
-};
-use fabkeep_store::{BlobId, PointReader};
+use fabkeep_platform::{Asked, BlockFiles, Platform, Volume, VolumeEntry, block_file_heights};
+use fabkeep_store::{BlobId, NameKey};
 
 use super::RestoreOptions;
-use super::journal::Record;
-use super::plan::{PlannedDirectory, RestorePlan};
+use super::existing::Existing;
 use crate::EngineError;
-use crate::error::io;
-use crate::point::{CapturedDirectory, CapturedNode, Content, EntryContent, RecoveryPoint};
-use crate::transform::{Transformed, is_named};
+use crate::point::{CapturedDirectory, CapturedNode, Content, EntryContent};
+use crate::transform::is_named;
 use crate::window::observe;
 
 /// Largest file that is looked into for a private key, in bytes.
@@ -29,7 +24,7 @@ const MAX_REPORTED: usize = 20;
 
 /// Something that a directory holds as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Unit {
+enum Unit {
     Chain(String),
     RaftLog(String),
     RaftSnapshot(String),
@@ -51,51 +46,42 @@ impl std::fmt::Display for Unit {
     }
 }
 
-/// Refuses to take away what only the directories have that would be replaced.
-pub(super) fn check(
-    plan: &mut RestorePlan,
-    transformed: &Transformed,
-    reader: &PointReader<'_>,
-    platform: Option<&Host>,
+/// A channel that is higher in a place than in the recovery point.
+pub(super) struct Higher {
+    node: NodeId,
+    channel: String,
+    present: u64,
+    comes: u64,
+}
+
+/// What would be taken away: as a finding, and by channels, which other nodes may have.
+#[derive(Default)]
+pub(super) struct TakenAway {
+    pub finding: Option<Finding>,
+    pub higher: Vec<Higher>,
+}
+
+/// Compares what is in a place with what comes.
+pub(super) fn judge(
+    existing: &Existing<'_>,
     options: &RestoreOptions,
-    record: &Record,
-) -> Result<(), EngineError> {
-    let point = &transformed.point;
-    let keys = captured_blobs(point);
-    let mut findings = Vec::new();
-    // Channels whose blocks would be lost, by node: what is there and what comes.
-    let mut heights: Vec<(NodeId, String, u64, u64)> = Vec::new();
-    for (index, planned) in plan.directories.iter().enumerate() {
-        if !planned.occupied || !options.replace || record.is_switching(index) || record.is_equal(index) {
-            continue;
-        }
-        let node = &point.nodes[planned.node];
-        let captured = &node.directories[planned.directory];
-        let emptied = options.replicate.contains(&planned.id.to_string());
-        let place = &planned.staging.place;
-        let found: Vec<VolumeEntry> = HostVolume::new(place.clone())
-            .list("")?
-            .into_iter()
-            .filter(|entry| entry.kind == EntryKind::File && planned.staging.is_part(&entry.path))
-            .collect();
-        let mut lost = lost_units(captured, &found, emptied);
-        // What an authority keeps was asked for: its own key is not among it.
-        if node.facts.role != NodeRole::CertificateAuthority || !options.ca_keep.is_asked() {
-            lost.extend(lost_keys(planned, captured, &found, reader, keys.get(&planned.node))?);
-        }
-        findings.extend(taken(&planned.id, &place.display().to_string(), &lost));
-        if !emptied {
-            heights.extend(higher(node, place, captured));
-        }
+    names: &NameKey,
+) -> Result<TakenAway, EngineError> {
+    let Existing { node, captured, volume, .. } = existing;
+    let id = &node.facts.id;
+    let emptied = options.replicate.contains(&id.to_string());
+    let found = existing.files()?;
+    let mut lost = lost_units(captured, &found, emptied);
+    // What an authority keeps was asked for: its own key is not among it.
+    if node.facts.role != NodeRole::CertificateAuthority || !options.ca_keep.is_asked() {
+        lost.extend(lost_keys(existing, found, names)?);
     }
-    let host = platform.filter(|_| options.to.is_none()).map(|host| host as &dyn Platform);
-    findings.extend(lost_blocks(&transformed.nodes, host, heights));
-    plan.findings.extend(findings);
-    Ok(())
+    let higher = if emptied { Vec::new() } else { higher(node, *volume, captured) };
+    Ok(TakenAway { finding: taken(id, &existing.label, &lost), higher })
 }
 
 /// What a directory has as a whole and the recovery point has not. `emptied`: its ledger is meant to come back empty.
-pub(super) fn lost_units(captured: &CapturedDirectory, found: &[VolumeEntry], emptied: bool) -> BTreeSet<Unit> {
+fn lost_units(captured: &CapturedDirectory, found: &[VolumeEntry], emptied: bool) -> BTreeSet<Unit> {
     let joined = is_joined_by_snapshot(found);
     let mut lost: BTreeSet<Unit> = found.iter().filter_map(|entry| unit(captured, &entry.path, joined)).collect();
     for entry in &captured.entries {
@@ -110,7 +96,7 @@ pub(super) fn lost_units(captured: &CapturedDirectory, found: &[VolumeEntry], em
 }
 
 /// Refuses to take them away.
-pub(super) fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<Finding> {
+fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<Finding> {
     if lost.is_empty() {
         return None;
     }
@@ -129,7 +115,7 @@ pub(super) fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<F
 }
 
 /// Whether a file may be a private key that a node needs: of a directory of keys, and small.
-pub(super) fn may_be_key(captured: &CapturedDirectory, entry: &VolumeEntry) -> bool {
+fn may_be_key(captured: &CapturedDirectory, entry: &VolumeEntry) -> bool {
     let (_, role, _) = captured.directory.part(&entry.path);
     let holds_keys = matches!(
         role,
@@ -139,44 +125,35 @@ pub(super) fn may_be_key(captured: &CapturedDirectory, entry: &VolumeEntry) -> b
 }
 
 /// Whether a file's bytes are a private key.
-pub(super) fn is_key(bytes: &[u8]) -> bool {
+fn is_key(bytes: &[u8]) -> bool {
     bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY)
 }
 
-/// Channels that are higher in a volume than what comes: the channel, and the two heights.
-pub(super) fn higher_in(
-    node: &CapturedNode,
-    volume: &dyn Volume,
-    captured: &CapturedDirectory,
-) -> Vec<(NodeId, String, u64, u64)> {
+/// Channels whose chain is higher in the place than in the recovery point.
+fn higher(node: &CapturedNode, volume: &dyn Volume, captured: &CapturedDirectory) -> Vec<Higher> {
     // A chain that cannot be read is no reason against its restore.
     let present = block_file_heights(volume, &captured.directory).unwrap_or_default();
     let comes = |channel: &str| node.facts.ledgers.iter().find(|ledger| ledger.channel == channel);
-    present
-        .into_iter()
-        .filter_map(|(channel, height)| {
-            let comes = comes(&channel)?.height;
-            (height > comes).then(|| (node.facts.id.clone(), channel, height, comes))
-        })
-        .collect()
+    let higher = present.into_iter().filter_map(|(channel, present)| {
+        let comes = comes(&channel)?.height;
+        (present > comes).then(|| Higher { node: node.facts.id.clone(), channel, present, comes })
+    });
+    higher.collect()
 }
 
-/// Names of the blobs that hold whole files of each node.
-pub(super) fn captured_blobs(point: &RecoveryPoint) -> BTreeMap<usize, BTreeSet<BlobId>> {
-    let mut out: BTreeMap<usize, BTreeSet<BlobId>> = BTreeMap::new();
-    for (index, node) in point.nodes.iter().enumerate() {
-        let blobs = out.entry(index).or_default();
-        for entry in node.directories.iter().flat_map(|directory| &directory.entries) {
-            if let EntryContent::File { size, parts } = &entry.content
-                && *size <= MAX_KEY_BYTES
-                && let [part] = parts.as_slice()
-                && let Content::Raw { blob } = part.content
-            {
-                blobs.insert(blob);
-            }
+/// Names of the blobs that hold whole small files of a node.
+fn small_blobs(node: &CapturedNode) -> BTreeSet<BlobId> {
+    let mut blobs = BTreeSet::new();
+    for entry in node.directories.iter().flat_map(|directory| &directory.entries) {
+        if let EntryContent::File { size, parts } = &entry.content
+            && *size <= MAX_KEY_BYTES
+            && let [part] = parts.as_slice()
+            && let Content::Raw { blob } = part.content
+        {
+            blobs.insert(blob);
         }
     }
-    out
+    blobs
 }
 
 fn is_joined_by_snapshot(found: &[VolumeEntry]) -> bool {
@@ -209,39 +186,18 @@ fn unit(captured: &CapturedDirectory, path: &str, joined_by_snapshot: bool) -> O
 }
 
 /// Private keys that no file of the node in the recovery point holds.
-fn lost_keys(
-    planned: &PlannedDirectory,
-    captured: &CapturedDirectory,
-    found: &[VolumeEntry],
-    reader: &PointReader<'_>,
-    blobs: Option<&BTreeSet<BlobId>>,
-) -> Result<Vec<Unit>, EngineError> {
-    let mut out = Vec::new();
-    for entry in found.iter().filter(|entry| may_be_key(captured, entry)) {
-        if planned.kept.iter().any(|kept| kept.entry.path == entry.path) {
-            continue;
-        }
-        let path = planned.staging.placed(&entry.path);
-        let bytes = std::fs::read(&path).map_err(io(&path))?;
-        if is_key(&bytes) && !blobs.is_some_and(|blobs| blobs.contains(&reader.names().name(&bytes))) {
-            out.push(Unit::Key(entry.path.clone()));
-        }
-    }
-    Ok(out)
-}
-
-/// Channels whose chain is higher in the place than in the recovery point.
-fn higher(node: &CapturedNode, place: &Path, captured: &CapturedDirectory) -> Vec<(NodeId, String, u64, u64)> {
-    higher_in(node, &HostVolume::new(place.to_path_buf()), captured)
+fn lost_keys(existing: &Existing<'_>, found: Vec<VolumeEntry>, names: &NameKey) -> Result<Vec<Unit>, EngineError> {
+    let kept = |path: &str| existing.kept.iter().any(|kept| kept.entry.path == path);
+    let maybe = found.into_iter().filter(|entry| may_be_key(existing.captured, entry) && !kept(&entry.path)).collect();
+    let blobs = small_blobs(existing.node);
+    let lost = |bytes: &[u8]| is_key(bytes) && !blobs.contains(&names.name(bytes));
+    let read = existing.read(maybe)?.into_iter();
+    Ok(read.filter(|(_, bytes)| lost(bytes)).map(|(entry, _)| Unit::Key(entry.path)).collect())
 }
 
 /// Blocks that would be lost, unless a node that stays has them.
-pub(super) fn lost_blocks(
-    restored: &[String],
-    platform: Option<&dyn Platform>,
-    heights: Vec<(NodeId, String, u64, u64)>,
-) -> Vec<Finding> {
-    if heights.is_empty() {
+pub(super) fn lost_blocks(restored: &[String], platform: Option<&dyn Platform>, higher: Vec<Higher>) -> Vec<Finding> {
+    if higher.is_empty() {
         return Vec::new();
     }
     let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
@@ -251,9 +207,9 @@ pub(super) fn lost_blocks(
         observe(platform, asked, |id| known.contains(id) && stays(id))
     });
     let observed = observed.unwrap_or_default();
-    heights
+    higher
         .into_iter()
-        .map(|(id, channel, present, comes)| {
+        .map(|Higher { node: id, channel, present, comes }| {
             let what = format!("{channel} has height {present} there and {comes} in the recovery point");
             let subject = format!("{id} {channel}");
             let keeper = observed

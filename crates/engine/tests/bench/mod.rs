@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fabkeep_engine::{
-    CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, RestoreOptions, Silent, VerifyLevel,
-    capture, restore, verify_point,
+    CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, Reporter, RestoreOptions, RestorePlan,
+    RestoreTarget, Restored, Silent, VerifyLevel, capture, verify_point,
 };
 use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
@@ -90,21 +90,29 @@ impl Bench {
 
     pub fn restore_all(&self) -> Result<PathBuf, EngineError> {
         let to = self.path("restored");
-        self.restore(&RestoreOptions { to: Some(to.clone()), ..RestoreOptions::default() })?;
+        self.restore_below("restored", &RestoreOptions::default())?;
         Ok(to)
     }
 
-    pub fn restore(&self, options: &RestoreOptions) -> Result<fabkeep_engine::Restored, EngineError> {
-        let repository = self.repository();
-        let commit = repository.point("latest").unwrap();
-        let host = self.host_or_none();
-        let platform = host.as_ref();
-        restore(&repository, &commit, &self.identity(), platform, options, &Silent)
+    /// Restores the latest recovery point into the network's own places.
+    pub fn restore(&self, options: &RestoreOptions) -> Result<Restored, EngineError> {
+        self.restore_to(&RestoreTarget::Host(&self.host()), options, &Silent)
     }
 
-    fn host_or_none(&self) -> Option<Host> {
-        let found = discover(&self.network(), self.folder.path()).ok()?;
-        Host::new(&found.inventory, self.folder.path()).ok()
+    /// The same into a folder.
+    pub fn restore_below(&self, name: &str, options: &RestoreOptions) -> Result<Restored, EngineError> {
+        self.restore_to(&RestoreTarget::Folder(self.path(name)), options, &Silent)
+    }
+
+    pub fn restore_to(
+        &self,
+        target: &RestoreTarget<'_>,
+        options: &RestoreOptions,
+        reporter: &dyn Reporter,
+    ) -> Result<Restored, EngineError> {
+        let repository = self.repository();
+        let commit = repository.point("latest").unwrap();
+        RestorePlan::make(&repository, &commit, &self.identity(), target, options)?.execute(reporter)
     }
 
     /// Every captured file is there, equal to its source in bytes, mode and time, and no larger on the disk; nothing else is there.

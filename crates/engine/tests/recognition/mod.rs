@@ -89,22 +89,13 @@ fn a_peer_with_a_couchdb_is_restored_above_an_empty_one() {
         let found = discover(&one.bench.network().join("Org1"), one.bench.folder.path()).unwrap();
         Host::new(&found.inventory, one.bench.folder.path()).unwrap()
     };
-    let repository = one.bench.repository();
-    let commit = repository.point("latest").unwrap();
     let peer = {
         let network = fabkeep_platform::Platform::network(&host);
         network.nodes().find(|node| node.id.node == "peer0").unwrap().id.to_string()
     };
     let options = fabkeep_engine::RestoreOptions { nodes: vec![peer], replace: true, ..Default::default() };
-    let restored = fabkeep_engine::restore(
-        &repository,
-        &commit,
-        &one.bench.identity(),
-        Some(&host),
-        &options,
-        &fabkeep_engine::Silent,
-    )
-    .unwrap();
+    let target = fabkeep_engine::RestoreTarget::Host(&host);
+    let restored = one.bench.restore_to(&target, &options, &fabkeep_engine::Silent).unwrap();
     reported("restore", &restored.findings, Severity::Note, "P3", "restored with it");
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "the state database is empty");
 }

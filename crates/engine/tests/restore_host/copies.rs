@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fabkeep_engine::{CaptureOptions, RestoreOptions, Silent};
+use fabkeep_engine::{CaptureOptions, RestoreOptions, RestoreTarget, Silent};
 
 use super::place::Place;
 
@@ -19,8 +19,8 @@ fn lines_that_lead_to_the_original_are_named_with_their_new_paths() {
     .unwrap();
     place.bench.capture(&CaptureOptions::default()).unwrap();
     let to = place.bench.path("copy");
-    let options = RestoreOptions { to: Some(to.clone()), replace: false, ..place.options() };
-    let restored = place.restore(&options, &Silent).unwrap();
+    let options = RestoreOptions { replace: false, ..place.options() };
+    let restored = place.bench.restore_to(&RestoreTarget::Folder(to.clone()), &options, &Silent).unwrap();
     let found: Vec<_> = restored.findings.iter().filter(|finding| finding.subject.ends_with("core.yaml")).collect();
     let [finding] = found.as_slice() else { panic!("{:#?}", restored.findings) };
     let number = text.lines().count() + 4;

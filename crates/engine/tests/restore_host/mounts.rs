@@ -182,9 +182,11 @@ fn what_a_killed_run_has_written_needs_no_room_again() {
     let disk = place.bench.path("disk");
     std::fs::create_dir(&disk).unwrap();
     mount(&["-t", "tmpfs", "-o", "size=64m", "none"], &disk);
-    let options = fabkeep_engine::RestoreOptions { to: Some(disk.join("out")), replace: false, ..place.options() };
+    let options = fabkeep_engine::RestoreOptions { replace: false, ..place.options() };
+    let target = fabkeep_engine::RestoreTarget::Folder(disk.join("out"));
+    let restore = |reporter: &dyn fabkeep_engine::Reporter| place.bench.restore_to(&target, &options, reporter);
     let counted = KillBefore::never();
-    place.restore(&options, &counted).unwrap();
+    restore(&counted).unwrap();
     let used: u64 = {
         let room = rustix::fs::statvfs(&disk).unwrap();
         (room.f_blocks - room.f_bfree) * room.f_frsize
@@ -194,9 +196,9 @@ fn what_a_killed_run_has_written_needs_no_room_again() {
     mount(&[&format!("-oremount,size={}", used + (256 << 10))], &disk);
     let first = counted.changes().iter().position(|what| *what == "rename").unwrap();
     let reporter = KillBefore::new(first);
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| place.restore(&options, &reporter)));
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restore(&reporter)));
     assert!(ended.is_err());
-    match place.restore(&options, &Silent) {
+    match restore(&Silent) {
         Ok(restored) => assert!(restored.resumed),
         Err(EngineError::Precondition(findings)) => panic!("{findings:?}"),
         Err(error) => panic!("{error}"),

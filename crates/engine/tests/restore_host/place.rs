@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fabkeep_engine::{CaptureOptions, EngineError, Reporter, RestoreOptions, Restored, restore};
+use fabkeep_engine::{CaptureOptions, EngineError, Reporter, RestoreOptions, RestoreTarget, Restored};
 use fabkeep_platform::{Host, Inventory};
 
 use super::bench::Bench;
@@ -34,9 +34,7 @@ impl Place {
     }
 
     pub fn restore(&self, options: &RestoreOptions, reporter: &dyn Reporter) -> Result<Restored, EngineError> {
-        let repository = self.bench.repository();
-        let commit = repository.point("latest").unwrap();
-        restore(&repository, &commit, &self.bench.identity(), Some(&self.host()), options, reporter)
+        self.bench.restore_to(&RestoreTarget::Host(&self.host()), options, reporter)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Stage};
 use url::Url;
 
 use crate::volume::Volume;
@@ -150,6 +150,14 @@ impl Host {
             (status, _) if status.success() => Ok(true),
             (_, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
         }
+    }
+
+    /// The nodes in the order in which they start.
+    pub fn start_order(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<_> = self.network.nodes().map(|node| (Stage::of(node.role), node.id.clone())).collect();
+        nodes.retain(|(stage, _)| *stage != Stage::Others);
+        nodes.sort_by_key(|(stage, _)| *stage);
+        nodes.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Whether a node has a stop command.

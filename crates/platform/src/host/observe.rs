@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{HeightSource, Network, NodeDirectory, NodeId, Observation};
+use fabkeep_network::{HeightSource, NodeDirectory, NodeId, Observation};
 use tokio::net::TcpStream;
 use url::Url;
 
@@ -198,18 +198,4 @@ fn channels<'a>(directories: impl Iterator<Item = &'a NodeDirectory>) -> Vec<Str
     out.sort();
     out.dedup();
     out
-}
-
-/// The nodes of a network in the order in which they start: certificate authorities, all orderers, peers.
-pub(super) fn start_order(network: &Network) -> Vec<NodeId> {
-    let order = [
-        NodeRole::CaDatabase,
-        NodeRole::StateDatabase,
-        NodeRole::CertificateAuthority,
-        NodeRole::Orderer,
-        NodeRole::Peer,
-        NodeRole::Chaincode,
-    ];
-    let of_role = |role: NodeRole| network.nodes().filter(move |node| node.role == role);
-    order.into_iter().flat_map(|role| of_role(role).map(|node| node.id.clone())).collect()
 }

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use fabkeep_network::{Finding, NodeId};
 
-use super::{Host, observe, run_hook};
+use super::{Host, run_hook};
 use crate::window::unknown_hook;
 use crate::{Change, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord};
 
@@ -25,7 +25,7 @@ impl Host {
         let mut changes: Vec<Change> = quiesce.hook.iter().cloned().map(Change::Hook).collect();
         if quiesce.stop {
             // Peers first: what they have is at most what the orderers have (I1).
-            for node in observe::start_order(&self.network).into_iter().rev() {
+            for node in self.start_order().into_iter().rev() {
                 let commands = self.commands(&node);
                 let whole = commands.is_some_and(|commands| commands.start.is_some() && commands.stop.is_some());
                 if self.state(&node)? != NodeState::Running {
@@ -76,7 +76,7 @@ impl Host {
                 _ => None,
             })
             .collect();
-        for node in observe::start_order(&self.network).iter().filter(|node| stopped.contains(node)) {
+        for node in self.start_order().iter().filter(|node| stopped.contains(node)) {
             reported(&format!("starting {node}"));
             let started = self.state(node).and_then(|state| match state {
                 NodeState::Running => Ok(false),

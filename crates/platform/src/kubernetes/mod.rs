@@ -45,7 +45,7 @@ pub use objects::foreign_to_network;
 pub use progress::{Note, Written};
 pub use ready::Started;
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, old_names};
-pub use scale::{DATABASES, MountingPod, ScaledDown, Stage, WorkloadState};
+pub use scale::{MountingPod, ScaledDown, StageWorkloads, WorkloadState};
 pub use served::KindServed;
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target, is_managed};

@@ -7,7 +7,7 @@ use fabkeep_network::{Finding, NodeId, Rule};
 
 use super::Kubernetes;
 use super::discover::workloads::{LivePod, live_pod};
-use super::scale::Stage;
+use super::scale::StageWorkloads;
 use super::trouble::Trouble;
 use crate::PlatformError;
 use crate::probe::answers;
@@ -49,7 +49,7 @@ impl Kubernetes {
     /// [`PlatformError::Cluster`] when the cluster cannot be asked.
     pub fn wait_until_ready(
         &self,
-        stage: &Stage,
+        stage: &StageWorkloads,
         heights: &BTreeMap<NodeId, BTreeMap<String, u64>>,
         deadline: Duration,
         reported: &dyn Fn(&str),

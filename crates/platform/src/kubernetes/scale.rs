@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::NodeId;
+use fabkeep_network::{NodeId, Stage};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
@@ -34,9 +34,9 @@ pub enum WorkloadState {
 
 /// Workloads that start together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
+pub struct StageWorkloads {
     /// What they are.
-    pub name: &'static str,
+    pub stage: Stage,
     /// The workloads: kind, namespace, name.
     pub workloads: Vec<(String, String, String)>,
     /// The nodes that they run.
@@ -214,54 +214,31 @@ impl Kubernetes {
     }
 }
 
-/// The stage in which databases start.
-pub const DATABASES: &str = "databases";
-
-/// The order in which services start: what others need first.
-const STAGES: [(&str, &[NodeRole]); 6] = [
-    (DATABASES, &[NodeRole::StateDatabase, NodeRole::CaDatabase]),
-    ("certificate authorities", &[NodeRole::CertificateAuthority]),
-    ("orderers", &[NodeRole::Orderer]),
-    ("peers", &[NodeRole::Peer]),
-    ("chaincode", &[NodeRole::Chaincode]),
-    ("others", &[NodeRole::Files]),
-];
-
 impl Kubernetes {
     /// The stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads are
     /// meant; all without.
-    pub fn stages(&self, chosen: Option<&[NodeId]>) -> Vec<Stage> {
-        let mut stages: Vec<Stage> =
-            STAGES.iter().map(|(name, _)| Stage { name, workloads: Vec::new(), nodes: Vec::new() }).collect();
-        for (_, workloads) in &self.analysis.all {
-            for workload in workloads {
-                let of_it = self.analysis.nodes.iter().filter(|node| {
-                    node.node.workload.as_ref().is_some_and(|known| {
-                        (&known.kind, &known.namespace, &known.name)
-                            == (&workload.kind, &workload.namespace, &workload.name)
-                    })
-                });
-                let nodes: Vec<_> = of_it.collect();
-                if chosen.is_some_and(|chosen| !nodes.iter().any(|node| chosen.contains(&node.node.id))) {
-                    continue;
-                }
-                let stage = nodes
-                    .iter()
-                    .filter_map(|node| STAGES.iter().position(|(_, roles)| roles.contains(&node.node.role)))
-                    .filter(|&stage| stage < STAGES.len() - 1)
-                    .max()
-                    .unwrap_or(STAGES.len() - 1);
-                stages[stage].workloads.push((
-                    workload.kind.clone(),
-                    workload.namespace.clone(),
-                    workload.name.clone(),
-                ));
-                let running = nodes.iter().filter(|node| node.node.role != NodeRole::Files);
-                stages[stage].nodes.extend(running.map(|node| node.node.id.clone()));
+    pub fn stages(&self, chosen: Option<&[NodeId]>) -> Vec<StageWorkloads> {
+        let empty = |stage| StageWorkloads { stage, workloads: Vec::new(), nodes: Vec::new() };
+        let mut stages: BTreeMap<Stage, StageWorkloads> = BTreeMap::new();
+        for workload in self.analysis.all.iter().flat_map(|(_, workloads)| workloads) {
+            let of_it = self.analysis.nodes.iter().filter(|node| {
+                node.node.workload.as_ref().is_some_and(|known| {
+                    (&known.kind, &known.namespace, &known.name)
+                        == (&workload.kind, &workload.namespace, &workload.name)
+                })
+            });
+            let nodes: Vec<_> = of_it.collect();
+            if chosen.is_some_and(|chosen| !nodes.iter().any(|node| chosen.contains(&node.node.id))) {
+                continue;
             }
+            let of_nodes = nodes.iter().map(|node| Stage::of(node.node.role)).filter(|stage| *stage != Stage::Others);
+            let stage = of_nodes.max().unwrap_or(Stage::Others);
+            let stage = stages.entry(stage).or_insert_with(|| empty(stage));
+            stage.workloads.push((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()));
+            let running = nodes.iter().filter(|node| node.node.role != NodeRole::Files);
+            stage.nodes.extend(running.map(|node| node.node.id.clone()));
         }
-        stages.retain(|stage| !stage.workloads.is_empty());
-        stages
+        stages.into_values().collect()
     }
 
     pub(super) fn workload(&self, kind: &str, namespace: &str, name: &str) -> Option<&WorkloadObject> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Rule, Stage};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::connection::{failed, is_missing};
 use super::discover::FoundNode;
 use super::objects::{MANAGED_BY, Namespace, name_of, resource, text};
-use super::{Kubernetes, Stage};
+use super::{Kubernetes, StageWorkloads};
 use crate::host::run_hook;
 use crate::window::unknown_hook;
 use crate::{Change, ClientWorkload, NotedWindows, PlatformError, Quiesce, StrangeNote, WindowRecord};
@@ -108,12 +108,12 @@ impl Kubernetes {
     }
 
     /// Stages of nodes that can be scaled, without what is no node.
-    fn node_stages(&self) -> Vec<Stage> {
+    fn node_stages(&self) -> Vec<StageWorkloads> {
         let mut stages = self.stages(None);
         for stage in &mut stages {
             stage.workloads.retain(|(kind, ..)| SCALED.contains(&kind.as_str()));
         }
-        stages.retain(|stage| stage.name != "others" && !stage.workloads.is_empty());
+        stages.retain(|stage| stage.stage != Stage::Others && !stage.workloads.is_empty());
         stages
     }
 
@@ -316,7 +316,7 @@ impl Kubernetes {
                         ready.and_then(|ready| match ready.findings.first() {
                             None => Ok(()),
                             Some(finding) => Err(PlatformError::Cluster {
-                                what: format!("waking {} behind the window", stage.name),
+                                what: format!("starting {} after the window", stage.stage),
                                 problem: format!("{}: {}", finding.subject, finding.what),
                                 next: "look at its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
                                     .to_owned(),

@@ -4,50 +4,39 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{DirectorySource, Finding, NodeDirectory, NodeId, Rule};
+use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::Kubernetes;
-use fabkeep_platform::{Fetch, Platform};
 
-use super::super::volumes::Filled;
-use super::super::{authority, surviving};
 use super::Run;
 use super::nodes::dump_of;
+use super::volume::Filled;
 use crate::EngineError;
 use crate::error::io;
+use crate::restore::ca::forgotten;
+use crate::restore::existing::Existing;
+use crate::restore::surviving;
 
 /// Nodes that are filled beside those that stay.
 pub(super) fn heights(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Finding>, EngineError> {
     let filled: BTreeSet<&NodeId> = run.plan.fill.iter().map(|&position| &run.node(position).facts.id).collect();
     let findings = surviving::judge(kubernetes, run.point, &|id| filled.contains(id));
-    let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
-    let errors: Vec<Finding> = findings.iter().filter(|finding| !overridden(finding)).cloned().collect();
+    let errors = run.options.refusals(&findings);
     if errors.is_empty() { Ok(findings) } else { Err(EngineError::Precondition(errors)) }
 }
 
 /// What a certificate authority whose database is replaced will have forgotten.
 pub(super) fn authority_in(run: &Run<'_>, directory: &Filled<'_>) -> Result<Vec<Finding>, EngineError> {
-    let mut findings = Vec::new();
-    for entry in authority::databases(&directory.captured) {
-        let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
-        let present = scratch.path().join("present.db");
-        let fetch = |suffix: &str| Fetch {
-            path: format!("{}{suffix}", entry.path),
-            to: scratch.path().join(format!("present.db{suffix}")),
-            sparse: false,
-        };
-        let files: Vec<Fetch> = std::iter::once("").chain(authority::BESIDE).map(fetch).collect();
-        let there = directory.filler.fetch(&files).map_err(io(directory.label()))?;
-        if there.first() == Some(&true) {
-            findings.extend(authority::forgotten(
-                directory.id,
-                &present,
-                entry,
-                run.point,
-                run.reader,
-                scratch.path(),
-            )?);
-        }
-    }
-    Ok(findings)
+    let Some(node) = run.point.nodes.iter().find(|node| node.facts.id == *directory.id) else { return Ok(Vec::new()) };
+    let volume = directory.filler.as_volume();
+    let existing = Existing {
+        node,
+        captured: &directory.captured,
+        volume: volume.as_ref(),
+        label: directory.label(),
+        is_part: &|_| true,
+        kept: &directory.kept,
+    };
+    forgotten::in_files(&existing, run.point, run.reader)
 }
 
 /// What certificate authorities whose servers' databases are replaced will have forgotten, where the servers run.
@@ -65,9 +54,9 @@ pub(super) fn servers(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
             Ok(Some(present)) => {
                 let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
                 let older = scratch.path().join(DUMP_FILE);
-                authority::write_captured(entry, run.point, run.reader, &older)?;
+                forgotten::write_captured(entry, run.point, run.reader, &older)?;
                 if let Some(present) = present.local(DUMP_FILE) {
-                    findings.extend(authority::forgotten_by_dump(id, &present, &older)?);
+                    findings.extend(forgotten::forgotten_by_dump(id, &present, &older)?);
                 }
             }
             Err(error) => findings.push(Finding::note(

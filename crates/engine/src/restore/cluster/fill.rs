@@ -8,15 +8,16 @@ use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod};
 
-use super::super::ca_keep::{self, Existing};
-use super::super::volumes::{Filled, Proof, fill_all, place_for};
 use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
 use super::record::Record;
-use super::{ClusterRestored, Run, compare};
+use super::volume::{Filled, Proof, fill_all, place_for};
+use super::{Run, compare};
 use crate::content::Contents;
 use crate::error::io;
 use crate::event::{Event, step};
+use crate::restore::ca::keep::{self as ca_keep, ExistingFiles};
+use crate::restore::{Restored, RestoredDirectory};
 use crate::{Done, EngineError, parallel};
 
 /// How often a fill is begun anew because a pod appeared.
@@ -27,7 +28,7 @@ pub(super) fn fill(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
     record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
 ) -> Result<(), EngineError> {
     if run.plan.fill.is_empty() {
         return Ok(());
@@ -69,7 +70,6 @@ pub(super) fn fill(
                 set_aside(record, directory)?;
                 directory.filler.mark(&mark(record)).map_err(io(directory.label()))?;
                 directory.forget();
-                directory.write_kept()?;
             }
         }
         // What ran beside the fill is set aside now.
@@ -81,9 +81,10 @@ pub(super) fn fill(
     record.note(|progress| progress.filled.extend(ids))?;
     for directory in &directories {
         directory.filler.unmark().map_err(io(directory.label()))?;
-        restored.directories.push(directory.label());
         let path = directory.target.mounted_at.clone().unwrap_or_else(|| directory.target.path.clone());
-        record.done(Done::Placed { node: directory.id.to_string(), path });
+        let node = directory.id.to_string();
+        restored.directories.push(RestoredDirectory { node: node.clone(), path: path.clone().into(), set_aside: None });
+        record.done(Done::Placed { node, path });
     }
     record.write()
 }
@@ -124,7 +125,7 @@ fn decide(
     record: &mut Record<'_>,
     directories: &mut Vec<Filled<'_>>,
     threads: usize,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
 ) -> Result<(), EngineError> {
     let options = run.options;
     let looked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
@@ -139,7 +140,7 @@ fn decide(
                 whole.push(position);
                 continue;
             }
-            let present = directory.present(going_on.then_some(run.plan.point.as_str()))?;
+            let present = directory.present(going_on.then_some(record.progress.point.as_str()))?;
             let (errors, others) = keep_existing(run, directory, &present)?;
             refused.extend(errors);
             restored.findings.extend(others);
@@ -153,11 +154,8 @@ fn decide(
             aside.push(position);
         }
     }
-    let overridden = |finding: &Finding| options.overrides.iter().any(|code| code == finding.rule.code());
-    refused.extend(
-        look::reported(run, kubernetes, seen).into_iter().filter(|finding| finding.severity == Severity::Error),
-    );
-    let errors: Vec<Finding> = refused.into_iter().filter(|finding| !overridden(finding)).collect();
+    refused.extend(look::reported(run, kubernetes, seen));
+    let errors = options.refusals(&refused);
     if !errors.is_empty() {
         errors.iter().for_each(|finding| run.found(finding));
         return Err(EngineError::Precondition(errors));
@@ -199,7 +197,6 @@ fn decide(
     }
     record.write()?;
     for directory in directories.iter() {
-        directory.write_kept()?;
         if !directory.kept.is_empty() {
             restored.proven.push(ca_keep::reported(directory.id, &directory.kept, directory.fits));
         }
@@ -222,7 +219,7 @@ fn allowed(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
     claims: &BTreeSet<(String, String)>,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
 ) -> Result<BTreeSet<(String, String)>, EngineError> {
     let pods = Guard::new(run.target, run.reporter, claims, BTreeSet::new()).look()?;
     let filled = workloads(run);
@@ -265,7 +262,7 @@ fn made_by(pod: &MountingPod) -> String {
     }
 }
 
-fn tell(run: &Run<'_>, restored: &mut ClusterRestored, pods: &[MountingPod]) {
+fn tell(run: &Run<'_>, restored: &mut Restored, pods: &[MountingPod]) {
     for pod in pods {
         let finding = Finding::warning(
             Rule::OperatorScales,
@@ -337,7 +334,7 @@ fn stop_again(
 fn keep_existing(
     run: &Run<'_>,
     directory: &mut Filled<'_>,
-    present: &Existing,
+    present: &ExistingFiles,
 ) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
     let contents = Contents::new(run.reader, run.point);
     let known_as = ca_keep::known_as(&directory.captured.directory, &directory.target);

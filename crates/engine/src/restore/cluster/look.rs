@@ -7,14 +7,14 @@ use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 
-use super::super::ca_keep::CaKeep;
-use super::super::taken_away::lost_blocks;
-use super::super::volumes::place_for;
 use super::Run;
 use super::record::Record;
-use super::taken::{self, Higher};
+use super::volume::place_for;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
+use crate::restore::CaKeep;
+use crate::restore::existing::Existing;
+use crate::restore::taken_away::{self, Higher, lost_blocks};
 use crate::{EngineError, parallel};
 
 /// Looks into the volumes that are there, in the nodes' own containers where they run. What forbids the restore ends it here, before its
@@ -54,8 +54,8 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
     let found = reported(run, kubernetes, looked);
     let (errors, others): (Vec<Finding>, Vec<Finding>) =
         found.into_iter().partition(|finding| finding.severity == Severity::Error);
-    let overridden = |finding: &Finding| run.options.overrides.iter().any(|code| code == finding.rule.code());
-    let (overridden, errors): (Vec<Finding>, Vec<Finding>) = errors.into_iter().partition(overridden);
+    let (overridden, errors): (Vec<Finding>, Vec<Finding>) =
+        errors.into_iter().partition(|finding| run.options.is_overridden(finding));
     if !errors.is_empty() {
         errors.iter().for_each(|finding| run.found(finding));
         return Err(EngineError::Precondition(errors));
@@ -190,9 +190,12 @@ pub(super) fn judge(
             "back the database up once more, delete its workload and claim (the restore makes both), and run this again with --missing",
         ));
     }
-    let (taken, higher) = taken::judge(run, node, captured, filler, label)?;
-    findings.extend(taken);
-    Ok(Looked { findings, higher, room })
+    let volume = filler.as_volume();
+    let existing =
+        Existing { node, captured, volume: volume.as_ref(), label: label.to_owned(), is_part: &|_| true, kept: &[] };
+    let taken = taken_away::judge(&existing, run.options, run.reader.names())?;
+    findings.extend(taken.finding);
+    Ok(Looked { findings, higher: taken.higher, room })
 }
 
 /// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.

@@ -13,57 +13,28 @@ mod record;
 mod relocation;
 mod scope;
 mod start;
-mod taken;
 mod undo;
-
-use std::collections::BTreeMap;
-use std::time::Instant;
+mod volume;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
-use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
-use serde::Serialize;
+use fabkeep_store::PointReader;
 
-pub use plan::{ClusterRestoreOptions, ClusterRestorePlan, ClusterStep, plan_cluster_restore};
-use plan::{Planned, transformed};
-use record::{Record, Stopped};
-
+use super::{RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::{Done, EngineError};
+use record::{Record, Stopped};
 
-/// What a restore into a cluster did and proved.
-#[derive(Debug, Clone, Serialize)]
-pub struct ClusterRestored {
-    /// The recovery point.
-    pub point: String,
-    /// The cluster's address.
-    pub cluster: String,
-    /// Objects created or replaced by this run.
-    pub objects: usize,
-    /// Directories filled by this run.
-    pub directories: Vec<String>,
-    /// Where what was there is now, whichever run of this restore has set it aside.
-    pub set_aside: Vec<String>,
-    /// What this run proved, in sentences.
-    pub proven: Vec<String>,
-    /// Nodes that are ready again, with the heights that they tell.
-    pub ready: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Warnings, overridden rules, what did not become ready, what the nodes logged since they were started.
-    pub findings: Vec<Finding>,
-    /// Whether everything that was started is ready and logged no error that breaks a rule.
-    pub well: bool,
-    /// How long it took.
-    pub seconds: f64,
-}
+pub(super) use plan::{Plan, make as plan};
 
 /// One run of a restore: what it works with.
 struct Run<'a> {
-    plan: &'a ClusterRestorePlan,
+    plan: &'a Plan,
     point: &'a RecoveryPoint,
     reader: &'a PointReader<'a>,
     target: &'a Target,
-    options: &'a ClusterRestoreOptions,
+    options: &'a RestoreOptions,
     reporter: &'a dyn Reporter,
 }
 
@@ -82,52 +53,20 @@ impl Run<'_> {
 }
 
 /// Carries a plan out.
-///
-/// # Errors
-/// [`EngineError::Precondition`] and what could not be read, before the first change; [`EngineError::Interrupted`] and
-/// [`EngineError::ProofFailed`] behind it, with what was done: the same command goes on. Nothing that existed was removed.
-pub fn restore_cluster(
-    repository: &Repository,
-    commit: &Commit,
-    identity: &IdentityFile,
-    options: &ClusterRestoreOptions,
-    shown: &mut dyn FnMut(&ClusterRestorePlan),
+pub(super) fn execute(
+    whole: &RestorePlan<'_>,
+    plan: &Plan,
     reporter: &dyn Reporter,
-) -> Result<ClusterRestored, EngineError> {
-    let begun = Instant::now();
-    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let target = Target::open(&options.address)?;
-    let Planned { transformed, plan, identity } = transformed(commit, point, &reader, &target, options)?;
-    let point = &transformed.point;
-    shown(&plan);
-    let errors = plan.refusals(&options.overrides);
-    if !errors.is_empty() {
-        plan.findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
-        return Err(EngineError::Precondition(errors));
-    }
-    if plan.known.progress.is_none() {
-        // What is missing in the repository is known before a node is stopped for it.
-        let filled = plan.fill.iter().chain(&plan.load).map(|&position| &point.nodes[position]);
-        step(reporter, "check the repository", None, || reader.check_needed(point.blobs_of(filled), true))?;
-    }
-    let mut restored = ClusterRestored {
-        point: commit.id.to_string(),
-        cluster: plan.cluster.clone(),
-        objects: 0,
-        directories: Vec::new(),
-        set_aside: Vec::new(),
-        proven: Vec::new(),
-        ready: BTreeMap::new(),
-        findings: plan.findings.clone(),
-        well: true,
-        seconds: 0.0,
-    };
-    let run = Run { plan: &plan, point, reader: &reader, target: &target, options, reporter };
-    let mut record = Record::new(&target, plan.record_namespace(), identity, plan.known.clone());
+    restored: &mut Restored,
+) -> Result<(), EngineError> {
+    let (point, target, options) = (whole.point(), &plan.target, &whole.options);
+    let run = Run { plan, point, reader: &whole.reader, target, options, reporter };
+    let mut record = Record::new(target, plan.record_namespace(), plan.identity.clone(), plan.known.clone());
+    restored.resumed = record.resumed;
     if record.resumed {
         restored.findings.push(gone_on_with(&run, &record));
     }
-    match carry_out(&run, &mut record, &mut restored) {
+    match carry_out(&run, whole, &mut record, restored) {
         Ok(()) => {}
         Err(error) if !record.is_changed() => {
             // Nothing was done that could be gone on with; a record that stays behind says no more than that.
@@ -137,12 +76,12 @@ pub fn restore_cluster(
         Err(error) => return Err(undo::after(&run, &mut record, error)),
     }
     let aside = record.progress.done.iter().filter_map(|done| match done {
-        Done::SetAside { what, to } => Some(format!("{what} as {to}")),
+        Done::SetAside { what, to } => Some(SetAside { what: what.clone(), to: to.clone() }),
         _ => None,
     });
     restored.set_aside = aside.collect();
-    restored.seconds = begun.elapsed().as_secs_f64();
-    Ok(restored)
+    restored.bytes = whole.bytes;
+    Ok(())
 }
 
 /// The earlier run that is gone on with: nodes that it has started are neither written nor compared by this one.
@@ -169,12 +108,17 @@ fn gone_on_with(run: &Run<'_>, record: &Record<'_>) -> Finding {
 }
 
 /// The steps, from the first look to the last start.
-fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterRestored) -> Result<(), EngineError> {
+fn carry_out(
+    run: &Run<'_>,
+    whole: &RestorePlan<'_>,
+    record: &mut Record<'_>,
+    restored: &mut Restored,
+) -> Result<(), EngineError> {
     let (plan, options, reporter) = (run.plan, run.options, run.reporter);
     let there = plan.namespaces_there();
     let has_data = !plan.fill.is_empty() || !plan.load.is_empty();
     if has_data && !there.is_empty() {
-        let kubernetes = step(reporter, "look at what is there", None, || open(there, options))?;
+        let kubernetes = step(reporter, "look at what is there", None, || open(there, plan))?;
         restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(run, &kubernetes))?);
         if plan.load.iter().any(|position| plan.fill.contains(position)) {
             let found = step(reporter, "compare databases", None, || compare::servers(run, &kubernetes))?;
@@ -186,7 +130,7 @@ fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterResto
         restored.findings.extend(looked?);
         removed?;
     }
-    if plan.steps.is_empty() {
+    if whole.steps.is_empty() {
         return Ok(());
     }
     run.interrupted()?;
@@ -195,19 +139,19 @@ fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterResto
     // Before there is a claim that a node could begin anew on.
     step(reporter, "scale down", None, || scale_down(run, record))?;
     step(reporter, "objects", None, || objects::create(run, record, restored))?;
-    let kubernetes = step(reporter, "look at the cluster", None, || open(plan.namespaces.clone(), options))?;
+    let kubernetes = step(reporter, "look at the cluster", None, || open(plan.namespaces.clone(), plan))?;
     let filled = fill::fill(run, &kubernetes, record, restored);
     let removed = kubernetes.remove_helpers();
     filled?;
     removed?;
     step(reporter, "compare objects again", None, || objects::settle(run, record, restored))?;
     step(reporter, "objects that start something", None, || objects::late(run, record, restored))?;
-    if options.no_start {
+    if !options.start {
         restored.findings.extend(start::kept_back(record));
         return Ok(());
     }
     // Bare pods and DaemonSets are there only now.
-    let kubernetes = if plan.late.is_empty() { kubernetes } else { open(plan.namespaces.clone(), options)? };
+    let kubernetes = if plan.late.is_empty() { kubernetes } else { open(plan.namespaces.clone(), plan)? };
     let since = jiff::Timestamp::now();
     let started = start::start(run, &kubernetes, record, restored)?;
     let is_up = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !started;
@@ -233,9 +177,9 @@ fn carry_out(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterResto
     Ok(())
 }
 
-fn open(namespaces: Vec<String>, options: &ClusterRestoreOptions) -> Result<Kubernetes, EngineError> {
+fn open(namespaces: Vec<String>, plan: &Plan) -> Result<Kubernetes, EngineError> {
     let selection = Selection { namespaces, ..Selection::default() };
-    Ok(Kubernetes::open(&options.address, &selection, options.helper.clone())?)
+    Ok(Kubernetes::open(&plan.place.address, &selection, plan.place.helper.clone())?)
 }
 
 /// Controllers and operators first: they would undo it.
@@ -287,7 +231,7 @@ fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError>
         stopped(&mut record.progress, (kind.clone(), namespace.clone(), name.clone()), Some(scaled.replicas));
     }
     record.write()?;
-    let kubernetes = open(plan.namespaces_there(), run.options)?;
+    let kubernetes = open(plan.namespaces_there(), plan)?;
     Ok(kubernetes.wait_until_gone(&plan.scale_down)?)
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
-use fabkeep_platform::kubernetes::{Target, WorkloadState};
+use fabkeep_platform::kubernetes::WorkloadState;
 
-use super::ClusterRestoreOptions;
-use super::plan::ClusterRestorePlan;
+use super::plan::Plan;
 use crate::EngineError;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode};
+use crate::restore::RestoreOptions;
 
 /// How far earlier runs of the same restore came with a node.
 struct Before {
@@ -25,11 +25,10 @@ struct Before {
 
 /// Judges every chosen node.
 pub(super) fn judge(
-    plan: &mut ClusterRestorePlan,
+    plan: &mut Plan,
     chosen: &[(usize, &CapturedNode)],
     claims: &BTreeMap<NodeId, Vec<(String, String)>>,
-    target: &Target,
-    options: &ClusterRestoreOptions,
+    options: &RestoreOptions,
 ) -> Result<(), EngineError> {
     let missing: BTreeSet<(String, String)> = plan
         .create
@@ -56,8 +55,8 @@ pub(super) fn judge(
         let own = claims.get(id).map_or(&[][..], Vec::as_slice);
         let lost = own.iter().any(|claim| missing.contains(claim));
         let key = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
-        let state = target.workload(&key.0, &key.1, &key.2)?;
-        let before = before(plan, id, &key, target)?;
+        let state = plan.target.workload(&key.0, &key.1, &key.2)?;
+        let before = before(plan, id, &key)?;
         let has_dump = dump_of(node).is_some();
         if before.started && !lost {
             // It was filled and started; a database may still wait for its dump.
@@ -74,7 +73,7 @@ pub(super) fn judge(
         if options.missing && !lost && !before.touched {
             continue;
         }
-        if state == WorkloadState::Missing && options.existing_workloads {
+        if state == WorkloadState::Missing && plan.place.existing_workloads {
             plan.findings.push(Finding::error(
                 Rule::Declared,
                 id,
@@ -82,7 +81,7 @@ pub(super) fn judge(
                 "deploy it first, or let fabkeep create it (without --workloads existing)",
             ));
         }
-        if state == WorkloadState::Running && !lost && !options.replace && !options.existing_workloads {
+        if state == WorkloadState::Running && !lost && !options.replace && !plan.place.existing_workloads {
             let what = if before.touched {
                 "it runs, although this restore has not started it: somebody scaled it up, and what is in its volumes is its own now"
             } else {
@@ -107,18 +106,13 @@ pub(super) fn judge(
     Ok(())
 }
 
-fn before(
-    plan: &ClusterRestorePlan,
-    id: &NodeId,
-    (kind, namespace, name): &(String, String, String),
-    target: &Target,
-) -> Result<Before, EngineError> {
+fn before(plan: &Plan, id: &NodeId, (kind, namespace, name): &(String, String, String)) -> Result<Before, EngineError> {
     let Some(progress) = plan.progress() else {
         return Ok(Before { touched: false, started: false, loaded: false, ran: false });
     };
     let (node, label) = (id.to_string(), format!("{kind} {namespace}/{name}"));
     let changed = match progress.generations.get(&label) {
-        Some(known) => target.generation(kind, namespace, name)?.as_ref() != Some(known),
+        Some(known) => plan.target.generation(kind, namespace, name)?.as_ref() != Some(known),
         None => false,
     };
     Ok(Before {

@@ -7,15 +7,12 @@ use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced, key_of};
 
 use super::plan::is_workload;
 use super::record::Record;
-use super::{ClusterRestored, Run, stopped};
+use super::{Run, stopped};
+use crate::restore::Restored;
 use crate::{Done, EngineError};
 
 /// Namespaces: the progress record lies in the first of them.
-pub(super) fn namespaces(
-    run: &Run<'_>,
-    record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
-) -> Result<(), EngineError> {
+pub(super) fn namespaces(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     for known in run.plan.create.iter().filter(|known| known.kind == "Namespace") {
         run.interrupted()?;
         if run.target.create(known)? == Created::Made {
@@ -27,11 +24,7 @@ pub(super) fn namespaces(
 }
 
 /// Secrets and ConfigMaps first, in the order of the recovery point.
-pub(super) fn create(
-    run: &Run<'_>,
-    record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
-) -> Result<(), EngineError> {
+pub(super) fn create(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     let (plan, target) = (run.plan, run.target);
     let mut minted = Vec::new();
     for known in &plan.replace {
@@ -64,7 +57,7 @@ pub(super) fn create(
 fn made_by_others(
     run: &Run<'_>,
     record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
     known: &Declaration,
     state: ObjectState,
 ) -> Result<Option<Finding>, EngineError> {
@@ -107,7 +100,7 @@ fn minted(known: &Declaration, at: &str) -> Finding {
 fn replace(
     run: &Run<'_>,
     record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
     known: &Declaration,
 ) -> Result<Option<Finding>, EngineError> {
     let replaced = run.target.replace(known, &restored.point, &mut |name| {
@@ -129,11 +122,7 @@ fn replace(
 }
 
 /// Secrets and ConfigMaps as nodes are about to find them: all have to be the recovery point's.
-pub(super) fn settle(
-    run: &Run<'_>,
-    record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
-) -> Result<(), EngineError> {
+pub(super) fn settle(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     let all: Vec<&Declaration> = run.plan.keyed.iter().collect();
     let mut minted = Vec::new();
     for (known, state) in all.iter().copied().zip(run.target.compare(&all)?) {
@@ -153,7 +142,7 @@ pub(super) fn settle(
 }
 
 /// Objects that start something by themselves.
-pub(super) fn late(run: &Run<'_>, record: &mut Record<'_>, restored: &mut ClusterRestored) -> Result<(), EngineError> {
+pub(super) fn late(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     for known in &run.plan.late {
         run.interrupted()?;
         if is_workload(&known.kind) {

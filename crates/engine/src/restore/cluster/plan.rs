@@ -1,124 +1,63 @@
 //! What a restore into a cluster would do, and what speaks against it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use fabkeep_network::{Finding, Rule, Severity, check_set};
+use fabkeep_network::{Finding, Rule, Stage};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
-    ClusterAddress, Controllers, HelperOptions, KindServed, Relocation, Target, Usage, declared_claims,
-    foreign_to_network, is_managed,
+    Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
-use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
-use serde::Serialize;
+use fabkeep_store::PointReader;
 
-use super::super::ca_keep::CaKeep;
-use super::super::databases;
 use super::record::{Identity, Known, Progress};
 use super::{nodes, relocation, scope};
 use crate::EngineError;
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
-use crate::transform::{LedgerFrom, Transformed, is_named, not_level, transform};
-
-/// Where and how to restore.
-#[derive(Debug, Clone)]
-pub struct ClusterRestoreOptions {
-    /// The cluster.
-    pub address: ClusterAddress,
-    /// How helper pods are made.
-    pub helper: HelperOptions,
-    /// Nodes to restore, as `Organization/node`; empty: all.
-    pub nodes: Vec<String>,
-    /// Peers that take another peer's ledger.
-    pub ledgers: Vec<LedgerFrom>,
-    /// Orderers that come back empty, to take everything from the others.
-    pub replicate: Vec<String>,
-    /// What certificate authorities keep of what is there.
-    pub ca_keep: CaKeep,
-    /// Other namespaces, storage classes, registries than the captured ones.
-    pub relocation: Relocation,
-    /// Set existing data aside and take its place.
-    pub replace: bool,
-    /// Restore only what is missing; leave alone what is there.
-    pub missing: bool,
-    /// Do not create workloads: fill the volumes of those that are there.
-    pub existing_workloads: bool,
-    /// Leave the workloads at 0 replicas in the end.
-    pub no_start: bool,
-    /// Codes of rules that may be broken.
-    pub overrides: Vec<String>,
-    /// How long each stage may take to become ready.
-    pub deadline: Duration,
-}
+use crate::restore::ca::databases;
+use crate::restore::{ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
+use crate::transform::{Transformed, is_named, not_level, transform};
 
 /// What a restore into a cluster would do.
-#[derive(Debug, Clone, Serialize)]
-pub struct ClusterRestorePlan {
-    /// The recovery point.
-    pub point: String,
-    /// The cluster's address.
-    pub cluster: String,
-    /// What would be done, in order.
-    pub steps: Vec<ClusterStep>,
-    /// What speaks against it, and what to know.
-    pub findings: Vec<Finding>,
+pub(in crate::restore) struct Plan {
+    pub(super) target: Target,
+    pub(super) place: ClusterTarget,
+    pub(super) identity: Identity,
+    pub(super) steps: Vec<RestoreStep>,
+    pub(super) findings: Vec<Finding>,
     /// Bytes to write, holes not counted.
-    pub bytes: u64,
-    #[serde(skip)]
+    pub(super) bytes: u64,
+    /// Files to write.
+    pub(super) files: u64,
     pub(super) create: Vec<Declaration>,
-    #[serde(skip)]
     pub(super) replace: Vec<Declaration>,
     /// Objects that come when the data is in.
-    #[serde(skip)]
     pub(super) late: Vec<Declaration>,
     /// Nodes whose volumes are filled, by position in the recovery point.
-    #[serde(skip)]
     pub(super) fill: Vec<usize>,
     /// Nodes whose databases' dumps are loaded, by position in the recovery point.
-    #[serde(skip)]
     pub(super) load: Vec<usize>,
     /// Nodes that an earlier run has filled and started: this one does not write them.
-    #[serde(skip)]
     pub(super) left: Vec<String>,
     /// Nodes that an earlier run has written, and that ran since.
-    #[serde(skip)]
     pub(super) ran: BTreeSet<String>,
-    #[serde(skip)]
     pub(super) namespaces: Vec<String>,
     /// Workloads to scale down: kind, namespace, name.
-    #[serde(skip)]
     pub(super) scale_down: Vec<(String, String, String)>,
-    #[serde(skip)]
     pub(super) operators: Vec<(String, String)>,
     /// What else would scale workloads up.
-    #[serde(skip)]
     pub(super) controllers: Controllers,
     /// Secrets and ConfigMaps that have to be as captured when nodes start.
-    #[serde(skip)]
     pub(super) keyed: Vec<Declaration>,
     /// Workloads that use each object of the recovery point.
-    #[serde(skip)]
     pub(super) usage: Usage,
     /// How many replicas each declared workload wants: by kind, namespace, name.
-    #[serde(skip)]
     pub(super) replicas: BTreeMap<(String, String, String), u32>,
     /// What earlier runs of the same restore have done.
-    #[serde(skip)]
     pub(super) known: Known,
     /// Nodes that it is about, as `Organization/node`; empty: all.
-    #[serde(skip)]
     pub(super) nodes: Vec<String>,
-}
-
-/// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ClusterStep {
-    /// What is done.
-    pub step: &'static str,
-    /// With what.
-    pub subject: String,
 }
 
 /// Kinds that start something by themselves: they come when the data is in.
@@ -133,55 +72,48 @@ pub(super) fn is_workload(kind: &str) -> bool {
     matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Pod")
 }
 
-/// Makes the plan of a restore into a cluster. Nothing is changed.
-///
-/// # Errors
-/// [`EngineError`].
-pub fn plan_cluster_restore(
-    repository: &Repository,
-    commit: &Commit,
-    identity: &IdentityFile,
-    options: &ClusterRestoreOptions,
-) -> Result<ClusterRestorePlan, EngineError> {
-    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let target = Target::open(&options.address)?;
-    Ok(transformed(commit, point, &reader, &target, options)?.plan)
-}
-
-/// A recovery point as it would be restored, the plan for it, and what makes its progress record known.
-pub(super) struct Planned {
-    pub transformed: Transformed,
-    pub plan: ClusterRestorePlan,
-    pub identity: Identity,
-}
-
-/// The recovery point as it would be restored, and the plan for it.
-pub(super) fn transformed(
-    commit: &Commit,
+/// Makes the plan of a restore into a cluster.
+pub(in crate::restore) fn make<'a>(
+    id: &str,
     point: RecoveryPoint,
-    reader: &PointReader<'_>,
-    target: &Target,
-    options: &ClusterRestoreOptions,
-) -> Result<Planned, EngineError> {
-    let identity = Identity::of(commit.id.as_str(), &point, options)?;
-    let declared = declarations(&point, reader)?;
+    reader: PointReader<'a>,
+    place: &ClusterTarget,
+    options: &RestoreOptions,
+) -> Result<RestorePlan<'a>, EngineError> {
+    let target = Target::open(&place.address)?;
+    let identity = Identity::of(id, &point, place, options)?;
+    let fingerprint = identity.plan().to_owned();
+    let declared = declarations(&point, &reader)?;
     at_the_border(&declared)?;
-    let used = used_names(&point, reader, &declared)?;
+    let used = used_names(&point, &reader, &declared)?;
     let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
-    let moved = relocation::move_to(&options.relocation, &mut transformed, declared, &used, target)?;
+    let moved = relocation::move_to(&place.relocation, &mut transformed, declared, &used, &target)?;
     at_the_border(&moved.declared)?;
-    let (declared, unserved) = served_here(moved.declared, target)?;
-    let mut plan = make(commit, &transformed, &declared, &identity, target, options)?;
+    let (declared, unserved) = served_here(moved.declared, &target)?;
+    let mut plan = of_declared(id, &transformed, &declared, target, identity, place, options)?;
     plan.findings.extend(moved.findings);
     plan.findings.extend(unserved);
     plan.findings.extend(unanswered(&used));
     for &position in &plan.load {
         let node = &transformed.point.nodes[position];
         if let Some(entry) = nodes::dump_of(node) {
-            plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &transformed.point, reader)?);
+            plan.findings.extend(databases::refused_captured(&node.facts.id, entry, &transformed.point, &reader)?);
         }
     }
-    Ok(Planned { transformed, plan, identity })
+    let (steps, findings) = (std::mem::take(&mut plan.steps), std::mem::take(&mut plan.findings));
+    Ok(RestorePlan {
+        point: id.to_owned(),
+        target: plan.target.cluster().to_owned(),
+        fingerprint,
+        steps,
+        findings,
+        bytes: plan.bytes,
+        files: plan.files,
+        options: options.clone(),
+        reader,
+        transformed,
+        way: Way::Cluster(Box::new(plan)),
+    })
 }
 
 /// Objects that no capture of a network makes: whoever signed the recovery point, they are not created.
@@ -244,18 +176,19 @@ fn served_here(declared: Vec<Declaration>, target: &Target) -> Result<(Vec<Decla
     if foreign.is_empty() { Ok((out, findings)) } else { Err(EngineError::Precondition(foreign)) }
 }
 
-fn make(
-    commit: &Commit,
+/// The plan for declared objects that this cluster takes.
+fn of_declared(
+    id: &str,
     transformed: &Transformed,
     declared: &[Declaration],
-    identity: &Identity,
-    target: &Target,
-    options: &ClusterRestoreOptions,
-) -> Result<ClusterRestorePlan, EngineError> {
+    target: Target,
+    identity: Identity,
+    place: &ClusterTarget,
+    options: &RestoreOptions,
+) -> Result<Plan, EngineError> {
     if declared.is_empty() {
         return Err(EngineError::Usage(format!(
-            "recovery point {} was not captured on Kubernetes: restore it into a folder (--to) or by an inventory",
-            commit.id
+            "recovery point {id} was not captured on Kubernetes: restore it into a folder (--to) or by an inventory"
         )));
     }
     let (point, nodes) = (&transformed.point, &transformed.nodes);
@@ -278,12 +211,15 @@ fn make(
         let replicas = known.object.pointer("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
         (fabkeep_platform::kubernetes::key_of(known), u32::try_from(replicas).unwrap_or(1))
     };
-    let mut plan = ClusterRestorePlan {
-        point: commit.id.to_string(),
-        cluster: target.cluster().to_owned(),
+    let known = Known::look(&target, first, &identity, options.replace)?;
+    let mut plan = Plan {
+        target,
+        place: place.clone(),
+        identity,
         steps: Vec::new(),
         findings: transformed.findings.clone(),
         bytes: 0,
+        files: 0,
         create: Vec::new(),
         replace: Vec::new(),
         late: Vec::new(),
@@ -298,13 +234,13 @@ fn make(
         keyed: Vec::new(),
         usage: Usage::of(declared, &live),
         replicas: declared.iter().filter(|known| is_workload(&known.kind)).map(replicas).collect(),
-        known: Known::look(target, first, identity, options.replace)?,
+        known,
         nodes: nodes.clone(),
     };
     if plan.known.foreign {
         plan.findings.push(Finding::warning(
             Rule::NotOverwritten,
-            format!("ConfigMap {first}/{}", identity.name()),
+            format!("ConfigMap {first}/{}", plan.identity.name()),
             "it has the name of this restore's progress record, and this restore did not write it there: nothing of it is believed",
             "find out who made it; the restore begins anew and writes its own record in its place",
         ));
@@ -312,16 +248,22 @@ fn make(
     if let Some(begun) = &plan.known.over {
         plan.findings.push(Finding::note(
             Rule::NotOverwritten,
-            format!("ConfigMap {first}/{}", identity.name()),
+            format!("ConfigMap {first}/{}", plan.identity.name()),
             format!("an earlier run of the same restore, begun {begun}, has done everything, and what it started is ready now: it is over, and this restore begins anew"),
             "nothing, if the data is to be replaced once more; if not, all is done",
         ));
     }
     let claims = declared_claims(declared);
-    let scope = scope::Scope::of(declared, &chosen, &namespaces, &claims, &plan.usage, options);
-    scope::judge(&mut plan, &scope, declared, target, options)?;
-    nodes::judge(&mut plan, &chosen, &claims, target, options)?;
-    judge_set(&mut plan, point, &chosen, options);
+    let scope = scope::Scope::of(declared, &chosen, &namespaces, &claims, &plan, options);
+    scope::judge(&mut plan, &scope, declared, options)?;
+    nodes::judge(&mut plan, &chosen, &claims, options)?;
+    // Nodes that stay as they are are not judged by what the recovery point has of them.
+    let restored = |position: usize, node: &CapturedNode| {
+        is_named(&node.facts.id, nodes)
+            && (!options.missing || plan.fill.contains(&position) || plan.load.contains(&position))
+    };
+    let broken = judge::set(point, &restored, &options.replicate);
+    plan.findings.extend(broken);
     if options.missing {
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
         plan.findings.extend(not_level(&filled));
@@ -329,7 +271,7 @@ fn make(
     let managed: BTreeSet<&str> =
         declared.iter().map(|known| known.api_version.as_str()).filter(|version| is_managed(version)).collect();
     if !managed.is_empty() {
-        plan.operators = target.operators(&managed.into_iter().collect::<Vec<_>>())?;
+        plan.operators = plan.target.operators(&managed.into_iter().collect::<Vec<_>>())?;
         if plan.operators.is_empty() {
             plan.findings.push(Finding::warning(
                 Rule::OperatorScaledDown,
@@ -339,23 +281,24 @@ fn make(
             ));
         }
     }
-    judge_controllers(&mut plan, point, target)?;
+    judge_controllers(&mut plan, point)?;
     // Pods may know Services of every namespace by their addresses.
     plan.create.sort_by_key(|known| is_workload(&known.kind));
-    plan.findings.extend(relocation::missing_classes(&plan.create, target)?);
+    let classes = relocation::missing_classes(&plan.create, &plan.target)?;
+    plan.findings.extend(classes);
     add_steps(&mut plan, point);
     Ok(plan)
 }
 
 /// What else starts the nodes that are filled.
-fn judge_controllers(plan: &mut ClusterRestorePlan, point: &RecoveryPoint, target: &Target) -> Result<(), EngineError> {
+fn judge_controllers(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), EngineError> {
     let of_node = |&position: &usize| {
         let workload = point.nodes[position].workload.as_ref()?;
         Some((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
     };
     let filled: BTreeSet<_> = plan.fill.iter().filter_map(of_node).collect();
     let filled: Vec<_> = filled.into_iter().collect();
-    plan.controllers = target.controllers(&filled)?;
+    plan.controllers = plan.target.controllers(&filled)?;
     for unreachable in &plan.controllers.unreachable {
         plan.findings.push(Finding::warning(
             Rule::OperatorScales,
@@ -375,94 +318,43 @@ fn judge_controllers(plan: &mut ClusterRestorePlan, point: &RecoveryPoint, targe
     Ok(())
 }
 
-/// The rules over what is restored together.
-fn judge_set(
-    plan: &mut ClusterRestorePlan,
-    point: &RecoveryPoint,
-    chosen: &[(usize, &CapturedNode)],
-    options: &ClusterRestoreOptions,
-) {
-    use fabkeep_ledger::layout::NodeRole;
-    // Nodes that stay as they are are not judged by what the recovery point has of them.
-    let restored = |position: &usize| !options.missing || plan.fill.contains(position) || plan.load.contains(position);
-    let facts: Vec<_> =
-        chosen.iter().filter(|(position, _)| restored(position)).map(|(_, node)| node.facts.clone()).collect();
-    let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
-    let now = jiff::Timestamp::now().as_second();
-    // An orderer that comes back empty lacks its channels because it was asked to: only its keys are judged.
-    let (emptied, filled): (Vec<_>, Vec<_>) =
-        facts.iter().cloned().partition(|node| options.replicate.contains(&node.id.to_string()));
-    plan.findings.extend(check_set(&filled, &configs, point.derived, now));
-    plan.findings.extend(check_set(&emptied, &[], point.derived, now));
-    let count = |nodes: &mut dyn Iterator<Item = NodeRole>| nodes.filter(|role| *role == NodeRole::Orderer).count();
-    let all = count(&mut point.nodes.iter().map(|node| node.facts.role));
-    // Those that come back empty are as old as nothing.
-    let some = count(&mut facts.iter().filter(|node| !node.raft.is_empty()).map(|node| node.role));
-    if some > 0 && some < all {
-        plan.findings.push(Finding::warning(
-            Rule::OrderersLevel,
-            format!("{some} of {all} orderers"),
-            "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
-            "let them come back empty and take everything from the others (--replicate NODE), or restart all other orderers before the restored ones start; if they are all lost, restore all together",
-        ));
-    }
-}
-
-fn add_steps(plan: &mut ClusterRestorePlan, point: &RecoveryPoint) {
+fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     let mut steps = Vec::new();
-    let mut add = |step, subject: String| steps.push(ClusterStep { step, subject });
-    if let Some(progress) = &plan.known.progress {
-        let (filled, begun) = (progress.filled.len(), &progress.begun);
-        add(
-            "go on with an earlier run",
-            format!("begun {begun}: {filled} nodes filled, {} workloads started", progress.started.len()),
-        );
+    if let Some(progress) = plan.progress() {
+        let (filled, started) = (progress.filled.len(), progress.started.len());
+        steps.push(RestoreStep::GoOn { begun: progress.begun.clone(), filled, started });
     }
-    for controller in &plan.controllers.suspend {
-        add("suspend until the end", controller.label());
-    }
-    for known in plan.create.iter().filter(|known| !is_workload(&known.kind)) {
-        add("create", known.label());
-    }
-    for known in &plan.replace {
-        add("replace, what is there is kept beside it", known.label());
-    }
-    for (namespace, name) in &plan.operators {
-        add("scale the operator down", format!("Deployment {namespace}/{name}"));
-    }
-    for (kind, namespace, name) in &plan.scale_down {
-        add("scale down", format!("{kind} {namespace}/{name}"));
-    }
-    for known in plan.create.iter().filter(|known| is_workload(&known.kind)) {
-        add("create with 0 replicas", known.label());
-    }
-    let mut bytes = 0;
+    let create = |known: &Declaration| RestoreStep::Create { object: known.label() };
+    let suspended = plan.controllers.suspend.iter().map(|controller| controller.label());
+    let operators = plan.operators.iter().map(|(namespace, name)| format!("Deployment {namespace}/{name}"));
+    steps.extend(suspended.chain(operators).map(|object| RestoreStep::Suspend { object }));
+    steps.extend(plan.create.iter().filter(|known| !is_workload(&known.kind)).map(create));
+    steps.extend(plan.replace.iter().map(|known| RestoreStep::Replace { object: known.label() }));
+    let down = plan.scale_down.iter().map(|(kind, namespace, name)| format!("{kind} {namespace}/{name}"));
+    steps.extend(down.map(|node| RestoreStep::Stop { node }));
+    let workloads = plan.create.iter().filter(|known| is_workload(&known.kind));
+    steps.extend(workloads.map(|known| RestoreStep::CreateStopped { object: known.label() }));
     for &position in &plan.fill {
         let node = &point.nodes[position];
         for directory in node.directories.iter().filter(|directory| directory.directory.source.is_volume()) {
-            let own = directory.data_bytes();
-            bytes += own;
-            let at = directory.directory.mounted_at.as_deref().unwrap_or(&directory.directory.path);
-            add("fill and prove", format!("{} {at} ({own} bytes)", node.facts.id));
+            let (files, bytes) = (directory.file_count(), directory.data_bytes());
+            plan.files += files;
+            plan.bytes += bytes;
+            let path = directory.directory.mounted_at.as_deref().unwrap_or(&directory.directory.path).into();
+            steps.push(RestoreStep::Write { node: node.facts.id.to_string(), path, files, bytes });
         }
     }
-    for &position in &plan.load {
-        add("load its dump when it runs, and compare", point.nodes[position].facts.id.to_string());
+    let loads = plan.load.iter().map(|&position| point.nodes[position].facts.id.to_string());
+    steps.extend(loads.map(|node| RestoreStep::Load { node, database: "its database server".to_owned() }));
+    steps.extend(plan.late.iter().map(|known| RestoreStep::CreateLate { object: known.label() }));
+    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() || plan.progress().is_some() {
+        let stages = Stage::ALL.iter().map(ToString::to_string);
+        steps.push(RestoreStep::Start { nodes: stages.collect() });
     }
-    for known in &plan.late {
-        add("create when the data is in", known.label());
-    }
-    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() || plan.known.progress.is_some() {
-        add(
-            "scale up, each stage awaited",
-            "databases, certificate authorities, orderers, peers, chaincode, others".to_owned(),
-        );
-    }
-    plan.bytes = bytes;
     plan.steps = steps;
 }
 
-impl ClusterRestorePlan {
+impl Plan {
     /// Its namespaces that are in the cluster already.
     pub(super) fn namespaces_there(&self) -> Vec<String> {
         let missing = |name: &String| self.create.iter().any(|known| known.kind == "Namespace" && known.name == *name);
@@ -479,13 +371,13 @@ impl ClusterRestorePlan {
         self.namespaces.first().map_or("", String::as_str)
     }
 
-    /// Findings that forbid the restore, less those whose rules are overridden.
-    pub fn refusals(&self, overrides: &[String]) -> Vec<Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error)
-            .filter(|finding| !overrides.iter().any(|code| code == finding.rule.code()))
-            .cloned()
-            .collect()
+    /// Whether an earlier run of this restore is gone on with.
+    pub fn is_resuming(&self) -> bool {
+        self.known.progress.is_some()
+    }
+
+    /// Nodes whose data is written, or loaded into a database.
+    pub fn written<'t>(&self, transformed: &'t Transformed) -> Vec<&'t CapturedNode> {
+        self.fill.iter().chain(&self.load).map(|&position| &transformed.point.nodes[position]).collect()
     }
 }

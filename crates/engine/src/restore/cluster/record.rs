@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_platform::kubernetes::{Note, Suspension, Target, Written};
 use serde::{Deserialize, Serialize};
 
-use super::ClusterRestoreOptions;
 use crate::point::RecoveryPoint;
+use crate::restore::{ClusterTarget, RestoreOptions};
 use crate::{Done, EngineError};
 
 /// What keys of progress records are made for.
@@ -102,7 +102,12 @@ pub(super) struct Identity {
 impl Identity {
     /// That of a restore of this recovery point with these options. What may change between a run and the one that goes on (overrides,
     /// deadlines, `--replace`, `--missing`, `--no-start`) is not part of it.
-    pub fn of(id: &str, point: &RecoveryPoint, options: &ClusterRestoreOptions) -> Result<Identity, EngineError> {
+    pub fn of(
+        id: &str,
+        point: &RecoveryPoint,
+        place: &ClusterTarget,
+        options: &RestoreOptions,
+    ) -> Result<Identity, EngineError> {
         let material = serde_json::to_vec(point)
             .map_err(|error| EngineError::Point { point: id.to_owned(), problem: error.to_string() })?;
         let asked = format!(
@@ -111,11 +116,16 @@ impl Identity {
             options.ledgers,
             options.replicate,
             options.ca_keep,
-            options.relocation,
-            options.existing_workloads
+            place.relocation,
+            place.existing_workloads
         );
         let plan = blake3::hash(asked.as_bytes()).to_hex()[..12].to_owned();
         Ok(Identity { key: blake3::derive_key(CONTEXT, &material), point: id.to_owned(), plan })
+    }
+
+    /// Fingerprint of what is asked for.
+    pub fn plan(&self) -> &str {
+        &self.plan
     }
 
     /// The record's name in the cluster.

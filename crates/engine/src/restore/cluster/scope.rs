@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{AuthorityObject, ObjectKey, ObjectState, Target, Usage, authority_objects, key_of};
+use fabkeep_platform::kubernetes::{AuthorityObject, ObjectKey, ObjectState, authority_objects, key_of};
 
-use super::super::ca_keep::CaKeep;
-use super::ClusterRestoreOptions;
-use super::plan::{ClusterRestorePlan, is_late, is_workload};
+use super::plan::{Plan, is_late, is_workload};
 use crate::EngineError;
 use crate::point::CapturedNode;
+use crate::restore::{CaKeep, RestoreOptions};
 
 /// A declared object, and who else than the chosen nodes uses it.
 pub(super) struct Meant<'d> {
@@ -27,8 +26,8 @@ impl<'d> Scope<'d> {
         chosen: &[(usize, &CapturedNode)],
         namespaces: &BTreeSet<&str>,
         claims: &BTreeMap<NodeId, Vec<(String, String)>>,
-        usage: &Usage,
-        options: &ClusterRestoreOptions,
+        plan: &Plan,
+        options: &RestoreOptions,
     ) -> Scope<'d> {
         let of_chosen: BTreeSet<&(String, String)> =
             chosen.iter().filter_map(|(_, node)| claims.get(&node.facts.id)).flatten().collect();
@@ -38,11 +37,11 @@ impl<'d> Scope<'d> {
             .map(|workload| (workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
             .collect();
         let others_of = |known: &Declaration| -> Vec<String> {
-            let users = usage.users(known);
+            let users = plan.usage.users(known);
             let others = users.iter().filter(|user| !workloads.contains(*user));
             others.map(|(kind, namespace, name)| format!("{kind} {namespace}/{name}")).collect()
         };
-        let used = |known: &Declaration| usage.users(known).iter().any(|user| workloads.contains(user));
+        let used = |known: &Declaration| plan.usage.users(known).iter().any(|user| workloads.contains(user));
         let is_meant = |known: &&Declaration| {
             if known.kind == "Namespace" {
                 return namespaces.contains(known.name.as_str());
@@ -51,7 +50,7 @@ impl<'d> Scope<'d> {
                 return false;
             }
             let data = matches!(known.kind.as_str(), "Secret" | "ConfigMap" | "PersistentVolumeClaim");
-            if options.existing_workloads && !data {
+            if plan.place.existing_workloads && !data {
                 return false;
             }
             if options.nodes.is_empty() {
@@ -86,11 +85,10 @@ fn staying_objects(declared: &[Declaration], keep: CaKeep) -> Vec<AuthorityObjec
 
 /// Compares what is meant with what is there: what is created, replaced, left, and what forbids the restore.
 pub(super) fn judge(
-    plan: &mut ClusterRestorePlan,
+    plan: &mut Plan,
     scope: &Scope<'_>,
     declared: &[Declaration],
-    target: &Target,
-    options: &ClusterRestoreOptions,
+    options: &RestoreOptions,
 ) -> Result<(), EngineError> {
     let stays = staying_objects(declared, options.ca_keep);
     let staying = |known: &Declaration| {
@@ -99,7 +97,7 @@ pub(super) fn judge(
         })
     };
     let all: Vec<&Declaration> = scope.0.iter().map(|meant| meant.known).collect();
-    let states = target.compare(&all)?;
+    let states = plan.target.compare(&all)?;
     for (Meant { known, others }, state) in scope.0.iter().zip(states) {
         let known = *known;
         let keyed = matches!(known.kind.as_str(), "Secret" | "ConfigMap");
@@ -178,7 +176,7 @@ pub(super) fn judge(
 }
 
 /// One that is being deleted: it is waited for and made anew, unless finalizers keep it for as long as what uses it.
-fn judge_going(plan: &mut ClusterRestorePlan, known: &Declaration, finalizers: &[String]) {
+fn judge_going(plan: &mut Plan, known: &Declaration, finalizers: &[String]) {
     let by = if finalizers.is_empty() { "nothing that it names".to_owned() } else { finalizers.join(", ") };
     if finalizers.is_empty() {
         if is_late(known) {

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
-use fabkeep_network::{Finding, NodeId, Rule, Severity};
-use fabkeep_platform::kubernetes::{DATABASES, Kubernetes, Stage, WorkloadState};
+use fabkeep_network::{Finding, NodeId, Rule, Severity, Stage};
+use fabkeep_platform::kubernetes::{Kubernetes, StageWorkloads, WorkloadState};
 
-use super::super::{authority, databases};
+use super::Run;
 use super::nodes::dump_of;
 use super::record::Record;
-use super::{ClusterRestored, Run};
 use crate::error::io;
 use crate::event::{Event, step};
 use crate::point::CapturedNode;
+use crate::restore::Restored;
+use crate::restore::ca::{databases, forgotten};
 use crate::transform::is_named;
 use crate::{Difference, Done, EngineError};
 
@@ -26,7 +27,7 @@ pub(super) fn start(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
     record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
 ) -> Result<bool, EngineError> {
     let reporter = run.reporter;
     let heights: BTreeMap<NodeId, BTreeMap<String, u64>> = run
@@ -44,16 +45,19 @@ pub(super) fn start(
         if !behind.is_empty() {
             restored.findings.push(Finding::warning(
                 Rule::ReadyPerChannel,
-                stage.name,
+                stage.stage,
                 format!("left at 0 replicas, as {} are not ready", behind.join(", ")),
                 "when the findings above are settled, run the same command again: it goes on",
             ));
             continue;
         }
-        let name = format!("start {}", stage.name);
+        let name = format!("start {}", stage.stage);
         let started = step(reporter, &name, None, || -> Result<_, EngineError> {
             for workload in &stage.workloads {
-                scale_up(run, record, workload)?;
+                if scale_up(run, record, workload)? {
+                    let (kind, namespace, name) = workload;
+                    restored.started.push(format!("{kind} {namespace}/{name}"));
+                }
             }
             let reported = |line: &str| reporter.event(Event::Said(line));
             let is_interrupted = || reporter.is_interrupted();
@@ -63,10 +67,10 @@ pub(super) fn start(
         let in_time = started.findings.is_empty();
         restored.ready.extend(started.ready.into_iter().map(|(id, heights)| (id.to_string(), heights)));
         if !in_time {
-            behind.push(stage.name.to_owned());
+            behind.push(stage.stage.to_string());
             restored.findings.extend(started.findings);
         }
-        if in_time && stage.name == DATABASES && !run.plan.load.is_empty() {
+        if in_time && stage.stage == Stage::Databases && !run.plan.load.is_empty() {
             // Before the authorities start: on an empty database they would begin anew.
             step(reporter, "load databases", None, || load(run, kubernetes, record, restored))?;
         }
@@ -78,12 +82,12 @@ pub(super) fn start(
     Ok(behind.is_empty())
 }
 
-/// Scales one workload up, if this restore or a window of fabkeep has it at 0 replicas.
+/// Scales one workload up, if this restore or a window of fabkeep has it at 0 replicas. Whether it does.
 fn scale_up(
     run: &Run<'_>,
     record: &mut Record<'_>,
     (kind, namespace, name): &(String, String, String),
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let label = format!("{kind} {namespace}/{name}");
     let same =
         |known: &&super::record::Stopped| (&known.kind, &known.namespace, &known.name) == (kind, namespace, name);
@@ -92,7 +96,7 @@ fn scale_up(
         WorkloadState::ScaledDown => {}
         // Somebody has taken the note of its replicas away.
         WorkloadState::AtRest if own.is_some() => {}
-        _ => return Ok(()),
+        _ => return Ok(false),
     }
     record.note(|progress| {
         progress.started.insert(label.clone());
@@ -100,7 +104,7 @@ fn scale_up(
     let declared = run.plan.replicas.get(&(kind.clone(), namespace.clone(), name.clone())).copied();
     run.target.scale_up(kind, namespace, name, own.and_then(|own| own.replicas).or(declared))?;
     record.done(Done::NodeStarted { node: label });
-    Ok(())
+    Ok(true)
 }
 
 /// Loads the dumps of databases whose servers run again, and compares what they hold then.
@@ -108,7 +112,7 @@ fn load(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
     record: &mut Record<'_>,
-    restored: &mut ClusterRestored,
+    restored: &mut Restored,
 ) -> Result<(), EngineError> {
     for &position in &run.plan.load {
         let node = run.node(position);
@@ -116,7 +120,7 @@ fn load(
         let id = &node.facts.id;
         let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
         let path = scratch.path().join(DUMP_FILE);
-        authority::write_captured(entry, run.point, run.reader, &path)?;
+        forgotten::write_captured(entry, run.point, run.reader, &path)?;
         let expected = databases::read(&path)?;
         let reported = |line: &str| run.reporter.event(Event::Said(line));
         record.done(Done::DatabaseLoaded { node: id.to_string(), database: "its database server".to_owned() });
@@ -135,7 +139,7 @@ fn load(
 }
 
 /// The stages of what this restore is about.
-fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<Stage> {
+fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<StageWorkloads> {
     let (plan, point, options) = (run.plan, run.point, run.options);
     if options.nodes.is_empty() && !options.missing {
         return kubernetes.stages(None);

@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_store::NameKey;
 
-use super::RestoredDirectory;
 use super::disk::Disk;
 use super::journal::Journal;
-use super::plan::{PlannedDirectory, RestorePlan};
+use super::plan::{Plan, PlannedDirectory};
 use super::prove::is_as_captured;
 use super::staging::{Staging, free_name};
-use super::write::set_attributes;
+use super::volume::set_attributes;
 use crate::EngineError;
 use crate::error::io;
 use crate::point::{EntryContent, RecoveryPoint};
+use crate::restore::RestoredDirectory;
 
 /// Leaves directories alone that are already as they were captured: keys and configuration often are.
 pub(super) fn keep_equal(
-    plan: &RestorePlan,
+    plan: &Plan<'_>,
     point: &RecoveryPoint,
     names: &NameKey,
     journal: &mut Journal<'_>,
@@ -38,7 +38,7 @@ fn captured<'a>(point: &'a RecoveryPoint, planned: &PlannedDirectory) -> &'a cra
 }
 
 /// Makes the folders that directories are written into. A first run wants them new; a run that goes on keeps what is in them.
-pub(super) fn prepare(plan: &RestorePlan, journal: &Journal<'_>, disk: Disk<'_>) -> Result<(), EngineError> {
+pub(super) fn prepare(plan: &Plan<'_>, journal: &Journal<'_>, disk: Disk<'_>) -> Result<(), EngineError> {
     for (index, planned) in plan.directories.iter().enumerate() {
         if journal.is_settled(index) || journal.has_aside(index) {
             continue;
@@ -56,7 +56,7 @@ pub(super) fn prepare(plan: &RestorePlan, journal: &Journal<'_>, disk: Disk<'_>)
 
 /// Goes on with directories that an earlier run had begun to put into place when the way was free for them already.
 pub(super) fn finish_begun(
-    plan: &RestorePlan,
+    plan: &Plan<'_>,
     point: &RecoveryPoint,
     journal: &mut Journal<'_>,
     disk: Disk<'_>,
@@ -71,7 +71,7 @@ pub(super) fn finish_begun(
 
 /// Puts every directory into its place: what is there goes aside first.
 pub(super) fn switch_all(
-    plan: &RestorePlan,
+    plan: &Plan<'_>,
     point: &RecoveryPoint,
     journal: &mut Journal<'_>,
     disk: Disk<'_>,

@@ -3,116 +3,49 @@
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, Mounts, Platform};
-use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
-use serde::Serialize;
+use fabkeep_store::PointReader;
 
-use super::ca_keep::{self, ExistingFile};
-use super::databases::{PlannedLoad, plan_loads};
 use super::journal::{Record, of_another};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
-use super::{RestoreOptions, existing, judge, old_paths, room, taken_away};
+use super::{Places, existing, old_paths, room, running};
 use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
+use crate::restore::ca::databases::{PlannedLoad, plan_loads};
+use crate::restore::ca::keep::{self, ExistingFile};
+use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
 use crate::transform::{Transformed, is_named, transform};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
 
-/// What a restore would do.
-#[derive(Debug, Clone, Serialize)]
-pub struct RestorePlan {
-    /// The recovery point.
-    pub point: String,
-    /// What would be done, in order.
+/// What a restore on hosts would do.
+pub(in crate::restore) struct Plan<'a> {
+    pub places: Places<'a>,
     pub steps: Vec<RestoreStep>,
-    /// What speaks against it, and what to know.
     pub findings: Vec<Finding>,
     /// Bytes to write, holes not counted.
     pub bytes: u64,
     /// Files to write.
     pub files: u64,
-    #[serde(skip)]
-    pub(crate) directories: Vec<PlannedDirectory>,
+    pub directories: Vec<PlannedDirectory>,
     /// Directories that an earlier run has put into place, and that are others by now: they are restored anew.
-    #[serde(skip)]
-    pub(crate) again: Vec<usize>,
+    pub again: Vec<usize>,
     /// An earlier run of this restore is gone on with.
-    #[serde(skip)]
-    pub(crate) resuming: bool,
-    #[serde(skip)]
-    pub(crate) journal: PathBuf,
-    #[serde(skip)]
-    pub(crate) to_stop: Vec<NodeId>,
-    #[serde(skip)]
-    pub(crate) to_start: Vec<NodeId>,
+    pub resuming: bool,
+    pub journal: PathBuf,
+    pub to_stop: Vec<NodeId>,
+    pub to_start: Vec<NodeId>,
     /// Dumps to load.
-    #[serde(skip)]
-    pub(crate) loads: Vec<PlannedLoad>,
-    /// What was made of the recovery point.
-    #[serde(skip)]
-    pub(crate) transformed: String,
-}
-
-/// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
-pub enum RestoreStep {
-    /// A node is stopped.
-    Stop {
-        /// Which.
-        node: String,
-    },
-    /// A directory is written beside its place and proven there.
-    Write {
-        /// Of which node.
-        node: String,
-        /// Its place.
-        path: PathBuf,
-        /// Files.
-        files: u64,
-        /// Bytes, holes not counted.
-        bytes: u64,
-    },
-    /// A file that is there stays: it is copied to what is written.
-    Keep {
-        /// Of which node.
-        node: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// What is there is set aside.
-    SetAside {
-        /// From where.
-        path: PathBuf,
-        /// To where.
-        to: PathBuf,
-    },
-    /// The written directory takes its place.
-    Place {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A dump is loaded into its database, what that holds dumped beside before.
-    Load {
-        /// Of which node.
-        node: String,
-        /// Where: kind, host, port, name.
-        database: String,
-    },
-    /// A node is started.
-    Start {
-        /// Which.
-        node: String,
-    },
+    pub loads: Vec<PlannedLoad>,
 }
 
 /// A directory and the places it passes.
 #[derive(Debug, Clone)]
-pub(crate) struct PlannedDirectory {
+pub(in crate::restore) struct PlannedDirectory {
     pub node: usize,
     pub directory: usize,
     pub id: NodeId,
@@ -131,26 +64,16 @@ pub(crate) struct PlannedDirectory {
 impl PlannedDirectory {
     /// What stays of what is there, in a sentence.
     pub fn kept_told(&self) -> String {
-        ca_keep::reported(&self.id, &self.kept, self.fits)
+        keep::reported(&self.id, &self.kept, self.fits)
     }
 }
 
-impl RestorePlan {
-    /// Findings that forbid the restore, less those whose rules are overridden.
-    pub fn refusals(&self, overrides: &[String]) -> Vec<Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error)
-            .filter(|finding| !overrides.iter().any(|code| code == finding.rule.code()))
-            .cloned()
-            .collect()
-    }
-
-    /// What a journal of another plan does not share.
-    pub(crate) fn fingerprint(&self) -> String {
+impl Plan<'_> {
+    /// Tells this plan from others: a journal of another is not gone on with.
+    fn fingerprint(&self, transformed: &Transformed) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(JOURNAL_FORMAT);
-        hasher.update(self.transformed.as_bytes());
+        hasher.update(transformed.fingerprint().as_bytes());
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
             hasher.update(directory.staging.place.as_os_str().as_encoded_bytes());
@@ -168,42 +91,21 @@ impl RestorePlan {
     }
 }
 
-/// Makes the plan of a restore.
-///
-/// # Errors
-/// [`EngineError`] when the recovery point cannot be read or does not hold what is asked for.
-pub fn plan_restore(
-    repository: &Repository,
-    commit: &Commit,
-    identity: &IdentityFile,
-    platform: Option<&Host>,
+/// Makes the plan of a restore on hosts.
+pub(in crate::restore) fn make<'a>(
+    id: &str,
+    point: RecoveryPoint,
+    reader: PointReader<'a>,
+    places: &Places<'a>,
     options: &RestoreOptions,
-) -> Result<RestorePlan, EngineError> {
-    let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    make(
-        commit,
-        &mut transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?,
-        &reader,
-        platform,
-        options,
-    )
-}
-
-pub(super) fn make(
-    commit: &Commit,
-    transformed: &mut Transformed,
-    reader: &PointReader<'_>,
-    platform: Option<&Host>,
-    options: &RestoreOptions,
-) -> Result<RestorePlan, EngineError> {
-    let id = commit.id.as_str();
-    let mut plan = RestorePlan {
-        point: commit.id.to_string(),
+) -> Result<RestorePlan<'a>, EngineError> {
+    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
+    let mut plan = Plan {
+        places: places.clone(),
         steps: Vec::new(),
         findings: transformed.findings.clone(),
         bytes: 0,
         files: 0,
-        transformed: transformed.fingerprint(),
         directories: Vec::new(),
         again: Vec::new(),
         resuming: false,
@@ -212,41 +114,101 @@ pub(super) fn make(
         to_stop: Vec::new(),
         to_start: Vec::new(),
     };
-    let places = places(&transformed.point, &transformed.nodes, platform, options, &mut plan.findings)?;
-    plan.directories = directories(id, &places, transformed, platform, options, &mut plan.findings)?;
-    plan.journal = journal_path(id, &plan, options)?;
+    let placed = place_all(&mut plan, &transformed)?;
+    plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
+    plan.journal = journal_path(id, &plan)?;
     let found = Record::read(&plan.journal)?;
+    // A certificate authority's files that stay are part of what tells plans apart.
     if options.ca_keep.is_asked() {
-        existing::keep(&mut plan, transformed, reader, options, found.as_ref())?;
+        existing::keep(&mut plan, &mut transformed, &reader, options, found.as_ref())?;
     }
+    let fingerprint = plan.fingerprint(&transformed);
     // Earlier runs count only when they were of this restore.
-    if found.as_ref().is_some_and(|found| !found.is_of(id, &plan.fingerprint())) {
+    if found.as_ref().is_some_and(|found| !found.is_of(id, &fingerprint)) {
         return Err(of_another(&plan.journal));
     }
     plan.resuming = found.is_some();
-    let mut record = found.unwrap_or_default();
-    settled(&mut plan, &transformed.point, reader, &mut record);
-    let transformed = &*transformed;
+    judge(&mut plan, &transformed, &reader, options, found.unwrap_or_default())?;
+    add_steps(&mut plan, &transformed.point);
+    let target = match places {
+        Places::Below(to) => to.display().to_string(),
+        Places::Of(host) => host.network().name.clone(),
+    };
+    let (steps, findings) = (std::mem::take(&mut plan.steps), std::mem::take(&mut plan.findings));
+    Ok(RestorePlan {
+        point: id.to_owned(),
+        target,
+        fingerprint,
+        steps,
+        findings,
+        bytes: plan.bytes,
+        files: plan.files,
+        options: options.clone(),
+        reader,
+        transformed,
+        way: Way::Host(Box::new(plan)),
+    })
+}
+
+/// What speaks against the restore before its first change: broken rules over the set, data in the way, nodes that run.
+fn judge(
+    plan: &mut Plan<'_>,
+    transformed: &Transformed,
+    reader: &PointReader<'_>,
+    options: &RestoreOptions,
+    mut record: Record,
+) -> Result<(), EngineError> {
     let point = &transformed.point;
+    settled(plan, point, reader, &mut record);
     if !options.replace {
-        find_equal(&mut plan, point, reader, &record);
+        find_equal(plan, point, reader, &record);
     }
-    judge::judge(&mut plan, transformed, platform, options, &record)?;
-    room::check(&mut plan, point, reader, &record)?;
-    existing::compare_authorities(&mut plan, point, reader, &record)?;
-    taken_away::check(&mut plan, transformed, reader, platform, options, &record)?;
-    if let Some(platform) = platform.filter(|_| options.to.is_none()) {
-        plan_loads(&mut plan, point, reader, platform, options.replace)?;
+    let is_restored = |id: &NodeId| is_named(id, &transformed.nodes);
+    plan.findings.extend(judge::set(point, &|_, node| is_restored(&node.facts.id), &options.replicate));
+    let nodes = || point.nodes.iter().map(|node| &node.facts).filter(|node| is_restored(&node.id));
+    if let Some(name) = options.assume_stopped.iter().find(|name| !nodes().any(|node| node.id.to_string() == **name)) {
+        return Err(EngineError::Usage(format!(
+            "--assume-stopped {name}: it is not among the nodes that are restored"
+        )));
     }
-    if options.to.is_some() {
-        old_paths::check(&mut plan, point, reader)?;
+    if !options.replace {
+        in_the_way(plan, &record);
     }
-    add_steps(&mut plan, point);
-    Ok(plan)
+    if let Some(host) = plan.places.host() {
+        plan.findings.extend(surviving::judge(host, point, &is_restored));
+        let chosen: Vec<NodeId> = nodes().map(|node| node.id.clone()).collect();
+        running::judge(plan, host, &chosen, options, &record)?;
+        if options.start {
+            plan.to_start = host.start_order().into_iter().filter(|id| chosen.contains(id)).collect();
+        }
+    }
+    room::check(plan, point, reader, &record)?;
+    existing::compare(plan, transformed, reader, options, &record)?;
+    match plan.places.host() {
+        Some(host) => plan_loads(plan, point, reader, host, options.replace),
+        None => old_paths::check(plan, point, reader),
+    }
+}
+
+/// Data that is there, and would have to be set aside.
+fn in_the_way(plan: &mut Plan<'_>, record: &Record) {
+    let occupied = plan.directories.iter().enumerate().filter(|(index, planned)| {
+        planned.occupied && !planned.equal && !record.is_switching(*index) && !record.is_equal(*index)
+    });
+    let findings = occupied.map(|(_, planned)| {
+        Finding::error(
+            Rule::NotOverwritten,
+            &planned.id,
+            format!("{} is not empty", planned.staging.place.display()),
+            "restore into another folder (--to DIR), or let the data there be set aside (--replace)",
+        )
+    });
+    let findings: Vec<Finding> = findings.collect();
+    plan.findings.extend(findings);
 }
 
 /// Looks at what earlier runs have settled: what has changed since is restored anew, what its node has been started on is left alone.
-fn settled(plan: &mut RestorePlan, point: &RecoveryPoint, reader: &PointReader<'_>, record: &mut Record) {
+fn settled(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>, record: &mut Record) {
     for (index, planned) in plan.directories.iter().enumerate().filter(|(index, _)| record.is_settled(*index)) {
         let captured = &point.nodes[planned.node].directories[planned.directory];
         if record.is_started(&planned.id.to_string()) {
@@ -270,7 +232,7 @@ fn settled(plan: &mut RestorePlan, point: &RecoveryPoint, reader: &PointReader<'
 }
 
 /// Finds directories that are there as they were captured: nothing of theirs has to be replaced.
-fn find_equal(plan: &mut RestorePlan, point: &RecoveryPoint, reader: &PointReader<'_>, record: &Record) {
+fn find_equal(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>, record: &Record) {
     for (index, planned) in plan.directories.iter_mut().enumerate() {
         let captured = &point.nodes[planned.node].directories[planned.directory];
         planned.equal = planned.occupied
@@ -290,37 +252,31 @@ struct Placed {
 }
 
 /// Finds the place of every directory of the nodes that are restored.
-fn places(
-    point: &RecoveryPoint,
-    nodes: &[String],
-    platform: Option<&Host>,
-    options: &RestoreOptions,
-    findings: &mut Vec<Finding>,
-) -> Result<Vec<Placed>, EngineError> {
+fn place_all(plan: &mut Plan<'_>, transformed: &Transformed) -> Result<Vec<Placed>, EngineError> {
+    let point = &transformed.point;
     let common = common_folder(point);
     let mut places: Vec<Placed> = Vec::new();
-    for (index, node) in point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, nodes)) {
+    let chosen = point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, &transformed.nodes));
+    for (index, node) in chosen {
         for (position, directory) in node.directories.iter().enumerate() {
-            let place = match (&options.to, platform) {
-                (Some(to), _) => {
+            let place = match &plan.places {
+                Places::Below(to) => {
                     let inside = Path::new(&directory.directory.path).strip_prefix(&common).unwrap_or(Path::new(""));
-                    to.join(inside)
+                    Some(to.join(inside))
                 }
-                (None, Some(platform)) => match place_on(platform, node, directory) {
-                    Some(place) => place,
-                    None => {
-                        findings.push(Finding::error(
-                            Rule::NotPersistent,
-                            &node.facts.id,
-                            format!("the inventory names no place for its {} directory {}", directory.directory.role, directory.directory.path),
-                            "add the directory to the inventory, leave the node out (--node names the others), or restore into a folder (--to)",
-                        ));
-                        continue;
-                    }
-                },
-                (None, None) => {
-                    return Err(EngineError::Usage("a restore needs a folder (--to) or an inventory".to_owned()));
-                }
+                Places::Of(host) => place_on(host, node, directory),
+            };
+            let Some(place) = place else {
+                plan.findings.push(Finding::error(
+                    Rule::NotPersistent,
+                    &node.facts.id,
+                    format!(
+                        "the inventory names no place for its {} directory {}",
+                        directory.directory.role, directory.directory.path
+                    ),
+                    "add the directory to the inventory, leave the node out (--node names the others), or restore into a folder (--to)",
+                ));
+                continue;
             };
             let id = node.facts.id.clone();
             let place = resolve(&id, &place)?;
@@ -342,12 +298,10 @@ fn directories(
     point: &str,
     places: &[Placed],
     transformed: &mut Transformed,
-    platform: Option<&Host>,
-    options: &RestoreOptions,
-    findings: &mut Vec<Finding>,
+    plan: &mut Plan<'_>,
 ) -> Result<Vec<PlannedDirectory>, EngineError> {
     let mounts = Mounts::read()?;
-    let network = platform.filter(|_| options.to.is_none()).map(Host::network);
+    let network = plan.places.host().map(Host::network);
     let mut out = Vec::new();
     for Placed { node, directory, id, place } in places {
         let mut others: Vec<PathBuf> = places.iter().map(|other| other.place.clone()).collect();
@@ -362,8 +316,8 @@ fn directories(
         let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
         others.extend(excluded.filter(|path| path.symlink_metadata().is_ok()));
         let staging = Staging::new(point, place.clone(), &mounts, &others)?;
-        leave_out_others(id, captured, &staging, findings);
-        blocked(id, captured, &staging, findings);
+        leave_out_others(id, captured, &staging, &mut plan.findings);
+        blocked(id, captured, &staging, &mut plan.findings);
         let occupied = staging.is_occupied()?;
         out.push(PlannedDirectory {
             node: *node,
@@ -463,11 +417,11 @@ fn place_on(platform: &Host, node: &CapturedNode, captured: &CapturedDirectory) 
 }
 
 /// The journal lies where no directory of the plan is moved.
-fn journal_path(point: &str, plan: &RestorePlan, options: &RestoreOptions) -> Result<PathBuf, EngineError> {
-    let mut folder = match (&options.to, plan.directories.first()) {
-        (Some(to), _) => std::path::absolute(to).map_err(io(to))?,
-        (None, Some(first)) => first.staging.place.parent().map(Path::to_path_buf).unwrap_or_default(),
-        (None, None) => PathBuf::from("."),
+fn journal_path(point: &str, plan: &Plan<'_>) -> Result<PathBuf, EngineError> {
+    let mut folder = match (&plan.places, plan.directories.first()) {
+        (Places::Below(to), _) => std::path::absolute(to).map_err(io(to))?,
+        (Places::Of(_), Some(first)) => first.staging.place.parent().map(Path::to_path_buf).unwrap_or_default(),
+        (Places::Of(_), None) => PathBuf::from("."),
     };
     while let Some(holds) = plan.directories.iter().find(|planned| folder.starts_with(&planned.staging.place)) {
         let Some(above) = holds.staging.place.parent() else { break };
@@ -476,7 +430,7 @@ fn journal_path(point: &str, plan: &RestorePlan, options: &RestoreOptions) -> Re
     Ok(folder.join(format!(".fabkeep-restore-{point}.journal")))
 }
 
-fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
+fn add_steps(plan: &mut Plan<'_>, point: &RecoveryPoint) {
     plan.steps.extend(plan.to_stop.iter().map(|node| RestoreStep::Stop { node: node.to_string() }));
     for planned in plan.directories.iter().filter(|planned| !planned.equal) {
         let captured = &point.nodes[planned.node].directories[planned.directory];
@@ -507,5 +461,5 @@ fn add_steps(plan: &mut RestorePlan, point: &RecoveryPoint) {
         let node = plan.directories[load.directory].id.to_string();
         plan.steps.push(RestoreStep::Load { node, database: load.access.label() });
     }
-    plan.steps.extend(plan.to_start.iter().map(|node| RestoreStep::Start { node: node.to_string() }));
+    plan.steps.extend(plan.to_start.iter().map(|node| RestoreStep::Start { nodes: vec![node.to_string()] }));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::PointReader;
 
-use super::plan::{PlannedDirectory, RestorePlan};
+use super::plan::{Plan, PlannedDirectory};
 use crate::EngineError;
 use crate::content::Contents;
 use crate::point::{CapturedEntry, EntryContent, RecoveryPoint};
@@ -19,11 +19,7 @@ const MAX_LINES: usize = 10;
 const SETTINGS: [&str; 8] = [".yaml", ".yml", ".env", ".sh", ".service", ".conf", ".json", ".toml"];
 
 /// Reports the lines to change, file by file.
-pub(super) fn check(
-    plan: &mut RestorePlan,
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-) -> Result<(), EngineError> {
+pub(super) fn check(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<(), EngineError> {
     let contents = Contents::new(reader, point);
     let mut moved: Vec<(String, PathBuf)> = plan
         .directories

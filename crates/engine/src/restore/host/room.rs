@@ -9,7 +9,7 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_store::PointReader;
 
 use super::journal::Record;
-use super::plan::{PlannedDirectory, RestorePlan};
+use super::plan::{Plan, PlannedDirectory};
 use super::prove::is_as_captured;
 use crate::EngineError;
 use crate::error::io;
@@ -24,7 +24,7 @@ struct Need {
 
 /// Refuses what cannot be written, or has less room than the restore needs.
 pub(super) fn check(
-    plan: &mut RestorePlan,
+    plan: &mut Plan<'_>,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
     record: &Record,

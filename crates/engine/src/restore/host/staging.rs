@@ -237,7 +237,7 @@ pub(super) fn join(root: &Path, path: &str) -> PathBuf {
 }
 
 /// A name that nothing has: data set aside by an earlier restore of the same point stays where it is.
-pub(super) fn free_name(path: &Path) -> PathBuf {
+pub(in crate::restore) fn free_name(path: &Path) -> PathBuf {
     let numbered = |number: u32| {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{number}"));

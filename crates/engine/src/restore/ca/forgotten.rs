@@ -9,6 +9,7 @@ use std::path::Path;
 use fabkeep_ledger::ca_dump;
 use fabkeep_ledger::layout::Kind;
 use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_platform::Fetch;
 use fabkeep_store::PointReader;
 use rusqlite::{Connection, OpenFlags};
 
@@ -16,13 +17,14 @@ use crate::EngineError;
 use crate::content::{Contents, check_parts};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, RecoveryPoint};
+use crate::restore::existing::Existing;
 
 /// Names reported one by one; of more only how many there are.
 const MAX_REPORTED: usize = 20;
 /// Largest database that is compared.
 const MAX_DATABASE_BYTES: u64 = 1 << 30;
 /// What a database server has open beside an sqlite file.
-pub(super) const BESIDE: [&str; 2] = ["-wal", "-journal"];
+const BESIDE: [&str; 2] = ["-wal", "-journal"];
 
 /// `users.state` of an identity that was revoked as a whole.
 const REVOKED_STATE: i64 = -1;
@@ -37,41 +39,53 @@ struct Known {
 }
 
 /// sqlite databases of a captured directory.
-pub(super) fn databases(captured: &CapturedDirectory) -> impl Iterator<Item = &CapturedEntry> {
+fn databases(captured: &CapturedDirectory) -> impl Iterator<Item = &CapturedEntry> {
     captured.entries.iter().filter(|entry| {
         let sqlite = captured.directory.classify(&entry.path, false).kind == Kind::Sqlite;
         sqlite && matches!(entry.content, EntryContent::File { size, .. } if size <= MAX_DATABASE_BYTES)
     })
 }
 
-/// Compares the database that is there, copied to `present` with what lay beside it, with the captured one.
-pub(super) fn forgotten(
-    id: &NodeId,
-    present: &Path,
-    captured: &CapturedEntry,
+/// Compares the databases that are in a place, each with what a server has beside it, with the captured ones.
+pub(in crate::restore) fn in_files(
+    existing: &Existing<'_>,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
-    scratch: &Path,
 ) -> Result<Vec<Finding>, EngineError> {
-    let older = scratch.join("captured.db");
-    write_captured(captured, point, reader, &older)?;
-    let note = |problem: String| {
-        Finding::note(
-            Rule::IdentitiesKnown,
-            format!("{id} {}", captured.path),
-            format!("what it knows beyond the recovery point cannot be determined: {problem}"),
-            "look into the database that is set aside, if one can be read",
-        )
-    };
-    Ok(match (read(present), read(&older)) {
-        (Ok(now), Ok(then)) => differences(id, &now, &then),
-        (Err(error), _) => vec![note(format!("the database that is there cannot be read ({error})"))],
-        (_, Err(error)) => vec![note(format!("the captured database cannot be read ({error})"))],
-    })
+    let mut findings = Vec::new();
+    for captured in databases(existing.captured) {
+        let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
+        let (present, older) = (scratch.path().join("present.db"), scratch.path().join("captured.db"));
+        let fetch = |suffix: &str| Fetch {
+            path: format!("{}{suffix}", captured.path),
+            to: scratch.path().join(format!("present.db{suffix}")),
+            sparse: false,
+        };
+        let files: Vec<Fetch> = std::iter::once("").chain(BESIDE).map(fetch).collect();
+        if existing.volume.fetch(&files).map_err(io(&existing.label))?.first() != Some(&true) {
+            continue;
+        }
+        write_captured(captured, point, reader, &older)?;
+        let id = existing.id();
+        let note = |problem: String| {
+            Finding::note(
+                Rule::IdentitiesKnown,
+                format!("{id} {}", captured.path),
+                format!("what it knows beyond the recovery point cannot be determined: {problem}"),
+                "look into the database that is set aside, if one can be read",
+            )
+        };
+        match (read(&present), read(&older)) {
+            (Ok(now), Ok(then)) => findings.extend(differences(id, &now, &then)),
+            (Err(error), _) => findings.push(note(format!("the database that is there cannot be read ({error})"))),
+            (_, Err(error)) => findings.push(note(format!("the captured database cannot be read ({error})"))),
+        }
+    }
+    Ok(findings)
 }
 
 /// Writes a captured file that is not made of blocks.
-pub(super) fn write_captured(
+pub(in crate::restore) fn write_captured(
     captured: &CapturedEntry,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
@@ -112,7 +126,11 @@ fn read(path: &Path) -> rusqlite::Result<Known> {
 }
 
 /// Compares a dump of the database that is there with the captured one.
-pub(super) fn forgotten_by_dump(id: &NodeId, present: &Path, captured: &Path) -> Result<Vec<Finding>, EngineError> {
+pub(in crate::restore) fn forgotten_by_dump(
+    id: &NodeId,
+    present: &Path,
+    captured: &Path,
+) -> Result<Vec<Finding>, EngineError> {
     Ok(differences(id, &read_dump(present)?, &read_dump(captured)?))
 }
 

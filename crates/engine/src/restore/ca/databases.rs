@@ -12,27 +12,24 @@ use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, SqlAccess};
 use fabkeep_store::PointReader;
 
-use super::RestoredDirectory;
-use super::authority;
-use super::disk::Disk;
-use super::journal::Journal;
-use super::plan::{PlannedDirectory, RestorePlan};
-use super::staging::free_name;
+use super::forgotten;
 use crate::content::Contents;
 use crate::error::io;
 use crate::point::{CapturedEntry, RecoveryPoint};
+use crate::restore::RestoredDirectory;
+use crate::restore::host::{Disk, Journal, Plan, PlannedDirectory, free_name};
 use crate::{Difference, EngineError};
 
 /// A dump to load, by its directory's position in the plan.
 #[derive(Debug, Clone)]
-pub(crate) struct PlannedLoad {
+pub(in crate::restore) struct PlannedLoad {
     pub directory: usize,
     pub access: SqlAccess,
 }
 
 /// Plans the loads, and looks at what the databases hold now.
-pub(super) fn plan_loads(
-    plan: &mut RestorePlan,
+pub(in crate::restore) fn plan_loads(
+    plan: &mut Plan<'_>,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
     platform: &Host,
@@ -94,7 +91,7 @@ fn refused_dump(
     let Some(entry) = captured.entries.iter().find(|entry| entry.path == DUMP_FILE) else { return Ok(None) };
     let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
     let path = scratch.path().join(DUMP_FILE);
-    authority::write_captured(entry, point, reader, &path)?;
+    forgotten::write_captured(entry, point, reader, &path)?;
     Ok(access.check(&path).err().map(|error| refusal(&planned.id, &error.to_string())))
 }
 
@@ -108,7 +105,7 @@ fn refusal(id: &impl ToString, problem: &str) -> Finding {
 }
 
 /// The same for a dump that is loaded by its server's own pod: what wrote it is reported by its first lines.
-pub(super) fn refused_captured(
+pub(in crate::restore) fn refused_captured(
     id: &NodeId,
     entry: &CapturedEntry,
     point: &RecoveryPoint,
@@ -116,7 +113,7 @@ pub(super) fn refused_captured(
 ) -> Result<Option<Finding>, EngineError> {
     let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
     let path = scratch.path().join(DUMP_FILE);
-    authority::write_captured(entry, point, reader, &path)?;
+    forgotten::write_captured(entry, point, reader, &path)?;
     let open = || File::open(&path).map_err(io(&path));
     let dialects = match Dialect::of(open()?).map_err(io(&path))? {
         Some(known) => vec![known],
@@ -138,7 +135,7 @@ fn role(planned: &PlannedDirectory, point: &RecoveryPoint) -> DirectoryRole {
 
 /// The database by the configuration that will be in force.
 fn access(
-    plan: &RestorePlan,
+    plan: &Plan<'_>,
     planned: &PlannedDirectory,
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
@@ -173,25 +170,25 @@ fn compare(
     let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
     let (present, older) = (scratch.path().join("present.sql"), scratch.path().join("captured.sql"));
     access.dump(&present)?;
-    authority::write_captured(entry, point, reader, &older)?;
-    authority::forgotten_by_dump(&planned.id, &present, &older)
+    forgotten::write_captured(entry, point, reader, &older)?;
+    forgotten::forgotten_by_dump(&planned.id, &present, &older)
 }
 
 /// Reads a dump without looking at its rows.
-pub(super) fn read(path: &Path) -> Result<Dump, EngineError> {
+pub(in crate::restore) fn read(path: &Path) -> Result<Dump, EngineError> {
     let file = File::open(path).map_err(io(path))?;
     ca_dump::read(file, &mut |_, _| {}).map_err(io(path))
 }
 
 /// What was proven of a database whose dump was loaded.
-pub(super) fn reported(database: &str, found: &Dump) -> String {
+pub(in crate::restore) fn reported(database: &str, found: &Dump) -> String {
     let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
     format!("{database}: dumped again after it was loaded, every row is the captured one ({})", rows.join(", "))
 }
 
 /// Loads every dump that no earlier run has loaded. What was proven, in sentences; where what was there before is.
-pub(super) fn load_all(
-    plan: &RestorePlan,
+pub(in crate::restore) fn load_all(
+    plan: &Plan<'_>,
     journal: &mut Journal<'_>,
     disk: Disk<'_>,
 ) -> Result<(Vec<String>, Vec<RestoredDirectory>), EngineError> {
@@ -257,7 +254,7 @@ fn set_aside(
 }
 
 /// Removes the dumps that were loaded: what is in them is in the databases, and they hold what identities enrol with.
-pub(super) fn remove_loaded(plan: &RestorePlan, disk: Disk<'_>) -> Result<(), EngineError> {
+pub(in crate::restore) fn remove_loaded(plan: &Plan<'_>, disk: Disk<'_>) -> Result<(), EngineError> {
     for load in &plan.loads {
         let place = &plan.directories[load.directory].staging.place;
         let dump = place.join(DUMP_FILE);

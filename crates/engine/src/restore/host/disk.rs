@@ -12,7 +12,7 @@ use crate::event::Reporter;
 
 /// Makes changes.
 #[derive(Clone, Copy)]
-pub(super) struct Disk<'a> {
+pub(in crate::restore) struct Disk<'a> {
     reporter: &'a dyn Reporter,
 }
 

@@ -10,7 +10,7 @@ use fabkeep_network::Finding;
 use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
-use super::plan::{PlannedDirectory, RestorePlan};
+use super::plan::{Plan, PlannedDirectory};
 use super::staging::free_name;
 use crate::error::io;
 use crate::{Done, EngineError};
@@ -51,7 +51,7 @@ enum Line {
 
 /// What is known to be done.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Record {
+pub(in crate::restore) struct Record {
     lines: BTreeSet<Line>,
 }
 
@@ -144,7 +144,7 @@ impl Record {
     }
 
     /// What was done to the target, in the order in which a restore does it.
-    pub fn done(&self, plan: &RestorePlan) -> Vec<Done> {
+    pub fn done(&self, plan: &Plan<'_>) -> Vec<Done> {
         let mut done: Vec<Done> = Vec::new();
         let text = |path: &Path| path.display().to_string();
         let node = |planned: &PlannedDirectory| planned.id.to_string();
@@ -199,7 +199,7 @@ pub(super) fn of_another(path: &Path) -> EngineError {
     ))
 }
 
-pub(super) struct Journal<'a> {
+pub(in crate::restore) struct Journal<'a> {
     path: PathBuf,
     file: File,
     disk: Disk<'a>,
@@ -216,14 +216,9 @@ impl std::ops::Deref for Journal<'_> {
 }
 
 impl<'a> Journal<'a> {
-    /// Opens the journal of this restore: a new one, or an earlier run's. `again`: directories whose earlier lines do not count.
-    pub fn open(
-        path: &Path,
-        point: &str,
-        plan: &str,
-        again: &[usize],
-        disk: Disk<'a>,
-    ) -> Result<Journal<'a>, EngineError> {
+    /// Opens the journal of this restore: a new one, or an earlier run's. Earlier lines of directories that are restored anew do not count.
+    pub fn open(plan: &Plan<'_>, point: &str, fingerprint: &str, disk: Disk<'a>) -> Result<Journal<'a>, EngineError> {
+        let path = plan.journal.as_path();
         let folder = path.parent().unwrap_or(Path::new("/"));
         disk.make_folders(folder)?;
         disk.changing("make journal", path);
@@ -233,7 +228,7 @@ impl<'a> Journal<'a> {
         })?;
         let text = text(&file, path)?;
         let record = Record::of(&text);
-        if !record.is_of(point, plan) {
+        if !record.is_of(point, fingerprint) {
             return Err(of_another(path));
         }
         let resumed = !record.lines.is_empty();
@@ -242,10 +237,10 @@ impl<'a> Journal<'a> {
         }
         let mut journal = Journal { path: path.to_path_buf(), file, disk, record, resumed };
         if !resumed {
-            journal.write_down(begin(point, plan))?;
+            journal.write_down(begin(point, fingerprint))?;
             disk.sync_folder(folder)?;
         }
-        for &directory in again {
+        for &directory in &plan.again {
             journal.write_down(Line::Again { directory })?;
             journal.record.forget(directory);
         }

@@ -62,11 +62,11 @@ impl ExistingFile {
 }
 
 /// Files that are there, by path.
-pub(super) type Existing = BTreeMap<String, ExistingFile>;
+pub(in crate::restore) type ExistingFiles = BTreeMap<String, ExistingFile>;
 
 /// What stays of one directory.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(in crate::restore) struct Kept {
     pub files: Vec<ExistingFile>,
     pub findings: Vec<Finding>,
     /// The certificate and key that come fit, and what stays fits them.
@@ -74,14 +74,14 @@ pub(super) struct Kept {
 }
 
 /// Certificate authorities' home directories inside a directory: where each begins, empty for the directory itself.
-pub(super) fn homes(directory: &NodeDirectory) -> Vec<&str> {
+pub(in crate::restore) fn homes(directory: &NodeDirectory) -> Vec<&str> {
     let nested = directory.nested.iter().filter(|(_, role)| *role == DirectoryRole::CaHome).map(|(at, _)| at.as_str());
     let own = (directory.role == DirectoryRole::CaHome).then_some("");
     own.into_iter().chain(nested).collect()
 }
 
 /// Whether a file that is there may be one that stays.
-pub(super) fn is_looked_at(directory: &NodeDirectory, path: &str, size: u64) -> bool {
+pub(in crate::restore) fn is_looked_at(directory: &NodeDirectory, path: &str, size: u64) -> bool {
     let (_, role, inside) = directory.part(path);
     let name = inside.rsplit('/').next().unwrap_or(inside);
     let pem = [".pem", ".crt", ".cert", ".key", "_sk"].iter().any(|end| name.ends_with(end));
@@ -91,7 +91,7 @@ pub(super) fn is_looked_at(directory: &NodeDirectory, path: &str, size: u64) -> 
 }
 
 /// Names that a directory goes by in its authority's configuration.
-pub(super) fn known_as<'a>(captured: &'a NodeDirectory, target: &'a NodeDirectory) -> Vec<&'a str> {
+pub(in crate::restore) fn known_as<'a>(captured: &'a NodeDirectory, target: &'a NodeDirectory) -> Vec<&'a str> {
     let mut names: Vec<&str> =
         [&captured.mounted_at, &target.mounted_at].into_iter().flatten().map(String::as_str).collect();
     names.extend([captured.path.as_str(), target.path.as_str()]);
@@ -99,11 +99,11 @@ pub(super) fn known_as<'a>(captured: &'a NodeDirectory, target: &'a NodeDirector
 }
 
 /// Decides what stays of what is there.
-pub(super) fn decide(
+pub(in crate::restore) fn decide(
     id: &NodeId,
     captured: &CapturedDirectory,
     known_as: &[&str],
-    present: &Existing,
+    present: &ExistingFiles,
     contents: &Contents<'_>,
     keep: CaKeep,
 ) -> Result<Kept, EngineError> {
@@ -116,7 +116,7 @@ pub(super) fn decide(
 }
 
 /// Takes out of what is captured the files in whose place others stay.
-pub(super) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut NodeFacts>, kept: &Kept) {
+pub(in crate::restore) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut NodeFacts>, kept: &Kept) {
     let stays = |path: &str| kept.files.iter().any(|file| file.path() == path);
     captured.entries.retain(|entry| !stays(&entry.path));
     if let Some(facts) = facts {
@@ -127,7 +127,7 @@ pub(super) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut Nod
 }
 
 /// What stays, in a sentence.
-pub(super) fn reported(id: &NodeId, kept: &[ExistingFile], fits: bool) -> String {
+pub(in crate::restore) fn reported(id: &NodeId, kept: &[ExistingFile], fits: bool) -> String {
     let files: Vec<&str> = kept.iter().map(ExistingFile::path).collect();
     let fits = if fits { "; its own key and certificate come from the recovery point and match" } else { "" };
     format!("{id} keeps {} as they were there{fits}", files.join(", "))
@@ -138,7 +138,7 @@ struct Home<'a> {
     id: &'a NodeId,
     captured: &'a CapturedDirectory,
     known_as: &'a [&'a str],
-    present: &'a Existing,
+    present: &'a ExistingFiles,
     contents: &'a Contents<'a>,
     home: &'a str,
 }

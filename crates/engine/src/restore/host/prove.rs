@@ -28,7 +28,7 @@ const READ_BYTES: usize = 1 << 20;
 /// Proves every directory of the plan where it is now: staged, or in its place already. What was proven, in sentences. Directories that an
 /// earlier run has put into place and whose node was started since are not read: the node writes to them.
 pub(super) fn prove(run: &Run<'_>, journal: &Journal<'_>) -> Result<Vec<String>, EngineError> {
-    let (plan, point, reader, threads, reporter) = (run.plan, run.point, run.reader, run.threads, run.reporter);
+    let (plan, point, reader, threads, reporter) = (run.plan, run.point, &run.whole.reader, run.threads, run.reporter);
     let mut files = Vec::new();
     let mut chains: Vec<Chain> = Vec::new();
     let mut sentences = Vec::new();

@@ -1,0 +1,143 @@
+//! Restore on hosts: every directory is written beside its place, proven there, and only then put into its place by renames, with what was
+//! there before set aside.
+
+mod disk;
+mod existing;
+mod journal;
+mod old_paths;
+mod plan;
+mod prove;
+mod room;
+mod running;
+mod staging;
+mod switch;
+mod volume;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use fabkeep_network::{Finding, Severity};
+use fabkeep_platform::Host;
+
+use super::ca::databases;
+use super::write::{self, WriteVolume};
+use super::{RestoreOptions, RestorePlan, Restored, SetAside};
+use crate::event::{Reporter, step};
+use crate::point::{CapturedNode, RecoveryPoint};
+use crate::transform::{Transformed, is_named};
+use crate::{EngineError, Next, parallel};
+use volume::SharedJournal;
+
+pub(in crate::restore) use disk::Disk;
+pub(in crate::restore) use journal::Journal;
+pub(in crate::restore) use plan::{Plan, PlannedDirectory, make as plan};
+pub(in crate::restore) use staging::free_name;
+
+/// Where directories go.
+#[derive(Clone)]
+pub(in crate::restore) enum Places<'a> {
+    /// Below a folder, in the captured layout.
+    Below(PathBuf),
+    /// Where an inventory says.
+    Of(&'a Host),
+}
+
+impl<'a> Places<'a> {
+    /// The host whose nodes' places they are.
+    pub fn host(&self) -> Option<&'a Host> {
+        match self {
+            Places::Of(host) => Some(host),
+            Places::Below(_) => None,
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// Nodes whose data is written.
+    pub fn written<'t>(&self, transformed: &'t Transformed) -> Vec<&'t CapturedNode> {
+        transformed.point.nodes.iter().filter(|node| is_named(&node.facts.id, &transformed.nodes)).collect()
+    }
+}
+
+/// One run of a restore: what it works with.
+pub(in crate::restore) struct Run<'a> {
+    whole: &'a RestorePlan<'a>,
+    plan: &'a Plan<'a>,
+    point: &'a RecoveryPoint,
+    options: &'a RestoreOptions,
+    threads: usize,
+    reporter: &'a dyn Reporter,
+    disk: Disk<'a>,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(whole: &'a RestorePlan<'a>, plan: &'a Plan<'a>, reporter: &'a dyn Reporter) -> Run<'a> {
+        let threads = if whole.options.threads == 0 { parallel::cores() } else { whole.options.threads };
+        let (point, options) = (whole.point(), &whole.options);
+        Run { whole, plan, point, options, threads, reporter, disk: Disk::new(reporter) }
+    }
+
+    /// Carries the plan out; an error carries what was done until then.
+    pub fn execute(&self, restored: &mut Restored) -> Result<(), EngineError> {
+        let mut journal = Journal::open(self.plan, &self.whole.point, &self.whole.fingerprint, self.disk)?;
+        restored.resumed = journal.is_resumed();
+        if let Err(error) = self.data(&mut journal, restored) {
+            let done = journal.done(self.plan);
+            if done.is_empty() {
+                journal.abandon()?;
+                return Err(error);
+            }
+            return Err(error.after(done, Next::SameCommand));
+        }
+        let finished = self
+            .start(&mut journal, restored)
+            .and_then(|()| databases::remove_loaded(self.plan, self.disk))
+            .and_then(|()| journal.finish());
+        if let Err(error) = finished {
+            let nodes = self.plan.to_start.iter().map(ToString::to_string);
+            let nodes: Vec<String> = nodes.filter(|node| !journal.is_started(node)).collect();
+            let next = if nodes.is_empty() { Next::SameCommand } else { Next::StartNodes { nodes } };
+            return Err(error.after(journal.done(self.plan), next));
+        }
+        let asides = restored.directories.iter().filter_map(|directory| {
+            let to = directory.set_aside.as_ref()?.display().to_string();
+            Some(SetAside { what: directory.path.display().to_string(), to })
+        });
+        restored.set_aside = asides.collect();
+        Ok(())
+    }
+
+    /// Stops what has to be stopped, writes, proves, puts into place and loads databases.
+    fn data(&self, journal: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+        let (plan, point, reporter, disk) = (self.plan, self.point, self.reporter, self.disk);
+        let reader = &self.whole.reader;
+        journal.add_overrides(&self.overridden())?;
+        self.stop(journal)?;
+        switch::finish_begun(plan, point, journal, disk)?;
+        switch::keep_equal(plan, point, reader.names(), journal)?;
+        switch::prepare(plan, journal, disk)?;
+        {
+            let journal: SharedJournal<'_, '_> = Mutex::new(journal);
+            let pending = volume::pending(self, &journal);
+            let volumes: Vec<&dyn WriteVolume> = pending.iter().map(|one| one as &dyn WriteVolume).collect();
+            write::write_all(&volumes, point, reader, self.threads, self.whole.bytes, reporter)?;
+        }
+        restored.bytes = self.whole.bytes;
+        restored.proven = step(reporter, "prove", Some(self.whole.bytes), || prove::prove(self, journal))?;
+        self.check_stopped(journal)?;
+        restored.directories =
+            step(reporter, "put into place", None, || switch::switch_all(plan, point, journal, disk))?;
+        if !plan.loads.is_empty() {
+            let loaded = step(reporter, "load databases", None, || databases::load_all(plan, journal, disk))?;
+            restored.proven.extend(loaded.0);
+            restored.directories.extend(loaded.1);
+        }
+        Ok(())
+    }
+
+    /// Findings that would have forbidden the restore.
+    fn overridden(&self) -> Vec<Finding> {
+        let broken = self.whole.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        broken.filter(|finding| self.options.is_overridden(finding)).cloned().collect()
+    }
+}

@@ -1,0 +1,204 @@
+//! Nodes of hosts that run, or may run, while their data is to be replaced.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::{Evidence, Host, NodeState, Platform, Running};
+
+use super::journal::{Journal, Record};
+use super::{Plan, Run};
+use crate::EngineError;
+use crate::event::step;
+use crate::restore::{RestoreOptions, Restored};
+
+/// How long a node may take to stop after its command.
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked at meanwhile.
+const ASKED_AGAIN: Duration = Duration::from_millis(200);
+
+/// Judges the nodes that are restored: which are stopped first, and which forbid the restore.
+pub(super) fn judge(
+    plan: &mut Plan<'_>,
+    host: &Host,
+    chosen: &[NodeId],
+    options: &RestoreOptions,
+    record: &Record,
+) -> Result<(), EngineError> {
+    for id in chosen {
+        if !host.network().nodes().any(|known| known.id == *id) || is_settled(plan, id, record) {
+            continue;
+        }
+        let running = host.running(id)?;
+        let assumed = options.assume_stopped.contains(&id.to_string());
+        match refused_while_running(host, id, &running, options.stop, assumed, is_replaced(plan, id)) {
+            Decision::Stop => plan.to_stop.push(id.clone()),
+            Decision::Refuse(finding) => plan.findings.push(finding),
+            Decision::GoOn(note) => plan.findings.extend(note),
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing of a node's data is changed any more.
+fn is_settled(plan: &Plan<'_>, id: &NodeId, record: &Record) -> bool {
+    plan.directories
+        .iter()
+        .enumerate()
+        .filter(|(_, planned)| planned.id == *id)
+        .all(|(index, _)| record.is_settled(index))
+}
+
+/// Whether data of a node that is there is set aside.
+fn is_replaced(plan: &Plan<'_>, id: &NodeId) -> bool {
+    plan.directories.iter().any(|planned| planned.id == *id && planned.occupied && !planned.equal)
+}
+
+enum Decision {
+    /// It is stopped first.
+    Stop,
+    /// Its data must not be replaced.
+    Refuse(Finding),
+    /// Its data may be replaced.
+    GoOn(Option<Finding>),
+}
+
+/// What to do about a node that runs, or of which it is not known whether it does.
+fn refused_while_running(
+    platform: &Host,
+    id: &NodeId,
+    running: &Running,
+    stop: bool,
+    assumed: bool,
+    replaced: bool,
+) -> Decision {
+    match running.state {
+        NodeState::Stopped => Decision::GoOn(None),
+        NodeState::Unknown if assumed => Decision::GoOn(Some(Finding::warning(
+            Rule::LiveCopy,
+            id,
+            "nothing tells whether it runs; it is taken for stopped, as asked",
+            "make sure that it stays stopped until the restore is done",
+        ))),
+        // Nothing is there that it could be using.
+        NodeState::Unknown if !replaced => Decision::GoOn(None),
+        NodeState::Unknown => {
+            let why = running.unknown.as_deref().unwrap_or("nothing tells");
+            Decision::Refuse(Finding::error(
+                Rule::LiveCopy,
+                id,
+                format!("it is not known whether the node runs: {why}"),
+                format!(
+                    "give the node a status command in the inventory, run fabkeep as root, or make sure that it is stopped and say so (--assume-stopped {id})"
+                ),
+            ))
+        }
+        NodeState::Running if assumed && !running.evidence.iter().any(Evidence::is_certain) => {
+            Decision::GoOn(Some(Finding::warning(
+                Rule::LiveCopy,
+                id,
+                format!("{}; the node is taken for stopped, as asked", reported(running)),
+                "make sure that it stays stopped until the restore is done",
+            )))
+        }
+        NodeState::Running if stop && platform.can_stop(id) => Decision::Stop,
+        NodeState::Running => {
+            let remedy = if stop {
+                format!("--stop has no command for it: stop {id} by hand, or give it a stop command in the inventory")
+            } else if running.evidence.iter().any(Evidence::is_certain) {
+                "stop it, or let fabkeep do so by its stop command (--stop)".to_owned()
+            } else {
+                format!(
+                    "stop it, or let fabkeep do so by its stop command (--stop); if the port is another process's: --assume-stopped {id}"
+                )
+            };
+            let what = format!("the node runs: its data must not be replaced under it ({})", reported(running));
+            Decision::Refuse(Finding::error(Rule::LiveCopy, id, what, remedy))
+        }
+    }
+}
+
+/// What tells that a node runs, in a sentence's part.
+fn reported(running: &Running) -> String {
+    running.evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Run<'_> {
+    /// Stops nodes by their commands, and waits until nothing tells any more that they run.
+    pub(super) fn stop(&self, journal: &mut Journal<'_>) -> Result<(), EngineError> {
+        let Some(host) = self.plan.places.host() else { return Ok(()) };
+        for node in &self.plan.to_stop {
+            // It counts as done before it is known how far the command came.
+            journal.add_stopped(node.to_string())?;
+            step(self.reporter, &format!("stop {node}"), None, || -> Result<(), EngineError> {
+                host.stop(node)?;
+                let begun = Instant::now();
+                loop {
+                    let running = host.running(node)?;
+                    if running.state != NodeState::Running {
+                        return Ok(());
+                    }
+                    if self.reporter.is_interrupted() {
+                        return Err(EngineError::Stopped);
+                    }
+                    if begun.elapsed() > STOPPED_WITHIN {
+                        return Err(runs(node, &running, "the node still runs after its stop command"));
+                    }
+                    std::thread::sleep(ASKED_AGAIN);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing has started a node whose data is about to be replaced.
+    pub(super) fn check_stopped(&self, journal: &Journal<'_>) -> Result<(), EngineError> {
+        let Some(host) = self.plan.places.host() else { return Ok(()) };
+        let pending = self.plan.directories.iter().enumerate().filter(|(index, _)| !journal.is_settled(*index));
+        let nodes: BTreeSet<_> = pending.map(|(_, planned)| &planned.id).collect();
+        for node in nodes {
+            let running = host.running(node)?;
+            let assumed = self.options.assume_stopped.contains(&node.to_string());
+            let counts = running.evidence.iter().any(|evidence| !assumed || evidence.is_certain());
+            let overridden = self.options.overrides.iter().any(|code| code == Rule::LiveCopy.code());
+            if running.state == NodeState::Running && counts && !overridden {
+                return Err(runs(node, &running, "the node was started while its data was written beside it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts nodes in the order that they need, and reads what they log.
+    pub(super) fn start(&self, journal: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+        let since = jiff::Timestamp::now();
+        let Some(host) = self.plan.places.host().filter(|_| self.options.start) else { return Ok(()) };
+        for node in &self.plan.to_start {
+            let name = node.to_string();
+            // An earlier run may have started it.
+            if journal.is_started(&name) && host.state(node)? == NodeState::Running {
+                continue;
+            }
+            if !host.can_start(node) {
+                continue;
+            }
+            journal.add_started(name.clone())?;
+            step(self.reporter, &format!("start {node}"), None, || host.start(node))?;
+            restored.started.push(name);
+        }
+        let started = &restored.started;
+        let logged = crate::logs::findings(host, since, |id| started.contains(&id.to_string()));
+        restored.well = logged.iter().all(|finding| finding.severity < Severity::Error);
+        restored.findings.extend(logged);
+        Ok(())
+    }
+}
+
+/// What a restore ends with where a node runs that must not.
+fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
+    EngineError::Precondition(vec![Finding::error(
+        Rule::LiveCopy,
+        node,
+        format!("{what}: {}", reported(running)),
+        "stop it, keep whatever starts it from doing so, and run the same command again",
+    )])
+}
