@@ -25,6 +25,14 @@ pub struct Arguments {
     /// No progress.
     #[arg(long, short, global = true)]
     pub quiet: bool,
+
+    /// Log what is done, on standard error: -v steps and retries, -vv every request too. Secrets are never logged.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// How to log.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -337,7 +345,7 @@ pub struct Window {
     pub hook_after: Option<String>,
     /// A workload that sends transactions: namespace/name or namespace/kind/name (--quiesce scale). May be given more than once.
     #[arg(long, value_name = "WORKLOAD")]
-    pub client: Vec<fabkeep_platform::ClientWorkload>,
+    pub client: Vec<fabkeep_platform::ObjectRef>,
     /// How long heights may take to become equal, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub window_deadline: u64,

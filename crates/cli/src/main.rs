@@ -15,6 +15,7 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    output::log::start(arguments.verbose, arguments.log_format);
     let output = Output::new(arguments.output, arguments.quiet);
     output::interrupt::watch();
     match commands::run(arguments.command, &output) {

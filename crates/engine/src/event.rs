@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use fabkeep_network::Finding;
+use fabkeep_network::{Finding, Grown};
+use fabkeep_platform::Progress;
+use serde::Serialize;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -30,8 +32,47 @@ pub enum Event<'a> {
     },
     /// Something was found.
     Found(&'a Finding),
-    /// What the step waits for now.
-    Said(&'a str),
+    /// What the step does or waits for now.
+    Notice(Notice<'a>),
+}
+
+/// What a step does or waits for, or what changed its way.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "notice", rename_all = "kebab-case")]
+pub enum Notice<'a> {
+    /// The platform's.
+    Platform(&'a Progress<'a>),
+    /// The nodes are stopped.
+    StoppingNodes,
+    /// Pods of stopped workloads are still there.
+    PodsGoing,
+    /// These chains are behind: channel, node and height.
+    Behind {
+        /// Each in words.
+        chains: &'a [String],
+    },
+    /// A chain grew inside a window.
+    Grew {
+        /// Which.
+        grown: &'a Grown,
+    },
+    /// A window goes on, as chains grew in it.
+    WindowExtended {
+        /// How many chains.
+        chains: usize,
+    },
+    /// A window could not be undone.
+    WindowLeft {
+        /// Why.
+        problem: &'a str,
+    },
+    /// A capture falls back from a cut to a window, as asked.
+    FallsBack,
+    /// The capture reads the nodes once more: they moved while they were read.
+    OnceMore {
+        /// What did not fit.
+        finding: &'a Finding,
+    },
 }
 
 /// Draws events. Called from several threads.
@@ -58,8 +99,11 @@ impl Reporter for Silent {
 /// Runs `work` as a step: begin and end are reported, also when it fails.
 pub(crate) fn step<T>(reporter: &dyn Reporter, name: &str, total_bytes: Option<u64>, work: impl FnOnce() -> T) -> T {
     let begun = std::time::Instant::now();
+    tracing::info!(step = name, total_bytes, "begins");
     reporter.event(Event::Begin { step: name, total_bytes });
     let result = work();
-    reporter.event(Event::End { step: name, seconds: begun.elapsed().as_secs_f64() });
+    let seconds = begun.elapsed().as_secs_f64();
+    reporter.event(Event::End { step: name, seconds });
+    tracing::info!(step = name, seconds, "ends");
     result
 }

@@ -25,7 +25,7 @@ mod window;
 
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
-pub use event::{Event, Reporter, Silent};
+pub use event::{Event, Notice, Reporter, Silent};
 pub use genesis::genesis_blocks;
 pub use names::{UsedName, names};
 pub use parallel::cores;

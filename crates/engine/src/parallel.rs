@@ -1,10 +1,11 @@
 //! Work on several cores: a map over items, and a bounded queue of jobs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
+use parking_lot::Mutex;
 /// As many threads as there are cores.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
@@ -25,16 +26,16 @@ pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(slot) = slots.get(index) else { break };
-                    let item = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let item = slot.lock().take();
                     if let Some(item) = item {
                         let result = work(item);
-                        *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                        *results[index].lock() = Some(result);
                     }
                 }
             });
         }
     });
-    results.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+    results.into_iter().filter_map(|slot| slot.into_inner()).collect()
 }
 
 type Job<'scope> = Box<dyn FnOnce() + Send + 'scope>;
@@ -52,7 +53,7 @@ impl<'scope> Queue<'scope> {
             let receiver = Arc::clone(&receiver);
             scope.spawn(move || {
                 loop {
-                    let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let job = receiver.lock().recv();
                     match job {
                         Ok(job) => job(),
                         Err(_) => break,

@@ -2,8 +2,8 @@
 //! and the node's metadata.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use fabkeep_ledger::block::{BlockSpan, Slots};
 use fabkeep_ledger::block_file::{metadata_prefix, parse_canonical_records, write_record};
@@ -12,6 +12,7 @@ use fabkeep_ledger::chain::{Checked, Tip, check_blocks};
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{BlobBytes, BlobHasher, PointReader};
+use parking_lot::Mutex;
 
 use crate::EngineError;
 use crate::event::{Event, Reporter};
@@ -350,7 +351,7 @@ impl<'a> Blocks<'a> {
     }
 
     fn segment_of(&self, number: u64) -> Option<Arc<Opened>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         let holds = |segment: &Segment| segment.first <= number && number < segment.end();
         if let Some(known) = open.iter().find(|opened| holds(&opened.segment)) {
             return Some(Arc::clone(known));

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
@@ -12,6 +12,7 @@ use hyper::header::HeaderValue;
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -228,7 +229,7 @@ async fn run(
 /// Waits for a process whose output has ended.
 async fn status(child: &Mutex<Child>) -> std::process::ExitStatus {
     loop {
-        let ended = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
+        let ended = child.lock().try_wait();
         match ended {
             Ok(Some(status)) => return status,
             _ => tokio::time::sleep(Duration::from_millis(1)).await,

@@ -4,7 +4,9 @@
 
 pub mod host;
 pub mod kubernetes;
+mod object_ref;
 mod probe;
+mod progress;
 mod sql;
 mod volume;
 mod window;
@@ -15,12 +17,12 @@ pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
     InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker, is_below,
 };
+pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;
 pub use probe::{Asked, BlockFiles};
+pub use progress::{OnProgress, Progress};
 pub use volume::{EntryKind, Fetch, Stamp, Volume, VolumeEntry};
-pub use window::{
-    Change, ClientWorkload, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord,
-};
+pub use window::{Change, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord};
 
 /// Whether a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +194,7 @@ pub trait Platform: Sync {
     ///
     /// # Errors
     /// [`PlatformError`] of the first thing that could not be undone; the others are.
-    fn reopen(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError>;
+    fn reopen(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError>;
 
     /// What is noted of windows here: the one that this machine opened, and notes that it did not sign.
     ///

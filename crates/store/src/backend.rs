@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::location::Location;
 use crate::{MAX_OBJECT_BYTES, StoreError};
@@ -17,7 +18,7 @@ const MAX_DEPTH: u32 = 8;
 const READERS: usize = 16;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder that may not be
@@ -81,6 +82,7 @@ impl Backend {
     /// Writes an object unless one has its name. Never overwrites.
     pub fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<Put, StoreError> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        tracing::debug!(object = name, bytes = bytes.len(), "put");
         let path = self.path(name);
         let put = self.store.put_opts(&path, PutPayload::from(bytes), options);
         match self.runtime.block_on(put) {
@@ -92,6 +94,7 @@ impl Backend {
 
     /// Reads a whole object; `None` when there is none.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        tracing::debug!(object = name, "get");
         let path = self.path(name);
         let read = async {
             let found = self.store.get(&path).await?;
@@ -145,10 +148,10 @@ impl Backend {
                 });
             }
         });
-        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(error) = failed.into_inner() {
             return Err(error);
         }
-        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut found = found.into_inner();
         found.sort_by(|a: &(String, _), b: &(String, _)| a.0.cmp(&b.0));
         Ok(found)
     }
@@ -161,6 +164,7 @@ impl Backend {
     /// Names (relative to the repository) and sizes in bytes of all objects below a prefix.
     pub fn list(&self, prefix: &str) -> Result<BTreeMap<String, u64>, StoreError> {
         use futures_util::TryStreamExt;
+        tracing::debug!(prefix, "list");
         if let Some(folder) = &self.folder {
             let mut out = BTreeMap::new();
             let inside = if prefix.is_empty() { folder.clone() } else { folder.join(prefix) };

@@ -3,9 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::commit::Commit;
@@ -81,11 +81,11 @@ pub fn check_objects(
                     match look(repository, entry, &present, read) {
                         Ok(None) => {}
                         Ok(Some(problem)) => {
-                            let mut faults = faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                            let mut faults = faults.lock();
                             let (object, blake3) = (entry.name.clone(), entry.blake3.clone());
                             faults.push(ObjectFault { object, blake3, problem, instead: None });
                         }
-                        Err(error) => *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error),
+                        Err(error) => *failed.lock() = Some(error),
                     }
                     progress.fetch_add(entry.size, Ordering::Relaxed);
                 }
@@ -93,10 +93,10 @@ pub fn check_objects(
         }
     });
     // A store that does not answer says nothing of its objects.
-    if let Some(error) = failed.into_inner().unwrap_or_default() {
+    if let Some(error) = failed.into_inner() {
         return Err(error);
     }
-    let mut faults = faults.into_inner().unwrap_or_default();
+    let mut faults = faults.into_inner();
     faults.sort_by(|a, b| a.object.cmp(&b.object));
     if !faults.is_empty() {
         let (bad, _) = repository.bad_objects()?;

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::backend::{Backend, Put};
@@ -130,7 +130,7 @@ fn objects(
     }
     let (next, put) = (AtomicUsize::new(0), AtomicU64::new(0));
     let (bytes, lost, failed) = (AtomicU64::new(0), Mutex::new(faults), Mutex::new(None));
-    let lock = |error| *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    let lock = |error| *failed.lock() = Some(error);
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, wanted.len().max(1)) {
             scope.spawn(|| {
@@ -149,7 +149,7 @@ fn objects(
                             progress.fetch_add(entry.size, Ordering::Relaxed);
                         }
                         Err(error) if error.is_of_the_object() => {
-                            lost.lock().unwrap_or_else(PoisonError::into_inner).push(fault(entry, error.problem()));
+                            lost.lock().push(fault(entry, error.problem()));
                         }
                         Err(error) => lock(error),
                     }
@@ -157,10 +157,10 @@ fn objects(
             });
         }
     });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(error) = failed.into_inner() {
         return Err(error);
     }
-    let lost = lost.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let lost = lost.into_inner();
     for entry in wanted.iter().filter(|entry| !lost.iter().any(|fault| fault.object == entry.name)) {
         present.insert(entry.name.clone(), entry.size);
     }

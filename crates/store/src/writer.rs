@@ -1,8 +1,8 @@
 //! Writing one recovery point: blobs into packs, packs into objects, then manifest, index and, last, the commit record.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 use crate::backend::Put;
@@ -273,7 +273,7 @@ impl PointWriter<'_> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A thread that panicked while holding the lock left the state whole: every change is a few assignments.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Stores a small blob, in a pack with others; nothing when it is stored already.

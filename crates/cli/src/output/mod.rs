@@ -2,6 +2,7 @@
 
 mod findings;
 pub mod interrupt;
+pub mod log;
 mod progress;
 mod table;
 pub mod units;

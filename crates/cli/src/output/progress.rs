@@ -1,11 +1,11 @@
 //! Progress: a bar with bytes, blocks and time left on a terminal; plain lines, a few a minute, elsewhere.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fabkeep_engine::{Event, Reporter};
+use fabkeep_engine::{Event, Notice, Reporter};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{interrupt, print_findings, units};
@@ -103,7 +103,7 @@ impl Progress {
 
 impl Reporter for Progress {
     fn event(&self, event: Event<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         match event {
             Event::Begin { step, total_bytes } => self.begin(&mut state, step, total_bytes),
             Event::Advance { bytes, blocks } => self.advance(&mut state, bytes, blocks),
@@ -113,20 +113,44 @@ impl Reporter for Progress {
                 print_findings(&mut std::io::stderr(), std::slice::from_ref(finding));
             }
             Event::Found(_) => {}
-            Event::Said(line) => match &state.bar {
-                Some(bar) => bar.set_message(line.to_owned()),
-                None if state.step.is_empty() => {
-                    let _ = writeln!(std::io::stderr(), "{line}");
+            Event::Notice(notice) => {
+                let line = text(&notice);
+                match &state.bar {
+                    Some(bar) => bar.set_message(line),
+                    None if state.step.is_empty() => drop(writeln!(std::io::stderr(), "{line}")),
+                    None => drop(writeln!(std::io::stderr(), "{}: {line}", state.step)),
                 }
-                None => {
-                    let _ = writeln!(std::io::stderr(), "{}: {line}", state.step);
-                }
-            },
+            }
         }
     }
 
     fn is_interrupted(&self) -> bool {
         interrupt::is_asked()
+    }
+}
+
+/// A notice for people.
+fn text(notice: &Notice<'_>) -> String {
+    use fabkeep_platform::Progress as Platform;
+    match notice {
+        Notice::Platform(Platform::Starting(node)) => format!("starting {node}"),
+        Notice::Platform(Platform::ScalingUp(workload)) => format!("scaling up {workload}"),
+        Notice::Platform(Platform::WaitsFor(finding)) => format!("waiting for {}: {}", finding.subject, finding.what),
+        Notice::Platform(Platform::WaitsForDatabase { node, problem }) => {
+            format!("waiting for the database of {node}: {problem}")
+        }
+        Notice::StoppingNodes => "stopping the nodes".to_owned(),
+        Notice::PodsGoing => "waiting until the pods are gone".to_owned(),
+        Notice::Behind { chains } => format!("waiting for equal heights: {}", chains.join(", ")),
+        Notice::Grew { grown } => {
+            format!("{} {} grew inside the window: {} to {}", grown.node, grown.channel, grown.from, grown.to)
+        }
+        Notice::WindowExtended { chains } => format!("{chains} chains grew inside the window: it is extended"),
+        Notice::WindowLeft { problem } => {
+            format!("the window could not be undone: {problem}; `fabkeep resume` undoes it")
+        }
+        Notice::FallsBack => "a cut is forbidden here: falling back to a window, as asked".to_owned(),
+        Notice::OnceMore { finding } => format!("reading once more: {}: {}", finding.subject, finding.what),
     }
 }
 
@@ -139,7 +163,7 @@ impl Reporter for Lines {
             Event::Begin { step, total_bytes } => json!({"event": "begin", "step": step, "total_bytes": total_bytes}),
             Event::End { step, seconds } => json!({"event": "end", "step": step, "seconds": seconds}),
             Event::Found(finding) => json!({"event": "finding", "finding": finding}),
-            Event::Said(text) => json!({"event": "message", "text": text}),
+            Event::Notice(notice) => json!({"event": "notice", "notice": notice, "text": text(&notice)}),
             Event::Advance { .. } => return,
         };
         let _ = writeln!(std::io::stderr(), "{line}");

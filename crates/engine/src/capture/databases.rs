@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS, Place};
 use fabkeep_ledger::leveldb::{self, Database, LedgerList, MissingPrivateData, Report};
@@ -15,6 +14,7 @@ use fabkeep_network::{
 };
 use fabkeep_platform::{EntryKind, VolumeEntry};
 use fabkeep_store::{BlobId, PointWriter, Sources};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
@@ -159,7 +159,7 @@ impl Notes<'_> {
         let known = Known { files: Some(files_of(directory, path).count()), ..known };
         let name = known_name(self.writer, self.node, directory, path).to_string();
         if let Ok(value) = serde_json::to_value(known) {
-            self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+            self.learned.lock().insert(name, value);
         }
     }
 
@@ -167,7 +167,7 @@ impl Notes<'_> {
     pub fn amend(&self, directory: &SurveyedDirectory, path: &str, change: impl FnOnce(&mut Known)) {
         let name = known_name(self.writer, self.node, directory, path).to_string();
         let mut known: Known = {
-            let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            let learned = self.learned.lock();
             learned.get(&name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
         };
         change(&mut known);
@@ -213,7 +213,7 @@ pub(crate) fn check(
     let findings = Mutex::new(Vec::new());
     let learned = Mutex::new(Sources::new());
     let found = |finding: Finding| {
-        findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+        findings.lock().push(finding);
     };
     let nodes = over_nodes(survey, options.threads, |_, node| {
         let mut checked = Checked::default();
@@ -243,9 +243,9 @@ pub(crate) fn check(
     });
     let mut nodes = nodes;
     private_data::look_elsewhere(survey, &mut nodes);
-    let mut findings = findings.into_inner().unwrap_or_default();
+    let mut findings = findings.into_inner();
     findings.sort_by(|a: &Finding, b: &Finding| (a.rule, &a.subject).cmp(&(b.rule, &b.subject)));
-    Ok(Facts { nodes, findings, learned: learned.into_inner().unwrap_or_default() })
+    Ok(Facts { nodes, findings, learned: learned.into_inner() })
 }
 
 fn check_databases(

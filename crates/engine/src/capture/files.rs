@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fabkeep_ledger::layout::{Class, Kind, NodeRole, Place};
@@ -11,6 +10,7 @@ use fabkeep_ledger::{smartbft, wal_split};
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 use fabkeep_store::{BlobId, PointWriter, Sources, StoreError};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::chains::Chains;
@@ -146,7 +146,7 @@ pub(crate) fn capture(
             Ok(state) => state,
             Err(KeepError::Store(error)) => return Err(error.into()),
             Err(KeepError::Read(problem)) => {
-                findings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Finding::error(
+                findings.lock().push(Finding::error(
                     Rule::FileReadable,
                     format!("{} {path}", task.planned.node.id),
                     problem,
@@ -168,7 +168,7 @@ pub(crate) fn capture(
             sources.insert(name.to_string(), value);
         }
     }
-    Ok(Files { directories, findings: findings.into_inner().unwrap_or_default(), read_bytes: read_bytes.into_inner() })
+    Ok(Files { directories, findings: findings.into_inner(), read_bytes: read_bytes.into_inner() })
 }
 
 /// Small files that will be read: a volume that is far away reads them in one go.

@@ -31,7 +31,7 @@ use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set, contradictions
 use fabkeep_platform::{Asked, BlockFiles, Platform};
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
-use crate::event::{Event, Reporter, step};
+use crate::event::{Event, Notice, Reporter, step};
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
 use crate::repository::remark_finding;
 use crate::window::{self, OpenWindow, WindowOptions, WindowReport};
@@ -159,7 +159,7 @@ fn capture_all(
                 for finding in &findings {
                     reporter.event(Event::Found(finding));
                 }
-                reporter.event(Event::Said("a cut is forbidden here: falling back to a window, as asked"));
+                reporter.event(Event::Notice(Notice::FallsBack));
                 let made = in_window(platform, &mut writer, options, window, reporter)?;
                 let reported = findings.into_iter().map(|finding| Finding { severity: Severity::Warning, ..finding });
                 Made { findings: made.findings.into_iter().chain(reported).collect(), ..made }
@@ -250,7 +250,7 @@ fn until_settled(
         if errors.is_empty() || left == 0 || !running || !errors.iter().all(moved) {
             return Ok(Pass { read_bytes, ..pass });
         }
-        reporter.event(Event::Said(&format!("once more: {}: {}", errors[0].subject, errors[0].what)));
+        reporter.event(Event::Notice(Notice::OnceMore { finding: errors[0] }));
         writer.begin_again(std::mem::take(&mut pass.sources));
         std::thread::sleep(AGAIN_AFTER);
     }
@@ -312,8 +312,7 @@ fn in_window(
             }
         }
         if !grown.is_empty() && how.extend && begun.elapsed() < how.deadline {
-            let line = format!("{} chains grew inside the window: it is extended", grown.len());
-            reporter.event(Event::Said(&line));
+            reporter.event(Event::Notice(Notice::WindowExtended { chains: grown.len() }));
             bulk = last;
             continue;
         }

@@ -2,10 +2,10 @@
 //! channel yields the same segments.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use fabkeep_ledger::Hash;
 use fabkeep_store::{PointWriter, StoreError};
+use parking_lot::Mutex;
 
 use crate::parallel::Queue;
 use crate::point::Segment;
@@ -32,15 +32,15 @@ pub(crate) struct Results {
 impl Results {
     /// Every segment, in order, once the queue has ended.
     pub fn take(&self) -> Result<Vec<Segment>, StoreError> {
-        if let Some(error) = self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(error) = self.error.lock().take() {
             return Err(error);
         }
-        let segments = std::mem::take(&mut *self.segments.lock().unwrap_or_else(PoisonError::into_inner));
+        let segments = std::mem::take(&mut *self.segments.lock());
         Ok(segments.into_iter().flatten().collect())
     }
 
     pub fn failed(&self) -> bool {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.error.lock().is_some()
     }
 }
 
@@ -85,7 +85,7 @@ impl<'scope> SegmentBuilder<'scope> {
     }
 
     fn finished(&mut self, segment: Segment) {
-        let mut slots = self.results.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.results.segments.lock();
         let wanted = slots.len().max(self.position + 1);
         slots.resize(wanted, None);
         slots[self.position] = Some(segment);
@@ -138,13 +138,13 @@ impl<'scope> SegmentBuilder<'scope> {
             match writer.put_alone(bytes) {
                 Ok(blob) => {
                     let segment = Segment { first, count, blob, bytes: len, last_hash: hex::encode(last) };
-                    let mut slots = results.segments.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut slots = results.segments.lock();
                     let wanted = slots.len().max(position + 1);
                     slots.resize(wanted, None);
                     slots[position] = Some(segment);
                 }
                 Err(error) => {
-                    results.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    results.error.lock().get_or_insert(error);
                 }
             }
         });

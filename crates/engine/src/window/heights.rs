@@ -10,7 +10,7 @@ use fabkeep_network::{
 };
 use fabkeep_platform::{Asked, Platform};
 
-use crate::event::{Event, Reporter};
+use crate::event::{Event, Notice, Reporter};
 use crate::{EngineError, parallel};
 
 /// The pause between two questions; the first ones come quicker.
@@ -41,7 +41,7 @@ pub(crate) fn wait_until_level(
 ) -> Result<(Vec<Standing>, Vec<Observation>), EngineError> {
     let begun = Instant::now();
     let mut level: Option<(Instant, Vec<Standing>)> = None;
-    let mut said = String::new();
+    let mut said = Vec::new();
     loop {
         if reporter.is_interrupted() {
             return Err(EngineError::Stopped);
@@ -62,10 +62,9 @@ pub(crate) fn wait_until_level(
             level = Some((since, now.clone()));
         } else {
             level = None;
-            let line = format!("waiting for equal heights: {}", behind.join(", "));
-            if line != said {
-                reporter.event(Event::Said(&line));
-                said = line;
+            if behind != said {
+                reporter.event(Event::Notice(Notice::Behind { chains: &behind }));
+                said = behind;
             }
         }
         if begun.elapsed() > deadline {

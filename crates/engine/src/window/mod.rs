@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
-use fabkeep_platform::{Change, NotedWindows, Platform, Quiesce, StrangeNote, WindowRecord};
+use fabkeep_platform::{Change, NotedWindows, Platform, Progress, Quiesce, StrangeNote, WindowRecord};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use heights::{cross_check, observe, observe_all};
 pub(crate) use watch::watched;
 
 use crate::EngineError;
-use crate::event::{Event, Reporter, step};
+use crate::event::{Event, Notice, Reporter, step};
 
 /// How a window is opened and what ends it.
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ impl<'p> OpenWindow<'p> {
         self.level_after.get_or_insert(self.begun.elapsed());
         let stops = self.stops();
         if !stops.is_empty() {
-            self.reporter.event(Event::Said("stopping the nodes"));
+            self.reporter.event(Event::Notice(Notice::StoppingNodes));
             self.platform.close(&stops)?;
         }
         Ok(())
@@ -201,7 +201,7 @@ impl<'p> OpenWindow<'p> {
         if !self.noted {
             return Ok(());
         }
-        let reported = |line: &str| self.reporter.event(Event::Said(line));
+        let reported = |progress: &Progress<'_>| self.reporter.event(Event::Notice(Notice::Platform(progress)));
         self.platform.reopen(&self.record.changes, &reported)?;
         self.platform.forget_window(&self.record)?;
         self.noted = false;
@@ -212,8 +212,7 @@ impl<'p> OpenWindow<'p> {
 impl Drop for OpenWindow<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.undo() {
-            let line = format!("the window could not be undone: {error}; `fabkeep resume` undoes it");
-            self.reporter.event(Event::Said(&line));
+            self.reporter.event(Event::Notice(Notice::WindowLeft { problem: &error.to_string() }));
         }
     }
 }
@@ -245,7 +244,7 @@ pub fn resume(
         None => record,
     };
     step(reporter, "undo the window", None, || {
-        let reported = |line: &str| reporter.event(Event::Said(line));
+        let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
         platform.reopen(&record.changes, &reported)?;
         platform.forget_window(&record)
     })?;
@@ -282,7 +281,7 @@ pub fn resume_unsigned(
     ask: &mut dyn FnMut(&Question<'_>) -> bool,
     reporter: &dyn Reporter,
 ) -> Result<Vec<UnsignedStep>, EngineError> {
-    let reported = |line: &str| reporter.event(Event::Said(line));
+    let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
     let mut steps = Vec::new();
     for note in platform.window()?.strange {
         let mut done = |step: String, outcome: &str| {

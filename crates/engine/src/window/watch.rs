@@ -8,7 +8,7 @@ use fabkeep_network::{Grown, NodeId};
 use fabkeep_platform::{Asked, BlockFiles};
 
 use super::{OpenWindow, observe_all};
-use crate::event::Event;
+use crate::event::{Event, Notice};
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -36,11 +36,7 @@ pub(crate) fn watched<T>(window: &OpenWindow<'_>, work: impl FnOnce() -> T) -> (
                 for more in window.grown(&now) {
                     let key = (more.node.clone(), more.channel.clone());
                     if !grown.contains_key(&key) {
-                        let line = format!(
-                            "{} {} grew inside the window: {} to {}",
-                            more.node, more.channel, more.from, more.to
-                        );
-                        window.reporter.event(Event::Said(&line));
+                        window.reporter.event(Event::Notice(Notice::Grew { grown: &more }));
                     }
                     grown.insert(key, more);
                 }

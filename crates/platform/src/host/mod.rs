@@ -19,7 +19,8 @@ use url::Url;
 
 use crate::volume::Volume;
 use crate::{
-    Asked, Change, Machine, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord,
+    Asked, Change, Machine, NodeState, NotedWindows, OnProgress, Platform, PlatformError, Quiesce, StrangeNote,
+    WindowRecord,
 };
 
 pub use discover::{Discovered, discover, discover_compose, discover_docker};
@@ -128,6 +129,7 @@ impl Host {
     }
 
     fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(ExitStatus, String), PlatformError> {
+        tracing::info!(%node, which, "runs a command of the inventory");
         let output =
             Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().map_err(|error| {
                 PlatformError::Command { node: node.to_string(), which, problem: error.to_string() }
@@ -237,7 +239,7 @@ impl Platform for Host {
         changes.iter().try_for_each(|change| self.change(change))
     }
 
-    fn reopen(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
+    fn reopen(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {
         self.undo(changes, reported)
     }
 

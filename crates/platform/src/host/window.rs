@@ -7,7 +7,9 @@ use fabkeep_network::{Finding, NodeId};
 
 use super::{Host, run_hook};
 use crate::window::unknown_hook;
-use crate::{Change, NodeState, NotedWindows, Platform, PlatformError, Quiesce, StrangeNote, WindowRecord};
+use crate::{
+    Change, NodeState, NotedWindows, OnProgress, Platform, PlatformError, Progress, Quiesce, StrangeNote, WindowRecord,
+};
 
 /// Longest note of a window, in bytes.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
@@ -67,7 +69,7 @@ impl Host {
         }
     }
 
-    pub(super) fn undo(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
+    pub(super) fn undo(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {
         let mut result = Ok(());
         let stopped: Vec<&NodeId> = changes
             .iter()
@@ -77,7 +79,7 @@ impl Host {
             })
             .collect();
         for node in self.start_order().iter().filter(|node| stopped.contains(node)) {
-            reported(&format!("starting {node}"));
+            reported(&Progress::Starting(node));
             let started = self.state(node).and_then(|state| match state {
                 NodeState::Running => Ok(false),
                 NodeState::Stopped | NodeState::Unknown => self.start(node),

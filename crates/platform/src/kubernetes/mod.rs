@@ -19,11 +19,12 @@ mod volume;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId, Observation};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
+use parking_lot::Mutex;
 
 use connection::Connection;
 use connection::exec::Place;
@@ -34,8 +35,8 @@ use volume::{PodVolume, patiently};
 
 use crate::volume::Volume;
 use crate::{
-    Asked, Change, ClientWorkload, Declaration, Declared, Machine, NodeState, NotedWindows, Platform, PlatformError,
-    Quiesce, StrangeNote, WindowRecord,
+    Asked, Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform,
+    PlatformError, Quiesce, StrangeNote, WindowRecord,
 };
 
 pub use connection::ClusterAddress;
@@ -49,7 +50,7 @@ pub use scale::{MountingPod, ScaledDown, StageWorkloads, WorkloadState};
 pub use served::KindServed;
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target, is_managed};
-pub use uses::{ObjectKey, Usage, key_of};
+pub use uses::Usage;
 pub use volume::fill::{Expected, FillState, Filler, Mark, WriteEntry, WriteKind, Writing};
 pub use volume::helper::HelperOptions;
 
@@ -81,7 +82,7 @@ pub struct Kubernetes {
     /// Helper pods made so far, by namespace and name, and how many there were in all.
     made: Mutex<(Vec<(String, String)>, usize)>,
     /// Workloads that a window of this run has stopped: their pods are gone.
-    stopped: Mutex<BTreeSet<ClientWorkload>>,
+    stopped: Mutex<BTreeSet<ObjectRef>>,
     /// What signs the notes of windows.
     machine: Machine,
 }
@@ -178,10 +179,10 @@ impl Kubernetes {
     /// Where a node's paths are reached: in its own running container, else in a helper pod.
     fn reach(&self, position: usize, only_own: bool) -> Result<Option<Reached>, PlatformError> {
         let slot = {
-            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut places = self.places.lock();
             Arc::clone(places.entry(position).or_default())
         };
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = slot.lock();
         if let Some(reached) = slot.as_ref() {
             return Ok(Some(reached.clone()));
         }
@@ -218,18 +219,18 @@ impl Kubernetes {
     }
 
     /// A window of this run has stopped a workload: what was reached in its pods is reached elsewhere now.
-    fn note_stopped(&self, workload: &ClientWorkload) {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(workload.clone());
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn note_stopped(&self, workload: &ObjectRef) {
+        self.stopped.lock().insert(workload.clone());
+        self.places.lock().clear();
     }
 
     fn forget_stopped(&self) {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.stopped.lock().clear();
+        self.places.lock().clear();
     }
 
     fn is_stopped_by_window(&self, node: &FoundNode) -> bool {
-        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let stopped = self.stopped.lock();
         node.node.workload.as_ref().is_some_and(|known| {
             stopped.iter().any(|workload| {
                 workload.kind == known.kind && workload.namespace == known.namespace && workload.name == known.name
@@ -245,11 +246,11 @@ impl Kubernetes {
     fn in_helper(&self, position: usize) -> Result<Reached, PlatformError> {
         let group = self.group(position);
         let slot = {
-            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut helpers = self.helpers.lock();
             Arc::clone(helpers.entry(group.first().copied().unwrap_or(position)).or_default())
         };
         // Other groups' helpers start meanwhile.
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = slot.lock();
         let running = match slot.take() {
             // Somebody may have removed it: then another is made.
             Some(known) if helper::runs(&self.connection, &known.place)? => known,
@@ -274,7 +275,7 @@ impl Kubernetes {
             })
             .collect();
         let name = {
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut made = self.made.lock();
             let name = format!("fabkeep-{}-{}", self.run, made.1);
             made.1 += 1;
             // Known before it is made: a run that fails here still removes it.
@@ -324,10 +325,10 @@ impl Kubernetes {
     /// # Errors
     /// [`PlatformError::Cluster`] when a helper pod cannot be removed.
     pub fn remove_helpers(&self) -> Result<(), PlatformError> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.places.lock().clear();
         self.connection.end_shells();
-        self.helpers.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let made = std::mem::take(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner).0);
+        self.helpers.lock().clear();
+        let made = std::mem::take(&mut self.made.lock().0);
         let mut result = Ok(());
         for (namespace, name) in made {
             result = result.and(helper::remove(&self.connection, &namespace, &name));
@@ -373,15 +374,15 @@ pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
     discover::authority::authority_objects(&declared(declarations))
 }
 
-/// A node's workload: its namespace; its kind, namespace and name; the operator's custom resource that it belongs to.
-type ManagedWorkload = (String, uses::ObjectKey, Option<(String, String, String)>);
+/// A node's workload: its namespace; what it is; the operator's custom resource that it belongs to.
+type ManagedWorkload = (String, ObjectRef, Option<(String, String, String)>);
 
 /// The workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
 fn custom_resources_of(declarations: &[Declaration]) -> Vec<ManagedWorkload> {
     let nodes = declared(declarations).nodes.into_iter();
     let with_workload = nodes.filter_map(|found| {
         let workload = found.node.workload?;
-        Some((workload.namespace.clone(), (workload.kind, workload.namespace, workload.name), found.custom))
+        Some((workload.namespace.clone(), ObjectRef::from(&workload), found.custom))
     });
     with_workload.collect()
 }
@@ -509,7 +510,7 @@ impl Platform for Kubernetes {
         self.change(changes)
     }
 
-    fn reopen(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
+    fn reopen(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {
         self.undo(changes, reported)
     }
 

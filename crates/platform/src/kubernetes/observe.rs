@@ -53,7 +53,7 @@ impl Kubernetes {
     /// The node's pod as it is now: it may have been replaced since the network was looked at.
     fn pod_now(&self, found: &FoundNode) -> Result<Option<LivePod>, PlatformError> {
         let Some(known) = found.node.workload.as_ref() else { return Ok(None) };
-        let pods = self.pods_of(&known.kind, &known.namespace, &known.name, false)?;
+        let pods = self.pods_of(&known.into(), false)?;
         Ok(match known.ordinal {
             Some(ordinal) => pods.into_iter().find(|pod| pod.name == format!("{}-{ordinal}", known.name)),
             None => {

@@ -9,8 +9,8 @@ use super::Kubernetes;
 use super::discover::workloads::{LivePod, live_pod};
 use super::scale::StageWorkloads;
 use super::trouble::Trouble;
-use crate::PlatformError;
 use crate::probe::answers;
+use crate::{ObjectRef, OnProgress, PlatformError, Progress};
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -52,28 +52,29 @@ impl Kubernetes {
         stage: &StageWorkloads,
         heights: &BTreeMap<NodeId, BTreeMap<String, u64>>,
         deadline: Duration,
-        reported: &dyn Fn(&str),
+        reported: &OnProgress<'_>,
         is_interrupted: &dyn Fn() -> bool,
     ) -> Result<Started, PlatformError> {
         let begun = Instant::now();
-        let mut said = String::new();
+        let mut said: Option<Finding> = None;
         let mut seen = Seen::default();
         loop {
             let mut started = Started::default();
             let mut waits: Vec<Finding> = Vec::new();
             let mut leads: BTreeMap<String, bool> = BTreeMap::new();
             let mut hopeless = false;
-            for (kind, namespace, name) in &stage.workloads {
-                let replicas = self.workload(kind, namespace, name).map_or(1, |workload| workload.replicas);
-                let objects = self.pod_objects(kind, namespace, name)?;
+            for workload in &stage.workloads {
+                let ObjectRef { kind, namespace, name } = workload;
+                let replicas = self.workload(workload).map_or(1, |workload| workload.replicas);
+                let objects = self.pod_objects(workload)?;
                 let pods: Vec<LivePod> = objects.iter().filter_map(live_pod).collect();
                 let ready = pods.iter().filter(|pod| pod.ready).count();
                 if ready < replicas as usize && kind != "DaemonSet" {
-                    let troubles = self.troubles(kind, namespace, name, &objects);
+                    let troubles = self.troubles(workload, &objects);
                     if troubles.is_empty() {
                         waits.push(Finding::error(
                             Rule::ReadyPerChannel,
-                            format!("{kind} {namespace}/{name}"),
+                            workload.to_string(),
                             format!("{ready} of {replicas} pods are ready"),
                             "look at the pods' events and logs (`kubectl describe`, `kubectl logs`)",
                         ));
@@ -86,7 +87,7 @@ impl Kubernetes {
                 }
                 for found in self.analysis.nodes.iter().filter(|node| stage.nodes.contains(&node.node.id)) {
                     let Some(known) = found.node.workload.as_ref() else { continue };
-                    if (&known.kind, &known.namespace, &known.name) != (kind, namespace, name) {
+                    if ObjectRef::from(known) != *workload {
                         continue;
                     }
                     let pod = match known.ordinal {
@@ -150,10 +151,9 @@ impl Kubernetes {
                 started.findings = waits;
                 return Ok(started);
             }
-            let line = format!("waiting for {}: {}", waits[0].subject, waits[0].what);
-            if line != said {
-                reported(&line);
-                said = line;
+            if said.as_ref() != waits.first() {
+                reported(&Progress::WaitsFor(&waits[0]));
+                said = waits.into_iter().next();
             }
             std::thread::sleep(POLL);
         }

@@ -13,7 +13,7 @@ use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
 use super::objects::{REPLICAS, resource};
 use super::target::{Target, api, handle};
 use super::{Kubernetes, objects};
-use crate::PlatformError;
+use crate::{ObjectRef, PlatformError};
 
 /// How long pods may take to go.
 const GOING: Duration = Duration::from_secs(180);
@@ -37,8 +37,8 @@ pub enum WorkloadState {
 pub struct StageWorkloads {
     /// What they are.
     pub stage: Stage,
-    /// The workloads: kind, namespace, name.
-    pub workloads: Vec<(String, String, String)>,
+    /// The workloads.
+    pub workloads: Vec<ObjectRef>,
     /// The nodes that they run.
     pub nodes: Vec<NodeId>,
 }
@@ -60,12 +60,12 @@ impl Target {
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn scale_down(&self, kind: &str, namespace: &str, name: &str) -> Result<ScaledDown, PlatformError> {
-        let declaration = handle(kind, namespace, name);
+    pub fn scale_down(&self, workload: &ObjectRef) -> Result<ScaledDown, PlatformError> {
+        let declaration = handle(workload);
         let what = format!("scaling {} down", declaration.label());
         let found = self.connection.run(&what, |client| {
             let api = api(&self.connection, client, &declaration);
-            async move { api.get(name).await }
+            async move { api.get(&workload.name).await }
         })?;
         let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
         let known = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
@@ -83,18 +83,12 @@ impl Target {
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn scale_up(
-        &self,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        otherwise: Option<u32>,
-    ) -> Result<(), PlatformError> {
-        let declaration = handle(kind, namespace, name);
+    pub fn scale_up(&self, workload: &ObjectRef, otherwise: Option<u32>) -> Result<(), PlatformError> {
+        let declaration = handle(workload);
         let what = format!("scaling {} up", declaration.label());
         let found = self.connection.run(&what, |client| {
             let api = api(&self.connection, client, &declaration);
-            async move { api.get(name).await }
+            async move { api.get(&workload.name).await }
         })?;
         let known: Option<u32> = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
         let rests = found.data.pointer("/spec/replicas").and_then(Value::as_u64) == Some(0);
@@ -116,15 +110,15 @@ impl Target {
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn workload(&self, kind: &str, namespace: &str, name: &str) -> Result<WorkloadState, PlatformError> {
-        let declaration = handle(kind, namespace, name);
+    pub fn workload(&self, workload: &ObjectRef) -> Result<WorkloadState, PlatformError> {
+        let declaration = handle(workload);
         let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
         let Some(found) = found else { return Ok(WorkloadState::Missing) };
         let noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(REPLICAS));
         let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
         Ok(match (replicas, noted) {
             (0, true) => WorkloadState::ScaledDown,
-            (0, false) if kind != "Pod" && kind != "DaemonSet" => WorkloadState::AtRest,
+            (0, false) if workload.kind != "Pod" && workload.kind != "DaemonSet" => WorkloadState::AtRest,
             _ => WorkloadState::Running,
         })
     }
@@ -133,8 +127,8 @@ impl Target {
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn generation(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<String>, PlatformError> {
-        let declaration = handle(kind, namespace, name);
+    pub fn generation(&self, workload: &ObjectRef) -> Result<Option<String>, PlatformError> {
+        let declaration = handle(workload);
         let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
         Ok(found.and_then(|found| Some(format!("{} {}", found.metadata.uid?, found.metadata.generation?))))
     }
@@ -143,8 +137,8 @@ impl Target {
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn is_ready(&self, kind: &str, namespace: &str, name: &str) -> Result<bool, PlatformError> {
-        let declaration = handle(kind, namespace, name);
+    pub fn is_ready(&self, workload: &ObjectRef) -> Result<bool, PlatformError> {
+        let declaration = handle(workload);
         let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
         let number = |path: &str| found.as_ref()?.data.pointer(path)?.as_u64();
         let wanted = number("/spec/replicas").unwrap_or(1);
@@ -222,10 +216,7 @@ impl Kubernetes {
         let mut stages: BTreeMap<Stage, StageWorkloads> = BTreeMap::new();
         for workload in self.analysis.all.iter().flat_map(|(_, workloads)| workloads) {
             let of_it = self.analysis.nodes.iter().filter(|node| {
-                node.node.workload.as_ref().is_some_and(|known| {
-                    (&known.kind, &known.namespace, &known.name)
-                        == (&workload.kind, &workload.namespace, &workload.name)
-                })
+                node.node.workload.as_ref().is_some_and(|known| ObjectRef::from(known) == workload.object())
             });
             let nodes: Vec<_> = of_it.collect();
             if chosen.is_some_and(|chosen| !nodes.iter().any(|node| chosen.contains(&node.node.id))) {
@@ -234,43 +225,35 @@ impl Kubernetes {
             let of_nodes = nodes.iter().map(|node| Stage::of(node.node.role)).filter(|stage| *stage != Stage::Others);
             let stage = of_nodes.max().unwrap_or(Stage::Others);
             let stage = stages.entry(stage).or_insert_with(|| empty(stage));
-            stage.workloads.push((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()));
+            stage.workloads.push(workload.object());
             let running = nodes.iter().filter(|node| node.node.role != NodeRole::Files);
             stage.nodes.extend(running.map(|node| node.node.id.clone()));
         }
         stages.into_values().collect()
     }
 
-    pub(super) fn workload(&self, kind: &str, namespace: &str, name: &str) -> Option<&WorkloadObject> {
-        let (_, workloads) = self.analysis.all.iter().find(|(known, _)| known.name == namespace)?;
-        workloads.iter().find(|workload| workload.kind == kind && workload.name == name)
+    pub(super) fn workload(&self, wanted: &ObjectRef) -> Option<&WorkloadObject> {
+        let (_, workloads) = self.analysis.all.iter().find(|(known, _)| known.name == wanted.namespace)?;
+        workloads.iter().find(|workload| workload.kind == wanted.kind && workload.name == wanted.name)
     }
 
-    /// Whether the workload has pods, or would have.
-    pub fn has_pods(&self, kind: &str, namespace: &str, name: &str) -> bool {
-        self.workload(kind, namespace, name).is_some_and(|workload| !workload.pods.is_empty())
-    }
-
-    /// Whether a pod is of a workload: kind, namespace, name.
-    pub fn is_of(&self, pod: &MountingPod, (kind, namespace, name): &(String, String, String)) -> bool {
+    /// Whether a pod is of a workload.
+    pub fn is_of(&self, pod: &MountingPod, workload: &ObjectRef) -> bool {
         let owner = pod.made_by.as_ref().map(|(kind, name)| (kind.as_str(), name.as_str()));
-        pod.namespace == *namespace && is_pod_of(&pod.name, owner, kind, name)
+        pod.namespace == workload.namespace && is_pod_of(&pod.name, owner, workload)
     }
 
     /// Waits until no pod of these workloads is left.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`] when pods stay.
-    pub fn wait_until_gone(&self, workloads: &[(String, String, String)]) -> Result<(), PlatformError> {
+    pub fn wait_until_gone(&self, workloads: &[ObjectRef]) -> Result<(), PlatformError> {
         let begun = Instant::now();
         loop {
             let mut left = Vec::new();
-            for (kind, namespace, name) in workloads {
-                left.extend(
-                    self.pods_of(kind, namespace, name, true)?
-                        .into_iter()
-                        .map(|pod| format!("{namespace}/{}", pod.name)),
-                );
+            for workload in workloads {
+                let pods = self.pods_of(workload, true)?.into_iter();
+                left.extend(pods.map(|pod| format!("{}/{}", workload.namespace, pod.name)));
             }
             if left.is_empty() {
                 return Ok(());
@@ -289,15 +272,9 @@ impl Kubernetes {
     }
 
     /// Pods of a workload as they are now; with `going`, those too that are on their way out.
-    pub(super) fn pods_of(
-        &self,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        going: bool,
-    ) -> Result<Vec<LivePod>, PlatformError> {
+    pub(super) fn pods_of(&self, workload: &ObjectRef, going: bool) -> Result<Vec<LivePod>, PlatformError> {
         let mut out = Vec::new();
-        for pod in self.pod_objects(kind, namespace, name)? {
+        for pod in self.pod_objects(workload)? {
             match live_pod(&pod) {
                 Some(live) => out.push(live),
                 None if going && pod.pointer("/metadata/deletionTimestamp").is_some() => out.push(LivePod {
@@ -314,19 +291,20 @@ impl Kubernetes {
     }
 
     /// Pods of a workload, as the API server has them.
-    pub(super) fn pod_objects(&self, kind: &str, namespace: &str, name: &str) -> Result<Vec<Value>, PlatformError> {
-        let pods = self.connection.pods(namespace)?;
-        let of_it = |pod: &Value| is_pod_of(objects::name_of(pod), objects::controller(pod), kind, name);
+    pub(super) fn pod_objects(&self, workload: &ObjectRef) -> Result<Vec<Value>, PlatformError> {
+        let pods = self.connection.pods(&workload.namespace)?;
+        let of_it = |pod: &Value| is_pod_of(objects::name_of(pod), objects::controller(pod), workload);
         Ok(pods.into_iter().filter(of_it).collect())
     }
 }
 
 /// Whether a pod with this owner is of a workload.
-fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, kind: &str, name: &str) -> bool {
-    match (kind, owner) {
+fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, workload: &ObjectRef) -> bool {
+    let ObjectRef { kind, name, .. } = workload;
+    match (kind.as_str(), owner) {
         ("Pod", _) => pod == name,
         // A ReplicaSet's name is its Deployment's and a hash.
-        ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == name),
+        ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == *name),
         (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
         _ => false,
     }

@@ -11,9 +11,9 @@ use fabkeep_network::NodeId;
 
 use super::Kubernetes;
 use super::connection::exec::{Exec, Place};
-use crate::PlatformError;
 use crate::sql::{Dumped, SqlDatabase, create_private, settle};
 use crate::volume::Volume;
+use crate::{OnProgress, PlatformError, Progress};
 
 /// Takes variables from standard input, up to an empty line: a command line can be seen by others.
 const WITH_VARIABLES: &str = "while IFS= read -r line && [ -n \"$line\" ]; do export \"${line?}\"; done\n";
@@ -40,7 +40,7 @@ impl Kubernetes {
             return Ok(None);
         }
         // It may have been started again since the network was looked at.
-        let pods = self.pods_of(&known.kind, &known.namespace, &known.name, false)?;
+        let pods = self.pods_of(&known.into(), false)?;
         let name = known.ordinal.map(|ordinal| format!("{}-{ordinal}", known.name));
         let runs = |pod: &&super::discover::workloads::LivePod| {
             name.as_ref().is_none_or(|name| pod.name == *name) && pod.running.contains(&known.container)
@@ -126,7 +126,7 @@ impl Kubernetes {
         node: &NodeId,
         from: &Path,
         deadline: Duration,
-        reported: &dyn Fn(&str),
+        reported: &OnProgress<'_>,
     ) -> Result<Dump, PlatformError> {
         let wrong = |what: &'static str| move |error: io::Error| self.sql_failed(node, what, error);
         let begun = Instant::now();
@@ -144,7 +144,7 @@ impl Kubernetes {
                 return Err(self.sql_failed(node, "reaching the database", problem));
             }
             if problem != said {
-                reported(&format!("waiting for the database of {node}: {problem}"));
+                reported(&Progress::WaitsForDatabase { node, problem: &problem });
                 said = problem;
             }
             std::thread::sleep(POLL);

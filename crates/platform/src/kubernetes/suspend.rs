@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::connection::{failed, is_forbidden, is_missing};
 use super::objects::{resource, text};
 use super::target::{Target, handle};
-use crate::PlatformError;
+use crate::{ObjectRef, PlatformError};
 
 const TRACKING: &str = "argocd.argoproj.io/tracking-id";
 const INSTANCE: &str = "app.kubernetes.io/instance";
@@ -73,15 +73,16 @@ impl Suspension {
 }
 
 impl Target {
-    /// Controllers that would scale these workloads (kind, namespace, name) up again.
+    /// Controllers that would scale these workloads up again.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn controllers(&self, workloads: &[(String, String, String)]) -> Result<Controllers, PlatformError> {
+    pub fn controllers(&self, workloads: &[ObjectRef]) -> Result<Controllers, PlatformError> {
         let mut out = Controllers::default();
         let mut applications: Option<Vec<DynamicObject>> = None;
-        for (kind, namespace, name) in workloads {
-            let workload = handle(kind, namespace, name);
+        for object in workloads {
+            let ObjectRef { kind, namespace, name } = object;
+            let workload = handle(object);
             let Some(found) = self.get(&workload, &format!("looking at {}", workload.label()))? else { continue };
             let labels = found.metadata.labels.clone().unwrap_or_default();
             let tracking = found.metadata.annotations.as_ref().and_then(|all| all.get(TRACKING)).cloned();

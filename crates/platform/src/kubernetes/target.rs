@@ -1,18 +1,19 @@
 //! Objects into a cluster: how those that are declared stand to those that are there, creating them, and putting them in the place of others.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::connection::{failed, is_forbidden, is_missing, is_passing};
 use super::objects::{REPLICAS, clean, resource};
 use super::relocation;
 use super::served::KindServed;
-use crate::{Declaration, PlatformError};
+use crate::{Declaration, ObjectRef, PlatformError};
 
 /// Operators by a part of their image's name, and the API group of the custom resources that they manage.
 const OPERATORS: [(&str, &str); 3] =
@@ -263,10 +264,11 @@ impl Target {
     /// The address of a Service.
     fn address(&self, namespace: &str, name: &str) -> Result<String, PlatformError> {
         let key = (namespace.to_owned(), name.to_owned());
-        if let Some(known) = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = self.addresses.lock().get(&key) {
             return Ok(known.clone());
         }
-        let service = Declaration { api_version: "v1".to_owned(), ..handle("Service", namespace, name) };
+        let service =
+            Declaration { api_version: "v1".to_owned(), ..handle(&ObjectRef::new("Service", namespace, name)) };
         let what = format!("asking for the address of {}", service.label());
         let found = self.get(&service, &what)?;
         let address = found.as_ref().and_then(|found| found.data.pointer("/spec/clusterIP")).and_then(Value::as_str);
@@ -277,7 +279,7 @@ impl Target {
                 next: "look at the Service; then run the same command again".to_owned(),
             });
         };
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(key, address.to_owned());
+        self.addresses.lock().insert(key, address.to_owned());
         Ok(address.to_owned())
     }
 
@@ -570,12 +572,12 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
 }
 
 /// A workload by its name only.
-pub(super) fn handle(kind: &str, namespace: &str, name: &str) -> Declaration {
+pub(super) fn handle(object: &ObjectRef) -> Declaration {
     Declaration {
-        namespace: namespace.to_owned(),
-        api_version: if kind == "Pod" { "v1" } else { "apps/v1" }.to_owned(),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
+        namespace: object.namespace.clone(),
+        api_version: if object.kind == "Pod" { "v1" } else { "apps/v1" }.to_owned(),
+        kind: object.kind.clone(),
+        name: object.name.clone(),
         object: Value::Null,
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Kubernetes;
 use super::connection::Connection;
 use super::objects::{name_of, resource, text};
+use crate::ObjectRef;
 
 /// Lines of a log that ended that are read, and how many of them are reported.
 const READ_LINES: i64 = 200;
@@ -35,11 +36,11 @@ pub(super) struct Trouble {
 
 impl Kubernetes {
     /// What keeps a workload's pods from running, as far as the API server tells.
-    pub(super) fn troubles(&self, kind: &str, namespace: &str, name: &str, pods: &[Value]) -> Vec<Trouble> {
+    pub(super) fn troubles(&self, workload: &ObjectRef, pods: &[Value]) -> Vec<Trouble> {
         if pods.is_empty() {
-            return self.connection.creation_failure(kind, namespace, name).into_iter().collect();
+            return self.connection.creation_failure(workload).into_iter().collect();
         }
-        pods.iter().filter_map(|pod| trouble(&self.connection, namespace, pod)).collect()
+        pods.iter().filter_map(|pod| trouble(&self.connection, &workload.namespace, pod)).collect()
     }
 }
 
@@ -187,11 +188,11 @@ impl Connection {
     }
 
     /// Why a workload's pods cannot even be created: a quota, a webhook, an account that is missing.
-    fn creation_failure(&self, kind: &str, namespace: &str, name: &str) -> Option<Trouble> {
-        let workload = super::target::handle(kind, namespace, name);
+    fn creation_failure(&self, workload: &ObjectRef) -> Option<Trouble> {
+        let declaration = super::target::handle(workload);
         let found = self.try_run(|client| {
-            let api = super::target::api(self, client, &workload);
-            async move { api.get_opt(name).await }
+            let api = super::target::api(self, client, &declaration);
+            async move { api.get_opt(&workload.name).await }
         });
         let found = found.ok()??;
         let conditions = found.data.pointer("/status/conditions").and_then(Value::as_array)?;
@@ -200,7 +201,7 @@ impl Connection {
         })?;
         let finding = Finding::error(
             Rule::Declared,
-            workload.label(),
+            workload.to_string(),
             format!("its pods cannot be created: {}", shortened(text(failure, "/message").unwrap_or("ReplicaFailure"))),
             "a quota, an admission webhook or a missing service account refuses them: correct that; the same command goes on",
         );

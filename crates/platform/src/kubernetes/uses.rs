@@ -6,20 +6,12 @@ use serde_json::Value;
 
 use super::objects::{OPERATOR_GROUPS, text};
 use super::relocation::spec_of;
-use crate::Declaration;
-
-/// An object: kind, namespace, name.
-pub type ObjectKey = (String, String, String);
+use crate::{Declaration, ObjectRef};
 
 /// The workloads that use each object of a set, directly or through another object.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
-    users: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
-}
-
-/// The key of a declared object.
-pub fn key_of(known: &Declaration) -> ObjectKey {
-    (known.kind.clone(), known.namespace.clone(), known.name.clone())
+    users: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
 
 impl Usage {
@@ -28,7 +20,7 @@ impl Usage {
         let mut usage = Usage::default();
         for workload in declared.iter().chain(live) {
             let Some(spec) = spec_of(&workload.kind).and_then(|at| workload.object.pointer(at)) else { continue };
-            let user = key_of(workload);
+            let user = ObjectRef::from(workload);
             usage.add(user.clone(), &user);
             let mut named = BTreeSet::new();
             references(spec, &mut named);
@@ -38,7 +30,7 @@ impl Usage {
                 named.insert(("Service", service.to_owned()));
             }
             for (kind, name) in named {
-                usage.add((kind.to_owned(), workload.namespace.clone(), name), &user);
+                usage.add(ObjectRef::new(kind, &workload.namespace, name), &user);
             }
         }
         for workload in declared.iter().filter(|known| known.kind == "StatefulSet") {
@@ -46,20 +38,20 @@ impl Usage {
         }
         for (node, workload, custom) in super::custom_resources_of(declared) {
             if let Some((_, kind, name)) = custom {
-                usage.add((kind, node, name), &workload);
+                usage.add(ObjectRef::new(kind, node, name), &workload);
             }
         }
         usage.add_indirect(declared);
         usage
     }
 
-    fn add(&mut self, object: ObjectKey, user: &ObjectKey) {
+    fn add(&mut self, object: ObjectRef, user: &ObjectRef) {
         self.users.entry(object).or_default().insert(user.clone());
     }
 
     /// The workloads that use an object.
-    pub fn users(&self, known: &Declaration) -> BTreeSet<ObjectKey> {
-        self.users.get(&key_of(known)).cloned().unwrap_or_default()
+    pub fn users(&self, known: &Declaration) -> BTreeSet<ObjectRef> {
+        self.users.get(&ObjectRef::from(known)).cloned().unwrap_or_default()
     }
 
     /// Claims that a StatefulSet's templates make.
@@ -72,7 +64,7 @@ impl Usage {
                     && claim.namespace == workload.namespace
                     && claim.name.strip_prefix(&prefix).is_some_and(|rest| rest.parse::<u32>().is_ok());
                 if of_it {
-                    self.add(key_of(claim), &key_of(workload));
+                    self.add(ObjectRef::from(claim), &ObjectRef::from(workload));
                 }
             }
         }
@@ -84,16 +76,16 @@ impl Usage {
             let at = if known.kind == "Pod" { "/metadata/labels" } else { "/spec/template/metadata/labels" };
             known.object.pointer(at).cloned().unwrap_or(Value::Null)
         };
-        let workloads: Vec<(ObjectKey, Value)> = declared
+        let workloads: Vec<(ObjectRef, Value)> = declared
             .iter()
             .filter(|known| spec_of(&known.kind).is_some())
-            .map(|known| (key_of(known), labels(known)))
+            .map(|known| (ObjectRef::from(known), labels(known)))
             .collect();
         // Twice: what points at an object that is found to be used only in the first round is found in the second.
         for _ in 0..2 {
             for known in declared {
                 for user in self.indirect_users(known, declared, &workloads) {
-                    self.add(key_of(known), &user);
+                    self.add(ObjectRef::from(known), &user);
                 }
             }
         }
@@ -103,14 +95,14 @@ impl Usage {
         &self,
         known: &Declaration,
         declared: &[Declaration],
-        workloads: &[(ObjectKey, Value)],
-    ) -> BTreeSet<ObjectKey> {
-        let same = |kind: &str, name: &str| (kind.to_owned(), known.namespace.clone(), name.to_owned());
-        let of = |key: ObjectKey| self.users.get(&key).cloned().unwrap_or_default();
-        let selected = |selector: Option<&Value>, all_if_empty: bool| -> BTreeSet<ObjectKey> {
+        workloads: &[(ObjectRef, Value)],
+    ) -> BTreeSet<ObjectRef> {
+        let same = |kind: &str, name: &str| ObjectRef::new(kind, &known.namespace, name);
+        let of = |key: ObjectRef| self.users.get(&key).cloned().unwrap_or_default();
+        let selected = |selector: Option<&Value>, all_if_empty: bool| -> BTreeSet<ObjectRef> {
             let Some(selector) = selector else { return BTreeSet::new() };
             let empty = selector.as_object().is_none_or(serde_json::Map::is_empty);
-            let here = workloads.iter().filter(|(key, _)| key.1 == known.namespace);
+            let here = workloads.iter().filter(|(key, _)| key.namespace == known.namespace);
             here.filter(|(_, labels)| if empty { all_if_empty } else { selects(selector, labels) })
                 .map(|(key, _)| key.clone())
                 .collect()
@@ -119,9 +111,11 @@ impl Usage {
             "Service" => selected(known.object.pointer("/spec/selector"), false),
             "NetworkPolicy" => selected(known.object.pointer("/spec/podSelector"), true),
             "PodDisruptionBudget" => selected(known.object.pointer("/spec/selector"), true),
-            "LimitRange" | "ResourceQuota" => {
-                workloads.iter().filter(|(key, _)| key.1 == known.namespace).map(|(key, _)| key.clone()).collect()
-            }
+            "LimitRange" | "ResourceQuota" => workloads
+                .iter()
+                .filter(|(key, _)| key.namespace == known.namespace)
+                .map(|(key, _)| key.clone())
+                .collect(),
             "HorizontalPodAutoscaler" => {
                 let at =
                     |field: &str| text(&known.object, &format!("/spec/scaleTargetRef/{field}")).unwrap_or_default();
@@ -146,7 +140,7 @@ impl Usage {
                         && other.namespace == known.namespace
                         && text(&other.object, "/roleRef/name") == Some(&known.name)
                 };
-                declared.iter().filter(binds).flat_map(|other| of(key_of(other))).collect()
+                declared.iter().filter(binds).flat_map(|other| of(ObjectRef::from(other))).collect()
             }
             "Certificate" if is_certificate(known) => {
                 text(&known.object, "/spec/secretName").map(|name| of(same("Secret", name))).unwrap_or_default()

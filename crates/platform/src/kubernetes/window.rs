@@ -15,7 +15,7 @@ use super::objects::{MANAGED_BY, Namespace, name_of, resource, text};
 use super::{Kubernetes, StageWorkloads};
 use crate::host::run_hook;
 use crate::window::unknown_hook;
-use crate::{Change, ClientWorkload, NotedWindows, PlatformError, Quiesce, StrangeNote, WindowRecord};
+use crate::{Change, NotedWindows, ObjectRef, OnProgress, PlatformError, Progress, Quiesce, StrangeNote, WindowRecord};
 
 /// The ConfigMap that notes a window, and its key.
 const RECORD: &str = "fabkeep-window";
@@ -30,10 +30,6 @@ const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is started again behind a window.
 const READY_WITHIN: Duration = Duration::from_secs(300);
-
-fn workload_of(kind: &str, namespace: &str, name: &str) -> ClientWorkload {
-    ClientWorkload { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
-}
 
 impl Kubernetes {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
@@ -82,7 +78,7 @@ impl Kubernetes {
             });
         }
         let scaled =
-            operators.iter().map(|(namespace, name)| Change::Scale(workload_of("Deployment", namespace, name)));
+            operators.iter().map(|(namespace, name)| Change::Scale(ObjectRef::new("Deployment", namespace, name)));
         Ok(scaled.collect())
     }
 
@@ -91,16 +87,13 @@ impl Kubernetes {
         let mut seen = BTreeSet::new();
         let mut out = Vec::new();
         for stage in self.node_stages().iter().rev() {
-            for (kind, namespace, name) in &stage.workloads {
-                let workload = workload_of(kind, namespace, name);
+            for workload in &stage.workloads {
                 let node = self.analysis.nodes.iter().find(|found| {
                     stage.nodes.contains(&found.node.id)
-                        && found.node.workload.as_ref().is_some_and(|known| {
-                            known.kind == *kind && known.namespace == *namespace && known.name == *name
-                        })
+                        && found.node.workload.as_ref().is_some_and(|known| ObjectRef::from(known) == *workload)
                 });
                 if let (Some(node), true) = (node, seen.insert(workload.clone())) {
-                    out.push(Change::Stop { node: node.node.id.clone(), workload: Some(workload) });
+                    out.push(Change::Stop { node: node.node.id.clone(), workload: Some(workload.clone()) });
                 }
             }
         }
@@ -111,7 +104,7 @@ impl Kubernetes {
     fn node_stages(&self) -> Vec<StageWorkloads> {
         let mut stages = self.stages(None);
         for stage in &mut stages {
-            stage.workloads.retain(|(kind, ..)| SCALED.contains(&kind.as_str()));
+            stage.workloads.retain(|workload| SCALED.contains(&workload.kind.as_str()));
         }
         stages.retain(|stage| stage.stage != Stage::Others && !stage.workloads.is_empty());
         stages
@@ -189,8 +182,8 @@ impl Kubernetes {
             match change {
                 Change::Hook(hook) => run_hook("hook-before", &hook.before)?,
                 Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
-                    target.scale_down(&workload.kind, &workload.namespace, &workload.name)?;
-                    going.push((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()));
+                    target.scale_down(workload)?;
+                    going.push(workload.clone());
                     if change.is_stop() {
                         self.note_stopped(workload);
                     }
@@ -278,7 +271,7 @@ impl Kubernetes {
         }
     }
 
-    pub(super) fn undo(&self, changes: &[Change], reported: &dyn Fn(&str)) -> Result<(), PlatformError> {
+    pub(super) fn undo(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {
         for change in changes {
             self.bounded(change).map_err(|problem| PlatformError::NotHere {
                 problem: format!("{change}: {problem}; nothing was undone"),
@@ -288,27 +281,21 @@ impl Kubernetes {
         let target = self.target();
         let mut result = Ok(());
         // Nodes are scaled up first, those first that others need; then the way to them, then their clients.
-        let stopped: Vec<&ClientWorkload> = changes
+        let stopped: Vec<&ObjectRef> = changes
             .iter()
             .filter_map(|change| match change {
                 Change::Stop { workload, .. } => workload.as_ref(),
                 _ => None,
             })
             .collect();
-        let mut started_again: BTreeSet<&ClientWorkload> = BTreeSet::new();
+        let mut started_again: BTreeSet<ObjectRef> = BTreeSet::new();
         for mut stage in self.node_stages() {
-            let of_window = |(kind, namespace, name): &(String, String, String)| {
-                stopped
-                    .iter()
-                    .copied()
-                    .find(|known| known.kind == *kind && known.namespace == *namespace && known.name == *name)
-            };
-            stage.workloads.retain(|workload| of_window(workload).is_some());
-            for (kind, namespace, name) in &stage.workloads {
-                reported(&format!("scaling up {kind} {namespace}/{name}"));
-                result = result.and(target.scale_up(kind, namespace, name, None));
-                started_again.extend(of_window(&(kind.clone(), namespace.clone(), name.clone())));
+            stage.workloads.retain(|workload| stopped.contains(&workload));
+            for workload in &stage.workloads {
+                reported(&Progress::ScalingUp(workload));
+                result = result.and(target.scale_up(workload, None));
             }
+            started_again.extend(stage.workloads.iter().cloned());
             if !stage.workloads.is_empty() {
                 let ready = self.wait_until_ready(&stage, &BTreeMap::new(), READY_WITHIN, reported, &|| false);
                 result =
@@ -326,8 +313,8 @@ impl Kubernetes {
             }
         }
         // What the network does not show any more is started again all the same.
-        for workload in stopped.into_iter().filter(|workload| !started_again.contains(workload)) {
-            result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
+        for workload in stopped.into_iter().filter(|workload| !started_again.contains(*workload)) {
+            result = result.and(target.scale_up(workload, None));
         }
         self.forget_stopped();
         for change in changes {
@@ -338,7 +325,7 @@ impl Kubernetes {
         for change in changes {
             match change {
                 Change::Scale(workload) => {
-                    result = result.and(target.scale_up(&workload.kind, &workload.namespace, &workload.name, None));
+                    result = result.and(target.scale_up(workload, None));
                 }
                 Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after)),
                 Change::UnknownHook => result = result.and(Err(unknown_hook())),

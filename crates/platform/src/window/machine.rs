@@ -267,12 +267,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::{ClientWorkload, Hook};
+    use crate::{Hook, ObjectRef};
 
     fn record() -> WindowRecord {
         let hook = Hook { before: "close".to_owned(), after: "open".to_owned() };
-        let shop =
-            ClientWorkload { kind: "Deployment".to_owned(), namespace: "org1".to_owned(), name: "shop".to_owned() };
+        let shop = ObjectRef { kind: "Deployment".to_owned(), namespace: "org1".to_owned(), name: "shop".to_owned() };
         let changes = vec![Change::Hook(hook), Change::Scale(shop)];
         WindowRecord {
             run: "20261125T000000000Z-abcdef".to_owned(),

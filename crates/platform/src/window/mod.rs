@@ -9,7 +9,7 @@ pub use note::{NoteProblem, NotedWindows, StrangeNote};
 use fabkeep_network::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::PlatformError;
+use crate::{ObjectRef, PlatformError};
 
 /// What keeps transactions away while a network is captured. Several may be combined: hooks first, then clients, then the fence; nodes
 /// are stopped when heights are equal.
@@ -18,7 +18,7 @@ pub struct Quiesce {
     /// Commands that stop the transactions, and let them flow again.
     pub hook: Option<Hook>,
     /// Client workloads scaled to 0, on Kubernetes: `Kind/namespace/name`.
-    pub scale: Vec<ClientWorkload>,
+    pub scale: Vec<ObjectRef>,
     /// NetworkPolicies around peers and orderers that let in nothing but each other, on Kubernetes.
     pub fence: bool,
     /// Nodes stopped.
@@ -41,46 +41,6 @@ pub struct Hook {
     pub after: String,
 }
 
-/// A workload that sends transactions.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ClientWorkload {
-    /// `Deployment`, `StatefulSet`.
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl std::str::FromStr for ClientWorkload {
-    type Err = String;
-
-    /// From `namespace/kind/name`, as `kubectl` would name it; a Deployment when no kind is given.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let (namespace, kind, name) = match parts.as_slice() {
-            [namespace, name] => (*namespace, "deployment", *name),
-            [namespace, kind, name] => (*namespace, *kind, *name),
-            _ => return Err(format!("{text}: write it as namespace/name or namespace/kind/name")),
-        };
-        let kind = match kind.to_ascii_lowercase().as_str() {
-            "deployment" | "deployments" | "deploy" => "Deployment",
-            "statefulset" | "statefulsets" | "sts" => "StatefulSet",
-            other => return Err(format!("{other}: only a deployment or a statefulset can be scaled to 0")),
-        };
-        if namespace.is_empty() || name.is_empty() {
-            return Err(format!("{text}: write it as namespace/name or namespace/kind/name"));
-        }
-        Ok(ClientWorkload { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
-    }
-}
-
-impl std::fmt::Display for ClientWorkload {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
-    }
-}
-
 /// One thing that a window changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
@@ -90,7 +50,7 @@ pub enum Change {
     /// A command of the operator's has run, and this machine does not know which.
     UnknownHook,
     /// A workload is scaled to 0.
-    Scale(ClientWorkload),
+    Scale(ObjectRef),
     /// A NetworkPolicy stands around a workload's pods.
     Fence {
         /// The policy's namespace.
@@ -105,7 +65,7 @@ pub enum Change {
         /// The node.
         node: NodeId,
         /// The workload, on Kubernetes.
-        workload: Option<ClientWorkload>,
+        workload: Option<ObjectRef>,
     },
 }
 

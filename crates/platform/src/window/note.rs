@@ -5,7 +5,8 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use fabkeep_network::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, ClientWorkload, WindowRecord};
+use super::{Change, WindowRecord};
+use crate::ObjectRef;
 
 /// What is signed stands behind this: a signature over something else is none over a note.
 const CONTEXT: &[u8] = b"fabkeep window note 2\n";
@@ -91,9 +92,9 @@ struct Note {
 #[serde(tag = "change", rename_all = "kebab-case")]
 enum NotedChange {
     Hook,
-    Scale(ClientWorkload),
+    Scale(ObjectRef),
     Fence { namespace: String, policy: String },
-    Stop { node: NodeId, workload: Option<ClientWorkload> },
+    Stop { node: NodeId, workload: Option<ObjectRef> },
 }
 
 impl From<&Change> for NotedChange {

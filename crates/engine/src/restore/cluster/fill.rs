@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, Rule, Severity};
-use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod};
+use fabkeep_platform::{ObjectRef, Platform};
 
 use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
@@ -15,7 +15,7 @@ use super::volume::{Filled, Proof, fill_all, place_for};
 use super::{Run, compare};
 use crate::content::Contents;
 use crate::error::io;
-use crate::event::{Event, step};
+use crate::event::{Event, Notice, step};
 use crate::restore::ca::keep::{self as ca_keep, ExistingFiles};
 use crate::restore::{Restored, RestoredDirectory};
 use crate::{Done, EngineError, parallel};
@@ -243,12 +243,8 @@ fn allowed(
 }
 
 /// Workloads of the nodes that are filled.
-fn workloads(run: &Run<'_>) -> BTreeSet<(String, String, String)> {
-    let of = |&position: &usize| {
-        let workload = run.node(position).workload.as_ref()?;
-        Some((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
-    };
-    run.plan.fill.iter().filter_map(of).collect()
+fn workloads(run: &Run<'_>) -> BTreeSet<ObjectRef> {
+    run.plan.fill.iter().filter_map(|&position| run.node(position).workload.as_ref().map(ObjectRef::from)).collect()
 }
 
 fn claims_of(pod: &MountingPod) -> Vec<(String, String)> {
@@ -290,9 +286,9 @@ fn refused(pods: &[MountingPod]) -> Vec<Finding> {
 /// The generations of the filled nodes' workloads as they are now, by `Kind namespace/name`.
 fn generations(run: &Run<'_>) -> Result<Vec<(String, String)>, EngineError> {
     let mut out = Vec::new();
-    for (kind, namespace, name) in workloads(run) {
-        let generation = run.target.generation(&kind, &namespace, &name)?;
-        out.extend(generation.map(|generation| (format!("{kind} {namespace}/{name}"), generation)));
+    for workload in workloads(run) {
+        let generation = run.target.generation(&workload)?;
+        out.extend(generation.map(|generation| (workload.to_string(), generation)));
     }
     Ok(out)
 }
@@ -308,24 +304,24 @@ fn stop_again(
     for &position in &run.plan.fill {
         let node = run.node(position);
         let Some(workload) = &node.workload else { continue };
-        let key = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
+        let key = ObjectRef::from(workload);
         if kubernetes.claims(&node.facts.id).iter().any(|claim| hit.contains(claim)) && !again.contains(&key) {
             again.push(key);
         }
     }
     record.note(|progress| {
-        for (kind, namespace, name) in &again {
-            let done = Done::NodeStopped { node: format!("{kind} {namespace}/{name}") };
+        for workload in &again {
+            let done = Done::NodeStopped { node: workload.to_string() };
             if !progress.done.contains(&done) {
                 progress.done.push(done);
             }
         }
     })?;
     step(run.reporter, "scale down again", None, || -> Result<(), EngineError> {
-        for (kind, namespace, name) in again.iter().filter(|(kind, ..)| kind != "Pod" && kind != "DaemonSet") {
-            run.target.scale_down(kind, namespace, name)?;
+        for workload in again.iter().filter(|workload| workload.kind != "Pod" && workload.kind != "DaemonSet") {
+            run.target.scale_down(workload)?;
         }
-        run.reporter.event(Event::Said("waiting until the pods are gone"));
+        run.reporter.event(Event::Notice(Notice::PodsGoing));
         Ok(kubernetes.wait_until_gone(&again)?)
     })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fabkeep_platform::kubernetes::{MountingPod, Target};
+use parking_lot::Mutex;
 
 use crate::EngineError;
 use crate::event::{Event, Reporter};
@@ -55,14 +55,14 @@ impl<'a> Guard<'a> {
         out.retain(|pod| !self.allowed.contains(&(pod.namespace.clone(), pod.name.clone())));
         if !out.is_empty() {
             self.intruded.store(true, Ordering::Relaxed);
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).extend(out.iter().cloned());
+            self.seen.lock().extend(out.iter().cloned());
         }
         Ok(out)
     }
 
     /// Pods that were seen.
     pub fn seen(&self) -> Vec<MountingPod> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.seen.lock().iter().cloned().collect()
     }
 
     /// Works while the claims are watched, and looks once more at the end. The work's reporter says that it is interrupted when a pod appears.

@@ -17,6 +17,7 @@ mod undo;
 mod volume;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
 use fabkeep_store::PointReader;
 
@@ -207,28 +208,27 @@ fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError>
                 progress.operators.push(operator.clone());
             }
         })?;
-        let scaled = target.scale_down("Deployment", &operator.0, &operator.1)?;
+        let scaled = target.scale_down(&ObjectRef::new("Deployment", &operator.0, &operator.1))?;
         record.done(Done::NodeStopped { node: scaled.workload });
     }
     if plan.scale_down.is_empty() {
         return Ok(());
     }
     record.note(|progress| {
-        for (kind, namespace, name) in &plan.scale_down {
-            let key = (kind.clone(), namespace.clone(), name.clone());
+        for workload in &plan.scale_down {
             // What is scaled down again has to be scaled up again.
-            progress.started.remove(&format!("{kind} {namespace}/{name}"));
-            stopped(progress, key, None);
-            let done = Done::NodeStopped { node: format!("{kind} {namespace}/{name}") };
+            progress.started.remove(&workload.to_string());
+            stopped(progress, workload.clone(), None);
+            let done = Done::NodeStopped { node: workload.to_string() };
             if !progress.done.contains(&done) {
                 progress.done.push(done);
             }
         }
     })?;
-    for (kind, namespace, name) in &plan.scale_down {
+    for workload in &plan.scale_down {
         run.interrupted()?;
-        let scaled = target.scale_down(kind, namespace, name)?;
-        stopped(&mut record.progress, (kind.clone(), namespace.clone(), name.clone()), Some(scaled.replicas));
+        let scaled = target.scale_down(workload)?;
+        stopped(&mut record.progress, workload.clone(), Some(scaled.replicas));
     }
     record.write()?;
     let kubernetes = open(plan.namespaces_there(), plan)?;
@@ -236,10 +236,9 @@ fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError>
 }
 
 /// Notes a workload that this restore has at 0 replicas.
-fn stopped(progress: &mut record::Progress, (kind, namespace, name): (String, String, String), replicas: Option<u32>) {
-    let same = |known: &&mut Stopped| (&known.kind, &known.namespace, &known.name) == (&kind, &namespace, &name);
-    match progress.stopped.iter_mut().find(same) {
+fn stopped(progress: &mut record::Progress, object: ObjectRef, replicas: Option<u32>) {
+    match progress.stopped.iter_mut().find(|known| known.object == object) {
         Some(known) => known.replicas = replicas.or(known.replicas),
-        None => progress.stopped.push(Stopped { kind, namespace, name, replicas }),
+        None => progress.stopped.push(Stopped { object, replicas }),
     }
 }

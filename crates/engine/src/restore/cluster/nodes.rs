@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
+use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::WorkloadState;
 
 use super::plan::Plan;
@@ -54,8 +55,8 @@ pub(super) fn judge(
         let Some(workload) = &node.workload else { continue };
         let own = claims.get(id).map_or(&[][..], Vec::as_slice);
         let lost = own.iter().any(|claim| missing.contains(claim));
-        let key = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
-        let state = plan.target.workload(&key.0, &key.1, &key.2)?;
+        let key = ObjectRef::from(workload);
+        let state = plan.target.workload(&key)?;
         let before = before(plan, id, &key)?;
         let has_dump = dump_of(node).is_some();
         if before.started && !lost {
@@ -106,13 +107,13 @@ pub(super) fn judge(
     Ok(())
 }
 
-fn before(plan: &Plan, id: &NodeId, (kind, namespace, name): &(String, String, String)) -> Result<Before, EngineError> {
+fn before(plan: &Plan, id: &NodeId, workload: &ObjectRef) -> Result<Before, EngineError> {
     let Some(progress) = plan.progress() else {
         return Ok(Before { touched: false, started: false, loaded: false, ran: false });
     };
-    let (node, label) = (id.to_string(), format!("{kind} {namespace}/{name}"));
+    let (node, label) = (id.to_string(), workload.to_string());
     let changed = match progress.generations.get(&label) {
-        Some(known) => plan.target.generation(kind, namespace, name)?.as_ref() != Some(known),
+        Some(known) => plan.target.generation(workload)?.as_ref() != Some(known),
         None => false,
     };
     Ok(Before {

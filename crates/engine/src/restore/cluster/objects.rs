@@ -2,8 +2,8 @@
 //! else made meanwhile is never taken for the recovery point's (K1).
 
 use fabkeep_network::{Finding, Rule};
-use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced, key_of};
+use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced};
+use fabkeep_platform::{Declaration, ObjectRef};
 
 use super::plan::is_workload;
 use super::record::Record;
@@ -38,8 +38,8 @@ pub(super) fn create(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Rest
             break;
         }
         if is_workload(&known.kind) {
-            let replicas = plan.replicas.get(&key_of(known)).copied();
-            record.note(|progress| stopped(progress, key_of(known), replicas))?;
+            let replicas = plan.replicas.get(&ObjectRef::from(known)).copied();
+            record.note(|progress| stopped(progress, known.into(), replicas))?;
         }
         match target.create(known)? {
             Created::Made => {

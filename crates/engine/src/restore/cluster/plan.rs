@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_network::{Finding, Rule, Stage};
-use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
+use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known, Progress};
@@ -43,8 +43,8 @@ pub(in crate::restore) struct Plan {
     /// Nodes that an earlier run has written, and that ran since.
     pub(super) ran: BTreeSet<String>,
     pub(super) namespaces: Vec<String>,
-    /// Workloads to scale down: kind, namespace, name.
-    pub(super) scale_down: Vec<(String, String, String)>,
+    /// Workloads to scale down.
+    pub(super) scale_down: Vec<ObjectRef>,
     pub(super) operators: Vec<(String, String)>,
     /// What else would scale workloads up.
     pub(super) controllers: Controllers,
@@ -52,8 +52,8 @@ pub(in crate::restore) struct Plan {
     pub(super) keyed: Vec<Declaration>,
     /// Workloads that use each object of the recovery point.
     pub(super) usage: Usage,
-    /// How many replicas each declared workload wants: by kind, namespace, name.
-    pub(super) replicas: BTreeMap<(String, String, String), u32>,
+    /// How many replicas each declared workload wants.
+    pub(super) replicas: BTreeMap<ObjectRef, u32>,
     /// What earlier runs of the same restore have done.
     pub(super) known: Known,
     /// Nodes that it is about, as `Organization/node`; empty: all.
@@ -209,7 +209,7 @@ fn of_declared(
     let first = namespaces.iter().next().copied().unwrap_or_default();
     let replicas = |known: &Declaration| {
         let replicas = known.object.pointer("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
-        (fabkeep_platform::kubernetes::key_of(known), u32::try_from(replicas).unwrap_or(1))
+        (ObjectRef::from(known), u32::try_from(replicas).unwrap_or(1))
     };
     let known = Known::look(&target, first, &identity, options.replace)?;
     let mut plan = Plan {
@@ -292,10 +292,7 @@ fn of_declared(
 
 /// What else starts the nodes that are filled.
 fn judge_controllers(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), EngineError> {
-    let of_node = |&position: &usize| {
-        let workload = point.nodes[position].workload.as_ref()?;
-        Some((workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
-    };
+    let of_node = |&position: &usize| point.nodes[position].workload.as_ref().map(ObjectRef::from);
     let filled: BTreeSet<_> = plan.fill.iter().filter_map(of_node).collect();
     let filled: Vec<_> = filled.into_iter().collect();
     plan.controllers = plan.target.controllers(&filled)?;
@@ -330,8 +327,7 @@ fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     steps.extend(suspended.chain(operators).map(|object| RestoreStep::Suspend { object }));
     steps.extend(plan.create.iter().filter(|known| !is_workload(&known.kind)).map(create));
     steps.extend(plan.replace.iter().map(|known| RestoreStep::Replace { object: known.label() }));
-    let down = plan.scale_down.iter().map(|(kind, namespace, name)| format!("{kind} {namespace}/{name}"));
-    steps.extend(down.map(|node| RestoreStep::Stop { node }));
+    steps.extend(plan.scale_down.iter().map(|workload| RestoreStep::Stop { node: workload.to_string() }));
     let workloads = plan.create.iter().filter(|known| is_workload(&known.kind));
     steps.extend(workloads.map(|known| RestoreStep::CreateStopped { object: known.label() }));
     for &position in &plan.fill {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{Note, Suspension, Target, Written};
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,8 @@ const CONTEXT: &str = "fabkeep 2026 progress record of a restore into a cluster"
 /// A workload that this restore has at 0 replicas.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Stopped {
-    pub kind: String,
-    pub namespace: String,
-    pub name: String,
+    #[serde(flatten)]
+    pub object: ObjectRef,
     /// How many replicas it had, or is declared with.
     pub replicas: Option<u32>,
 }
@@ -81,7 +81,7 @@ impl Progress {
 impl Stopped {
     /// `Kind namespace/name`.
     pub fn label(&self) -> String {
-        format!("{} {}/{}", self.kind, self.namespace, self.name)
+        self.object.to_string()
     }
 }
 
@@ -174,7 +174,7 @@ impl Known {
             known.progress.as_ref().filter(|progress| replace && progress.waiting && !progress.stopped.is_empty())
         {
             for workload in &progress.stopped {
-                if !target.is_ready(&workload.kind, &workload.namespace, &workload.name)? {
+                if !target.is_ready(&workload.object)? {
                     return Ok(known);
                 }
             }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{AuthorityObject, ObjectKey, ObjectState, authority_objects, key_of};
+use fabkeep_platform::kubernetes::{AuthorityObject, ObjectState, authority_objects};
+use fabkeep_platform::{Declaration, ObjectRef};
 
 use super::plan::{Plan, is_late, is_workload};
 use crate::EngineError;
@@ -31,15 +31,12 @@ impl<'d> Scope<'d> {
     ) -> Scope<'d> {
         let of_chosen: BTreeSet<&(String, String)> =
             chosen.iter().filter_map(|(_, node)| claims.get(&node.facts.id)).flatten().collect();
-        let workloads: BTreeSet<ObjectKey> = chosen
-            .iter()
-            .filter_map(|(_, node)| node.workload.as_ref())
-            .map(|workload| (workload.kind.clone(), workload.namespace.clone(), workload.name.clone()))
-            .collect();
+        let workloads: BTreeSet<ObjectRef> =
+            chosen.iter().filter_map(|(_, node)| node.workload.as_ref()).map(ObjectRef::from).collect();
         let others_of = |known: &Declaration| -> Vec<String> {
             let users = plan.usage.users(known);
             let others = users.iter().filter(|user| !workloads.contains(*user));
-            others.map(|(kind, namespace, name)| format!("{kind} {namespace}/{name}")).collect()
+            others.map(ToString::to_string).collect()
         };
         let used = |known: &Declaration| plan.usage.users(known).iter().any(|user| workloads.contains(user));
         let is_meant = |known: &&Declaration| {
@@ -58,7 +55,7 @@ impl<'d> Scope<'d> {
             }
             match known.kind.as_str() {
                 "PersistentVolumeClaim" => of_chosen.contains(&(known.namespace.clone(), known.name.clone())),
-                kind if is_workload(kind) => workloads.contains(&key_of(known)),
+                kind if is_workload(kind) => workloads.contains(&ObjectRef::from(*known)),
                 _ => used(known),
             }
         };

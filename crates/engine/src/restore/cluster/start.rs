@@ -6,12 +6,13 @@ use std::time::Duration;
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{Finding, NodeId, Rule, Severity, Stage};
 use fabkeep_platform::kubernetes::{Kubernetes, StageWorkloads, WorkloadState};
+use fabkeep_platform::{ObjectRef, Progress};
 
 use super::Run;
 use super::nodes::dump_of;
 use super::record::Record;
 use crate::error::io;
-use crate::event::{Event, step};
+use crate::event::{Event, Notice, step};
 use crate::point::CapturedNode;
 use crate::restore::Restored;
 use crate::restore::ca::{databases, forgotten};
@@ -55,11 +56,10 @@ pub(super) fn start(
         let started = step(reporter, &name, None, || -> Result<_, EngineError> {
             for workload in &stage.workloads {
                 if scale_up(run, record, workload)? {
-                    let (kind, namespace, name) = workload;
-                    restored.started.push(format!("{kind} {namespace}/{name}"));
+                    restored.started.push(workload.to_string());
                 }
             }
-            let reported = |line: &str| reporter.event(Event::Said(line));
+            let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
             let is_interrupted = || reporter.is_interrupted();
             Ok(kubernetes.wait_until_ready(&stage, &heights, run.options.deadline, &reported, &is_interrupted)?)
         })?;
@@ -83,16 +83,10 @@ pub(super) fn start(
 }
 
 /// Scales one workload up, if this restore or a window of fabkeep has it at 0 replicas. Whether it does.
-fn scale_up(
-    run: &Run<'_>,
-    record: &mut Record<'_>,
-    (kind, namespace, name): &(String, String, String),
-) -> Result<bool, EngineError> {
-    let label = format!("{kind} {namespace}/{name}");
-    let same =
-        |known: &&super::record::Stopped| (&known.kind, &known.namespace, &known.name) == (kind, namespace, name);
-    let own = record.progress.stopped.iter().find(same).cloned();
-    match run.target.workload(kind, namespace, name)? {
+fn scale_up(run: &Run<'_>, record: &mut Record<'_>, workload: &ObjectRef) -> Result<bool, EngineError> {
+    let label = workload.to_string();
+    let own = record.progress.stopped.iter().find(|known| known.object == *workload).cloned();
+    match run.target.workload(workload)? {
         WorkloadState::ScaledDown => {}
         // Somebody has taken the note of its replicas away.
         WorkloadState::AtRest if own.is_some() => {}
@@ -101,8 +95,8 @@ fn scale_up(
     record.note(|progress| {
         progress.started.insert(label.clone());
     })?;
-    let declared = run.plan.replicas.get(&(kind.clone(), namespace.clone(), name.clone())).copied();
-    run.target.scale_up(kind, namespace, name, own.and_then(|own| own.replicas).or(declared))?;
+    let declared = run.plan.replicas.get(workload).copied();
+    run.target.scale_up(workload, own.and_then(|own| own.replicas).or(declared))?;
     record.done(Done::NodeStarted { node: label });
     Ok(true)
 }
@@ -122,7 +116,7 @@ fn load(
         let path = scratch.path().join(DUMP_FILE);
         forgotten::write_captured(entry, run.point, run.reader, &path)?;
         let expected = databases::read(&path)?;
-        let reported = |line: &str| run.reporter.event(Event::Said(line));
+        let reported = |progress: &Progress<'_>| run.reporter.event(Event::Notice(Notice::Platform(progress)));
         record.done(Done::DatabaseLoaded { node: id.to_string(), database: "its database server".to_owned() });
         record.write()?;
         let found = kubernetes.load_dump(id, &path, run.options.deadline, &reported)?;
@@ -148,11 +142,9 @@ fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<St
         plan.fill.iter().chain(&plan.load).map(|&position| point.nodes[position].facts.id.clone()).collect();
     let created = |node: &&CapturedNode| {
         node.workload.as_ref().is_some_and(|workload| {
-            let is = |kind: &String, namespace: &String, name: &String| {
-                (kind, namespace, name) == (&workload.kind, &workload.namespace, &workload.name)
-            };
-            plan.create.iter().chain(&plan.late).any(|known| is(&known.kind, &known.namespace, &known.name))
-                || record.progress.stopped.iter().any(|known| is(&known.kind, &known.namespace, &known.name))
+            let workload = ObjectRef::from(workload);
+            plan.create.iter().chain(&plan.late).any(|known| ObjectRef::from(known) == workload)
+                || record.progress.stopped.iter().any(|known| known.object == workload)
         })
     };
     nodes.extend(point.nodes.iter().filter(created).map(|node| node.facts.id.clone()));
@@ -166,7 +158,7 @@ fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<St
 /// What was suspended and scaled down for the restore goes on: operators last, when everything that they manage is as it should be.
 pub(super) fn let_others_go_on(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError> {
     for (namespace, name) in record.progress.operators.clone() {
-        run.target.scale_up("Deployment", &namespace, &name, None)?;
+        run.target.scale_up(&ObjectRef::new("Deployment", &namespace, &name), None)?;
         record.done(Done::NodeStarted { node: format!("Deployment {namespace}/{name}") });
         record.progress.operators.retain(|known| *known != (namespace.clone(), name.clone()));
     }

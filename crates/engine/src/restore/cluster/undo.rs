@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, Rule};
+use fabkeep_platform::ObjectRef;
 
 use super::Run;
 use super::record::{Record, Stopped};
@@ -19,8 +20,7 @@ pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) 
     let mut left: Vec<String> = left.iter().map(Stopped::label).collect();
     let untouched = left.is_empty() && record.progress.touched.is_empty() && record.progress.started.is_empty();
     for workload in &free {
-        let (kind, namespace, name) = (&workload.kind, &workload.namespace, &workload.name);
-        match run.target.scale_up(kind, namespace, name, workload.replicas) {
+        match run.target.scale_up(&workload.object, workload.replicas) {
             Ok(()) => {
                 record.done(Done::NodeStarted { node: workload.label() });
                 record.progress.stopped.retain(|known| known != workload);
@@ -52,11 +52,11 @@ pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) 
 fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
     let progress = &record.progress;
     let of = |workload: &Stopped| -> Vec<&CapturedNode> {
-        let nodes = run.point.nodes.iter().filter(|node| {
-            node.workload.as_ref().is_some_and(|known| {
-                (&known.kind, &known.namespace, &known.name) == (&workload.kind, &workload.namespace, &workload.name)
-            })
-        });
+        let nodes = run
+            .point
+            .nodes
+            .iter()
+            .filter(|node| node.workload.as_ref().is_some_and(|known| ObjectRef::from(known) == workload.object));
         nodes.collect()
     };
     let was_there: BTreeSet<String> = progress
@@ -74,9 +74,10 @@ fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
         })
         .collect();
     let objects_changed = |workload: &Stopped| {
-        let user = (workload.kind.clone(), workload.namespace.clone(), workload.name.clone());
         let keyed = run.plan.replace.iter().chain(&run.plan.create).chain(&run.plan.keyed);
-        keyed.into_iter().any(|known| replaced.contains(&known.label()) && run.plan.usage.users(known).contains(&user))
+        keyed
+            .into_iter()
+            .any(|known| replaced.contains(&known.label()) && run.plan.usage.users(known).contains(&workload.object))
     };
     let touched = |node: &CapturedNode| progress.touched.contains(&node.facts.id.to_string());
     let orderers_touched = run.point.nodes.iter().any(|node| node.facts.role == NodeRole::Orderer && touched(node));

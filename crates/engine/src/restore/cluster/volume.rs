@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
@@ -12,6 +11,7 @@ use fabkeep_network::{NodeDirectory, NodeId};
 use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, WriteKind, Writing};
 use fabkeep_platform::{EntryKind, PlatformError};
 use fabkeep_store::PointReader;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::content::channel_of;
 use crate::error::io as place_of;
@@ -63,7 +63,7 @@ impl<'a> Filled<'a> {
     }
 
     fn expected(&self) -> MutexGuard<'_, HashMap<String, Expected>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+        self.expected.lock()
     }
 
     /// What was written is void: everything is written anew.
@@ -128,7 +128,7 @@ impl WriteVolume for Filled<'_> {
 
     fn begin(&self) -> Result<(), EngineError> {
         let there = self.filler.list()?.into_iter().map(|entry| (entry.path, entry.stamp.size)).collect();
-        *self.there.lock().unwrap_or_else(PoisonError::into_inner) = there;
+        *self.there.lock() = there;
         let mut entries: Vec<(WriteEntry, &[u8])> = Vec::new();
         for captured in &self.captured.entries {
             match &captured.content {
@@ -154,7 +154,7 @@ impl WriteVolume for Filled<'_> {
     }
 
     fn wants(&self, _: usize, entry: &CapturedEntry) -> Wants {
-        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = self.there.lock();
         if there.get(&entry.path) == Some(&entry.size()) { Wants::Check } else { Wants::Bytes }
     }
 

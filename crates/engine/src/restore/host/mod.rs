@@ -14,10 +14,10 @@ mod switch;
 mod volume;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use fabkeep_network::{Finding, Severity};
 use fabkeep_platform::Host;
+use parking_lot::Mutex;
 
 use super::ca::databases;
 use super::write::{self, WriteVolume};

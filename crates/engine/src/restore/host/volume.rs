@@ -3,11 +3,11 @@
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::NodeId;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Run;
 use super::disk::Disk;
@@ -70,7 +70,7 @@ pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'
 
 impl<'j, 'd> Directory<'_, 'j, 'd> {
     fn journal(&self) -> MutexGuard<'_, &'j mut Journal<'d>> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+        self.journal.lock()
     }
 
     /// Opens a file to be written.

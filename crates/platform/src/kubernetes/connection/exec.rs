@@ -2,12 +2,13 @@
 
 use std::io::{self, BufReader, Read};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::Answer;
@@ -80,6 +81,8 @@ impl Connection {
             .stderr(true)
             .max_stdin_buf_size(BUFFER_BYTES)
             .max_stdout_buf_size(BUFFER_BYTES);
+        // Never the command: what it is given may be secret.
+        tracing::debug!(%place, stdin, "opens a stream into a container");
         let opened = self.wait(async {
             tokio::time::timeout(OPENING, api.exec(&place.pod, command, &parameters))
                 .await
@@ -108,7 +111,7 @@ impl Connection {
                 if read == 0 {
                     break;
                 }
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = kept.lock();
                 kept.extend_from_slice(&buffer[..read]);
                 // The end says most.
                 let surplus = kept.len().saturating_sub(MAX_STDERR_BYTES);
@@ -183,7 +186,7 @@ impl Exec {
 
     /// What the command wrote to standard error so far.
     pub fn errors(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned()
+        String::from_utf8_lossy(&self.stderr.lock()).trim().to_owned()
     }
 
     /// As [`Exec::finish`]. Returns all that the command wrote to standard error.
@@ -196,7 +199,7 @@ impl Exec {
             // The status may arrive before the last of standard error was taken over.
             let _ = handle.block_on(async { tokio::time::timeout(OPENING, reader).await });
         }
-        Ok(String::from_utf8_lossy(&stderr.lock().unwrap_or_else(PoisonError::into_inner)).trim().to_owned())
+        Ok(String::from_utf8_lossy(&stderr.lock()).trim().to_owned())
     }
 
     /// Waits for the command's status: only Success is success.

@@ -116,6 +116,7 @@ impl Connection {
     where
         F: Future<Output = kube::Result<T>>,
     {
+        tracing::debug!(what, "asks the API server");
         self.try_run(request).map_err(|error| failed(what, &error))
     }
 
@@ -135,6 +136,7 @@ impl Connection {
             });
             match result {
                 Err(error) if is_passing(&error) && begun.elapsed() < RETRY_FOR => {
+                    tracing::info!(error = chain(&error), "the API server is away or overloaded: once more");
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(MAX_PAUSE);
                 }

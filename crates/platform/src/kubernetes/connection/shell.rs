@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Connection;
 use super::answer::{Answer, END};
 use super::exec::{Exec, Place, exit_code};
+use parking_lot::Mutex;
 
 /// The tools that the commands need.
 const TOOLS: &str = "find stat readlink head tail dd tr wc sha256sum";
@@ -255,20 +255,20 @@ impl Connection {
 
 impl Shells {
     fn take(&self, place: &Place) -> Option<Shell> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let idle = all.get_mut(place)?;
         idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
         idle.pop().map(|(shell, _)| shell)
     }
 
     fn put(&self, shell: Shell) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         all.entry(shell.place.clone()).or_default().push((shell, Instant::now()));
     }
 
     /// Ends all idle shells.
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
     }
 }
 

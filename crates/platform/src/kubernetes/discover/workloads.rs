@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::Value;
 
+use crate::ObjectRef;
 use crate::kubernetes::objects::{
     Namespace, REPLICAS, annotation, controller, is_operator_group, label, name_of, text,
 };
@@ -59,6 +60,10 @@ pub(crate) fn lasting_containers(spec: &PodSpec) -> impl Iterator<Item = &Contai
 impl WorkloadObject {
     pub fn label(&self) -> String {
         format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+
+    pub fn object(&self) -> ObjectRef {
+        ObjectRef::new(&self.kind, &self.namespace, &self.name)
     }
 
     pub fn key(&self) -> (String, String, String) {

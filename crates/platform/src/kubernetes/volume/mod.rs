@@ -10,7 +10,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::PlatformError;
@@ -19,6 +19,7 @@ use crate::kubernetes::connection::answer::Item;
 use crate::kubernetes::connection::exec::Place;
 use crate::kubernetes::connection::shell::{self, Shell};
 use crate::volume::{Fetch, Volume, VolumeEntry};
+use parking_lot::Mutex;
 
 /// How often a stream is opened again without having moved on.
 const RETRIES: u32 = 12;
@@ -111,7 +112,7 @@ impl PodVolume {
     pub fn look(&self) -> Result<bool, PlatformError> {
         let entries = self.list_now("")?;
         let there = !entries.is_empty();
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(entries);
+        *self.listed.lock() = Some(entries);
         Ok(there)
     }
 
@@ -253,7 +254,7 @@ fn next_piece(shell: &mut Shell, left: u64) -> io::Result<Vec<u8>> {
 
 impl Volume for PodVolume {
     fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
-        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listed = self.listed.lock().take();
         match listed.filter(|_| path.is_empty()) {
             Some(entries) => Ok(entries),
             None => self.list_now(path),
@@ -261,7 +262,7 @@ impl Volume for PodVolume {
     }
 
     fn open(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
-        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let ahead = self.ahead.lock().get(path).cloned();
         if let Some(bytes) = ahead {
             let from = usize::try_from(range.start).unwrap_or(usize::MAX).min(bytes.len());
             let to = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(from, bytes.len());
@@ -296,7 +297,7 @@ impl Volume for PodVolume {
         let mut room = MAX_AHEAD_BYTES;
         let mut wanted = Vec::new();
         {
-            let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            let ahead = self.ahead.lock();
             for (path, size) in files {
                 if *size <= room && !ahead.contains_key(*path) {
                     room -= size;
@@ -308,7 +309,7 @@ impl Volume for PodVolume {
             if let Found::Bytes(len, bytes) = found {
                 let mut held = Vec::new();
                 bytes.take(len.min(MAX_AHEAD_BYTES)).read_to_end(&mut held)?;
-                let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut ahead = self.ahead.lock();
                 ahead.insert(wanted[position].path.clone(), held.into());
             }
             Ok(())

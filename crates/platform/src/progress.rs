@@ -1,0 +1,28 @@
+//! What a platform does or waits for while a call of it is under way.
+
+use fabkeep_network::{Finding, NodeId};
+use serde::Serialize;
+
+use crate::ObjectRef;
+
+/// What goes on now.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress<'a> {
+    /// A node is started by its command.
+    Starting(&'a NodeId),
+    /// A workload is scaled up.
+    ScalingUp(&'a ObjectRef),
+    /// What is not ready yet.
+    WaitsFor(&'a Finding),
+    /// A database server does not answer yet.
+    WaitsForDatabase {
+        /// Whose it is.
+        node: &'a NodeId,
+        /// What was seen of it.
+        problem: &'a str,
+    },
+}
+
+/// Takes what goes on.
+pub type OnProgress<'a> = dyn Fn(&Progress<'_>) + 'a;
