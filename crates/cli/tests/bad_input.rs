@@ -66,6 +66,34 @@ fn keys_that_do_not_fit() {
 }
 
 #[test]
+fn options_of_clusters_are_refused_for_a_folder() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    for option in [&["--missing"][..], &["--no-start"], &["--workloads", "existing"], &["--map-namespace", "a=b"]] {
+        let restore = ["restore", "--repo", "repository", "--identity", "keys/identity", "--to", "out"];
+        let ended = place.run(&[&restore[..], option].concat());
+        assert_clear(&ended, 2, "goes with a restore into a cluster");
+        assert!(!place.path("out").exists());
+    }
+}
+
+#[test]
+fn the_log_names_requests_and_steps_and_no_secret() {
+    let place = Place::new();
+    let logged = place.backup(&["-vv", "--log-format", "json"]);
+    assert_eq!(logged.code, 0, "{}", logged.text);
+    for wanted in ["\"message\":\"put\"", "\"step\":\"commit\"", "\"target\":\"fabkeep_store"] {
+        assert!(logged.text.contains(wanted), "{wanted} is not in: {}", logged.text);
+    }
+    let writer: serde_json::Value = serde_json::from_slice(&fs::read(place.path("keys/writer")).unwrap()).unwrap();
+    for (name, secret) in writer.as_object().unwrap().iter().filter(|(name, _)| !["repository", "root"].contains(&name.as_str())) {
+        let secret = secret.as_str().unwrap_or_default();
+        assert!(secret.len() < 16 || !logged.text.contains(secret), "{name} is in the log");
+    }
+    assert!(!place.backup(&[]).text.contains("\"target\""), "nothing is logged unasked");
+}
+
+#[test]
 fn a_repository_of_another_version() {
     let place = Place::new();
     let config = place.path("repository/fabkeep.json");
