@@ -411,6 +411,9 @@ pub struct Show {
     /// List every file.
     #[arg(long)]
     pub files: bool,
+    /// List the blocks of a channel: when their transactions were made, how many, which change its configuration.
+    #[arg(long, value_name = "CHANNEL")]
+    pub blocks: Option<String>,
     /// Write every channel's genesis block into this directory, as `osnadmin channel join` and `peer channel join` take it.
     #[arg(long, value_name = "DIR")]
     pub genesis: Option<PathBuf>,

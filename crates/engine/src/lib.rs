@@ -3,6 +3,7 @@
 //! Data flows one way: platform → capture → split → store; and back: store → transform → replay → restore → platform.
 #![deny(missing_docs)]
 
+mod blocks;
 mod capture;
 mod contained;
 mod content;
@@ -23,6 +24,7 @@ mod validation;
 mod verify;
 mod window;
 
+pub use blocks::{BlockSummary, blocks};
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
