@@ -161,7 +161,7 @@ pub struct MissingPrivateData {
 /// Most blocks with missing private data that are read of a channel.
 const MAX_MISSING: usize = 100_000;
 /// Most transactions of a block that a note of missing data may name.
-const MAX_TRANSACTIONS: u64 = 1 << 20;
+pub(crate) const MAX_TRANSACTIONS: u64 = 1 << 20;
 
 /// Private data that a peer (`pvtdataStore`) still wants of a channel: it is a member of the collection and has it not. What it may not have
 /// is not among it.
@@ -224,7 +224,7 @@ pub fn has_private_data(
 }
 
 /// A number as Fabric orders it in keys: a count of bytes, and that many bytes, big endian.
-fn ordered(number: u64, key: &mut Vec<u8>) {
+pub(crate) fn ordered(number: u64, key: &mut Vec<u8>) {
     let bytes = number.to_be_bytes();
     let used = &bytes[(number.leading_zeros() / 8) as usize..];
     key.push(used.len() as u8);
@@ -232,7 +232,7 @@ fn ordered(number: u64, key: &mut Vec<u8>) {
 }
 
 /// Reads a number as [`ordered`] writes it; what is behind it.
-fn read_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn read_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
     let (&len, rest) = key.split_first().filter(|(len, _)| **len <= 8)?;
     let (number, rest) = rest.split_at_checked(usize::from(len))?;
     Some((number.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), rest))
