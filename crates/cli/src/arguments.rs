@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fabkeep_engine::LedgerFrom;
+use fabkeep_engine::{HeightOf, LedgerFrom};
 use fabkeep_platform::kubernetes::Mapping;
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
@@ -560,6 +560,13 @@ pub struct Restore {
     /// on. May be given more than once.
     #[arg(long, value_name = "ORDERER")]
     pub replicate: Vec<String>,
+    /// Go back to an earlier height of a channel: this many of its blocks stay. All peers and orderers of the recovery point end there; what
+    /// comes of later blocks is given up. `fabkeep show --blocks CHANNEL` lists the blocks. May be given more than once.
+    #[arg(long, value_name = "CHANNEL=HEIGHT")]
+    pub at_height: Vec<HeightOf>,
+    /// Go back to a time (RFC 3339): each channel to the height before its first block with a transaction made later.
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<jiff::Timestamp>,
     /// Let certificate authorities keep what is there of these: their TLS certificate, their server configuration. The rest is replaced.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub ca_keep: Vec<CaPart>,

@@ -64,6 +64,7 @@ rules! {
     NotOverwritten "B8" "Data that exists is never overwritten: it is set aside, and only on request."
     HeightsAgree "H1" "A node's heights agree, whoever is asked: a height never falls, and nobody tells more blocks than the files hold."
     HeightsKnown "H2" "The heights of every node that runs are known; a node that does not answer is not at height zero."
+    EarlierHeight "H3" "A network that goes back to an earlier height does so as a whole: chains, private data and consensus state end together, and what comes of later blocks is given up."
     WindowQuiet "W1" "Inside a no-transaction window no chain grows."
     WindowUndone "W2" "What a window changed is undone when it ends, however it ends."
     LevelBefore "W3" "A window's capture begins when every peer and orderer of a channel has the same height."

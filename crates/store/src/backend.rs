@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::location::Location;
 use crate::{MAX_OBJECT_BYTES, StoreError};
@@ -16,7 +16,6 @@ use crate::{MAX_OBJECT_BYTES, StoreError};
 const MAX_DEPTH: u32 = 8;
 /// Objects read at a time.
 const READERS: usize = 16;
-
 
 /// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder that may not be
 /// read is one of them.

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::EngineError;
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::transform::{LedgerFrom, Transformed};
+use crate::transform::{GoBack, LedgerFrom, Transformed};
 
 pub use ca::keep::CaKeep;
 
@@ -60,6 +60,8 @@ pub struct RestoreOptions {
     pub ledgers: Vec<LedgerFrom>,
     /// Orderers that come back empty, to take everything from the others.
     pub replicate: Vec<String>,
+    /// To which earlier heights channels go back.
+    pub go_back: GoBack,
     /// What certificate authorities keep of what is there.
     pub ca_keep: CaKeep,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
@@ -86,6 +88,7 @@ impl Default for RestoreOptions {
             nodes: Vec::new(),
             ledgers: Vec::new(),
             replicate: Vec::new(),
+            go_back: GoBack::default(),
             ca_keep: CaKeep::default(),
             replace: false,
             missing: false,

@@ -1,6 +1,7 @@
 //! What a restore makes of a recovery point before its plan: which nodes it is about, orderers that were captured at different heights
 //! levelled to one donor, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes from.
 
+mod height;
 mod ledger;
 pub(crate) mod level;
 pub(crate) mod relocate;
@@ -15,6 +16,8 @@ use crate::point::{Channel, RecoveryPoint};
 use crate::{EngineError, contained};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
 
+pub(crate) use height::go_back;
+pub use height::{GoBack, HeightOf};
 pub use ledger::LedgerFrom;
 
 /// A recovery point as it is restored.

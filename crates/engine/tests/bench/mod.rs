@@ -30,6 +30,18 @@ impl Bench {
     fn at(folder: TempDir, packed: &[u8]) -> Bench {
         let bench = Bench { folder };
         fabkeep_fixtures::unpack(packed, &bench.network()).unwrap();
+        bench.with_repository()
+    }
+
+    /// A copy of another network.
+    pub fn of(network: &Path) -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        copy(network, &bench.network());
+        bench.with_repository()
+    }
+
+    fn with_repository(self) -> Bench {
+        let bench = self;
         Repository::init(&bench.location(), Some(&bench.identity_file()), Some(&bench.writer_file()), &[]).unwrap();
         bench
     }

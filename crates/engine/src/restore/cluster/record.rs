@@ -111,13 +111,15 @@ impl Identity {
         let material = serde_json::to_vec(point)
             .map_err(|error| EngineError::Point { point: id.to_owned(), problem: error.to_string() })?;
         let asked = format!(
-            "{id} {:?} {:?} {:?} {:?} {:?} {}",
+            "{id} {:?} {:?} {:?} {:?} {:?} {}{}",
             options.nodes,
             options.ledgers,
             options.replicate,
             options.ca_keep,
             place.relocation,
-            place.existing_workloads
+            place.existing_workloads,
+            // Nothing where nothing is asked: records of before are known.
+            if options.go_back.is_asked() { format!(" {:?}", options.go_back) } else { String::new() }
         );
         let plan = blake3::hash(asked.as_bytes()).to_hex()[..12].to_owned();
         Ok(Identity { key: blake3::derive_key(CONTEXT, &material), point: id.to_owned(), plan })

@@ -17,7 +17,7 @@ use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint}
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
-use crate::transform::{Transformed, is_named, transform};
+use crate::transform::{Transformed, go_back, is_named, transform};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
@@ -70,10 +70,13 @@ impl PlannedDirectory {
 
 impl Plan<'_> {
     /// Tells this plan from others: a journal of another is not gone on with.
-    fn fingerprint(&self, transformed: &Transformed) -> String {
+    fn fingerprint(&self, transformed: &Transformed, options: &RestoreOptions) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(JOURNAL_FORMAT);
         hasher.update(transformed.fingerprint().as_bytes());
+        if options.go_back.is_asked() {
+            hasher.update(format!("{:?}", options.go_back).as_bytes());
+        }
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
             hasher.update(directory.staging.place.as_os_str().as_encoded_bytes());
@@ -94,16 +97,17 @@ impl Plan<'_> {
 /// Makes the plan of a restore on hosts.
 pub(in crate::restore) fn make<'a>(
     id: &str,
-    point: RecoveryPoint,
+    mut point: RecoveryPoint,
     reader: PointReader<'a>,
     places: &Places<'a>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan<'a>, EngineError> {
+    let back = go_back(&mut point, &reader, &options.go_back)?;
     let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
     let mut plan = Plan {
         places: places.clone(),
         steps: Vec::new(),
-        findings: transformed.findings.clone(),
+        findings: back.iter().chain(&transformed.findings).cloned().collect(),
         bytes: 0,
         files: 0,
         directories: Vec::new(),
@@ -122,7 +126,7 @@ pub(in crate::restore) fn make<'a>(
     if options.ca_keep.is_asked() {
         existing::keep(&mut plan, &mut transformed, &reader, options, found.as_ref())?;
     }
-    let fingerprint = plan.fingerprint(&transformed);
+    let fingerprint = plan.fingerprint(&transformed, options);
     // Earlier runs count only when they were of this restore.
     if found.as_ref().is_some_and(|found| !found.is_of(id, &fingerprint)) {
         return Err(of_another(&plan.journal));
