@@ -58,11 +58,18 @@ fn one_peer_and_one_orderer_come_back_beside_the_others() {
     std::fs::remove_dir_all(network.path().join("OrdererOrg/orderer2/production")).unwrap();
     network.restore(&["--node", "OrdererOrg/orderer2", "--replicate", "OrdererOrg/orderer2", "--replace"]);
     network.net("up", &["OrdererOrg/orderer2"]);
+    // A leader that remembers what the orderer had would stop it.
+    for other in ["OrdererOrg/orderer1", "OrdererOrg/orderer3"] {
+        network.net("down", &[other]);
+        network.net("up", &[other]);
+    }
+    network.wait_until_accepted();
     network.fabkeep(&["show", "--repo", "repository", "--identity", "keys/identity", "--genesis", "genesis"]);
     for channel in ["mychannel", "settlement"] {
         let block = format!("{}/genesis/{channel}.block", network.path().parent().unwrap().display());
         network.net("osnadmin", &["OrdererOrg/orderer2", "join", "--channelID", channel, "--config-block", &block]);
     }
+    network.check();
     network.transactions("with the orderer", 20);
     network.check();
     network.backup(&["--quiesce", "wait"]);
