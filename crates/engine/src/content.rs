@@ -9,10 +9,12 @@ use fabkeep_store::PointReader;
 use crate::EngineError;
 use crate::point::{CapturedEntry, Content, EntryContent, Part, RecoveryPoint};
 use crate::replay::Blocks;
+use crate::transform::Made;
 
 /// Opens parts of files.
 pub(crate) struct Contents<'a> {
     reader: &'a PointReader<'a>,
+    made: &'a Made,
     blocks: HashMap<&'a str, Blocks<'a>>,
 }
 
@@ -20,7 +22,7 @@ impl<'a> Contents<'a> {
     pub fn new(reader: &'a PointReader<'a>, point: &'a RecoveryPoint) -> Self {
         let blocks =
             point.channels.iter().map(|channel| (channel.name.as_str(), Blocks::new(reader, channel))).collect();
-        Contents { reader, blocks }
+        Contents { reader, made: &point.made, blocks }
     }
 
     /// The bytes of a raw or raft-log part, checked against their hash and length.
@@ -30,7 +32,10 @@ impl<'a> Contents<'a> {
     pub fn bytes(&self, file: &str, part: &Part) -> Result<Vec<u8>, EngineError> {
         let wrong = |problem: String| EngineError::Point { point: file.to_owned(), problem };
         let bytes = match &part.content {
-            Content::Raw { blob } => self.reader.blob(blob)?.to_vec(),
+            Content::Raw { blob } => match self.made.get(blob) {
+                Some(made) => made.to_vec(),
+                None => self.reader.blob(blob)?.to_vec(),
+            },
             Content::Wal { channel, split, hash } => {
                 let blocks = self.blocks.get(channel.as_str());
                 let split = self.reader.blob(split)?;

@@ -39,6 +39,6 @@ pub use restore::{
     ClusterRestoreOptions, ClusterRestorePlan, ClusterRestored, ClusterStep, plan_cluster_restore, restore_cluster,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
-pub use transform::LedgerFrom;
+pub use transform::{LedgerFrom, RaftSource};
 pub use verify::{Proof, VerifyLevel, verify_point};
 pub use window::{Question, Resumed, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned};

@@ -8,6 +8,7 @@ use fabkeep_network::{Finding, NodeDirectory, NodeFacts, NodeId, Workload};
 use fabkeep_store::BlobId;
 use serde::{Deserialize, Serialize};
 
+use crate::transform::Made;
 use crate::window::WindowReport;
 
 /// Everything that a recovery point says.
@@ -35,6 +36,9 @@ pub struct RecoveryPoint {
     /// The no-transaction window that it was captured in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowReport>,
+    /// Bytes of restored files that no repository holds: they were made for this restore.
+    #[serde(skip)]
+    pub(crate) made: Made,
 }
 
 /// A channel: its blocks, once for all nodes.
@@ -266,7 +270,7 @@ impl RecoveryPoint {
             .sum()
     }
 
-    /// The blobs that the files of some nodes are made of.
+    /// The blobs of the repository that the files of some nodes are made of.
     pub(crate) fn blobs_of<'p>(&'p self, nodes: impl Iterator<Item = &'p CapturedNode>) -> BTreeSet<BlobId> {
         let mut out = BTreeSet::new();
         let mut channels: BTreeSet<&str> = BTreeSet::new();
@@ -282,6 +286,7 @@ impl RecoveryPoint {
         }
         let segments = channels.into_iter().filter_map(|name| self.channel(name)).flat_map(|channel| &channel.segments);
         out.extend(segments.map(|segment| segment.blob));
+        out.retain(|blob| !self.made.contains_key(blob));
         out
     }
 

@@ -118,6 +118,7 @@ enum Target {
 fn target(arguments: &Migrate) -> Result<Target, CliError> {
     let relocation = relocation(&arguments.place)?;
     let overrides = arguments.r#override.clone();
+    let raft_state = arguments.raft_state.into();
     if let Some(inventory) = &arguments.to_inventory {
         if relocation.is_asked() {
             return Err(CliError::new(
@@ -129,7 +130,7 @@ fn target(arguments: &Migrate) -> Result<Target, CliError> {
         let host = Host::open(inventory)?;
         return Ok(Target::Hosts(
             Box::new(host),
-            RestoreOptions { start: true, overrides, ..RestoreOptions::default() },
+            RestoreOptions { start: true, raft_state, overrides, ..RestoreOptions::default() },
         ));
     }
     let own = arguments.source.cluster.address();
@@ -151,6 +152,7 @@ fn target(arguments: &Migrate) -> Result<Target, CliError> {
         nodes: Vec::new(),
         ledgers: Vec::new(),
         replicate: Vec::new(),
+        raft_state,
         ca_keep: fabkeep_engine::CaKeep::default(),
         relocation,
         replace: false,

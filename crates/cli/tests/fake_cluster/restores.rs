@@ -37,6 +37,7 @@ fn options(scene: &Scene) -> ClusterRestoreOptions {
         nodes: Vec::new(),
         ledgers: Vec::new(),
         replicate: Vec::new(),
+        raft_state: fabkeep_engine::RaftSource::default(),
         ca_keep: CaKeep::default(),
         relocation: Relocation::default(),
         replace: false,

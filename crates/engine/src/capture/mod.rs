@@ -202,6 +202,7 @@ fn capture_all(
         findings,
         objects,
         window,
+        made: HashMap::new(),
     };
     // Nothing is committed that a restore would refuse.
     if let Err(EngineError::Point { point: subject, problem }) = crate::contained::check(&point, point.nodes.iter()) {

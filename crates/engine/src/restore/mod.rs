@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::transform::{LedgerFrom, is_named, transform};
+use crate::transform::{LedgerFrom, RaftSource, Transformed, is_named, transform};
 use crate::{EngineError, Next, parallel};
 use disk::Disk;
 use journal::Journal;
@@ -58,6 +58,8 @@ pub struct RestoreOptions {
     pub ledgers: Vec<LedgerFrom>,
     /// Orderers that come back empty, to take everything from the others.
     pub replicate: Vec<String>,
+    /// Where the raft state of orderers comes from that are restored together.
+    pub raft_state: RaftSource,
     /// What certificate authorities keep of what is there.
     pub ca_keep: CaKeep,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
@@ -123,7 +125,7 @@ pub fn restore(
 ) -> Result<Restored, EngineError> {
     let begun = Instant::now();
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
+    let mut transformed = arranged(point, &reader, options)?;
     let plan = plan::make(commit, &mut transformed, &reader, platform, options)?;
     let errors: Vec<Finding> = plan.refusals(&options.overrides);
     if !errors.is_empty() {
@@ -146,6 +148,16 @@ pub fn restore(
     let run =
         Run { plan: &plan, point: &transformed.point, reader: &reader, platform, options, threads, reporter, disk };
     run.execute(journal, commit.id.as_str(), begun)
+}
+
+/// The recovery point as these options restore it.
+fn arranged(
+    point: RecoveryPoint,
+    reader: &PointReader<'_>,
+    options: &RestoreOptions,
+) -> Result<Transformed, EngineError> {
+    let RestoreOptions { nodes, ledgers, replicate, raft_state, .. } = options;
+    transform(point, reader, nodes, ledgers, replicate, *raft_state, true)
 }
 
 /// One run of a restore: what it works with.

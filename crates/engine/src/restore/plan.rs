@@ -17,7 +17,7 @@ use super::{RestoreOptions, existing, judge, old_paths, room, taken_away};
 use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
-use crate::transform::{Transformed, is_named, transform};
+use crate::transform::{Transformed, is_named};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
@@ -180,13 +180,7 @@ pub fn plan_restore(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let (point, reader) = repository.read_point::<RecoveryPoint>(commit, identity)?;
-    make(
-        commit,
-        &mut transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?,
-        &reader,
-        platform,
-        options,
-    )
+    make(commit, &mut super::arranged(point, &reader, options)?, &reader, platform, options)
 }
 
 pub(super) fn make(

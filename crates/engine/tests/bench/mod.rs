@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fabkeep_engine::{
-    CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, RestoreOptions, Silent, VerifyLevel,
-    capture, restore, verify_point,
+    CaptureOptions, Captured, EngineError, EntryContent, Proof, RaftSource, RecoveryPoint, RestoreOptions, Silent,
+    VerifyLevel, capture, restore, verify_point,
 };
 use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
@@ -88,9 +88,11 @@ impl Bench {
         verify_point(&repository, &commit, Some(&self.identity()), level, 2, &Silent)
     }
 
+    /// Everything as it was captured, raft logs too.
     pub fn restore_all(&self) -> Result<PathBuf, EngineError> {
         let to = self.path("restored");
-        self.restore(&RestoreOptions { to: Some(to.clone()), ..RestoreOptions::default() })?;
+        let raft_state = RaftSource::Captured;
+        self.restore(&RestoreOptions { to: Some(to.clone()), raft_state, ..RestoreOptions::default() })?;
         Ok(to)
     }
 

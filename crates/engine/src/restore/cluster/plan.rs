@@ -20,7 +20,7 @@ use crate::EngineError;
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
-use crate::transform::{LedgerFrom, Transformed, is_named, not_level, transform};
+use crate::transform::{LedgerFrom, RaftSource, Transformed, is_named, not_level, transform};
 
 /// Where and how to restore.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct ClusterRestoreOptions {
     pub ledgers: Vec<LedgerFrom>,
     /// Orderers that come back empty, to take everything from the others.
     pub replicate: Vec<String>,
+    /// Where the raft state of orderers comes from that are restored together.
+    pub raft_state: RaftSource,
     /// What certificate authorities keep of what is there.
     pub ca_keep: CaKeep,
     /// Other namespaces, storage classes, registries than the captured ones.
@@ -167,7 +169,8 @@ pub(super) fn transformed(
     let declared = declarations(&point, reader)?;
     at_the_border(&declared)?;
     let used = used_names(&point, reader, &declared)?;
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
+    let ClusterRestoreOptions { nodes, ledgers, replicate, raft_state, missing, .. } = options;
+    let mut transformed = transform(point, reader, nodes, ledgers, replicate, *raft_state, !missing)?;
     let moved = relocation::move_to(&options.relocation, &mut transformed, declared, &used, target)?;
     at_the_border(&moved.declared)?;
     let (declared, unserved) = served_here(moved.declared, target)?;

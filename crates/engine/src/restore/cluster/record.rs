@@ -106,10 +106,11 @@ impl Identity {
         let material = serde_json::to_vec(point)
             .map_err(|error| EngineError::Point { point: id.to_owned(), problem: error.to_string() })?;
         let asked = format!(
-            "{id} {:?} {:?} {:?} {:?} {:?} {}",
+            "{id} {:?} {:?} {:?} {:?} {:?} {:?} {}",
             options.nodes,
             options.ledgers,
             options.replicate,
+            options.raft_state,
             options.ca_keep,
             options.relocation,
             options.existing_workloads
