@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fabkeep_engine::{HeightOf, LedgerFrom};
+use fabkeep_engine::{HeightOf, LedgerFrom, RaftSource};
 use fabkeep_platform::kubernetes::Mapping;
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
@@ -468,6 +468,23 @@ pub enum Workloads {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RaftState {
+    /// Written from each channel's last block; every chain ends at the highest one.
+    Rebuilt,
+    /// The captured logs; one orderer's where the captured heights differ.
+    Captured,
+}
+
+impl From<RaftState> for RaftSource {
+    fn from(state: RaftState) -> Self {
+        match state {
+            RaftState::Rebuilt => RaftSource::Rebuilt,
+            RaftState::Captured => RaftSource::Captured,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CaPart {
     /// The TLS certificate and its key.
     Tls,
@@ -520,6 +537,9 @@ pub struct Migrate {
     pub place: AnotherPlace,
     #[command(flatten)]
     pub window: Window,
+    /// Where the consensus state of orderers that are all restored together comes from.
+    #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
+    pub raft_state: RaftState,
     /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub deadline: u64,
@@ -560,6 +580,9 @@ pub struct Restore {
     /// on. May be given more than once.
     #[arg(long, value_name = "ORDERER")]
     pub replicate: Vec<String>,
+    /// Where the consensus state of orderers that are all restored together comes from.
+    #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
+    pub raft_state: RaftState,
     /// Go back to an earlier height of a channel: this many of its blocks stay. All peers and orderers of the recovery point end there; what
     /// comes of later blocks is given up. `fabkeep show --blocks CHANNEL` lists the blocks. May be given more than once.
     #[arg(long, value_name = "CHANNEL=HEIGHT")]

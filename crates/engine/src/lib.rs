@@ -41,6 +41,6 @@ pub use restore::{
     SetAside,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
-pub use transform::{GoBack, HeightOf, LedgerFrom};
+pub use transform::{GoBack, HeightOf, LedgerFrom, RaftSource};
 pub use verify::{Proof, VerifyLevel, verify_point};
 pub use window::{Question, Resumed, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned};

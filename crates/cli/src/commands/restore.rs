@@ -42,6 +42,7 @@ fn restore_point(
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
         replicate: arguments.replicate.clone(),
+        raft_state: arguments.raft_state.into(),
         go_back: GoBack { heights: arguments.at_height.clone(), before: arguments.before },
         ca_keep: ca_keep(arguments),
         replace: arguments.replace,

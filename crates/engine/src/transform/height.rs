@@ -9,21 +9,22 @@ use fabkeep_ledger::block::BlockSpan;
 use fabkeep_ledger::block_file::{metadata_prefix, write_record};
 use fabkeep_ledger::chain::check_blocks;
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
-use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
+use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole};
 use fabkeep_ledger::leveldb::{self, Database, LevelDbError};
 use fabkeep_ledger::private_hashes;
 use fabkeep_ledger::private_store::{Loss, Trim, TrimError};
-use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule, WalKind};
+use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
 use fabkeep_store::PointReader;
 use jiff::Timestamp;
 
+use super::is_named;
 use super::ledger::data_of;
 use crate::blocks::{self, BlockSummary};
 use crate::content::{Contents, channel_of};
 use crate::error::io as at;
 use crate::point::{CapturedEntry, CapturedNode, Channel, Content, EntryContent, Part, RecoveryPoint, Segment};
 use crate::replay::{Blocks, open_segment};
-use crate::{Difference, EngineError, contained};
+use crate::{Difference, EngineError};
 
 /// A peer's private-data store, from its data directory.
 const PRIVATE_STORE: &str = "ledgersData/pvtdataStore/";
@@ -79,15 +80,14 @@ impl GoBack {
 }
 
 /// Brings the channels of a recovery point to the heights that are asked for. What was done, and what forbids the restore.
-pub(crate) fn go_back(
+pub(super) fn go_back(
     point: &mut RecoveryPoint,
     reader: &PointReader<'_>,
     asked: &GoBack,
-) -> Result<Vec<Finding>, EngineError> {
+) -> Result<(BTreeSet<String>, Vec<Finding>), EngineError> {
     if !asked.is_asked() {
-        return Ok(Vec::new());
+        return Ok((BTreeSet::new(), Vec::new()));
     }
-    contained::check(point, point.nodes.iter())?;
     let (heights, mut findings) = heights(point, reader, asked)?;
     let mut cuts = BTreeMap::new();
     for channel in point.channels.iter().filter(|channel| heights.contains_key(&channel.name)) {
@@ -104,7 +104,32 @@ pub(crate) fn go_back(
         }
     }
     findings.extend(consenters(point, &heights));
-    Ok(findings)
+    Ok((heights.into_keys().collect(), findings))
+}
+
+/// Orderers whose consensus state is ahead of a chain that went back: the step that writes it anew could not.
+pub(super) fn left_behind(point: &RecoveryPoint, nodes: &[String], went_back: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in point.nodes.iter().filter(|node| is_named(&node.facts.id, nodes)) {
+        for captured in &node.directories {
+            let ahead = captured.entries.iter().find_map(|entry| {
+                let EntryContent::File { parts, .. } = &entry.content else { return None };
+                parts.iter().find_map(|part| match &part.content {
+                    Content::Wal { channel, .. } if went_back.contains(channel) => Some(channel),
+                    _ => None,
+                })
+            });
+            if let Some(channel) = ahead {
+                findings.push(Finding::error(
+                    Rule::EarlierHeight,
+                    format!("{} {channel}", node.facts.id),
+                    "its raft log is ahead of the height, and cannot be written anew for it",
+                    "restore all orderers of the channel together (without --node, --missing and --raft-state captured), to a height of two blocks or more",
+                ));
+            }
+        }
+    }
+    findings
 }
 
 /// The heights of the channels that go back, and what that means.
@@ -269,10 +294,6 @@ impl Back<'_> {
                 "leave the node out (--node names the others), and let it join the restored network by a new snapshot",
             )]);
         }
-        // SmartBFT's log must not be ahead of the chain, and may be left out; raft's is written anew by the next step.
-        let is_log =
-            |raft: &&fabkeep_network::RaftFacts| raft.kind == WalKind::SmartBft && channels.contains(&raft.channel);
-        let logs: BTreeSet<String> = node.facts.raft.iter().filter(is_log).map(|raft| raft.channel.clone()).collect();
         let mut findings = Vec::new();
         if node.facts.role == NodeRole::Peer {
             findings.extend(self.private_data(node, &channels)?);
@@ -281,7 +302,7 @@ impl Back<'_> {
             let of = captured.directory.clone();
             let mut entries = Vec::with_capacity(captured.entries.len());
             for entry in captured.entries.drain(..) {
-                entries.extend(if is_made_anew(&of, &entry, &logs) { None } else { self.cut_file(&id, entry)? });
+                entries.extend(if is_made_anew(&of, &entry) { None } else { self.cut_file(&id, entry)? });
             }
             captured.entries = entries;
         }
@@ -294,7 +315,6 @@ impl Back<'_> {
             ledger.private_height = ledger.private_height.map(|height| height.min(cut.height));
             ledger.missing_private.retain(|missing| missing.first_block < cut.height);
         }
-        node.facts.raft.retain(|raft| !logs.contains(&raft.channel));
         Ok(findings)
     }
 
@@ -476,8 +496,8 @@ impl Back<'_> {
     }
 }
 
-/// Whether a node makes a file anew from the blocks that stay, or may not have it at an earlier height. `logs`: channels whose logs are left out.
-fn is_made_anew(of: &fabkeep_network::NodeDirectory, entry: &CapturedEntry, logs: &BTreeSet<String>) -> bool {
+/// Whether a node makes a file anew from the blocks that stay, or may not have it at an earlier height.
+fn is_made_anew(of: &fabkeep_network::NodeDirectory, entry: &CapturedEntry) -> bool {
     if !matches!(entry.content, EntryContent::File { .. }) {
         return false;
     }
@@ -485,8 +505,7 @@ fn is_made_anew(of: &fabkeep_network::NodeDirectory, entry: &CapturedEntry, logs
     let (_, role, inside) = of.part(&entry.path);
     let of_peer = role == DirectoryRole::PeerData
         && (OF_LATER_BLOCKS.iter().any(|folder| inside.starts_with(folder)) || inside.ends_with(RESET_MARK));
-    let log = matches!(&place.kind, Kind::WalFile(channel) if logs.contains(channel));
-    place.class == Class::Derived || of_peer || log
+    place.class == Class::Derived || of_peer
 }
 
 /// What of a peer's private data cannot be given back.

@@ -58,7 +58,8 @@ pub(super) fn leave_empty(
                 "it comes back with its keys and without its ledger, raft log and snapshots ({}), as asked: an older copy beside orderers that went on stops their leader",
                 channels.into_iter().collect::<Vec<_>>().join(", ")
             ),
-            "when it runs, join each channel, and it takes all blocks from the others: `fabkeep show --genesis DIR` writes the blocks for \
+            "restart the other orderers, one after the other: a leader that remembers what this one had would stop it. Then join each channel, and \
+             it takes all blocks from the others: `fabkeep show --genesis DIR` writes the blocks for \
              `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`",
         ));
     }

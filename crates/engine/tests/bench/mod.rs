@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fabkeep_engine::{
-    CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, Reporter, RestoreOptions, RestorePlan,
-    RestoreTarget, Restored, Silent, VerifyLevel, capture, verify_point,
+    CaptureOptions, Captured, EngineError, EntryContent, Proof, RaftSource, RecoveryPoint, Reporter, RestoreOptions,
+    RestorePlan, RestoreTarget, Restored, Silent, VerifyLevel, capture, verify_point,
 };
 use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
@@ -100,9 +100,11 @@ impl Bench {
         verify_point(&repository, &commit, Some(&self.identity()), level, 2, &Silent)
     }
 
+    /// Everything as it was captured, raft logs too.
     pub fn restore_all(&self) -> Result<PathBuf, EngineError> {
         let to = self.path("restored");
-        self.restore_below("restored", &RestoreOptions::default())?;
+        let raft_state = RaftSource::Captured;
+        self.restore_below("restored", &RestoreOptions { raft_state, ..RestoreOptions::default() })?;
         Ok(to)
     }
 

@@ -17,7 +17,7 @@ use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::restore::ca::databases;
 use crate::restore::{ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
-use crate::transform::{Transformed, go_back, is_named, not_level, transform};
+use crate::transform::{Transformed, is_named, not_level, transform};
 
 /// What a restore into a cluster would do.
 pub(in crate::restore) struct Plan {
@@ -75,7 +75,7 @@ pub(super) fn is_workload(kind: &str) -> bool {
 /// Makes the plan of a restore into a cluster.
 pub(in crate::restore) fn make<'a>(
     id: &str,
-    mut point: RecoveryPoint,
+    point: RecoveryPoint,
     reader: PointReader<'a>,
     place: &ClusterTarget,
     options: &RestoreOptions,
@@ -86,13 +86,11 @@ pub(in crate::restore) fn make<'a>(
     let declared = declarations(&point, &reader)?;
     at_the_border(&declared)?;
     let used = used_names(&point, &reader, &declared)?;
-    let back = go_back(&mut point, &reader, &options.go_back)?;
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
+    let mut transformed = transform(point, &reader, &options.asked())?;
     let moved = relocation::move_to(&place.relocation, &mut transformed, declared, &used, &target)?;
     at_the_border(&moved.declared)?;
     let (declared, unserved) = served_here(moved.declared, &target)?;
     let mut plan = of_declared(id, &transformed, &declared, target, identity, place, options)?;
-    plan.findings.splice(0..0, back);
     plan.findings.extend(moved.findings);
     plan.findings.extend(unserved);
     plan.findings.extend(unanswered(&used));

@@ -17,7 +17,7 @@ use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint}
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
-use crate::transform::{Transformed, go_back, is_named, transform};
+use crate::transform::{Transformed, is_named, transform};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
@@ -97,17 +97,16 @@ impl Plan<'_> {
 /// Makes the plan of a restore on hosts.
 pub(in crate::restore) fn make<'a>(
     id: &str,
-    mut point: RecoveryPoint,
+    point: RecoveryPoint,
     reader: PointReader<'a>,
     places: &Places<'a>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan<'a>, EngineError> {
-    let back = go_back(&mut point, &reader, &options.go_back)?;
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
+    let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan {
         places: places.clone(),
         steps: Vec::new(),
-        findings: back.iter().chain(&transformed.findings).cloned().collect(),
+        findings: transformed.findings.clone(),
         bytes: 0,
         files: 0,
         directories: Vec::new(),
