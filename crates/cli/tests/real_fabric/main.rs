@@ -46,6 +46,41 @@ fn a_smartbft_network_goes_on_after_losing_everything() {
     everything_lost_twice("3.1", Consensus::SmartBft, "bft", "as-read", "rebuilt");
 }
 
+/// Back to heights in the middle, twice: once more from a recovery point of the network that went on from the first.
+fn goes_back(version: &str, consensus: Consensus, name: &str) {
+    let Some(network) = Network::start(version, consensus, name) else { return };
+    for prefix in ["second", "third"] {
+        network.transactions(&format!("before the {prefix}"), 60);
+        network.backup(&["--quiesce", "wait"]);
+        network.kill(&[]);
+        let back: Vec<String> = network
+            .channels()
+            .iter()
+            .map(|channel| format!("{channel}={}", network.captured_height(channel) * 2 / 3))
+            .collect();
+        let mut arguments = vec!["--replace"];
+        back.iter().for_each(|height| arguments.extend(["--at-height", height]));
+        let told = network.restore(&arguments);
+        assert!(told.contains("it goes back to height"), "{told}");
+        network.goes_on(prefix);
+    }
+}
+
+#[test]
+fn a_raft_network_of_2_5_goes_back_to_earlier_heights() {
+    goes_back("2.5", Consensus::Raft, "back");
+}
+
+#[test]
+fn a_raft_network_of_3_1_goes_back_to_earlier_heights() {
+    goes_back("3.1", Consensus::Raft, "back");
+}
+
+#[test]
+fn a_smartbft_network_goes_back_to_earlier_heights() {
+    goes_back("3.1", Consensus::SmartBft, "backbft");
+}
+
 /// What is written from a block is what a real orderer writes when it takes a snapshot at that block.
 fn snapshots_are_those_of_real_orderers(version: &str) {
     let Some(network) = Network::start(version, Consensus::Raft, "snapshot") else { return };

@@ -190,6 +190,19 @@ impl Network {
         self.fabkeep(&arguments)
     }
 
+    /// The network's channels.
+    pub fn channels(&self) -> &'static [&'static str] {
+        self.channels
+    }
+
+    /// How many blocks of a channel the newest recovery point has.
+    pub fn captured_height(&self, channel: &str) -> usize {
+        let show = ["show", "--repo", "repository", "--identity", "keys/identity", "--blocks", channel];
+        let output = self.try_fabkeep(&[&show[..], &["--output", "json"]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with('{')).count()
+    }
+
     /// Every node's data is gone.
     pub fn lose_all_data(&self) {
         for organization in ["OrdererOrg", "Org1", "Org2"] {
