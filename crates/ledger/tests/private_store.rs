@@ -34,11 +34,9 @@ fn heights(of: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 /// A store brought to heights, in a new directory; the report, and the blocks that were asked for.
-fn trim(
-    store: &Path,
-    to: &[(&str, u64)],
-    writes: &Writes,
-) -> Result<(tempfile::TempDir, BTreeMap<String, Trimmed>, Vec<u64>), TrimError> {
+type Made = (tempfile::TempDir, BTreeMap<String, Trimmed>, Vec<u64>);
+
+fn trim(store: &Path, to: &[(&str, u64)], writes: &Writes) -> Result<Made, TrimError> {
     let database = Database::open(store).unwrap();
     let mut asked = Vec::new();
     let mut writes_of = |ledger: &str, block: u64| {

@@ -181,6 +181,9 @@ impl Iterator for Trim<'_> {
     }
 }
 
+/// Hashes of a block's writes, by transaction and collection.
+type Hashes = BTreeMap<(u64, Vec<u8>), Hash>;
+
 /// One ledger's part of the store.
 struct Ledger {
     name: String,
@@ -195,8 +198,8 @@ struct Ledger {
     to_purge: BTreeMap<Vec<u8>, Place>,
     /// Writes that are left out.
     left_out: BTreeSet<(Place, Vec<u8>)>,
-    /// Hashes of the block that was read last.
-    block: Option<(u64, BTreeMap<(u64, Vec<u8>), Hash>)>,
+    /// The block that was read last.
+    block: Option<(u64, Hashes)>,
     trimmed: Trimmed,
 }
 
