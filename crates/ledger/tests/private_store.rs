@@ -34,11 +34,9 @@ fn heights(of: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 /// A store brought to heights, in a new directory; the report, and the blocks that were asked for.
-fn trim(
-    store: &Path,
-    to: &[(&str, u64)],
-    writes: &Writes,
-) -> Result<(tempfile::TempDir, BTreeMap<String, Trimmed>, Vec<u64>), TrimError> {
+type Made = (tempfile::TempDir, BTreeMap<String, Trimmed>, Vec<u64>);
+
+fn trim(store: &Path, to: &[(&str, u64)], writes: &Writes) -> Result<Made, TrimError> {
     let database = Database::open(store).unwrap();
     let mut asked = Vec::new();
     let mut writes_of = |ledger: &str, block: u64| {
@@ -366,4 +364,37 @@ fn blocks_that_cannot_be_read_end_it() {
     let mut trimmed = Trim::new(&database, &heights(&[("mychannel", 28)]), &mut writes_of).unwrap();
     let error = trimmed.find_map(Result::err).unwrap();
     assert!(matches!(error, TrimError::Block { block: 4, .. }), "{error}");
+}
+
+#[test]
+fn damaged_entries_are_no_reason_to_panic() {
+    let (_folder, store, writes) = purged();
+    let before: Vec<Entry> = all(&store).into_iter().collect();
+    let mut seed = 0x2545_f491_4f6c_dd1du64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as usize
+    };
+    let mut refused = 0;
+    for _ in 0..200 {
+        let mut damaged = before.clone();
+        for _ in 0..1 + random() % 3 {
+            let at = random() % damaged.len();
+            let bytes = if random() % 2 == 0 { &mut damaged[at].0 } else { &mut damaged[at].1 };
+            let at = random() % bytes.len().max(1);
+            match random() % 3 {
+                0 if !bytes.is_empty() => bytes[at] = [0x00, 0x01, 0x09, 0x7f, 0x80, 0xff][random() % 6],
+                1 => bytes.truncate(at),
+                _ => bytes.insert(at.min(bytes.len()), random() as u8),
+            }
+        }
+        let damaged: Vec<(&[u8], &[u8])> =
+            damaged.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+        let damaged: BTreeMap<&[u8], &[u8]> = damaged.into_iter().collect();
+        let damaged = made(&damaged.into_iter().collect::<Vec<_>>());
+        refused += usize::from(trim(damaged.path(), &[("mychannel", 1 + random() as u64 % 28)], &writes).is_err());
+    }
+    assert!(refused > 20, "{refused}");
 }

@@ -24,7 +24,9 @@
 //! Where keys of private data were purged (`PurgePrivateData`), Fabric (seen in 2.5.16 and 3.1.5) cannot make the state anew from its own store: what is
 //! left of a write has another hash than the block names, and the channel does not open ("hash of pvt data for collection … does not match").
 //! This concerns every height, the current one too. [`Trim`] leaves such writes out. Where purging took all of a write's keys, nothing is lost by it; where
-//! keys are left, they are noted as missing, so that the peer asks the other members of the collection for them.
+//! keys are left, they are noted as missing, so that the peer asks the other members of the collection for them: where no member has them they
+//! are lost from the state. (Once the peer has made its state, it takes them from its store at its next start, when they are put back
+//! together with the list of their blocks that Fabric 1.x kept under group 7. Tried with 3.1.5 and not done here.)
 //!
 //! Purges in blocks from N on did not happen: their markers are left out. What is physically gone stays gone; it is counted. The last purge of
 //! a key replaces the marker of an earlier one: a key purged below N and again behind it has no marker afterwards, and where the purge below N

@@ -161,8 +161,7 @@ impl<'a> Trim<'a> {
             let mut note = self.notes.remove(&key);
             match ledger.keep(group, rest, value, &mut self.notes, &mut *self.writes_of)? {
                 Some(value) if note.is_some() => {
-                    let bad = || ledger.bad(group, rest);
-                    let held = Bits::read(&value).ok_or_else(bad)?;
+                    let held = Bits::read(&value).ok_or_else(|| ledger.bad(group, rest))?;
                     note.iter_mut().for_each(|note| note.add(&held));
                     self.ready.extend(note.map(|note| (key, note.write())));
                 }
@@ -181,6 +180,9 @@ impl Iterator for Trim<'_> {
     }
 }
 
+/// Hashes of a block's writes, by transaction and collection.
+type Hashes = BTreeMap<(u64, Vec<u8>), Hash>;
+
 /// One ledger's part of the store.
 struct Ledger {
     name: String,
@@ -195,8 +197,8 @@ struct Ledger {
     to_purge: BTreeMap<Vec<u8>, Place>,
     /// Writes that are left out.
     left_out: BTreeSet<(Place, Vec<u8>)>,
-    /// Hashes of the block that was read last.
-    block: Option<(u64, BTreeMap<(u64, Vec<u8>), Hash>)>,
+    /// The block that was read last.
+    block: Option<(u64, Hashes)>,
     trimmed: Trimmed,
 }
 
@@ -391,8 +393,7 @@ impl Ledger {
         notes: &mut BTreeMap<Vec<u8>, Bits>,
         writes_of: WritesOf<'_>,
     ) -> Result<bool, TrimError> {
-        let bad = bad_entry(&self.name, keys::DATA, rest);
-        let Some((place, collection)) = keys::place(rest) else { return Err(bad) };
+        let Some((place, collection)) = keys::place(rest) else { return Err(self.bad(keys::DATA, rest)) };
         if place.0 < self.first || self.last_purge.get(collection).is_none_or(|last| place > *last) {
             return Ok(true);
         }
@@ -407,7 +408,7 @@ impl Ledger {
         if purged == 0 && private_hashes::of_stored(value) == Some(expected) {
             return Ok(true);
         }
-        let Some(loss) = self.loss(collection) else { return Err(bad) };
+        let Some(loss) = self.loss(collection) else { return Err(self.bad(keys::DATA, rest)) };
         if left == 0 {
             loss.emptied_writes += 1;
         } else {
@@ -416,7 +417,7 @@ impl Ledger {
             keys::count_down(place.0, &mut key);
             key.extend(collection);
             if !notes.entry(key).or_default().set(place.1) {
-                return Err(bad);
+                return Err(self.bad(keys::DATA, rest));
             }
         }
         self.left_out.insert((place, collection.to_vec()));
