@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bench::Bench;
-use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RaftSource, RestoreOptions, Restored};
+use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RaftSource, RestoreOptions, RestoreTarget, Restored};
 use fabkeep_fixtures::Growth;
 use fabkeep_ledger::raft::{FIRST_LOG_FILE, SEGMENT_BYTES, check_wal_directory, newest_snapshot};
 use fabkeep_network::Severity;
@@ -167,10 +167,8 @@ fn raft_state_goes_to_where_each_orderer_keeps_it() {
     for lost in ["network/OrdererOrg", "wal1", "wal2", "snapshots2", "raft3"] {
         std::fs::remove_dir_all(bench.path(lost)).unwrap();
     }
-    let (repository, identity) = (bench.repository(), bench.identity());
-    let commit = repository.point("latest").unwrap();
     let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
-    restore(&repository, &commit, &identity, Some(&host), &options, &fabkeep_engine::Silent).unwrap();
+    bench.restore_to(&RestoreTarget::Host(&host), &options, &fabkeep_engine::Silent).unwrap();
     let places = [
         ("wal1", "network/OrdererOrg/orderer1/production/etcdraft/snapshot"),
         ("wal2", "snapshots2"),

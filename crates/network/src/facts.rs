@@ -53,6 +53,9 @@ pub struct LedgerFacts {
     /// Private data that the peer is a member for and does not have, by collection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_private: Vec<MissingCollection>,
+    /// Whether keys of private data were purged from the peer's store, where that was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged: Option<bool>,
     /// Blocks whose signatures could not be checked: the chain begins behind a snapshot, and no configuration was known yet.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unchecked_signatures: u64,

@@ -491,6 +491,7 @@ impl Cursor<'_> {
             private_height: heights.private,
             raft_index: self.raft_index,
             missing_private: heights.missing_private.clone(),
+            purged: heights.purged,
             unchecked_signatures: self.unchecked,
         }
     }

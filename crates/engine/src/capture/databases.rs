@@ -41,8 +41,8 @@ pub(crate) struct Heights {
     pub indexed_at: Option<(u64, u32, u64)>,
     /// Private data that the peer holds of the first and the last blocks, with the hashes that the blocks must have of it.
     pub private_writes: Vec<(PrivateWrite, Hash)>,
-    /// Whether private data was purged: then what is left of it may have another hash.
-    pub purged: bool,
+    /// Whether private data was purged, where the store was at hand: then what is left of it may have another hash.
+    pub purged: Option<bool>,
 }
 
 /// What the checks learned of one node.

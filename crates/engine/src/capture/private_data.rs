@@ -68,7 +68,7 @@ fn read_writes(local: &Path, channel: &str, heights: &mut Heights) {
         heights.private_writes.extend(leveldb::stored_private_data(&store, channel, from, to).unwrap_or_default());
     }
     heights.private_writes.truncate(MAX_COMPARED);
-    heights.purged = leveldb::has_purged(&store, channel).unwrap_or(true);
+    heights.purged = Some(leveldb::has_purged(&store, channel).unwrap_or(true));
 }
 
 /// Compares the private data that peers hold with the hashes in the chain's blocks, and peers of one organization with each other: a store of
@@ -97,7 +97,7 @@ pub(super) fn compare(
         // A block that the walk read and that has no such write at all.
         let foreign = heights.private_writes.iter().map(|(write, _)| write);
         let foreign = foreign.filter(|write| read.contains(&write.block)).find(|write| !in_blocks.contains_key(write));
-        if let Some(write) = other.filter(|_| !(heights.purged && same > 0)).or(foreign) {
+        if let Some(write) = other.filter(|_| !(heights.purged == Some(true) && same > 0)).or(foreign) {
             findings.push(Finding::error(
                 Rule::StoresInOrder,
                 &subject,

@@ -2,38 +2,28 @@
 //! made anew. Raft state of that height is written by the step behind this one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::str::FromStr;
 
-use fabkeep_ledger::block::BlockSpan;
-use fabkeep_ledger::block_file::{metadata_prefix, write_record};
+use fabkeep_ledger::block_file::write_record;
 use fabkeep_ledger::chain::check_blocks;
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole};
-use fabkeep_ledger::leveldb::{self, Database, LevelDbError};
-use fabkeep_ledger::private_hashes;
-use fabkeep_ledger::private_store::{Loss, Trim, TrimError};
 use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
 use fabkeep_store::PointReader;
 use jiff::Timestamp;
 
 use super::is_named;
-use super::ledger::data_of;
+use super::private_store::{Stores, each_record};
+use crate::EngineError;
 use crate::blocks::{self, BlockSummary};
-use crate::content::{Contents, channel_of};
-use crate::error::io as at;
+use crate::content::channel_of;
 use crate::point::{CapturedEntry, CapturedNode, Channel, Content, EntryContent, Part, RecoveryPoint, Segment};
 use crate::replay::{Blocks, open_segment};
-use crate::{Difference, EngineError};
 
-/// A peer's private-data store, from its data directory.
-const PRIVATE_STORE: &str = "ledgersData/pvtdataStore/";
 /// What a peer keeps of blocks that are no more, from its data directory.
 const OF_LATER_BLOCKS: [&str; 2] = ["transientstore/", "ledgersData/couchdbRedoLogs/"];
 /// Where a peer notes the height that it has to reach again after a reset.
 const RESET_MARK: &str = "__preResetHeight";
-/// Largest file of a private-data store, in bytes.
-const MAX_STORE_FILE_BYTES: u64 = 1 << 30;
 
 /// How many blocks of a channel stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,7 +199,7 @@ impl Times {
     }
 }
 
-fn wrong(channel: &str, problem: impl Into<String>) -> EngineError {
+pub(super) fn wrong(channel: &str, problem: impl Into<String>) -> EngineError {
     EngineError::Point { point: channel.to_owned(), problem: problem.into() }
 }
 
@@ -296,7 +286,10 @@ impl Back<'_> {
         }
         let mut findings = Vec::new();
         if node.facts.role == NodeRole::Peer {
-            findings.extend(self.private_data(node, &channels)?);
+            let heights: BTreeMap<String, u64> =
+                channels.iter().map(|channel| (channel.clone(), self.cuts[channel].height)).collect();
+            let stores = Stores { reader: self.reader, channels: self.whole };
+            findings.extend(stores.bring(node, &|_| Ok(heights.clone()))?);
         }
         for captured in &mut node.directories {
             let of = captured.directory.clone();
@@ -344,7 +337,7 @@ impl Back<'_> {
         let (mut hash, mut len, mut used) = (self.reader.names().hasher(), 0u64, 0);
         let all = self.reader.blob(metadata)?;
         let mut record = Vec::new();
-        self.each_record(channel, *first..height, &all, &mut |_, canonical, metadata| {
+        each_record(&self.blocks(channel)?, channel, *first..height, &all, &mut |canonical, metadata| {
             record.clear();
             write_record(canonical, metadata, &mut record);
             hash.update(&record);
@@ -362,138 +355,6 @@ impl Back<'_> {
         };
         Ok(Part { offset: part.offset, len, content })
     }
-
-    /// Goes through blocks, each with its header and data and a node's metadata.
-    fn each_record(
-        &self,
-        channel: &str,
-        numbers: std::ops::Range<u64>,
-        metadata: &[u8],
-        each: &mut dyn FnMut(u64, &[u8], &[u8]) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
-        let blocks = self.blocks(channel)?;
-        let mut rest = metadata;
-        for number in numbers {
-            let own = metadata_prefix(rest).and_then(|range| rest.get(range));
-            let own = own.ok_or_else(|| wrong(channel, format!("the metadata of block {number} is cut")))?;
-            let canonical =
-                blocks.record(number).ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
-            each(number, &canonical, own)?;
-            rest = &rest[own.len()..];
-        }
-        Ok(())
-    }
-
-    /// Brings a peer's private-data store to the heights.
-    fn private_data(&self, node: &mut CapturedNode, channels: &BTreeSet<String>) -> Result<Vec<Finding>, EngineError> {
-        let id = node.facts.id.clone();
-        let Some((position, root)) = data_of(node) else {
-            return Ok(vec![Finding::error(
-                Rule::EarlierHeight,
-                &id,
-                "it has not one data directory: its private-data store cannot be brought to the height",
-                "leave the node out (--node names the others)",
-            )]);
-        };
-        let below = format!("{root}{PRIVATE_STORE}");
-        let is_store = |entry: &CapturedEntry| {
-            entry.path.starts_with(&below) && matches!(entry.content, EntryContent::File { .. })
-        };
-        let scratch = tempfile::tempdir().map_err(at(std::env::temp_dir()))?;
-        let store: Vec<&CapturedEntry> =
-            node.directories[position].entries.iter().filter(|entry| is_store(entry)).collect();
-        let Some(like) = store.first().map(|entry| (*entry).clone()) else { return Ok(Vec::new()) };
-        let contents = Contents::of_channels(self.reader, self.whole);
-        for entry in store {
-            if entry.size() > MAX_STORE_FILE_BYTES {
-                return Err(wrong(&id.to_string(), format!("{} is too large for a file of LevelDB", entry.path)));
-            }
-            let to = scratch.path().join(&entry.path[below.len()..]);
-            std::fs::write(&to, contents.whole(entry)?).map_err(at(&to))?;
-        }
-        let heights = channels.iter().map(|channel| (channel.clone(), self.cuts[channel].height)).collect();
-        let mut made = Vec::new();
-        let trimmed = self.trim(node, scratch.path(), &heights, &mut |name, bytes| {
-            made.push((
-                format!("{below}{name}"),
-                bytes.len() as u64,
-                self.reader.add(&bytes).map_err(io::Error::other)?,
-            ));
-            Ok(())
-        });
-        let report = match trimmed {
-            Ok(report) => report,
-            Err(TrimError::LevelDb(LevelDbError::Io { file, source })) => {
-                return Err(EngineError::Io { path: file, source });
-            }
-            Err(error) => return Err(Difference::by(format!("{id} {}", below.trim_end_matches('/')), error).into()),
-        };
-        let entries = &mut node.directories[position].entries;
-        entries.retain(|entry| !is_store(entry));
-        entries.extend(made.into_iter().map(|(path, len, blob)| CapturedEntry {
-            path,
-            content: EntryContent::File {
-                size: len,
-                parts: if len == 0 {
-                    Vec::new()
-                } else {
-                    vec![Part { offset: 0, len, content: Content::Raw { blob } }]
-                },
-            },
-            ..like.clone()
-        }));
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(report.iter().filter_map(|(channel, losses)| lost(&id, channel, losses)).collect())
-    }
-
-    /// Writes a store with its ledgers at their heights. By channel and collection, what cannot be given back.
-    fn trim(
-        &self,
-        node: &CapturedNode,
-        store: &std::path::Path,
-        heights: &BTreeMap<String, u64>,
-        sink: &mut dyn FnMut(&str, Vec<u8>) -> io::Result<()>,
-    ) -> Result<BTreeMap<String, BTreeMap<(String, String), Loss>>, TrimError> {
-        let database = Database::open(store)?;
-        let mut writes_of =
-            |channel: &str, number: u64| self.writes_of(node, channel, number).map_err(io::Error::other);
-        let mut trim = Trim::new(&database, heights, &mut writes_of)?;
-        leveldb::write::<TrimError>(trim.by_ref(), sink)?;
-        Ok(trim.report().into_iter().map(|(channel, trimmed)| (channel, trimmed.collections)).collect())
-    }
-
-    /// The private writes of a block's valid transactions, by this peer's own copy of the block.
-    fn writes_of(
-        &self,
-        node: &CapturedNode,
-        channel: &str,
-        number: u64,
-    ) -> Result<Vec<(private_hashes::PrivateWrite, fabkeep_ledger::Hash)>, EngineError> {
-        let parts = node.directories.iter().flat_map(|directory| &directory.entries).flat_map(|entry| {
-            if let EntryContent::File { parts, .. } = &entry.content { parts.as_slice() } else { &[] }
-        });
-        let mut runs = parts.filter_map(|part| match &part.content {
-            Content::Blocks { channel: of, first, count, metadata, .. } if of == channel => {
-                (*first..first.saturating_add(*count)).contains(&number).then_some((*first, *metadata))
-            }
-            _ => None,
-        });
-        let (first, metadata) = runs.next().ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
-        let metadata = self.reader.blob(&metadata)?;
-        let mut rest = &metadata[..];
-        for _ in first..number {
-            let skipped = metadata_prefix(rest).ok_or_else(|| wrong(channel, "a block's metadata is cut"))?;
-            rest = &rest[skipped.end..];
-        }
-        let mut out = Vec::new();
-        self.each_record(channel, number..number + 1, rest, &mut |_, canonical, metadata| {
-            let block = [canonical, metadata].concat();
-            let span = BlockSpan::parse(&block, 0..block.len()).map_err(|error| wrong(channel, error.to_string()))?;
-            out = private_hashes::of_block(&span, &block);
-            Ok(())
-        })?;
-        Ok(out)
-    }
 }
 
 /// Whether a node makes a file anew from the blocks that stay, or may not have it at an earlier height.
@@ -506,29 +367,6 @@ fn is_made_anew(of: &fabkeep_network::NodeDirectory, entry: &CapturedEntry) -> b
     let of_peer = role == DirectoryRole::PeerData
         && (OF_LATER_BLOCKS.iter().any(|folder| inside.starts_with(folder)) || inside.ends_with(RESET_MARK));
     place.class == Class::Derived || of_peer
-}
-
-/// What of a peer's private data cannot be given back.
-fn lost(id: &NodeId, channel: &str, losses: &BTreeMap<(String, String), Loss>) -> Option<Finding> {
-    let words: Vec<String> = losses
-        .iter()
-        .filter(|(_, loss)| loss.purged_keys + loss.emptied_writes + loss.cut_writes + loss.expired_writes > 0)
-        .map(|((chaincode, collection), loss)| {
-            let gone = loss.expired_writes + loss.emptied_writes + loss.cut_writes;
-            format!(
-                "{chaincode}/{collection}: {gone} writes that expired or were purged since, {} purged keys",
-                loss.purged_keys
-            )
-        })
-        .collect();
-    (!words.is_empty()).then(|| {
-        Finding::warning(
-            Rule::PrivateData,
-            format!("{id} {channel}"),
-            format!("private data that was there at that height and is gone: {}", words.join("; ")),
-            "nothing gives it back, unless an older recovery point has it",
-        )
-    })
 }
 
 /// Orderers whose TLS certificates are none of the consenters' at that height.

@@ -5,6 +5,7 @@
 mod height;
 mod ledger;
 pub(crate) mod level;
+mod private_store;
 mod rebuild;
 pub(crate) mod relocate;
 mod replicate;
@@ -102,6 +103,7 @@ pub(crate) fn transform(
     for from in ledgers {
         findings.push(ledger::take(&mut point, from, &nodes)?);
     }
+    findings.extend(private_store::without_purged(&mut point, reader, &nodes)?);
     findings.extend(replicate::leave_empty(&mut point, replicate, &nodes)?);
     if asked.together {
         findings.extend(orderers(&mut point, reader, &nodes, asked.raft_state, &went_back)?);

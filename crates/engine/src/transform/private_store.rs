@@ -1,0 +1,263 @@
+//! Private-data stores that are written anew for a restore: at an earlier height, or without what purging has left of writes. A peer cannot make
+//! its state from such a remainder: its hash is not the one that the block names (FABRIC.md section 8).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use fabkeep_ledger::Hash;
+use fabkeep_ledger::block::BlockSpan;
+use fabkeep_ledger::block_file::metadata_prefix;
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_ledger::leveldb::{self, Database, LevelDbError};
+use fabkeep_ledger::private_hashes::{self, PrivateWrite};
+use fabkeep_ledger::private_store::{Loss, Trim, TrimError};
+use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_store::PointReader;
+
+use super::height::wrong;
+use super::is_named;
+use super::ledger::data_of;
+use crate::content::Contents;
+use crate::error::io as at;
+use crate::point::{CapturedEntry, CapturedNode, Channel, Content, EntryContent, Part, RecoveryPoint};
+use crate::replay::Blocks;
+use crate::{Difference, EngineError};
+
+/// A peer's private-data store, from its data directory.
+const PRIVATE_STORE: &str = "ledgersData/pvtdataStore/";
+/// Largest file of a private-data store, in bytes.
+const MAX_STORE_FILE_BYTES: u64 = 1 << 30;
+
+/// What a store cannot give back, by channel, chaincode and collection.
+type Losses = BTreeMap<String, BTreeMap<(String, String), Loss>>;
+
+/// Writes the private-data stores anew of peers whose state comes from them and in which keys were purged.
+pub(super) fn without_purged(
+    point: &mut RecoveryPoint,
+    reader: &PointReader<'_>,
+    nodes: &[String],
+) -> Result<Vec<Finding>, EngineError> {
+    // State that was captured is not made anew.
+    if point.derived {
+        return Ok(Vec::new());
+    }
+    let stores = Stores { reader, channels: &point.channels };
+    let mut findings = Vec::new();
+    let peers = point.nodes.iter_mut().filter(|node| node.facts.role == NodeRole::Peer);
+    for node in peers.filter(|node| is_named(&node.facts.id, nodes)) {
+        // A recovery point of before does not tell.
+        let heights: BTreeMap<String, u64> = node
+            .facts
+            .ledgers
+            .iter()
+            .filter(|ledger| ledger.first_block == 0 && ledger.purged != Some(false))
+            .filter_map(|ledger| Some((ledger.channel.clone(), ledger.private_height?.min(ledger.height))))
+            .collect();
+        if heights.is_empty() {
+            continue;
+        }
+        findings.extend(stores.bring(node, &|store| {
+            let mut purged = BTreeMap::new();
+            for (channel, &height) in &heights {
+                if leveldb::has_purged(store, channel)? {
+                    purged.insert(channel.clone(), height);
+                }
+            }
+            Ok(purged)
+        })?);
+    }
+    Ok(findings)
+}
+
+/// What stores are written anew with.
+pub(super) struct Stores<'a> {
+    pub reader: &'a PointReader<'a>,
+    /// The channels, each with all blocks of the nodes' chains.
+    pub channels: &'a [Channel],
+}
+
+impl Stores<'_> {
+    /// Brings ledgers in a peer's private-data store to the heights that `heights` gives for it; where it gives none, nothing changes.
+    pub fn bring(
+        &self,
+        node: &mut CapturedNode,
+        heights: &dyn Fn(&Database) -> Result<BTreeMap<String, u64>, LevelDbError>,
+    ) -> Result<Vec<Finding>, EngineError> {
+        let id = node.facts.id.clone();
+        let Some((position, root)) = data_of(node) else {
+            return Ok(vec![Finding::error(
+                Rule::EarlierHeight,
+                &id,
+                "it has not one data directory: its private-data store cannot be written anew",
+                "leave the node out (--node names the others)",
+            )]);
+        };
+        let below = format!("{root}{PRIVATE_STORE}");
+        let is_store = |entry: &CapturedEntry| {
+            entry.path.starts_with(&below) && matches!(entry.content, EntryContent::File { .. })
+        };
+        let scratch = tempfile::tempdir().map_err(at(std::env::temp_dir()))?;
+        let store: Vec<&CapturedEntry> =
+            node.directories[position].entries.iter().filter(|entry| is_store(entry)).collect();
+        let Some(like) = store.first().map(|entry| (*entry).clone()) else { return Ok(Vec::new()) };
+        let contents = Contents::of_channels(self.reader, self.channels);
+        for entry in store {
+            if entry.size() > MAX_STORE_FILE_BYTES {
+                return Err(wrong(&id.to_string(), format!("{} is too large for a file of LevelDB", entry.path)));
+            }
+            let to = scratch.path().join(&entry.path[below.len()..]);
+            std::fs::write(&to, contents.whole(entry)?).map_err(at(&to))?;
+        }
+        let mut made = Vec::new();
+        let trimmed = self.trim(node, scratch.path(), heights, &mut |name, bytes| {
+            let blob = self.reader.add(&bytes).map_err(io::Error::other)?;
+            made.push((format!("{below}{name}"), bytes.len() as u64, blob));
+            Ok(())
+        });
+        let losses = match trimmed {
+            Ok(Some(losses)) => losses,
+            Ok(None) => return Ok(Vec::new()),
+            Err(TrimError::LevelDb(LevelDbError::Io { file, source })) => {
+                return Err(EngineError::Io { path: file, source });
+            }
+            Err(error) => return Err(Difference::by(format!("{id} {}", below.trim_end_matches('/')), error).into()),
+        };
+        let entries = &mut node.directories[position].entries;
+        entries.retain(|entry| !is_store(entry));
+        entries.extend(made.into_iter().map(|(path, size, blob)| {
+            let part = (size > 0).then_some(Part { offset: 0, len: size, content: Content::Raw { blob } });
+            let content = EntryContent::File { size, parts: part.into_iter().collect() };
+            CapturedEntry { path, content, ..like.clone() }
+        }));
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(losses.iter().flat_map(|(channel, losses)| lost(&id, channel, losses)).collect())
+    }
+
+    /// Writes a store with its ledgers at their heights; `None` when there are none to be brought to a height.
+    fn trim(
+        &self,
+        node: &CapturedNode,
+        store: &Path,
+        heights: &dyn Fn(&Database) -> Result<BTreeMap<String, u64>, LevelDbError>,
+        sink: &mut dyn FnMut(&str, Vec<u8>) -> io::Result<()>,
+    ) -> Result<Option<Losses>, TrimError> {
+        let database = Database::open(store)?;
+        let heights = heights(&database)?;
+        if heights.is_empty() {
+            return Ok(None);
+        }
+        let mut writes_of =
+            |channel: &str, number: u64| self.writes_of(node, channel, number).map_err(io::Error::other);
+        let mut trim = Trim::new(&database, &heights, &mut writes_of)?;
+        leveldb::write::<TrimError>(trim.by_ref(), sink)?;
+        Ok(Some(trim.report().into_iter().map(|(channel, trimmed)| (channel, trimmed.collections)).collect()))
+    }
+
+    /// The private writes of a block's valid transactions, by this peer's own copy of the block.
+    fn writes_of(
+        &self,
+        node: &CapturedNode,
+        channel: &str,
+        number: u64,
+    ) -> Result<Vec<(PrivateWrite, Hash)>, EngineError> {
+        let parts = node.directories.iter().flat_map(|directory| &directory.entries).flat_map(|entry| {
+            if let EntryContent::File { parts, .. } = &entry.content { parts.as_slice() } else { &[] }
+        });
+        let mut runs = parts.filter_map(|part| match &part.content {
+            Content::Blocks { channel: of, first, count, metadata, .. } if of == channel => {
+                (*first..first.saturating_add(*count)).contains(&number).then_some((*first, *metadata))
+            }
+            _ => None,
+        });
+        let (first, metadata) = runs.next().ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
+        let metadata = self.reader.blob(&metadata)?;
+        let mut rest = &metadata[..];
+        for _ in first..number {
+            let skipped = metadata_prefix(rest).ok_or_else(|| wrong(channel, "a block's metadata is cut"))?;
+            rest = &rest[skipped.end..];
+        }
+        let known = self.channels.iter().find(|known| known.name == channel);
+        let known = known.ok_or_else(|| wrong(channel, "the recovery point has no such channel"))?;
+        let mut out = Vec::new();
+        each_record(
+            &Blocks::new(self.reader, known),
+            channel,
+            number..number + 1,
+            rest,
+            &mut |canonical, metadata| {
+                let block = [canonical, metadata].concat();
+                let span =
+                    BlockSpan::parse(&block, 0..block.len()).map_err(|error| wrong(channel, error.to_string()))?;
+                out = private_hashes::of_block(&span, &block);
+                Ok(())
+            },
+        )?;
+        Ok(out)
+    }
+}
+
+/// Goes through blocks, each with its header and data and a node's metadata.
+pub(super) fn each_record(
+    blocks: &Blocks<'_>,
+    channel: &str,
+    numbers: Range<u64>,
+    metadata: &[u8],
+    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let mut rest = metadata;
+    for number in numbers {
+        let own = metadata_prefix(rest).and_then(|range| rest.get(range));
+        let own = own.ok_or_else(|| wrong(channel, format!("the metadata of block {number} is cut")))?;
+        let canonical = blocks.record(number).ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
+        each(&canonical, own)?;
+        rest = &rest[own.len()..];
+    }
+    Ok(())
+}
+
+/// What of a peer's private data cannot be given back.
+fn lost(id: &NodeId, channel: &str, losses: &BTreeMap<(String, String), Loss>) -> Vec<Finding> {
+    let subject = format!("{id} {channel}");
+    let named = |count: &dyn Fn(&Loss) -> u64| -> Vec<String> {
+        let lost = losses.iter().map(|((chaincode, collection), loss)| (chaincode, collection, count(loss)));
+        let lost = lost.filter(|(.., count)| *count > 0);
+        lost.map(|(chaincode, collection, count)| format!("{count} of {chaincode}/{collection}")).collect()
+    };
+    let gone = named(&|loss| loss.expired_writes + loss.purged_keys);
+    let cut = named(&|loss| loss.cut_writes);
+    let emptied = named(&|loss| loss.emptied_writes);
+    let mut findings = Vec::new();
+    if !gone.is_empty() {
+        findings.push(Finding::warning(
+            Rule::PrivateData,
+            &subject,
+            format!("private data that was there at that height has expired or was purged since: {}", gone.join(", ")),
+            "nothing gives it back, unless an older recovery point has it",
+        ));
+    }
+    if !cut.is_empty() {
+        findings.push(Finding::warning(
+            Rule::PrivateData,
+            &subject,
+            format!(
+                "purging has left a part of private writes, and a peer cannot make its state from a part: {} are left out of its store and noted as missing",
+                cut.join(", ")
+            ),
+            "the peer asks the other members of the collection for them; where all members are restored, capture with --include-derived, which keeps the state",
+        ));
+    }
+    if !emptied.is_empty() {
+        findings.push(Finding::note(
+            Rule::PrivateData,
+            &subject,
+            format!(
+                "writes whose private data was purged as a whole are left out of its store: {}",
+                emptied.join(", ")
+            ),
+            "nothing: the peer makes its state anew without them, and cannot with them",
+        ));
+    }
+    findings
+}
