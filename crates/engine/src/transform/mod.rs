@@ -4,7 +4,7 @@
 
 mod ledger;
 pub(crate) mod level;
-mod rebuild;
+pub(crate) mod rebuild;
 pub(crate) mod relocate;
 mod replicate;
 
