@@ -19,7 +19,9 @@ fn a_repository_of_version_1_verifies_and_restores_to_the_same_bytes() {
     assert_eq!(verified.code, 0, "{}", verified.text);
     let listed = place.run(&["list", "--repo", "repository"]);
     assert_eq!(listed.json["points"].as_array().unwrap().len(), 2);
-    let restored = place.run(&["restore", "--repo", "repository", "--identity", &identity, "--to", "out"]);
+    let arguments =
+        ["restore", "--repo", "repository", "--identity", &identity, "--to", "out", "--raft-state", "captured"];
+    let restored = place.run(&arguments);
     assert_eq!(restored.code, 0, "{}", restored.text);
     let sums = frozen.join("expected.sha256");
     let checked = Command::new("sha256sum")

@@ -4,11 +4,12 @@
 mod bench;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bench::{Bench, locks};
-use fabkeep_engine::{CaptureOptions, Captured, Consistency, EngineError, VerifyLevel, WindowOptions};
+use fabkeep_engine::{CaptureOptions, Captured, Consistency, EngineError, RestoreOptions, VerifyLevel, WindowOptions};
 use fabkeep_fixtures::Growth;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::Severity;
@@ -145,12 +146,47 @@ fn a_cut_restores_chains_that_end_where_they_were_cut_and_one_raft_state_for_all
     assert!(reported[0].what.contains("cut at 73") && reported[0].what.contains("had 192 before"), "{reported:?}");
 }
 
+/// Cuts a chain: its last blocks are not there yet.
+fn cut_chain(production: &Path, chain: &str, height: u64) {
+    let file = production.join(chain).join("mychannel/blockfile_000000");
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(bench::offset_of_block(&file, height)).unwrap();
+}
+
+#[test]
+fn a_cut_of_smartbft_orderers_ends_at_one_height_without_what_their_logs_propose() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);
+    let height = bench::height(&bench.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel"));
+    // One peer lags five blocks behind, one orderer six.
+    cut_chain(&bench.network().join("Org2/peer1/production"), "ledgersData/chains/chains", height - 5);
+    cut_chain(&bench.network().join("OrdererOrg/orderer4/production"), "chains", height - 6);
+    std::fs::remove_dir_all(bench.network().join("OrdererOrg/orderer4/production/index")).unwrap();
+    let _locks = locks(&bench);
+    let captured = bench.capture(&cut()).unwrap();
+    let note = captured.point.findings.iter().find(|finding| finding.what.contains("empty SmartBFT log")).unwrap();
+    assert!((note.rule.code(), note.severity) == ("O2", Severity::Note) && note.what.contains("orderer4"), "{note:?}");
+    bench.verify(VerifyLevel::Full).unwrap();
+    let to = Some(bench.path("level"));
+    bench.restore(&RestoreOptions { to, ..RestoreOptions::default() }).unwrap();
+    let heights: BTreeSet<u64> =
+        bench::chains(&bench.path("level"), "mychannel").iter().map(|chain| bench::height(chain)).collect();
+    assert_eq!(heights, BTreeSet::from([height - 5]));
+    for orderer in ["orderer1", "orderer2", "orderer3", "orderer4"] {
+        let production = bench.path("level/OrdererOrg").join(orderer).join("production");
+        assert_eq!(bench::height(&production.join("chains/mychannel")), height - 5);
+        let found = fabkeep_ledger::smartbft::check_wal_directory(&production.join("etcdraft/wal/mychannel")).unwrap();
+        assert_eq!((found.files, found.entries), (1, 0));
+    }
+}
+
 #[test]
 fn what_a_cut_cannot_serve_is_refused_with_its_rule_and_falls_back_as_asked() {
-    let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);
-    match bench.capture(&cut()) {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let with_derived = |options: CaptureOptions| CaptureOptions { include_derived: true, ..options };
+    match bench.capture(&with_derived(cut())) {
         Err(EngineError::Refused(findings)) => {
-            assert!(findings.iter().any(|finding| finding.rule.code() == "O2" && finding.what.contains("SmartBFT")));
+            assert!(
+                findings.iter().any(|finding| finding.rule.code() == "I2" && finding.what.contains("a cut leaves"))
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -162,9 +198,8 @@ fn what_a_cut_cannot_serve_is_refused_with_its_rule_and_falls_back_as_asked() {
         extend: false,
         stay_closed: false,
     });
-    let captured = bench
-        .capture(&CaptureOptions { consistency: Consistency::Cut { fallback }, ..CaptureOptions::default() })
-        .unwrap();
+    let consistency = Consistency::Cut { fallback };
+    let captured = bench.capture(&with_derived(CaptureOptions { consistency, ..CaptureOptions::default() })).unwrap();
     assert!(captured.point.window.is_some());
-    assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the fallback is reported");
+    assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "I2"), "the fallback is reported");
 }

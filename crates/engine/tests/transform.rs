@@ -264,6 +264,21 @@ fn a_set_without_a_quorum_of_consenters_is_told() {
     assert_eq!(warnings.len(), 2, "one for each channel: {warnings:?}");
 }
 
+#[test]
+fn raft_state_is_as_captured_where_the_last_block_does_not_tell_it() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    Growth::open(&bench.network(), "mychannel").unwrap().without_consenters().grow(1, 2).unwrap();
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let restored = bench.restore(&to(&bench, "restored")).unwrap();
+    let note = reported(&restored, "O2").find(|finding| finding.subject == "mychannel").unwrap();
+    assert!(note.severity == Severity::Note && note.what.contains("as it was captured"), "{note:?}");
+    let log = Path::new("OrdererOrg/orderer1/production/etcdraft/wal");
+    let (before, after) = (bench.network().join(log), bench.path("restored").join(log));
+    let read = |folder: &Path, channel: &str| std::fs::read(folder.join(channel).join(FIRST_LOG_FILE)).unwrap();
+    assert!(read(&before, "mychannel") == read(&after, "mychannel"));
+    assert!(read(&before, "settlement") != read(&after, "settlement"), "the other channel is not affected");
+}
+
 /// Orderers that are one block behind.
 fn cut_last_block(bench: &Bench, orderers: &[&str]) {
     for orderer in orderers {
@@ -302,11 +317,11 @@ fn smartbft_orderers_that_are_behind_are_restored_as_captured_only_while_a_quoru
     let restored = bench.restore_below("level", &RestoreOptions::default()).unwrap();
     let note = reported(&restored, "O2").next().unwrap();
     assert!(note.severity == Severity::Note && note.what.contains("an empty SmartBFT log"), "{note:?}");
-    let chains = bench::chains(&bench.path("level"), "mychannel");
-    assert_eq!(chains.iter().map(|chain| bench::height(chain)).collect::<BTreeSet<_>>().len(), 1);
+    let full = bench::height(&bench.network().join("OrdererOrg/orderer1/production/chains/mychannel"));
     for orderer in ["orderer1", "orderer2", "orderer3", "orderer4"] {
-        let logs = bench.path("level/OrdererOrg").join(orderer).join("production/etcdraft/wal/mychannel");
-        let logs = files(&logs);
+        let production = bench.path("level/OrdererOrg").join(orderer).join("production");
+        assert_eq!(bench::height(&production.join("chains/mychannel")), full, "{orderer}");
+        let logs = files(&production.join("etcdraft/wal/mychannel"));
         assert_eq!(logs.values().map(Vec::len).collect::<Vec<_>>(), [16], "{orderer}");
     }
 }

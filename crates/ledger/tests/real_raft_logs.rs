@@ -4,13 +4,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use fabkeep_ledger::block::BlockSpan;
 use fabkeep_ledger::block_file::ChainReader;
-use fabkeep_ledger::proto::raft as proto;
+use fabkeep_ledger::proto::{common, etcdraft, raft as proto};
 use fabkeep_ledger::raft::{
     FIRST_LOG_FILE, NoState, RaftState, RecordKind, SEGMENT_BYTES, Wal, check_wal_directory, newest_snapshot,
     read_snapshot, read_up_to_hole, write_log_record,
 };
-use fabkeep_ledger::{Hash, smartbft, wal_split};
+use fabkeep_ledger::{Hash, smartbft, varint, wal_split};
+use prost::Message;
 
 fn blocks(chain: &Path) -> HashMap<u64, (Hash, Vec<u8>)> {
     let mut reader = ChainReader::open(chain).unwrap();
@@ -102,7 +104,7 @@ fn raft_state_of_every_block_reads_back_as_what_the_block_says() {
         let log = check_wal_directory(scratch.path(), |_, wal| {
             kinds = wal.records.iter().map(|record| record.kind).collect();
             let note = wal.records.iter().rev().find(|record| record.kind == RecordKind::Snapshot).unwrap();
-            let note = <proto::WalSnapshot as prost::Message>::decode(&wal.bytes[note.data.clone()]).unwrap();
+            let note = proto::WalSnapshot::decode(&wal.bytes[note.data.clone()]).unwrap();
             assert_eq!(note.conf_state.unwrap().voters, [1, 2, 3]);
         })
         .unwrap();
@@ -126,6 +128,42 @@ fn a_block_that_tells_no_raft_state_gives_none() {
     let whole = record(&chain, 5);
     for end in [0, 1, 40, whole.len() - 1] {
         assert!(matches!(RaftState::of_block(&whole[..end], 1), Err(NoState::Block(_))), "{end} bytes");
+    }
+}
+
+/// A block whose metadata names other consenters.
+fn with_consenters(record: &[u8], consenters: &[u64]) -> Vec<u8> {
+    let span = BlockSpan::parse(record, 0..record.len()).unwrap();
+    let mut slots: Vec<Vec<u8>> = span.slots(record).all().map(<[u8]>::to_vec).collect();
+    let mut signed = common::Metadata::decode(slots[0].as_slice()).unwrap();
+    let mut value = common::OrdererBlockMetadata::decode(signed.value.as_slice()).unwrap();
+    let mut wrapped = common::Metadata::decode(value.consenter_metadata.as_slice()).unwrap();
+    let mut raft = etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).unwrap();
+    raft.consenter_ids = consenters.to_vec();
+    wrapped.value = raft.encode_to_vec();
+    value.consenter_metadata = wrapped.encode_to_vec();
+    signed.value = value.encode_to_vec();
+    slots[0] = signed.encode_to_vec();
+    let mut out = record[span.canonical].to_vec();
+    varint::write(slots.len() as u64, &mut out);
+    for slot in slots {
+        varint::write(slot.len() as u64, &mut out);
+        out.extend(slot);
+    }
+    out
+}
+
+#[test]
+fn consenters_that_cannot_be_give_no_raft_state() {
+    let network = tempfile::tempdir().unwrap();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, network.path()).unwrap();
+    let block = record(&network.path().join("OrdererOrg/orderer1/production/chains/mychannel"), 5);
+    let of = |consenters: &[u64]| RaftState::of_block(&with_consenters(&block, consenters), 1);
+    assert_eq!(of(&[1, 2, 3]), RaftState::of_block(&block, 1));
+    assert_eq!(of(&[2, 5]).unwrap().consenters, [2, 5]);
+    let many: Vec<u64> = (1..2_000).collect();
+    for wrong in [&[][..], &[0, 1], &[1, 2, 1], &many] {
+        assert_eq!(of(wrong), Err(NoState::Consenters(wrong.len())));
     }
 }
 

@@ -81,6 +81,11 @@ fn a_smartbft_network_goes_back_to_earlier_heights() {
     goes_back("3.1", Consensus::SmartBft, "backbft");
 }
 
+#[test]
+fn a_smartbft_network_goes_on_from_a_cut_after_losing_everything() {
+    everything_lost_twice("3.1", Consensus::SmartBft, "bftcut", "cut", "rebuilt");
+}
+
 /// What is written from a block is what a real orderer writes when it takes a snapshot at that block.
 fn snapshots_are_those_of_real_orderers(version: &str) {
     let Some(network) = Network::start(version, Consensus::Raft, "snapshot") else { return };

@@ -1,7 +1,6 @@
 //! A cut: per channel one height that every captured peer has and the ordering service exceeds. Peers' chains end there; orderers' chains
-//! too, unless their raft snapshot lies beyond: then behind the snapshot's block (I3). Raft state is the donor's (`level.rs`).
-
-use std::collections::BTreeMap;
+//! too, unless their raft snapshot lies beyond: then behind the snapshot's block (I3). Raft state is the donor's (`level.rs`), SmartBFT's logs are
+//! left out (`rebuild.rs`).
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, Rule, WalKind};
@@ -142,7 +141,7 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
     findings
 }
 
-/// What a cut cannot serve: state that cannot be replayed to the cut, and consensus that nobody has tried it on.
+/// What a cut cannot serve: state that cannot be replayed to the cut.
 fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
     const INSTEAD: &str = "use a window (--quiesce …), also as what to fall back to: --consistency cut --quiesce wait";
     let mut findings = Vec::new();
@@ -154,7 +153,6 @@ fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
             "leave --include-derived away, or use a window (--quiesce …)",
         ));
     }
-    let mut smart: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for node in &bulk.facts {
         for ledger in node.ledgers.iter().filter(|ledger| node.role == NodeRole::Peer && ledger.first_block > 0) {
             findings.push(Finding::error(
@@ -167,20 +165,6 @@ fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
                 INSTEAD,
             ));
         }
-        for raft in node.raft.iter().filter(|raft| raft.kind == WalKind::SmartBft) {
-            smart.entry(&raft.channel).or_default().push(node.id.to_string());
-        }
     }
-    findings.extend(smart.into_iter().map(|(channel, nodes)| {
-        Finding::error(
-            Rule::OrderersLevel,
-            channel,
-            format!(
-                "its orderers ({}) run SmartBFT: one node's log in another's place is not known to be safe",
-                nodes.join(", ")
-            ),
-            INSTEAD,
-        )
-    }));
     findings
 }

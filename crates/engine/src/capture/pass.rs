@@ -15,6 +15,7 @@ use crate::EngineError;
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
 use crate::transform::level::{self, Levelled};
+use crate::transform::rebuild;
 
 /// Fabric's own default, for a channel whose configuration cannot be read.
 const USUAL_BATCH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -164,10 +165,12 @@ pub(super) fn run(
     let mut facts = facts.into_node_facts(&survey, &chains.ledgers);
     if effort == Effort::Cut {
         for (channel, cut) in &cuts.by_channel {
-            let Some(donor) = cut.donor else { continue };
             let nodes = facts.iter_mut().zip(&mut directories);
             let mut nodes: Vec<_> = nodes.map(|(facts, directories)| Levelled { facts, directories }).collect();
-            findings.extend(level::to_donor(channel, donor, &mut nodes));
+            match cut.donor {
+                Some(donor) => findings.extend(level::to_donor(channel, donor, &mut nodes)),
+                None => findings.extend(rebuild::empty_smartbft_logs(channel, &mut nodes, writer)?),
+            }
         }
     }
     Ok(Pass {

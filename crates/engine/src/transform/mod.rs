@@ -6,7 +6,7 @@ mod height;
 mod ledger;
 pub(crate) mod level;
 mod private_store;
-mod rebuild;
+pub(crate) mod rebuild;
 pub(crate) mod relocate;
 mod replicate;
 

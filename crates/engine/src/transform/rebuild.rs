@@ -6,7 +6,7 @@ use fabkeep_ledger::layout::Kind;
 use fabkeep_ledger::raft::{FIRST_LOG_FILE, NoState, RaftState, SEGMENT_BYTES};
 use fabkeep_ledger::smartbft;
 use fabkeep_network::{Finding, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind};
-use fabkeep_store::PointReader;
+use fabkeep_store::{BlobId, PointReader, PointWriter};
 
 use super::level::{Levelled, Part, add_donor_ledger, ledger_of, raft_of, replace, taken};
 use crate::EngineError;
@@ -160,18 +160,56 @@ impl Source<'_> {
         modified_ns: i128,
     ) -> Result<CapturedEntry, EngineError> {
         let (blob, len) = (self.reader.add(bytes)?, bytes.len() as u64);
-        Ok(CapturedEntry {
-            path: String::new(),
-            mode,
-            uid: 0,
-            gid: 0,
-            modified_ns,
-            content: EntryContent::File {
-                size: size.unwrap_or(len),
-                parts: vec![FilePart { offset: 0, len, content: Content::Raw { blob } }],
-            },
-        })
+        Ok(file(blob, len, size.unwrap_or(len), mode, modified_ns))
     }
+}
+
+/// A file that begins with a blob's bytes, and whose place and owner are not known yet.
+fn file(blob: BlobId, len: u64, size: u64, mode: u32, modified_ns: i128) -> CapturedEntry {
+    let parts = vec![FilePart { offset: 0, len, content: Content::Raw { blob } }];
+    CapturedEntry {
+        path: String::new(),
+        mode,
+        uid: 0,
+        gid: 0,
+        modified_ns,
+        content: EntryContent::File { size, parts },
+    }
+}
+
+/// Gives SmartBFT's orderers of a channel empty logs: what theirs propose lies behind the height that their chains were cut at. A note that
+/// says so, where there is one.
+pub(crate) fn empty_smartbft_logs(
+    channel: &str,
+    nodes: &mut [Levelled<'_>],
+    writer: &PointWriter<'_>,
+) -> Result<Option<Finding>, EngineError> {
+    let (name, bytes) = smartbft::empty_log();
+    let mut names = Vec::new();
+    for node in nodes {
+        let Some(raft) = raft_of(node.facts, channel).filter(|raft| raft.kind == WalKind::SmartBft) else { continue };
+        let own = taken(node.directories, channel).into_iter().filter(|(part, ..)| *part == Part::Log);
+        let Some(modified_ns) = own.map(|(.., entry)| entry.modified_ns).max() else { continue };
+        let len = bytes.len() as u64;
+        let empty = file(writer.put(&bytes)?, len, len, LOG_MODE, modified_ns);
+        // A node that has a log has a place for it.
+        if replace(node.directories, channel, &[Part::Log], &[(Part::Log, name.to_owned(), empty)]).is_ok() {
+            node.facts.raft.retain(|known| known.channel != channel);
+            node.facts.raft.push(RaftFacts { files: 1, ..RaftFacts::new(channel, raft.kind) });
+            names.push(node.facts.id.to_string());
+        }
+    }
+    Ok((!names.is_empty()).then(|| {
+        Finding::note(
+            Rule::OrderersLevel,
+            channel,
+            format!(
+                "{} are captured with an empty SmartBFT log: theirs are of later blocks than the cut",
+                names.join(" and ")
+            ),
+            "nothing: orderers whose chains end at one height begin anew from there",
+        )
+    }))
 }
 
 /// The term that a channel's raft goes on in: the highest that any of its consenters was captured in.
