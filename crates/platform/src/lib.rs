@@ -13,7 +13,8 @@ use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker, is_below,
+    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker,
+    dump_directory, is_below,
 };
 pub use probe::block_files::heights as block_file_heights;
 pub use probe::{Asked, BlockFiles};
