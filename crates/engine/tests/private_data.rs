@@ -76,3 +76,24 @@ fn what_a_peer_lacks_and_who_has_it() {
     assert_eq!(details.severity, Severity::Warning);
     assert!(details.what.contains("2 transactions") && details.what.contains("have 1 of these"), "{details:?}");
 }
+
+#[test]
+fn private_data_that_changed_since_the_last_point_is_compared_with_the_blocks_again() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let first = bench.capture(&CaptureOptions::default()).unwrap();
+    let peer0 = bench.network().join("Org1/peer0").join(STORE);
+    let collection = "collectionMarbles";
+    let other = Database::open(&peer0).unwrap().get(&data(5, 1, collection)).unwrap().unwrap();
+    assert!(first.read_bytes > 0);
+    // Nothing changed: nothing is read again.
+    assert_eq!(bench.capture(&CaptureOptions::default()).unwrap().read_bytes, 0);
+    write_to_store(&peer0, &[(data(5, 0, collection), Some(other))]).unwrap();
+    match bench.capture(&CaptureOptions::default()) {
+        Err(fabkeep_engine::EngineError::Refused(findings)) => {
+            let found = findings.iter().find(|finding| finding.subject == "Org1/peer0 mychannel").unwrap();
+            assert_eq!(found.rule.code(), "I2");
+            assert!(found.what.contains("is not of this chain") && found.what.contains(collection), "{found:?}");
+        }
+        other => panic!("{:?}", other.map(|captured| captured.point.findings)),
+    }
+}

@@ -352,6 +352,7 @@ fn bind_claims(state: &mut State) {
                 state.objects.contains_key(&named).then_some(named)
             }
         };
+        let by_hand = class == Some("");
         let mut claim = claim;
         match volume {
             Some(volume) => {
@@ -367,6 +368,9 @@ fn bind_claims(state: &mut State) {
                     claim["metadata"]["annotations"] = json!({});
                 }
                 claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes".into();
+                if !by_hand {
+                    claim["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] = "fake".into();
+                }
                 claim["status"] = json!({"phase": "Bound", "accessModes": claim["spec"]["accessModes"],
                     "capacity": claim["spec"]["resources"]["requests"]});
             }
@@ -406,7 +410,7 @@ fn new_volume(state: &mut State, key: &Key, claim: &Value, class: Option<&str>) 
     classes.iter().find(|known| known.name == class)?;
     let volume = volume_key(&format!("pvc-{}-{}", key.namespace, key.name));
     let object = json!({
-        "metadata": {}, "spec": {"capacity": claim["spec"]["resources"]["requests"], "accessModes": claim["spec"]["accessModes"],
+        "metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": "fake"}}, "spec": {"capacity": claim["spec"]["resources"]["requests"], "accessModes": claim["spec"]["accessModes"],
             "persistentVolumeReclaimPolicy": "Delete", "storageClassName": class}, "status": {"phase": "Available"},
     });
     let mut object = object;

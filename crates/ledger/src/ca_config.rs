@@ -8,10 +8,18 @@ use crate::node_settings::{Bccsp, Environment, Settings, read_yaml};
 pub const CA_CONFIG_FILE: &str = "fabric-ca-server-config.yaml";
 /// What the configuration of a further CA of a server is called when the server makes it.
 pub const FURTHER_CA_CONFIG_FILE: &str = "fabric-ca-config.yaml";
+/// The variable that stands for the configuration file which a server's command line names: its folder is the server's home.
+pub const CONFIG_VARIABLE: &str = "FABRIC_CA_SERVER_CONFIG";
 /// Most CAs of one server that are looked at.
 const MAX_CAS: u32 = 1_000;
 /// Longest configuration read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// What the configuration file in a server's home is called.
+pub fn config_file_name(environment: &Environment) -> &str {
+    let named = environment.get(CONFIG_VARIABLE).and_then(|path| path.rsplit('/').next());
+    named.filter(|name| !name.is_empty()).unwrap_or(CA_CONFIG_FILE)
+}
 
 /// A configuration, as far as it matters here. Paths are as written: absolute, or relative to the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

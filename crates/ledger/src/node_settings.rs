@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_norway::Value;
 
-use crate::ca_config::{DataSource, DatabaseKind};
+use crate::ca_config::{CONFIG_VARIABLE, DataSource, DatabaseKind};
 use crate::layout::NodeRole;
 
 /// What a peer's configuration file is called.
@@ -365,6 +365,7 @@ const KEPT: [&[&str]; 3] = [
         "FABRIC_CA_SERVER_TLS_KEYFILE",
         "FABRIC_CA_SERVER_DB_TYPE",
         "FABRIC_CA_SERVER_DB_DATASOURCE",
+        CONFIG_VARIABLE,
         "FABRIC_CA_SERVER_CACOUNT",
         "FABRIC_CA_SERVER_CAFILES",
     ],
@@ -406,15 +407,19 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     })
 }
 
-/// Reads YAML as Fabric's own reader does: a section that stands twice at the top counts as it stands last.
+/// Reads YAML as Fabric's own reader does: a section that stands twice at the top counts as it stands last, and `<<` brings in another one.
 ///
 /// # Errors
 /// What the YAML reader says of the text as it is.
 pub(crate) fn read_yaml(bytes: &[u8]) -> Result<Value, serde_norway::Error> {
-    serde_norway::from_slice(bytes).or_else(|error| match without_repeated_sections(bytes) {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let read: Result<Value, _> = serde_norway::from_slice(bytes);
+    let mut yaml = read.or_else(|error| match without_repeated_sections(bytes) {
         Some(text) => serde_norway::from_str(&text).map_err(|_| error),
         None => Err(error),
-    })
+    })?;
+    yaml.apply_merge()?;
+    Ok(yaml)
 }
 
 /// The text without the sections that a later one of the same name replaces; `None` when no name stands twice.
@@ -472,6 +477,23 @@ mod tests {
         assert_eq!(both.data.as_deref(), Some("/b"));
         assert!(both.bccsp.token().unwrap().contains("ForFabric"));
         assert_eq!(both.state_database, StateDatabase::LevelDb);
+    }
+
+    #[test]
+    fn a_file_of_whatever_editor_is_read() {
+        let text = "x: &tls\n  enabled: true\n  cert: {file: a.crt}\npeer:\n  id: 'peer0'\n  localMspId: \"Org1MSP\"\n  tls:\n    <<: *tls\n    key: {file: a.key}\n";
+        for text in
+            [text.to_owned(), text.replace('\n', "\r\n"), format!("\u{feff}{text}"), format!("---\n{text}...\n")]
+        {
+            let settings = NodeSettings::read(NodeRole::Peer, text.as_bytes(), &Environment::new());
+            assert_eq!(
+                (settings.id.as_deref(), settings.msp_id.as_deref()),
+                (Some("peer0"), Some("Org1MSP")),
+                "{text:?}"
+            );
+            assert_eq!(settings.tls.certificate.as_deref(), Some("a.crt"), "{text:?}");
+            assert_eq!((settings.tls.enabled, settings.tls.key.as_deref()), (Some(true), Some("a.key")), "{text:?}");
+        }
     }
 
     #[test]

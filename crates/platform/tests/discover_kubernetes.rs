@@ -317,6 +317,73 @@ fn data_of_pods_that_are_not_captured_is_an_error() {
     assert_eq!(look("DaemonSet", on_machine, 1), None);
     assert_eq!(look("DaemonSet", "persistentVolumeClaim: {claimName: data}", 2), Some(Severity::Warning));
     assert_eq!(look("ReplicaSet", "persistentVolumeClaim: {claimName: data}", 1), None);
+    // Those that do not run have data as well, and so have those of certificate authorities.
+    let of_machines = |image: &str, at: &str, desired: u32, pods: u32| {
+        let spec = format!(
+            "volumes: [{{name: data, hostPath: {{path: /srv}}}}], containers: [{{name: main, image: 'hyperledger/{image}:2.5', \
+             volumeMounts: [{{name: data, mountPath: {at}}}]}}]"
+        );
+        let set = format!(
+            "---\n{{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: d}}, spec: {{template: {{spec: {{{spec}}}}}}}, \
+             status: {{desiredNumberScheduled: {desired}}}}}\n"
+        );
+        let pods: Vec<String> = (0..pods).map(|n| pod(&format!("d-x{n}"), ("DaemonSet", "d"), &spec)).collect();
+        let found = self::look(&[vec![set], pods].concat());
+        findings(&found, "org1/d").into_iter().find(|finding| finding.contains("data of their own"))
+    };
+    let (peer, ca) = ("/var/hyperledger/production", "/etc/hyperledger/fabric-ca-server");
+    let gone = of_machines("fabric-peer", peer, 3, 1).unwrap();
+    assert!(gone.starts_with("error") && gone.contains("d-x0 and 2 that are not there"), "{gone}");
+    assert!(of_machines("fabric-ca", ca, 2, 2).is_some_and(|finding| finding.starts_with("error")));
+    assert_eq!(of_machines("fabric-peer", peer, 1, 1), None);
+}
+
+#[test]
+fn every_kind_of_controller_is_a_workload_and_one_that_cannot_be_read_is_told() {
+    let container = format!(
+        "image: 'hyperledger/fabric-peer:2.5', env: [{{name: CORE_PEER_LOCALMSPID, value: Org1MSP}}], volumeMounts: [{MOUNTS}]"
+    );
+    let controller = workload("ReplicationController", "peer", "replicas: 1,", DATA, &container);
+    let found = look(&[controller.replace("apps/v1", "v1"), data_and_msp()]);
+    assert_eq!(role(&found, "peer"), Some(NodeRole::Peer));
+    assert_eq!(findings(&found, "claim data"), Vec::<String>::new());
+    assert_eq!(findings(&found, "org1/peer").iter().filter(|what| what.contains("cannot scale")).count(), 0);
+    let odd = "---\n{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: odd}, spec: {template: {spec: {containers: none}}}}\n";
+    let found = look(&[odd.to_owned()]);
+    let told = findings(&found, "StatefulSet org1/odd");
+    assert!(told.len() == 1 && told[0].contains("cannot be read"), "{told:?}");
+}
+
+#[test]
+fn what_a_nodes_environment_is_taken_from_must_be_there() {
+    let container = format!(
+        "image: 'hyperledger/fabric-peer:2.5', volumeMounts: [{MOUNTS}], envFrom: [{{configMapRef: {{name: gone}}}}, {{secretRef: {{name: maybe, optional: true}}}}], \
+         env: [{{name: CORE_PEER_LOCALMSPID, valueFrom: {{configMapKeyRef: {{name: msp, key: id}}}}}}, {{name: A, valueFrom: {{secretKeyRef: {{name: lost, key: k}}}}}}, \
+         {{name: B, valueFrom: {{configMapKeyRef: {{name: msp, key: cert.pem}}}}}}, {{name: C, valueFrom: {{secretKeyRef: {{name: maybe, key: k, optional: true}}}}}}]"
+    );
+    let found = look(&[deployment("peer", DATA, &container), data_and_msp()]);
+    let missing: Vec<String> =
+        findings(&found, "org1/peer").into_iter().filter(|what| what.contains("environment from")).collect();
+    let expected = ["ConfigMap gone", "Secret lost", "id of ConfigMap msp"];
+    assert_eq!(missing.len(), expected.len(), "{missing:?}");
+    for what in expected {
+        assert!(missing.iter().any(|known| known.contains(&format!("from {what}, which is not"))), "{missing:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_volume_may_be_named_by_what_the_pod_is() {
+    let container = format!(
+        "image: 'hyperledger/fabric-peer:2.5', env: [{{name: CORE_PEER_LOCALMSPID, value: O}}, {{name: CORE_PEER_FILESYSTEMPATH, value: /data}}, \
+         {{name: CORE_PEER_MSPCONFIGPATH, value: /msp}}, {{name: APP, valueFrom: {{fieldRef: {{fieldPath: \"metadata.labels['app']\"}}}}}}, \
+         {{name: HOST, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}], \
+         volumeMounts: [{{name: data, mountPath: /data, subPathExpr: $(HOST)/$(APP)}}, {{name: msp, mountPath: /msp}}]"
+    );
+    let set = workload("ReplicaSet", "peer", "replicas: 1,", DATA, &container);
+    let other = deployment("other", DATA, "image: busybox, volumeMounts: [{name: data, mountPath: /all}]");
+    let found = look(&[set, pod("peer-x", ("ReplicaSet", "peer"), "containers: []"), other, data_and_msp()]);
+    let rest = found.network().nodes().find(|node| node.role == NodeRole::Files).unwrap();
+    assert_eq!(rest.directories[0].excluded, ["n1/peer"], "{:?}", rest.directories);
 }
 
 #[test]

@@ -788,3 +788,69 @@ fn lists_that_expire_between_their_pages_begin_anew() {
     assert!(scene.cluster.get("ConfigMap", "org1", "many-000").is_some());
     assert!(scene.cluster.get("ConfigMap", "org1", "many-299").is_some());
 }
+
+#[test]
+fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them() {
+    let scene = Scene::with(&PEER);
+    let cluster = &scene.cluster;
+    let by_hand = |class: &str| {
+        json!({"storageClassName": class, "persistentVolumeReclaimPolicy": "Retain", "capacity": {"storage": "7Gi"},
+            "accessModes": ["ReadWriteOnce"], "nfs": {"server": "nas", "path": "/exports/peer0"}})
+    };
+    for class in ["", "manual"] {
+        let notes = json!({"volume.kubernetes.io/storage-provisioner": null});
+        cluster.patch(
+            "PersistentVolumeClaim",
+            "org1",
+            "peer0-data",
+            &json!({"metadata": {"annotations": notes}, "spec": {"storageClassName": class}}),
+        );
+        let notes = json!({"pv.kubernetes.io/provisioned-by": null});
+        let volume = "pvc-org1-peer0-data";
+        cluster.patch(
+            "PersistentVolume",
+            "",
+            volume,
+            &json!({"metadata": {"annotations": notes}, "spec": by_hand(class)}),
+        );
+        let backup = scene.backup(&["--output", "json"]);
+        assert!(
+            backup.text.contains("was made by hand: 7Gi, ReadWriteOnce, NFS nas:/exports/peer0"),
+            "{}",
+            backup.text
+        );
+        // The network is as it was captured: what is known of its volume makes no difference.
+        let there = plan(&scene, &ClusterRestoreOptions { existing_workloads: true, ..options(&scene) });
+        assert!(found(&there.findings, "K8", "claims").is_none(), "{:?}", there.findings);
+        assert!(
+            !there.findings.iter().any(|finding| finding.subject.contains("PersistentVolumeClaim")),
+            "{:?}",
+            there.findings
+        );
+        if class.is_empty() {
+            continue;
+        }
+        assert!(cluster.delete("Namespace", "", "org1"));
+        cluster.delete("PersistentVolume", "", volume);
+        let lost = plan(&scene, &options(&scene));
+        let told = found(&lost.findings, "K8", "1 claims").unwrap();
+        for part in [
+            "org1/peer0-data (7Gi, ReadWriteOnce, NFS nas:/exports/peer0",
+            "class manual",
+            "reclaim policy Retain",
+            "0 volumes wait",
+        ] {
+            assert!(told.what.contains(part), "{part} in {told:?}");
+        }
+        cluster.put(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "again"}, "spec": by_hand(class), "status": {"phase": "Available"}}));
+        let again = plan(&scene, &options(&scene));
+        assert!(found(&again.findings, "K8", "claims").is_none(), "{:?}", again.findings);
+    }
+}
+
+fn plan(scene: &Scene, options: &ClusterRestoreOptions) -> fabkeep_engine::ClusterRestorePlan {
+    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
+    let commit = repository.point("latest").unwrap();
+    let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
+    plan_cluster_restore(&repository, &commit, &identity, options).unwrap()
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use fabkeep_ledger::ca_config::{self, DatabaseKind};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
-use fabkeep_ledger::layout::{DirectoryRole, Kind};
+use fabkeep_ledger::layout::Kind;
 use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, Rule};
 
 use super::databases::{Known, Notes};
@@ -93,7 +93,7 @@ fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn 
 
 /// The database is not in the set: at a server, or missing.
 fn absent(node: &PlannedNode, home: &CaHome, facts: &mut CaFacts, found: &dyn Fn(Finding)) {
-    if node.directories.iter().any(|known| known.directory.role == DirectoryRole::DatabaseDump) {
+    if settings::is_dumped(node, (home.directory, &home.at)) {
         return;
     }
     if let Some(server) = node.node.served_by.first() {

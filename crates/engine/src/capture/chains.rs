@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fabkeep_ledger::Hash;
-use fabkeep_ledger::block_file::file_name;
+use fabkeep_ledger::block::BlockSpan;
+use fabkeep_ledger::block_file::{Batch, file_name};
 use fabkeep_ledger::block_signature::{SignatureChecker, orderer_metadata};
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_ledger::layout::NodeRole;
@@ -90,7 +91,7 @@ pub(crate) fn capture(
         let with_private = heights.flat_map(|heights| &heights.private_writes).map(|(write, _)| write.block).collect();
         let mut walk =
             Walk { channel: &channel, stored, resume, lowest_logged, with_private, writer, options, reporter };
-        let outcome = loop {
+        let mut outcome = loop {
             match walk.run(&members)? {
                 Ok(outcome) => break outcome,
                 // Something does not fit what earlier points hold: first everything is read again ...
@@ -102,6 +103,7 @@ pub(crate) fn capture(
                 }
             }
         };
+        read_private_again(&channel, facts, &mut outcome);
         chains.findings.extend(private_data::compare(
             &channel,
             survey,
@@ -203,6 +205,34 @@ struct Progress {
     /// The blocks that were read for them.
     private_read: BTreeSet<u64>,
     findings: Vec<Finding>,
+}
+
+impl Progress {
+    /// Remembers what a block says of private data.
+    fn note_private(&mut self, batch: &Batch, span: &BlockSpan) {
+        self.private_read.insert(span.number);
+        for (transaction, envelope) in (0..).zip(span.envelopes(&batch.buffer)) {
+            for (chaincode, collection, hash) in private_hashes::of_envelope(envelope) {
+                let write = PrivateWrite { block: span.number, transaction, chaincode, collection };
+                self.private.insert(write, hash);
+            }
+        }
+    }
+}
+
+/// Reads the blocks again that the private data of a changed store is compared with, where the walk went on behind them: what an earlier
+/// capture found in their place is of an earlier store.
+fn read_private_again(channel: &str, facts: &Facts, outcome: &mut Outcome<'_>) {
+    let heights = facts.nodes.iter().filter_map(|node| node.heights.get(channel));
+    let changed = heights.filter(|heights| heights.private_changed).flat_map(|heights| &heights.private_writes);
+    let mut wanted: BTreeSet<u64> = changed.map(|(write, _)| write.block).collect();
+    let progress = &mut outcome.progress;
+    for cursor in outcome.cursors.iter_mut().filter(|cursor| cursor.problem.is_none()) {
+        wanted.retain(|block| !progress.private_read.contains(block));
+        if let Err(error) = cursor.read_again(&wanted, &mut |batch, span| progress.note_private(batch, span)) {
+            progress.findings.push(cursor.member.finding(channel, &error));
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -389,13 +419,7 @@ fn push_blocks(
     for ((batch, span), hash) in reference.blocks().zip(&reference.hashes) {
         segments.push(span.number, &batch.buffer[span.canonical.clone()], *hash)?;
         if walk.with_private.contains(&span.number) {
-            progress.private_read.insert(span.number);
-            for (transaction, envelope) in (0..).zip(span.envelopes(&batch.buffer)) {
-                for (chaincode, collection, hash) in private_hashes::of_envelope(envelope) {
-                    let write = PrivateWrite { block: span.number, transaction, chaincode, collection };
-                    progress.private.insert(write, hash);
-                }
-            }
+            progress.note_private(batch, span);
         }
         if span.number >= walk.lowest_logged {
             progress.known.insert(span.number, *hash);

@@ -1,6 +1,6 @@
 //! One node's chain during the walk: its blocks of the current window, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::Hash;
 use fabkeep_ledger::block::{BlockSpan, SLOT_COMMIT_HASH, SLOT_TRANSACTIONS_FILTER};
@@ -469,12 +469,40 @@ impl Cursor<'_> {
     /// The last configuration block, read again from the node's own files.
     pub fn read_config(&self) -> Option<(u64, ChannelConfig)> {
         let (number, file, offset) = self.config?;
-        let files: Vec<_> = self.member.files.files.iter().filter(|extent| extent.number == file).copied().collect();
-        let at = StartAt { file, offset, number: Some(number) };
-        let open = Box::new(|number, offset| self.member.open(number, offset));
-        let batch = ChainReader::new(files, at, open).next_batch(1, number).ok()??;
+        let batch = self.reader_of(file, offset, number).next_batch(1, number).ok()??;
         let envelope = batch.blocks.first()?.envelopes(&batch.buffer).next()?;
         Some((number, ChannelConfig::from_envelope(envelope).ok()??))
+    }
+
+    /// A reader of one block file, from the record of a block on.
+    fn reader_of(&self, file: u32, offset: u64, number: u64) -> ChainReader<'_> {
+        let files: Vec<_> = self.member.files.files.iter().filter(|extent| extent.number == file).copied().collect();
+        let at = StartAt { file, offset, number: Some(number) };
+        ChainReader::new(files, at, Box::new(|number, offset| self.member.open(number, offset)))
+    }
+
+    /// Reads blocks again that an earlier capture read, as far as this node has them.
+    pub fn read_again(
+        &mut self,
+        wanted: &BTreeSet<u64>,
+        on_block: &mut dyn FnMut(&Batch, &BlockSpan),
+    ) -> Result<(), ChainError> {
+        let mut read_bytes = 0;
+        for (&file, parts) in &self.parts {
+            for part in parts {
+                let Content::Blocks { first, count, .. } = part.content else { continue };
+                let Some(&last) = wanted.range(first..first.saturating_add(count)).next_back() else { continue };
+                let mut reader = self.reader_of(file, part.offset, first);
+                while let Some(batch) = reader.next_batch(1 << 20, last)? {
+                    check_blocks(&batch.buffer, &batch.blocks, &place(&batch))?;
+                    read_bytes += batch.len;
+                    let spans = batch.blocks.iter().filter(|span| wanted.contains(&span.number));
+                    spans.for_each(|span| on_block(&batch, span));
+                }
+            }
+        }
+        self.read_bytes += read_bytes;
+        Ok(())
     }
 
     /// What the rules judge of this chain.

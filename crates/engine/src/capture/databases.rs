@@ -41,6 +41,8 @@ pub(crate) struct Heights {
     pub indexed_at: Option<(u64, u32, u64)>,
     /// Private data that the peer holds of the first and the last blocks, with the hashes that the blocks must have of it.
     pub private_writes: Vec<(PrivateWrite, Hash)>,
+    /// Whether the private-data store is not, file by file, what the earlier capture read.
+    pub private_changed: bool,
     /// Whether private data was purged, where the store was at hand: then what is left of it may have another hash.
     pub purged: Option<bool>,
 }
@@ -144,6 +146,13 @@ fn files_of<'a>(directory: &'a SurveyedDirectory, path: &str) -> impl Iterator<I
     all.map(|(entry, _)| entry).filter(move |entry| of(entry))
 }
 
+/// Whether the files of a database are those that an earlier capture read.
+fn is_unchanged(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirectory, path: &str) -> bool {
+    let inside = format!("{path}/");
+    let mut of_database = directory.files(true).filter(|(entry, _)| entry.path.starts_with(&inside));
+    of_database.all(|(entry, _)| files::is_unchanged(writer, node, directory, entry))
+}
+
 /// Notes for the next capture, of directories that are far away.
 pub(super) struct Notes<'a> {
     writer: &'a PointWriter<'a>,
@@ -161,6 +170,11 @@ impl Notes<'_> {
         if let Ok(value) = serde_json::to_value(known) {
             self.learned.lock().insert(name, value);
         }
+    }
+
+    /// Whether a database's files are those that an earlier capture read.
+    pub fn is_unchanged(&self, directory: &SurveyedDirectory, path: &str) -> bool {
+        is_unchanged(self.writer, self.node, directory, path)
     }
 
     /// Adds to what this capture has learned of it.
@@ -263,11 +277,7 @@ fn check_databases(
             .filter(|(entry, _)| entry.path.starts_with(&inside))
             .map(|(entry, _)| entry.stamp.size)
             .sum();
-        let unchanged = !options.reread
-            && directory
-                .files(true)
-                .filter(|(entry, _)| entry.path.starts_with(&inside))
-                .all(|(entry, _)| files::is_unchanged(writer, node, directory, entry));
+        let unchanged = !options.reread && is_unchanged(writer, node, directory, &path);
         if let Some(local) = directory.local(&path) {
             let subject = || format!("{} {path}", node.node.id);
             // Files that are as they were do not tell that none of them is gone: that the rest still opens as a whole does.

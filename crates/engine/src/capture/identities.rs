@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind};
+use fabkeep_ledger::ca_config::{CaConfig, DatabaseKind, config_file_name};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, is_private_key_pem};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::msp::Msp;
@@ -364,18 +364,19 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
     if view.files().next().is_none() {
         return;
     }
-    let config_file = view.files().find(|(_, path, _)| *path == CA_CONFIG_FILE);
+    let config_name = config_file_name(&node.node.environment);
+    let config_file = view.files().find(|(_, path, _)| *path == config_name);
     let config = config_file.and_then(|(directory, _, entry)| {
         let bytes = read(directory, entry, MAX_CONFIG_BYTES)?;
         match CaConfig::read(&bytes, &node.node.environment) {
             Ok(config) if !bytes.is_empty() => Some(config),
             Ok(_) => {
-                found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), "the CA's configuration is empty"));
+                found(error(node, Rule::CaKey, &view.label_of(config_name), "the CA's configuration is empty"));
                 None
             }
             Err(problem) => {
                 let what = format!("the CA's configuration cannot be read ({problem})");
-                found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), what));
+                found(error(node, Rule::CaKey, &view.label_of(config_name), what));
                 None
             }
         }
@@ -398,7 +399,7 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
     if config_file.is_none() && on_host {
         let what =
             "the CA's configuration is not there: its next start writes one with other profiles and affiliations";
-        found(error(node, Rule::CaKey, &view.label_of(CA_CONFIG_FILE), what));
+        found(error(node, Rule::CaKey, &view.label_of(config_name), what));
     }
     let certificate = config.as_ref().map_or("ca-cert.pem", |config| config.certificate.as_str());
     let own = keys.iter().any(|key| key.purpose == KeyPurpose::Authority);

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::block_file::BOOTSTRAPPING_SNAPSHOT;
-use fabkeep_ledger::certificate::Certificate;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LevelDbError};
-use fabkeep_network::{Finding, NodeDirectory, Rule};
+use fabkeep_network::{Finding, KeyPurpose, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,6 @@ use super::databases::{Checked, Heights};
 use super::identities::ISSUER;
 use super::presence::RoleView;
 use super::private_data::implicit_to;
-use super::settings::{self, CaHome, locate_all};
 use super::start_marks::{channels, inside, roots};
 use super::survey::{PlannedNode, Survey};
 use super::{CaptureOptions, source_name};
@@ -39,8 +37,6 @@ struct Held {
 
 /// Most writes of private data remembered of a channel.
 const MAX_PRIVATE: usize = 64;
-/// Largest certificate file read, in bytes.
-const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
 const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
 
@@ -79,7 +75,7 @@ pub(super) fn check(
             channels: own.iter().map(|name| hashed("channel", name)).collect(),
             packages: packages.iter().map(|name| hashed("package", name)).collect(),
             issuer: has_issuer(node),
-            authorities: authorities(node).iter().map(|key| hashed("authority", key)).collect(),
+            authorities: authorities(checked).map(|key| hashed("authority", key)).collect(),
         };
         let name = source_name(writer, &["held", &label]);
         let before = writer.source(&name).filter(|_| !options.reread);
@@ -135,17 +131,9 @@ fn foreign_private_data(
 }
 
 /// The public keys of a server's certificate authorities, hashed.
-fn authorities(node: &PlannedNode) -> Vec<String> {
-    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
-    let key_of = |home: &CaHome| {
-        let at = locate_all(&directories, (home.directory, &home.at), &home.config.certificate);
-        let bytes = at.iter().find_map(|at| settings::read(node, at, MAX_CERTIFICATE_BYTES)?.ok())?;
-        Some(Certificate::from_pem(&bytes).ok()?.summary().key_sha256)
-    };
-    match node.node.role {
-        NodeRole::CertificateAuthority => settings::surveyed_homes(node).iter().filter_map(key_of).collect(),
-        _ => Vec::new(),
-    }
+fn authorities(checked: &Checked) -> impl Iterator<Item = &str> {
+    let own = checked.keys.iter().filter(|key| key.purpose == KeyPurpose::Authority);
+    own.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str()))
 }
 
 fn has_issuer(node: &PlannedNode) -> bool {

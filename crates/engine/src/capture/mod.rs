@@ -17,6 +17,7 @@ mod plan;
 mod presence;
 mod private_data;
 mod segments;
+mod servers;
 mod settings;
 mod staging;
 mod start_marks;

@@ -44,6 +44,7 @@ pub(super) fn read(node: &PlannedNode, notes: &Notes<'_>, heights: &mut ByChanne
                     heights.missing = leveldb::missing_private_data(&local, &channel).unwrap_or_default();
                     heights.missing_private = by_collection(&heights.missing);
                     read_writes(&local, &channel, heights);
+                    heights.private_changed = !notes.is_unchanged(directory, &path);
                     if !heights.missing_private.is_empty() {
                         let missing = heights.missing_private.clone();
                         notes.amend(directory, &path, |known| {

@@ -4,13 +4,13 @@
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE, config_file_name};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
     Environment, MAX_CONFIG_BYTES, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE,
 };
 use fabkeep_network::{Node, NodeDirectory};
-use fabkeep_platform::{EntryKind, Platform, Volume};
+use fabkeep_platform::{EntryKind, Platform, Volume, dump_directory};
 
 use super::survey::PlannedNode;
 
@@ -160,11 +160,12 @@ pub(super) fn ca_homes(
         if !out.is_empty() && own.is_none() && !directories[directory].source.is_volume() {
             continue;
         }
-        let named = |name: &'static str| all.iter().map(move |(position, at)| (*position, inside(at, name)));
-        let mut candidates = own.cloned().into_iter().chain(named(CA_CONFIG_FILE)).chain(named(FURTHER_CA_CONFIG_FILE));
-        let found = candidates.find_map(|file| Some((read(&file)?, file)));
         let first = out.is_empty();
         let environment = if first { environment.clone() } else { Environment::new() };
+        let names = [config_file_name(&environment), CA_CONFIG_FILE, FURTHER_CA_CONFIG_FILE];
+        let named = names.iter().flat_map(|name| all.iter().map(|(position, at)| (*position, inside(at, name))));
+        let mut candidates = own.cloned().into_iter().chain(named);
+        let found = candidates.find_map(|file| Some((read(&file)?, file)));
         let (bytes, file) = match found {
             Some((bytes, file)) => (bytes, Some(file.1)),
             None => (b"{}".to_vec(), None),
@@ -202,6 +203,14 @@ pub(super) fn ca_homes(
 pub(super) fn surveyed_homes(node: &PlannedNode) -> Vec<CaHome> {
     let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
     ca_homes(&directories, &node.node.environment, &|at| read(node, at, MAX_CONFIG_BYTES)?.ok())
+}
+
+/// Whether the database of an authority with this home is dumped. On a cluster an authority is alone on its server.
+pub(super) fn is_dumped(node: &PlannedNode, (directory, inside): (usize, &str)) -> bool {
+    let of_home = dump_directory(&node.directories[directory].directory.path, inside);
+    let dumps = node.directories.iter().map(|known| &known.directory);
+    let mut dumps = dumps.filter(|known| known.role == DirectoryRole::DatabaseDump);
+    dumps.any(|dump| node.node.workload.is_some() || dump.path == of_home)
 }
 
 /// A certificate authority's node with its sqlite databases named, as its configuration says: they are files under any name, and other

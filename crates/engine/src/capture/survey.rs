@@ -15,7 +15,7 @@ use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError
 use fabkeep_store::PointWriter;
 
 use super::staging::{self, Copied, Wanted};
-use super::{CaptureOptions, databases, presence, settings, start_marks};
+use super::{CaptureOptions, databases, presence, servers, settings, start_marks};
 use crate::{EngineError, parallel};
 
 /// A node as the survey found it.
@@ -259,6 +259,8 @@ fn survey_node(
         directories: Vec::new(),
     };
     let mut dumped = false;
+    let dumps = platform.network().nodes().flat_map(|node| &node.directories);
+    let any_dump = dumps.into_iter().any(|directory| directory.role == DirectoryRole::DatabaseDump);
     for directory in in_order(node, running) {
         let of_server = directory.source == DirectorySource::Server;
         if of_server && options.copy_databases {
@@ -302,7 +304,7 @@ fn survey_node(
                 .for_each(|(_, place)| place.class = Class::Skip);
             Ok(SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() })
         } else {
-            survey_directory(&mut planned, directory, volume, scratch, options, &mut findings)
+            survey_directory(&mut planned, directory, volume, scratch, options, any_dump, &mut findings)
         };
         match surveyed {
             Ok(surveyed) => planned.directories.push(surveyed),
@@ -366,10 +368,12 @@ fn survey_directory(
     volume: Box<dyn Volume>,
     staging: Option<(Staging<'_>, &Path)>,
     options: &CaptureOptions,
+    any_dump: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<SurveyedDirectory, EngineError> {
     let entries = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
     let mut surveyed = SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() };
+    servers::leave_out(node, &mut surveyed, any_dump, findings);
     let far = surveyed.volume.local("").is_none();
     let derived = options.include_derived || node.joined_by_snapshot;
     let Some((staging, scratch)) = staging.filter(|_| node.running || far) else {

@@ -220,3 +220,77 @@ fn a_schema_that_is_newer_than_its_server_is_told() {
     one.edit(CONFIG, "version: v1.5.21", "version: 1.2.0");
     reported("older", &one.capture().1, Severity::Note, "C3", "1.2.0");
 }
+
+#[test]
+fn a_configuration_under_another_name_is_the_servers_own() {
+    let renamed = || {
+        let one = One::new("Org1/ca");
+        std::fs::rename(one.path(CONFIG), one.path("org1-ca.yaml")).unwrap();
+        std::fs::write(one.path("start.sh"), "fabric-ca-server start -b admin:adminpw -c org1-ca.yaml -d\n").unwrap();
+        copy(&one.path("fabric-ca-server.db"), &one.path("data/ca.sqlite"));
+        std::fs::remove_file(one.path("fabric-ca-server.db")).unwrap();
+        one.edit("org1-ca.yaml", "datasource: fabric-ca-server.db", "datasource: data/ca.sqlite");
+        copy(&own_key(&one), &one.path("keys/own.key"));
+        std::fs::remove_file(own_key(&one)).unwrap();
+        one.edit("org1-ca.yaml", "  keyfile:\n  # Certificate", "  keyfile: keys/own.key\n  # Certificate");
+        one
+    };
+    let one = renamed();
+    let (complete, findings) = one.capture();
+    assert!(complete && own(&findings).iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
+    let one = renamed();
+    std::fs::remove_file(one.path("data/ca.sqlite")).unwrap();
+    let (complete, findings) = one.capture();
+    assert!(!complete);
+    reported("no database", &findings, Severity::Error, "C3", "data/ca.sqlite");
+    let one = renamed();
+    std::fs::remove_file(one.path("keys/own.key")).unwrap();
+    assert!(!one.capture().0);
+    // Made anew at the next start, with other profiles.
+    let one = renamed();
+    let text = std::fs::read_to_string(one.path("org1-ca.yaml")).unwrap();
+    let (complete, findings) = one.capture_with(|_| std::fs::remove_file(one.path("org1-ca.yaml")).unwrap());
+    assert!(!complete && !text.is_empty());
+    reported("no configuration", &findings, Severity::Error, "C5", "configuration is not there");
+}
+
+#[test]
+fn a_database_servers_files_are_left_out_while_it_runs() {
+    let files = |one: &One, names: &[&str]| {
+        names.iter().for_each(|name| {
+            std::fs::create_dir_all(one.path(name).parent().unwrap()).unwrap();
+            std::fs::write(one.path(name), "x").unwrap();
+        })
+    };
+    let postgres = ["pg/PG_VERSION", "pg/global/pg_control", "pg/base/1/1259"];
+    let mysql = ["db/my/ibdata1", "db/my/fabric_ca/users.ibd"];
+    let captured = |one: &One| {
+        let base = one.bench.folder.path();
+        let found = fabkeep_platform::discover(&one.bench.network().join("Org1"), base).unwrap();
+        let host = fabkeep_platform::Host::new(&found.inventory, base).unwrap();
+        let point = one.bench.capture_from(&host, &fabkeep_engine::CaptureOptions::default()).unwrap().point;
+        let directories = point.nodes.into_iter().flat_map(|node| node.directories);
+        let entries = directories.flat_map(|known| {
+            let place = known.directory.path.clone();
+            known.entries.into_iter().map(move |entry| format!("{place}/{}", entry.path))
+        });
+        (entries.collect::<Vec<String>>(), point.findings)
+    };
+    let one = One::new("Org1");
+    files(&one, &[&postgres[..], &mysql[..], &["db/notes.txt"][..]].concat());
+    let (entries, findings) = captured(&one);
+    for name in postgres.iter().chain(&mysql) {
+        assert!(entries.iter().any(|entry| entry.ends_with(name)), "{name} in {entries:#?}");
+    }
+    assert!(findings.iter().all(|finding| finding.rule.code() != "P6"), "{findings:#?}");
+    files(&one, &["pg/postmaster.pid", "db/my/ibtmp1"]);
+    let (entries, findings) = captured(&one);
+    for name in ["pg/", "db/my/"] {
+        let inside = |entry: &&String| entry.contains(&format!("/{name}")) && !entry.ends_with(name);
+        assert_eq!(entries.iter().find(inside), None);
+    }
+    assert!(entries.iter().any(|entry| entry.ends_with("db/notes.txt")));
+    for server in ["PostgreSQL", "MySQL"] {
+        reported(server, &findings, Severity::Warning, "P6", &format!("{server} server that runs"));
+    }
+}

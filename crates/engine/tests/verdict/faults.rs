@@ -175,12 +175,6 @@ fn is_harmless(case: &Case, here: &Path) -> bool {
     }
 }
 
-/// Not seen yet: private data of another peer's store, where the chain stands still between two recovery points and nothing of it is of an
-/// implicit collection. A first capture, and one that reads the chain again, compare it with the blocks.
-fn is_known_gap(case: &Case) -> bool {
-    matches!(case.fault, Fault::Swap(..)) && case.path.contains("/pvtdataStore")
-}
-
 /// Whether a private-data store holds the same after the swap: members of one collection have the same private data.
 fn says_the_same(case: &Case, here: &Path, from: &Path) -> bool {
     let content = |store: &Path| {
@@ -378,9 +372,6 @@ fn no_fault_is_silent_and_each_names_its_node_and_place() {
         (fabkeep_fixtures::NETWORK_BFT, false, of_bft),
         (fabkeep_fixtures::NETWORK_SMALL, true, of_age),
     ] {
-        let all = cases.len();
-        cases.retain(|case| !is_known_gap(case));
-        println!("{} cases of a known gap are left out", all - cases.len());
         for at in (1..cases.len()).rev() {
             cases.swap(at, numbers.below(at + 1));
         }

@@ -29,7 +29,7 @@ pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, Inventor
 pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;
 pub use running::{Evidence, Running};
-pub use sql::SqlAccess;
+pub use sql::{SqlAccess, dump_directory};
 pub use volume::HostVolume;
 
 /// Most of a failed command's error output that is shown, in bytes.

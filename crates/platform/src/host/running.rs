@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
-use fabkeep_ledger::node_settings::value_at;
+use fabkeep_ledger::node_settings::{parse, value_at};
 use fabkeep_network::{NodeDirectory, NodeId};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
@@ -212,8 +212,7 @@ fn ports_of(role: NodeRole, folder: &Path) -> Option<u16> {
     if path.metadata().ok()?.len() > MAX_CONFIG_BYTES {
         return None;
     }
-    let text = fs::read_to_string(path).ok()?;
-    let yaml: serde_norway::Value = serde_norway::from_str(&text).ok()?;
+    let yaml = parse(&fs::read(path).ok()?).ok()?;
     let value = value_at(&yaml, keys)?;
     match value.as_str() {
         Some(address) => address.rsplit(':').next()?.parse().ok(),

@@ -5,19 +5,34 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE, MAX_CONFIG_BYTES, config_file_name};
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_ledger::node_settings::Environment;
 use fabkeep_network::{Node, NodeDirectory, NodeId};
 
+use super::inventory::normal;
 use super::{Host, MAX_SHOWN_BYTES};
 use crate::PlatformError;
 use crate::sql::{Dumped, SqlDatabase, create_private, settle};
 use crate::volume::Volume;
 
 /// What the directory of an authority's dump is called: its home's name with this behind it.
-pub const DUMP_SUFFIX: &str = ".database";
+const DUMP_SUFFIX: &str = ".database";
+
+/// The directory that stands for the dump of the database of a certificate authority, whose home is this directory or lies inside it.
+pub fn dump_directory(directory: &str, inside: &str) -> String {
+    let inside = if inside.is_empty() { String::new() } else { format!(".{}", inside.replace('/', ".")) };
+    format!("{}{inside}{DUMP_SUFFIX}", directory.trim_end_matches('/'))
+}
+
+/// A certificate authority of a server, with its home on this machine.
+struct Authority {
+    home: PathBuf,
+    /// The directory that stands for its database's dump.
+    dump: String,
+    config: CaConfig,
+}
 
 /// A database, and how this machine reaches it.
 #[derive(Debug, Clone)]
@@ -53,14 +68,9 @@ impl Host {
 
     /// Gives certificate authorities with a database server a directory for its dump.
     pub(super) fn add_dumps(node: &mut Node) {
-        let mut more = Vec::new();
-        for directory in node.directories.iter().filter(|directory| directory.role == DirectoryRole::CaHome) {
-            let served = read_config(Path::new(&directory.path), &node.environment).ok().flatten();
-            if served.is_some_and(|config| !matches!(SqlDatabase::of(&config), Ok(None))) {
-                let path = format!("{}{DUMP_SUFFIX}", directory.path);
-                more.push(NodeDirectory::new(DirectoryRole::DatabaseDump, path));
-            }
-        }
+        let served = authorities(node).into_iter().filter(|known| !matches!(SqlDatabase::of(&known.config), Ok(None)));
+        let more: Vec<NodeDirectory> =
+            served.map(|known| NodeDirectory::new(DirectoryRole::DatabaseDump, known.dump)).collect();
         node.directories.extend(more);
     }
 
@@ -70,10 +80,10 @@ impl Host {
         node: &NodeId,
         directory: &NodeDirectory,
     ) -> Result<Option<Box<dyn Volume>>, PlatformError> {
-        let home = PathBuf::from(directory.path.strip_suffix(DUMP_SUFFIX).unwrap_or(&directory.path));
-        let known = self.network.nodes().find(|known| known.id == *node);
-        let environment = known.map(|known| known.environment.clone()).unwrap_or_default();
-        let Some(config) = read_config(&home, &environment)? else { return Ok(None) };
+        let all = self.network.nodes().find(|known| known.id == *node).map(authorities).unwrap_or_default();
+        let Some(Authority { home, config, .. }) = all.into_iter().find(|known| known.dump == directory.path) else {
+            return Ok(None);
+        };
         let Some(access) = self.sql(node, &config, &home)? else { return Ok(None) };
         let folder = tempfile::Builder::new()
             .prefix("fabkeep-dump-")
@@ -87,19 +97,35 @@ impl Host {
     }
 }
 
-/// The configuration in an authority's home, with what overrides it.
-fn read_config(home: &Path, environment: &Environment) -> Result<Option<CaConfig>, PlatformError> {
-    let path = home.join(CA_CONFIG_FILE);
-    let wrong = |source| PlatformError::Io { path: path.display().to_string(), source };
+/// The certificate authorities of a server, the server's own first: what its environment says is said of that one only. One whose
+/// configuration cannot be read has its finding when it is captured.
+fn authorities(node: &Node) -> Vec<Authority> {
+    let homes = node.directories.iter().flat_map(|directory| {
+        let own = (directory.role == DirectoryRole::CaHome).then_some("");
+        let nested = directory.nested.iter().filter(|(_, role)| *role == DirectoryRole::CaHome);
+        own.into_iter().chain(nested.map(|(inside, _)| inside.as_str())).map(move |inside| (directory, inside))
+    });
+    let mut out: Vec<Authority> = Vec::new();
+    for (directory, inside) in homes {
+        let home = Path::new(&directory.path).join(inside);
+        let environment = if out.is_empty() { node.environment.clone() } else { Environment::new() };
+        let further = out.first().map(|first| (first.home.clone(), first.config.further.clone()));
+        let further = further.iter().flat_map(|(base, named)| named.iter().map(|named| normal(&base.join(named))));
+        let of_home = further.filter(|file| file.parent() == Some(&home)).collect::<Vec<_>>();
+        let usual =
+            [config_file_name(&environment), CA_CONFIG_FILE, FURTHER_CA_CONFIG_FILE].map(|name| home.join(name));
+        let bytes = of_home.into_iter().chain(usual).find_map(|file| read(&file));
+        let config = bytes.and_then(|bytes| CaConfig::read(&bytes, &environment).ok());
+        let dump = dump_directory(&directory.path, inside);
+        out.extend(config.map(|config| Authority { home, dump, config }));
+    }
+    out
+}
+
+fn read(file: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    match File::open(&path) {
-        Ok(file) => file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes).map_err(wrong)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(wrong(error)),
-    };
-    let config =
-        CaConfig::read(&bytes, environment).map_err(|error| wrong(std::io::Error::other(error.to_string())))?;
-    Ok(Some(config))
+    File::open(file).ok()?.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 impl SqlAccess {

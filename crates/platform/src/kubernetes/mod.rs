@@ -3,6 +3,7 @@
 
 mod connection;
 mod discover;
+mod hand_made;
 mod objects;
 mod observe;
 mod progress;
@@ -42,6 +43,7 @@ use crate::{
 pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
+pub use hand_made::hand_made_volume;
 pub use objects::foreign_to_network;
 pub use progress::{Note, Written};
 pub use ready::Started;
@@ -443,7 +445,9 @@ impl Platform for Kubernetes {
         let known = self.analysis.all.iter().map(|(namespace, _)| namespace);
         let mut declared = Declared::default();
         declared.objects.extend(known.clone().flat_map(objects::declarations));
-        let names: Vec<&str> = known.map(|namespace| namespace.name.as_str()).collect();
+        let namespaces: Vec<_> = known.collect();
+        declared.findings.extend(hand_made::note(&self.connection, &namespaces, &mut declared.objects)?);
+        let names: Vec<&str> = namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
         let others = objects::read_others(&self.connection, &names)?;
         declared.objects.extend(others.declarations);
         declared.findings.extend(others.findings);

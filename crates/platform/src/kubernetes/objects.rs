@@ -21,6 +21,12 @@ pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fa
 /// How many replicas a workload had before it was put to sleep.
 pub(crate) const REPLICAS: &str = "fabkeep.io/replicas";
 
+/// What a claim of a recovery point has of the volume that somebody made by hand for it. In a cluster no claim has it.
+pub(crate) const HAND_MADE: &str = "fabkeep.io/volume";
+
+/// Kinds of workloads that are scaled.
+pub(crate) const SCALED: [&str; 4] = ["Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"];
+
 /// A kind of object: the versions that serve it, the newest first.
 pub(crate) struct Kind {
     pub name: &'static str,
@@ -54,6 +60,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("DaemonSet", "daemonsets", &["apps/v1"], false),
     kind("CronJob", "cronjobs", &["batch/v1"], false),
     kind("ReplicaSet", "replicasets", &["apps/v1"], false),
+    kind("ReplicationController", "replicationcontrollers", &["v1"], false),
     kind("Pod", "pods", &["v1"], true),
 ];
 
@@ -393,7 +400,7 @@ fn is_made_by_others(kind: &str, object: &Value) -> bool {
     match kind {
         "Secret" => text(object, "/type") == Some("kubernetes.io/service-account-token"),
         "ConfigMap" => matches!(name, "kube-root-ca.crt" | "istio-ca-root-cert" | "openshift-service-ca.crt"),
-        "Pod" | "ReplicaSet" => controller(object).is_some(),
+        "Pod" | "ReplicaSet" | "ReplicationController" => controller(object).is_some(),
         "RoleBinding" | "Role" => name.starts_with("system:"),
         _ => false,
     }
@@ -430,7 +437,7 @@ pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
 }
 
 /// Annotations that belong to one life of an object.
-const PASSING_ANNOTATIONS: [&str; 9] = [
+const PASSING_ANNOTATIONS: [&str; 10] = [
     "fabkeep.io/restored-from",
     "deployment.kubernetes.io/revision",
     "pv.kubernetes.io/bind-completed",
@@ -440,6 +447,7 @@ const PASSING_ANNOTATIONS: [&str; 9] = [
     "volume.kubernetes.io/selected-node",
     "volume.kubernetes.io/storage-resizer",
     REPLICAS,
+    HAND_MADE,
 ];
 
 /// An object without what belongs to one life in one cluster (K6).
@@ -499,7 +507,7 @@ pub(crate) fn clean(kind: &str, object: &Value) -> Value {
                 }
             }
         }
-        "Deployment" | "StatefulSet" => {
+        kind if SCALED.contains(&kind) => {
             // A workload at 0 replicas by fabkeep is declared with the replicas that it had.
             if let Some(replicas) = replicas {
                 object["spec"]["replicas"] = replicas.into();
@@ -507,6 +515,13 @@ pub(crate) fn clean(kind: &str, object: &Value) -> Value {
         }
         _ => {}
     }
+    object
+}
+
+/// Takes away what a recovery point knows of a claim and no cluster does.
+pub(crate) fn without_notes(object: &Value) -> Value {
+    let mut object = object.clone();
+    remove(&mut object, "/metadata/annotations", &[HAND_MADE]);
     object
 }
 

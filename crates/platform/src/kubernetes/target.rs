@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::connection::{failed, is_forbidden, is_missing, is_passing};
-use super::objects::{REPLICAS, clean, resource};
+use super::objects::{REPLICAS, SCALED, clean, resource, without_notes};
 use super::relocation;
 use super::served::KindServed;
 use crate::{Declaration, ObjectRef, PlatformError};
@@ -99,7 +99,7 @@ fn compare(declaration: &Declaration, found: &Value) -> ObjectState {
         return ObjectState::Going(finalizers.filter_map(|name| name.as_str().map(str::to_owned)).collect());
     }
     let found = clean(&declaration.kind, found);
-    let mut differs = difference(&declaration.object, Some(&found), "");
+    let mut differs = difference(&without_notes(&declaration.object), Some(&found), "");
     if differs.is_none() && matches!(declaration.kind.as_str(), "Secret" | "ConfigMap") {
         // A key more is another content, too.
         differs = ["data", "binaryData"]
@@ -238,8 +238,8 @@ impl Target {
 
     /// An object as it is sent to the API server.
     fn as_created(&self, declaration: &Declaration, what: &str) -> Result<DynamicObject, PlatformError> {
-        let mut object = declaration.object.clone();
-        if matches!(declaration.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet") {
+        let mut object = without_notes(&declaration.object);
+        if SCALED.contains(&declaration.kind.as_str()) {
             let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
             object["spec"]["replicas"] = 0.into();
             if !object["metadata"]["annotations"].is_object() {
@@ -339,31 +339,23 @@ impl Target {
         }
     }
 
-    /// The volumes that were made by hand and wait for a claim, or are kept for one of these claims (namespace, name): their number.
+    /// The volumes of these claims' classes that wait for a claim, or are kept for one of them (namespace, name, class): their number.
     /// `None` without the right to list volumes.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
-    pub fn static_volumes(&self, claims: &[(String, String)]) -> Result<Option<usize>, PlatformError> {
-        let volumes = resource("v1", "PersistentVolume", Some("persistentvolumes"));
-        let list = self.connection.try_run(|client| {
-            let volumes = volumes.clone();
-            async move { Api::<DynamicObject>::all_with(client, &volumes).list(&ListParams::default()).await }
-        });
-        let list = match list {
-            Ok(list) => list.items,
-            Err(error) if is_forbidden(&error) => return Ok(None),
-            Err(error) => return Err(failed("listing volumes", &error)),
-        };
+    pub fn static_volumes(&self, claims: &[(String, String, String)]) -> Result<Option<usize>, PlatformError> {
+        let Some(list) = self.connection.persistent_volumes()? else { return Ok(None) };
         let waits = |volume: &&DynamicObject| {
             let at = |path: &str| volume.data.pointer(path).and_then(Value::as_str);
-            let classless = at("/spec/storageClassName").is_none_or(str::is_empty);
+            let class = at("/spec/storageClassName").unwrap_or_default();
+            let of_class = claims.iter().any(|claim| claim.2 == class);
             let kept = at("/spec/claimRef/namespace").zip(at("/spec/claimRef/name"));
             let for_one = kept.is_some_and(|(namespace, name)| {
                 let bound = at("/spec/claimRef/uid").is_some();
                 !bound && claims.iter().any(|claim| (claim.0.as_str(), claim.1.as_str()) == (namespace, name))
             });
-            classless && (for_one || (kept.is_none() && at("/status/phase") == Some("Available")))
+            of_class && (for_one || (kept.is_none() && at("/status/phase") == Some("Available")))
         };
         Ok(Some(list.iter().filter(waits).count()))
     }
@@ -512,6 +504,7 @@ impl Target {
             ("Deployment", "apps/v1"),
             ("StatefulSet", "apps/v1"),
             ("DaemonSet", "apps/v1"),
+            ("ReplicationController", "v1"),
             ("CronJob", "batch/v1"),
             ("Pod", "v1"),
         ] {
@@ -575,7 +568,8 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
 pub(super) fn handle(object: &ObjectRef) -> Declaration {
     Declaration {
         namespace: object.namespace.clone(),
-        api_version: if object.kind == "Pod" { "v1" } else { "apps/v1" }.to_owned(),
+        api_version: if matches!(object.kind.as_str(), "Pod" | "ReplicationController") { "v1" } else { "apps/v1" }
+            .to_owned(),
         kind: object.kind.clone(),
         name: object.name.clone(),
         object: Value::Null,

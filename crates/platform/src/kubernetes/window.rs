@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::connection::{failed, is_missing};
 use super::discover::FoundNode;
-use super::objects::{MANAGED_BY, Namespace, name_of, resource, text};
+use super::objects::{MANAGED_BY, Namespace, SCALED, name_of, resource, text};
 use super::{Kubernetes, StageWorkloads};
 use crate::host::run_hook;
 use crate::window::unknown_hook;
@@ -24,8 +24,6 @@ const RECORD_KEY: &str = "window.json";
 const FENCE: &str = "fabkeep-window-";
 /// Longest note read, in bytes: a ConfigMap has at most 1 MiB.
 const MAX_NOTE_BYTES: usize = 1 << 20;
-/// Kinds that a window scales.
-const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
 /// A namespace's label that holds its name; the API server keeps it there.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is started again behind a window.

@@ -191,3 +191,52 @@ fn a_database_server_in_the_environment_is_kept_without_its_password() {
         assert_eq!(volume.list("").unwrap().iter().filter(|entry| entry.stamp.size == 11).count(), 1);
     }
 }
+
+#[test]
+fn every_authority_of_a_server_has_its_own_database() {
+    let site = Site::new();
+    site.whole("net").copy("Org2/ca", "net/Org1/ca/ca/ca1").copy("Org2/ca", "outside/second");
+    let own = "net/Org1/ca/ca/ca1/fabric-ca-server-config.yaml";
+    site.edit(own, "type: sqlite3", "type: mysql");
+    site.edit(own, "datasource: fabric-ca-server.db", "datasource: root:secret@tcp(db:3306)/ca1");
+    std::fs::rename(site.path(own), site.path("net/Org1/ca/ca/ca1/fabric-ca-config.yaml")).unwrap();
+    let second = "outside/second/fabric-ca-server-config.yaml";
+    site.edit(second, "type: sqlite3", "type: postgres");
+    site.edit(second, "datasource: fabric-ca-server.db", "datasource: host=db user=ca dbname=second");
+    std::fs::rename(site.path(second), site.path("outside/second/second.yaml")).unwrap();
+    site.edit(CONFIG, "\ncafiles:", "\ncafiles: [ca/ca1/fabric-ca-config.yaml, SITE/outside/second/second.yaml]");
+    let dumps = |site: &Site| -> Vec<String> {
+        let node = site.discover("net").node("Org1/ca");
+        let words = node.split(' ').filter_map(|word| word.strip_prefix("database-dump="));
+        words.map(str::to_owned).collect()
+    };
+    assert_eq!(dumps(&site), ["net/Org1/ca.ca.ca1.database", "outside/second.database"]);
+    // What the server's environment says is said of its own authority only.
+    site.write("net/ca.sh", "cd Org1/ca\nexport FABRIC_CA_SERVER_DB_TYPE=postgres FABRIC_CA_SERVER_DB_DATASOURCE='host=db user=ca dbname=first'\nfabric-ca-server start -b admin:adminpw\n");
+    assert_eq!(dumps(&site), ["net/Org1/ca.ca.ca1.database", "net/Org1/ca.database", "outside/second.database"]);
+    site.edit(second.replace("fabric-ca-server-config", "second").as_str(), "type: postgres", "type: sqlite3");
+    assert_eq!(dumps(&site), ["net/Org1/ca.ca.ca1.database", "net/Org1/ca.database"]);
+}
+
+#[test]
+fn a_configuration_under_another_name_is_kept_with_the_node() {
+    for (what, script) in [
+        ("a flag", "cd Org1/ca\nfabric-ca-server start -c own.yaml -b a:b\n"),
+        ("a long flag and a path", "fabric-ca-server start --config=SITE/net/Org1/ca/own.yaml -b a:b\n"),
+        (
+            "the environment",
+            "export FABRIC_CA_SERVER_CONFIG=SITE/net/Org1/ca/own.yaml\nfabric-ca-server start -b a:b\n",
+        ),
+    ] {
+        let site = Site::new();
+        site.whole("net").write("net/ca.sh", script);
+        std::fs::rename(site.path(CONFIG), site.path("net/Org1/ca/own.yaml")).unwrap();
+        let seen = site.discover("net");
+        let expected = format!("FABRIC_CA_SERVER_CONFIG = \"{}\"", site.path("net/Org1/ca/own.yaml").display());
+        assert!(seen.text.contains(&expected), "{what}: {} {:#?}", seen.text, seen.remarks);
+        assert_eq!(seen.names().len(), 9, "{what}: {:#?}", seen.names());
+    }
+    let site = Site::new();
+    site.whole("net").write("net/ca.sh", "cd Org1/ca\nfabric-ca-server start -c own.yaml -b a:b\n");
+    site.discover("net").reported(&["net/Org1/ca/own.yaml", "not on this machine"]);
+}

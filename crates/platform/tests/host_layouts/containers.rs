@@ -267,3 +267,91 @@ fn containers_are_read_as_compose_and_their_images_have_it() {
         assert!(own.contains(&format!("tls=net/ids/{name}/tls")), "{own} {:#?}", seen.remarks);
     }
 }
+
+#[test]
+fn containers_that_scripts_and_units_run_are_nodes() {
+    let site = Site::new();
+    site.peer_data("net/disk/peer0").peer_data("net/disk/peer1").orderer_data("net/volumes/orderer-data/_data");
+    site.couch_data("net/couch0");
+    for (from, to) in [("Org1/peer0", "peer0"), ("Org1/peer1", "peer1"), ("OrdererOrg/orderer1", "orderer1")] {
+        site.identity(from, &format!("net/ids/{to}"));
+    }
+    site.copy("Org1/ca", "net/ca");
+    site.write("net/peer0.list", "CORE_PEER_ID=peer0.org1.example.com\nCORE_PEER_LOCALMSPID=Org1MSP\nCORE_PEER_MSPCONFIGPATH=/id/msp\nCORE_LEDGER_STATE_STATEDATABASE=CouchDB\nCORE_LEDGER_STATE_COUCHDBCONFIG_COUCHDBADDRESS=couch0:5984\n");
+    site.write("net/scripts/up.sh", "#!/bin/bash\nset -e\nBASE=$(cd \"$(dirname \"$0\")/..\" && pwd)\ndocker run -d --name couch0 -v $BASE/couch0:/opt/couchdb/data couchdb:3.4\n\
+        sudo docker run -dit --restart unless-stopped \\\n  --name peer0.org1.example.com --env-file ../peer0.list \\\n  -v \"$BASE/disk/peer0:/var/hyperledger/production\" --mount type=bind,source=\"${BASE}/ids/peer0\",target=/id,readonly \\\n  -p 7051:7051 hyperledger/fabric-peer:2.5 peer node start\n\
+        podman run --rm -e ORDERER_GENERAL_LOCALMSPID=OrdererMSP -e ORDERER_GENERAL_LOCALMSPDIR=/id/msp --name=orderer1.example.com --volume orderer-data:/var/hyperledger/production/orderer:z --volume=$BASE/ids/orderer1:/id:ro registry.corp/fabric-orderer:2.5\n\
+        docker run --name cli -v $BASE/ids/peer0:/id -e CORE_PEER_MSPCONFIGPATH=/id/msp -it hyperledger/fabric-tools:2.5 /bin/bash\n\
+        docker run --name ca.org1 -v $BASE/ca:/etc/hyperledger/fabric-ca-server hyperledger/fabric-ca:1.5 sh -c 'fabric-ca-server start -b admin:adminpw'\n");
+    site.write("net/etc/systemd/system/peer1.service", "[Service]\nEnvironment=DATA=SITE/net/disk/peer1\nExecStartPre=-/usr/bin/docker rm -f peer1\nExecStart=/usr/bin/docker run --name peer1 \\\n  -e CORE_PEER_ID=peer1.org1.example.com -e CORE_PEER_MSPCONFIGPATH=/id/msp \\\n  -v ${DATA}:/var/hyperledger/production -v SITE/net/ids/peer1:/id hyperledger/fabric-peer:2.5 peer node start\n");
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 5, "{nodes:#?} {:#?}", seen.remarks);
+    for parts in [
+        &["/peer0.org1.example.com peer", "peer-data=net/disk/peer0", "msp=net/ids/peer0/msp"],
+        &["/peer1 peer", "peer-data=net/disk/peer1", "msp=net/ids/peer1/msp"],
+        &["orderer1.example.com orderer", "orderer-ledger=net/volumes/orderer-data/_data", "msp=net/ids/orderer1/msp"],
+        &["couch0 state-db", "state-database=net/couch0", ""],
+        &["ca.org1 ca", "ca-home=net/ca", ""],
+    ] {
+        assert!(nodes.iter().any(|node| parts.iter().all(|part| node.contains(part))), "{parts:?} in {nodes:#?}");
+    }
+    assert!(seen.text.contains("served_by = ["), "{}", seen.text);
+    // What a function is called with is not known: reported, and found by its data.
+    let site = Site::new();
+    site.peer_data("net/disk/peer0").identity("Org1/peer0", "net/ids/peer0");
+    site.write("net/up.sh", "peer() {\n  docker run -d --name $1 -v $PWD/disk/$1:/var/hyperledger/production -v $PWD/ids/$1:/etc/hyperledger/fabric hyperledger/fabric-peer:2.5 peer node start\n}\npeer peer0\n");
+    let seen = site.discover("net");
+    assert_eq!(seen.nodes().len(), 1, "{:#?}", seen.nodes());
+    seen.reported(&["up.sh", "depends on what it is started with"]);
+}
+
+#[test]
+fn compose_files_are_read_with_what_they_include_and_give() {
+    for mark in ["", "\u{feff}"] {
+        let site = Site::new();
+        site.peer_data("net/disk/peer0").identity("Org1/peer0", "net/ids/peer0");
+        let text = format!(
+            "\"services\":\n  peer0.org1.example.com:\n{PEER}    environment:\n      CORE_PEER_ID: peer0\n      CORE_PEER_MSPCONFIGPATH: /id/msp\n      CORE_PEER_TLS_ENABLED: 'true'\n      CORE_PEER_TLS_CERT_FILE: /certs/server.crt\n      CORE_PEER_TLS_KEY_FILE: /run/secrets/key\n    volumes: ['../disk/peer0:/var/hyperledger/production', '../ids/peer0/msp:/id/msp']\n    secrets: [{{source: peer0_key, target: key}}]\n    configs: [{{source: peer0_cert, target: /certs/server.crt}}]\nsecrets: {{peer0_key: {{file: ../ids/peer0/tls/server.key}}}}\nconfigs: {{peer0_cert: {{file: ../ids/peer0/tls/server.crt}}}}\n"
+        );
+        site.write("net/parts/peers.yaml", &format!("{mark}{}", text.replace('\n', "\r\n")));
+        site.write("net/compose.yaml", "include:\n  - path: [parts/peers.yaml]\n");
+        let file = site.path("net/compose.yaml");
+        let compose = Seen::new(discover_compose(std::slice::from_ref(&file), site.folder.path()).unwrap(), &site);
+        for seen in [compose, site.discover("net")] {
+            let nodes = seen.nodes();
+            assert_eq!(nodes.len(), 1, "{nodes:#?} {:#?}", seen.remarks);
+            for part in [
+                "peer0.org1.example.com peer",
+                "peer-data=net/disk/peer0",
+                "msp=net/ids/peer0/msp",
+                "tls=net/ids/peer0/tls",
+            ] {
+                assert!(nodes[0].contains(part), "{part} in {nodes:#?} {:#?}", seen.remarks);
+            }
+        }
+    }
+}
+
+#[test]
+fn podmans_units_are_nodes() {
+    let site = Site::new();
+    site.peer_data("net/disk/peer0").orderer_data("net/volumes/systemd-ledger/_data");
+    site.identity("Org1/peer0", "net/ids/peer0").identity("OrdererOrg/orderer1", "net/ids/orderer1");
+    let units = "net/etc/containers/systemd";
+    site.write(&format!("{units}/peer0.container"), "[Unit]\nDescription=A=b\n[Container]\nImage=docker.io/hyperledger/fabric-peer:2.5\nContainerName=peer0.org1.example.com\nExec=peer node start\nEnvironment=CORE_PEER_ID=peer0.org1.example.com \"CORE_PEER_MSPCONFIGPATH=/id/msp\"\nVolume=SITE/net/disk/peer0:/var/hyperledger/production:Z\nVolume=../../../ids/peer0:/id:ro\n[Service]\nEnvironment=CORE_PEER_ID=no\n");
+    site.write(
+        &format!("{units}/orderer.env"),
+        "ORDERER_GENERAL_LOCALMSPID=OrdererMSP\nORDERER_GENERAL_LOCALMSPDIR=/id/msp\n",
+    );
+    site.write(&format!("{units}/orderer1.container"), "[Container]\nImage=hyperledger/fabric-orderer\nEnvironmentFile=./orderer.env\nVolume=ledger.volume:/var/hyperledger/production/orderer\nMount=type=bind,source=SITE/net/ids/orderer1,destination=/id\n");
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 2, "{nodes:#?} {:#?}", seen.remarks);
+    for parts in [
+        ["peer0.org1.example.com peer", "peer-data=net/disk/peer0", "msp=net/ids/peer0/msp"],
+        ["systemd-orderer1 orderer", "orderer-ledger=net/volumes/systemd-ledger/_data", "msp=net/ids/orderer1/msp"],
+    ] {
+        assert!(nodes.iter().any(|node| parts.iter().all(|part| node.contains(part))), "{parts:?} in {nodes:#?}");
+    }
+}

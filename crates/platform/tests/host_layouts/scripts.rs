@@ -364,3 +364,43 @@ fn certificates_that_vouch_for_others_are_no_claim_on_their_folder() {
     }
     assert!(seen.remarks.iter().all(|remark| !remark.contains("is used by")), "{:#?}", seen.remarks);
 }
+
+#[test]
+fn files_of_other_systems_editors_are_read() {
+    let site = bare();
+    let dos = |text: String| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    let pair = |name: &str, value: &str| format!("{name}={value}");
+    site.write("net/peer.env", &dos(lines(PEER, "SITE/net", pair)));
+    let orderer = lines(ORDERER, "\"SITE/net\"", |name, value| format!("export {name}={value} \\\n  A=b"));
+    site.write("net/orderer.sh", &dos(format!("#!/bin/sh\n{orderer}orderer \\\n  start\n")));
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 2, "{nodes:#?} {:#?}", seen.remarks);
+    for part in
+        ["peer-data=net/d1", "msp=net/ids/a/msp", "orderer-ledger=net/d2", "msp=net/ids/b/msp", "tls=net/ids/b/tls"]
+    {
+        assert!(nodes.iter().any(|node| node.contains(part)), "{part} in {nodes:#?} {:#?}", seen.remarks);
+    }
+}
+
+#[test]
+fn programs_of_supervisord_are_nodes() {
+    let site = bare();
+    let pairs = |pairs: &[(&str, &str)]| {
+        let all: Vec<String> =
+            pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", value.replace("BASE", "SITE/net"))).collect();
+        all.join(",\n  ")
+    };
+    site.write("net/etc/supervisor/conf.d/fabric.conf", &format!(
+        "; both\n[supervisord]\nnodaemon=true\n[program:peer0]\ncommand=/usr/local/bin/peer node start\nenvironment={}\ndirectory=%(here)s\n\n[program:orderer1]\ncommand=bash -c \"exec orderer\"\nenvironment={}\n[group:fabric]\nprograms=peer0,orderer1\n",
+        pairs(PEER), pairs(ORDERER)
+    ));
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 2, "{nodes:#?} {:#?}", seen.remarks);
+    for part in
+        ["peer-data=net/d1", "msp=net/ids/a/msp", "orderer-ledger=net/d2", "msp=net/ids/b/msp", "tls=net/ids/b/tls"]
+    {
+        assert!(nodes.iter().any(|node| node.contains(part)), "{part} in {nodes:#?} {:#?}", seen.remarks);
+    }
+}

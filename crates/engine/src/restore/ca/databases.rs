@@ -4,18 +4,18 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, MAX_CONFIG_BYTES};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE, MAX_CONFIG_BYTES, config_file_name};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
 use fabkeep_ledger::dump_commands::{self, Dialect};
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::{Host, SqlAccess};
+use fabkeep_platform::{Host, Platform, SqlAccess, dump_directory};
 use fabkeep_store::PointReader;
 
-use super::forgotten;
+use super::{forgotten, keep as ca_keep};
 use crate::content::Contents;
 use crate::error::io;
-use crate::point::{CapturedEntry, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedEntry, RecoveryPoint};
 use crate::restore::RestoredDirectory;
 use crate::restore::host::{Disk, Journal, Plan, PlannedDirectory, free_name};
 use crate::{Difference, EngineError};
@@ -141,18 +141,50 @@ fn access(
     reader: &PointReader<'_>,
     platform: &Host,
 ) -> Result<Option<SqlAccess>, EngineError> {
+    let dump = &point.nodes[planned.node].directories[planned.directory].directory.path;
+    let known = platform.network().nodes().find(|node| node.id == planned.id);
+    // What the server's environment says is said of its own authority only.
+    let mut environment = known.map(|node| node.environment.clone()).unwrap_or_default();
+    let mut further: Vec<PathBuf> = Vec::new();
     let homes = plan.directories.iter().filter(|home| home.id == planned.id);
     for home in homes.filter(|home| role(home, point) == DirectoryRole::CaHome) {
-        let stays = home.kept.iter().find(|file| file.entry.path == CA_CONFIG_FILE).map(|file| file.bytes.clone());
         let captured = &point.nodes[home.node].directories[home.directory];
-        let comes = captured.entries.iter().find(|entry| entry.path == CA_CONFIG_FILE);
-        let bytes = match (stays, comes) {
-            (Some(bytes), _) => bytes,
-            (None, Some(entry)) if entry.size() <= MAX_CONFIG_BYTES => Contents::new(reader, point).whole(entry)?,
-            (None, _) => continue,
-        };
-        if let Ok(config) = CaConfig::parse(&bytes) {
-            return Ok(platform.sql(&planned.id, &config, &home.staging.place)?);
+        for inside in ca_keep::homes(&captured.directory) {
+            let folder = Path::new(&captured.directory.path).join(inside);
+            let own = further.iter().filter(|file| file.parent() == Some(&folder));
+            let own = own.filter_map(|file| file.file_name()?.to_str());
+            let usual = [config_file_name(&environment), CA_CONFIG_FILE, FURTHER_CA_CONFIG_FILE];
+            let Some(bytes) = in_force(home, captured, inside, own.chain(usual), point, reader)? else { continue };
+            let Ok(config) = CaConfig::read(&bytes, &environment) else { continue };
+            if dump_directory(&captured.directory.path, inside) == *dump {
+                return Ok(platform.sql(&planned.id, &config, &home.staging.place.join(inside))?);
+            }
+            if further.is_empty() {
+                further.extend(config.further.iter().map(|named| folder.join(named)));
+            }
+            environment.clear();
+        }
+    }
+    Ok(None)
+}
+
+/// The configuration file of one of these names that will be in force: the one that stays, else the captured one.
+fn in_force<'n>(
+    home: &PlannedDirectory,
+    captured: &CapturedDirectory,
+    inside: &str,
+    names: impl Iterator<Item = &'n str>,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+) -> Result<Option<Vec<u8>>, EngineError> {
+    for name in names {
+        let path = if inside.is_empty() { name.to_owned() } else { format!("{inside}/{name}") };
+        if let Some(stays) = home.kept.iter().find(|file| file.entry.path == path) {
+            return Ok(Some(stays.bytes.clone()));
+        }
+        let comes = captured.entries.iter().find(|entry| entry.path == path);
+        if let Some(entry) = comes.filter(|entry| entry.size() <= MAX_CONFIG_BYTES) {
+            return Contents::new(reader, point).whole(entry).map(Some);
         }
     }
     Ok(None)

@@ -69,7 +69,7 @@ pub(super) fn is_late(declaration: &Declaration) -> bool {
 }
 
 pub(super) fn is_workload(kind: &str) -> bool {
-    matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Pod")
+    matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet" | "ReplicationController" | "DaemonSet" | "Pod")
 }
 
 /// Makes the plan of a restore into a cluster.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::Declaration;
-use fabkeep_platform::kubernetes::{ObjectState, Relocation, Target, alias_addresses, has_own_aliases};
+use fabkeep_platform::kubernetes::{
+    ObjectState, Relocation, Target, alias_addresses, hand_made_volume, has_own_aliases,
+};
 
 use crate::EngineError;
 use crate::names::UsedName;
@@ -175,55 +177,63 @@ fn made_by_operators(declared: &[Declaration], to: &Relocation, original: bool) 
     })
 }
 
-/// Claims that would wait for ever, as the cluster has no storage class of that name.
+/// The storage class that a claim wants; empty for none.
+fn class(claim: &Declaration) -> Option<&str> {
+    claim.object.pointer("/spec/storageClassName").and_then(serde_json::Value::as_str)
+}
+
+/// Claims that would wait for ever: the cluster has no storage class of that name, or no volume that somebody made by hand.
 pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result<Vec<Finding>, EngineError> {
-    let wanted: BTreeSet<&str> = create
-        .iter()
-        .filter(|known| known.kind == "PersistentVolumeClaim")
-        .filter_map(|known| known.object.pointer("/spec/storageClassName")?.as_str())
-        .filter(|class| !class.is_empty())
-        .collect();
-    if wanted.is_empty() {
-        return made_by_hand(create, target);
-    }
-    let by_hand = made_by_hand(create, target)?;
-    let Some(there) = target.storage_classes()? else { return Ok(by_hand) };
+    let claims: Vec<&Declaration> = create.iter().filter(|known| known.kind == "PersistentVolumeClaim").collect();
+    let there = match claims.iter().any(|claim| class(claim).is_some_and(|class| !class.is_empty())) {
+        true => target.storage_classes()?,
+        false => None,
+    };
+    let lacks = |wanted: &str| there.as_ref().is_some_and(|there| there.iter().all(|(name, _)| name != wanted));
+    // A volume that was made by hand may have a class that is no object.
+    let by_hand = |claim: &&Declaration| {
+        let wanted = class(claim);
+        let of_volume = || hand_made_volume(claim).map(|(class, _)| class);
+        wanted == Some("") || wanted.is_some_and(|wanted| lacks(wanted) && of_volume().as_deref() == Some(wanted))
+    };
+    let (by_hand, others): (Vec<&Declaration>, Vec<&Declaration>) = claims.into_iter().partition(by_hand);
+    let mut findings = made_by_hand(&by_hand, target)?;
+    let wanted: BTreeSet<&str> = others.into_iter().filter_map(class).filter(|wanted| lacks(wanted)).collect();
+    let there = there.as_deref().unwrap_or_default();
     let names: Vec<String> =
         there.iter().map(|(name, default)| if *default { format!("{name} (default)") } else { name.clone() }).collect();
     let proposed = there.iter().find(|(_, default)| *default).or(there.first()).map_or("CLASS", |(name, _)| name);
-    Ok(wanted
-        .into_iter()
-        .filter(|class| !there.iter().any(|(name, _)| name == class))
-        .map(|class| {
-            Finding::error(
-                Rule::StorageClass,
-                class,
-                format!(
-                    "claims want this storage class, and the cluster has {}",
-                    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-                ),
-                format!("let them have another: --storage-class {class}={proposed}"),
-            )
-        })
-        .chain(by_hand)
-        .collect())
+    findings.extend(wanted.into_iter().map(|class| {
+        Finding::error(
+            Rule::StorageClass,
+            class,
+            format!(
+                "claims want this storage class, and the cluster has {}",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            ),
+            format!("let them have another: --storage-class {class}={proposed}"),
+        )
+    }));
+    Ok(findings)
 }
 
-/// Claims without a class: they are given volumes that somebody made by hand, and wait for ever where there are none.
-fn made_by_hand(create: &[Declaration], target: &Target) -> Result<Vec<Finding>, EngineError> {
-    let claims: Vec<(String, String)> = create
-        .iter()
-        .filter(|known| known.kind == "PersistentVolumeClaim")
-        .filter(|known| known.object.pointer("/spec/storageClassName").and_then(serde_json::Value::as_str) == Some(""))
-        .map(|known| (known.namespace.clone(), known.name.clone()))
-        .collect();
+/// Claims that are given volumes which somebody made by hand, and wait for ever where there are none.
+fn made_by_hand(claims: &[&Declaration], target: &Target) -> Result<Vec<Finding>, EngineError> {
     if claims.is_empty() {
         return Ok(Vec::new());
     }
-    let names: Vec<String> = claims.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-    let what = format!("claims of volumes that were made by hand (no storage class): {}", names.join(", "));
-    let remedy = "make PersistentVolumes for them (without a class; a volume of before waits again when its claimRef is removed), or let them have a class: --storage-class '\"\"=CLASS'";
-    Ok(match target.static_volumes(&claims)? {
+    let keys: Vec<(String, String, String)> = claims
+        .iter()
+        .map(|known| (known.namespace.clone(), known.name.clone(), class(known).unwrap_or_default().to_owned()))
+        .collect();
+    let name = |known: &&Declaration| {
+        let was = hand_made_volume(known).map(|(_, was)| format!(" ({was})")).unwrap_or_default();
+        format!("{}/{}{was}", known.namespace, known.name)
+    };
+    let names: Vec<String> = claims.iter().map(name).collect();
+    let what = format!("claims of volumes that were made by hand: {}", names.join("; "));
+    let remedy = "make PersistentVolumes like these (a volume of before waits again when its claimRef is removed), or let the claims have a class: --storage-class '\"\"=CLASS'";
+    Ok(match target.static_volumes(&keys)? {
         Some(waiting) if waiting >= claims.len() => Vec::new(),
         Some(waiting) => vec![Finding::error(
             Rule::StorageClass,

@@ -20,8 +20,8 @@ const MAX_BASES: usize = 100;
 /// What no two files say differently of one node.
 const OWN: [&str; 4] =
     ["CORE_PEER_ID", "CORE_PEER_LOCALMSPID", "ORDERER_GENERAL_LOCALMSPID", "FABRIC_CA_SERVER_CA_NAME"];
-/// Where docker keeps named volumes.
-const DOCKER_VOLUMES: &str = "/var/lib/docker/volumes";
+/// Where docker and podman keep named volumes.
+const VOLUMES: [&str; 2] = ["/var/lib/docker/volumes", "/var/lib/containers/storage/volumes"];
 
 /// One compose file.
 struct File {
@@ -34,10 +34,14 @@ struct File {
 /// The nodes of all compose files. `known`: directories that hold data, among which the places of named volumes are looked for.
 pub(super) fn read(files: &[PathBuf], root: &Path, known: &[PathBuf], remarks: &mut Vec<String>) -> Vec<Started> {
     let mut all: Vec<File> = Vec::new();
-    for path in files {
-        match File::read(path) {
-            Ok(Some(file)) => all.push(file),
-            Ok(None) => {}
+    let mut left: Vec<PathBuf> = files.iter().rev().cloned().collect();
+    while let Some(path) = left.pop().filter(|_| all.len() < files.len() + MAX_BASES) {
+        match File::read(&path) {
+            Ok(Some(file)) if all.iter().all(|known| known.path != file.path) => {
+                left.extend(file.included());
+                all.push(file);
+            }
+            Ok(_) => {}
             Err(problem) => remarks.push(format!("{}: {problem}: its services were not read", path.display())),
         }
     }
@@ -155,6 +159,10 @@ fn service(name: &str, parts: &[(usize, &Value)], all: &[File], root: &Path, kno
                 out.mounts.push(mount);
             }
         }
+        for (kind, usual) in [("secrets", "/run/secrets/"), ("configs", "/")] {
+            let given = value_at(service, &[kind]).and_then(Value::as_sequence);
+            out.mounts.extend(given.into_iter().flatten().filter_map(|given| file.given(kind, usual, given)));
+        }
         for port in value_at(service, &["ports"]).and_then(Value::as_sequence).into_iter().flatten() {
             let published = match port {
                 Value::String(text) => {
@@ -202,7 +210,7 @@ impl File {
         let Some(text) = text_of(&path) else { return Err("it cannot be read as text".to_owned()) };
         let mut yaml: Value = serde_norway::from_str(&text).map_err(|error| format!("it is not YAML ({error})"))?;
         yaml.apply_merge().map_err(|error| format!("its merge keys cannot be followed ({error})"))?;
-        if value_at(&yaml, &["services"]).is_none() {
+        if value_at(&yaml, &["services"]).is_none() && value_at(&yaml, &["include"]).is_none() {
             return Ok(None);
         }
         let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
@@ -224,6 +232,26 @@ impl File {
         let text = |key: &str| value_at(extends, &[key]).and_then(Value::as_str).map(|text| self.expand(text));
         let path = text("file").map_or_else(|| self.path.clone(), |file| normal(&self.folder.join(file)));
         Some((path, extends.as_str().map(str::to_owned).or_else(|| text("service"))?))
+    }
+
+    /// The files that it includes.
+    fn included(&self) -> Vec<PathBuf> {
+        let all = value_at(&self.yaml, &["include"]).and_then(Value::as_sequence).into_iter().flatten();
+        let named = all.flat_map(|one| match value_at(one, &["path"]) {
+            Some(paths) => texts(Some(paths)),
+            None => texts(Some(one)),
+        });
+        named.map(|path| normal(&self.folder.join(self.expand(&path)))).collect()
+    }
+
+    /// A secret or configuration of the project as a file of a service's container.
+    fn given(&self, kind: &str, usual: &str, value: &Value) -> Option<Mount> {
+        let text = |key: &str| value_at(value, &[key]).and_then(Value::as_str).map(|text| self.expand(text));
+        let name = value.as_str().map(str::to_owned).or_else(|| text("source"))?;
+        let target = text("target").unwrap_or_else(|| name.clone());
+        let at = if target.starts_with('/') { target } else { format!("{usual}{target}") };
+        let file = value_at(&self.yaml, &[kind, &name, "file"]).and_then(Value::as_str)?;
+        Some(Mount { at, path: normal(&self.folder.join(self.expand(file))), volume: None })
     }
 
     fn project(&self) -> String {
@@ -302,7 +330,7 @@ fn environment(value: Option<&Value>, file: &File) -> Environment {
 
 /// `NAME=value` lines. Values may be quoted, may have a comment behind them, and may name the variables before them and the project's, unless
 /// in single quotes.
-fn environment_file(path: &Path, project: &Environment) -> Environment {
+pub(super) fn environment_file(path: &Path, project: &Environment) -> Environment {
     let (mut out, mut known) = (Environment::new(), project.clone());
     for line in text_of(path).unwrap_or_default().lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let Some((name, value)) = line.trim_start_matches("export ").split_once('=') else { continue };
@@ -363,11 +391,11 @@ fn mount(value: &Value, file: &File, base: &File, root: &Path, known: &[PathBuf]
 }
 
 /// Where a named volume's data lies: where docker has it, or in a copy of that below the root.
-fn volume_path(name: &str, short: &str, root: &Path, known: &[PathBuf]) -> PathBuf {
-    let usual = Path::new(DOCKER_VOLUMES).join(name).join("_data");
-    let below = ["volumes", "var/lib/docker/volumes", "docker/volumes", ""]
+pub(super) fn volume_path(name: &str, short: &str, root: &Path, known: &[PathBuf]) -> PathBuf {
+    let usual = VOLUMES.map(|folder| Path::new(folder).join(name).join("_data"));
+    let below = ["volumes", "docker/volumes", "", &VOLUMES[0][1..], &VOLUMES[1][1..]]
         .map(|folder| root.join(folder).join(name).join("_data"));
-    if let Some(path) = std::iter::once(&usual).chain(&below).find(|path| path.is_dir()) {
+    if let Some(path) = usual.iter().chain(&below).find(|path| path.is_dir()) {
         return path.clone();
     }
     let suffix = format!("_{short}");
@@ -379,6 +407,6 @@ fn volume_path(name: &str, short: &str, root: &Path, known: &[PathBuf]) -> PathB
     match held.collect::<Vec<_>>().into_iter().find(named) {
         Some(path) if path.join("_data").is_dir() => path.join("_data"),
         Some(path) => path.to_path_buf(),
-        None => usual,
+        None => usual[0].clone(),
     }
 }

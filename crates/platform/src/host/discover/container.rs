@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::Environment;
 
-use super::script::{node_command, words};
+use super::script::{UNKNOWN, node_command, words};
 use super::started::{CONTAINER_CA_HOME, Mount, Started};
 use crate::host::Commands;
 
@@ -39,10 +39,11 @@ impl Container {
                 self.environment.insert("FABRIC_CA_HOME".to_owned(), CONTAINER_CA_HOME.to_owned());
             }
         }
+        let unknown = self.mounts.iter().any(|mount| mount.path.to_string_lossy().contains(UNKNOWN));
         let mut started = Started {
             role,
             origin: self.origin,
-            name: Some(self.name),
+            name: Some(self.name).filter(|name| !name.is_empty()),
             environment: self.environment,
             folder: folder.to_path_buf(),
             mounts: Some(self.mounts),
@@ -53,6 +54,9 @@ impl Container {
             config_flag: None,
             reads: self.reads,
         };
+        if unknown {
+            started.data_is_unknown();
+        }
         let Some(arguments) = arguments else { return Some(started).filter(|started| !started.is_of_a_client()) };
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         started.take_flags(&arguments);

@@ -9,8 +9,11 @@ mod left_over;
 mod matching;
 mod names;
 mod node;
+mod quadlet;
+mod run;
 mod script;
 mod started;
+mod supervisor;
 mod tree;
 mod unit;
 
@@ -54,8 +57,13 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     }
     let copies = claims::set_copies_apart(&mut tree, &root, &mut remarks);
     let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
-    let mut started: Vec<Started> = tree.scripts.iter().flat_map(|file| script::read(file, &root)).collect();
-    started.extend(tree.units.iter().filter_map(|file| unit::read(file, &root)));
+    let scripts = tree
+        .scripts
+        .iter()
+        .flat_map(|file| supervisor::read(file, &root, &known).unwrap_or_else(|| script::read(file, &root, &known)));
+    let mut started: Vec<Started> = scripts.collect();
+    started.extend(tree.units.iter().filter_map(|file| unit::read(file, &root, &known)));
+    started.extend(tree.quadlets.iter().filter_map(|file| quadlet::read(file, &root, &known)));
     let mut services = compose::read(&tree.compose, &root, &known, &mut remarks);
     // Whether docker runs here and these containers are its own is not known: commands are written by `--compose` and `--docker`.
     services.iter_mut().for_each(|service| service.commands = super::Commands::default());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DataSource, DatabaseKind};
+use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CONFIG_VARIABLE, CaConfig, DataSource, DatabaseKind};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NodeSettings, StateDatabase};
 use serde_norway::Value;
@@ -183,8 +183,8 @@ fn read_yaml(file: &Path) -> Result<Value, String> {
     if length > node_settings::MAX_CONFIG_BYTES {
         return Err(format!("{length} bytes are too many for a configuration"));
     }
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    serde_norway::from_str(&text).map_err(|error| format!("it is not readable as YAML ({error})"))
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    node_settings::parse(&bytes).map_err(|error| format!("it is not readable as YAML ({error})"))
 }
 
 /// The folder that a configuration file's node is named by.
@@ -473,11 +473,24 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
         node.missing("home directory", path);
     }
     node.add(DirectoryRole::CaHome, path.clone());
-    let config = started.config_flag.as_deref().or_else(|| started.get("FABRIC_CA_SERVER_CONFIG"));
-    let config = config.and_then(|named| started.find(named, &path, root).here());
-    let config = config.unwrap_or_else(|| path.join(CA_CONFIG_FILE));
+    let usual = path.join(CA_CONFIG_FILE);
+    // A server looks at its command line only.
+    let of_environment = || started.get(CONFIG_VARIABLE).filter(|_| !usual.is_file());
+    let config = match started.config_flag.as_deref().or_else(of_environment) {
+        Some(named) => started.find(named, &path, root),
+        None => Place::Here(usual.clone()),
+    };
+    if let Place::Missing(file) = &config {
+        node.missing("configuration file", file);
+    }
+    let config = config.here().unwrap_or(usual);
     node.config = Some(config.clone()).filter(|path| path.is_file());
     node.keep_environment(started, &path, root);
+    // Its own file is looked for under the name that it has.
+    node.environment.remove(CONFIG_VARIABLE);
+    if !config.ends_with(CA_CONFIG_FILE) {
+        node.environment.insert(CONFIG_VARIABLE.to_owned(), config.display().to_string());
+    }
     let settings = settings_of(&config, &started.environment, &mut node);
     follow(started, &settings, &path, root, true, &mut node);
     for named in &settings.further {

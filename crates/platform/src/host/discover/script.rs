@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::Environment;
 
+use super::run::{self, Line};
 use super::started::{Started, on_host};
 use super::tree::text_of;
 
@@ -19,10 +20,15 @@ const PLACES: [char; 2] = [WORKING_FOLDER, UNKNOWN];
 /// Commands that run what stands behind them in another place: a container, another machine.
 const ELSEWHERE: [&str; 6] = ["docker", "podman", "nerdctl", "kubectl", "oc", "ssh"];
 
+/// Whether a program runs what stands behind it in another place.
+pub(super) fn is_elsewhere(program: &str) -> bool {
+    ELSEWHERE.contains(&program.rsplit('/').next().unwrap_or(program))
+}
+
 /// The nodes that a script starts, or that an environment file has settings for.
-pub(super) fn read(file: &Path, root: &Path) -> Vec<Started> {
+pub(super) fn read(file: &Path, root: &Path, known: &[PathBuf]) -> Vec<Started> {
     let Some(text) = text_of(file) else { return Vec::new() };
-    let mut script = Script::new(file, file.parent().unwrap_or(Path::new("/")), root, Environment::new());
+    let mut script = Script::new(file, file.parent().unwrap_or(Path::new("/")), root, known, Environment::new());
     script.run(&text, 0);
     if script.out.is_empty() {
         script.settings_alone();
@@ -31,8 +37,15 @@ pub(super) fn read(file: &Path, root: &Path) -> Vec<Started> {
 }
 
 /// The nodes that a script starts which something else runs, in this folder and with these variables.
-pub(super) fn run_by(file: &Path, text: &str, folder: &Path, root: &Path, environment: &Environment) -> Vec<Started> {
-    let mut script = Script::new(file, folder, root, environment.clone());
+pub(super) fn run_by(
+    file: &Path,
+    text: &str,
+    folder: &Path,
+    root: &Path,
+    known: &[PathBuf],
+    environment: &Environment,
+) -> Vec<Started> {
+    let mut script = Script::new(file, folder, root, known, environment.clone());
     script.run(text, 0);
     script.out
 }
@@ -40,6 +53,8 @@ pub(super) fn run_by(file: &Path, text: &str, folder: &Path, root: &Path, enviro
 struct Script<'a> {
     file: &'a Path,
     root: &'a Path,
+    /// Directories that hold data.
+    known: &'a [PathBuf],
     folder: PathBuf,
     environment: Environment,
     out: Vec<Started>,
@@ -50,13 +65,13 @@ struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    fn new(file: &'a Path, folder: &Path, root: &'a Path, environment: Environment) -> Self {
+    fn new(file: &'a Path, folder: &Path, root: &'a Path, known: &'a [PathBuf], environment: Environment) -> Self {
         let (out, saved, reads) = (Vec::new(), Vec::new(), Vec::new());
-        Script { file, root, folder: folder.to_path_buf(), environment, out, saved, reads }
+        Script { file, root, known, folder: folder.to_path_buf(), environment, out, saved, reads }
     }
 
     fn run(&mut self, text: &str, depth: usize) {
-        let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+        let joined = text.replace("\\\n", " ");
         for line in joined.lines() {
             for statement in statements(line) {
                 self.statement(&statement, depth);
@@ -130,7 +145,7 @@ impl<'a> Script<'a> {
                     self.folder = folder;
                 }
             }
-            [elsewhere, ..] if ELSEWHERE.contains(elsewhere) => {}
+            [program, words @ ..] if is_elsewhere(program) => self.container(words, &prefixed),
             command => {
                 if let Some((role, arguments)) = node_command(command) {
                     let mut started = Started::on_host(role, self.file, &self.folder);
@@ -142,6 +157,15 @@ impl<'a> Script<'a> {
                 }
             }
         }
+    }
+
+    /// The node in a container that a command runs on this machine.
+    fn container(&mut self, words: &[&str], environment: &Environment) {
+        let line = Line { folder: &self.folder, root: self.root, known: self.known, environment };
+        let Some(mut container) = run::container(words, &line) else { return };
+        container.origin = self.file.display().to_string();
+        container.reads.extend(self.reads.iter().cloned());
+        self.out.extend(container.started(&self.folder));
     }
 
     /// Settings without a command that uses them.
@@ -385,7 +409,7 @@ mod tests {
 
     fn run(text: &str) -> Vec<Started> {
         let file = Path::new("/net/start.sh");
-        let mut script = Script::new(file, Path::new("/net"), Path::new("/net"), Environment::new());
+        let mut script = Script::new(file, Path::new("/net"), Path::new("/net"), &[], Environment::new());
         script.run(text, 0);
         if script.out.is_empty() {
             script.settings_alone();
@@ -445,10 +469,7 @@ mod tests {
         for text in ["$HOME/d", "~/d", "${HOME}/d"] {
             assert_eq!(data(text).0, Some(format!("{home}/d")), "{text}");
         }
-        assert!(
-            run("docker run -v $PWD/data:/d hyperledger/fabric-peer peer node start\nssh host peer node start\n")
-                .is_empty()
-        );
+        assert!(run("docker exec cli peer node start\nssh host peer node start\n").is_empty());
     }
 
     #[test]

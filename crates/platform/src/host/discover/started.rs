@@ -135,13 +135,25 @@ impl Started {
         self.role == NodeRole::Peer && self.get("CORE_PEER_FILESYSTEMPATH").is_none() && user
     }
 
-    /// Whether where its data is depends on what nobody can know without running something. Other such settings are dropped.
-    pub fn settle_unknown(&mut self) -> bool {
-        let data: &[&str] = match self.role {
+    /// The settings that say where its data is, the one that counts most first.
+    fn data_settings(&self) -> &'static [&'static str] {
+        match self.role {
             NodeRole::Peer => &["CORE_PEER_FILESYSTEMPATH", "FABRIC_CFG_PATH"],
             NodeRole::Orderer => &["ORDERER_FILELEDGER_LOCATION", "FABRIC_CFG_PATH"],
             _ => &CA_HOMES,
-        };
+        }
+    }
+
+    /// Notes that where its data is cannot be known, as what its container sees of this machine is not.
+    pub fn data_is_unknown(&mut self) {
+        if let Some(name) = self.data_settings().first() {
+            self.environment.insert((*name).to_owned(), UNKNOWN.to_string());
+        }
+    }
+
+    /// Whether where its data is depends on what nobody can know without running something. Other such settings are dropped.
+    pub fn settle_unknown(&mut self) -> bool {
+        let data = self.data_settings();
         let unknown = |value: &str| value.contains(UNKNOWN);
         let settings = self.config_flag.as_deref().into_iter().chain(data.iter().filter_map(|name| self.get(name)));
         let first = settings.take(1).any(unknown);

@@ -36,6 +36,9 @@ const NOT_ENTERED: [&str; 15] = [
     "signcerts",
 ];
 
+/// How a compose file's section of services begins.
+const SERVICES: [&str; 4] = ["services:", "\"services\":", "'services':", "include:"];
+
 /// A directory that holds a node's data, by what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Data {
@@ -76,10 +79,12 @@ pub(super) struct Tree {
     /// Homes of certificate authorities.
     pub authorities: Vec<PathBuf>,
     pub identities: Vec<Identity>,
-    /// Scripts and environment files with settings of nodes.
+    /// Scripts, environment files and supervisord's configurations with settings of nodes.
     pub scripts: Vec<PathBuf>,
     pub compose: Vec<PathBuf>,
     pub units: Vec<PathBuf>,
+    /// Podman's units of containers.
+    pub quadlets: Vec<PathBuf>,
     pub remarks: Vec<String>,
 }
 
@@ -201,11 +206,13 @@ impl Tree {
         match lower.as_str() {
             PEER_CONFIG_FILE | ORDERER_CONFIG_FILE => self.configs.push(file.to_path_buf()),
             _ if ends(&[".yaml", ".yml"])
-                && text_of(file).is_some_and(|text| text.lines().any(|line| line.trim_end() == "services:")) =>
+                && text_of(file)
+                    .is_some_and(|text| text.lines().any(|line| SERVICES.iter().any(|top| line.starts_with(top)))) =>
             {
                 self.compose.push(file.to_path_buf());
             }
             _ if ends(&[".service"]) => self.units.push(file.to_path_buf()),
+            _ if ends(&[".container"]) => self.quadlets.push(file.to_path_buf()),
             _ if ends(&[".sh", ".env", ".environment", ".bash", ".conf"])
                 || lower.starts_with(".env")
                 || lower.starts_with("env.")
@@ -213,9 +220,18 @@ impl Tree {
                 || !lower.contains('.') =>
             {
                 let tells = |text: String| {
-                    ["CORE_PEER_", "CORE_LEDGER_", "ORDERER_", "FABRIC_CA_", "fabric-ca-server"]
-                        .iter()
-                        .any(|word| text.contains(word))
+                    [
+                        "CORE_PEER_",
+                        "CORE_LEDGER_",
+                        "ORDERER_",
+                        "FABRIC_CA_",
+                        "fabric-ca",
+                        "fabric-peer",
+                        "fabric-orderer",
+                        "couchdb",
+                    ]
+                    .iter()
+                    .any(|word| text.contains(word))
                 };
                 if text_of(file).is_some_and(tells) {
                     self.scripts.push(file.to_path_buf());
@@ -232,7 +248,9 @@ pub(super) fn text_of(file: &Path) -> Option<String> {
     if !metadata.is_file() || metadata.len() > MAX_TEXT_BYTES {
         return None;
     }
-    String::from_utf8(std::fs::read(file).ok()?).ok()
+    let text = String::from_utf8(std::fs::read(file).ok()?).ok()?;
+    // As an editor on another system left it.
+    Some(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
 }
 
 /// Whether a directory holds an orderer's ledger: and is not the inside of a peer's.

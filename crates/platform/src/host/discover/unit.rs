@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::node_settings::Environment;
 
-use super::script::{node_command, run_by, words};
+use super::script::{is_elsewhere, node_command, run_by, words};
 use super::started::{Started, on_host};
 use super::tree::text_of;
 use crate::host::Commands;
@@ -19,7 +19,7 @@ const UNIT_FOLDERS: [&str; 5] = [
 ];
 
 /// The node that a unit starts. A template is none; its instances are links to it.
-pub(super) fn read(file: &Path, root: &Path) -> Option<Started> {
+pub(super) fn read(file: &Path, root: &Path, known: &[PathBuf]) -> Option<Started> {
     let name = file.file_name()?.to_str()?.strip_suffix(".service")?;
     let (prefix, instance) = name.split_once('@').unwrap_or((name, ""));
     if name.ends_with('@') {
@@ -40,7 +40,7 @@ pub(super) fn read(file: &Path, root: &Path) -> Option<Started> {
     let text = texts.join("\n").replace("\\\n", " ").replace("%i", instance).replace("%I", instance);
     let text = text.replace("%n", &format!("{name}.service")).replace("%N", name).replace("%p", prefix);
     let settings = Settings::read(&text.replace("%%", "%"), folder, root);
-    let mut started = settings.started(file, root)?;
+    let mut started = settings.started(file, root, known)?;
     started.starts = true;
     // Units of a disk of another machine are none of this one's.
     if ["/etc/systemd", "/run/systemd", "/lib/systemd", "/usr/lib/systemd"].iter().any(|own| file.starts_with(own)) {
@@ -126,14 +126,15 @@ impl Settings {
     }
 
     /// The node that the command starts: itself, or a script that it runs.
-    fn started(self, file: &Path, root: &Path) -> Option<Started> {
+    fn started(self, file: &Path, root: &Path, known: &[PathBuf]) -> Option<Started> {
         let folder = file.parent().unwrap_or(Path::new("/"));
         let working = self.working.as_deref().unwrap_or(folder);
         let raw = words(&self.command);
         let expanded: Vec<String> = raw.iter().map(|word| word.expand(&self.environment)).collect();
         let expanded: Vec<&str> = expanded.iter().map(String::as_str).collect();
         let mut reads: Vec<PathBuf> = self.files.iter().filter_map(|file| file.canonicalize().ok()).collect();
-        if let Some((role, arguments)) = node_command(&expanded) {
+        let here = expanded.first().is_some_and(|program| !is_elsewhere(program));
+        if let Some((role, arguments)) = node_command(&expanded).filter(|_| here) {
             let mut started = Started::on_host(role, file, working);
             started.environment = self.environment;
             started.take_flags(arguments);
@@ -150,7 +151,7 @@ impl Settings {
         let beside = script.as_deref().and_then(Path::parent).unwrap_or(working);
         let beside = self.working.as_deref().unwrap_or(beside);
         let text = text.unwrap_or_else(|| self.command.clone());
-        let mut started = run_by(file, &text, beside, root, &self.environment).into_iter().next()?;
+        let mut started = run_by(file, &text, beside, root, known, &self.environment).into_iter().next()?;
         started.reads.extend(reads);
         Some(started)
     }

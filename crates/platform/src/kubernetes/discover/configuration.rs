@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
-    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, value_at,
+    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, parse, value_at,
 };
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
@@ -54,8 +54,7 @@ impl Looked<'_> {
     /// A configuration file as mounted Secrets and ConfigMaps hold it.
     fn yaml(&self, directory: &str, file: &str) -> Yaml {
         let files = mounts::object_files(&self.mounts, self.namespace, directory);
-        let text = files.get(file).map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned());
-        text.and_then(|text| serde_norway::from_str(&text).ok()).unwrap_or(Yaml::Null)
+        files.get(file).and_then(|(bytes, _)| parse(bytes).ok()).unwrap_or(Yaml::Null)
     }
 
     pub fn configured(&self, role: NodeRole) -> Configured {

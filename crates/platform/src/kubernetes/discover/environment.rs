@@ -1,6 +1,6 @@
 //! A container's environment as its processes see it, as far as the API tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, EnvVar};
 
@@ -36,6 +36,37 @@ pub(crate) fn resolve(container: &Container, namespace: &Namespace, pod_name: &s
     environment
 }
 
+/// Secrets and ConfigMaps, and keys of them, that a container takes its environment from and the namespace does not have: it does not start.
+pub(crate) fn missing(container: &Container, namespace: &Namespace) -> BTreeSet<String> {
+    let object = |kind: &str, name: &str| format!("{kind} {name}");
+    let is_gone = |kind: &str, name: &str| namespace.find(kind, name).is_none();
+    let mut out = BTreeSet::new();
+    for from in container.env_from.iter().flatten() {
+        let config_map = from.config_map_ref.as_ref().map(|known| ("ConfigMap", &known.name, known.optional));
+        let secret = from.secret_ref.as_ref().map(|known| ("Secret", &known.name, known.optional));
+        for (kind, name, optional) in config_map.into_iter().chain(secret) {
+            if optional != Some(true) && is_gone(kind, name) {
+                out.insert(object(kind, name));
+            }
+        }
+    }
+    for from in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+        let config_map = from.config_map_key_ref.as_ref();
+        let config_map = config_map.map(|known| ("ConfigMap", &known.name, &known.key, known.optional));
+        let secret = from.secret_key_ref.as_ref().map(|known| ("Secret", &known.name, &known.key, known.optional));
+        for (kind, name, key, optional) in config_map.into_iter().chain(secret) {
+            let values = || if kind == "Secret" { namespace.secret(name) } else { namespace.config_map(name) };
+            if optional == Some(true) {
+            } else if is_gone(kind, name) {
+                out.insert(object(kind, name));
+            } else if !values().contains_key(key) {
+                out.insert(format!("{key} of {}", object(kind, name)));
+            }
+        }
+    }
+    out
+}
+
 fn value_of(variable: &EnvVar, namespace: &Namespace, pod_name: &str) -> Option<String> {
     if let Some(value) = &variable.value {
         return Some(value.clone());
@@ -48,11 +79,19 @@ fn value_of(variable: &EnvVar, namespace: &Namespace, pod_name: &str) -> Option<
     if let Some(reference) = &from.secret_key_ref {
         return namespace.secret(&reference.name).remove(&reference.key).map(text);
     }
-    match from.field_ref.as_ref()?.field_path.as_str() {
-        "metadata.name" => Some(pod_name.to_owned()),
-        "metadata.namespace" => Some(namespace.name.clone()),
-        _ => None,
-    }
+    let path = from.field_ref.as_ref()?.field_path.as_str();
+    let of_pod = |at: &str| namespace.find("Pod", pod_name)?.pointer(at).cloned();
+    let entry = |map: &str| path.strip_prefix(map)?.strip_prefix("['")?.strip_suffix("']");
+    let found = match path {
+        "metadata.name" => return Some(pod_name.to_owned()),
+        "metadata.namespace" => return Some(namespace.name.clone()),
+        "spec.nodeName" | "spec.serviceAccountName" => of_pod(&format!("/{}", path.replace('.', "/"))),
+        _ => ["labels", "annotations"].iter().find_map(|map| {
+            let all = of_pod(&format!("/metadata/{map}"))?;
+            all.get(entry(&format!("metadata.{map}"))?).cloned()
+        }),
+    };
+    found?.as_str().map(str::to_owned)
 }
 
 /// Replaces `$(NAME)` by the variable's value; `$$` is a dollar; what is not defined stays as it is.

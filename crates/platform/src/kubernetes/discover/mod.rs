@@ -105,8 +105,9 @@ impl Recognition {
 
 /// Looks at namespaces.
 pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
+    let mut unread = Vec::new();
     let all: Vec<(Namespace, Vec<WorkloadObject>)> =
-        namespaces.into_iter().map(|namespace| (namespace.clone(), workloads(&namespace))).collect();
+        namespaces.into_iter().map(|namespace| (namespace.clone(), workloads(&namespace, &mut unread))).collect();
     let mut looked = Recognition::of(&all, &Wanted::new());
     // A database server whose image and environment say nothing is known by the nodes that name it.
     let wanted = relations::wanted(&all, &looked.found);
@@ -114,6 +115,7 @@ pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
         looked = Recognition::of(&all, &wanted);
     }
     let Recognition { mut found, others, mut findings } = looked;
+    findings.extend(unread);
     relations::relate(&all, &mut found, &mut findings);
     rest::add_rest(&mut found, &mut findings);
     rest::exclude_others(&mut found);
@@ -212,19 +214,26 @@ fn look_at(
 /// Several pods of one node: each may have data of its own.
 fn several_pods(workload: &WorkloadObject, node: &FoundNode, pods: u32) -> Finding {
     let names: Vec<&str> = workload.pods.iter().map(|pod| pod.name.as_str()).collect();
-    let is_data =
-        |role| matches!(role, DirectoryRole::PeerData | DirectoryRole::OrdererLedger | DirectoryRole::Database);
+    let is_data = |role| {
+        matches!(
+            role,
+            DirectoryRole::PeerData | DirectoryRole::OrdererLedger | DirectoryRole::CaHome | DirectoryRole::Database
+        )
+    };
     let apart = |directory: &NodeDirectory| {
         let holder =
             directory.mounted_at.as_deref().and_then(|at| holding(&node.mounts, at)).map(|mount| &mount.holder);
         is_data(directory.role) && !matches!(holder, Some(Holder::Claim(_) | Holder::Other(_)))
     };
-    if names.len() > 1 && node.node.directories.iter().any(apart) {
+    // A DaemonSet's pods that do not run have left their data on their machines.
+    let gone = if workload.kind == "DaemonSet" { (pods as usize).saturating_sub(names.len()) } else { 0 };
+    if names.len() + gone > 1 && node.node.directories.iter().any(apart) {
+        let gone = if gone > 0 { format!(" and {gone} that are not there") } else { String::new() };
         return Finding::error(
             Rule::Recognised,
             &node.node.id,
             format!(
-                "its pods {} have data of their own, and only that of {} is captured",
+                "its pods {}{gone} have data of their own, and only that of {} is captured",
                 names.join(", "),
                 node.pod.as_ref().map_or("none", |pod| &pod.name)
             ),
@@ -282,11 +291,13 @@ fn found_node(
             "scale it down by hand before a restore, and up after it",
         ));
     }
-    for missing in mounts::missing_objects(&looked.mounts, looked.namespace) {
+    let mounted = mounts::missing_objects(&looked.mounts, looked.namespace).into_iter().map(|what| ("it mounts", what));
+    let named = environment::missing(looked.container, looked.namespace);
+    for (how, missing) in mounted.chain(named.into_iter().map(|what| ("it takes its environment from", what))) {
         findings.push(Finding::warning(
             Rule::EveryKey,
             &id,
-            format!("it mounts {missing}, which is not in the namespace"),
+            format!("{how} {missing}, which is not in the namespace"),
             "find out where it went: the node will not start without it",
         ));
     }

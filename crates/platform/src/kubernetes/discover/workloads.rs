@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fabkeep_network::{Finding, Rule};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::Value;
 
@@ -165,17 +166,32 @@ fn workload_of_pod(namespace: &Namespace, pod: &Value) -> Option<(String, String
     Some((kind.to_owned(), name.to_owned()))
 }
 
+/// What a workload's pods are. One that cannot be understood is reported.
+fn pod_spec(object: &Value, at: &str, subject: &str, findings: &mut Vec<Finding>) -> Option<PodSpec> {
+    let read = serde_json::from_value(object.pointer(at).cloned().unwrap_or_default());
+    let unread = |problem: &serde_json::Error| {
+        findings.push(Finding::warning(
+            Rule::Recognised,
+            subject,
+            format!("what its pods are cannot be read ({problem}): whether it is a node, and where its data is, is not known"),
+            "look whether it is one: then nothing of it is in the recovery point. Report this to fabkeep's makers, with the workload",
+        ));
+    };
+    read.inspect_err(unread).ok()
+}
+
 /// Every workload of a namespace, pods without one included.
-pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
+pub(crate) fn workloads(namespace: &Namespace, findings: &mut Vec<Finding>) -> Vec<WorkloadObject> {
     let mut by_owner: BTreeMap<(String, String), Vec<(LivePod, &Value)>> = BTreeMap::new();
     let mut out = Vec::new();
-    let of_pod = |kind: &str, name: &str, pod: &Value, pods: Vec<LivePod>| {
+    let subject = |kind: &str, name: &str| format!("{kind} {}/{name}", namespace.name);
+    let of_pod = |kind: &str, name: &str, pod: &Value, pods: Vec<LivePod>, findings: &mut Vec<Finding>| {
         Some(WorkloadObject {
             namespace: namespace.name.clone(),
             kind: kind.to_owned(),
             name: name.to_owned(),
             replicas: u32::try_from(pods.len()).unwrap_or(1).max(1),
-            spec: pod.get("spec").and_then(from_value::<PodSpec>)?,
+            spec: pod_spec(pod, "/spec", &subject(kind, name), findings)?,
             labels: labels(pod, "/metadata/labels"),
             templates: Vec::new(),
             pods,
@@ -186,10 +202,10 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
         match workload_of_pod(namespace, pod) {
             // Pods that a Kubernetes node makes of its own files have that node for a controller.
             Some((kind, _)) if kind == "Node" => {
-                out.extend(of_pod("Pod", name_of(pod), pod, live_pod(pod).into_iter().collect()))
+                out.extend(of_pod("Pod", name_of(pod), pod, live_pod(pod).into_iter().collect(), findings))
             }
             Some(owner) => by_owner.entry(owner).or_default().extend(live_pod(pod).map(|live| (live, pod))),
-            None => out.extend(of_pod("Pod", name_of(pod), pod, live_pod(pod).into_iter().collect())),
+            None => out.extend(of_pod("Pod", name_of(pod), pod, live_pod(pod).into_iter().collect(), findings)),
         }
     }
     for kind in KINDS {
@@ -197,10 +213,13 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
             if matches!(kind, "ReplicaSet" | "ReplicationController") && controller(object).is_some() {
                 continue;
             }
-            let Some(spec) = object.pointer("/spec/template/spec").and_then(from_value::<PodSpec>) else { continue };
             let name = name_of(object).to_owned();
+            let Some(spec) = pod_spec(object, "/spec/template/spec", &subject(kind, &name), findings) else { continue };
             let stopped = annotation(object, REPLICAS).and_then(|text| text.parse().ok());
-            let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+            // A DaemonSet has as many as there are machines for them.
+            let replicas =
+                ["/spec/replicas", "/status/desiredNumberScheduled"].iter().find_map(|at| object.pointer(at));
+            let replicas = replicas.and_then(Value::as_u64).unwrap_or(1);
             let templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
             out.push(WorkloadObject {
                 namespace: namespace.name.clone(),
@@ -224,10 +243,10 @@ pub(crate) fn workloads(namespace: &Namespace) -> Vec<WorkloadObject> {
     for ((kind, name), pods) in by_owner.into_iter().filter(|((kind, _), _)| kind != "Job") {
         let (numbered, others): (Vec<_>, Vec<_>) =
             pods.into_iter().partition(|(live, _)| ordinal(&live.name, &name).is_some());
-        out.extend(numbered.into_iter().filter_map(|(live, pod)| of_pod(&kind, &name, pod, vec![live])));
+        out.extend(numbered.into_iter().filter_map(|(live, pod)| of_pod(&kind, &name, pod, vec![live], findings)));
         let first = others.first().map(|(_, pod)| *pod);
         let others = others.into_iter().map(|(live, _)| live).collect();
-        out.extend(first.and_then(|pod| of_pod(&kind, &name, pod, others)));
+        out.extend(first.and_then(|pod| of_pod(&kind, &name, pod, others, findings)));
     }
     out.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
     out
