@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
-    /// Log to standard error: -v steps and retries, -vv every request too. FABKEEP_LOG sets a level or a filter instead. fabkeep logs no secrets.
+    /// Log to standard error: -v steps and retries, -vv every request too. FABKEEP_LOG sets a level or a filter instead.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
