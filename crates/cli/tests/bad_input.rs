@@ -86,7 +86,9 @@ fn the_log_names_requests_and_steps_and_no_secret() {
         assert!(logged.text.contains(wanted), "{wanted} is not in: {}", logged.text);
     }
     let writer: serde_json::Value = serde_json::from_slice(&fs::read(place.path("keys/writer")).unwrap()).unwrap();
-    for (name, secret) in writer.as_object().unwrap().iter().filter(|(name, _)| !["repository", "root"].contains(&name.as_str())) {
+    for (name, secret) in
+        writer.as_object().unwrap().iter().filter(|(name, _)| !["repository", "root"].contains(&name.as_str()))
+    {
         let secret = secret.as_str().unwrap_or_default();
         assert!(secret.len() < 16 || !logged.text.contains(secret), "{name} is in the log");
     }

@@ -215,7 +215,7 @@ fn a_dump_that_was_cut_is_none() {
     commands.dump = Some("pg_dump --clean --if-exists | head -c 3000".to_owned());
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
     let findings = refused(place.bench.capture_from(&host, &CaptureOptions::default()));
-    reported(&findings, "C3", "does not come to its end");
+    reported(&findings, "C3", "is incomplete");
 }
 
 /// Where a dump on somebody's database server would have its client write.

@@ -245,12 +245,12 @@ pub fn unanswered(observation: &Observation) -> Option<Finding> {
         return None;
     }
     let why: Vec<String> = observation.silent.iter().map(|(source, problem)| format!("{source}: {problem}")).collect();
-    let why = if why.is_empty() { "none is known to ask".to_owned() } else { why.join("; ") };
+    let why = if why.is_empty() { "no source is known".to_owned() } else { why.join("; ") };
     Some(Finding::warning(
         Rule::HeightsKnown,
         &observation.node,
-        format!("the node runs, and no source tells its heights: {why}"),
-        "look at the node's log and its operations endpoint (on hosts: `operations` in the inventory)",
+        format!("the node runs, and no source reports its heights: {why}"),
+        "check the node's log and its operations endpoint (on hosts: `operations` in the inventory)",
     ))
 }
 

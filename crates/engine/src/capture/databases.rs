@@ -281,7 +281,7 @@ fn check_databases(
                             Rule::DatabaseWhole,
                             subject(),
                             format!("{file} ends inside a record (byte {offset}), though the node is stopped"),
-                            "a crash leaves that, and the node drops the record at its start; a cut file looks the same",
+                            "this happens after a crash, and the node drops the record when it starts; a truncated file looks the same",
                         ));
                     }
                 }
@@ -392,20 +392,20 @@ fn found_torn(node: &PlannedNode, channel: &str, facts: &RaftFacts, found: &dyn 
     let subject = format!("{} {channel} raft log", node.node.id);
     let cut = match facts.kind {
         WalKind::Raft => {
-            "the recovery point ends the log behind its last whole record, as Fabric does not repair it (O5)"
+            "the recovery point ends the log after its last complete record, because Fabric does not repair it (O5)"
         }
-        WalKind::SmartBft => "the recovery point holds the log as it is, SmartBFT repairs it at its start",
+        WalKind::SmartBft => "the recovery point contains the log as it is; SmartBFT repairs it when it starts",
     };
     let what = format!("{file} ends inside a record (byte {offset}): {cut}");
     found(if node.running {
-        Finding::note(Rule::RaftLogWhole, subject, what, "nothing: the orderer was writing it")
+        Finding::note(Rule::RaftLogWhole, subject, what, "no action is needed: the orderer was writing it")
     } else {
         let remedy = match facts.kind {
             WalKind::Raft => {
-                "a crash leaves that: this orderer does not start on its own directory; restore it from this recovery point, or cut the file there"
+                "this happens after a crash: the orderer does not start with its own directory; restore it from this recovery point, or truncate the file at that byte"
             }
             WalKind::SmartBft => {
-                "a crash leaves that, and the orderer drops the record at its start; a cut file looks the same"
+                "this happens after a crash, and the orderer drops the record when it starts; a truncated file looks the same"
             }
         };
         Finding::warning(Rule::RaftLogWhole, subject, what, remedy)
@@ -550,7 +550,7 @@ fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, fo
             found(Finding::error(
                 Rule::HashChain,
                 format!("{} {channel}", node.node.id),
-                format!("the chain's directory {} holds no block file", entry.path),
+                format!("the chain's directory {} contains no block file", entry.path),
                 "take the chain from another node or an earlier recovery point, or leave the node out (--exclude)",
             ));
         }

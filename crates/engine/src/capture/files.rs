@@ -150,7 +150,7 @@ pub(crate) fn capture(
                     Rule::FileReadable,
                     format!("{} {path}", task.planned.node.id),
                     problem,
-                    "look at the disk and the file's permissions, or leave the node out (--exclude)",
+                    "check the disk and the file's permissions, or leave the node out (--exclude)",
                 ));
                 return Ok(None);
             }
@@ -346,7 +346,7 @@ impl Keeper<'_> {
                 if buffer.len() as u64 != end - at {
                     let have = at + buffer.len() as u64;
                     return Err(KeepError::Read(format!(
-                        "it ends at byte {have}, it had {} when it was listed",
+                        "it ends at byte {have}; when it was listed it had {} bytes",
                         state.size
                     )));
                 }

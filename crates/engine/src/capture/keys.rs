@@ -152,7 +152,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
                     Rule::FileReadable,
                     format!("{} {label}", node.node.id),
                     error.to_string(),
-                    "make it readable for the user that runs fabkeep, or leave the node out (--exclude)",
+                    "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
                 ));
                 continue;
             }
@@ -240,11 +240,11 @@ fn key_of(
             rule,
             subject(),
             format!(
-                "the key file {at} that its configuration names is not the key of the {} certificate of {}",
+                "the key file {at} that its configuration names does not match the {} certificate of {}",
                 read.purpose,
                 name()
             ),
-            "put the certificate and its own key side by side: the node does not start with these two",
+            "restore the certificate together with its own key: the node does not start with these two",
         ));
         return key.or_else(|| Some(at.to_owned()));
     }
@@ -256,11 +256,11 @@ fn key_of(
             rule,
             subject(),
             format!(
-                "the private key of {} ({}) is in a {token}: it is no part of the recovery point",
+                "the private key of {} ({}) is in a {token}: it is not part of the recovery point",
                 name(),
                 read.purpose
             ),
-            "back the token up by its vendor's means; it must be reachable before the node is started again",
+            "back the token up with the tools of its vendor; it must be reachable before the node is started again",
         ));
         return Some(token.clone());
     }
@@ -271,7 +271,7 @@ fn key_of(
     };
     let (_, label, what) =
         odd.iter().find(|(at, _, _)| named_key == Some(at) || (named_key.is_none() && beside(at)))?;
-    let remedy = "put a key in its place that the node can read, or leave the node out (--exclude)";
+    let remedy = "replace it with a key that the node can read, or leave the node out (--exclude)";
     let useless = |why: &str| {
         found(Finding::error(
             rule,
@@ -284,10 +284,10 @@ fn key_of(
         PrivateKey::NotUnderstood(why) => found(Finding::warning(
             rule,
             subject(),
-            format!("whether {label} is the key of {} ({}) cannot be checked: {why}", name(), read.purpose),
+            format!("it cannot be checked whether {label} is the key of {} ({}): {why}", name(), read.purpose),
             "make sure that the node starts with it; it is captured as it is",
         )),
-        PrivateKey::Encrypted => useless("it is encrypted, and the node reads no encrypted keys"),
+        PrivateKey::Encrypted => useless("it is encrypted, and the node cannot read encrypted keys"),
         PrivateKey::Damaged(why) => useless(why),
         PrivateKey::Understood(_) => return None,
     }

@@ -42,7 +42,7 @@ const MAX_PRIVATE: usize = 64;
 /// Largest certificate file read, in bytes.
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
-const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
+const GONE: &str = "restore the node's data from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
 
 /// Compares what nodes have with what they had, and notes what they have for the next capture. `renewed`: channels of which the nodes hold
 /// another chain than before.
@@ -127,7 +127,7 @@ fn foreign_private_data(
             Finding::error(
                 Rule::StoresInOrder,
                 format!("{} {channel}", node.node.id),
-                "its private-data store (pvtdataStore) is another than in the last recovery point: it holds nothing of its organization's own data of the first blocks that it held then",
+                "its private-data store (pvtdataStore) differs from the last recovery point: it lacks its organization's own data of the first blocks, which it contained then",
                 GONE,
             )
         })
@@ -167,15 +167,15 @@ fn vanished(
         findings.push(Finding::warning(
             Rule::CaKey,
             id,
-            "its certificate's key is another than in the last recovery point: what the authority issued before is not its own any more",
-            "nothing, if the authority was made anew on purpose; else bring its certificate, key and database back",
+            "the key of its certificate differs from the last recovery point: certificates that the CA issued before do not chain to it any more",
+            "no action is needed if the CA was replaced on purpose; otherwise restore its certificate, key and database",
         ));
     }
     if before.issuer && !now.issuer {
         findings.push(Finding::error(
             Rule::CaKey,
             id,
-            "the last recovery point holds its idemix issuer's keys, and none of them is there now: the next start makes others",
+            "the last recovery point contains its idemix issuer's keys, and all of them are missing now: the next start creates new ones",
             GONE,
         ));
     }
@@ -184,7 +184,7 @@ fn vanished(
         findings.push(Finding::error(
             Rule::NotPersistent,
             id,
-            format!("the last recovery point holds {} channels of it, and it has none now", gone.len()),
+            format!("the last recovery point contains {} channels of this node, and it has none now", gone.len()),
             GONE,
         ));
     } else {
@@ -193,17 +193,19 @@ fn vanished(
             findings.push(Finding::warning(
                 Rule::NotPersistent,
                 subject,
-                "the last recovery point holds this channel of it, and it has no block of it now; no store of it names the channel any more, as after leaving it",
+                "the last recovery point contains this channel, and the node has no block of it now; none of its stores names the channel any more, as after leaving it",
                 GONE,
             ));
         }
     }
     let packages: Vec<&String> = before.packages.difference(&now.packages).collect();
     if !packages.is_empty() {
-        let what =
-            format!("the last recovery point holds {} chaincode packages of it that it has not now", packages.len());
+        let what = format!(
+            "the last recovery point contains {} chaincode packages that the peer does not have now",
+            packages.len()
+        );
         findings.push(if now.packages.is_empty() {
-            Finding::error(Rule::NotPersistent, id, format!("{what}, and it has none left: endorsement fails"), GONE)
+            Finding::error(Rule::NotPersistent, id, format!("{what}, and none is left: endorsement fails"), GONE)
         } else {
             Finding::warning(Rule::NotPersistent, id, what, GONE)
         });
@@ -240,7 +242,7 @@ fn lost_by_its_stores<'a>(node: &PlannedNode, missing: impl Iterator<Item = &'a 
                     Rule::StoresInOrder,
                     format!("{} {channel}", node.node.id),
                     format!(
-                        "its {} knows the channel up to height {height}, and its block files ({}) are not there",
+                        "its {} contains the channel up to height {height}, but its block files ({}) are missing",
                         inside(root, store),
                         inside(root, &format!("{chains}/{channel}"))
                     ),

@@ -343,7 +343,7 @@ fn unequal(pass: &Pass) -> Vec<Finding> {
                     height.unwrap_or(0),
                     standing.highest
                 ),
-                "blocks came between the equal heights and the capture: stop what sends transactions first (--quiesce fence,stop), or let the window extend (--on-growth extend)",
+                "new blocks were added between the equal heights and the capture: stop the clients first (--quiesce fence,stop), or allow the window to be extended (--on-growth extend)",
             ));
         }
     }

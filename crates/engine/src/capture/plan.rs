@@ -99,7 +99,7 @@ fn consistency(
         let mut steps: Vec<String> = quiet.iter().map(ToString::to_string).collect();
         steps.push(format!("wait until heights are equal, at most {} s", options.deadline.as_secs()));
         steps.extend(stops.iter().map(ToString::to_string));
-        steps.push("read the difference since the steps above, heights watched meanwhile; undo the window".to_owned());
+        steps.push("read the difference since the steps above while heights are watched; undo the window".to_owned());
         Ok(steps)
     };
     Ok(match &options.consistency {
@@ -108,10 +108,10 @@ fn consistency(
         Consistency::Cut { fallback } => {
             let mut steps = vec![
                 "list everything again, peers before orderers, and read the difference up to one height for each channel".to_owned(),
-                "level the orderers' chains and raft state to one donor".to_owned(),
+                "give all orderers the chain and raft state of one of them (the donor)".to_owned(),
             ];
             if let Some(options) = fallback {
-                steps.push("or, where a rule forbids the cut:".to_owned());
+                steps.push("or, if a rule forbids the cut:".to_owned());
                 steps.extend(window(options)?);
             }
             steps
@@ -127,7 +127,7 @@ fn strategy(platform: &dyn Platform, node: &survey::PlannedNode) -> String {
         ways = vec!["read in place".to_owned()];
     }
     let how = if node.running {
-        "runs: blocks to the length they have now; databases and logs copied until the copy proves consistent (P6)"
+        "running: blocks up to their current length; databases and logs copied until a copy is consistent (P6)"
     } else {
         "stopped"
     };

@@ -102,7 +102,7 @@ pub(super) fn compare(
                 Rule::StoresInOrder,
                 &subject,
                 format!(
-                    "its private-data store is not of this chain: what it holds of {}/{} in block {}, transaction {}, is not what the block names",
+                    "its private-data store does not belong to this chain: its data of {}/{} in block {}, transaction {}, does not match the hash in the block",
                     write.chaincode, write.collection, write.block, write.transaction
                 ),
                 FOREIGN,
@@ -115,7 +115,7 @@ pub(super) fn compare(
                 Rule::StoresInOrder,
                 &subject,
                 format!(
-                    "its private-data store is of another organization's peer: it holds {}/{}, which no peer of {msp} has",
+                    "its private-data store belongs to a peer of another organization: it contains {}/{}, which no peer of {msp} may have",
                     write.chaincode, write.collection
                 ),
                 FOREIGN,
@@ -139,7 +139,7 @@ pub(super) fn compare(
                         Rule::StoresInOrder,
                         one,
                         format!(
-                            "its private-data store and that of {another}, of the same organization, do not agree whether they are members of the collection {}/{}: one of them is of another organization's peer",
+                            "its private-data store and that of {another}, of the same organization, do not agree whether they are members of the collection {}/{}: one of them belongs to a peer of another organization",
                             write.chaincode, write.collection
                         ),
                         FOREIGN,

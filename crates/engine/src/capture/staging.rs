@@ -173,7 +173,7 @@ fn attempt(
         // Only what proves itself may lack a file that was listed.
         let proves_itself = matches!(wanted.copied, Copied::Database | Copied::Moment) && proving;
         if let Some(path) = missing.first().filter(|_| !proves_itself) {
-            left.push((wanted, format!("{path} was listed, and is not there any more")));
+            left.push((wanted, format!("{path} was listed and has disappeared")));
             continue;
         }
         match prove(directory, &wanted, &target, proving, listed, &after, &missing) {

@@ -322,8 +322,8 @@ fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Res
     let (path, what, remedy) = match error {
         EngineError::Platform(PlatformError::Name { path }) => (
             path,
-            "its name is not UTF-8 or holds a line break, and cannot be kept".to_owned(),
-            "give it another name, or leave the node out (--exclude)",
+            "its name is not UTF-8 or contains a line break, and cannot be captured".to_owned(),
+            "rename it, or leave the node out (--exclude)",
         ),
         EngineError::Platform(PlatformError::Io { path, source })
             if matches!(source.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory) =>
@@ -331,7 +331,7 @@ fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Res
             (
                 path,
                 source.to_string(),
-                "make it readable for the user that runs fabkeep, or leave the node out (--exclude)",
+                "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
             )
         }
         other => return Err(other),
@@ -412,7 +412,7 @@ fn survey_directory(
             Finding::error(
                 Rule::LiveCopy,
                 subject,
-                format!("the node runs, and no copy of this proved consistent in {} attempts: {problem}", options.live_attempts),
+                format!("the node runs, and none of {} copies of this was consistent: {problem}", options.live_attempts),
                 "stop the node and run the backup again, give it more attempts (--live-attempts), or leave it out (--exclude)",
             )
         } else {
@@ -420,7 +420,7 @@ fn survey_directory(
                 Rule::FileReadable,
                 subject,
                 format!("it cannot be copied: {problem}"),
-                "look at the disk and the file's permissions, or leave the node out (--exclude)",
+                "check the disk and the file's permissions, or leave the node out (--exclude)",
             )
         });
     }
@@ -455,8 +455,8 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
         findings.push(Finding::note(
             Rule::StateDatabaseOlder,
             &node.node.id,
-            "its files are left out: a restore empties it, and its peer builds the world state anew from its blocks",
-            "nothing; --include-derived keeps the files",
+            "its files are left out: a restore empties the database, and its peer rebuilds the world state from the blocks",
+            "no action is needed; --include-derived captures the files",
         ));
     }
     if node.node.role == NodeRole::Peer && node.node.served_by.is_empty() {
@@ -465,7 +465,7 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
             findings.push(Finding::warning(
                 Rule::StateDatabaseOlder,
                 &node.node.id,
-                format!("its world state is in a CouchDB at {address}, which is no node of the inventory"),
+                format!("its world state is in a CouchDB at {address}, which is not a node of the inventory"),
                 "empty that CouchDB before this peer is started from this recovery point; or add it to the inventory as a node with role = \"state-database\" and name it in the peer's served_by: then a restore empties it",
             ));
         }
@@ -492,19 +492,19 @@ fn check_metadata(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings
         &|entry| entry.kind == EntryKind::File && entry.links > 1,
         Severity::Note,
         "the file has another name (a hard link): it is captured under each name as a file of its own",
-        "nothing, if the other name is not meant to be the same file after a restore",
+        "no action is needed if the two names may be different files after a restore",
     );
     tell(
         &|entry| entry.attributes,
         Severity::Warning,
-        "it has extended attributes or an access control list, which are not captured: a restore brings back mode and owner only",
-        "write down what is set (getfacl, getfattr) and set it again after a restore, or give the node its rights by owner and mode",
+        "it has extended attributes or an access control list, which are not captured: a restore restores only mode and owner",
+        "write down what is set (getfacl, getfattr) and set it again after a restore, or grant the node's rights by owner and mode",
     );
     tell(
         &|entry| entry.mode & !super::files::kept_bits(&entry.kind) != 0,
         Severity::Warning,
         "its set-user-id, set-group-id or sticky bit is not captured",
-        "nothing: no node needs it; set it again after a restore if something else does",
+        "no action is needed for Fabric's nodes; set it again after a restore if something else needs it",
     );
 }
 
@@ -516,25 +516,25 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
                 Rule::FileReadable,
                 subject(),
                 "the file system's own lost+found cannot be read and is not captured",
-                "nothing: no node uses it",
+                "no action is needed: no node uses it",
             )),
             EntryKind::Special => findings.push(Finding::warning(
                 Rule::FileReadable,
                 subject(),
                 "it is a socket, pipe or device and is not captured",
-                "nothing, if the node makes it anew at its start",
+                "no action is needed if the node creates it when it starts",
             )),
             EntryKind::Unnamed => findings.push(Finding::error(
                 Rule::FileReadable,
                 subject(),
-                "its name is not UTF-8 or holds a line break: it cannot be captured",
+                "its name is not UTF-8 or contains a line break: it cannot be captured",
                 "rename or remove it, or leave the node out (--exclude)",
             )),
             EntryKind::Symlink(target) if leaves(&entry.path, target) => findings.push(Finding::error(
                 Rule::Contained,
                 subject(),
                 format!("it links to {target}, outside of the node's directory"),
-                "name the directory it leads to in the inventory and put the file in place of the link, or leave the node out (--exclude)",
+                "name the directory that it points to in the inventory and replace the link with the file, or leave the node out (--exclude)",
             )),
             _ => {}
         }
@@ -578,23 +578,23 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
                         Rule::FileReadable,
                         subject,
                         format!(
-                            "it grew while it was captured: the recovery point holds the {} bytes that it had",
+                            "it grew while it was captured: the recovery point contains its first {} bytes",
                             entry.stamp.size
                         ),
-                        "nothing, if it is a log",
+                        "no action is needed if it is a log",
                     )),
                     Change::Gone | Change::Written if node.node.role == NodeRole::Files => {
                         findings.push(Finding::warning(
                             Rule::FileReadable,
                             subject,
-                            "it was written to or removed while it was captured: what the recovery point holds of it may be of two moments",
-                            "nothing, if it is a log that was rotated; else stop what writes it and back up again",
+                            "it was written to or removed while it was captured: the captured content may mix two versions",
+                            "no action is needed if it is a log that was rotated; otherwise stop what writes it and back up again",
                         ));
                     }
                     Change::Grown | Change::Gone | Change::Written => findings.push(Finding::error(
                         Rule::FileReadable,
                         subject,
-                        "it changed while it was captured, though the node seemed stopped",
+                        "it changed while it was captured, although the node seemed to be stopped",
                         "give the node a status command in the inventory, or stop it; then run the backup again",
                     )),
                 }
