@@ -43,7 +43,9 @@ impl<'a> Contents<'a> {
                 }
                 bytes
             }
-            Content::Blocks { .. } => return Err(wrong("a block part stands outside of a block file".to_owned())),
+            Content::Blocks { .. } => {
+                return Err(wrong("a part with blocks belongs to a file that is not a block file".to_owned()));
+            }
         };
         if bytes.len() as u64 != part.len {
             return Err(wrong(format!("a part has {} bytes, {} were captured", bytes.len(), part.len)));

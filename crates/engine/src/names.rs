@@ -103,10 +103,10 @@ pub(crate) fn unanswered(used: &[UsedName]) -> Option<Finding> {
             Rule::NamesKept,
             format!("{} names", names.len()),
             format!(
-                "channel configurations or chaincode packages call {}; no Service, Ingress or hostAliases of the recovery point answers",
+                "channel configurations or chaincode packages contain {}; no Service, Ingress or hostAliases of the recovery point answers to these names",
                 names.join(", ")
             ),
-            "in another place make DNS answer to them (`fabkeep show --names` tells who uses which)",
+            "in another place DNS must resolve them (`fabkeep show --names` lists who uses which name)",
         )
     })
 }

@@ -190,7 +190,7 @@ fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Segment) -> R
     let checked = check_blocks(&bytes, &spans, &place)?;
     let last = checked.header_hashes.last().map(hex::encode).unwrap_or_default();
     if spans.len() as u64 != segment.count || checked.first != segment.first || last != segment.last_hash {
-        return Err(broken(channel, format!("{place} holds other blocks than it says")));
+        return Err(broken(channel, format!("{place} contains other blocks than it claims")));
     }
     Ok(Opened { segment: segment.clone(), bytes, spans, checked })
 }
@@ -218,7 +218,7 @@ impl<'a> Running<'a> {
                 _ => {
                     return Err(broken(
                         &channel.name,
-                        format!("{}: a block file has a part that is none", running.label),
+                        format!("{}: a block file has a part that does not contain blocks", running.label),
                     ));
                 }
             };
@@ -250,8 +250,9 @@ impl<'a> Running<'a> {
                 return Err(wrong("a block before it is missing"));
             }
             let rest = &part.metadata[part.at..];
-            let metadata =
-                metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
+            let metadata = metadata_prefix(rest)
+                .and_then(|range| rest.get(range))
+                .ok_or_else(|| wrong("its metadata is truncated"))?;
             if let Some(validation) = validation.filter(|_| finding.is_none()) {
                 let slots = Slots::new(metadata);
                 match validation.check(&opened.bytes, span, slots, self.peer) {
@@ -288,7 +289,7 @@ impl<'a> Running<'a> {
         };
         let wrong = |problem: &str| broken(channel, format!("{}: {problem}", self.label));
         let Content::Blocks { channel: of, first, count, metadata, hash } = part.content else {
-            return Err(wrong("a block file has a part that is none"));
+            return Err(wrong("a block file has a part that does not contain blocks"));
         };
         if of != channel || first != self.next || count == 0 {
             return Err(wrong("the parts of its block files do not follow each other"));

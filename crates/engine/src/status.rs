@@ -118,7 +118,7 @@ pub fn status(
                 Rule::ReadyPerChannel,
                 &observation.node,
                 format!("/healthz says: {}", observation.health.as_deref().unwrap_or_default()),
-                "look at what it names: Docker or chaincode builders, CouchDB",
+                "check the component that it names: Docker or chaincode builders, CouchDB",
             ));
         }
     }
@@ -184,8 +184,8 @@ fn followers(observation: &Observation) -> Vec<Finding> {
             Finding::warning(
                 Rule::ConsenterKey,
                 format!("{} {channel}", observation.node),
-                "it is a follower of this channel, no consenter",
-                "if it should be a consenter: compare its TLS public key with the channel configuration's (O7)",
+                "it is a follower of this channel, not a consenter",
+                "if it should be a consenter, compare its TLS public key with the one in the channel configuration (O7)",
             )
         })
         .collect()
@@ -199,15 +199,15 @@ fn not_active(observation: &Observation) -> Vec<Finding> {
             let remedy = match participating {
                 Participating::Active => return None,
                 Participating::Onboarding => {
-                    "wait: it fetches the channel's blocks from the other orderers; it is no source of a backup before it is active"
+                    "wait: it fetches the channel's blocks from the other orderers; it cannot be backed up before it is active"
                 }
-                Participating::Failed => "look into its log, and start it again; `osnadmin channel list` tells the same",
+                Participating::Failed => "read its log, and restart it; `osnadmin channel list` shows the same state",
                 Participating::Inactive => {
-                    "if it should serve the channel, look into its log; if it was removed, `osnadmin channel remove` tidies up (O10)"
+                    "if it should serve the channel, read its log; if it was removed, `osnadmin channel remove` deletes the rest (O10)"
                 }
             };
             let subject = format!("{} {channel}", observation.node);
-            Some(Finding::warning(Rule::ReadyPerChannel, subject, format!("the orderer calls it {participating}"), remedy))
+            Some(Finding::warning(Rule::ReadyPerChannel, subject, format!("the orderer reports the channel as {participating}"), remedy))
         })
         .collect()
 }
@@ -278,7 +278,7 @@ mod tests {
         let reported: Vec<(String, String)> =
             not_active(&observation).into_iter().map(|finding| (finding.subject, finding.what)).collect();
         let expected = ["onboarding", "failed", "inactive"].iter().enumerate().map(|(number, word)| {
-            (format!("Org/orderer1 channel{}", number + 1), format!("the orderer calls it {word}"))
+            (format!("Org/orderer1 channel{}", number + 1), format!("the orderer reports the channel as {word}"))
         });
         assert_eq!(reported, expected.collect::<Vec<_>>());
     }

@@ -333,7 +333,7 @@ impl Grown {
             Rule::WindowQuiet,
             format!("{} {}", self.node, self.channel),
             format!("inside the no-transaction window its height went from {} to {}", self.from, self.to),
-            "something still sends transactions: stop it (--quiesce scale, hook, fence or stop), let the window extend (--on-growth extend), or take a backup that needs no window (--consistency cut)",
+            "something still sends transactions: stop it (--quiesce scale, hook, fence or stop), allow the window to be extended (--on-growth extend), or make a backup that needs no window (--consistency cut)",
         )
     }
 }

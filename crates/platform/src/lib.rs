@@ -63,7 +63,7 @@ pub enum PlatformError {
         source: std::io::Error,
     },
     /// A name that cannot be kept.
-    #[error("{path}: the name is not UTF-8, or holds a line break")]
+    #[error("{path}: the name is not UTF-8 or contains a line break")]
     Name {
         /// Where, with the odd bytes replaced.
         path: String,

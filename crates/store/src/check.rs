@@ -138,7 +138,7 @@ fn look(
     match present.get(&entry.name) {
         None => return Ok(Some("it is missing".to_owned())),
         Some(&size) if size != entry.size => {
-            return Ok(Some(format!("it has {size} bytes, {} were put", entry.size)));
+            return Ok(Some(format!("it has {size} bytes, {} were written", entry.size)));
         }
         Some(_) if !read => return Ok(None),
         Some(_) => {}

@@ -77,7 +77,7 @@ pub fn copy(
         let name = commit.id.commit_name();
         let record = from.backend.need(&name)?;
         if target.put_new(&name, record.clone())? == Put::Exists && target.need(&name)? != record {
-            return Err(untrusted(&name, "another commit record has its name in the other place"));
+            return Err(untrusted(&name, "the destination has a different commit record with its name"));
         }
         copied.points.push(commit.id.clone());
     }
@@ -123,9 +123,8 @@ fn objects(
         match present.get(&entry.name) {
             None => wanted.push(*entry),
             Some(&size) if size == entry.size => {}
-            Some(&size) => {
-                faults.push(fault(entry, format!("the other place has {size} bytes of it, {} were put", entry.size)))
-            }
+            Some(&size) => faults
+                .push(fault(entry, format!("the destination has {size} bytes of it, {} were written", entry.size))),
         }
     }
     let (next, put) = (AtomicUsize::new(0), AtomicU64::new(0));

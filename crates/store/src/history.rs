@@ -101,7 +101,7 @@ impl History {
                     Some(_) => Remark::new(
                         RemarkKind::Damaged,
                         object,
-                        format!("it is not the commit record that {} was committed behind: it was replaced", commit.id),
+                        format!("it differs from the commit record that {} names: it was replaced", commit.id),
                     ),
                     None if unreadable.contains(&previous.point) => continue,
                     None => Remark::new(
@@ -136,7 +136,7 @@ impl History {
             .into_iter()
             .map(|(high, (count, first))| {
                 let problem = format!(
-                    "its time, {}, is later than that of {count} recovery points that were committed behind it ({} at {}): a clock was wrong; the order is that of the commits",
+                    "its time, {}, is later than that of {count} recovery points that were committed after it ({} at {}): a clock was wrong; the commits define the order",
                     high.time(),
                     first.id,
                     first.id.time()
@@ -176,7 +176,8 @@ impl Repository {
         let indexes: BTreeSet<String> = self.backend.list("index")?.into_keys().collect();
         let mut unreadable = BTreeSet::new();
         let mut named = BTreeSet::new();
-        let foreign = |name: &str| Remark::new(RemarkKind::Foreign, name, "no object of a repository is called so");
+        let foreign =
+            |name: &str| Remark::new(RemarkKind::Foreign, name, "a repository has no objects with such names");
         let known: Vec<String> = points
             .into_iter()
             .filter(|name| {
@@ -244,7 +245,7 @@ impl Repository {
             Remark::new(
                 RemarkKind::Uncommitted,
                 id.commit_name(),
-                "its manifest or index is there without it: that backup was stopped just before its end, or still runs, or its commit record was removed",
+                "it is missing, although its manifest or index exists: that backup was stopped just before its end, or still runs, or its commit record was removed",
             )
         }));
         let gone = |commit: &Commit| {
@@ -254,7 +255,11 @@ impl Repository {
         for commit in &listed {
             let gone: Vec<String> = gone(commit);
             history.remarks.extend(gone.into_iter().map(|name| {
-                Remark::new(RemarkKind::Missing, name, format!("recovery point {} names it, and it is gone", commit.id))
+                Remark::new(
+                    RemarkKind::Missing,
+                    name,
+                    format!("it is missing, although recovery point {} names it", commit.id),
+                )
             }));
         }
         Ok(history)
@@ -267,7 +272,7 @@ impl Repository {
     pub fn strays(&self) -> Result<Vec<Remark>, StoreError> {
         let all = self.backend.list("")?;
         let names = all.into_keys().filter(|name| !is_known(name));
-        let problem = "no object of a repository is called so";
+        let problem = "a repository has no objects with such names";
         Ok(names.map(|name| Remark::new(RemarkKind::Foreign, name, problem)).collect())
     }
 
@@ -286,7 +291,7 @@ impl Repository {
         });
         match (matching.next(), matching.next()) {
             (Some(name), None) => Ok(self.parse_commit(name, &self.backend.need(name)?)?.0),
-            (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (more than one begins so)"))),
+            (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (several names begin with it)"))),
             (None, _) => Err(StoreError::NoSuchPoint(wanted.to_owned())),
         }
     }
@@ -310,7 +315,7 @@ impl Repository {
         let last = memory::read(writer.memory.as_deref()?, &self.config.id)?;
         let problem = match history.hashes.get(&last.point) {
             Some(hash) if *hash == last.blake3 => return None,
-            Some(_) => "it is not the commit record that this writer wrote: it was replaced",
+            Some(_) => "it differs from the commit record that this writer wrote: it was replaced",
             None => {
                 "this writer has committed it, and it cannot be read: it was removed or damaged, or the repository was rolled back"
             }
@@ -324,12 +329,12 @@ impl Repository {
     /// [`StoreError::NoSuchPoint`] when it is no point's name.
     pub fn expected(&self, point: &str, history: &History) -> Result<Option<Remark>, StoreError> {
         let id = PointId::parse(point)
-            .ok_or_else(|| StoreError::NoSuchPoint(format!("{point} (its whole name is needed)")))?;
+            .ok_or_else(|| StoreError::NoSuchPoint(format!("{point} (give the complete name)")))?;
         if history.has(&id) {
             return Ok(None);
         }
         let problem =
-            "it is expected, and it is not there or cannot be read: it was removed, or the repository was rolled back";
+            "it is expected, but it is missing or cannot be read: it was removed, or the repository was rolled back";
         Ok(Some(Remark::new(RemarkKind::Missing, id.commit_name(), problem)))
     }
 }

@@ -59,7 +59,7 @@ impl Index {
                 .get(*position as usize)
                 .is_some_and(|entry| offset.checked_add(*len).is_some_and(|end| end <= entry.plain_size));
             if !inside {
-                return Err(StoreError::damaged(object, "a blob lies outside its object"));
+                return Err(StoreError::damaged(object, "a blob is outside its object"));
             }
         }
         Ok(index)

@@ -46,7 +46,7 @@ impl IdentityFile {
             identities.push(identity);
         }
         if identities.is_empty() {
-            return Err(problem("it holds no identity (AGE-SECRET-KEY-1…)".to_owned()));
+            return Err(problem("it contains no identity (AGE-SECRET-KEY-1…)".to_owned()));
         }
         Ok(IdentityFile { identities })
     }
@@ -54,7 +54,7 @@ impl IdentityFile {
     pub(crate) fn write(&self, path: &Path, repository: &str) -> Result<(), StoreError> {
         let mut text = format!(
             "# fabkeep identity of the repository {repository}\n\
-             # It reads every recovery point. Whoever has it can read everything; without it nothing can be restored.\n"
+             # It decrypts every recovery point. Whoever has it can read everything; without it nothing can be restored.\n"
         );
         for identity in &self.identities {
             text += &format!("# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
@@ -179,7 +179,7 @@ fn read_key_file(path: &Path) -> Result<String, StoreError> {
     let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
     let size = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?.len();
     if size > MAX_KEY_FILE_BYTES {
-        return Err(problem(format!("{size} bytes are too many for a key file")));
+        return Err(problem(format!("{size} bytes are too large for a key file")));
     }
     std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))
 }

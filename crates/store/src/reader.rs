@@ -88,7 +88,7 @@ impl Repository {
                 .get(object as usize)
                 .is_some_and(|entry| offset.checked_add(len).is_some_and(|end| end <= entry.plain_size));
             if !inside {
-                return Err(damaged(format!("blob {id} lies outside its object")));
+                return Err(damaged(format!("blob {id} is outside its object")));
             }
             by_object[object as usize].push((id, offset, len));
             blobs.insert(id, (object, offset, len));
@@ -139,10 +139,10 @@ fn not_placed(id: &BlobId) -> StoreError {
 /// Refuses bytes that are not those that were put.
 pub(crate) fn check_sealed(entry: &ObjectEntry, sealed: &[u8]) -> Result<(), StoreError> {
     if sealed.len() as u64 != entry.size {
-        return Err(StoreError::damaged(&entry.name, format!("{} bytes, {} were put", sealed.len(), entry.size)));
+        return Err(StoreError::damaged(&entry.name, format!("{} bytes, {} were written", sealed.len(), entry.size)));
     }
     if blake3::hash(sealed).to_hex().as_str() != entry.blake3 {
-        return Err(StoreError::damaged(&entry.name, "its BLAKE3 hash is not the one that was put"));
+        return Err(StoreError::damaged(&entry.name, "its BLAKE3 hash differs from that of the written object"));
     }
     Ok(())
 }
@@ -292,7 +292,7 @@ impl PointReader<'_> {
         for (id, offset, len) in &self.by_object[position as usize] {
             let bytes = &plain[*offset as usize..(*offset + *len) as usize];
             if self.names.name(bytes) != *id {
-                return Err(StoreError::damaged(&entry.name, format!("blob {id} inside it has another hash")));
+                return Err(StoreError::damaged(&entry.name, format!("blob {id} inside it has a different hash")));
             }
         }
         Ok(plain)

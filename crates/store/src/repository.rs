@@ -49,7 +49,7 @@ fn key_file(given: Option<&Path>, id: &str, extension: &str) -> Result<std::path
         None => crate::default_key_folder().map(|folder| folder.join(format!("{id}.{extension}"))).ok_or_else(|| {
             StoreError::KeyFile {
                 file: extension.to_owned(),
-                problem: "no place to write it: HOME is not set; name a file".to_owned(),
+                problem: "HOME is not set: name the file to write".to_owned(),
             }
         }),
     }
@@ -90,7 +90,7 @@ impl Repository {
             .roots()
             .into_iter()
             .next()
-            .ok_or_else(|| StoreError::Internal("the identity file holds no identity".to_owned()))?;
+            .ok_or_else(|| StoreError::Internal("the identity file contains no identity".to_owned()))?;
         let recipients: Vec<_> = identity.recipients().into_iter().chain(more).collect();
         let names = NameKey(rand::random());
         let config = RepositoryConfig {

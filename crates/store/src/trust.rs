@@ -93,7 +93,7 @@ impl Repository {
         if !root.trim().eq_ignore_ascii_case(&self.config.root) {
             return Err(untrusted(
                 CONFIG,
-                &format!("it names the root key {}, not the one that is pinned", self.config.root),
+                &format!("it names the root key {}, which is not the pinned one", self.config.root),
             ));
         }
         self.pinned = true;
@@ -134,7 +134,7 @@ impl Repository {
         }
         let recipients: Vec<String> = writer.recipients.iter().map(ToString::to_string).collect();
         if writer.root != self.config.root || recipients != self.config.recipients {
-            return Err(untrusted(CONFIG, "root or recipients are not those that the writer key was made with"));
+            return Err(untrusted(CONFIG, "its root key or recipients differ from those in the writer key"));
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Repository {
         }) {
             return Ok(());
         }
-        Err(untrusted(object, "its signer is no writer of the repository, or the writer's certificate is gone"))
+        Err(untrusted(object, "its signer is not a writer of the repository, or the writer's certificate is missing"))
     }
 
     /// The writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is put
@@ -174,7 +174,7 @@ impl Repository {
         let put = self.backend.put_new(&name, certificate.clone().into_bytes())?;
         remarks.push(match put {
             Put::Created => {
-                Remark::new(RemarkKind::PutAgain, &name, "the writer's certificate was gone: it was put again")
+                Remark::new(RemarkKind::PutAgain, &name, "the writer's certificate was missing: it was written again")
             }
             Put::Exists => {
                 Remark::new(RemarkKind::Damaged, &name, "the writer's certificate is damaged; its points carry a copy")

@@ -104,7 +104,7 @@ impl Repository {
             remarks.push(Remark::new(
                 RemarkKind::Note,
                 "the writer key's folder",
-                "it cannot be written to: this machine does not remember its last recovery point, and one that is removed is missed later or by others",
+                "it is not writable: this machine cannot remember its last recovery point, so that the removal of a point may be noticed late or only by others",
             ));
         }
         if let Some(newest) = history.commits.iter().map(|commit| &commit.id).max().filter(|newest| **newest > id) {
@@ -112,7 +112,7 @@ impl Repository {
                 RemarkKind::Clock,
                 id.commit_name(),
                 format!(
-                    "this machine's clock says {}, and recovery point {newest} is of {}: one of the two clocks is wrong; the order is that of the commits",
+                    "this machine's clock says {}, and recovery point {newest} is of {}: one of the two clocks is wrong; the commits define the order",
                     id.time(),
                     newest.time()
                 ),

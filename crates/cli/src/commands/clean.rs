@@ -16,7 +16,7 @@ pub fn run(arguments: &Clean, output: &Output) -> Result<Code, CliError> {
         output.line(format!("{} {pod}", if arguments.dry_run { "would remove" } else { "removed" }));
     }
     if found.is_empty() {
-        output.line("nothing was left behind");
+        output.line("no helper pods were found");
     }
     Ok(Code::Done)
 }

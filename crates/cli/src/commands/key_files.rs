@@ -55,7 +55,7 @@ pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<Identit
         CliError::new(
             Code::Usage,
             format!(
-                "reading repository {} needs its identity (private key), and none is in its usual place",
+                "reading repository {} needs its identity (private key), which is not in the key folder of this machine",
                 repository.config().id
             ),
             "name the identity file that `fabkeep init` wrote: --identity FILE (or FABKEEP_IDENTITY)",
@@ -78,10 +78,10 @@ pub fn writer(repository: &Repository, named: Option<&Path>) -> Result<WriterKey
         None => Err(CliError::new(
             Code::Usage,
             format!(
-                "writing to repository {} needs a writer key, and none is in its usual place",
+                "writing to repository {} needs a writer key, which is not in the key folder of this machine",
                 repository.config().id
             ),
-            "name the writer key that `fabkeep init` wrote (--writer FILE or FABKEEP_WRITER); `fabkeep add-writer` makes another",
+            "name the writer key that `fabkeep init` wrote (--writer FILE or FABKEEP_WRITER); `fabkeep add-writer` creates another one",
         )),
     }
 }

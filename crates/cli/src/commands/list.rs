@@ -65,9 +65,9 @@ pub fn point(repository: &Repository, wanted: &str) -> Result<(Commit, Vec<Findi
     if remarks.iter().any(newer) {
         let next = match history.latest() {
             Some(latest) => {
-                format!("bring it back from a copy of the repository, or name the one to take: {}", latest.id)
+                format!("restore it from a copy of the repository, or name another recovery point: {}", latest.id)
             }
-            None => "bring it back from a copy of the repository".to_owned(),
+            None => "restore it from a copy of the repository".to_owned(),
         };
         let mut error =
             CliError::new(Code::Damaged, "the latest recovery point was committed and cannot be read", next);

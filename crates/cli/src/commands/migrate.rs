@@ -24,8 +24,8 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
         Some(_) if relocation.is_asked() => {
             return Err(CliError::new(
                 Code::Usage,
-                "--map-namespace, --storage-class and --registry go with a cluster",
-                "leave them out, or name the cluster to go to (--to-context)",
+                "--map-namespace, --storage-class and --registry apply only to a cluster as target",
+                "remove them, or name the target cluster (--to-context)",
             ));
         }
         Some(inventory) => Some(Host::open(inventory)?),
@@ -50,12 +50,12 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     if let Some(open) = source.window()?.open {
         return Err(CliError::new(
             Code::Refused,
-            format!("the source is in a window since {} (by {})", open.begun, open.by),
-            "if a migration was stopped after its capture: `fabkeep restore` goes on with it; `fabkeep resume` starts the source again",
+            format!("the source has been in a no-transaction window since {} (opened by {})", open.begun, open.by),
+            "after an interrupted migration `fabkeep restore` with the target's options continues it, or `fabkeep resume` starts the source again",
         ));
     }
 
-    output.line("1 of 3: capture while the source runs; nothing is stopped");
+    output.line("1 of 3: capture while the source runs, without stopping anything");
     let first = capture(source, &repository, writer()?, &CaptureOptions::default(), reporter.as_ref())?;
     backup::print(&first, output);
     let plan = RestorePlan::make(&repository, &first.commit, &identity, &target, &to)?;
@@ -76,14 +76,14 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let captured = capture(source, &repository, writer()?, &last, reporter.as_ref())?;
     backup::print(&captured, output);
 
-    output.line("3 of 3: restore and prove; the source stays stopped");
+    output.line("3 of 3: restore and verify in the target; the source stays stopped");
     let point = captured.commit.id.to_string();
     let restored = RestorePlan::make(&repository, &captured.commit, &identity, &target, &to)
         .and_then(|plan| plan.execute(reporter.as_ref()));
     let reported = |what: &str| {
         output.line(format!(
-            "{what}: the source is stopped, its data untouched; `fabkeep resume` with the source's options starts it again, \
-             `fabkeep restore {point}` with the target's goes on"
+            "{what}: the source is stopped and its data is unchanged; `fabkeep resume` with the source's options starts it again, \
+             `fabkeep restore {point}` with the target's options continues"
         ));
     };
     match restored {
@@ -106,7 +106,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
                 return Ok(code);
             }
             output.line(format!(
-                "moved: {point} runs in the target. The source is stopped and keeps its data until you remove it; it must not be started while the new one runs"
+                "moved: {point} runs in the target. The source is stopped and keeps its data until you remove it; do not start it while the target runs"
             ));
             Ok(code)
         }
@@ -119,11 +119,11 @@ fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
         Err(CliError::new(
             Code::Usage,
             what,
-            "a migration stops the nodes: --quiesce adds to that (hook, scale, fence)",
+            "a migration always stops the nodes; --quiesce can add hook, scale or fence",
         ))
     };
     let mut options = match backup::consistency(&arguments.window)? {
-        Consistency::Cut { .. } => return wrong("--consistency cut does not go with a migration"),
+        Consistency::Cut { .. } => return wrong("--consistency cut cannot be used for a migration"),
         Consistency::Window(options) => options,
         Consistency::AsRead => WindowOptions {
             quiesce: fabkeep_platform::Quiesce::default(),
@@ -145,7 +145,7 @@ fn cluster(arguments: &Migrate, relocation: Relocation) -> Result<ClusterTarget,
     if !named && relocation.namespaces.is_empty() {
         return Err(CliError::new(
             Code::Usage,
-            "where to?",
+            "the target is missing",
             "name a cluster (--to-context, --to-kubeconfig), other namespaces (--map-namespace OLD=NEW) or hosts (--to-inventory FILE)",
         ));
     }

@@ -24,7 +24,7 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     let Some(identity) = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())? else {
         output.json(&json!({"commit": commit}));
         print_commit(&commit, output);
-        output.line("  (nodes, keys and findings are sealed: name the identity to see them, --identity FILE)");
+        output.line("  (nodes, keys and findings are encrypted: name the identity to see them, --identity FILE)");
         return Ok(Code::Done);
     };
     let (point, _) = repository.read_point::<RecoveryPoint>(&commit, &identity)?;
@@ -64,7 +64,11 @@ fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<Path
     let mut out = Vec::new();
     for (channel, block) in blocks {
         if channel.contains(['/', '\\']) || channel.starts_with('.') {
-            return Err(CliError::new(Code::Damaged, format!("{channel:?} is no channel's name"), "fabkeep verify"));
+            return Err(CliError::new(
+                Code::Damaged,
+                format!("{channel:?} is not a valid name of a channel"),
+                "fabkeep verify",
+            ));
         }
         let path = folder.join(format!("{channel}.block"));
         match std::fs::read(&path) {
@@ -72,7 +76,7 @@ fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<Path
             Ok(_) => {
                 return Err(CliError::new(
                     Code::Refused,
-                    format!("{} is there and is another block", path.display()),
+                    format!("{} exists and is a different block", path.display()),
                     "name another directory (--genesis DIR)",
                 ));
             }
@@ -244,7 +248,7 @@ fn node_row(node: &CapturedNode) -> [String; 8] {
 }
 
 fn print_names(names: &[UsedName], cluster: bool, output: &Output) {
-    output.line("\nnames that nodes call each other by:");
+    output.line("\nhost names by which the nodes call each other:");
     for used in names {
         let ports: Vec<String> = used.ports.iter().map(u16::to_string).collect();
         let ports = if ports.is_empty() { String::new() } else { format!("  port {}", ports.join(", ")) };
@@ -261,13 +265,13 @@ fn print_names(names: &[UsedName], cluster: bool, output: &Output) {
         };
         let called = !used.used_by.is_empty();
         list("used by", &used.used_by, "");
-        list("TLS certificates of", &used.certificates, "no node: connections with TLS to it fail");
+        list("TLS certificates of", &used.certificates, "of no node: TLS connections to this name fail");
         list("answered by", &used.answered_by, if called { "DNS, or nothing" } else { "" });
     }
     output.line(if cluster {
-        "In another place every name that is used must be answered: by a Service of the old name, hostAliases or DNS."
+        "In another place each used name must resolve: by a Service with the old name, hostAliases or DNS."
     } else {
-        "In another place every name that is used must be answered: by DNS or /etc/hosts."
+        "In another place each used name must resolve: by DNS or /etc/hosts."
     });
 }
 

@@ -71,7 +71,7 @@ fn print(now: &NetworkStatus, output: &Output) {
     for node in now.nodes.iter() {
         let quiet = node.log.iter().filter(|message| message.severity < Severity::Warning);
         for message in quiet {
-            output.line(format!("{}: {} errors in its log, the last: {}", node.node, message.count, message.line));
+            output.line(format!("{}: {} errors in its log, the last one: {}", node.node, message.count, message.line));
         }
     }
     output.findings(&now.findings);

@@ -11,7 +11,7 @@ pub fn watch() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(crate::exit_code::Code::Interrupted as i32);
         }
-        eprintln!("stopping at the next good place; Ctrl-C again stops at once");
+        eprintln!("stopping at the next safe point; press Ctrl-C again to stop immediately");
     });
 }
 

@@ -85,12 +85,12 @@ fn strange_finding(note: &StrangeNote) -> Finding {
         Rule::WindowUndone,
         &note.at,
         format!(
-            "it looks like the note of an open window with {steps} steps, and {}: nothing of it is undone",
+            "it looks like the record of an open window with {steps} steps, but {}: nothing of it is undone",
             note.problem
         ),
         format!(
             "if a backup of yours opened a window from another machine, run `fabkeep resume` there; if an older version wrote it, \
-             `fabkeep resume --unsigned` shows each step and asks before it is done; else look at it and remove it: {}",
+             `fabkeep resume --unsigned` shows each step and asks before it; otherwise check the record and remove it: {}",
             note.removal
         ),
     )
@@ -102,8 +102,8 @@ pub(crate) fn open_finding(open: &WindowRecord) -> Finding {
     Finding::error(
         Rule::WindowUndone,
         format!("window {}", open.run),
-        format!("it is open since {} (by {}): {}", open.begun, open.by, changes.join("; ")),
-        "if that backup does not run any more: `fabkeep resume` undoes it, with the same --kubernetes or --inventory options",
+        format!("it has been open since {} (opened by {}): {}", open.begun, open.by, changes.join("; ")),
+        "if that backup does not run any more, `fabkeep resume` undoes it, with the same --kubernetes or --inventory options",
     )
 }
 

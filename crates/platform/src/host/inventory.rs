@@ -174,7 +174,7 @@ impl Inventory {
             ));
         }
         if metadata.len() > MAX_INVENTORY_BYTES {
-            return Err(problem(format!("{} bytes are too many for an inventory", metadata.len())));
+            return Err(problem(format!("{} bytes are too large for an inventory", metadata.len())));
         }
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         toml::from_str(&text).map_err(|error| problem(error.to_string()))
@@ -236,12 +236,15 @@ impl Inventory {
             organizations.iter().flat_map(|organization| &organization.nodes).map(|node| node.id.clone()).collect();
         for node in organizations.iter().flat_map(|organization| &organization.nodes) {
             if let Some(unknown) = node.served_by.iter().find(|id| !known.contains(id)) {
-                return Err(problem(format!("{} is served by {unknown}, which is none of its nodes", node.id)));
+                return Err(problem(format!(
+                    "{} is served by {unknown}, which is not a node of the inventory",
+                    node.id
+                )));
             }
         }
         exclude_others(&seen, &mut organizations);
         if organizations.iter().all(|organization| organization.nodes.is_empty()) {
-            return Err(problem("it names no node".to_owned()));
+            return Err(problem("it contains no node".to_owned()));
         }
         Ok(Network { name: self.network.clone(), organizations })
     }

@@ -268,7 +268,7 @@ impl Platform for Host {
 pub(crate) fn run_hook(which: &'static str, command: &str) -> Result<(), PlatformError> {
     let failed = |problem: String| PlatformError::NotHere {
         problem: format!("--{which} `{command}` failed: {problem}"),
-        next: "correct the command; `fabkeep resume` runs what undoes it".to_owned(),
+        next: "correct the command; `fabkeep resume` undoes what was done".to_owned(),
     };
     let output = Command::new("sh")
         .args(["-c", command])

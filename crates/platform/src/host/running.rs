@@ -134,13 +134,13 @@ impl Host {
             Some(Said::Nothing(problem)) => format!("its status command could not be run ({problem})"),
             // That it runs would be evidence.
             Some(Said::Runs) | None if self.is_on_shared_disk(&files) => {
-                "its data is on a file system that other machines use, too, and it has no status command".to_owned()
+                "its data is on a file system that other machines use too, and it has no status command".to_owned()
             }
             // A peer or orderer that runs holds its locks.
             Some(Said::Runs) | None if locks.tried > 0 && locks.unreadable == 0 => return Ok(Running::stopped()),
             Some(Said::Runs) | None if processes.unreadable == 0 && processes.seen > 0 => return Ok(Running::stopped()),
             Some(Said::Runs) | None => format!(
-                "it has no status command, and {} processes of this machine cannot be looked into by this user",
+                "it has no status command, and this user may not inspect {} processes of this machine",
                 processes.unreadable
             ),
         };

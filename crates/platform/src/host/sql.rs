@@ -106,8 +106,7 @@ impl SqlAccess {
     fn failed(&self, what: &str, problem: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{} of {}: {what} failed: {}", self.database, self.node, problem.to_string().trim()),
-            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); where the server cannot be reached from here, or the tools are \
-                   not installed, give the inventory's node commands of its own: dump (prints SQL) and load (reads it)"
+            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); if the server cannot be reached from here, or the tools are not installed, give the node commands of its own in the inventory: dump (prints SQL) and load (reads SQL)"
                 .to_owned(),
         }
     }
@@ -168,7 +167,7 @@ impl SqlAccess {
             None => Ok(()),
             Some(refused) => Err(PlatformError::NotHere {
                 problem: format!("the dump of {} of {} is refused: {refused}; nothing of it was loaded", self.database, self.node),
-                next: "look at the database for what made it (views, functions, comments of somebody else's), and at who can change it"
+                next: "check what in the database caused it (views, functions or comments of somebody else), and who can change the database"
                     .to_owned(),
             }),
         }
@@ -190,7 +189,7 @@ impl SqlAccess {
         let mut command = self.command(&self.database.tables_script());
         command.stdin(Stdio::null());
         let said = self.output("looking for tables", command)?;
-        said.trim().parse().map_err(|_| self.failed("looking for tables", format!("it said {:?}", said.trim())))
+        said.trim().parse().map_err(|_| self.failed("looking for tables", format!("it printed {:?}", said.trim())))
     }
 
     /// What it is and where, without who is let in.

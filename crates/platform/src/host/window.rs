@@ -18,8 +18,7 @@ impl Host {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
         if quiesce.fence || !quiesce.scale.is_empty() {
             return Err(PlatformError::NotHere {
-                problem: "fences and the scaling of clients are Kubernetes' means; this network runs on hosts"
-                    .to_owned(),
+                problem: "fences and scaling of clients need Kubernetes; this network runs on hosts".to_owned(),
                 next: "use commands of your own (--quiesce hook --hook-before CMD --hook-after CMD), or --quiesce stop"
                     .to_owned(),
             });
@@ -35,9 +34,7 @@ impl Host {
                 }
                 if !whole {
                     return Err(PlatformError::NotHere {
-                        problem: format!(
-                            "{node} runs, and the inventory names no command that stops and one that starts it"
-                        ),
+                        problem: format!("{node} runs, and the inventory has no commands that stop and start it"),
                         next: "add start and stop to its [organization.node.commands]".to_owned(),
                     });
                 }
@@ -64,8 +61,10 @@ impl Host {
     pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
         match change {
             Change::Stop { node, workload: None } if self.network.nodes().any(|known| known.id == *node) => Ok(()),
-            Change::Hook(_) | Change::UnknownHook => Err("commands are not taken from a note".to_owned()),
-            _ => Err("a window on hosts stops nodes of the inventory, and nothing else".to_owned()),
+            Change::Hook(_) | Change::UnknownHook => {
+                Err("commands are never taken from a record of a window".to_owned())
+            }
+            _ => Err("a window on hosts stops only nodes of the inventory".to_owned()),
         }
     }
 

@@ -127,7 +127,7 @@ impl Kubernetes {
         if read.is_empty() {
             return Err(PlatformError::Cluster {
                 what: format!("looking for Fabric nodes at {}", connection.name),
-                problem: format!("none of {} namespaces holds one", names.len()),
+                problem: format!("none of {} namespaces contains one", names.len()),
                 next: "name the namespaces (--namespace), or another context (--context)".to_owned(),
             });
         }
@@ -171,7 +171,7 @@ impl Kubernetes {
         let position = self.position(node).ok_or_else(|| PlatformError::Cluster {
             what: format!("looking for {node}"),
             problem: "the cluster has no such node".to_owned(),
-            next: "`fabkeep discover` shows the nodes that there are".to_owned(),
+            next: "`fabkeep discover` shows the existing nodes".to_owned(),
         })?;
         Ok((position, &self.analysis.nodes[position]))
     }
@@ -474,7 +474,7 @@ impl Platform for Kubernetes {
             return "not there".to_owned();
         };
         if directory.source == DirectorySource::Objects {
-            return "from the API: Secrets and ConfigMaps".to_owned();
+            return "from Secrets and ConfigMaps, by the API".to_owned();
         }
         if directory.source == DirectorySource::Server {
             return "dump: the server's own tools, by exec in its pod".to_owned();
@@ -482,7 +482,7 @@ impl Platform for Kubernetes {
         let runs = found.pod.as_ref().zip(found.node.workload.as_ref());
         match runs.filter(|(pod, workload)| pod.running.contains(&workload.container)) {
             Some((pod, _)) => format!("stream: exec in pod {}, a helper pod if its image has no tools", pod.name),
-            None => "stream: helper pod with the same mounts, as its own does not run".to_owned(),
+            None => "stream: helper pod with the same mounts, because its own pod does not run".to_owned(),
         }
     }
 

@@ -232,7 +232,7 @@ pub(crate) fn read_namespace(
                 Rule::Declared,
                 format!("{kind} in {name}"),
                 "fabkeep has no right to list these: they are not in the recovery point",
-                "give it the rights of its Role (docs/kubernetes.md), or keep these objects elsewhere",
+                "give it the rights of its Role (docs/kubernetes.md), or back these objects up separately",
             )),
             Err(error) => {
                 return Err(super::connection::failed(&format!("listing {kind} in namespace {name}"), &error));
@@ -277,7 +277,7 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
         });
     let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !own_kind || !word(&known.kind) || !word(version) {
-        return Some(format!("{} {} is no kind of object that declares a network", known.api_version, known.kind));
+        return Some(format!("objects of the kind {} {} do not declare a network", known.api_version, known.kind));
     }
     let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_');
     let is_name = |name: &str| {
@@ -285,12 +285,12 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
         whole && !name.split('.').all(str::is_empty)
     };
     if !is_name(&known.name) {
-        return Some("its name is none that an object can have".to_owned());
+        return Some("its name is not a valid name of an object".to_owned());
     }
     let namespace = if known.kind == "Namespace" { &known.name } else { &known.namespace };
     let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if namespace.is_empty() || !namespace.chars().all(label) {
-        return Some("its namespace has no name that a namespace can have".to_owned());
+        return Some("its namespace has no valid name".to_owned());
     }
     if namespace.starts_with(CLUSTER_NAMESPACES) {
         return Some(format!("namespace {namespace} belongs to the cluster itself"));
@@ -301,7 +301,7 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
     let differs = |at: &str, expected: &str| text(&known.object, at).is_some_and(|found| found != expected);
     let elsewhere = known.kind != "Namespace" && differs("/metadata/namespace", &known.namespace);
     if differs("/kind", &known.kind) || differs("/metadata/name", &known.name) || elsewhere {
-        return Some("its content is that of another object than it is called".to_owned());
+        return Some("its content is that of another object".to_owned());
     }
     None
 }
@@ -352,8 +352,8 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
                 Err(error) => out.findings.push(Finding::warning(
                     Rule::Declared,
                     format!("{} in {name}", kind.plural),
-                    format!("they could not be listed, and are not in the recovery point: {error}"),
-                    "look at what serves this API (kubectl api-resources), and back up again",
+                    format!("they could not be listed and are not in the recovery point: {error}"),
+                    "check what serves this API (kubectl api-resources), and back up again",
                 )),
             }
         }
@@ -362,7 +362,7 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
         Finding::note(
             Rule::Declared,
             format!("namespace {name}"),
-            format!("fabkeep has no right to list {}: whether there are any is not known", kinds.join(", ")),
+            format!("fabkeep has no right to list {}: it is unknown whether there are any", kinds.join(", ")),
             "give it the rights of its Role (docs/kubernetes.md), if objects of these kinds belong to the network",
         )
     }));
@@ -370,8 +370,8 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
         Finding::warning(
             Rule::Declared,
             version,
-            "this API does not answer: whether it has objects of the network is not known",
-            "look at what serves it (kubectl get apiservices), and back up again",
+            "this API does not answer: it is unknown whether it has objects of the network",
+            "check what serves it (kubectl get apiservices), and back up again",
         )
     }));
     let count = |kind: &&ServedKind| counts.get(&(kind.api_version.as_str(), kind.kind.as_str())).copied().unwrap_or(0);
@@ -381,7 +381,7 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
             Rule::Declared,
             name,
             format!("{count} objects of this custom kind are in the recovery point, in version {version}"),
-            "in a new cluster install what defines it first: a restore reports what the cluster does not serve and creates the rest",
+            "in a new cluster install its definition (CRD) first: a restore reports kinds that the cluster does not serve and creates the rest",
         )
     }));
     Ok(out)

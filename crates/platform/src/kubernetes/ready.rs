@@ -76,7 +76,7 @@ impl Kubernetes {
                             Rule::ReadyPerChannel,
                             workload.to_string(),
                             format!("{ready} of {replicas} pods are ready"),
-                            "look at the pods' events and logs (`kubectl describe`, `kubectl logs`)",
+                            "check the pods' events and logs (`kubectl describe`, `kubectl logs`)",
                         ));
                     }
                     for trouble in troubles {
@@ -130,7 +130,7 @@ impl Kubernetes {
                             Rule::ReadyPerChannel,
                             &found.node.id,
                             format!("its operations endpoint (port {}) does not answer: {problem}", operations.port),
-                            "read the node's log; heights can be asked for with `peer channel getinfo`",
+                            "read the node's log; `peer channel getinfo` shows the heights",
                         )),
                     }
                 }
@@ -139,7 +139,7 @@ impl Kubernetes {
                 waits.push(Finding::error(
                     Rule::LogPresent,
                     channel,
-                    "no orderer leads this channel yet",
+                    "this channel has no leader yet",
                     "read the orderers' logs; a majority of the consenters must run and reach each other",
                 ));
             }

@@ -96,7 +96,7 @@ impl Target {
         // The annotation is text that others can write.
         if replicas > MAX_REPLICAS {
             return Err(PlatformError::NotHere {
-                problem: format!("{}: its annotation {REPLICAS} asks for {replicas} replicas", declaration.label()),
+                problem: format!("{}: its annotation {REPLICAS} requests {replicas} replicas", declaration.label()),
                 next: format!(
                     "correct the annotation (at most {MAX_REPLICAS}), or scale the workload by hand and remove it"
                 ),
@@ -261,9 +261,9 @@ impl Kubernetes {
             if begun.elapsed() > GOING {
                 return Err(PlatformError::Cluster {
                     what: "scaling workloads down".to_owned(),
-                    problem: format!("after {} s there are still pods: {}", GOING.as_secs(), left.join(", ")),
+                    problem: format!("after {} s these pods still exist: {}", GOING.as_secs(), left.join(", ")),
                     next:
-                        "look whether an operator or autoscaler starts them again (K2); then run the same command again"
+                        "check whether an operator or autoscaler starts them again (K2); then run the same command again"
                             .to_owned(),
                 });
             }

@@ -63,8 +63,7 @@ impl Kubernetes {
     fn sql_failed(&self, node: &NodeId, what: &str, error: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{node}: {what} failed: {}", error.to_string().trim()),
-            next: "the credentials are those of the certificate authority's configuration, the tools those of the server's image; where \
-                   they do not do, its files can be copied (--copy-databases)"
+            next: "the credentials are those of the certificate authority's configuration, the tools those of the server's image; if they do not work, the files of the database can be copied (--copy-databases)"
                 .to_owned(),
         }
     }
@@ -100,7 +99,7 @@ impl Kubernetes {
         if sent != hex::encode(hash.finish()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the dump that came is not the one that was sent (SHA-256)",
+                "the received dump is not the one that was sent (SHA-256)",
             ));
         }
         file.flush()?;
@@ -113,7 +112,9 @@ impl Kubernetes {
         let mut out = String::new();
         exec.by_ref().take(MAX_ANSWER_BYTES as u64).read_to_string(&mut out)?;
         exec.finish()?;
-        out.trim().parse().map_err(|_| io::Error::other(format!("it said {:?} when asked for tables", out.trim())))
+        out.trim()
+            .parse()
+            .map_err(|_| io::Error::other(format!("it printed {:?} instead of the number of tables", out.trim())))
     }
 
     /// Loads a dump into a server that has just begun anew, and dumps it again: what it holds then. `reported` is called with what is waited

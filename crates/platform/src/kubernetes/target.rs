@@ -275,8 +275,8 @@ impl Target {
         let Some(address) = address.filter(|address| !address.is_empty() && *address != "None") else {
             return Err(PlatformError::Cluster {
                 what,
-                problem: "it is not there, or has no address: names of the old place would lead nowhere".to_owned(),
-                next: "look at the Service; then run the same command again".to_owned(),
+                problem: "it does not exist or has no address: the old names would not resolve".to_owned(),
+                next: "check the Service; then run the same command again".to_owned(),
             });
         };
         self.addresses.lock().insert(key, address.to_owned());
@@ -426,7 +426,7 @@ impl Target {
             Created::Made | Created::There(ObjectState::Equal) => Ok(name),
             Created::There(_) => Err(PlatformError::Cluster {
                 what: format!("keeping {} as {name}", declaration.label()),
-                problem: "something else has taken this name at the same moment".to_owned(),
+                problem: "something else has created an object with this name at the same moment".to_owned(),
                 next: "run the same command again".to_owned(),
             }),
         }
@@ -561,9 +561,9 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
     };
     PlatformError::Cluster {
         what: what.to_owned(),
-        problem: format!("the one that is there is being deleted since more than {} s: {kept}", GOING.as_secs()),
+        problem: format!("the existing one has been in deletion for more than {} s: {kept}", GOING.as_secs()),
         next: format!(
-            "let what set these finalizers finish, or remove them (`kubectl edit {} -n {} {}`); then run the same command again",
+            "wait until the controllers of these finalizers have finished, or remove the finalizers (`kubectl edit {} -n {} {}`); then run the same command again",
             declaration.kind.to_lowercase(),
             declaration.namespace,
             declaration.name

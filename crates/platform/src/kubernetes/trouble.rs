@@ -80,8 +80,8 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
                 let finding = Finding::error(
                     Rule::Declared,
                     subject,
-                    format!("{waiting}: container {container} cannot be made: {}", shortened(message)),
-                    "a Secret, a ConfigMap or a key of one that it names is missing: look at the pod with `kubectl describe`",
+                    format!("{waiting}: container {container} cannot be created: {}", shortened(message)),
+                    "a Secret, a ConfigMap or a key in one that it names is missing: check the pod with `kubectl describe`",
                 );
                 return Some(Trouble { finding, hopeless_after: Some(CONFIGURATION) });
             }
@@ -96,10 +96,10 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
                 Rule::ReadyPerChannel,
                 subject,
                 format!(
-                    "it fits on no Kubernetes node: {}",
+                    "it cannot be scheduled on any Kubernetes node: {}",
                     shortened(text(condition, "/message").unwrap_or("unschedulable"))
                 ),
-                "give the cluster a node that fits, or correct the workload's affinity, tolerations or requests; a volume may be bound in another zone",
+                "add a suitable node to the cluster, or correct the workload's affinity, tolerations or requests; a volume may be bound in another zone",
             );
             return Some(Trouble { finding, hopeless_after: None });
         }
@@ -110,7 +110,7 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
         Rule::Declared,
         subject,
         format!("a volume cannot be mounted: {}", shortened(&mount)),
-        "look at the pod's events (`kubectl describe`): a Secret may be missing, or the volume is attached to another Kubernetes node",
+        "check the pod's events (`kubectl describe`): a Secret may be missing, or the volume is attached to another Kubernetes node",
     );
     Some(Trouble { finding, hopeless_after: None })
 }
@@ -130,7 +130,7 @@ fn crash(
     let last: Vec<String> =
         lines[lines.len().saturating_sub(TOLD_LINES)..].iter().map(|line| shortened(line)).collect();
     let words =
-        if last.is_empty() { "it left no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
+        if last.is_empty() { "it has no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
     let (rule, remedy, by_rule) = match worst {
         Some(message) => (message.rule, message.remedy, message.rule != Rule::LogsClean),
         None => (Rule::LogsClean, "read the container's log (`kubectl logs --previous`)".to_owned(), false),
@@ -138,7 +138,7 @@ fn crash(
     let finding = Finding::error(
         rule,
         subject,
-        format!("container {container} ends again and again ({restarts} restarts); {words}"),
+        format!("container {container} keeps crashing ({restarts} restarts); {words}"),
         remedy,
     );
     let hopeless = by_rule || restarts >= HOPELESS_RESTARTS;
@@ -203,7 +203,7 @@ impl Connection {
             Rule::Declared,
             workload.to_string(),
             format!("its pods cannot be created: {}", shortened(text(failure, "/message").unwrap_or("ReplicaFailure"))),
-            "a quota, an admission webhook or a missing service account refuses them: correct that; the same command goes on",
+            "a quota, an admission webhook or a missing service account prevents them: correct that; the same command continues",
         );
         Some(Trouble { finding, hopeless_after: Some(IMAGE) })
     }

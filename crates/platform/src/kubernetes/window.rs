@@ -43,7 +43,7 @@ impl Kubernetes {
             });
             if let Some(node) = of_network {
                 return Err(PlatformError::NotHere {
-                    problem: format!("{client} runs {}, a node of the network, and no client", node.node.id),
+                    problem: format!("{client} runs {}, which is a node of the network and not a client", node.node.id),
                     next: "name workloads that send transactions; --quiesce stop stops the nodes themselves".to_owned(),
                 });
             }
@@ -70,7 +70,7 @@ impl Kubernetes {
         if operators.is_empty() {
             return Err(PlatformError::NotHere {
                 problem: format!(
-                    "K2: an operator manages {}, and its Deployment is not to be seen: it would start the node again",
+                    "K2: an operator manages {}, but its Deployment cannot be found: it would start the node again",
                     managed.node.id
                 ),
                 next: "give fabkeep the right to list and patch the operator's Deployment, or use --quiesce scale, fence or hook"
@@ -130,8 +130,8 @@ impl Kubernetes {
                 None => findings.push(Finding::warning(
                     Rule::WindowQuiet,
                     &found.node.id,
-                    format!("{} {} has no selector: no fence can stand around its pods", known.kind, known.name),
-                    "stop its clients another way (--quiesce hook or scale)",
+                    format!("{} {} has no selector: a fence cannot select its pods", known.kind, known.name),
+                    "stop its clients in another way (--quiesce hook or scale)",
                 )),
             }
         }
@@ -146,8 +146,8 @@ impl Kubernetes {
                 findings.push(Finding::warning(
                     Rule::WindowQuiet,
                     format!("NetworkPolicy {}/{}", namespace.name, name_of(policy)),
-                    "what this policy lets in, a fence cannot keep out: policies add up",
-                    "look whether it lets clients in to peers and orderers; if so, use --quiesce scale or hook",
+                    "a fence cannot block what this policy admits: NetworkPolicies are additive",
+                    "check whether it admits clients to peers and orderers; if so, use --quiesce scale or hook",
                 ));
             }
         }
@@ -220,9 +220,11 @@ impl Kubernetes {
                     return Ok(());
                 }
                 Err(PlatformError::NotHere {
-                    problem: format!("{kind} {namespace}/{name} is there already, and is not as fabkeep makes it"),
+                    problem: format!(
+                        "{kind} {namespace}/{name} already exists and differs from the one that fabkeep creates"
+                    ),
                     next: format!(
-                        "look at it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {name}"
+                        "check it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {name}"
                     ),
                 })
             }
@@ -251,9 +253,9 @@ impl Kubernetes {
             None => Ok(()),
             Some(there) if is_ours(&there) => self.unmake(kind, api_version, namespace, policy),
             Some(_) => Err(PlatformError::NotHere {
-                problem: format!("{kind} {namespace}/{policy} is not one that fabkeep made: it was left alone"),
+                problem: format!("{kind} {namespace}/{policy} was not created by fabkeep: it was left alone"),
                 next: format!(
-                    "look at it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {policy}"
+                    "check it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {policy}"
                 ),
             }),
         }
@@ -305,7 +307,7 @@ impl Kubernetes {
                             Some(finding) => Err(PlatformError::Cluster {
                                 what: format!("starting {} after the window", stage.stage),
                                 problem: format!("{}: {}", finding.subject, finding.what),
-                                next: "look at its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
+                                next: "check its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
                                     .to_owned(),
                             }),
                         }),
@@ -350,7 +352,7 @@ impl Kubernetes {
                     return Err(format!("namespace {namespace:?} is not one of the network's"));
                 }
                 if !policy.starts_with(FENCE) {
-                    return Err(format!("NetworkPolicy {policy:?} is not one that a window makes"));
+                    return Err(format!("NetworkPolicy {policy:?} is not one that a window creates"));
                 }
                 Ok(())
             }
@@ -361,7 +363,9 @@ impl Kubernetes {
     pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
         self.bounded(change)?;
         match change {
-            Change::Hook(_) | Change::UnknownHook => Err("commands are not taken from a note".to_owned()),
+            Change::Hook(_) | Change::UnknownHook => {
+                Err("commands are never taken from a record of a window".to_owned())
+            }
             Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
                 if self.namespaces().contains(&workload.namespace) {
                     return Ok(());
@@ -410,13 +414,13 @@ impl Kubernetes {
         let noted = self.noted_windows()?;
         if let Some(open) = noted.open {
             return Err(PlatformError::NotHere {
-                problem: format!("another window is open since {} (by {})", open.begun, open.by),
+                problem: format!("another window has been open since {} (opened by {})", open.begun, open.by),
                 next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
             });
         }
         if let Some(strange) = noted.strange.first() {
             return Err(PlatformError::NotHere {
-                problem: format!("{} is there, and {}", strange.at, strange.problem),
+                problem: format!("{} exists, but {}", strange.at, strange.problem),
                 next: "`fabkeep status` says what to do about it".to_owned(),
             });
         }
@@ -453,7 +457,7 @@ impl Kubernetes {
             Some(open) if open.run == record.run => Ok(()),
             _ => Err(PlatformError::NotHere {
                 problem: "another window was opened at the same moment".to_owned(),
-                next: "`fabkeep status` shows it; run the backup again when it is over".to_owned(),
+                next: "`fabkeep status` shows it; run the backup again when that window is closed".to_owned(),
             }),
         }
     }

@@ -51,7 +51,8 @@ impl Tls {
             Some((chain, key)) => {
                 let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(chain).collect();
                 let chain = chain.map_err(|error| format!("the client certificate: {error}"))?;
-                let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "the client key is no PEM key".to_owned())?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key).map_err(|_| "the client key is not a PEM key".to_owned())?;
                 wants_client.with_client_auth_cert(chain, key).map_err(|error| format!("the client key: {error}"))?
             }
             None => wants_client.with_no_client_auth(),

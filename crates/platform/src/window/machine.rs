@@ -111,7 +111,7 @@ fn over(record: &Path) -> PathBuf {
 }
 
 fn parse_key(text: &str) -> io::Result<Ed25519KeyPair> {
-    let bad = || io::Error::new(ErrorKind::InvalidData, "it is not the key of a machine (64 hexadecimal digits)");
+    let bad = || io::Error::new(ErrorKind::InvalidData, "it is not a machine key (64 hexadecimal digits)");
     let seed = hex::decode(text.trim()).ok().filter(|seed| seed.len() == 32).ok_or_else(bad)?;
     Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| bad())
 }

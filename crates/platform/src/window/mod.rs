@@ -79,9 +79,9 @@ impl Change {
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Change::Hook(hook) if hook.before.is_empty() => write!(f, "hook, ended by `{}`", hook.after),
+            Change::Hook(hook) if hook.before.is_empty() => write!(f, "hook, undone by `{}`", hook.after),
             Change::Hook(hook) => write!(f, "run `{}`", hook.before),
-            Change::UnknownHook => f.write_str("a hook whose commands are not known here"),
+            Change::UnknownHook => f.write_str("a hook whose commands this machine does not know"),
             Change::Scale(workload) => write!(f, "scale {workload} to 0"),
             Change::Fence { namespace, policy, .. } => write!(f, "fence: NetworkPolicy {namespace}/{policy}"),
             Change::Stop { node, workload: None } => write!(f, "stop {node}"),
@@ -93,8 +93,8 @@ impl std::fmt::Display for Change {
 /// A hook whose command is not known on this machine.
 pub(crate) fn unknown_hook() -> PlatformError {
     PlatformError::NotHere {
-        problem: "the window began with a hook, and this machine has no record of its commands; the rest of the window is undone".to_owned(),
-        next: "run the command that lets transactions flow again: `fabkeep resume --hook-after COMMAND`".to_owned(),
+        problem: "the window began with a hook, and this machine has no record of its commands; everything else of the window is undone".to_owned(),
+        next: "run the command that lets transactions continue: `fabkeep resume --hook-after COMMAND`".to_owned(),
     }
 }
 

@@ -60,11 +60,11 @@ impl std::fmt::Display for NoteProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NoteProblem::Unsigned => f.write_str("it has no signature"),
-            NoteProblem::Foreign => f.write_str("it is signed by a key that is not this machine's"),
-            NoteProblem::Altered => f.write_str("its signature does not fit its text: it was altered"),
-            NoteProblem::OtherPlace => f.write_str("this machine signed it for another place: it was copied here"),
-            NoteProblem::Over => f.write_str("this machine has closed that window: its note was put there again"),
-            NoteProblem::NoNote => f.write_str("it is not the note of a window"),
+            NoteProblem::Foreign => f.write_str("it is signed by a key of another machine"),
+            NoteProblem::Altered => f.write_str("its signature does not match its text: it was altered"),
+            NoteProblem::OtherPlace => f.write_str("this machine signed it for another network: it was copied here"),
+            NoteProblem::Over => f.write_str("this machine has closed that window: its record was put back"),
+            NoteProblem::NoNote => f.write_str("it is not the record of a window"),
             NoteProblem::Key(problem) => write!(f, "this machine's key cannot be used: {problem}"),
         }
     }

@@ -37,7 +37,7 @@ pub(crate) struct Answer<R> {
 
 fn out_of_step(line: &str) -> io::Error {
     let begin: String = line.chars().take(40).collect();
-    io::Error::new(io::ErrorKind::InvalidData, format!("the answer has another form than expected: {begin:?}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("the answer has an unexpected form: {begin:?}"))
 }
 
 impl<R: BufRead> Answer<R> {
@@ -60,7 +60,7 @@ impl<R: BufRead> Answer<R> {
         if line.pop() != Some(b'\n') {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended inside a line"));
         }
-        String::from_utf8(line).map_err(|_| out_of_step("bytes that are no text"))
+        String::from_utf8(line).map_err(|_| out_of_step("bytes that are not text"))
     }
 
     /// The next item.
@@ -81,7 +81,7 @@ impl<R: BufRead> Answer<R> {
         if self.line()?.split(' ').next() != Some(hash.as_str()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the bytes that came are not those that were sent (SHA-256)",
+                "the received bytes are not those that were sent (SHA-256)",
             ));
         }
         Ok(Item::Bytes(name.to_owned(), bytes))

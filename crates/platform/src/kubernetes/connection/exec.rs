@@ -97,7 +97,7 @@ impl Connection {
             };
             io::Error::new(kind, format!("{place}: {}", chain(&error)))
         })?;
-        let missing = || io::Error::other("the stream came without its channels");
+        let missing = || io::Error::other("the stream was opened without its channels");
         let stdout = Box::new(process.stdout().ok_or_else(missing)?);
         let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> =
             if stdin { Some(Box::new(process.stdin().ok_or_else(missing)?)) } else { None };
@@ -163,7 +163,7 @@ fn as_answer(script: &str) -> String {
 }
 
 fn silent(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} a stream to the container: nothing came in time"))
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} a stream to the container: no data within the time limit"))
 }
 
 impl Exec {
@@ -223,9 +223,10 @@ impl Exec {
                     .and_then(|cause| cause.message.as_ref()?.parse().ok());
                 Err(io::Error::other(Failed { code, problem }))
             }
-            None => {
-                Err(io::Error::new(io::ErrorKind::ConnectionReset, "the stream broke before the command's status came"))
-            }
+            None => Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the stream broke before the command's status arrived",
+            )),
         }
     }
 }

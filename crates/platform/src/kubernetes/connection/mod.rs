@@ -50,7 +50,7 @@ impl Connection {
             PlatformError::Cluster {
             what: "connecting to the cluster".to_owned(),
             problem,
-            next: "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME); `kubectl get nodes` tells whether they work".to_owned(),
+            next: "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME); `kubectl get nodes` shows whether they work".to_owned(),
         }
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -136,7 +136,7 @@ impl Connection {
             });
             match result {
                 Err(error) if is_passing(&error) && begun.elapsed() < RETRY_FOR => {
-                    tracing::info!(error = chain(&error), "the API server is away or overloaded: once more");
+                    tracing::info!(error = chain(&error), "the API server is unavailable or overloaded: retrying");
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
@@ -216,7 +216,7 @@ pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
             return PlatformError::Forbidden {
                 what: what.to_owned(),
                 problem: status.message.clone(),
-                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or settle the quota or admission webhook that the message names"
+                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or correct the quota or admission webhook that the message names"
                     .to_owned(),
             };
         }
@@ -227,10 +227,8 @@ pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
                 next: "renew the credentials in the kubeconfig".to_owned(),
             };
         }
-        kube::Error::Api(status) => (status.message.clone(), "look at the object with kubectl"),
-        other => {
-            (chain(other), "look whether the cluster is up (`kubectl get nodes`), then run the same command again")
-        }
+        kube::Error::Api(status) => (status.message.clone(), "check the object with kubectl"),
+        other => (chain(other), "check that the cluster is up (`kubectl get nodes`), then run the same command again"),
     };
     PlatformError::Cluster { what: what.to_owned(), problem, next: next.to_owned() }
 }

@@ -268,7 +268,7 @@ impl Filler {
         let mut lines = self.script(script, arguments, input)?;
         match lines.pop().as_deref() {
             Some("done") => Ok(lines),
-            _ => Err(io::Error::other(format!("{}: the command did not come to its end", self.label))),
+            _ => Err(io::Error::other(format!("{}: the command did not finish", self.label))),
         }
     }
 
@@ -292,7 +292,7 @@ impl Filler {
         let script = format!("name=none; make={make}\n{WALK}{LOOK}");
         let lines = self.script(&script, &strs(&self.walk_arguments()), &[])?;
         let [marked, held, free] = lines.as_slice() else {
-            return Err(io::Error::other(format!("{}: an answer of another form", self.label)));
+            return Err(io::Error::other(format!("{}: the answer has an unexpected form", self.label)));
         };
         Ok(FillState {
             marked: (marked != "-").then(|| Mark::parse(marked)),
@@ -449,7 +449,7 @@ impl Filler {
                 Ok(lines)
             })?;
             if lines.last().map(String::as_str) != Some("done") {
-                return Err(io::Error::other(format!("{}: the check did not come to its end", self.label)));
+                return Err(io::Error::other(format!("{}: the check did not finish", self.label)));
             }
             wrong.extend(lines.iter().filter_map(|line| line.strip_prefix("! ")).map(str::to_owned));
             progress(batch.iter().map(|file| file.len).sum());
@@ -529,7 +529,7 @@ impl Writing {
     /// What the stream said; that the entry before is not whole.
     pub fn begin_entry(&mut self) -> io::Result<()> {
         self.close()?;
-        let (header, bytes) = self.headers.next().ok_or_else(|| io::Error::other("more entries than were said"))?;
+        let (header, bytes) = self.headers.next().ok_or_else(|| io::Error::other("more entries than announced"))?;
         self.left = bytes;
         self.padding = usize::try_from(bytes.next_multiple_of(512) - bytes).unwrap_or(0);
         self.put(&header)
@@ -543,13 +543,13 @@ impl Writing {
         self.left = self
             .left
             .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| io::Error::other("more bytes than the entry was said to have"))?;
+            .ok_or_else(|| io::Error::other("more bytes than announced for the entry"))?;
         self.put(bytes)
     }
 
     fn close(&mut self) -> io::Result<()> {
         if self.left > 0 {
-            return Err(io::Error::other("fewer bytes than the entry was said to have"));
+            return Err(io::Error::other("fewer bytes than announced for the entry"));
         }
         let padding = std::mem::take(&mut self.padding);
         self.put(&vec![0; padding])
@@ -571,7 +571,7 @@ impl Writing {
     pub fn finish(mut self) -> io::Result<()> {
         self.close()?;
         if self.headers.next().is_some() {
-            return Err(io::Error::other("fewer entries than were said"));
+            return Err(io::Error::other("fewer entries than announced"));
         }
         self.put(&[0; 1024])?;
         self.exec.write(&self.buffer)?;
@@ -579,6 +579,6 @@ impl Writing {
         self.exec.by_ref().take(64).read_to_string(&mut out)?;
         let done = out.trim() == "done";
         self.exec.finish()?;
-        if done { Ok(()) } else { Err(io::Error::other("unpacking did not come to its end")) }
+        if done { Ok(()) } else { Err(io::Error::other("unpacking did not finish")) }
     }
 }

@@ -227,7 +227,7 @@ pub(crate) fn start(
     let manifest = manifest(name, run, options, nodes, host.as_deref());
     let pod: Pod = manifest
         .and_then(|manifest| serde_json::from_value(manifest).ok())
-        .ok_or_else(|| wrong("its manifest cannot be made".to_owned(), "report this to fabkeep's makers"))?;
+        .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers"))?;
     let create = || {
         let created = connection.try_run(|client| {
             let (pod, namespace) = (pod.clone(), namespace.clone());
@@ -251,8 +251,8 @@ pub(crate) fn start(
             // Somebody removed it.
             if begun.elapsed() > START {
                 return Err(wrong(
-                    "it is removed again and again".to_owned(),
-                    "find out by whom, then run the same command again",
+                    "something keeps removing it".to_owned(),
+                    "find out what removes it, then run the same command again",
                 ));
             }
             create()?;
@@ -281,7 +281,7 @@ pub(crate) fn start(
         if why.starts_with("ErrImageNeverPull") || why.starts_with("InvalidImageName") || begun.elapsed() > START {
             return Err(wrong(
                 why,
-                "name an image that this cluster can pull (--helper-image), and look at the pod with `kubectl describe`; `fabkeep clean` removes it",
+                "name an image that this cluster can pull (--helper-image), and check the pod with `kubectl describe`; `fabkeep clean` removes it",
             ));
         }
         std::thread::sleep(Duration::from_millis(250));

@@ -26,9 +26,9 @@ pub(super) fn read(answer: &mut Answer<impl BufRead>) -> io::Result<Vec<VolumeEn
     loop {
         match answer.next()? {
             Item::End if complete => break,
-            Item::End => return Err(incomplete("it has no end".to_owned())),
+            Item::End => return Err(incomplete("it has no last line".to_owned())),
             Item::Word(word) if word == "-" => complete = true,
-            Item::Word(word) => return Err(incomplete(format!("it holds {word:?}"))),
+            Item::Word(word) => return Err(incomplete(format!("it contains {word:?}"))),
             Item::Bytes(name, bytes) => match name.as_str() {
                 "now" => now_seconds = String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(i128::MAX),
                 "entries" => {
@@ -51,7 +51,7 @@ pub(super) fn read(answer: &mut Answer<impl BufRead>) -> io::Result<Vec<VolumeEn
                     check_errors(&String::from_utf8_lossy(&bytes))?;
                     complete = true;
                 }
-                other => return Err(incomplete(format!("it holds {other:?}"))),
+                other => return Err(incomplete(format!("it contains {other:?}"))),
             },
         }
         if out.len() > MAX_ENTRIES {
@@ -105,7 +105,8 @@ fn unnamed(path: &str) -> VolumeEntry {
 /// `mode(hex) uid gid links size inode modified|changed|./path`
 fn entry(line: &[u8], now_seconds: i128) -> io::Result<VolumeEntry> {
     let text = String::from_utf8_lossy(line);
-    let parsed = parse(&text, now_seconds).ok_or_else(|| incomplete(format!("a line of another form: {text:?}")))?;
+    let parsed =
+        parse(&text, now_seconds).ok_or_else(|| incomplete(format!("a line has an unexpected form: {text:?}")))?;
     Ok(if std::str::from_utf8(line).is_ok() { parsed } else { unnamed(&parsed.path) })
 }
 

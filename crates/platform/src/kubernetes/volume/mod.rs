@@ -205,7 +205,7 @@ enum Found<'a> {
 
 fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io::Result<()>) -> io::Result<()> {
     let other = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", file.path));
-    let Item::Word(head) = out.answer().next()? else { return Err(other("an answer of another form")) };
+    let Item::Word(head) = out.answer().next()? else { return Err(other("the answer has an unexpected form")) };
     match head.as_str() {
         "-" => return take(Found::Missing),
         "!" => {
@@ -219,7 +219,7 @@ fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io
     // Its length, and how much of it comes; the others are zeros.
     let numbers = head.strip_prefix('=').and_then(|numbers| numbers.split_once(' '));
     let numbers = numbers.and_then(|(len, sent)| Some((len.parse::<u64>().ok()?, sent.parse::<u64>().ok()?)));
-    let (len, sent) = numbers.ok_or_else(|| other("an answer of another form"))?;
+    let (len, sent) = numbers.ok_or_else(|| other("the answer has an unexpected form"))?;
     let mut pieces = Pieces { shell: out, left: sent, piece: Cursor::new(Vec::new()) };
     take(Found::Bytes(len, &mut pieces))?;
     io::copy(&mut pieces, &mut io::sink())?;
@@ -247,7 +247,7 @@ impl Read for Pieces<'_> {
 fn next_piece(shell: &mut Shell, left: u64) -> io::Result<Vec<u8>> {
     let piece = shell.answer().bytes("data")?;
     if piece.is_empty() || piece.len() as u64 > left {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a piece of another length than expected"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a piece has an unexpected length"));
     }
     Ok(piece)
 }
