@@ -154,7 +154,7 @@ fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_key
     let nodes = vec!["Org1/peer1".to_owned()];
     let options = RestoreOptions { nodes, ledgers: from("Org1/peer1=Org1/peer0"), ..RestoreOptions::default() };
     let restored = bench.restore_below("restored", &options).unwrap();
-    assert!(reported(&restored, "I4").any(|finding| finding.what.contains("takes the ledger of Org1/peer0")));
+    assert!(reported(&restored, "I4").any(|finding| finding.what.contains("gets the ledger of Org1/peer0")));
     let (source, target) = (bench.network().join("Org1"), bench.path("restored/Org1/peer1"));
     for part in ["chains/chains", "pvtdataStore", "ledgerProvider"] {
         let part = format!("production/ledgersData/{part}");
@@ -210,13 +210,15 @@ fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
     assert_eq!(bench::count_files(&home.join("production")), 0, "its ledger does not");
 
     for (replicate, nodes, part) in
-        [(vec![&one, &two], vec![], "no quorum"), (vec![&one], vec![&two], "not among the nodes")]
+        [(vec![&one, &two], vec![], "not a quorum"), (vec![&one], vec![&two], "not among the nodes")]
     {
         let error = bench.restore_below("refused", &options(&replicate, &nodes)).unwrap_err();
         assert!(format!("{error:?}").contains(part), "{error:?}");
     }
     let peer = "Org1/peer0".to_owned();
-    assert!(bench.restore_below("refused", &options(&[&peer], &[])).unwrap_err().to_string().contains("no orderer"));
+    assert!(
+        bench.restore_below("refused", &options(&[&peer], &[])).unwrap_err().to_string().contains("not an orderer")
+    );
 }
 
 #[test]

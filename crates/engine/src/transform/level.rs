@@ -50,7 +50,7 @@ pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) 
             Err(part) => findings.push(Finding::error(
                 Rule::OrderersLevel,
                 format!("{} {channel}", node.facts.id),
-                format!("it cannot be levelled to {donor_id}: none of its directories is for a {part:?}"),
+                format!("it cannot get the chain and raft state of {donor_id}: none of its directories is for a {part:?}"),
                 "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or capture in a window (--quiesce …)",
             )),
         }
@@ -59,8 +59,8 @@ pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) 
         findings.push(Finding::note(
             Rule::OrderersLevel,
             channel,
-            format!("{} take chain and raft state of {donor_id}, which are of one moment", levelled.join(" and ")),
-            "nothing: orderers restored from different moments can fork",
+            format!("{} get the chain and raft state of {donor_id}, which are from one moment", levelled.join(" and ")),
+            "no action is needed: orderers restored from different moments could fork",
         ));
     }
     findings

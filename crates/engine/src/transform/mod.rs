@@ -100,7 +100,7 @@ fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut 
                     Rule::StateDatabaseOlder,
                     &node.facts.id,
                     format!("its state database {name} is restored with it: its state must not be ahead of the blocks"),
-                    "nothing: the peer builds it anew from its blocks",
+                    "no action is needed: the peer rebuilds it from its blocks",
                 ));
                 out.push(name);
             } else {
@@ -157,7 +157,7 @@ fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
             findings.push(Finding::warning(
                 Rule::OrderersLevel,
                 &channel,
-                format!("{captured} of its {all} consenters are in the recovery point; it orders nothing before {needed} run"),
+                format!("{captured} of its {all} consenters are in the recovery point; it orders no transactions until {needed} run"),
                 "make sure that enough others run, and that none of them is older than these",
             ));
         }
@@ -189,7 +189,7 @@ pub(crate) fn not_level(nodes: &[&NodeFacts]) -> Vec<Finding> {
                 Rule::OrderersLevel,
                 channel,
                 format!("orderers captured at different heights would be restored beside others: {heights:?}"),
-                "name those that are lost (--node …, without --missing): then they are levelled to the highest of them",
+                "name the lost ones (--node …, without --missing): then all of them are brought to the highest of them",
             ));
         }
     }
@@ -216,14 +216,14 @@ fn behind_smartbft(channel: &str, heights: &BTreeSet<u64>, there: usize, needed:
         Finding::warning(
             Rule::OrderersLevel,
             channel,
-            format!("{what}: they are a quorum, and the others fetch what they lack"),
-            "start all orderers together, and compare their heights before clients come (fabkeep status)",
+            format!("{what}: they are a quorum, and the others fetch the missing blocks from them"),
+            "start all orderers together, and compare their heights (fabkeep status) before clients can connect",
         )
     } else {
         Finding::error(
             Rule::OrderersLevel,
             channel,
-            format!("{what}: fewer than the {needed} that must remember a block"),
+            format!("{what}: fewer than the {needed} that must have a block"),
             "restore a recovery point that was captured in a window (--quiesce …): these orderers could order other blocks at the same heights",
         )
     }

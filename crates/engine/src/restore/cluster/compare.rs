@@ -62,8 +62,8 @@ pub(super) fn servers(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
             Err(error) => findings.push(Finding::note(
                 Rule::IdentitiesKnown,
                 id,
-                format!("what it knows beyond the recovery point cannot be determined: {error}"),
-                "look into the files that are set aside, if they can be read",
+                format!("it cannot be determined what it knows beyond the recovery point: {error}"),
+                "check the files that are set aside, if they can be read",
             )),
         }
     }

@@ -256,7 +256,7 @@ impl<'t> Record<'t> {
                 Written::Conflict => {
                     self.lost = true;
                     return Err(EngineError::Usage(format!(
-                        "another run of this restore is under way: ConfigMap {}/{name} was written by it; let it finish, or end it and run the same command again",
+                        "another run of this restore is under way: ConfigMap {}/{name} was written by it; wait until it has finished, or end it and run the same command again",
                         self.namespace,
                     )));
                 }

@@ -303,11 +303,11 @@ impl Proof {
     pub fn reported(&self) -> Vec<String> {
         let mut out = Vec::new();
         if self.files > 0 {
-            out.push(format!("{} files hashed where they lie in the volumes: each is what was captured", self.files));
+            out.push(format!("{} files hashed inside the volumes: each equals the captured one", self.files));
         }
         if !self.channels.is_empty() {
             out.push(format!(
-                "{} channels: every block walked to the recorded height and header hash while its files were written",
+                "{} channels: every block checked up to the recorded height and header hash while its files were written",
                 self.channels.len()
             ));
         }

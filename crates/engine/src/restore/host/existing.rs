@@ -62,8 +62,8 @@ pub(super) fn keep(
         plan.findings.push(Finding::note(
             Rule::CaKept,
             &planned.id,
-            format!("its TLS directory {} stays as it is", planned.staging.place.display()),
-            "nothing: that is what --ca-keep tls asks for",
+            format!("its TLS directory {} is kept", planned.staging.place.display()),
+            "no action is needed: --ca-keep tls requests this",
         ));
     }
     Ok(())

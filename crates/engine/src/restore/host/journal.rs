@@ -194,7 +194,7 @@ fn text(file: &File, path: &Path) -> Result<String, EngineError> {
 /// What a second run of another plan is refused with.
 pub(super) fn of_another(path: &Path) -> EngineError {
     EngineError::Usage(format!(
-        "{} belongs to another restore that did not finish: run that one again to its end, or remove the file to give it up",
+        "{} belongs to another restore that did not finish: run that command again until it finishes, or remove the file to give that restore up",
         path.display()
     ))
 }

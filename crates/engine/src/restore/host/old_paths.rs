@@ -74,7 +74,7 @@ fn lines_to_change(
         Rule::Contained,
         format!("{} {}", planned.id, planned.staging.placed(&entry.path).display()),
         format!(
-            "it names the captured place, and a node that is started with it uses the original's data: {}{more}",
+            "it names paths of the captured place, and a node that is started with it uses the original data: {}{more}",
             lines.join("; ")
         ),
         "change these lines before the copy is started",

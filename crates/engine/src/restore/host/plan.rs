@@ -200,7 +200,7 @@ fn in_the_way(plan: &mut Plan<'_>, record: &Record) {
             Rule::NotOverwritten,
             &planned.id,
             format!("{} is not empty", planned.staging.place.display()),
-            "restore into another folder (--to DIR), or let the data there be set aside (--replace)",
+            "restore into another folder (--to DIR), or set the existing data aside (--replace)",
         )
     });
     let findings: Vec<Finding> = findings.collect();
@@ -219,7 +219,7 @@ fn settled(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>,
                     "{} was put into place by an earlier run of this restore, and the node was started since: this run does not read it",
                     planned.staging.place.display()
                 ),
-                format!("nothing, if the node runs well; to restore it anew, remove {}", plan.journal.display()),
+                format!("no action is needed if the node works; to restore it again, remove {}", plan.journal.display()),
             ));
         } else if planned.kept.is_empty()
             && !record.is_loaded(index)
@@ -366,7 +366,7 @@ fn blocked(id: &NodeId, captured: &CapturedDirectory, staging: &Staging, finding
                 Rule::NotOverwritten,
                 id,
                 format!(
-                    "{} is a mount point, or holds one, and is no directory in the recovery point",
+                    "{} is a mount point or contains one, and is not a directory in the recovery point",
                     staging.placed(&entry.path).display()
                 ),
                 "unmount what is mounted there, or restore into another folder (--to DIR)",

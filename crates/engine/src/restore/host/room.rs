@@ -44,7 +44,7 @@ pub(super) fn check(
                     Rule::RoomEnough,
                     &planned.id,
                     format!("{} cannot be written to", path.display()),
-                    "mount it for writing and run fabkeep as a user that may write there, or restore into another folder (--to DIR)",
+                    "mount it for writing and run fabkeep as a user who may write there, or restore into another folder (--to DIR)",
                 ));
             }
             continue;
@@ -65,7 +65,7 @@ pub(super) fn check(
                 Rule::RoomEnough,
                 path.display(),
                 format!("the restore needs {bytes} bytes there, {free_bytes} are free"),
-                "make room, or restore into a folder on another disk (--to DIR)",
+                "free some space, or restore into a folder on another disk (--to DIR)",
             ));
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn set_copies_apart(tree: &mut Tree, root: &Path, remarks: &mut Vec<S
     files.into_iter().for_each(|paths| paths.retain(|path| !is_copy(path)));
     for (copy, original) in &copies {
         remarks.push(format!(
-            "{} looks like an old copy of {}: it is no node, and is not in the inventory; to keep it, name it there as a directory `other`",
+            "{} looks like an old copy of {}: it is not treated as a node and is not in the inventory; to capture it, name it there as a directory `other`",
             copy.display(),
             original.display()
         ));

@@ -169,7 +169,7 @@ pub(super) fn ask_for_identities(
             format!("write one of these into its directories in the inventory: {}", lines.join("; or "))
         };
         let data = node.data().map_or(String::new(), |data| format!(" (data in {})", data.display()));
-        remarks.push(format!("{organization}/{name}{data}: which identity is its own is not known; {what}"));
+        remarks.push(format!("{organization}/{name}{data}: its identity is unknown; {what}"));
     }
 }
 
@@ -221,13 +221,13 @@ pub(super) fn state_databases(
     for peer in waiting {
         let candidates: Vec<String> = free.iter().map(|&database| name_of(database)).collect();
         let what = if candidates.is_empty() {
-            "it is not among what was found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
+            "it was not found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
              on this machine, add a node with role = \"state-database\" and directories = { state-database = \"…\" }, and the peer's \
              served_by = [\"…\"]"
                 .to_owned()
         } else {
             format!(
-                "several could be: write the right one into the inventory, served_by = [\"{}\"]",
+                "several are possible: write the right one into the inventory, served_by = [\"{}\"]",
                 candidates.join("\"] or [\"")
             )
         };

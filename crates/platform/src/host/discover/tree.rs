@@ -154,7 +154,7 @@ impl Tree {
             self.recognise_file(file);
         }
         if depth >= MAX_DEPTH {
-            self.remarks.push(format!("{} lies too deep to be looked into", directory.display()));
+            self.remarks.push(format!("{} is nested too deeply to be searched", directory.display()));
             return;
         }
         for child in directories {

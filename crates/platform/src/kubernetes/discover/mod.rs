@@ -235,7 +235,7 @@ fn several_pods(workload: &WorkloadObject, node: &FoundNode, pods: u32) -> Findi
         Rule::Recognised,
         &node.node.id,
         format!("{} has {pods} pods of one node", workload.label()),
-        "a node's data can be open in one pod only: look at the workload; the first pod is captured",
+        "a node's data can be open in only one pod: check the workload; the first pod is captured",
     )
 }
 
@@ -253,8 +253,8 @@ fn found_node(
         findings.push(Finding::warning(
             Rule::Recognised,
             &id,
-            format!("half recognised as {role}: by {}", half.by),
-            "look whether it is one; if it is not, leave it out (--exclude)",
+            format!("only partly recognised as {role}: by {}", half.by),
+            "check whether it is one; if it is not, leave it out (--exclude)",
         ));
     }
     let Configured { named, msp_id, operations, participation, server } = looked.configured(role);
@@ -267,8 +267,8 @@ fn found_node(
         findings.push(Finding::warning(
             Rule::Recognised,
             &id,
-            format!("its script sets {name} to what is known only when it runs"),
-            "look whether its directories are the right ones; else set the variable in the container's environment",
+            format!("its script sets {name} to a value that is known only when it runs"),
+            "check whether its directories are correct; otherwise set the variable in the container's environment",
         ));
     }
     if !workload.is_known() && role != NodeRole::Files {
@@ -276,10 +276,10 @@ fn found_node(
             Rule::Recognised,
             &id,
             format!(
-                "its pods are made by {} {}, a kind of controller that fabkeep cannot scale",
+                "its pods are created by {} {}, a kind of controller that fabkeep cannot scale",
                 workload.kind, workload.name
             ),
-            "scale it down by hand before a restore, and up after it",
+            "scale it down by hand before a restore, and up afterwards",
         ));
     }
     for missing in mounts::missing_objects(&looked.mounts, looked.namespace) {
@@ -287,7 +287,7 @@ fn found_node(
             Rule::EveryKey,
             &id,
             format!("it mounts {missing}, which is not in the namespace"),
-            "find out where it went: the node will not start without it",
+            "find out why it is missing: the node does not start without it",
         ));
     }
     FoundNode {
@@ -366,7 +366,7 @@ fn add_directories(
     }
     let not_persistent = |what: String, findings: &mut Vec<Finding>| {
         let captured = if lives {
-            "it is copied while the pod lives, and a restore cannot put it back"
+            "it is copied while the pod runs, and a restore cannot restore it"
         } else {
             "and the pod does not run: it cannot be captured"
         };
@@ -376,7 +376,7 @@ fn add_directories(
             format!("its {} directory {at} is held by {what}: {captured}", known.role),
             match known.role {
                 DirectoryRole::Msp | DirectoryRole::Tls => {
-                    "keys that an init container fetches (from Vault, from a CA) are backed up there: do that"
+                    "if an init container fetches keys (from Vault, from a CA), back them up at their source"
                 }
                 DirectoryRole::StateDatabase => "nothing: the peer rebuilds its state at its start",
                 _ => "give the node a PersistentVolumeClaim there: its data is lost with the pod",
