@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fabkeep_engine::LedgerFrom;
+use fabkeep_engine::{HeightOf, LedgerFrom, RaftSource};
 use fabkeep_platform::kubernetes::Mapping;
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
@@ -123,6 +123,7 @@ pub enum Command {
         fabkeep restore --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start\n  \
         fabkeep restore -k --node org1/peer1 --ledger-from org1/peer1=org1/peer0 --replace\n  \
         fabkeep restore -k --node org1/ca --replace --ca-keep tls,config\n  \
+        fabkeep restore --inventory fabkeep.toml --replace --at-height mychannel=1200   # an earlier height\n  \
         fabkeep restore -k --map-namespace org1=org1-copy --storage-class gp2=fast --dry-run")]
     Restore(Restore),
     /// Move a network to another cluster, other namespaces or hosts: capture, stop, capture the difference, restore, verify.
@@ -412,6 +413,9 @@ pub struct Show {
     /// List every file.
     #[arg(long)]
     pub files: bool,
+    /// List the blocks of a channel: the time of their last transaction, the number of transactions, configuration updates.
+    #[arg(long, value_name = "CHANNEL")]
+    pub blocks: Option<String>,
     /// Write every channel's genesis block to DIR/CHANNEL.block, for `osnadmin channel join` and `peer channel join`.
     #[arg(long, value_name = "DIR")]
     pub genesis: Option<PathBuf>,
@@ -463,6 +467,23 @@ pub enum Workloads {
     Captured,
     /// Use the existing ones: scale them down, fill their volumes, scale them up.
     Existing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RaftState {
+    /// Created from the last block of each channel; all orderers get the highest chain.
+    Rebuilt,
+    /// The captured logs; if the captured heights differ, all orderers get those of one orderer.
+    Captured,
+}
+
+impl From<RaftState> for RaftSource {
+    fn from(state: RaftState) -> Self {
+        match state {
+            RaftState::Rebuilt => RaftSource::Rebuilt,
+            RaftState::Captured => RaftSource::Captured,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -518,6 +539,9 @@ pub struct Migrate {
     pub place: AnotherPlace,
     #[command(flatten)]
     pub window: Window,
+    /// Source of the consensus state of orderers, if all orderers of a channel are restored together.
+    #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
+    pub raft_state: RaftState,
     /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub deadline: u64,
@@ -558,6 +582,16 @@ pub struct Restore {
     /// beside orderers that kept running. Can be repeated.
     #[arg(long, value_name = "ORDERER")]
     pub replicate: Vec<String>,
+    /// Source of the consensus state of orderers, if all orderers of a channel are restored together.
+    #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
+    pub raft_state: RaftState,
+    /// Go back to an earlier height of a channel: HEIGHT blocks are kept, on all peers and orderers of the recovery point. Later blocks, and
+    /// everything that depends on them, are given up. `fabkeep show --blocks CHANNEL` lists the blocks. Can be repeated.
+    #[arg(long, value_name = "CHANNEL=HEIGHT")]
+    pub at_height: Vec<HeightOf>,
+    /// Go back to a time (RFC 3339): each channel keeps the blocks before the first one with a later transaction.
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<jiff::Timestamp>,
     /// Keep these parts of an existing certificate authority; everything else of it is replaced.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub ca_keep: Vec<CaPart>,

@@ -7,7 +7,7 @@ use fabkeep_ledger::wal_split;
 use fabkeep_store::PointReader;
 
 use crate::EngineError;
-use crate::point::{CapturedEntry, Content, EntryContent, Part, RecoveryPoint};
+use crate::point::{CapturedEntry, Channel, Content, EntryContent, Part, RecoveryPoint};
 use crate::replay::Blocks;
 
 /// Opens parts of files.
@@ -18,8 +18,12 @@ pub(crate) struct Contents<'a> {
 
 impl<'a> Contents<'a> {
     pub fn new(reader: &'a PointReader<'a>, point: &'a RecoveryPoint) -> Self {
-        let blocks =
-            point.channels.iter().map(|channel| (channel.name.as_str(), Blocks::new(reader, channel))).collect();
+        Contents::of_channels(reader, &point.channels)
+    }
+
+    /// The same, with the channels' blocks from these.
+    pub fn of_channels(reader: &'a PointReader<'a>, channels: &'a [Channel]) -> Self {
+        let blocks = channels.iter().map(|channel| (channel.name.as_str(), Blocks::new(reader, channel))).collect();
         Contents { reader, blocks }
     }
 

@@ -3,6 +3,7 @@
 //! Data flows one way: platform → capture → split → store; and back: store → transform → replay → restore → platform.
 #![deny(missing_docs)]
 
+mod blocks;
 mod capture;
 mod contained;
 mod content;
@@ -23,6 +24,7 @@ mod validation;
 mod verify;
 mod window;
 
+pub use blocks::{BlockSummary, blocks};
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
@@ -39,6 +41,6 @@ pub use restore::{
     SetAside,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
-pub use transform::LedgerFrom;
+pub use transform::{GoBack, HeightOf, LedgerFrom, RaftSource};
 pub use verify::{Proof, VerifyLevel, verify_point};
 pub use window::{Question, Resumed, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned};

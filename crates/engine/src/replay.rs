@@ -77,10 +77,10 @@ struct OpenPart {
 }
 
 /// A segment, opened and checked.
-struct Opened {
+pub(crate) struct Opened {
     segment: Segment,
-    bytes: BlobBytes,
-    spans: Vec<BlockSpan>,
+    pub bytes: BlobBytes,
+    pub spans: Vec<BlockSpan>,
     checked: Checked,
 }
 
@@ -183,7 +183,7 @@ fn place(channel: &str, segment: &Segment) -> String {
     format!("{channel} segment of blocks {}–{}", segment.first, segment.end().saturating_sub(1))
 }
 
-fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Segment) -> Result<Opened, EngineError> {
+pub(crate) fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Segment) -> Result<Opened, EngineError> {
     let bytes = reader.blob(&segment.blob)?;
     let place = place(channel, segment);
     let spans = parse_canonical_records(&bytes).map_err(|error| broken(channel, format!("{place}: {error}")))?;

@@ -18,7 +18,7 @@ fn data(block: u8, transaction: u8, collection: &str) -> Vec<u8> {
 }
 
 fn note(group: u8, block: u8, collection: &str) -> Vec<u8> {
-    [b"mychannel\0", &[group][..], b"multi\0", collection.as_bytes(), b"\0\x07", &[!block]].concat()
+    [b"mychannel\0", &[group, 7, !block][..], b"multi\0", collection.as_bytes()].concat()
 }
 
 /// A set of one or two transactions.

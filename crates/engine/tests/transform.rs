@@ -4,12 +4,15 @@
 mod bench;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bench::Bench;
-use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RestoreOptions, Restored};
+use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RaftSource, RestoreOptions, Restored, restore};
 use fabkeep_fixtures::Growth;
+use fabkeep_ledger::raft::{FIRST_LOG_FILE, SEGMENT_BYTES, check_wal_directory, newest_snapshot};
 use fabkeep_network::Severity;
+use fabkeep_platform::{Host, Inventory};
 
 const ORDERERS: [&str; 3] = ["orderer1", "orderer2", "orderer3"];
 
@@ -36,6 +39,10 @@ fn same(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>, what: &s
     assert!(other.is_none(), "{what}: {other:?} differs");
 }
 
+fn as_captured() -> RestoreOptions {
+    RestoreOptions { raft_state: RaftSource::Captured, ..RestoreOptions::default() }
+}
+
 fn reported<'a>(restored: &'a Restored, code: &'a str) -> impl Iterator<Item = &'a fabkeep_network::Finding> {
     restored.findings.iter().filter(move |finding| finding.rule.code() == code)
 }
@@ -58,15 +65,162 @@ fn grown_without(bench: &Bench, orderers: &[&str], blocks: u64) {
     }
 }
 
+/// What an orderer's raft state of a channel must be when it was written from the last block of a chain of this height.
+fn assert_rebuilt(production: &Path, channel: &str, height: u64) {
+    let (log, snapshots) =
+        (production.join("etcdraft/wal").join(channel), production.join("etcdraft/snapshot").join(channel));
+    assert_eq!(files(&log).keys().collect::<Vec<_>>(), [Path::new(FIRST_LOG_FILE)], "{}", log.display());
+    let file = log.join(FIRST_LOG_FILE).metadata().unwrap();
+    assert_eq!((file.len(), file.mode() & 0o777), (SEGMENT_BYTES, 0o600));
+    assert!(file.blocks() * 512 < 1 << 20, "the preallocated rest is a hole");
+    let log = check_wal_directory(&log, |_, _| {}).unwrap();
+    assert_eq!(files(&snapshots).len(), 1);
+    let snapshot = newest_snapshot(&snapshots).unwrap().unwrap();
+    assert_eq!((log.last_index, log.commit, log.term), (None, snapshot.index, snapshot.term));
+    assert_eq!(log.snapshots.last(), Some(&(snapshot.term, snapshot.index)));
+    assert_eq!(snapshot.block, Some(height - 1));
+    assert_eq!(bench::height(&production.join("chains").join(channel)), height);
+}
+
 #[test]
-fn orderers_captured_at_different_heights_are_levelled_to_the_highest_also_with_derived_data() {
+fn raft_state_is_written_from_the_last_block_when_all_consenters_come_back_together() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    grown_without(&bench, &["orderer1", "orderer3"], 30);
+    bench.capture(&CaptureOptions { include_derived: true, ..CaptureOptions::default() }).unwrap();
+    let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
+    let notes: Vec<_> = reported(&restored, "O2").collect();
+    assert_eq!(notes.iter().map(|note| note.subject.as_str()).collect::<Vec<_>>(), ["mychannel", "settlement"]);
+    assert!(notes.iter().all(|note| note.severity == Severity::Note), "{notes:?}");
+    let what = &notes[0].what;
+    assert!(
+        what.contains("raft state created from block 56 (raft index")
+            && what.contains(
+                "orderer1 and OrdererOrg/orderer3 get the chain of OrdererOrg/orderer2, which has height 57"
+            ),
+        "{what}"
+    );
+    assert!(notes[1].what.contains("from block 7 ") && !notes[1].what.contains("get the chain"), "{notes:?}");
+    let folder = |orderer: &str| bench.path("restored").join("OrdererOrg").join(orderer).join("production");
+    let captured = |orderer: &str| bench.network().join("OrdererOrg").join(orderer).join("production");
+    // The highest term of the three: that of the one that took a snapshot.
+    let term = check_wal_directory(&captured("orderer2").join("etcdraft/wal/mychannel"), |_, _| {}).unwrap().term;
+    for orderer in ORDERERS {
+        for (channel, height) in [("mychannel", 57), ("settlement", 8)] {
+            assert_rebuilt(&folder(orderer), channel, height);
+            let state = |orderer: &str| files(&folder(orderer).join("etcdraft"));
+            same(&state("orderer1"), &state(orderer), "all are given the same");
+            // A chain that is at the height stays the orderer's own, with its own signatures.
+            let donor = if channel == "mychannel" { "orderer2" } else { orderer };
+            let chain = format!("chains/{channel}");
+            same(&files(&captured(donor).join(&chain)), &files(&folder(orderer).join(&chain)), &chain);
+        }
+        let log = check_wal_directory(&folder(orderer).join("etcdraft/wal/mychannel"), |_, _| {}).unwrap();
+        assert_eq!(log.term, term);
+        let index = std::fs::read_dir(folder(orderer).join("index")).map_or(0, Iterator::count);
+        assert_eq!(index > 0, orderer == "orderer2", "an index of other block files would lead {orderer} astray");
+    }
+
+    // What was restored is complete in the next recovery point, before its nodes ran.
+    bench.restore(&RestoreOptions { replace: true, ..RestoreOptions::default() }).unwrap();
+    for orderer in ORDERERS {
+        assert_rebuilt(&captured(orderer), "mychannel", 57);
+    }
+    let again = bench.capture(&CaptureOptions::default()).unwrap();
+    let errors = again.point.findings.iter().filter(|finding| finding.severity != Severity::Note);
+    assert_eq!(errors.count(), 0, "{:?}", again.point.findings);
+    let restored = bench.restore_below("again", &RestoreOptions::default()).unwrap();
+    assert!(reported(&restored, "O2").any(|note| note.what.contains(&format!("term {term}"))), "the term is kept");
+}
+
+#[test]
+fn raft_state_goes_to_where_each_orderer_keeps_it() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let mut inventory = "network = \"apart\"\n[[organization]]\nname = \"OrdererOrg\"\n".to_owned();
+    for orderer in ORDERERS {
+        let home = format!("network/OrdererOrg/{orderer}");
+        let raft = bench.network().join("OrdererOrg").join(orderer).join("production/etcdraft");
+        inventory += &format!(
+            "[[organization.node]]\nname = \"{orderer}\"\nrole = \"orderer\"\n[organization.node.directories]\n\
+             orderer-ledger = \"{home}/production\"\nmsp = \"{home}/msp\"\ntls = \"{home}/tls\"\n"
+        );
+        // The logs on a volume of their own, both on volumes of their own, both in one folder.
+        inventory += match orderer {
+            "orderer1" => {
+                std::fs::rename(raft.join("wal"), bench.path("wal1")).unwrap();
+                "orderer-wal = \"wal1\"\n"
+            }
+            "orderer2" => {
+                std::fs::rename(raft.join("wal"), bench.path("wal2")).unwrap();
+                std::fs::rename(raft.join("snapshot"), bench.path("snapshots2")).unwrap();
+                "orderer-wal = \"wal2\"\norderer-snapshots = \"snapshots2\"\n"
+            }
+            _ => {
+                std::fs::rename(raft.join("wal"), bench.path("raft3")).unwrap();
+                std::fs::remove_dir_all(raft.join("snapshot")).unwrap();
+                "orderer-wal = \"raft3\"\n"
+            }
+        };
+    }
+    std::fs::write(bench.path("fabkeep.toml"), inventory).unwrap();
+    let host = Host::new(&Inventory::read(&bench.path("fabkeep.toml")).unwrap(), bench.folder.path()).unwrap();
+    bench.capture_from(&host, &CaptureOptions::default()).unwrap();
+    for lost in ["network/OrdererOrg", "wal1", "wal2", "snapshots2", "raft3"] {
+        std::fs::remove_dir_all(bench.path(lost)).unwrap();
+    }
+    let (repository, identity) = (bench.repository(), bench.identity());
+    let commit = repository.point("latest").unwrap();
+    let options = RestoreOptions { replace: true, ..RestoreOptions::default() };
+    restore(&repository, &commit, &identity, Some(&host), &options, &fabkeep_engine::Silent).unwrap();
+    let places = [
+        ("wal1", "network/OrdererOrg/orderer1/production/etcdraft/snapshot"),
+        ("wal2", "snapshots2"),
+        ("raft3", "raft3"),
+    ];
+    for (logs, snapshots) in places {
+        let (logs, snapshots) = (bench.path(logs).join("mychannel"), bench.path(snapshots).join("mychannel"));
+        let log = check_wal_directory(&logs, |_, _| {}).unwrap();
+        let snapshot = newest_snapshot(&snapshots).unwrap().unwrap();
+        assert_eq!((log.commit, log.files, snapshot.block), (snapshot.index, 1, Some(26)), "{}", logs.display());
+    }
+    let again = bench.capture_from(&host, &CaptureOptions::default()).unwrap();
+    assert!(again.point.nodes.iter().flat_map(|node| &node.facts.raft).all(|raft| raft.snapshot.is_some()));
+}
+
+#[test]
+fn raft_state_is_as_captured_where_a_consenter_is_not_among_those_that_come_back() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let log = |folder: &Path, orderer: &str| {
+        let logs = folder.join("OrdererOrg").join(orderer).join("production/etcdraft/wal/settlement");
+        std::fs::read(logs.join(FIRST_LOG_FILE)).unwrap()
+    };
+    let is_as_captured = |name: &str, orderer: &str| log(&bench.path(name), orderer) == log(&bench.network(), orderer);
+    bench.restore_below("all", &RestoreOptions::default()).unwrap();
+    assert!(!is_as_captured("all", "orderer1"));
+    let nodes = ["OrdererOrg/orderer1", "OrdererOrg/orderer2"].map(str::to_owned).to_vec();
+    bench.restore_below("two", &RestoreOptions { nodes, ..RestoreOptions::default() }).unwrap();
+    assert!(is_as_captured("two", "orderer1") && is_as_captured("two", "orderer2"));
+    let replicate = vec!["OrdererOrg/orderer3".to_owned()];
+    bench.restore_below("replicated", &RestoreOptions { replicate, ..RestoreOptions::default() }).unwrap();
+    assert!(is_as_captured("replicated", "orderer1"));
+    bench.restore_below("asked", &as_captured()).unwrap();
+    assert!(is_as_captured("asked", "orderer1"));
+    // The third consenter may run elsewhere.
+    let exclude = vec!["OrdererOrg/orderer3".to_owned()];
+    bench.capture(&CaptureOptions { exclude, ..CaptureOptions::default() }).unwrap();
+    bench.restore_below("excluded", &RestoreOptions::default()).unwrap();
+    assert!(is_as_captured("excluded", "orderer1"));
+}
+
+#[test]
+fn captured_raft_state_is_levelled_to_the_highest_orderers_also_with_derived_data() {
     for include_derived in [false, true] {
         let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
         grown_without(&bench, &["orderer1", "orderer3"], 30);
         let captured = bench.capture(&CaptureOptions { include_derived, ..CaptureOptions::default() }).unwrap();
         assert!(captured.point.findings.iter().any(|finding| finding.rule.code() == "O2"), "the capture tells it");
 
-        let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
+        let restored = bench.restore_below("restored", &as_captured()).unwrap();
         let note = reported(&restored, "O2").next().unwrap();
         assert_eq!((note.severity, note.subject.as_str()), (Severity::Note, "mychannel"), "{note:?}");
         assert!(note.what.contains("OrdererOrg/orderer2"), "{note:?}");
@@ -112,31 +266,32 @@ fn a_set_without_a_quorum_of_consenters_is_told() {
     assert_eq!(warnings.len(), 2, "one for each channel: {warnings:?}");
 }
 
+/// Orderers that are one block behind.
+fn cut_last_block(bench: &Bench, orderers: &[&str]) {
+    for orderer in orderers {
+        let chains = bench.network().join("OrdererOrg").join(orderer).join("production/chains");
+        let chain = std::fs::read_dir(&chains).unwrap().next().unwrap().unwrap().path();
+        let height = bench::height(&chain);
+        let file = chain.join("blockfile_000000");
+        // One block: its log may propose the next one, and no later one.
+        let end = bench::offset_of_block(&file, height - 1);
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(end).unwrap();
+        // The index would be ahead.
+        std::fs::remove_dir_all(chains.parent().unwrap().join("index")).unwrap();
+    }
+}
 #[test]
-fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers() {
-    let cut_to = |bench: &Bench, orderers: &[&str]| {
-        for orderer in orderers {
-            let chains = bench.network().join("OrdererOrg").join(orderer).join("production/chains");
-            let chain = std::fs::read_dir(&chains).unwrap().next().unwrap().unwrap().path();
-            let height = bench::height(&chain);
-            let file = chain.join("blockfile_000000");
-            // One block: its log may propose the next one, and no later one.
-            let end = bench::offset_of_block(&file, height - 1);
-            std::fs::File::options().write(true).open(&file).unwrap().set_len(end).unwrap();
-            // The index would be ahead.
-            std::fs::remove_dir_all(chains.parent().unwrap().join("index")).unwrap();
-        }
-    };
+fn smartbft_orderers_that_are_behind_are_restored_as_captured_only_while_a_quorum_remembers() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_BFT);
-    cut_to(&bench, &["orderer4"]);
+    cut_last_block(&bench, &["orderer4"]);
     bench.capture(&CaptureOptions::default()).unwrap();
-    let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
+    let restored = bench.restore_below("restored", &as_captured()).unwrap();
     let warning = reported(&restored, "O2").next().unwrap();
     assert!(warning.severity == Severity::Warning && warning.what.contains("3 of them at the highest"), "{warning:?}");
 
-    cut_to(&bench, &["orderer3"]);
+    cut_last_block(&bench, &["orderer3"]);
     bench.capture(&CaptureOptions::default()).unwrap();
-    match bench.restore_below("refused", &RestoreOptions::default()) {
+    match bench.restore_below("refused", &as_captured()) {
         Err(EngineError::Precondition(findings)) => {
             let found = &findings[0];
             assert!(found.rule.code() == "O2" && found.what.contains("fewer than the 3"), "{found:?}");
@@ -144,6 +299,18 @@ fn smartbft_orderers_that_are_behind_are_restored_only_while_a_quorum_remembers(
         other => panic!("{other:?}"),
     }
     assert!(!bench.path("refused").exists());
+
+    // At one height and without what their logs remember they need no quorum.
+    let restored = bench.restore_below("level", &RestoreOptions::default()).unwrap();
+    let note = reported(&restored, "O2").next().unwrap();
+    assert!(note.severity == Severity::Note && note.what.contains("an empty SmartBFT log"), "{note:?}");
+    let chains = bench::chains(&bench.path("level"), "mychannel");
+    assert_eq!(chains.iter().map(|chain| bench::height(chain)).collect::<BTreeSet<_>>().len(), 1);
+    for orderer in ["orderer1", "orderer2", "orderer3", "orderer4"] {
+        let logs = bench.path("level/OrdererOrg").join(orderer).join("production/etcdraft/wal/mychannel");
+        let logs = files(&logs);
+        assert_eq!(logs.values().map(Vec::len).collect::<Vec<_>>(), [16], "{orderer}");
+    }
 }
 
 #[test]

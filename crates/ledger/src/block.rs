@@ -194,7 +194,12 @@ impl<'a> Slots<'a> {
 
     /// One slot's bytes; empty when the block has fewer slots.
     pub fn get(&self, slot: usize) -> &'a [u8] {
-        length_prefixed(self.bytes).nth(slot).unwrap_or_default()
+        self.all().nth(slot).unwrap_or_default()
+    }
+
+    /// Every slot's bytes, in order.
+    pub fn all(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        length_prefixed(self.bytes)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::block::{SLOT_LAST_CONFIG, SLOT_ORDERER, SLOT_SIGNATURES, SLOT_TRANSAC
 use crate::certificate::Certificate;
 use crate::channel_config::BlockValidation;
 use crate::policy::Signer;
-use crate::proto::{common, msp};
+use crate::proto::{common, etcdraft, msp};
 use crate::{Hash, sha256};
 
 /// Why a block's signatures do not stand.
@@ -57,18 +57,28 @@ pub struct OrdererMetadata {
 
 /// Reads what the orderer wrote about a block, without checking signatures.
 pub fn orderer_metadata(slots: Slots<'_>) -> OrdererMetadata {
-    let Ok(metadata) = common::Metadata::decode(slots.get(SLOT_SIGNATURES)) else { return OrdererMetadata::default() };
-    let Ok(value) = common::OrdererBlockMetadata::decode(metadata.value.as_slice()) else {
-        return OrdererMetadata::default();
-    };
-    // The consenter's metadata comes wrapped once more.
-    let raft = common::Metadata::decode(value.consenter_metadata.as_slice())
-        .ok()
-        .and_then(|wrapped| crate::proto::etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).ok());
+    let Some(signed) = signed_metadata(slots) else { return OrdererMetadata::default() };
     OrdererMetadata {
-        last_config: value.last_config.map(|last| last.index),
-        raft_index: raft.map(|raft| raft.raft_index).filter(|&index| index > 0),
+        raft_index: raft_of(&signed).map(|raft| raft.raft_index),
+        last_config: signed.last_config.map(|last| last.index),
     }
+}
+
+/// Reads what a raft orderer wrote about a block's entry: its index and the consenters behind it.
+pub fn raft_metadata(slots: Slots<'_>) -> Option<etcdraft::BlockMetadata> {
+    raft_of(&signed_metadata(slots)?)
+}
+
+fn signed_metadata(slots: Slots<'_>) -> Option<common::OrdererBlockMetadata> {
+    let metadata = common::Metadata::decode(slots.get(SLOT_SIGNATURES)).ok()?;
+    common::OrdererBlockMetadata::decode(metadata.value.as_slice()).ok()
+}
+
+/// The consenter's metadata comes wrapped once more.
+fn raft_of(signed: &common::OrdererBlockMetadata) -> Option<etcdraft::BlockMetadata> {
+    let wrapped = common::Metadata::decode(signed.consenter_metadata.as_slice()).ok()?;
+    let raft = etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).ok()?;
+    (raft.raft_index > 0).then_some(raft)
 }
 
 /// Checks signatures, remembering those it has seen: nodes that pulled a block from the same orderer hold the same signature,

@@ -1,5 +1,5 @@
-//! Hyperledger Fabric's on-disk formats, read and never written: block files and the hash chain, block signatures and the
-//! channel configuration they rest on, LevelDB directories, raft and SmartBFT logs, node layouts, certificates.
+//! Hyperledger Fabric's on-disk formats: block files and the hash chain, block signatures and the channel configuration they rest
+//! on, LevelDB directories, the private-data store, raft and SmartBFT logs, node layouts, certificates.
 //!
 //! Nothing here knows where bytes come from or go to: readers take [`std::io::Read`] or a path, and every length that a
 //! file claims is checked against a limit and against what is there before anything is allocated.
@@ -22,6 +22,7 @@ pub mod msp_config;
 pub mod node_settings;
 pub mod policy;
 pub mod private_hashes;
+pub mod private_store;
 pub mod proto;
 pub mod raft;
 pub mod smartbft;

@@ -1,7 +1,11 @@
 //! Hashes of private data in a block: what a peer's private-data store must hold, or may not have.
 
 use crate::Hash;
+use crate::block::{BlockSpan, SLOT_TRANSACTIONS_FILTER};
 use crate::wire::{all, bytes as field};
+
+/// The validation code of a transaction that counts.
+const VALID: u8 = 0;
 
 /// Private data of one collection that a transaction wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +44,19 @@ pub fn of_envelope(envelope: &[u8]) -> Vec<(String, String, Hash)> {
         }
     }
     out
+}
+
+/// The private data that a block's valid transactions wrote, with its hashes. The block must be one of a peer's: orderers do not validate.
+pub fn of_block(block: &BlockSpan, buffer: &[u8]) -> Vec<(PrivateWrite, Hash)> {
+    let codes = block.slots(buffer).get(SLOT_TRANSACTIONS_FILTER);
+    let valid = (0..).zip(block.envelopes(buffer)).zip(codes).filter(|(_, code)| **code == VALID);
+    valid
+        .flat_map(|((transaction, envelope), _)| {
+            of_envelope(envelope).into_iter().map(move |(chaincode, collection, hash)| {
+                (PrivateWrite { block: block.number, transaction, chaincode, collection }, hash)
+            })
+        })
+        .collect()
 }
 
 /// The hash that a block has of private data, from what a private-data store holds of it (a `CollectionPvtReadWriteSet`).

@@ -10,6 +10,7 @@ use crate::{Hash, varint, wire};
 /// The checksum that the first file of a log begins with.
 const FIRST_CRC: u32 = 0xdeed_0001;
 const ANCHOR: u64 = 2;
+const FIRST_FILE: &str = "0000000000000001.wal";
 
 /// What a directory of log files says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub struct SmartBftSummary {
 pub fn wal_file_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+/// A log that nothing was written to yet, as an orderer makes it: the first file's name, and its bytes.
+pub fn empty_log() -> (&'static str, Vec<u8>) {
+    let record = [0x08, ANCHOR as u8];
+    let mut out = (u64::from(FIRST_CRC) << 32 | record.len() as u64).to_le_bytes().to_vec();
+    out.extend(record);
+    out.resize(16, 0);
+    (FIRST_FILE, out)
 }
 
 /// Reads and checks every log file of a directory.
@@ -131,7 +141,7 @@ fn check_file(
             if stored != crc.unwrap_or(stored) || padding.iter().any(|&byte| byte != 0) {
                 return Err(bad("the file does not continue the one before it"));
             }
-            if crc.is_none() && name == "0000000000000001.wal" && stored != FIRST_CRC {
+            if crc.is_none() && name == FIRST_FILE && stored != FIRST_CRC {
                 return Err(bad("the log's first checksum is wrong"));
             }
             *crc = Some(stored);

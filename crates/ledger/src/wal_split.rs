@@ -127,7 +127,8 @@ fn proposal(entry: &[u8], known: &dyn Fn(u64) -> Option<Hash>) -> Option<(u64, u
     (encode(header, &envelopes, slots) == data).then_some((header.number, slots, data.len()))
 }
 
-fn encode(header: &common::BlockHeader, envelopes: &[&[u8]], slots: u64) -> Vec<u8> {
+/// A block as an entry proposes it: before it was signed, with empty metadata slots.
+pub(crate) fn encode(header: &common::BlockHeader, envelopes: &[&[u8]], slots: u64) -> Vec<u8> {
     let block = common::Block {
         header: Some(header.clone()),
         data: Some(common::BlockData { data: envelopes.iter().map(|envelope| envelope.to_vec()).collect() }),

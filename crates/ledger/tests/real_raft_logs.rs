@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use fabkeep_ledger::block_file::ChainReader;
-use fabkeep_ledger::raft::{Wal, check_wal_directory, newest_snapshot};
+use fabkeep_ledger::proto::raft as proto;
+use fabkeep_ledger::raft::{
+    FIRST_LOG_FILE, NoState, RaftState, RecordKind, SEGMENT_BYTES, Wal, check_wal_directory, newest_snapshot,
+    read_snapshot, read_up_to_hole, write_log_record,
+};
 use fabkeep_ledger::{Hash, smartbft, wal_split};
 
 fn blocks(chain: &Path) -> HashMap<u64, (Hash, Vec<u8>)> {
@@ -46,6 +50,92 @@ fn a_raft_log_is_split_to_almost_nothing_and_joined_bit_for_bit() {
             newest_snapshot(&production.join("etcdraft/snapshot").join(channel)).unwrap();
         }
     }
+}
+
+/// A block as its block file holds it.
+fn record(chain: &Path, number: u64) -> Vec<u8> {
+    let mut reader = ChainReader::open(chain).unwrap();
+    while let Some(batch) = reader.next_batch(1 << 20, u64::MAX).unwrap() {
+        if let Some(span) = batch.blocks.iter().find(|span| span.number == number) {
+            return batch.buffer[span.canonical.start..span.metadata.end].to_vec();
+        }
+    }
+    panic!("no block {number}")
+}
+
+#[test]
+fn a_raft_log_is_written_as_a_real_orderer_writes_it() {
+    let network = tempfile::tempdir().unwrap();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, network.path()).unwrap();
+    let production = network.path().join("OrdererOrg/orderer1/production");
+    let made = RaftState::of_block(&record(&production.join("chains/settlement"), 7), 2).unwrap().log();
+    let path = production.join("etcdraft/wal/settlement").join(FIRST_LOG_FILE);
+    assert_eq!(path.metadata().unwrap().len(), SEGMENT_BYTES);
+    let real = Wal::parse("real", read_up_to_hole(&path).unwrap(), &mut None).unwrap();
+    // Checksum, metadata, the note of a snapshot of nothing: what every log begins with.
+    let head: Vec<RecordKind> = real.records[..3].iter().map(|record| record.kind).collect();
+    assert_eq!(head, [RecordKind::Crc, RecordKind::Metadata, RecordKind::Snapshot]);
+    assert_eq!(made[..real.records[2].end], real.bytes[..real.records[2].end]);
+    // Every record of the real log, framed again.
+    let (mut crc, mut again) = (0, Vec::new());
+    for record in &real.records {
+        let data = &real.bytes[record.data.clone()];
+        write_log_record(record.kind, (!data.is_empty()).then_some(data), &mut crc, &mut again);
+    }
+    assert!(again == real.bytes);
+}
+
+#[test]
+fn raft_state_of_every_block_reads_back_as_what_the_block_says() {
+    let network = tempfile::tempdir().unwrap();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, network.path()).unwrap();
+    let chain = network.path().join("OrdererOrg/orderer2/production/chains/mychannel");
+    let scratch = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    for number in 1..27 {
+        let state = RaftState::of_block(&record(&chain, number), 5).unwrap();
+        assert_eq!((state.number, state.consenters.as_slice()), (number, [1, 2, 3].as_slice()));
+        assert!(state.index > last, "block {number}: {} behind {last}", state.index);
+        last = state.index;
+        std::fs::write(scratch.path().join(FIRST_LOG_FILE), state.log()).unwrap();
+        let mut kinds = Vec::new();
+        let log = check_wal_directory(scratch.path(), |_, wal| {
+            kinds = wal.records.iter().map(|record| record.kind).collect();
+            let note = wal.records.iter().rev().find(|record| record.kind == RecordKind::Snapshot).unwrap();
+            let note = <proto::WalSnapshot as prost::Message>::decode(&wal.bytes[note.data.clone()]).unwrap();
+            assert_eq!(note.conf_state.unwrap().voters, [1, 2, 3]);
+        })
+        .unwrap();
+        assert_eq!((log.term, log.commit, log.last_index, log.torn), (5, state.index, None, None));
+        assert_eq!(log.snapshots, [(0, 0), (5, state.index)]);
+        assert_eq!(kinds.len(), 5);
+        let file = scratch.path().join(state.snapshot_file());
+        std::fs::write(&file, state.snapshot()).unwrap();
+        let snapshot = read_snapshot(&file).unwrap();
+        assert_eq!((snapshot.term, snapshot.index), (5, state.index));
+        assert_eq!((snapshot.block, snapshot.block_hash), (Some(number), Some(state.hash)));
+    }
+}
+
+#[test]
+fn a_block_that_tells_no_raft_state_gives_none() {
+    let network = tempfile::tempdir().unwrap();
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, network.path()).unwrap();
+    let chain = network.path().join("OrdererOrg/orderer1/production/chains/mychannel");
+    assert_eq!(RaftState::of_block(&record(&chain, 0), 1), Err(NoState::Index), "the first block was not ordered");
+    let whole = record(&chain, 5);
+    for end in [0, 1, 40, whole.len() - 1] {
+        assert!(matches!(RaftState::of_block(&whole[..end], 1), Err(NoState::Block(_))), "{end} bytes");
+    }
+}
+
+#[test]
+fn a_smartbft_log_that_nothing_was_written_to_is_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (name, bytes) = smartbft::empty_log();
+    std::fs::write(scratch.path().join(name), &bytes).unwrap();
+    let summary = smartbft::check_wal_directory(scratch.path()).unwrap();
+    assert_eq!((summary.files, summary.entries, summary.torn, summary.signer), (1, 0, None, None));
 }
 
 #[test]

@@ -102,6 +102,9 @@ pub struct RaftFacts {
     pub last_index: Option<u64>,
     /// The hard state's commit index.
     pub commit: u64,
+    /// The hard state's term (raft).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
     /// The newest snapshot.
     pub snapshot: Option<RaftSnapshotFacts>,
     /// Raft index of the newest snapshot that the log notes.
@@ -114,6 +117,26 @@ pub struct RaftFacts {
     /// The highest block that the log proposes (SmartBFT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposed: Option<u64>,
+}
+
+impl RaftFacts {
+    /// Of a log that nothing is known of yet.
+    pub fn new(channel: &str, kind: WalKind) -> Self {
+        RaftFacts {
+            channel: channel.to_owned(),
+            kind,
+            files: 0,
+            first_index: None,
+            last_index: None,
+            commit: 0,
+            term: None,
+            snapshot: None,
+            noted_snapshot: None,
+            torn: None,
+            signer: None,
+            proposed: None,
+        }
+    }
 }
 
 /// A raft snapshot.

@@ -64,6 +64,7 @@ rules! {
     NotOverwritten "B8" "Data that exists is never overwritten: it is set aside, and only on request."
     HeightsAgree "H1" "All sources agree on a node's heights: a height never decreases, and no source reports more blocks than the files contain."
     HeightsKnown "H2" "The heights of every running node are known; the height of a node that does not answer is unknown, not zero."
+    EarlierHeight "H3" "A network goes back to an earlier height as a whole: chains, private data and consensus state end together, and everything that depends on later blocks is given up."
     WindowQuiet "W1" "Inside a no-transaction window no chain grows."
     WindowUndone "W2" "What a window changed is undone when it ends, however it ends."
     LevelBefore "W3" "A window's capture begins when every peer and orderer of a channel has the same height."

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::location::Location;
 use crate::{MAX_OBJECT_BYTES, StoreError};
@@ -16,10 +16,6 @@ use crate::{MAX_OBJECT_BYTES, StoreError};
 const MAX_DEPTH: u32 = 8;
 /// Objects read at a time.
 const READERS: usize = 16;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
 
 /// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder that may not be
 /// read is one of them.
@@ -141,8 +137,8 @@ impl Backend {
                     while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
                         match self.get_if_readable(name) {
                             Ok(None) => {}
-                            Ok(Some(read)) => lock(&found).push((name.clone(), read)),
-                            Err(error) => *lock(&failed) = Some(error),
+                            Ok(Some(read)) => found.lock().push((name.clone(), read)),
+                            Err(error) => *failed.lock() = Some(error),
                         }
                     }
                 });

@@ -1,10 +1,12 @@
 //! Reading a recovery point: its manifest, then any blob, every byte checked against the manifest on its way.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::ops::{Deref, Range};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +45,19 @@ pub struct PointReader<'a> {
     lost: Mutex<HashSet<u32>>,
     /// Where else blobs are: asked for when an object is lost.
     places: Mutex<Option<Arc<Places>>>,
+    /// Blobs that were added.
+    added: Mutex<Added>,
     /// Objects of others that were opened for what was lost, the newest last.
     others: Mutex<VecDeque<(String, Arc<Vec<u8>>)>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
+/// Blobs that belong to the point as it is restored and are in no object: in a file without a name, as they may be many.
+#[derive(Default)]
+struct Added {
+    file: Option<File>,
+    /// Offset and length of each.
+    places: HashMap<BlobId, (u64, u64)>,
+    end: u64,
 }
 
 /// A blob's bytes, inside the object they came in.
@@ -104,6 +113,7 @@ impl Repository {
             lost: Mutex::default(),
             places: Mutex::default(),
             others: Mutex::default(),
+            added: Mutex::default(),
         };
         Ok((manifest.body, reader))
     }
@@ -158,8 +168,39 @@ impl PointReader<'_> {
         &self.objects
     }
 
+    /// Adds a blob to what this reader has of the point: bytes that a restore makes. The repository gets nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when there is no room for it in the directory of temporary files.
+    pub fn add(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        let id = self.names.name(bytes);
+        let mut added = self.added.lock();
+        if !self.blobs.contains_key(&id) && !added.places.contains_key(&id) {
+            let at = added.end;
+            let file = match &added.file {
+                Some(file) => file,
+                None => added.file.insert(tempfile::tempfile()?),
+            };
+            file.write_all_at(bytes, at)?;
+            added.places.insert(id, (at, bytes.len() as u64));
+            added.end += bytes.len() as u64;
+        }
+        Ok(id)
+    }
+
+    fn added(&self, id: &BlobId) -> Result<Option<BlobBytes>, StoreError> {
+        let added = self.added.lock();
+        let (Some(&(at, len)), Some(file)) = (added.places.get(id), &added.file) else { return Ok(None) };
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_at(&mut bytes, at)?;
+        Ok(Some(BlobBytes { range: 0..bytes.len(), object: Arc::new(bytes) }))
+    }
+
     /// A blob's length in bytes, if the point has it.
     pub fn blob_len(&self, id: &BlobId) -> Option<u64> {
+        if let Some(&(_, len)) = self.added.lock().places.get(id) {
+            return Some(len);
+        }
         self.blobs.get(id).map(|&(_, _, len)| len)
     }
 
@@ -171,6 +212,7 @@ impl PointReader<'_> {
     pub fn check_needed(&self, wanted: impl IntoIterator<Item = BlobId>, read: bool) -> Result<(), StoreError> {
         let there = self.repository.backend.list("objects")?;
         let mut by_object: BTreeMap<u32, Vec<BlobId>> = BTreeMap::new();
+        let wanted = wanted.into_iter().filter(|id| !self.added.lock().places.contains_key(id));
         for id in wanted {
             let &(object, ..) = self.blobs.get(&id).ok_or_else(|| not_placed(&id))?;
             by_object.entry(object).or_default().push(id);
@@ -189,7 +231,7 @@ impl PointReader<'_> {
                 }
             }
         }
-        lock(&self.lost).extend(lost.iter().copied());
+        self.lost.lock().extend(lost.iter().copied());
         for id in lost.iter().filter_map(|object| by_object.get(object)).flatten() {
             self.blob(id)?;
         }
@@ -201,8 +243,10 @@ impl PointReader<'_> {
     /// # Errors
     /// [`StoreError`], naming the object.
     pub fn blob(&self, id: &BlobId) -> Result<BlobBytes, StoreError> {
-        let &(object, offset, len) = self.blobs.get(id).ok_or_else(|| not_placed(id))?;
-        let known_as_lost = lock(&self.lost).contains(&object);
+        let Some(&(object, offset, len)) = self.blobs.get(id) else {
+            return self.added(id)?.ok_or_else(|| not_placed(id));
+        };
+        let known_as_lost = self.lost.lock().contains(&object);
         let error = if known_as_lost {
             StoreError::damaged(&self.objects[object as usize].name, "it is damaged or missing")
         } else {
@@ -215,14 +259,14 @@ impl PointReader<'_> {
                 Err(error) => return Err(error),
             }
         };
-        lock(&self.lost).insert(object);
+        self.lost.lock().insert(object);
         self.read_from_another(id, len, &self.objects[object as usize].name)?.ok_or(error)
     }
 
     /// A blob whose object is lost, from an object in which it was put again. Its name is the keyed hash of its bytes: what has it is it.
     fn read_from_another(&self, id: &BlobId, len: u64, lost: &str) -> Result<Option<BlobBytes>, StoreError> {
         let places = {
-            let mut places = lock(&self.places);
+            let mut places = self.places.lock();
             match &*places {
                 Some(known) => Arc::clone(known),
                 None => Arc::clone(places.insert(Arc::new(self.repository.places()?.0))),
@@ -247,7 +291,7 @@ impl PointReader<'_> {
     }
 
     fn open_other(&self, entry: &ObjectEntry) -> Result<Arc<Vec<u8>>, StoreError> {
-        let mut others = lock(&self.others);
+        let mut others = self.others.lock();
         if let Some((_, bytes)) = others.iter().find(|(name, _)| *name == entry.name) {
             return Ok(Arc::clone(bytes));
         }
@@ -263,7 +307,7 @@ impl PointReader<'_> {
 
     fn object(&self, position: u32) -> Result<Arc<Vec<u8>>, StoreError> {
         let slot = {
-            let mut cache = lock(&self.cache);
+            let mut cache = self.cache.lock();
             let (slots, order) = &mut *cache;
             order.retain(|&other| other != position);
             order.push_back(position);
@@ -275,7 +319,7 @@ impl PointReader<'_> {
             Arc::clone(slots.entry(position).or_default())
         };
         // Two threads that want the same object load it once.
-        let mut slot = lock(&slot);
+        let mut slot = slot.lock();
         if let Some(bytes) = &*slot {
             return Ok(Arc::clone(bytes));
         }

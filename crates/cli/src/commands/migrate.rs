@@ -37,6 +37,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     };
     let to = RestoreOptions {
         start: true,
+        raft_state: arguments.raft_state.into(),
         overrides: arguments.r#override.clone(),
         deadline: Duration::from_secs(arguments.deadline),
         ..RestoreOptions::default()

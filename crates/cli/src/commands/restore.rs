@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fabkeep_engine::{
-    CaKeep, ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored, SetAside,
+    CaKeep, ClusterTarget, GoBack, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored, SetAside,
 };
 use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Host;
@@ -42,6 +42,8 @@ fn restore_point(
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
         replicate: arguments.replicate.clone(),
+        raft_state: arguments.raft_state.into(),
+        go_back: GoBack { heights: arguments.at_height.clone(), before: arguments.before },
         ca_keep: ca_keep(arguments),
         replace: arguments.replace,
         missing: arguments.missing,

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fabkeep_engine::{
-    CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, genesis_blocks, names,
+    CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, blocks, genesis_blocks, names,
 };
 use fabkeep_network::KeyPurpose;
-use fabkeep_store::Commit;
+use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde_json::json;
 
 use super::{key_files, list};
@@ -27,6 +27,9 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
         output.line("  (nodes, keys and findings are encrypted: name the identity to see them, --identity FILE)");
         return Ok(Code::Done);
     };
+    if let Some(channel) = &arguments.blocks {
+        return print_blocks(&repository, &commit, &identity, channel, output);
+    }
     let (point, _) = repository.read_point::<RecoveryPoint>(&commit, &identity)?;
     let names = if arguments.names { Some(names(&repository, &commit, &identity)?) } else { None };
     let genesis = match &arguments.genesis {
@@ -55,6 +58,30 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     for path in genesis {
         output.line(format!("genesis block: {}", path.display()));
     }
+    Ok(Code::Done)
+}
+
+/// A channel's blocks: a line each, as they are read; for programs one document a line.
+fn print_blocks(
+    repository: &Repository,
+    commit: &Commit,
+    identity: &IdentityFile,
+    channel: &str,
+    output: &Output,
+) -> Result<Code, CliError> {
+    output.line(format!("{:>10}  {:<30}  {:>12}  {:>10}", "BLOCK", "LAST TRANSACTION", "TRANSACTIONS", "BYTES"));
+    blocks::<CliError>(repository, commit, identity, channel, &mut |block| {
+        output.json_line(&block);
+        output.line(format!(
+            "{:>10}  {:<30}  {:>12}  {:>10}{}",
+            block.number,
+            block.last.map(|time| time.to_string()).unwrap_or_default(),
+            block.transactions,
+            units::bytes(block.bytes),
+            if block.configuration { "  configuration" } else { "" }
+        ));
+        Ok(())
+    })?;
     Ok(Code::Done)
 }
 

@@ -64,6 +64,15 @@ impl Output {
         }
     }
 
+    /// Prints a part of a long result for programs, on a line of its own.
+    pub fn json_line(&self, value: &impl Serialize) {
+        if self.is_json() {
+            let text =
+                serde_json::to_string(value).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
     /// Prints findings for people.
     pub fn findings(&self, findings: &[Finding]) {
         if !self.is_json() {

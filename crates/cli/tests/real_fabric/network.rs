@@ -4,11 +4,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Names the folder with `2.5/bin` and `3.1/bin`: peer, orderer, osnadmin, configtxgen, configtxlator, cryptogen.
 pub const BINARIES: &str = "FABKEEP_TEST_FABRIC";
 /// Names the folder with `net`, which makes, starts and checks networks.
 pub const KIT: &str = "FABKEEP_TEST_FABRIC_KIT";
+
+/// How long peers may take to know each other, and a channel to have a leader.
+const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+/// How long between two tries.
+const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// Two networks at a time: each is eight processes, and the machine may have two cores.
 static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
@@ -58,7 +64,7 @@ impl Network {
         assert!(made.status.success(), "{}", text(&made));
         network.up();
         network.net("deploy", &[]);
-        network.wait_for_endorsers();
+        network.wait_until_accepted();
         network.transactions("first", 20);
         network.fabkeep(&["init", "--repo", "repository", "--identity", "keys/identity", "--writer", "keys/writer"]);
         network.fabkeep(&["discover", "--root", "network", "--inventory", "fabkeep.toml"]);
@@ -104,16 +110,25 @@ impl Network {
         self.net("up", &[]);
     }
 
-    /// Peers learn by gossip which others endorse: until then transactions that need both organizations are refused.
-    fn wait_for_endorsers(&self) {
+    /// Waits until every channel takes transactions: until it has a leader, and until peers know by gossip which others endorse. Gossip asks
+    /// the other organizations' anchor peers again after 25 seconds.
+    pub fn wait_until_accepted(&self) {
         for channel in self.channels {
-            let mut last = String::new();
-            let accepted = (0..20).any(|_| {
+            let begun = Instant::now();
+            loop {
                 let output = self.net_command("drive", &[channel, "put", "1", "--prefix", "probe"]).output().unwrap();
-                last = text(&output);
-                output.status.success()
-            });
-            assert!(accepted, "{}: no transaction is accepted on {channel}: {last}", self.space);
+                if output.status.success() {
+                    break;
+                }
+                let waited = begun.elapsed();
+                assert!(
+                    waited < SETTLED_WITHIN,
+                    "{}: no transaction is accepted on {channel} within {waited:?}: {}",
+                    self.space,
+                    text(&output)
+                );
+                std::thread::sleep(ASKED_AGAIN);
+            }
         }
     }
 
@@ -175,6 +190,19 @@ impl Network {
         self.fabkeep(&arguments)
     }
 
+    /// The network's channels.
+    pub fn channels(&self) -> &'static [&'static str] {
+        self.channels
+    }
+
+    /// How many blocks of a channel the newest recovery point has.
+    pub fn captured_height(&self, channel: &str) -> usize {
+        let show = ["show", "--repo", "repository", "--identity", "keys/identity", "--blocks", channel];
+        let output = self.try_fabkeep(&[&show[..], &["--output", "json"]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with('{')).count()
+    }
+
     /// Every node's data is gone.
     pub fn lose_all_data(&self) {
         for organization in ["OrdererOrg", "Org1", "Org2"] {
@@ -191,7 +219,7 @@ impl Network {
     pub fn goes_on(&self, prefix: &str) {
         self.up();
         self.check();
-        self.wait_for_endorsers();
+        self.wait_until_accepted();
         self.transactions(prefix, 40);
         self.check();
         self.backup(&["--consistency", "as-read", "--quiesce", "wait"]);

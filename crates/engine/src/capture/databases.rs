@@ -426,19 +426,7 @@ fn attach_log(raft: &mut Vec<RaftFacts>, mut log: RaftFacts) {
 fn attach_snapshot(raft: &mut Vec<RaftFacts>, channel: &str, facts: RaftSnapshotFacts) {
     match raft.iter_mut().find(|known| known.channel == channel) {
         Some(known) => known.snapshot = Some(facts),
-        None => raft.push(RaftFacts {
-            channel: channel.to_owned(),
-            kind: WalKind::Raft,
-            files: 0,
-            first_index: None,
-            last_index: None,
-            commit: 0,
-            snapshot: Some(facts),
-            noted_snapshot: None,
-            torn: None,
-            signer: None,
-            proposed: None,
-        }),
+        None => raft.push(RaftFacts { snapshot: Some(facts), ..RaftFacts::new(channel, WalKind::Raft) }),
     }
 }
 
@@ -450,17 +438,14 @@ fn raft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<Raft
     }
     checked.proposals.insert(channel.to_owned(), proposals);
     Ok(RaftFacts {
-        channel: channel.to_owned(),
-        kind: WalKind::Raft,
         files: summary.files,
         first_index: summary.first_index,
         last_index: summary.last_index,
         commit: summary.commit,
-        snapshot: None,
+        term: Some(summary.term),
         noted_snapshot: summary.snapshots.iter().map(|(_, index)| *index).max().filter(|&index| index > 0),
         torn: summary.torn,
-        signer: None,
-        proposed: None,
+        ..RaftFacts::new(channel, WalKind::Raft)
     })
 }
 
@@ -472,17 +457,11 @@ fn smartbft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<
     }
     checked.proposed.insert(channel.to_owned(), summary.proposals);
     Ok(RaftFacts {
-        channel: channel.to_owned(),
-        kind: WalKind::SmartBft,
         files: summary.files,
-        first_index: None,
-        last_index: None,
-        commit: 0,
-        snapshot: None,
-        noted_snapshot: None,
         torn: summary.torn,
         signer: summary.signer,
         proposed,
+        ..RaftFacts::new(channel, WalKind::SmartBft)
     })
 }
 
@@ -564,17 +543,12 @@ mod tests {
     #[test]
     fn a_raft_log_and_its_snapshot_meet_in_either_order() {
         let log = || RaftFacts {
-            channel: "c".to_owned(),
-            kind: WalKind::Raft,
             files: 1,
             first_index: Some(7),
             last_index: Some(9),
             commit: 9,
-            snapshot: None,
             noted_snapshot: Some(7),
-            torn: None,
-            signer: None,
-            proposed: None,
+            ..RaftFacts::new("c", WalKind::Raft)
         };
         let snapshot = || RaftSnapshotFacts { term: 2, index: 7, block: Some(3), block_hash: None };
         let mut first = Vec::new();

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::EngineError;
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::transform::{LedgerFrom, Transformed};
+use crate::transform::{Asked, GoBack, LedgerFrom, RaftSource, Transformed};
 
 pub use ca::keep::CaKeep;
 
@@ -60,6 +60,10 @@ pub struct RestoreOptions {
     pub ledgers: Vec<LedgerFrom>,
     /// Orderers that come back empty, to take everything from the others.
     pub replicate: Vec<String>,
+    /// Where the raft state of orderers comes from that are restored together.
+    pub raft_state: RaftSource,
+    /// To which earlier heights channels go back.
+    pub go_back: GoBack,
     /// What certificate authorities keep of what is there.
     pub ca_keep: CaKeep,
     /// Set existing data aside and take its place; else existing data is a reason to refuse.
@@ -86,6 +90,8 @@ impl Default for RestoreOptions {
             nodes: Vec::new(),
             ledgers: Vec::new(),
             replicate: Vec::new(),
+            raft_state: RaftSource::default(),
+            go_back: GoBack::default(),
             ca_keep: CaKeep::default(),
             replace: false,
             missing: false,
@@ -100,6 +106,12 @@ impl Default for RestoreOptions {
 }
 
 impl RestoreOptions {
+    /// What they ask for of the recovery point.
+    fn asked(&self) -> Asked<'_> {
+        let RestoreOptions { nodes, ledgers, replicate, raft_state, go_back, missing, .. } = self;
+        Asked { nodes, ledgers, replicate, raft_state: *raft_state, go_back, together: !missing }
+    }
+
     /// Whether the rule of a finding may be broken.
     fn is_overridden(&self, finding: &Finding) -> bool {
         self.overrides.iter().any(|code| code == finding.rule.code())

@@ -12,7 +12,7 @@ use super::RestoreOptions;
 use super::existing::Existing;
 use crate::EngineError;
 use crate::point::{CapturedDirectory, CapturedNode, Content, EntryContent};
-use crate::transform::is_named;
+use crate::transform::{GoBack, is_named};
 use crate::window::observe;
 
 /// Largest file that is looked into for a private key, in bytes.
@@ -196,7 +196,12 @@ fn lost_keys(existing: &Existing<'_>, found: Vec<VolumeEntry>, names: &NameKey) 
 }
 
 /// Blocks that would be lost, unless a node that stays has them.
-pub(super) fn lost_blocks(restored: &[String], platform: Option<&dyn Platform>, higher: Vec<Higher>) -> Vec<Finding> {
+pub(super) fn lost_blocks(
+    restored: &[String],
+    platform: Option<&dyn Platform>,
+    higher: Vec<Higher>,
+    go_back: &GoBack,
+) -> Vec<Finding> {
     if higher.is_empty() {
         return Vec::new();
     }
@@ -221,6 +226,12 @@ pub(super) fn lost_blocks(restored: &[String], platform: Option<&dyn Platform>, 
                     subject,
                     format!("{what}; {}, which is not restored, has these blocks", keeper.node),
                     "the node fetches them when it runs again; it gets their private data from other members of the collections, if they have it",
+                ),
+                None if go_back.names(&channel) => Finding::warning(
+                    Rule::NothingTakenAway,
+                    subject,
+                    format!("{what}: the blocks from {comes} on are given up, as asked"),
+                    "what is set aside has them",
                 ),
                 None => Finding::error(
                     Rule::NothingTakenAway,

@@ -39,7 +39,7 @@ fn wrong(from: &LedgerFrom, problem: &str) -> EngineError {
 }
 
 /// The peer data directory of a node: which of its directories, and where in it.
-fn data_of(node: &CapturedNode) -> Option<(usize, String)> {
+pub(super) fn data_of(node: &CapturedNode) -> Option<(usize, String)> {
     let mut found = node.directories.iter().enumerate().flat_map(|(position, captured)| {
         let own = (captured.directory.role == DirectoryRole::PeerData).then(|| (position, String::new()));
         let nested = captured.directory.nested.iter().filter(|(_, role)| *role == DirectoryRole::PeerData);

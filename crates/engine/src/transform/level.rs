@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS};
-use fabkeep_network::{Finding, NodeDirectory, NodeFacts, Rule};
+use fabkeep_ledger::raft::FIRST_LOG_FILE;
+use fabkeep_network::{Finding, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Rule};
 
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
 
@@ -16,10 +17,21 @@ pub(crate) struct Levelled<'a> {
 
 /// What of a channel is levelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(super) enum Part {
     Chain,
     Log,
     Snapshot,
+}
+
+impl Part {
+    /// The name of a first file.
+    fn first_file(self) -> &'static str {
+        match self {
+            Part::Chain => "blockfile_000000",
+            Part::Log => FIRST_LOG_FILE,
+            Part::Snapshot => "0000000000000001-0000000000000001.snap",
+        }
+    }
 }
 
 /// Whether an orderer takes part in a channel's consensus: a follower has no log, and fetches its blocks.
@@ -38,21 +50,14 @@ pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) 
         if position == donor || !is_consenter(node.facts, channel) {
             continue;
         }
-        match replace(node.directories, channel, &given) {
+        match replace(node.directories, channel, &[Part::Chain, Part::Log, Part::Snapshot], &given) {
             Ok(()) => {
-                node.facts.ledgers.retain(|known| known.channel != channel);
-                node.facts.ledgers.extend(ledger.clone());
+                add_donor_ledger(node.facts, channel, ledger.as_ref());
                 node.facts.raft.retain(|known| known.channel != channel);
                 node.facts.raft.extend(raft.clone());
-                node.facts.ledgers.iter_mut().for_each(|ledger| ledger.index_height = None);
                 levelled.push(node.facts.id.to_string());
             }
-            Err(part) => findings.push(Finding::error(
-                Rule::OrderersLevel,
-                format!("{} {channel}", node.facts.id),
-                format!("it cannot get the chain and raft state of {donor_id}: none of its directories is for a {part:?}"),
-                "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or capture in a window (--quiesce …)",
-            )),
+            Err(part) => findings.push(no_place(&node.facts.id, channel, &donor_id, part)),
         }
     }
     if !levelled.is_empty() {
@@ -66,11 +71,28 @@ pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) 
     findings
 }
 
-pub(crate) fn ledger_of(facts: &NodeFacts, channel: &str) -> Option<fabkeep_network::LedgerFacts> {
+/// Notes the donor's chain in a node's facts. The index is made anew, of every channel.
+pub(super) fn add_donor_ledger(facts: &mut NodeFacts, channel: &str, ledger: Option<&LedgerFacts>) {
+    facts.ledgers.retain(|known| known.channel != channel);
+    facts.ledgers.extend(ledger.cloned());
+    facts.ledgers.iter_mut().for_each(|ledger| ledger.index_height = None);
+}
+
+/// What forbids to level a node.
+pub(super) fn no_place(id: &NodeId, channel: &str, donor: &NodeId, part: Part) -> Finding {
+    Finding::error(
+        Rule::OrderersLevel,
+        format!("{id} {channel}"),
+        format!("it cannot get the chain and raft state of {donor}: none of its directories is for a {part:?}"),
+        "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or capture in a window (--quiesce …)",
+    )
+}
+
+pub(crate) fn ledger_of(facts: &NodeFacts, channel: &str) -> Option<LedgerFacts> {
     facts.ledgers.iter().find(|known| known.channel == channel).cloned()
 }
 
-pub(crate) fn raft_of(facts: &NodeFacts, channel: &str) -> Option<fabkeep_network::RaftFacts> {
+pub(crate) fn raft_of(facts: &NodeFacts, channel: &str) -> Option<RaftFacts> {
     facts.raft.iter().find(|known| known.channel == channel).cloned()
 }
 
@@ -90,7 +112,7 @@ fn part_of(directory: &NodeDirectory, path: &str, channel: &str) -> Option<Part>
 }
 
 /// A channel's files of a node, with their names.
-fn taken(directories: &[CapturedDirectory], channel: &str) -> Vec<(Part, String, CapturedEntry)> {
+pub(super) fn taken(directories: &[CapturedDirectory], channel: &str) -> Vec<(Part, String, CapturedEntry)> {
     let mut out = Vec::new();
     for captured in directories {
         for entry in &captured.entries {
@@ -122,6 +144,26 @@ fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option
         let entry = captured.entries.iter().find(of_part)?;
         Some((position, entry.path.rsplit_once('/')?.0.to_owned()))
     });
+    // The node has made the folder, and nothing in it yet.
+    let in_empty = || {
+        let is_empty = |captured: &CapturedDirectory, folder: &str| {
+            let below = |entry: &&CapturedEntry| entry.path.rsplit_once('/').is_some_and(|(above, _)| above == folder);
+            !captured
+                .entries
+                .iter()
+                .filter(below)
+                .any(|entry| part_of(&captured.directory, &entry.path, channel).is_some())
+        };
+        directories.iter().enumerate().find_map(|(position, captured)| {
+            let entry = captured.entries.iter().find(|entry| {
+                matches!(entry.content, EntryContent::Directory)
+                    && part_of(&captured.directory, &format!("{}/{}", entry.path, part.first_file()), channel)
+                        == Some(part)
+                    && is_empty(captured, &entry.path)
+            })?;
+            Some((position, entry.path.clone()))
+        })
+    };
     let beside_others = || {
         directories.iter().enumerate().find_map(|(position, captured)| {
             let (_, folder) = captured.entries.iter().find_map(|entry| {
@@ -158,28 +200,30 @@ fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option
             }
         }
     };
-    has.or_else(beside_others).or_else(by_role).or_else(in_ledger)
+    has.or_else(in_empty).or_else(beside_others).or_else(by_role).or_else(in_ledger)
 }
 
-/// Puts the donor's files in the place of a node's own.
-fn replace(
+/// Puts given files in the place of a node's own of these parts.
+pub(super) fn replace(
     directories: &mut [CapturedDirectory],
     channel: &str,
+    parts: &[Part],
     given: &[(Part, String, CapturedEntry)],
 ) -> Result<(), Part> {
-    let parts: BTreeSet<Part> = given.iter().map(|(part, ..)| *part).collect();
+    let filled: BTreeSet<Part> = given.iter().map(|(part, ..)| *part).collect();
     let mut places = Vec::new();
-    for part in parts {
+    for part in filled {
         let (directory, folder) = place(directories, part, channel).ok_or(part)?;
         places.push((part, directory, folder));
     }
     for captured in directories.iter_mut() {
         let of = captured.directory.clone();
-        // The node's own index names places in the files that go: it is made anew.
+        // The node's own index names places in block files that go: it is made anew.
+        let is_index = |path: &str| parts.contains(&Part::Chain) && of.classify(path, false).class == Class::Derived;
         captured.entries.retain(|entry| {
             !matches!(entry.content, EntryContent::File { .. })
-                || (part_of(&of, &entry.path, channel).is_none()
-                    && of.classify(&entry.path, false).class != Class::Derived)
+                || !(part_of(&of, &entry.path, channel).is_some_and(|part| parts.contains(&part))
+                    || is_index(&entry.path))
         });
     }
     for (part, position, folder) in places {

@@ -1,8 +1,11 @@
-//! What a restore makes of a recovery point before its plan: which nodes it is about, orderers that were captured at different heights
-//! levelled to one donor, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes from.
+//! What a restore makes of a recovery point before its plan: which nodes it is about, orderers at one height with raft state that is made
+//! anew or one donor's, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes
+//! from, the repository or what was made here.
 
+mod height;
 mod ledger;
 pub(crate) mod level;
+mod rebuild;
 pub(crate) mod relocate;
 mod replicate;
 
@@ -10,12 +13,24 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, Severity, WalKind};
+use fabkeep_store::PointReader;
 
 use crate::point::{Channel, RecoveryPoint};
 use crate::{EngineError, contained};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
 
+pub use height::{GoBack, HeightOf};
 pub use ledger::LedgerFrom;
+
+/// Where the raft state of orderers comes from that are restored together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RaftSource {
+    /// It is written from each channel's last block.
+    #[default]
+    Rebuilt,
+    /// The captured logs and snapshots; one orderer's where they were captured at different heights.
+    Captured,
+}
 
 /// A recovery point as it is restored.
 pub(crate) struct Transformed {
@@ -39,15 +54,29 @@ pub(crate) fn is_named(id: &NodeId, names: &[String]) -> bool {
     names.is_empty() || names.contains(&id.to_string())
 }
 
-/// Arranges a recovery point for the restore of these nodes. Without `together` some of them may be left as they are: then nothing is
-/// levelled.
+/// What a restore asks for.
+pub(crate) struct Asked<'a> {
+    /// Nodes to restore, as `Organization/node`; empty: all.
+    pub nodes: &'a [String],
+    /// Peers that take another peer's ledger.
+    pub ledgers: &'a [LedgerFrom],
+    /// Orderers that come back empty.
+    pub replicate: &'a [String],
+    /// Where the raft state of orderers comes from that are restored together.
+    pub raft_state: RaftSource,
+    /// To which earlier heights channels go back.
+    pub go_back: &'a GoBack,
+    /// All of the nodes are restored. Else some of them may be left as they are: then nothing is levelled.
+    pub together: bool,
+}
+
+/// Makes of a recovery point what is restored.
 pub(crate) fn transform(
     mut point: RecoveryPoint,
-    nodes: &[String],
-    ledgers: &[LedgerFrom],
-    empty: &[String],
-    together: bool,
+    reader: &PointReader<'_>,
+    asked: &Asked<'_>,
 ) -> Result<Transformed, EngineError> {
+    let Asked { nodes, ledgers, replicate, .. } = *asked;
     for name in nodes {
         if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
             return Err(EngineError::Usage(format!(
@@ -56,7 +85,7 @@ pub(crate) fn transform(
         }
     }
     contained::check(&point, point.nodes.iter())?;
-    let mut findings = Vec::new();
+    let (went_back, mut findings) = height::go_back(&mut point, reader, asked.go_back)?;
     let nodes = with_state_databases(&point, nodes, &mut findings);
     // A CouchDB that no restore reaches must be emptied by hand.
     findings.extend(
@@ -73,10 +102,11 @@ pub(crate) fn transform(
     for from in ledgers {
         findings.push(ledger::take(&mut point, from, &nodes)?);
     }
-    findings.extend(replicate::leave_empty(&mut point, empty, &nodes)?);
-    if together {
-        findings.extend(orderers(&mut point, &nodes));
+    findings.extend(replicate::leave_empty(&mut point, replicate, &nodes)?);
+    if asked.together {
+        findings.extend(orderers(&mut point, reader, &nodes, asked.raft_state, &went_back)?);
     }
+    findings.extend(height::left_behind(&point, &nodes, &went_back));
     Ok(Transformed { point, nodes, findings })
 }
 
@@ -133,15 +163,21 @@ fn declared_consenters(point: &RecoveryPoint) -> Vec<(String, usize)> {
     point.channels.iter().map(|channel| (channel.name.clone(), count(channel))).collect()
 }
 
-/// Levels the orderers channel by channel.
-fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
+/// Arranges the orderers channel by channel: at one height, with one state.
+fn orderers(
+    point: &mut RecoveryPoint,
+    reader: &PointReader<'_>,
+    nodes: &[String],
+    raft: RaftSource,
+    went_back: &BTreeSet<String>,
+) -> Result<Vec<Finding>, EngineError> {
     let mut findings = Vec::new();
     let channels = declared_consenters(point);
     for (channel, declared) in channels {
         // That only some are chosen is another matter: the plan tells of it.
         let captured = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).count();
-        let mut chosen: Vec<Levelled<'_>> = point
-            .nodes
+        let RecoveryPoint { nodes: all_nodes, channels, .. } = &mut *point;
+        let mut chosen: Vec<Levelled<'_>> = all_nodes
             .iter_mut()
             .filter(|node| is_named(&node.facts.id, nodes))
             .map(|node| Levelled { facts: &mut node.facts, directories: &mut node.directories })
@@ -162,7 +198,23 @@ fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
             ));
         }
         let heights: BTreeSet<u64> = consenters.iter().map(|&position| rank(position).0).collect();
-        if heights.len() < 2 {
+        let is_level = heights.len() < 2;
+        // An orderer that stays must not meet others that forgot what they told it.
+        let together = consenters.len() == all && captured == consenters.len();
+        let is_other = kind == WalKind::Raft || !is_level || went_back.contains(&channel);
+        if raft == RaftSource::Rebuilt && together && is_other && rank(donor).0 > 0 {
+            let known = channels.iter().find(|known| known.name == channel);
+            let given = known.map(|known| rebuild::made_anew(reader, known, kind, donor, &consenters, &chosen));
+            match given.transpose()? {
+                Some(Ok(given)) => {
+                    findings.extend(rebuild::give(&channel, donor, &consenters, given, &mut chosen));
+                    continue;
+                }
+                Some(Err(note)) => findings.push(note),
+                None => {}
+            }
+        }
+        if is_level {
             continue;
         }
         match kind {
@@ -174,7 +226,7 @@ fn orderers(point: &mut RecoveryPoint, nodes: &[String]) -> Vec<Finding> {
             }
         }
     }
-    findings
+    Ok(findings)
 }
 
 /// Consenters of one channel that would be restored as they were captured, at different heights.

@@ -58,7 +58,8 @@ pub(super) fn leave_empty(
                 "it is restored with its keys but without its ledger, raft log and snapshots ({}), as requested: an old copy beside orderers that kept running stops their leader",
                 channels.into_iter().collect::<Vec<_>>().join(", ")
             ),
-            "when it runs, join it to each channel, and it fetches all blocks from the others: `fabkeep show --genesis DIR` writes the blocks for \
+            "restart the other orderers, one after the other: a leader that remembers the entries of this one would stop. Then join it to each channel: \
+             it fetches all blocks from the others. `fabkeep show --genesis DIR` writes the blocks for \
              `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`",
         ));
     }

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fabkeep_engine::{
-    CaptureOptions, Captured, EngineError, EntryContent, Proof, RecoveryPoint, Reporter, RestoreOptions, RestorePlan,
-    RestoreTarget, Restored, Silent, VerifyLevel, capture, verify_point,
+    CaptureOptions, Captured, EngineError, EntryContent, Proof, RaftSource, RecoveryPoint, Reporter, RestoreOptions,
+    RestorePlan, RestoreTarget, Restored, Silent, VerifyLevel, capture, verify_point,
 };
 use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
@@ -30,6 +30,18 @@ impl Bench {
     fn at(folder: TempDir, packed: &[u8]) -> Bench {
         let bench = Bench { folder };
         fabkeep_fixtures::unpack(packed, &bench.network()).unwrap();
+        bench.with_repository()
+    }
+
+    /// A copy of another network.
+    pub fn of(network: &Path) -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        copy(network, &bench.network());
+        bench.with_repository()
+    }
+
+    fn with_repository(self) -> Bench {
+        let bench = self;
         Repository::init(&bench.location(), Some(&bench.identity_file()), Some(&bench.writer_file()), &[]).unwrap();
         bench
     }
@@ -88,9 +100,11 @@ impl Bench {
         verify_point(&repository, &commit, Some(&self.identity()), level, 2, &Silent)
     }
 
+    /// Everything as it was captured, raft logs too.
     pub fn restore_all(&self) -> Result<PathBuf, EngineError> {
         let to = self.path("restored");
-        self.restore_below("restored", &RestoreOptions::default())?;
+        let raft_state = RaftSource::Captured;
+        self.restore_below("restored", &RestoreOptions { raft_state, ..RestoreOptions::default() })?;
         Ok(to)
     }
 

@@ -1,14 +1,15 @@
 //! A whole LevelDB directory: check it, look keys up.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::log::{LogEnd, read_log};
 use super::manifest::Version;
-use super::table::{Table, sequence, user_key};
-use super::{LevelDbError, MAX_MANIFEST_BYTES, corrupt};
+use super::table::{Cursor, Table, sequence, user_key};
+use super::{Entry, LevelDbError, MAX_MANIFEST_BYTES, corrupt};
 use crate::varint;
 
 /// A LevelDB directory, open for reading.
@@ -72,7 +73,8 @@ impl Database {
             bytes: 0,
             torn: self.version.torn.then(|| (self.manifest.clone(), 0)),
         };
-        for (&number, &size) in &self.version.tables {
+        for (&number, table) in &self.version.tables {
+            let size = table.size;
             let (path, name) = self.table_path(number)?;
             let found = path.metadata().map_err(|source| LevelDbError::Io { file: name.clone(), source })?.len();
             if found != size {
@@ -111,32 +113,50 @@ impl Database {
     /// # Errors
     /// [`LevelDbError`].
     pub fn range(&self, from: &[u8], to: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LevelDbError> {
-        let mut newest: BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)> = BTreeMap::new();
-        let mut put = |key: &[u8], number: u64, value: Option<&[u8]>| {
-            let slot = newest.entry(key.to_vec()).or_default();
-            if number >= slot.0 {
-                *slot = (number, value.map(<[u8]>::to_vec));
-            }
-        };
-        for &number in self.version.tables.keys() {
-            let (path, name) = self.table_path(number)?;
-            Table::open(&path, &name)?.scan(from, to, &mut |key, value| {
-                let (number, live) = sequence(key);
-                put(user_key(key), number, live.then_some(value));
-            })?;
-        }
+        self.entries(from, Some(to))?.collect()
+    }
+
+    /// All live entries with keys from `from` to in front of `to`, in the order of their keys. Of each table that is being read one block is in
+    /// memory; what only logs hold is in memory whole (goleveldb begins another log at 4 MiB).
+    ///
+    /// # Errors
+    /// [`LevelDbError`].
+    pub fn entries<'a>(&'a self, from: &[u8], to: Option<&'a [u8]>) -> Result<Entries<'a>, LevelDbError> {
+        let within = |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
+        let mut logged: BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)> = BTreeMap::new();
         for (name, path) in self.logs()? {
             let file = File::open(&path).map_err(|source| LevelDbError::Io { file: name.clone(), source })?;
             read_log(&name, BufReader::new(file), |record, offset| {
                 let mut on_entry = |key: &[u8], number: u64, value: Option<&[u8]>| {
-                    if (from..to).contains(&key) {
-                        put(key, number, value);
+                    if within(key) {
+                        let slot = logged.entry(key.to_vec()).or_default();
+                        if number >= slot.0 {
+                            *slot = (number, value.map(<[u8]>::to_vec));
+                        }
                     }
                 };
                 walk_batch(record, &mut on_entry).ok_or_else(|| corrupt(&name, offset, "a write batch does not decode"))
             })?;
         }
-        Ok(newest.into_iter().filter_map(|(key, (_, value))| Some((key, value?))).collect())
+        let mut tables = Vec::new();
+        for (&number, table) in &self.version.tables {
+            let (first, last) = (user_key(&table.bounds.0), user_key(&table.bounds.1));
+            if last >= from && to.is_none_or(|to| first < to) {
+                tables.push((first, number));
+            }
+        }
+        tables.sort_unstable_by(|one, other| other.cmp(one));
+        let mut entries = Entries {
+            database: self,
+            from: from.to_vec(),
+            to,
+            tables,
+            sources: vec![Source::Log(logged.into_iter())],
+            heads: BinaryHeap::new(),
+            last: None,
+        };
+        entries.advance(0)?;
+        Ok(entries)
     }
 
     fn table_path(&self, number: u64) -> Result<(PathBuf, String), LevelDbError> {
@@ -169,6 +189,97 @@ impl Database {
             return Err(LevelDbError::Missing { file, named_by: self.manifest.clone() });
         }
         Ok(logs.into_iter().map(|(_, name, path)| (name, path)).collect())
+    }
+}
+
+/// Where entries come from.
+enum Source {
+    Log(std::collections::btree_map::IntoIter<Vec<u8>, (u64, Option<Vec<u8>>)>),
+    Table { cursor: Cursor, name: String },
+}
+
+/// The next entry of a source. Ordered by key, the newest first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    key: Vec<u8>,
+    number: Reverse<u64>,
+    value: Option<Vec<u8>>,
+    source: usize,
+}
+
+/// Live entries of a database, in the order of their keys: [`Database::entries`].
+pub struct Entries<'a> {
+    database: &'a Database,
+    from: Vec<u8>,
+    to: Option<&'a [u8]>,
+    /// Tables that are not open yet: first key and number, the one that begins first at the end.
+    tables: Vec<(&'a [u8], u64)>,
+    sources: Vec<Source>,
+    heads: BinaryHeap<Reverse<Head>>,
+    last: Option<Vec<u8>>,
+}
+
+impl Entries<'_> {
+    /// Takes the next entry of a source into the heap.
+    fn advance(&mut self, source: usize) -> Result<(), LevelDbError> {
+        let (key, number, value) = match &mut self.sources[source] {
+            Source::Log(entries) => match entries.next() {
+                Some((key, (number, value))) => (key, number, value),
+                None => return Ok(()),
+            },
+            Source::Table { cursor, name } => loop {
+                let Some(entry) = cursor.next() else {
+                    // Its file is closed.
+                    self.sources[source] = Source::Log(BTreeMap::new().into_iter());
+                    return Ok(());
+                };
+                let (mut key, value) = entry?;
+                let (number, live) = sequence(&key);
+                key.truncate(user_key(&key).len());
+                if key < self.from {
+                    continue;
+                }
+                if self.last.as_ref().is_some_and(|last| key < *last) {
+                    return Err(corrupt(name, 0, "its keys are out of order"));
+                }
+                break (key, number, live.then_some(value));
+            },
+        };
+        if self.to.is_none_or(|to| key.as_slice() < to) {
+            self.heads.push(Reverse(Head { key, number: Reverse(number), value, source }));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<Entry>, LevelDbError> {
+        loop {
+            while let Some(&(first, number)) = self.tables.last()
+                && self.heads.peek().is_none_or(|head| first <= head.0.key.as_slice())
+            {
+                self.tables.pop();
+                let (path, name) = self.database.table_path(number)?;
+                let cursor = Table::open(&path, &name)?.cursor(&self.from)?;
+                self.sources.push(Source::Table { cursor, name });
+                self.advance(self.sources.len() - 1)?;
+            }
+            let Some(Reverse(head)) = self.heads.pop() else { return Ok(None) };
+            self.advance(head.source)?;
+            if self.last.as_ref() == Some(&head.key) {
+                continue;
+            }
+            self.last = Some(head.key.clone());
+            if let Some(value) = head.value {
+                return Ok(Some((head.key, value)));
+            }
+        }
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, LevelDbError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
     }
 }
 

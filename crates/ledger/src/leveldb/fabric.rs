@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Database, LevelDbError, corrupt};
 use crate::private_hashes::{self, PrivateWrite};
+use crate::private_store::keys;
 use crate::{Hash, varint};
 
 /// How far a store has come: blocks it holds, counted from genesis (the last block's number plus one).
@@ -161,7 +162,7 @@ pub struct MissingPrivateData {
 /// Most blocks with missing private data that are read of a channel.
 const MAX_MISSING: usize = 100_000;
 /// Most transactions of a block that a note of missing data may name.
-const MAX_TRANSACTIONS: u64 = 1 << 20;
+pub(crate) const MAX_TRANSACTIONS: u64 = 1 << 20;
 
 /// Private data that a peer (`pvtdataStore`) still wants of a channel: it is a member of the collection and has it not. What it may not have
 /// is not among it.
@@ -172,7 +173,7 @@ pub fn missing_private_data(directory: &Path, channel: &str) -> Result<Vec<Missi
     let database = Database::open(directory)?;
     let mut out = Vec::new();
     // What it asks for first, and what it has asked for in vain and asks for now and then.
-    for group in [4, 8] {
+    for group in [keys::MISSING, keys::MISSING_LATER] {
         let prefix = [channel.as_bytes(), &[0, group]].concat();
         let end = [channel.as_bytes(), &[0, group + 1]].concat();
         for (key, value) in database.range(&prefix, &end)? {
@@ -187,14 +188,10 @@ pub fn missing_private_data(directory: &Path, channel: &str) -> Result<Vec<Missi
     Ok(out)
 }
 
-/// `chaincode 0 collection 0 block`, the block counted down from the end; the value is a set of bits.
+/// The block counted down from the end, `chaincode 0 collection`; the value is a set of bits.
 fn missing(key: &[u8], value: &[u8]) -> Option<MissingPrivateData> {
-    let mut parts = key.splitn(3, |&byte| byte == 0);
-    let mut text = || Some(String::from_utf8_lossy(parts.next()?).into_owned());
-    let (chaincode, collection) = (text()?, text()?);
-    let (&leading, rest) = parts.next()?.split_first()?;
-    (leading <= 8 && rest.len() == 8 - usize::from(leading)).then_some(())?;
-    let inverse = rest.iter().fold(u64::MAX, |sum, &byte| sum << 8 | u64::from(byte));
+    let (block, rest) = keys::counted_down(key)?;
+    let (chaincode, collection) = keys::names(rest)?;
     let (bits, words) = value.split_first_chunk::<8>()?;
     let bits = u64::from_be_bytes(*bits).min(MAX_TRANSACTIONS);
     let mut transactions = Vec::new();
@@ -203,7 +200,7 @@ fn missing(key: &[u8], value: &[u8]) -> Option<MissingPrivateData> {
         transactions.extend((0..64).filter(|bit| word >> bit & 1 == 1).map(|bit| number * 64 + bit));
     }
     transactions.retain(|&number| number < bits);
-    Some(MissingPrivateData { chaincode, collection, block: u64::MAX - inverse, transactions })
+    Some(MissingPrivateData { chaincode, collection, block, transactions })
 }
 
 /// Whether a peer's open `pvtdataStore` has a transaction's private data of a collection.
@@ -224,7 +221,7 @@ pub fn has_private_data(
 }
 
 /// A number as Fabric orders it in keys: a count of bytes, and that many bytes, big endian.
-fn ordered(number: u64, key: &mut Vec<u8>) {
+pub(crate) fn ordered(number: u64, key: &mut Vec<u8>) {
     let bytes = number.to_be_bytes();
     let used = &bytes[(number.leading_zeros() / 8) as usize..];
     key.push(used.len() as u8);
@@ -232,7 +229,7 @@ fn ordered(number: u64, key: &mut Vec<u8>) {
 }
 
 /// Reads a number as [`ordered`] writes it; what is behind it.
-fn read_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn read_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
     let (&len, rest) = key.split_first().filter(|(len, _)| **len <= 8)?;
     let (number, rest) = rest.split_at_checked(usize::from(len))?;
     Some((number.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), rest))
@@ -275,10 +272,9 @@ pub fn stored_private_data(
 /// # Errors
 /// [`LevelDbError`].
 pub fn is_no_member(store: &Database, channel: &str, write: &PrivateWrite) -> Result<bool, LevelDbError> {
-    let inverse = (u64::MAX - write.block).to_be_bytes();
-    let leading = inverse.iter().take_while(|&&byte| byte == 0xff).count();
     let names = [write.chaincode.as_bytes(), &[0], write.collection.as_bytes(), &[0]].concat();
-    let key = [channel.as_bytes(), &[0, 5], &names, &[leading as u8], &inverse[leading..]].concat();
+    let mut key = [channel.as_bytes(), &[0, keys::NOT_A_MEMBER], &names].concat();
+    keys::count_down(write.block, &mut key);
     Ok(store.get(&key)?.is_some())
 }
 

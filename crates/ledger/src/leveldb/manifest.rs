@@ -7,24 +7,33 @@ use super::log::{LogEnd, read_log};
 use super::{LevelDbError, corrupt};
 use crate::varint;
 
+/// A table as the manifest names it.
+#[derive(Debug)]
+pub(super) struct TableFile {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its first and its last internal key.
+    pub bounds: (Vec<u8>, Vec<u8>),
+}
+
 /// A database's current version.
 #[derive(Debug, Default)]
 pub(super) struct Version {
-    /// Tables by number: their sizes in bytes.
-    pub tables: BTreeMap<u64, u64>,
+    /// Tables by number.
+    pub tables: BTreeMap<u64, TableFile>,
     /// Number of the oldest log that still counts.
     pub log_number: u64,
     /// Whether the manifest itself ends in a torn record.
     pub torn: bool,
 }
 
-const COMPARATOR: u64 = 1;
-const LOG_NUMBER: u64 = 2;
-const NEXT_FILE: u64 = 3;
-const LAST_SEQUENCE: u64 = 4;
+pub(super) const COMPARATOR: u64 = 1;
+pub(super) const LOG_NUMBER: u64 = 2;
+pub(super) const NEXT_FILE: u64 = 3;
+pub(super) const LAST_SEQUENCE: u64 = 4;
 const COMPACT_POINTER: u64 = 5;
 const DELETED_FILE: u64 = 6;
-const NEW_FILE: u64 = 7;
+pub(super) const NEW_FILE: u64 = 7;
 const PREVIOUS_LOG: u64 = 9;
 
 impl Version {
@@ -49,14 +58,17 @@ impl Version {
             *edit = &edit[used..];
             Some(value)
         }
-        fn bytes(edit: &mut &[u8]) -> Option<()> {
+        fn bytes<'a>(edit: &mut &'a [u8]) -> Option<&'a [u8]> {
             let len = usize::try_from(integer(edit)?).ok()?;
-            *edit = edit.get(len..)?;
-            Some(())
+            let (bytes, rest) = edit.split_at_checked(len)?;
+            *edit = rest;
+            Some(bytes)
         }
         while !edit.is_empty() {
             match integer(&mut edit)? {
-                COMPARATOR => bytes(&mut edit)?,
+                COMPARATOR => {
+                    bytes(&mut edit)?;
+                }
                 LOG_NUMBER => self.log_number = integer(&mut edit)?,
                 NEXT_FILE | LAST_SEQUENCE | PREVIOUS_LOG => {
                     integer(&mut edit)?;
@@ -73,9 +85,8 @@ impl Version {
                 NEW_FILE => {
                     integer(&mut edit)?;
                     let (number, size) = (integer(&mut edit)?, integer(&mut edit)?);
-                    bytes(&mut edit)?;
-                    bytes(&mut edit)?;
-                    self.tables.insert(number, size);
+                    let bounds = (bytes(&mut edit)?.to_vec(), bytes(&mut edit)?.to_vec());
+                    self.tables.insert(number, TableFile { size, bounds });
                 }
                 _ => return None,
             }

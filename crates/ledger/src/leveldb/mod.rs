@@ -1,4 +1,4 @@
-//! LevelDB directories as goleveldb writes them: checked and looked into, never opened for writing.
+//! LevelDB directories as goleveldb writes them: checked, looked into and made anew, never changed in place.
 //!
 //! A directory is whole when `CURRENT` names a manifest, the manifest's records are good, every table it names is there with
 //! good checksums, and the log it names can be read. A log may end in a torn record: that is what a crash leaves.
@@ -8,16 +8,22 @@ mod fabric;
 mod log;
 mod manifest;
 mod table;
+mod write;
 
 use std::io;
 
-pub use database::{Database, Report};
+pub use database::{Database, Entries, Report};
 pub use fabric::{
     LedgerList, LedgerStatus, MissingPrivateData, Savepoint, block_index_height, block_location, has_private_data,
     has_purged, is_no_member, knows_channel, ledger_ids, ledger_list, missing_private_data, private_data_height,
     state_height, stored_private_data,
 };
+pub(crate) use fabric::{MAX_TRANSACTIONS, ordered, read_ordered};
 pub use log::{LogEnd, LogWriter, read_log};
+pub use write::{Written, write};
+
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 /// Longest record of a log accepted, in bytes: a batch holds one block's worth of writes.
 pub const MAX_RECORD_BYTES: usize = 512 << 20;

@@ -4,12 +4,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{LevelDbError, MAX_TABLE_BLOCK_BYTES, corrupt, mask_crc};
+use super::{Entry, LevelDbError, MAX_TABLE_BLOCK_BYTES, corrupt, mask_crc};
 use crate::varint;
 
-const FOOTER_BYTES: u64 = 48;
-const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
+pub(super) const FOOTER_BYTES: u64 = 48;
+pub(super) const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
 const TRAILER_BYTES: u64 = 5;
+/// A block's last byte before its checksum: how it is compressed.
+pub(super) const NOT_COMPRESSED: u8 = 0;
+pub(super) const SNAPPY: u8 = 1;
 
 /// An open table file.
 pub(super) struct Table {
@@ -19,9 +22,6 @@ pub(super) struct Table {
     index: Handle,
     metaindex: Handle,
 }
-
-/// A key and its value.
-type Entry = (Vec<u8>, Vec<u8>);
 
 #[derive(Clone, Copy)]
 struct Handle {
@@ -86,24 +86,11 @@ impl Table {
         Ok(())
     }
 
-    /// Every entry with a user key in `[from, to)`, as `(internal key, value)`, given to `on_entry`.
-    pub fn scan(&self, from: &[u8], to: &[u8], on_entry: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), LevelDbError> {
-        for (separator, value) in self.entries(self.index)? {
-            if user_key(&separator) < from {
-                continue;
-            }
-            let (handle, _) = self.handle(&value)?;
-            for (key, value) in self.entries(handle)? {
-                let user = user_key(&key);
-                if user >= to {
-                    return Ok(());
-                }
-                if user >= from {
-                    on_entry(&key, &value);
-                }
-            }
-        }
-        Ok(())
+    /// A cursor in front of the first block that can hold user keys from `from` on.
+    pub fn cursor(self, from: &[u8]) -> Result<Cursor, LevelDbError> {
+        let mut blocks = self.entries(self.index)?;
+        blocks.drain(..blocks.partition_point(|(separator, _)| user_key(separator) < from));
+        Ok(Cursor { table: self, blocks: blocks.into_iter(), entries: Vec::new().into_iter() })
     }
 
     fn handle(&self, bytes: &[u8]) -> Result<(Handle, usize), LevelDbError> {
@@ -132,8 +119,8 @@ impl Table {
         let bad = |problem: &str| corrupt(&self.name, handle.offset, problem);
         let mut raw = self.raw_block(handle)?;
         let block = match raw.pop() {
-            Some(0) => raw,
-            Some(1) => {
+            Some(NOT_COMPRESSED) => raw,
+            Some(SNAPPY) => {
                 let len = snap::raw::decompress_len(&raw).map_err(|_| bad("the block does not decompress"))?;
                 if len > MAX_TABLE_BLOCK_BYTES {
                     return Err(bad("a block is too long"));
@@ -143,6 +130,31 @@ impl Table {
             _ => return Err(bad("the block's compression is unknown")),
         };
         parse_entries(&block).ok_or_else(|| bad("the block's entries do not decode"))
+    }
+}
+
+/// Entries of a table in their order, one block at a time in memory.
+pub(super) struct Cursor {
+    table: Table,
+    blocks: std::vec::IntoIter<Entry>,
+    entries: std::vec::IntoIter<Entry>,
+}
+
+impl Iterator for Cursor {
+    /// Internal key and value.
+    type Item = Result<Entry, LevelDbError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                return Some(Ok(entry));
+            }
+            let (_, value) = self.blocks.next()?;
+            match self.table.handle(&value).and_then(|(handle, _)| self.table.entries(handle)) {
+                Ok(entries) => self.entries = entries.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 

@@ -1,10 +1,16 @@
-//! An etcdraft orderer's write-ahead log and snapshots: checked and read, never opened for writing.
+//! An etcdraft orderer's write-ahead log and snapshots: checked and read, never opened for writing; and made anew from a block.
 
+mod frame;
+mod rebuild;
 mod snapshot;
 mod wal;
 
+pub use frame::write_log_record;
+pub use rebuild::{FIRST_LOG_FILE, NoState, RaftState, SEGMENT_BYTES};
 pub use snapshot::{RaftSnapshot, newest_snapshot, read_snapshot};
-pub use wal::{Record, RecordKind, Wal, WalSummary, check_wal_directory, next_record, read_up_to_hole};
+pub use wal::{
+    Record, RecordKind, Wal, WalSummary, check_wal_directory, hard_state_bytes, next_record, read_up_to_hole,
+};
 
 use std::io;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use super::frame::integers;
 use super::{MAX_FILE_BYTES, MAX_RECORD_BYTES, RaftError, corrupt};
 use crate::proto::raft as proto;
 use crate::varint;
@@ -18,7 +19,7 @@ const ENTRY_CONF_CHANGE_V2: u64 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordKind {
     /// The node's metadata, first in every file.
-    Metadata,
+    Metadata = 1,
     /// A raft entry.
     Entry,
     /// Term, vote and commit index.
@@ -307,12 +308,9 @@ pub fn check_wal_directory(directory: &Path, mut on_file: impl FnMut(&str, &Wal)
 }
 
 /// A hard state as etcd writes it: all three fields, also where they are zero.
-fn hard_state_bytes(state: &proto::HardState) -> Vec<u8> {
+pub fn hard_state_bytes(state: &proto::HardState) -> Vec<u8> {
     let mut out = Vec::new();
-    for (tag, value) in [(0x08, state.term), (0x10, state.vote), (0x18, state.commit)] {
-        out.push(tag);
-        varint::write(value, &mut out);
-    }
+    integers(&[(1, state.term), (2, state.vote), (3, state.commit)], &mut out);
     out
 }
 

@@ -139,7 +139,7 @@ pub(super) fn reported(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looke
     }
     findings.extend(too_small(rooms));
     let restored: Vec<String> = run.plan.fill.iter().map(|&position| run.node(position).facts.id.to_string()).collect();
-    findings.extend(lost_blocks(&restored, Some(kubernetes), higher));
+    findings.extend(lost_blocks(&restored, Some(kubernetes), higher, &run.options.go_back));
     findings
 }
 

@@ -86,7 +86,7 @@ pub(in crate::restore) fn make<'a>(
     let declared = declarations(&point, &reader)?;
     at_the_border(&declared)?;
     let used = used_names(&point, &reader, &declared)?;
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, !options.missing)?;
+    let mut transformed = transform(point, &reader, &options.asked())?;
     let moved = relocation::move_to(&place.relocation, &mut transformed, declared, &used, &target)?;
     at_the_border(&moved.declared)?;
     let (declared, unserved) = served_here(moved.declared, &target)?;

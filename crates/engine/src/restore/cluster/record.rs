@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::point::RecoveryPoint;
 use crate::restore::{ClusterTarget, RestoreOptions};
+use crate::transform::RaftSource;
 use crate::{Done, EngineError};
 
 /// What keys of progress records are made for.
@@ -111,13 +112,20 @@ impl Identity {
         let material = serde_json::to_vec(point)
             .map_err(|error| EngineError::Point { point: id.to_owned(), problem: error.to_string() })?;
         let asked = format!(
-            "{id} {:?} {:?} {:?} {:?} {:?} {}",
+            "{id} {:?} {:?} {:?} {:?} {:?} {}{}",
             options.nodes,
             options.ledgers,
             options.replicate,
+            options.raft_state,
             options.ca_keep,
             place.relocation,
-            place.existing_workloads
+            place.existing_workloads,
+            // Nothing where nothing is asked: records of before are known.
+            if options.go_back.is_asked() || options.raft_state != RaftSource::default() {
+                format!(" {:?} {:?}", options.go_back, options.raft_state)
+            } else {
+                String::new()
+            }
         );
         let plan = blake3::hash(asked.as_bytes()).to_hex()[..12].to_owned();
         Ok(Identity { key: blake3::derive_key(CONTEXT, &material), point: id.to_owned(), plan })

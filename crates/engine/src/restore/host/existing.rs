@@ -126,7 +126,7 @@ pub(super) fn compare(
         }
     }
     let host = plan.places.host().map(|host| host as &dyn Platform);
-    findings.extend(taken_away::lost_blocks(&transformed.nodes, host, higher));
+    findings.extend(taken_away::lost_blocks(&transformed.nodes, host, higher, &options.go_back));
     plan.findings.extend(findings);
     Ok(())
 }

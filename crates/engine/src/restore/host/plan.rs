@@ -70,10 +70,13 @@ impl PlannedDirectory {
 
 impl Plan<'_> {
     /// Tells this plan from others: a journal of another is not gone on with.
-    fn fingerprint(&self, transformed: &Transformed) -> String {
+    fn fingerprint(&self, transformed: &Transformed, options: &RestoreOptions) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(JOURNAL_FORMAT);
         hasher.update(transformed.fingerprint().as_bytes());
+        if options.go_back.is_asked() {
+            hasher.update(format!("{:?}", options.go_back).as_bytes());
+        }
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
             hasher.update(directory.staging.place.as_os_str().as_encoded_bytes());
@@ -99,7 +102,7 @@ pub(in crate::restore) fn make<'a>(
     places: &Places<'a>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan<'a>, EngineError> {
-    let mut transformed = transform(point, &options.nodes, &options.ledgers, &options.replicate, true)?;
+    let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan {
         places: places.clone(),
         steps: Vec::new(),
@@ -122,7 +125,7 @@ pub(in crate::restore) fn make<'a>(
     if options.ca_keep.is_asked() {
         existing::keep(&mut plan, &mut transformed, &reader, options, found.as_ref())?;
     }
-    let fingerprint = plan.fingerprint(&transformed);
+    let fingerprint = plan.fingerprint(&transformed, options);
     // Earlier runs count only when they were of this restore.
     if found.as_ref().is_some_and(|found| !found.is_of(id, &fingerprint)) {
         return Err(of_another(&plan.journal));
