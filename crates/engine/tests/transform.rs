@@ -94,9 +94,8 @@ fn raft_state_is_written_from_the_last_block_when_all_consenters_come_back_toget
     let what = &notes[0].what;
     assert!(
         what.contains("raft state created from block 56 (raft index")
-            && what.contains(
-                "orderer1 and OrdererOrg/orderer3 get the chain of OrdererOrg/orderer2, which has height 57"
-            ),
+            && what
+                .contains("orderer1 and OrdererOrg/orderer3 get the chain of OrdererOrg/orderer2, which has height 57"),
         "{what}"
     );
     assert!(notes[1].what.contains("from block 7 ") && !notes[1].what.contains("get the chain"), "{notes:?}");
