@@ -1,4 +1,4 @@
-//! Errors as a person sees them: what happened, the rule, and the next command to type.
+//! Errors as the command line prints them: what happened, the broken rules, and what to do next.
 
 use std::error::Error;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Exit codes, all of them. `docs/exit-codes.md` says the same.
+//! The exit codes. `docs/exit-codes.md` documents them.
 
 /// How fabkeep ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What a manifest may ask for (B7). It is signed, and still not trusted with paths, links, modes or names: everything is checked before
-//! anything is planned with it.
+//! Checks of a manifest's paths, links, modes and names (B7). A manifest is signed, and still not trusted with these: everything is checked
+//! before anything is planned with it.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};

@@ -1,4 +1,4 @@
-//! Bytes of a captured file's parts, other than block records.
+//! Reads the bytes of a captured file's parts, except block records.
 
 use std::collections::HashMap;
 

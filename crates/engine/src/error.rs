@@ -1,6 +1,6 @@
-//! What ends a capture, a verification or a restore. The variant says how far it came: before the first change of a target a restore ends
-//! with [`EngineError::Precondition`] or with what it could not read; after it with [`EngineError::Interrupted`] or
-//! [`EngineError::ProofFailed`], which carry what was done.
+//! Errors of a capture, a verification or a restore. The variant says how far a restore got: before its first change it ends with
+//! [`EngineError::Precondition`] or with a read error; after it with [`EngineError::Interrupted`] or [`EngineError::ProofFailed`], which
+//! list what was done.
 
 use std::error::Error;
 

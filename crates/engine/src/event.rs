@@ -1,4 +1,4 @@
-//! What the engine tells while it works; a reporter draws it.
+//! Events that the engine emits while it works; a reporter displays them.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The genesis blocks of a recovery point's channels, as `osnadmin channel join` and `peer channel join` take them.
+//! The genesis blocks of a recovery point's channels, in the form that `osnadmin channel join` and `peer channel join` accept.
 
 use fabkeep_ledger::block::BlockSpan;
 use fabkeep_ledger::proto::common;

@@ -1,4 +1,4 @@
-//! Nodes' logs as part of a proof: what peers and orderers logged since a moment, classified.
+//! The logs of peers and orderers as part of a proof: the lines since a given time, classified.
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, LogMessage, NodeId, Rule, Severity, classify_log};

@@ -1,5 +1,5 @@
-//! Every name by which the network's nodes call each other: in channel configurations, in chaincode packages, in TLS certificates. They
-//! cannot be changed from outside, so that in another place something must answer to them (O8, K5).
+//! All host names by which the nodes call each other: in channel configurations, chaincode packages and TLS certificates. They cannot be
+//! changed from outside; in another place something must answer to them (O8, K5).
 
 use std::collections::{BTreeMap, BTreeSet};
 

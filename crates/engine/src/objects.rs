@@ -1,4 +1,4 @@
-//! The objects that a recovery point keeps of a cluster.
+//! The objects of a cluster that a recovery point contains.
 
 use fabkeep_platform::Declaration;
 use fabkeep_store::PointReader;

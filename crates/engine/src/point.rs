@@ -1,4 +1,4 @@
-//! A recovery point's manifest: what was captured, where every byte of it is, and what was learned of it.
+//! The manifest of a recovery point: what was captured, where each byte is stored, and what is known about the nodes.
 
 use std::collections::BTreeSet;
 

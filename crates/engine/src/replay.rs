@@ -1,5 +1,5 @@
-//! Putting a channel's block files together again: each segment is opened once and checked, and every node's records are made from it
-//! and the node's metadata.
+//! Reassembles the block files of a channel: each segment is opened and checked once, and every node's records are made from it and the
+//! node's metadata.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is not as it should be in a repository, as findings.
+//! Converts the repository's remarks into findings.
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{Remark, RemarkKind};

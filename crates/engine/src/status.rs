@@ -1,4 +1,4 @@
-//! The network as it is now: who runs, at which height, who leads, what expires, what the logs say, whether a window is open.
+//! The current state of a network: running nodes, heights, leaders, certificates that expire, errors in logs, open windows.
 
 use std::collections::BTreeMap;
 

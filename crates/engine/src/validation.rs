@@ -1,4 +1,4 @@
-//! Which configuration a block's signatures are checked against.
+//! Selects the configuration against which a block's signatures are checked.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A request to the API, taken apart, and what a test may answer in the cluster's place.
+//! A parsed request to the API, and the answers that a test can give instead of the cluster.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The cluster as a test holds it: what is in it, what happens to requests, what commands find.
+//! The interface for tests: the objects of the cluster, faults for requests, the files that commands see.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a cluster's controllers do, at once: pods of workloads, bound claims, addresses, service accounts, garbage collection.
+//! Controllers of a cluster, which act immediately: pods of workloads, bound claims, addresses, service accounts, garbage collection.
 
 use serde_json::{Value, json};
 

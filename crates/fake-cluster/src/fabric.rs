@@ -1,4 +1,4 @@
-//! Networks of real nodes' data on the cluster, laid out plainly: a namespace for each organization, a Deployment and a claim for each
+//! Networks with the data of real nodes on the cluster, in a simple layout: a namespace for each organization, a Deployment and a claim for each
 //! node, its MSP and TLS files in Secrets, its configuration in a ConfigMap.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Where volumes and containers have their folders on this machine, and which path of a container lies where.
+//! The folders of volumes and containers on this machine, and the mapping from container paths to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

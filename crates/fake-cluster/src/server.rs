@@ -1,4 +1,4 @@
-//! Requests over HTTP: taken apart, shown to the test, carried out, answered.
+//! HTTP requests: parsed, shown to the test, executed, answered.
 
 use std::io;
 use std::sync::Arc;

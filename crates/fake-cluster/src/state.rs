@@ -1,4 +1,4 @@
-//! The objects in memory, and what the API server itself does to them: names, versions, finalizers, history.
+//! The objects in memory, and what the API server does with them: names, versions, finalizers, history.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Stand-ins for Fabric's nodes, for tests on a real cluster: called as `peer`, `orderer` or `fabric-ca-server`, it reads the real data
-//! of such a node, refuses to start where the real one does, writes log lines like its, and tells the heights of its own block files
-//! under the real metrics' names. It accepts connections, and takes part in no network: no gossip, no consensus, no transactions.
+//! of such a node, refuses to start where the real one does, writes similar log lines, and reports the heights of its own block files
+//! under the names of the real metrics. It accepts connections but takes part in no network: no gossip, no consensus, no transactions.
 
 mod authority;
 mod ledgers;

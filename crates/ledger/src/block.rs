@@ -1,4 +1,4 @@
-//! One block as a block file holds it (FABRIC.md section 1): where its parts lie, and its hashes.
+//! One block of a block file: the positions of its parts, and its hashes.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! A channel's block files, read as a stream of batches: whole blocks in one buffer, with where each part of them lies.
+//! Reads a channel's block files as a stream of batches: complete blocks in one buffer, with the positions of their parts.
 
 use std::io::{self, Read};
 use std::ops::Range;

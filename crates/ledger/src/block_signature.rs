@@ -1,4 +1,4 @@
-//! Block signatures: that the ordering service signed each block, by the configuration in force before it (FABRIC.md section 1).
+//! Block signatures: checks that the ordering service signed each block, by the configuration in force before it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;

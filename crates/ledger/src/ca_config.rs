@@ -1,4 +1,4 @@
-//! `fabric-ca-server-config.yaml`: what of a certificate authority's configuration a recovery must know.
+//! `fabric-ca-server-config.yaml`: the settings of a certificate authority that a recovery needs.
 
 use serde_norway::Value;
 

@@ -1,5 +1,4 @@
-//! The rows of a certificate authority's database in a dump of it, as `pg_dump` (plain) and `mysqldump` (one row a statement, with columns)
-//! write them.
+//! The rows of a certificate authority's database in a dump of `pg_dump` (plain) or `mysqldump` (one row per statement, with column names).
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};

@@ -1,4 +1,4 @@
-//! X.509 certificates and private keys as Fabric keeps them: PEM files in MSP, TLS and CA directories.
+//! X.509 certificates and private keys as Fabric stores them: PEM files in MSP, TLS and CA directories.
 
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use der::{Decode, Encode};
@@ -66,7 +66,7 @@ pub struct CertificateSummary {
     pub names: Vec<String>,
     /// Whether it may sign certificates.
     pub is_ca: bool,
-    /// SHA-256 of the public key's SubjectPublicKeyInfo, hex. Two certificates of one key share it (FABRIC.md O7).
+    /// SHA-256 of the public key's SubjectPublicKeyInfo, hex. Two certificates of one key share it (O7).
     pub key_sha256: String,
 }
 

@@ -1,4 +1,4 @@
-//! The hash chain: every block's data hash, and every header's link to the one before it.
+//! The hash chain: every block's data hash, and every header's link to the previous one.
 
 use std::path::Path;
 use std::sync::Mutex;

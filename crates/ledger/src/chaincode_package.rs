@@ -1,5 +1,5 @@
-//! Installed chaincode packages: a gzipped tar with `metadata.json` and `code.tar.gz`. A package of a chaincode that runs as a service
-//! carries the service's address, and its hash is the package's identity: the address cannot be changed (K5).
+//! Installed chaincode packages: a gzipped tar with `metadata.json` and `code.tar.gz`. The package of a chaincode that runs as a service
+//! contains the address of that service, and the hash of the package is its identity: the address cannot be changed (K5).
 
 use std::io::Read;
 

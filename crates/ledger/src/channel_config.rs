@@ -70,7 +70,7 @@ pub struct Consenter {
     pub host: String,
     /// Port.
     pub port: u32,
-    /// SHA-256 of the key of its client TLS certificate, hex; empty when unreadable (FABRIC.md O7).
+    /// SHA-256 of the key of its client TLS certificate, hex; empty when unreadable (O7).
     pub client_tls_key: String,
     /// SHA-256 of the key of its server TLS certificate, hex; empty when unreadable.
     pub server_tls_key: String,

@@ -1,8 +1,8 @@
-//! What a dump would have a database's client do, beside sending SQL: `psql` obeys every backslash outside of quotes (`\!`, `\copy`, `\g |cmd`),
-//! `mysql` and `mariadb` also words at the beginning of a line (`system`, `source`). A dump of a certificate authority's database needs none of
-//! it, nor statements that run programs or read files; one that has any is refused before it is loaded.
+//! Finds what a dump makes a database client do besides sending SQL: `psql` obeys every backslash outside of quotes (`\!`, `\copy`, `\g
+//! |cmd`), `mysql` and `mariadb` also words at the beginning of a line (`system`, `source`). A dump of a certificate authority's database
+//! needs none of these, nor statements that run programs or read files; a dump that contains any is refused before it is loaded.
 //!
-//! The text is cut into quotes, comments and statements as the clients do. Where two settings of a server would cut it differently, it is
+//! The text is split into quotes, comments and statements as the clients do. If two settings of a server would split it differently, it is
 //! refused.
 
 use std::io::{self, BufRead, BufReader, Read};

@@ -1,4 +1,4 @@
-//! What a Fabric node keeps where, and what of it a recovery needs (FABRIC.md section 2).
+//! The files and directories of a Fabric node, and which of them a recovery needs.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Membership service providers: whose certificates an organization vouches for, and in which role.
+//! Membership service providers: the certificates that an organization certifies, and their roles.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! An MSP's `config.yaml`: what of it tells which certificates must be there.
+//! An MSP's `config.yaml`: the settings that say which certificates must exist.
 
 use serde_norway::Value;
 

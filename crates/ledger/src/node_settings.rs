@@ -1,5 +1,5 @@
-//! `core.yaml` and `orderer.yaml` with the environment over them: what of a node's settings a recovery must know. One reader for every
-//! platform; where the paths lead is the platform's matter.
+//! `core.yaml` and `orderer.yaml`, overridden by the environment: the settings of a node that a recovery needs. All platforms use this
+//! reader; they resolve the paths themselves.
 
 use std::collections::BTreeMap;
 

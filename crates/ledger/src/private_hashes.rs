@@ -1,4 +1,4 @@
-//! Hashes of private data in a block: what a peer's private-data store must hold, or may not have.
+//! Hashes of private data in a block: what a peer's private-data store must contain, or may lack.
 
 use crate::Hash;
 use crate::block::{BlockSpan, SLOT_TRANSACTIONS_FILTER};

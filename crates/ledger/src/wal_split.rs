@@ -1,9 +1,9 @@
-//! Splitting a raft log: an entry that proposes a block is kept as the block's number, since the block itself is kept once for
-//! the whole channel.
+//! Splits a raft log: an entry that proposes a block is stored as the number of the block, because the channel stores the block itself
+//! once.
 //!
 //! A split is a sequence of operations:
 //!
-//! - `0x00 | uvarint n | n bytes`: these bytes, as they are;
+//! - `0x00 | uvarint n | n bytes`: these bytes, unchanged;
 //! - `0x01 | uvarint number | uvarint slots`: the protobuf `common.Block` with that number: header, data, and metadata with
 //!   `slots` empty slots (0: no metadata field).
 

@@ -1,4 +1,4 @@
-//! Protobuf messages looked into without their definitions: fields in their order.
+//! Reads protobuf messages without their definitions: fields in their order.
 
 use crate::varint;
 

@@ -1,4 +1,4 @@
-//! What a capture learned of a node: the rules judge these.
+//! What a capture knows about a node; the rules judge these facts.
 
 use fabkeep_ledger::certificate::CertificateSummary;
 use fabkeep_ledger::layout::NodeRole;

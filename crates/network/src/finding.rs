@@ -1,4 +1,4 @@
-//! Findings: what is not as it should be, which rule says so, and what to do.
+//! Findings: what is wrong, which rule is broken, and what to do.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! Heights of running nodes, as several sources tell them, and what follows: who does not answer, who contradicts himself, who lags, what
-//! grew. Everything here is judgement over answers; who asks is elsewhere.
+//! Heights of running nodes from several sources, and conclusions from them: nodes that do not answer, sources that contradict each other,
+//! nodes that lag, chains that grew. This module only judges answers; others query the nodes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Finding, Rule};
 use crate::model::NodeId;
 
-/// Where a height comes from, the best first (FABRIC.md section 6).
+/// Sources of a height, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeightSource {

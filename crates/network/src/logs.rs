@@ -1,4 +1,4 @@
-//! What nodes' logs say: known messages of peers and orderers with their rule and remedy, and how many other errors there are.
+//! Classifies log lines: known messages of peers and orderers with their rule and remedy, and the number of other errors.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ const fn known(rule: Rule, severity: Severity, words: &'static [&'static str], r
     Known { rule, severity, words, remedy }
 }
 
-/// Messages of Fabric's nodes that tell which rule is broken (FABRIC.md sections 3, 4 and 7).
+/// Messages of Fabric's nodes that show which rule is broken.
 const KNOWN: &[Known] = &[
     known(
         Rule::StoresInOrder,

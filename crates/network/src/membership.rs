@@ -1,5 +1,5 @@
-//! Which orderers take part in a channel's consensus, by the channel's configuration: consenters, followers, and kinds of consensus that are
-//! not raft or SmartBFT. A channel that a consenter must have is missed where it is not.
+//! The orderers that take part in a channel's consensus, by the channel's configuration: consenters, followers, and kinds of consensus
+//! other than raft and SmartBFT. Reports channels that a consenter must have and does not have.
 
 use fabkeep_ledger::certificate::CertificateSummary;
 use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization};

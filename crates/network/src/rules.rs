@@ -1,4 +1,4 @@
-//! The invariants I1–I5 and the rules beside them, judged over a whole captured set.
+//! Judges the invariants I1 to I5 and related rules over a whole captured set.
 
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::NodeRole;

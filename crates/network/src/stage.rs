@@ -1,5 +1,5 @@
-//! The order in which a network's services start: what others need first. They stop in the opposite order, so that no peer is ever above its
-//! orderers (I1).
+//! The order in which the services of a network start: dependencies first. They stop in the opposite order, so that no peer is ever above
+//! its orderers (I1).
 
 use fabkeep_ledger::layout::NodeRole;
 

@@ -1,5 +1,5 @@
-//! Where a network lives. A [`Platform`] knows its nodes and reads their directories. `host`: directories and commands of this
-//! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, found by what they are.
+//! Access to networks. A [`Platform`] knows the nodes of a network and reads their directories. `host`: directories and commands of this
+//! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, which are discovered.
 #![deny(missing_docs)]
 
 pub mod host;

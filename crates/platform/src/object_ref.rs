@@ -1,4 +1,4 @@
-//! Names of objects of a cluster.
+//! References to objects of a cluster by namespace, kind and name.
 
 use fabkeep_network::Workload;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What a platform does or waits for while a call of it is under way.
+//! Progress of a platform call: what it does or waits for.
 
 use fabkeep_network::{Finding, NodeId};
 use serde::Serialize;

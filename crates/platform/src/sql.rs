@@ -1,5 +1,5 @@
-//! A certificate authority's database server, through its own tools: `pg_dump` and `psql`, `mysqldump` and `mysql` (or MariaDB's). Whoever
-//! runs them, here or in a pod, gives them where and who by the environment: nothing of it stands in a process list.
+//! A certificate authority's database server, used through its own tools: `pg_dump` and `psql`, `mysqldump` and `mysql` (or those of
+//! MariaDB). The caller, on this machine or in a pod, passes address and credentials in the environment: no process list shows them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};

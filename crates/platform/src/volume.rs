@@ -1,4 +1,4 @@
-//! Reading one directory of a node.
+//! Reads one directory of a node.
 
 use std::io::{self, Read};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Blob names: keyed BLAKE3, so that a name tells nothing to somebody who guesses the content.
+//! Names of blobs: keyed BLAKE3 hashes, so that a name does not confirm a guess of the content.
 
 use serde::{Deserialize, Serialize};
 

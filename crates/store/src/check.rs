@@ -1,5 +1,5 @@
-//! Checking a recovery point's objects: that they are there, and that their bytes are those that were put. Needs no identity; with it, what
-//! the manifest names is checked, and not only what the index does.
+//! Checks the objects of a recovery point: they exist, and their bytes are those that were written. This needs no identity; with the
+//! identity the content is checked too.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};

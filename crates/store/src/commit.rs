@@ -1,4 +1,4 @@
-//! A recovery point's commit record: small, readable without the identity, signed, put last.
+//! The commit record of a recovery point: small, readable without the identity, signed, written last.
 
 use serde::{Deserialize, Serialize};
 

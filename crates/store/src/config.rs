@@ -1,4 +1,4 @@
-//! The repository's settings, `fabkeep.json`: readable by everybody, signed by the root, written once.
+//! The repository's settings, `fabkeep.json`: readable by everybody, signed by the root key, written once.
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
-//! Copying recovery points to another place, without the identity: sealed objects as they are, each checked by the hash of its bytes. What the
-//! other place holds is an equal repository. Objects are created and never replaced, the commit record comes last: a copy that was stopped
-//! goes on.
+//! Copies recovery points to another location, without the identity: sealed objects are copied as they are, and the hash of their bytes is
+//! checked. The destination is an equivalent repository. Objects are created and never replaced, and the commit record is written last: an
+//! interrupted copy can be continued.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What can go wrong with a repository.
+//! Errors of the repository.
 
 /// An error of the repository, with what to do about it where there is something to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! Records of objects that a verification found damaged or missing: signed, written once. What is recorded is not built on any more; the next
-//! backup puts its content again under a new name.
+//! Records of objects that a verification found damaged or missing: signed, written once. Recorded objects are not reused any more; the next
+//! backup stores their content again under a new name.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! The recovery points in the order in which they were committed. Each commit names those before it, so that the order does not depend on
-//! clocks, and one that was removed is missed.
+//! The recovery points in the order of their commits. Each commit names the ones before it, so that the order does not depend on clocks and
+//! a removed commit is noticed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

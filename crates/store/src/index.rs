@@ -1,4 +1,4 @@
-//! The index: what a writer must know of earlier points, readable without the identity and naming nothing but keyed hashes.
+//! The index: what a writer must know of earlier points. It is readable without the identity and contains only keyed hashes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Keys: the identity, which reads; the root, which is derived from it and says who may write; the writer, which writes.
+//! Keys: the identity decrypts; the root key is derived from it and certifies writers; writer keys sign.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,4 +1,5 @@
-//! What a writer remembers of its last recovery point, beside its key: a repository that does not have it any more was rolled back.
+//! What a writer remembers of its last recovery point, in a file beside its key: a repository that does not have that point any more was
+//! rolled back.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;

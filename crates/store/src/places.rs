@@ -1,4 +1,4 @@
-//! Where every blob is, by all indexes: a blob whose object is damaged may have been put again in another one.
+//! The locations of every blob, by all indexes: if its object is damaged, another object may contain it too.
 
 use std::collections::HashMap;
 

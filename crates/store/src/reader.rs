@@ -1,4 +1,4 @@
-//! Reading a recovery point: its manifest, then any blob, every byte checked against the manifest on its way.
+//! Reads a recovery point: its manifest, then any blob; every byte is checked against the manifest.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A repository: made once, opened often.
+//! A repository: creates and opens it.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Who is trusted: the root, which follows from the identity or is pinned; writers, which the root has certified.
+//! Trust: the root key is derived from the identity or pinned; it certifies writers.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};

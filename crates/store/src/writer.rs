@@ -1,4 +1,4 @@
-//! Writing one recovery point: blobs into packs, packs into objects, then manifest, index and, last, the commit record.
+//! Writes one recovery point: blobs into packs, packs into objects, then manifest, index and finally the commit record.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

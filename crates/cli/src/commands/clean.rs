@@ -1,4 +1,4 @@
-//! `fabkeep clean`.
+//! `fabkeep clean`: removes helper pods that a killed run left behind.
 
 use fabkeep_platform::kubernetes::Kubernetes;
 use serde_json::json;

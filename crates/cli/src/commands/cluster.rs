@@ -1,4 +1,4 @@
-//! A cluster's options, and its network as text.
+//! The options that select a cluster, and the text form of a discovered network.
 
 use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Kubernetes, Selection, TopologyView};
 

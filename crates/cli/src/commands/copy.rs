@@ -1,4 +1,4 @@
-//! `fabkeep copy`: recovery points to another place, without the identity.
+//! `fabkeep copy`: copies recovery points to another location, without the identity.
 
 use std::sync::atomic::AtomicU64;
 

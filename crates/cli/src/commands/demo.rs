@@ -1,4 +1,4 @@
-//! `fabkeep demo`: the main job on a bundled network of real Fabric nodes.
+//! `fabkeep demo`: backs up, damages, verifies and restores a bundled network of real Fabric nodes.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
-//! Key files: the one that was named, else the one that `init` wrote to its usual place. The root key that says who may write is pinned by what
-//! this machine knows of it.
+//! Locates key files: the named file, or else the one that `init` wrote to the key folder. Pins the root key by what this machine knows.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! `fabkeep migrate`: a network goes to another place. What can be refused is refused before anything is stopped; what is stopped stays so.
+//! `fabkeep migrate`: moves a network to another place. Everything that can be refused is refused before anything is stopped; the source
+//! stays stopped.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `fabkeep show`: a recovery point at a glance.
+//! `fabkeep show`: prints a recovery point.
 
 use std::collections::{BTreeMap, BTreeSet};
 

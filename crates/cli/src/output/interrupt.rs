@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks the work to stop at a good place, the second ends it at once.
+//! Ctrl-C: the first one asks the work to stop at a safe point, the second one ends the process immediately.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

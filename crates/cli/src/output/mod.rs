@@ -1,4 +1,4 @@
-//! What a person or a program sees.
+//! Output of results, findings, progress and errors, as text or JSON.
 
 mod findings;
 pub mod interrupt;

@@ -1,4 +1,4 @@
-//! Progress: a bar with bytes, blocks and time left on a terminal; plain lines, a few a minute, elsewhere.
+//! Progress: a bar with bytes, blocks and remaining time on a terminal; otherwise a line every few seconds.
 
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Bytes, durations, dates and hashes in readable form.
 
 /// Bytes: `12.3 MiB`.
 pub fn bytes(bytes: u64) -> String {

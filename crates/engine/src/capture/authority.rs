@@ -1,5 +1,5 @@
-//! What a certificate authority's database holds: counted, and whether it is whole and the authority's own. Whether its certificate and
-//! key are there, wherever its configuration says that they are (C3, C5).
+//! Checks a certificate authority's database: counts its rows, and checks that it is intact and belongs to the CA. Checks that certificate
+//! and key are at the places that its configuration names (C3, C5).
 
 use std::path::Path;
 

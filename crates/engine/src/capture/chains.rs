@@ -1,5 +1,5 @@
-//! The walk over a channel's chain on all nodes at once, window by window: every node's blocks are parsed, hashed and linked, compared
-//! between nodes, their signatures checked; header and data go into the channel's segments once, metadata into each node's parts.
+//! Reads a channel's chain on all nodes at once, window by window. The blocks of every node are parsed, hashed, linked, compared between
+//! nodes, and their signatures are checked. Headers and data are stored once in the channel's segments, metadata in each node's parts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! One node's chain during the walk: its blocks of the current window, and what becomes of them.
+//! The position in one node's chain while it is read: its blocks of the current window, and the parts that are made from them.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! A cut: per channel one height that every captured peer has and the ordering service exceeds. Peers' chains end there; orderers' chains
-//! too, unless their raft snapshot lies beyond: then behind the snapshot's block (I3). Raft state is the donor's (`level.rs`).
+//! A cut: for each channel, one height that every captured peer has and the ordering service reaches or exceeds. The chains of peers end
+//! there. The chains of orderers end there too, or at the block of their raft snapshot if that is higher (I3). All orderers get the raft
+//! state of one of them (`level.rs`).
 
 use std::collections::BTreeMap;
 

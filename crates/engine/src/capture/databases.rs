@@ -1,4 +1,4 @@
-//! Checks of everything that is not a chain: LevelDB directories, raft and SmartBFT logs, snapshots, CA databases, keys.
+//! Checks everything that is not a chain: LevelDB directories, raft and SmartBFT logs, snapshots, CA databases, keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Everything that is not a block: small files whole, large ones in pieces, raft logs split, holes left out.
+//! Captures everything that is not a block: small files as a whole, large ones in pieces, raft logs split, holes left out.
 
 use std::collections::BTreeMap;
 use std::io::Read;

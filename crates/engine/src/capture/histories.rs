@@ -1,4 +1,4 @@
-//! Two stores of different histories on one node: a raft log or snapshot, or a block index, that is not of the chain beside it.
+//! Detects stores of different histories on one node: a raft log, a snapshot or a block index that does not belong to the node's chain.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Identities of a node, judged by the directories' roles: an MSP that vouches for its own node, TLS with certificate, key and CA, the
-//! configuration that names them, a CA's own files (I5, C5, C3). Each certificate with its key is judged by the rules over key facts.
+//! Checks the identities of a node by the roles of its directories: an MSP that certifies its own node, TLS with certificate, key and CA,
+//! the configuration that names them, and the files of a CA (I5, C5, C3). The rules over key facts judge each certificate with its key.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Certificates and keys of a node: what each certificate is for, and where its private key is (I5).
+//! Certificates and keys of a node: the purpose of each certificate, and the location of its private key (I5).
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -1,5 +1,6 @@
-//! What each node had when it was captured last, and what of it is gone: a channel that vanished is an error, unless the node's own records
-//! say that it left. The earlier recovery point is a hint that something is missing, never evidence that something is there.
+//! Compares each node with its last capture and reports what is missing now: a channel that disappeared is an error, unless the node's own
+//! records say that it left the channel. The earlier recovery point is a hint that something is missing, never evidence that something
+//! exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 

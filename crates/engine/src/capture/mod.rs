@@ -1,5 +1,5 @@
-//! Capture: survey the nodes, check what they hold, walk every channel's chain once over all nodes, keep the other files, judge the
-//! whole, and only then commit. With a window or a cut the nodes are gone over twice: the bulk while they run, then the difference.
+//! Capture: surveys the nodes, checks their stores, reads every channel's chain once over all nodes, stores the other files, judges the
+//! whole set, and only then commits. With a window or a cut the nodes are read twice: most data while they run, then the difference.
 
 mod authority;
 mod chains;

@@ -1,4 +1,4 @@
-//! Chaincode packages: the file's name carries the hash of its content, so that a cut or foreign one is distinguished from the right one.
+//! Chaincode packages: the file name contains the hash of the content, so that a truncated or foreign package is recognised.
 
 use std::io::Read;
 

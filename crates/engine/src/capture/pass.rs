@@ -1,4 +1,4 @@
-//! One pass over all nodes: survey, checks, chains, files. Nothing is committed by it.
+//! One pass over all nodes: survey, checks, chains, files. A pass commits nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The plan of a capture: what would be done, printable, without doing it.
+//! The plan of a capture: what would be done, without doing it.
 
 use fabkeep_ledger::layout::{Class, NodeRole};
 use fabkeep_network::Finding;

@@ -1,5 +1,5 @@
-//! What a node of its role must have (FABRIC.md section 2), judged for each of its directories by what the directory is for: what is missing
-//! or empty is an error, never a smaller set.
+//! Checks that a node has everything that its role requires, directory by directory. Missing or empty data is an error, never a smaller
+//! set.
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_network::{DirectorySource, Finding, Rule};

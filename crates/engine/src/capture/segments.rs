@@ -1,5 +1,5 @@
-//! Segments: a channel's header and data, cut into blobs of about [`SEGMENT_BYTES`] by the blocks alone, so that every node of the
-//! channel yields the same segments.
+//! Segments: the headers and data of a channel in blobs of about [`SEGMENT_BYTES`]. Their boundaries depend only on the blocks, so that
+//! every node of the channel yields the same segments.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! What a node's own configuration names: its keys and certificates, a certificate authority's databases, and where in its directories
-//! these are.
+//! Settings of a node's own configuration: its keys and certificates, the databases of a certificate authority, and their locations in the
+//! node's directories.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Copies of what is read with random access or must be of one moment: databases, raft logs, snapshots. Of nodes that run they are made
-//! again until one proves consistent (P6); of volumes that are far away they are made once, and only when something changed.
+//! Copies of data that needs random access or must be from one moment: databases, raft logs, snapshots. For running nodes, copies are
+//! repeated until one is consistent (P6). For remote volumes a copy is made once, and only if something changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

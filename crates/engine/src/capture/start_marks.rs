@@ -1,4 +1,4 @@
-//! What a node's files order for its next start: a channel or a ledger that it removes, a channel that it joins, a height that it waits for.
+//! Files that make a node act at its next start: remove a channel or a ledger, join a channel, wait for a height.
 
 use fabkeep_ledger::layout::Class;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};

@@ -1,8 +1,8 @@
-//! The survey: every node's directories listed, every file given its place in the node's layout, running nodes recognised and
-//! their databases copied aside until the copy proves consistent.
+//! The survey: lists every node's directories, classifies every file by the node's layout, detects running nodes, and copies their
+//! databases until a copy is consistent.
 //!
-//! The order keeps the invariants for nodes that run: all peers before any orderer (I1); in a peer block files before private data
-//! (I2); in an orderer snapshots before chains before logs (I3). Block files only grow, so listing them fixes their extent.
+//! The order preserves the invariants for running nodes: all peers before any orderer (I1); in a peer block files before private data
+//! (I2); in an orderer snapshots before chains before logs (I3). Block files only grow, so a listing defines which bytes are captured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

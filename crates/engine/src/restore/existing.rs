@@ -1,4 +1,4 @@
-//! What is in a place before it is replaced: a directory of a host, or of a cluster's volume. Both are read as volumes.
+//! Reads what is in a place before it is replaced: a directory of a host, or of a cluster's volume. Both are read as volumes.
 
 use fabkeep_network::NodeId;
 use fabkeep_platform::{EntryKind, Fetch, Volume, VolumeEntry};

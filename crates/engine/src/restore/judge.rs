@@ -1,4 +1,4 @@
-//! The rules over what is restored together, wherever it goes.
+//! Judges the rules over all nodes that are restored together, for every kind of target.
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, Rule, check_set};

@@ -1,5 +1,5 @@
-//! Restore: a plan that is a value first; what was shown is what is executed. Every directory is written, proven, and only then put into its
-//! place (`host`) or unmarked (`cluster`), with what was there before set aside. A record of progress lets a run after a kill go on.
+//! Restore: a plan is a value, and what was shown is what is executed. Every directory is written and verified, and only then put into
+//! place (`host`) or released for use (`cluster`); the previous data is set aside. A record of progress lets a run continue after a kill.
 
 mod ca;
 mod cluster;

@@ -1,5 +1,5 @@
-//! What a replaced directory holds that the recovery point has not (B11): channels, stores, keys and blocks. A recovery point that is not
-//! whole, or an older one, must not take the place of data that nobody else has.
+//! Data in a replaced directory that the recovery point does not have (B11): channels, stores, keys and blocks. A recovery point that is
+//! incomplete or older must not replace data that exists nowhere else.
 
 use std::collections::BTreeSet;
 

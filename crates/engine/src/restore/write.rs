@@ -1,5 +1,5 @@
-//! Writing a recovery point's files, wherever they go: block files from the channels' segments, for all nodes at once; everything else from
-//! its blobs. What an earlier run or attempt has written stays.
+//! Writes the files of a recovery point to any target: block files from the channels' segments, for all nodes at once; everything else from
+//! its blobs. What an earlier run or attempt has written is kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

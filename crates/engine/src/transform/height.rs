@@ -1,5 +1,5 @@
-//! A network at an earlier height: chains cut, private-data stores brought to the same height, everything that comes of blocks left out to be
-//! made anew. Raft state of that height is written by the step behind this one.
+//! A network at an earlier height: chains are cut, private-data stores are brought to the same height, and everything that is derived from
+//! blocks is left out, to be rebuilt. The next step creates the raft state of that height.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,5 +1,5 @@
-//! A peer that takes the ledger of another peer of its organization: the chain, the private data that goes with it and what is derived
-//! from both; its identity, its chaincode packages and everything else stay its own.
+//! Gives a peer the ledger of another peer of its organization: the chain, its private data and everything derived from both. The peer
+//! keeps its own identity, chaincode packages and everything else.
 
 use std::str::FromStr;
 

@@ -1,5 +1,5 @@
-//! Orderers levelled to one donor (O2): a channel's chain, raft log and snapshot of one orderer take the place of the others', which were
-//! read at other moments. That is what was seen to start in any order without a fork (FABRIC.md section 7).
+//! Brings orderers to the state of one donor (O2): the chain, raft log and snapshot of one orderer replace those of the others, which were
+//! read at other moments. Orderers with this state start in any order without a fork.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! What a restore makes of a recovery point before its plan: which nodes it is about, orderers at one height with raft state that is made
-//! anew or one donor's, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes
-//! from, the repository or what was made here.
+//! Transforms a recovery point before a restore is planned: selects nodes, brings orderers to one height with raft state that is created
+//! anew or taken from a donor, gives a peer another peer's ledger, renames namespaces. Only the manifest changes; its parts say whether
+//! bytes are read from the repository or were created here.
 
 mod height;
 mod ledger;

@@ -1,5 +1,5 @@
-//! Consensus state as derived data: when all consenters of a channel are restored together, their chains end at one height, and what their
-//! consensus needs is made anew from there instead of copied (FABRIC.md section 8).
+//! Consensus state as derived data: if all consenters of a channel are restored together, their chains end at one height, and their
+//! consensus state is created from the last block instead of being copied.
 
 use fabkeep_ledger::block_file::{file_number, metadata_prefix};
 use fabkeep_ledger::layout::Kind;

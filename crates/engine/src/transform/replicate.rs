@@ -1,4 +1,4 @@
-//! An orderer that comes back empty and takes everything from the others: an older copy of its ledger would stop their leader (O2).
+//! Restores an orderer without ledgers, which it then fetches from the others: an older copy of its ledger would stop their leader (O2).
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Verification of a recovery point: that it is there, and that everything of it can be made again. Says what was proven and what
-//! was not.
+//! Verification of a recovery point: its objects exist, and all files can be reconstructed from them. Reports what was proven and what was
+//! not.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

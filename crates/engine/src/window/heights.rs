@@ -1,4 +1,4 @@
-//! Asking all nodes, and waiting until they are level.
+//! Queries the heights of all nodes, and waits until they are equal.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

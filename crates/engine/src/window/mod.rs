@@ -1,5 +1,5 @@
-//! The no-transaction window: noted first, then transactions kept away, heights awaited to be equal, watched while the capture reads,
-//! and undone in the end, however it ends.
+//! The no-transaction window: it is recorded first, then transactions are kept away and heights are awaited to be equal; heights are
+//! watched while the capture reads; everything is undone in the end, however the window ends.
 
 mod heights;
 mod watch;

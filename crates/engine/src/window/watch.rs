@@ -1,4 +1,4 @@
-//! Watching heights while a capture reads inside a window.
+//! Watches heights while a capture reads inside a window.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

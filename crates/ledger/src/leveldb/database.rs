@@ -1,4 +1,4 @@
-//! A whole LevelDB directory: check it, look keys up.
+//! A complete LevelDB directory: checks it and looks up keys.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

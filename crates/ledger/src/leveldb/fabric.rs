@@ -1,4 +1,4 @@
-//! What Fabric keeps in its LevelDB directories: how far each store has come, and which ledgers there are.
+//! The content of Fabric's LevelDB directories: the height of each store, and the list of ledgers.
 
 use std::collections::BTreeMap;
 use std::path::Path;

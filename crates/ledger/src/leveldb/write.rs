@@ -1,4 +1,4 @@
-//! Makes a database: the files of a LevelDB directory that goleveldb opens, from entries in the order of their keys.
+//! Creates a database: the files of a LevelDB directory that goleveldb can open, from entries in the order of their keys.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! What is mounted on this machine: a mount point cannot be renamed, and nothing can be renamed into it or out of it, also where it shows
-//! the same file system as its parent.
+//! The mounts of this machine. A mount point cannot be renamed, and nothing can be renamed into it or out of it, even if it shows the same
+//! file system as its parent.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

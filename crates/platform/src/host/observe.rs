@@ -1,4 +1,4 @@
-//! Asking nodes of this machine for heights, health and logs.
+//! Queries nodes of this machine for heights, health and logs.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! Whether a node of this machine runs. Evidence of a running process (locks that it holds, files that it has open for writing, a port of
-//! its own that something listens on) beats a status command that says otherwise; where neither a command nor evidence can tell, it is
-//! unknown.
+//! Determines whether a node of this machine runs. Evidence of a running process (locks that it holds, files that it has open for writing,
+//! a port of its own that something listens on) overrides a status command that says otherwise. Without a command and without evidence the
+//! state is unknown.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Directories of this machine.
+//! Reads directories of this machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

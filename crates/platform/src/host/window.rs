@@ -1,4 +1,5 @@
-//! No-transaction windows on hosts: the operator's hook, nodes' stop and start commands; noted in a file beside the inventory.
+//! No-transaction windows on hosts: the operator's hook, and the nodes' stop and start commands. The window is recorded in a file beside
+//! the inventory.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

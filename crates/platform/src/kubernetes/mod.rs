@@ -1,4 +1,4 @@
-//! The Kubernetes platform: an organization is a namespace, its nodes are found by what their workloads say, their volumes are read by
+//! The Kubernetes platform: an organization is a namespace, its nodes are discovered from their workloads, and their volumes are read by
 //! commands in their pods, or in helper pods with the same mounts.
 
 mod connection;

@@ -1,4 +1,4 @@
-//! The objects of namespaces: which kinds there are, how they are listed, and what of an object a new cluster needs (K6).
+//! The objects of namespaces: their kinds, how they are listed, and which of their fields a new cluster needs (K6).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Asking nodes on a cluster: endpoints through the API server's port forwarding, commands and files by exec, logs from the API.
+//! Queries nodes on a cluster: endpoints through the API server's port forwarding, commands and files by exec, logs from the API.
 
 use std::time::Duration;
 

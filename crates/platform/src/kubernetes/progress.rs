@@ -1,4 +1,4 @@
-//! A note that a restore keeps in the cluster while it is under way: a ConfigMap that only its own run writes.
+//! Stores the progress record of a restore in the cluster: a ConfigMap that only its own run writes.
 
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};

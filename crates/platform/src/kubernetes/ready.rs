@@ -1,4 +1,4 @@
-//! Waiting for nodes that were started: their pods, their channels' heights, a leader for each channel.
+//! Waits for started nodes: their pods, the heights of their channels, a leader for each channel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

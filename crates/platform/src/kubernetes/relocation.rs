@@ -1,6 +1,6 @@
-//! Another place for what was captured: other namespaces, storage classes, image registries. Names that the nodes call each other by are
-//! written into channel configurations, packages and certificates, and stay: hostAliases of every pod lead them to the Services in the new
-//! namespaces, before any DNS is asked.
+//! Another place for captured objects: other namespaces, storage classes, image registries. The names by which nodes call each other are
+//! part of channel configurations, packages and certificates, and cannot change: hostAliases in every pod resolve them to the Services in
+//! the new namespaces, before DNS is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Workloads scaled down and up, and the stages in which they start.
+//! Scales workloads down and up, in the stages of the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Which kinds of objects an API server serves, by its own word, and which of them declare what lives in a namespace.
+//! The kinds of objects that an API server serves, and which of them declare parts of a namespace.
 
 use std::collections::BTreeMap;
 

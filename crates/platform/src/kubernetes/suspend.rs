@@ -1,5 +1,5 @@
-//! What else in a cluster starts workloads: GitOps controllers that put declared replicas back, autoscalers. The former are suspended while
-//! a restore fills volumes; the latter rest by themselves while their target has no replicas.
+//! Other things in a cluster that start workloads: GitOps controllers, which restore declared replica counts, and autoscalers. GitOps
+//! controllers are suspended while a restore fills volumes; autoscalers ignore a target without replicas.
 
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};

@@ -1,4 +1,4 @@
-//! Objects into a cluster: how those that are declared stand to those that are there, creating them, and putting them in the place of others.
+//! Objects as the target of a restore: compares declared objects with existing ones, creates and replaces them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Why a workload's pods do not run: crash loops, images that cannot be pulled, pods that fit on no Kubernetes node, volumes that cannot
-//! be mounted. Reported at once, with the container's last words, instead of when a deadline is over.
+//! Reasons why a workload's pods do not run: crash loops, images that cannot be pulled, pods that cannot be scheduled, volumes that cannot
+//! be mounted. They are reported immediately, with the container's last log lines, instead of after a deadline.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which workloads use an object: what a restore of some nodes may touch, and what others need too.
+//! The workloads that use an object: what a restore of some nodes may change, and what others need too.
 
 use std::collections::{BTreeMap, BTreeSet};
 

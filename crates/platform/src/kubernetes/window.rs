@@ -1,4 +1,5 @@
-//! No-transaction windows on a cluster: hooks, clients and nodes scaled to 0, NetworkPolicies; noted in ConfigMaps of the namespaces.
+//! No-transaction windows on a cluster: hooks, clients and nodes scaled to 0, NetworkPolicies. The window is recorded in ConfigMaps of the
+//! namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What nodes answer: Prometheus' text, the participation API's JSON, the line of `peer channel getinfo`.
+//! Parses the answers of nodes: Prometheus text, JSON of the participation API, the output of `peer channel getinfo`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Heights from block files: the last file of each chain tells its last block.
+//! Heights from block files: the last file of each chain contains its last block.
 
 use std::collections::BTreeMap;
 

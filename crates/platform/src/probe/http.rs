@@ -1,4 +1,4 @@
-//! One GET over a stream that is there already, with TLS where the endpoint wants it.
+//! One GET request over an existing stream, with TLS if the endpoint requires it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Asking a node for its heights and health: what the answers look like, over whatever stream they come.
+//! Queries a node for its heights and health: parses the answers, independent of the stream that carries them.
 
 pub(crate) mod answers;
 pub(crate) mod block_files;

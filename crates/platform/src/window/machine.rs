@@ -1,5 +1,5 @@
-//! What this machine keeps for itself: the key that signs the notes of its windows, and its own record of every window that is open, with
-//! the commands that undo it. Nothing of it comes from a cluster.
+//! State of this machine: the key that signs the records of its windows, and its own record of every open window, with the commands that
+//! undo it. None of it is read from a cluster.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! No-transaction windows: what can be done to keep transactions away from a network, noted so that it can be undone by another run.
+//! No-transaction windows: the ways to keep transactions away from a network, recorded so that another run can undo them.
 
 mod machine;
 mod note;

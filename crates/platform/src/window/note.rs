@@ -1,5 +1,5 @@
-//! Notes of open windows: what stands in a cluster's ConfigMaps or beside an inventory. A note is text that somebody else may have written:
-//! it is believed only with a signature of this machine's key, and it never names a command.
+//! Records of open windows in a cluster's ConfigMaps or beside an inventory. Somebody else may have written such a record: it is trusted
+//! only with a signature of this machine's key, and it never contains a command.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use fabkeep_network::NodeId;

@@ -1,5 +1,5 @@
-//! Databases of certificate authorities that a server keeps: a dump is loaded when everything is in its place and before anything starts.
-//! What the database held before is dumped beside first, and what it holds then is dumped again and compared.
+//! Databases of certificate authorities on a database server: a dump is loaded after all data is in place and before anything starts. The
+//! earlier content of the database is dumped first; after loading, the database is dumped again and compared.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

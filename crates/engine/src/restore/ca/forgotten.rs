@@ -1,6 +1,6 @@
-//! What a certificate authority forgets when an older database takes its database's place: identities and certificates it does not know
-//! then (C1), revocations and removals that are undone (C2). Compared are the database that is there and the captured one: sqlite files, or
-//! dumps of a server's.
+//! What a certificate authority loses when an older database replaces its database: identities and certificates that it does not know any
+//! more (C1), revocations and removals that are undone (C2). Compares the existing database with the captured one: sqlite files, or dumps
+//! of a server's database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
-//! A certificate authority that keeps what its target has, its TLS certificate and its server configuration, while its key, certificate
-//! and database are replaced (C4). What stays and what comes must fit: else the server makes a new root (C5), or begins with an empty
+//! A certificate authority that keeps the TLS certificate and server configuration of its target, while its key, certificate and database
+//! are replaced (C4). Kept and restored parts must match; otherwise the server would create a new root (C5) or begin with an empty
 //! database.
 
 use std::collections::BTreeMap;

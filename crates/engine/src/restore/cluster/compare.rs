@@ -1,4 +1,5 @@
-//! What is in the cluster against what comes, before anything is replaced: heights of the nodes that stay, databases of authorities.
+//! Compares the cluster with the recovery point before anything is replaced: heights of nodes that are not restored, databases of
+//! certificate authorities.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Data into the volumes of a cluster: what is there is looked at first, and set aside or kept. Pods that mount a volume meanwhile make its
-//! fill worthless: it is repeated.
+//! Fills the volumes of a cluster: existing data is examined first, and set aside or kept. If a pod mounts a volume while it is filled,
+//! that fill is worthless and is repeated.
 
 use std::collections::BTreeSet;
 

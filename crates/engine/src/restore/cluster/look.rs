@@ -1,4 +1,4 @@
-//! What is in the volumes that are to be filled: looked at before anything is changed, and once more when the nodes are stopped.
+//! Examines the volumes that are to be filled: before anything is changed, and once more after the nodes are stopped.
 
 use std::collections::BTreeMap;
 

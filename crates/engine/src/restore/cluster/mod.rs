@@ -1,6 +1,6 @@
-//! Restore into a cluster, in stages: a examine the target, Secrets and ConfigMaps, the other objects with workloads at 0 replicas, data
-//! into the volumes, proof, and then the services started, those first that others need. A progress record in the cluster says what was
-//! done, so that the same command goes on wherever it was ended.
+//! Restore into a cluster, in stages: examine the target; create Secrets and ConfigMaps, then the other objects with workloads at 0
+//! replicas; fill the volumes; verify; start the services in the order of their dependencies. A progress record in the cluster notes what
+//! was done, so that the same command continues wherever it ended.
 
 mod compare;
 mod fill;

@@ -1,4 +1,4 @@
-//! Which nodes' volumes a restore fills, and what speaks against it.
+//! The nodes whose volumes a restore fills, and reasons against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Objects of a restore: created, replaced with what was there kept beside, and compared again before nodes start on them. What somebody
-//! else made meanwhile is never taken for the recovery point's (K1).
+//! The objects of a restore: created, replaced after a copy was kept, and compared again before nodes start with them. An object that
+//! somebody else created meanwhile is never taken for the recovery point's (K1).
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced};

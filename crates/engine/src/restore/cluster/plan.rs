@@ -1,4 +1,4 @@
-//! What a restore into a cluster would do, and what speaks against it.
+//! The plan of a restore into a cluster, and reasons against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

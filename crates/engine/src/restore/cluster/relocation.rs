@@ -1,4 +1,4 @@
-//! A restore to another place than the captured one: what moves, and what speaks against it there.
+//! A restore to another place than the captured one: what moves, and reasons against it.
 
 use std::collections::BTreeSet;
 

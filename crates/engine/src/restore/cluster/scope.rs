@@ -1,4 +1,5 @@
-//! Which declared objects a restore is about: all, or those that the chosen nodes use. What others use too is compared and never replaced.
+//! Selects the declared objects of a restore: all, or those that the chosen nodes use. Objects that others use too are compared and never
+//! replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! The services of a restored network started: those first that others need, and databases' dumps before the authorities.
+//! Starts the services of a restored network in the order of their dependencies, and loads database dumps before the certificate
+//! authorities start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

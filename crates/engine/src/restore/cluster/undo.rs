@@ -1,4 +1,4 @@
-//! What becomes of a restore that ends early: nodes of which nothing was changed are scaled up again, the others are named.
+//! Handles a restore that ends early: nodes of which nothing was changed are scaled up again, the others are named.
 
 use std::collections::BTreeSet;
 

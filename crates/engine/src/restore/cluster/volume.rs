@@ -1,5 +1,5 @@
-//! A directory in a volume of a cluster: files go as streams into helper pods, and in the end every file is hashed where it lies. What an
-//! interrupted run has written stays.
+//! A directory in a volume of a cluster: files are streamed into helper pods, and in the end every file is hashed inside the volume. Files
+//! that an interrupted run has written are kept.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,4 +1,4 @@
-//! What is in the places of hosts before it is replaced: files that certificate authorities keep, databases that are compared.
+//! Reads the existing data of hosts before it is replaced: files that certificate authorities keep, databases that are compared.
 
 use std::path::PathBuf;
 

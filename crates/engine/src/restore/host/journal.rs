@@ -1,5 +1,5 @@
-//! The restore's journal: a file of lines beside the restored data. A line says what is done; what no line says is done again. It survives a
-//! kill at any byte: a line that was cut says nothing.
+//! The journal of a restore: a file of lines beside the restored data. Each line records a completed step; steps without a line are done
+//! again. It survives a kill at any byte: an incomplete line is ignored.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};

@@ -1,5 +1,5 @@
-//! Absolute paths in configuration files of a copy (`--to`) that lead to the captured place: a node started with them would use, and write
-//! to, the original's data.
+//! Finds absolute paths in the configuration files of a copy (`--to`) that point to the captured place: a node started with them would use,
+//! and write to, the original data.
 
 use std::path::{Path, PathBuf};
 

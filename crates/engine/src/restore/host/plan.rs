@@ -1,4 +1,4 @@
-//! The plan of a restore: which directory goes where, what stands in its way, which rules speak against it.
+//! The plan of a restore on hosts: the place of each directory, obstacles, and rules that forbid it.
 
 use std::path::{Path, PathBuf};
 

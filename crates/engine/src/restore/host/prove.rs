@@ -1,5 +1,5 @@
-//! The proof of a restore: what is on the disk is read again and compared with what was captured, every chain is walked to the recorded
-//! height and header hash, every database and log is checked as at the capture.
+//! The proof of a restore: the written data is read from the disk and compared with the captured data, every chain is read up to the
+//! recorded height and header hash, and every database and log is checked as in a capture.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

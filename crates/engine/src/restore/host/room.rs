@@ -1,4 +1,5 @@
-//! Room and permission to write, on every mount that a restore writes to (B9). What an earlier run has written already needs no room again.
+//! Checks free space and write permission on every mount that a restore writes to (B9). Data that an earlier run has written needs no room
+//! again.
 
 use std::collections::BTreeMap;
 use std::fs;

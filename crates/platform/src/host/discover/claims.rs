@@ -1,4 +1,4 @@
-//! Which directory belongs to which node: old copies set apart, each directory to one node.
+//! Assigns directories to nodes: old copies are excluded, and each directory belongs to one node.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The containers of this machine, as `docker inspect` tells of them.
+//! The containers of this machine, read with `docker inspect`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! What belongs together though it lies apart: identities and data, peers and their CouchDB.
+//! Matches things that belong together but are stored apart: identities and data, peers and their CouchDB.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

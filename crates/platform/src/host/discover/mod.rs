@@ -1,5 +1,6 @@
-//! Writing a first inventory: nodes recognised by what starts them (scripts, environment files, systemd units, compose files, containers), by
-//! their configuration files, by the layout of their data. A directory belongs to one node, and looking never stops at the first match.
+//! Creates an inventory. Nodes are recognised by what starts them (scripts, environment files, systemd units, compose files, containers),
+//! by their configuration files, and by the layout of their data. A directory belongs to one node, and the search never stops at the first
+//! match.
 
 mod claims;
 mod compose;

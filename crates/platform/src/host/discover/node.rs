@@ -1,4 +1,4 @@
-//! A node put together of what starts it, its configuration file and what is on this machine.
+//! Combines what starts a node, its configuration file and its data on this machine.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

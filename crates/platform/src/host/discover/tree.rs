@@ -1,4 +1,4 @@
-//! One look over the directories below a root: what could be a node's data, configuration, identity, or say how one is started.
+//! Searches the directories below a root once, for data, configuration and identities of nodes, and for files that start nodes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The one form of everything that is read from containers: items, each with its length before it and its SHA-256 behind it.
+//! The format of everything that is read from containers: items, each preceded by its length and followed by its SHA-256.
 //!
 //! ```text
 //! +NAME LENGTH    LENGTH bytes follow, then a line that begins with their SHA-256
@@ -6,7 +6,7 @@
 //! .               the answer is complete
 //! ```
 //!
-//! Bytes are handed on only when an item's length and hash are right. An answer without its last line is not complete, whatever came before.
+//! Bytes are passed on only after the length and hash of their item were verified. An answer without its last line is incomplete.
 
 use std::io::{self, BufRead, Read};
 

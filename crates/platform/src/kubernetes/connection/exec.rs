@@ -1,4 +1,4 @@
-//! Commands in containers: a stream of standard output that ends well only when the command's status said Success.
+//! Runs commands in containers: the stream of standard output ends without an error only if the command's status is Success.
 
 use std::io::{self, BufReader, Read};
 use std::pin::Pin;

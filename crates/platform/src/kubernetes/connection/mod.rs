@@ -1,5 +1,5 @@
-//! The connection to a cluster: a client with a runtime of its own, so that the engine's threads can simply wait, and budget with an
-//! API server that is away for a while.
+//! The connection to a cluster: a client with its own runtime, so that the engine's threads can block on it, and with retries for the time
+//! that an API server is unavailable.
 
 pub mod answer;
 pub mod exec;

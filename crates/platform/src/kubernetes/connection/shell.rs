@@ -1,9 +1,9 @@
 //! Shells in containers: POSIX sh and the few tools that BusyBox, toybox and GNU coreutils share. A shell stays open between commands,
-//! because starting a process in a container costs its Kubernetes node far more than a command in a shell that runs.
+//! because starting a process in a container is far more expensive than a command in a running shell.
 //!
-//! A shell writes `ready`, then takes commands, one per line. Its answer to a command is made of items, and a line `.` behind the last one.
-//! How an item looks is described in [`super::answer`]. A command that fails ends the shell with an exit code, and nothing more is written:
-//! a reason never travels between the bytes of a file.
+//! A shell writes `ready`, then takes commands, one per line. Its answer to a command consists of items and a final line `.`.
+//! [`super::answer`] describes the items. A command that fails ends the shell with an exit code, and nothing more is written:
+//! an error message is never mixed with the bytes of a file.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};

@@ -1,5 +1,5 @@
-//! From namespaces' objects to a network: which nodes there are, what each needs, and what holds it. Nothing here asks the cluster, so
-//! the objects of a recovery point can be looked at in the same way.
+//! Derives a network from the objects of namespaces: the nodes, what each needs, and where that is stored. Nothing here queries the
+//! cluster, so that the objects of a recovery point can be examined in the same way.
 
 pub(crate) mod authority;
 mod command;

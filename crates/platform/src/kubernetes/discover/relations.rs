@@ -1,4 +1,4 @@
-//! Which nodes serve which: databases and their peers and certificate authorities.
+//! Relations between nodes: peers and certificate authorities, and the databases that serve them.
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{DirectorySource, Finding, NodeDirectory, Rule, Workload};

@@ -1,4 +1,4 @@
-//! What claims hold beside the nodes' own directories, and claims that nothing uses.
+//! Content of claims besides the nodes' own directories, and claims that nothing uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 

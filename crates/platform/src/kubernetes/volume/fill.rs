@@ -1,5 +1,5 @@
-//! Filling a directory of a volume through a helper pod: files travel as tar, what is there is set aside first, a marker says that the
-//! directory is not whole yet, and in the end every file is hashed where it lies.
+//! Fills a directory of a volume through a helper pod: files are sent as tar, existing data is set aside first, a marker says that the
+//! directory is incomplete, and in the end every file is hashed inside the volume.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Helper pods: they mount what a workload mounts, where no pod of it runs or its image has no shell.
+//! Helper pods: they mount what a workload mounts, if no pod of it runs or its image has no shell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

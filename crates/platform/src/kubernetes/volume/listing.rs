@@ -1,4 +1,4 @@
-//! A listing as a container's `find` and `stat` write it: complete, or an error.
+//! Parses a listing of a container's `find` and `stat`: it is complete, or an error.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};

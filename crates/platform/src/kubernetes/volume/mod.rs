@@ -1,4 +1,4 @@
-//! A directory in a container, read by commands there. Streams that break are opened again behind the last byte that was verified.
+//! Reads a directory in a container by commands. Broken streams are reopened after the last verified byte.
 
 pub mod fill;
 pub mod helper;
