@@ -10,7 +10,7 @@ use fabkeep_store::StoreError;
 
 use crate::exit_code::Code;
 
-/// What a command ends with when it does not succeed.
+/// The error of a command.
 #[derive(Debug)]
 pub struct CliError {
     /// What happened.
@@ -98,7 +98,7 @@ fn refused(findings: Vec<Finding>, unchanged: &str) -> CliError {
     CliError { findings, ..CliError::new(Code::Refused, message, help) }
 }
 
-/// A restore that ended after its first change: why, and what goes on from there.
+/// A restore that ended after its first change: the reason, and how to continue.
 fn interrupted(done: Vec<Done>, next: &Next, source: EngineError) -> CliError {
     let broken = matches!(source, EngineError::Precondition(_) | EngineError::Refused(_));
     let cause = CliError::from(source);
@@ -126,7 +126,7 @@ fn next_command(next: &Next, code: Option<Code>) -> String {
     }
 }
 
-/// How a restore is undone by hand.
+/// Text that says how to undo a restore by hand.
 fn give_up(done: &[Done]) -> String {
     let mut steps = Vec::new();
     if done.iter().any(|done| matches!(done, Done::Placed { .. })) {
@@ -144,7 +144,7 @@ fn give_up(done: &[Done]) -> String {
     if steps.is_empty() { String::new() } else { format!("; to give it up instead, {}", steps.join(", then ")) }
 }
 
-/// What was done, for people.
+/// Text for a completed change.
 pub fn reported(done: &Done) -> String {
     match done {
         Done::NodeStopped { node } => format!("{node} was stopped"),
@@ -230,7 +230,7 @@ impl From<StoreError> for CliError {
     }
 }
 
-/// What the operating system said at the bottom of a chain of errors.
+/// The kind of the innermost system error in a chain of errors.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     std::iter::successors(Some(error), |error| (**error).source())
         .find_map(|error| error.downcast_ref::<std::io::Error>())

@@ -85,7 +85,7 @@ pub(crate) fn channel_of(parts: &[Part]) -> Option<&str> {
     })
 }
 
-/// Refuses parts that overlap, stand out of order or reach behind the file's end.
+/// Refuses parts that overlap, are out of order or extend beyond the end of the file.
 pub(crate) fn check_parts(file: &str, size: u64, parts: &[Part]) -> Result<(), EngineError> {
     let mut at = 0;
     for part in parts {

@@ -56,7 +56,7 @@ pub enum Notice<'a> {
         /// Which.
         grown: &'a Grown,
     },
-    /// A window goes on, as chains grew in it.
+    /// A window is extended, because chains grew in it.
     WindowExtended {
         /// How many chains.
         chains: usize,

@@ -87,13 +87,13 @@ pub(crate) struct Opened {
 /// What a replay found, where signatures were asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
-    /// Signatures that do not stand.
+    /// Invalid signatures.
     pub findings: Vec<Finding>,
     /// Blocks whose signatures could not be checked, as no configuration was known: by node, where there are some.
     pub unchecked: BTreeMap<String, u64>,
 }
 
-/// Replays a channel into every target. Returns findings where signatures do not stand (when `signatures` are asked for).
+/// Replays a channel into every target. Returns findings for invalid signatures (if `signatures` are requested).
 ///
 /// # Errors
 /// What does not fit together: a hash, a link, a length, an object.
@@ -226,7 +226,7 @@ impl<'a> Running<'a> {
         Ok(running)
     }
 
-    /// Makes this node's records of the segment's blocks; the bytes made, and the first signature that does not stand.
+    /// Makes this node's records of the segment's blocks. Returns the number of bytes, and the first invalid signature.
     fn take(
         &mut self,
         reader: &PointReader<'_>,

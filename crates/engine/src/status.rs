@@ -51,7 +51,7 @@ pub struct NodeStatus {
     pub node: String,
     /// What it is.
     pub role: NodeRole,
-    /// Whether it runs; `None` when nothing tells.
+    /// Whether it runs; `None` if that is unknown.
     pub running: Option<bool>,
     /// What `/healthz` says.
     pub health: Option<String>,
@@ -80,7 +80,7 @@ pub struct ChannelStatus {
     pub blocks_per_second: Option<f64>,
     /// Whether the node leads the channel's raft.
     pub leads: Option<bool>,
-    /// How it stands to the channel's consensus.
+    /// Its relation to the channel's consensus.
     pub relation: Option<Relation>,
     /// What an orderer does in the channel.
     pub participating: Option<Participating>,

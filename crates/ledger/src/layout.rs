@@ -159,7 +159,7 @@ pub fn classify(role: DirectoryRole, path: &str, joined_by_snapshot: bool) -> Pl
             _ => classify_wal(path),
         },
         DirectoryRole::CaHome if path.ends_with(".db") => place(Class::Authoritative, Kind::Sqlite),
-        // The directory itself comes back empty, with its owner.
+        // The directory itself is restored empty, with its owner.
         DirectoryRole::StateDatabase if path.is_empty() => place(Class::Authoritative, Kind::Plain),
         // The peer replays its blocks into an empty state database, except where it was joined by snapshot (P3, P4).
         DirectoryRole::StateDatabase if joined_by_snapshot => place(Class::Authoritative, Kind::Opaque),

@@ -406,7 +406,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     })
 }
 
-/// Reads YAML as Fabric's own reader does: a section that stands twice at the top counts as it stands last.
+/// Reads YAML as Fabric's own reader does: if a top-level section exists twice, the last one counts.
 ///
 /// # Errors
 /// What the YAML reader says of the text as it is.
@@ -417,7 +417,7 @@ pub(crate) fn read_yaml(bytes: &[u8]) -> Result<Value, serde_norway::Error> {
     })
 }
 
-/// The text without the sections that a later one of the same name replaces; `None` when no name stands twice.
+/// The text without the sections that a later one of the same name replaces; `None` if no name exists twice.
 fn without_repeated_sections(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut sections: Vec<(Option<&str>, Vec<&str>)> = vec![(None, Vec::new())];

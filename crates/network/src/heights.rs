@@ -47,7 +47,7 @@ pub struct Reading {
     pub answered_ms: i64,
 }
 
-/// How an orderer stands to a channel's consensus (`participation_consensus_relation`).
+/// The relation of an orderer to a channel's consensus (`participation_consensus_relation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relation {
@@ -151,7 +151,7 @@ pub struct ChannelAnswer {
     /// Whether it leads the channel's raft.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leads: Option<bool>,
-    /// How it stands to the channel's consensus.
+    /// Its relation to the channel's consensus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<Relation>,
     /// What it does in the channel.
@@ -238,7 +238,7 @@ fn milliseconds(ms: i64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }
 
-/// A running node with a ledger that no source tells a height of (H2): not zero, not known.
+/// A running node with a ledger whose height no source reports (H2): it is unknown, not zero.
 pub fn unanswered(observation: &Observation) -> Option<Finding> {
     let reported = observation.channels.values().any(|answer| !answer.readings.is_empty());
     if !observation.has_ledger() || !observation.running || reported {
@@ -275,7 +275,7 @@ impl Standing {
     }
 }
 
-/// How the nodes of each channel stand to each other. `members`: channels that a node is known to hold, whether it answers or not.
+/// Compares the heights of the nodes of each channel. `members`: channels that a node is known to hold, whether it answers or not.
 pub fn standings(observations: &[Observation], members: &BTreeMap<NodeId, Vec<String>>) -> Vec<Standing> {
     let mut out: BTreeMap<&str, Standing> = BTreeMap::new();
     for observation in observations.iter().filter(|observation| observation.has_ledger()) {

@@ -147,7 +147,7 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
     }
 }
 
-/// How an orderer stands to a channel. Where its keys or the channel's consenters are not known it is taken for a consenter: then more is
+/// The relation of an orderer to a channel. If its keys or the channel's consenters are unknown, it is treated as a consenter: then more is
 /// demanded of it.
 pub fn relation(node: &NodeFacts, config: &ChannelConfig) -> Relation {
     let consensus = Consensus::of(&config.consensus_type);

@@ -31,7 +31,7 @@ pub enum NodeState {
     Running,
     /// It does not.
     Stopped,
-    /// Nothing tells.
+    /// It is unknown.
     Unknown,
 }
 
@@ -135,7 +135,7 @@ pub struct Declared {
     pub findings: Vec<Finding>,
 }
 
-/// A place where networks live.
+/// A place where networks run.
 pub trait Platform: Sync {
     /// The network.
     fn network(&self) -> &Network;
@@ -232,7 +232,7 @@ pub trait Platform: Sync {
         None
     }
 
-    /// The capture is over: what was made for it in the place goes.
+    /// The capture is over: removes what was created for it in the place.
     ///
     /// # Errors
     /// [`PlatformError`].

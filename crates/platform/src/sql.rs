@@ -167,7 +167,7 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
     let mut token: Option<Vec<u8>> = None;
     loop {
         line.clear();
-        // A long row comes in pieces.
+        // A long row is read in pieces.
         if (&mut reader).take(PIECE_BYTES).read_until(b'\n', &mut line)? == 0 {
             break;
         }
@@ -194,7 +194,7 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-/// A dump as a directory; it goes when it is no longer read.
+/// A dump as a directory; it is removed when it is no longer read.
 pub(crate) struct Dumped {
     inner: HostVolume,
     _folder: tempfile::TempDir,

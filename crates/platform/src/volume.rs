@@ -26,7 +26,7 @@ pub enum EntryKind {
     Unnamed,
 }
 
-/// What tells whether a file changed.
+/// Data that shows whether a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Size in bytes.
@@ -65,7 +65,7 @@ pub struct VolumeEntry {
 pub struct Fetch {
     /// Its path in the volume.
     pub path: String,
-    /// Where the copy goes.
+    /// The destination of the copy.
     pub to: PathBuf,
     /// It may be mostly zeros (a preallocated log): holes stay holes.
     pub sparse: bool,

@@ -176,7 +176,7 @@ fn look_for_others(
     for fault in faults {
         let names = |found: Vec<&ObjectEntry>| found.into_iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
         if fault.object == commit.index.name {
-            // Everything that a restore needs stands in the manifest.
+            // The manifest contains everything that a restore needs.
             let whole = needs.blobs.is_some() && !lost.contains(&commit.manifest.name);
             fault.instead = whole.then(|| vec![commit.manifest.name.clone()]);
             continue;

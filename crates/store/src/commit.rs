@@ -62,7 +62,7 @@ pub struct ChannelHeight {
     pub height: u64,
 }
 
-/// What a commit record tells everybody who can read the repository.
+/// The part of a commit record that everybody who reads the repository can see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointSummary {
     /// The network's name.

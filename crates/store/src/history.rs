@@ -33,7 +33,7 @@ impl History {
         let followed: BTreeSet<&PointId> =
             self.commits.iter().flat_map(|commit| &commit.previous).map(|previous| &previous.point).collect();
         let chained = |commit: &&Commit| commit.sequence.is_some();
-        // Of those that are in no chain, the last one stands for all.
+        // Of those that are in no chain, the last one represents all.
         let last_unchained = self.commits.iter().rfind(|commit| commit.sequence.is_none());
         self.commits
             .iter()
@@ -75,7 +75,7 @@ impl History {
         let time = |commit: &Commit| commit.committed.parse::<jiff::Timestamp>().ok();
         let chained: Vec<(Option<jiff::Timestamp>, u64)> =
             self.commits.iter().filter_map(|commit| Some((time(commit), commit.sequence?))).collect();
-        // What older versions committed stands behind the chain's commits of its time.
+        // Commits of older versions are ordered after the chain's commits of the same time.
         let place = |commit: &Commit| match commit.sequence {
             Some(sequence) => (sequence, 0),
             None => {
@@ -164,7 +164,7 @@ fn is_checkpoint(name: &str) -> bool {
 }
 
 impl Repository {
-    /// Every recovery point that can be trusted, in the order of commits, and what else stands among them.
+    /// Every recovery point that can be trusted, in the order of commits, and other objects among them.
     ///
     /// # Errors
     /// [`StoreError`] when the repository cannot be listed or read.
@@ -212,7 +212,7 @@ impl Repository {
             named.into_iter().any(|previous| !history.has(&previous.point) && !unreadable.contains(&previous.point))
         };
         if missed(&history) {
-            // A listing takes its time: what came meanwhile may not stand in it.
+            // A listing takes time: it may not contain objects that were written meanwhile.
             history.refresh(self)?;
         } else {
             history.sort();

@@ -40,7 +40,7 @@ impl IdentityFile {
         let text = read_key_file(path)?;
         let mut identities = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            // What stands in the line stays out of the message: it may be a secret.
+            // The content of the line is not part of the message: it may be a secret.
             let identity = x25519::Identity::from_str(line)
                 .map_err(|_| problem("it is not an age identity file (AGE-SECRET-KEY-1…)".to_owned()))?;
             identities.push(identity);
@@ -86,7 +86,7 @@ pub struct WriterKey {
     pub(crate) recipients: Vec<x25519::Recipient>,
     pub(crate) signing: SigningKey,
     pub(crate) names: NameKey,
-    /// Its certificate, as it stands under `writers/`; older key files have none.
+    /// A copy of its certificate under `writers/`; older key files have none.
     pub(crate) certificate: Option<String>,
     /// Where it remembers its last recovery point.
     pub(crate) memory: Option<PathBuf>,

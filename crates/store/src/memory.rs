@@ -35,7 +35,7 @@ pub(crate) fn can_write(path: &Path) -> bool {
     std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).is_ok()
 }
 
-/// Remembers a commit: whole, or what was there stays.
+/// Remembers a commit, atomically: otherwise the earlier content stays.
 pub(crate) fn write(path: &Path, commit: &Commit, blake3: &str) -> std::io::Result<()> {
     let last = LastCommit {
         repository: commit.repository.clone(),

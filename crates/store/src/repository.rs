@@ -19,7 +19,7 @@ pub struct Repository {
     pub(crate) backend: Backend,
     pub(crate) config: RepositoryConfig,
     pub(crate) writers: Vec<CertifiedWriter>,
-    /// What stands among the writers' certificates and is none.
+    /// Objects among the writers' certificates that are not certificates.
     pub(crate) remarks: Vec<Remark>,
     /// Whether something else than the identity says that the root is the right one.
     pub(crate) pinned: bool,

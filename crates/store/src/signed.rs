@@ -11,7 +11,7 @@ struct Head {
     kind: String,
     signer: String,
     signature: String,
-    /// The signer's certificate, as it stands under `writers/`: the object can be trusted although that one is gone.
+    /// A copy of the signer's certificate under `writers/`: the object can be trusted even if that one is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
 }

@@ -25,7 +25,7 @@ struct WriterCertificate {
     created: String,
 }
 
-/// A writer, and its certificate as it stands under `writers/`.
+/// A writer, and its certificate under `writers/`.
 pub(crate) struct CertifiedWriter {
     pub key: VerifyingKey,
     pub certificate: String,
@@ -44,7 +44,7 @@ pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<Strin
     String::from_utf8(bytes).map_err(|error| StoreError::Internal(error.to_string()))
 }
 
-/// Where a writer's certificate stands.
+/// The name of a writer's certificate.
 pub(crate) fn certificate_name(key: &VerifyingKey) -> String {
     format!("writers/{}", hex::encode(key.as_bytes()))
 }
@@ -64,7 +64,7 @@ pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<Verify
         .ok_or_else(|| StoreError::damaged(object, "its key does not decode"))
 }
 
-/// Every writer that the root has certified; what else stands among the certificates is remarked and passed over.
+/// Every writer that the root has certified; other objects among the certificates are reported and ignored.
 pub(crate) fn read_writers(backend: &Backend, root: &str) -> Result<(Vec<CertifiedWriter>, Vec<Remark>), StoreError> {
     let (mut writers, mut remarks) = (Vec::new(), Vec::new());
     for name in backend.list("writers")?.into_keys() {
@@ -139,7 +139,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Refuses a signer that the root has not certified: the certificate stands under `writers/`, or in the object itself.
+    /// Refuses a signer that the root key has not certified: the certificate is under `writers/`, or in the object itself.
     pub(crate) fn check_signer(&self, object: &str, opened: &Opened<'_>) -> Result<(), StoreError> {
         if self.writers.iter().any(|writer| writer.key == opened.signer) {
             return Ok(());

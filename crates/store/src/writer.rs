@@ -64,7 +64,7 @@ pub struct PointWriter<'a> {
     key: WriterKey,
     id: PointId,
     created: jiff::Timestamp,
-    /// Names that no object of this run gets: what is there, and what any index knows, there or not.
+    /// Names that no object of this run may get: those of existing objects, and those in any index.
     taken: BTreeSet<String>,
     /// An index cannot be read: names that only it knows are not to be taken either.
     blind: bool,
@@ -189,7 +189,7 @@ impl Repository {
             }
         }
         if !contradicted.is_empty() {
-            // Two indexes say different things of one object: at least one of them does not know what is there.
+            // Two indexes contradict each other about one object: at least one of them is wrong.
             let objects = &state.objects;
             state.places.retain(|_, place| match place {
                 Place::Stored(object, ..) => !contradicted.contains(&objects[*object as usize].name),

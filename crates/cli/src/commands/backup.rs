@@ -44,13 +44,13 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     Ok(if captured.repository.is_empty() { done(&captured.point.findings) } else { worst(&captured) })
 }
 
-/// Findings of the point, or of the repository that it went to.
+/// The exit code for findings of the point and of the repository.
 fn worst(captured: &Captured) -> Code {
     let all: Vec<_> = captured.point.findings.iter().chain(&captured.repository).cloned().collect();
     done(&all)
 }
 
-/// What makes the nodes' data one whole, as the arguments say.
+/// The consistency mode that the arguments request.
 pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     let has = |mode: Quiesce| window.quiesce.contains(&mode);
     let wrong = |what: &str, next: &str| Err(CliError::new(Code::Usage, what, next));
@@ -96,7 +96,7 @@ pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     })
 }
 
-/// What a backup made, for programs.
+/// The result of a backup, as JSON.
 pub fn report(captured: &Captured) -> serde_json::Value {
     json!({
         "point": captured.commit.id,
@@ -114,7 +114,7 @@ pub fn report(captured: &Captured) -> serde_json::Value {
     })
 }
 
-/// What a backup made, for people.
+/// Prints the result of a backup as text.
 pub fn print(captured: &Captured, output: &Output) {
     output.findings(&captured.point.findings);
     output.findings(&captured.repository);

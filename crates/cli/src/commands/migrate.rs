@@ -91,7 +91,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     match restored {
         Err(error) => {
             let error = CliError::from(error);
-            // A refusal has changed nothing in the target: the source goes on.
+            // A refusal has changed nothing in the target: the source is started again.
             if error.exit_code() == Code::Refused {
                 resume(source, None, reporter.as_ref())?;
                 output.line("the target refused: the source runs again");
@@ -140,7 +140,7 @@ fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
     Ok(options)
 }
 
-/// Where it goes, when that is a cluster.
+/// The target, if it is a cluster.
 fn cluster(arguments: &Migrate, relocation: Relocation) -> Result<ClusterTarget, CliError> {
     let own = arguments.source.cluster.address();
     let named = arguments.to_context.is_some() || arguments.to_kubeconfig.is_some();

@@ -66,7 +66,7 @@ fn restore_point(
     Ok(print(&restored, output))
 }
 
-/// Where it goes.
+/// The target of the restore.
 fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarget<'h>, CliError> {
     let relocation = relocation(&arguments.place)?;
     let existing_workloads = arguments.workloads == Workloads::Existing;
@@ -106,7 +106,7 @@ fn ca_keep(arguments: &Restore) -> CaKeep {
     CaKeep { tls: kept(CaPart::Tls), config: kept(CaPart::Config) }
 }
 
-/// Where what was captured goes, as the arguments say.
+/// The relocation that the arguments request.
 pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     let wrong = |what: String| CliError::new(Code::Usage, what, "write it as OLD=NEW");
     let mut namespaces = BTreeMap::new();
@@ -134,7 +134,7 @@ pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     })
 }
 
-/// The plan, for people.
+/// Prints the plan as text.
 pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
     output.line(format!(
         "plan: restore {} into {}: {} files, {}",
@@ -181,7 +181,7 @@ fn text(step: &RestoreStep) -> String {
     }
 }
 
-/// What a restore did, for people.
+/// Prints the result of a restore as text.
 pub fn print(restored: &Restored, output: &Output) -> Code {
     output.findings(&restored.findings);
     let objects = if restored.objects > 0 { format!("{} objects, ", restored.objects) } else { String::new() };

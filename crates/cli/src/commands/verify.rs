@@ -93,7 +93,7 @@ fn record(
     }
 }
 
-/// What a verification proved, for people.
+/// Prints the result of a verification as text.
 pub fn print(proof: &Proof, output: &Output) {
     output.findings(&proof.findings);
     output.line(format!("recovery point {}", proof.point));

@@ -307,7 +307,7 @@ impl Walk<'_> {
 }
 
 /// Compares the windows of a group (I4): a node that differs from the most others gets a finding and leaves. What is left has equal
-/// header hashes as far as each goes.
+/// header hashes up to the end of each chain.
 fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut Cursor<'a>> {
     let mut group: Vec<&mut Cursor<'_>> =
         group.into_iter().filter(|cursor| cursor.problem.is_none() && !cursor.hashes.is_empty()).collect();

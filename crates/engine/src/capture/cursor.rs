@@ -56,7 +56,7 @@ pub(crate) struct ChainState {
     untouched: bool,
 }
 
-/// What tells a block file from another one in its place.
+/// Data that distinguishes a block file from another one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct FileStamp {
     size: u64,
@@ -72,7 +72,7 @@ impl From<&Stamp> for FileStamp {
 }
 
 impl FileStamp {
-    /// Whether the times tell every change: a file system that counts whole seconds hides a second change in the same second.
+    /// Whether the times show every change: a file system that counts whole seconds hides a second change in the same second.
     fn is_exact(&self) -> bool {
         self.changed_ns != 0 && self.changed_ns % 1_000_000_000 != 0
     }
@@ -259,7 +259,7 @@ fn reader<'a>(member: &'a Member<'a>, at: StartAt) -> ChainReader<'a> {
     ChainReader::new(member.files.files.clone(), at, open)
 }
 
-/// A cursor behind the last block of an earlier capture; `None` when another block stands there, or none.
+/// A cursor after the last block of an earlier capture; `None` if another block, or no block, is there.
 fn resumed<'a>(member: &'a Member<'a>, state: &ChainState) -> Option<Cursor<'a>> {
     let mut header_hash = [0; 32];
     hex::decode_to_slice(&state.tip_hash, &mut header_hash).ok()?;
@@ -366,7 +366,7 @@ impl Cursor<'_> {
         self.hashes = hashes;
     }
 
-    /// Checks the orderers' signatures on the window's blocks; the first that does not stand becomes the node's problem.
+    /// Checks the orderers' signatures on the window's blocks; the first invalid one becomes the node's problem.
     pub fn check_signatures(&mut self, channel: &str, validation: &Validation<'_>) {
         let mut unchecked = 0;
         let problem = self.blocks().find_map(|(batch, span)| {

@@ -229,7 +229,7 @@ pub(crate) fn check(
         }
         let homes = settings::surveyed_homes(node);
         let of_files = authority::check_homes(node, &homes, &notes, &found);
-        // A dump tells more than its absence.
+        // The content of a dump is more informative than its absence.
         checked.ca = checked.ca.take().or(of_files);
         read_heights(node, &notes, &mut checked);
         if node.node.role == NodeRole::Peer {

@@ -86,7 +86,7 @@ pub(crate) fn is_unchanged(
 impl FileState {
     fn is_of(&self, entry: &VolumeEntry) -> bool {
         let stamp = &entry.stamp;
-        // Files of Secrets and ConfigMaps have no times that tell.
+        // Files of Secrets and ConfigMaps have no meaningful times.
         stamp.changed_ns != 0
             && self.size == stamp.size
             && self.modified_ns == stamp.modified_ns

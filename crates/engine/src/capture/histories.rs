@@ -122,7 +122,7 @@ fn raft_log(
     ))
 }
 
-/// A block that a SmartBFT log proposed and the chain has must be that very block. A proposal that a later view replaced stands in the log too:
+/// A block that a SmartBFT log proposed and the chain has must be that very block. The log also contains proposals that a later view replaced:
 /// the last one of each number counts.
 fn smartbft_log(
     subject: &str,

@@ -22,7 +22,7 @@ const BRING_BACK: &str = "restore the files from the CA's records or an earlier 
 struct Pem {
     /// Its path, as messages name it.
     label: String,
-    /// The folder that it lies in, as far as the layout tells.
+    /// The folder that contains it, as far as the layout shows it.
     folder: String,
     name: String,
     certificate: Option<Certificate>,
@@ -96,7 +96,7 @@ fn warning(node: &PlannedNode, rule: Rule, place: &str, what: impl Into<String>)
 fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::Msp);
     if view.parts.is_empty() {
-        // The rules tell that no enrolment certificate is in the set.
+        // The rules report that no enrolment certificate is in the set.
         return;
     }
     let files = pems(node, DirectoryRole::Msp);
@@ -188,7 +188,7 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
         return;
     }
     let files = pems(node, DirectoryRole::Tls);
-    // A self-signed server certificate may be marked as a CA's: its private key beside it tells that it is the node's own.
+    // A self-signed server certificate may be marked as a CA's: its private key beside it shows that it is the node's own.
     let with_key: Vec<_> =
         keys.iter().filter(|known| known.key.is_some()).filter_map(|known| known.certificate.as_ref()).collect();
     let own = |file: &&Pem| {
@@ -422,7 +422,7 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
         || node.node.directories.iter().any(|directory| directory.role == DirectoryRole::DatabaseDump);
     let stays = view.parts.iter().any(|(directory, _)| directory.directory.source != DirectorySource::Objects);
     if let Some(config) = config.as_ref().filter(|config| config.database == DatabaseKind::Sqlite && !served && stays) {
-        // Options may stand behind the file's name.
+        // Options may follow the file's name.
         let file = config.data_source.split('?').next().unwrap_or_default().trim_start_matches("file:");
         let inside = !file.starts_with('/') && !file.split('/').any(|part| part == "..");
         if inside && !view.has_file(file) {

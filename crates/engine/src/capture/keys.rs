@@ -181,7 +181,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             for (number, one) in all.into_iter().enumerate() {
                 let (label, purpose) = match number {
                     0 => (label.clone(), purpose),
-                    // Behind the first comes what vouches for it.
+                    // The certificates that certify the first one follow it.
                     number => (format!("{label} (certificate {})", number + 1), KeyPurpose::Trusted),
                 };
                 if one.is_ok() || (number == 0 && expected) {
@@ -213,7 +213,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
         .collect()
 }
 
-/// Where a certificate's key is. What stands in its place and is not it, or cannot be understood, is reported as what it is.
+/// Where a certificate's key is. A file in its place that is another key, or cannot be understood, is reported as such.
 fn key_of(
     id: &NodeId,
     read: &CertificateFile,

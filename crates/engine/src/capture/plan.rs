@@ -33,7 +33,7 @@ pub struct PlannedCapture {
     pub running: bool,
     /// How it is read, and why so.
     pub strategy: String,
-    /// Channels, as far as its directories tell.
+    /// Channels, as far as its directories show them.
     pub channels: Vec<String>,
     /// Files that a recovery needs.
     pub files: u64,

@@ -87,7 +87,7 @@ fn inside_of(folder: &str, path: &str) -> String {
     if path.is_empty() { both.to_owned() } else { format!("{both}/{path}") }
 }
 
-/// Finds what is missing of a node, as far as its listings tell.
+/// Finds missing data of a node, as far as its listings show it.
 pub(super) fn check(node: &PlannedNode, findings: &mut Vec<Finding>) {
     let before = findings.len();
     match node.node.role {

@@ -82,7 +82,7 @@ pub(super) fn compare(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut members: BTreeMap<(&str, &str, &str), (String, bool)> = BTreeMap::new();
-    // One write of each collection tells who is a member.
+    // One write of each collection shows who is a member.
     let by_collection: BTreeMap<(&str, &str), &PrivateWrite> =
         in_blocks.keys().map(|write| ((write.chaincode.as_str(), write.collection.as_str()), write)).collect();
     for (node, of_node) in survey.nodes.iter().zip(checked) {

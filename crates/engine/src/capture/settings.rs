@@ -100,7 +100,7 @@ pub(super) fn read(node: &PlannedNode, at: &Located, limit: u64) -> Option<std::
     Some(read.map(|_| bytes))
 }
 
-/// The settings of a peer or an orderer, and where its configuration file lies; without one only the environment tells.
+/// The settings of a peer or an orderer, and the location of its configuration file; without one only the environment is used.
 pub(super) fn node_settings(node: &PlannedNode) -> (NodeSettings, Option<Located>) {
     let file = match node.node.role {
         NodeRole::Peer => PEER_CONFIG_FILE,

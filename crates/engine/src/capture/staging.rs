@@ -300,7 +300,7 @@ fn prove(
                 return Ok(HostVolume::new(target.join(name)));
             }
             let whole = format!("{name}.whole");
-            // What a journal beside it says goes into the copy: it is whole without.
+            // The content of a journal beside it is part of the copy: the copy is complete without the journal.
             let from = rusqlite::Connection::open(target.join(name)).map_err(|error| text(&error))?;
             from.backup("main", target.join(&whole), None::<fn(rusqlite::backup::Progress)>)
                 .map_err(|error| text(&error))?;
@@ -391,7 +391,7 @@ pub(crate) fn replace_entries(
             // A file made since the listing has its neighbours' owner and mode.
             let original = originals.get(&full);
             let like = original.unwrap_or(&model);
-            // The source's own stamp tells the next capture whether the file changed; a copy of another size is of a later moment.
+            // The time stamp of the source shows the next capture whether the file changed; a copy of another size is from a later moment.
             let stamp = original.map(|original| original.stamp).filter(|stamp| stamp.size == entry.stamp.size);
             let merged = VolumeEntry {
                 path: full.clone(),

@@ -47,7 +47,7 @@ pub(crate) struct ChainFiles {
     /// The chain directory's path in its node directory.
     pub path: String,
     pub files: Vec<BlockFileExtent>,
-    /// What tells whether each of the files is the one that an earlier capture read.
+    /// Data that shows whether each file is the one that an earlier capture read.
     pub stamps: BTreeMap<u32, Stamp>,
     pub joined_by_snapshot: bool,
 }
@@ -187,7 +187,7 @@ impl Survey {
     }
 }
 
-/// Where a survey puts its copies, and what tells it which are not needed.
+/// The folder for a survey's copies, and the data that shows which copies are not needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Staging<'a> {
     pub scratch: &'a Path,
@@ -278,7 +278,7 @@ fn survey_node(
             other => other?,
         };
         let Some(volume) = opened else {
-            // What goes with the pod is not there without it: the platform reported. A server that is at rest is not dumped: its files are copied.
+            // Ephemeral data is gone without its pod; the platform has reported that. A stopped server is not dumped: its files are copied.
             if directory.source != DirectorySource::Ephemeral && !of_server {
                 findings.push(Finding::error(
                     Rule::NotPersistent,

@@ -8,10 +8,10 @@ use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode};
 
-/// A place that something comes into.
+/// A place that is to be filled.
 pub(super) struct Existing<'a> {
     pub node: &'a CapturedNode,
-    /// What comes.
+    /// The data that replaces it.
     pub captured: &'a CapturedDirectory,
     /// What is there.
     pub volume: &'a dyn Volume,

@@ -61,7 +61,7 @@ pub(super) struct TakenAway {
     pub higher: Vec<Higher>,
 }
 
-/// Compares what is in a place with what comes.
+/// Compares existing data with the data that replaces it.
 pub(super) fn judge(
     existing: &Existing<'_>,
     options: &RestoreOptions,

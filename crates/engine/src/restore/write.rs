@@ -52,7 +52,7 @@ pub(super) trait WriteVolume: Sync {
     /// Whose it is.
     fn node(&self) -> (&NodeId, NodeRole);
 
-    /// What comes into it.
+    /// The data that is written into it.
     fn entries(&self) -> &[CapturedEntry];
 
     /// Learns what is there already, and writes everything but captured files: directories, links, what stays of what was there.

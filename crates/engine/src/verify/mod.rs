@@ -79,7 +79,7 @@ fn fault_finding(fault: &ObjectFault) -> Finding {
 /// Verifies a recovery point. Without the identity, objects are checked by their sealed bytes and nothing is opened.
 ///
 /// # Errors
-/// [`EngineError`] when the repository cannot be read at all; damage comes as findings.
+/// [`EngineError`] if the repository cannot be read at all; damage is reported as findings.
 pub fn verify_point(
     repository: &Repository,
     commit: &Commit,

@@ -66,7 +66,7 @@ pub(crate) struct OpenWindow<'p> {
     noted: bool,
 }
 
-/// Refuses a second window: the first one's changes would be taken for what was there before. A note that this machine did not sign may be
+/// Refuses a second window: it would take the first one's changes for the original state. A note that this machine did not sign may be
 /// that of another machine's window.
 pub(crate) fn refuse_open(platform: &dyn Platform) -> Result<(), EngineError> {
     let findings = noted_findings(&platform.window()?);
@@ -230,7 +230,7 @@ pub struct Resumed {
 /// machine has no record of it.
 ///
 /// # Errors
-/// [`EngineError::Platform`]: then the note stays, and another try goes on.
+/// [`EngineError::Platform`]: then the record stays, and another attempt continues.
 pub fn resume(
     platform: &dyn Platform,
     hook_after: Option<&str>,
@@ -263,7 +263,7 @@ pub enum Question<'a> {
 /// What became of a step of an unsigned note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnsignedStep {
-    /// Where the note stands.
+    /// The location of the record.
     pub note: String,
     /// What it names, quoted.
     pub step: String,

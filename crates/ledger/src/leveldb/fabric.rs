@@ -104,7 +104,7 @@ pub fn ledger_list(directory: &Path) -> Result<LedgerList, LevelDbError> {
     Ok(LedgerList { ledgers, format })
 }
 
-/// The status in a ledger's metadata: field 1, absent for an active one. Other fields tell where it began.
+/// The status in a ledger's metadata: field 1, absent for an active one. Other fields say where it began.
 fn ledger_status(metadata: &[u8]) -> Option<LedgerStatus> {
     let status = match metadata.split_first() {
         Some((0x08, rest)) => varint::read(rest)?.0,

@@ -104,7 +104,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer that goes on behind a log of this many bytes.
+    /// A writer that appends to a log of this many bytes.
     pub fn behind(len: usize) -> Self {
         LogWriter { behind: len, bytes: Vec::new() }
     }

@@ -23,7 +23,7 @@ const NOT_RUN: [i32; 2] = [126, 127];
 /// Most evidence that is collected of one node.
 const MAX_EVIDENCE: usize = 4;
 
-/// Something that tells that a node runs.
+/// Evidence that a node runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// Its status command says so.
@@ -59,12 +59,12 @@ impl std::fmt::Display for Evidence {
     }
 }
 
-/// Whether a node runs, and what tells so.
+/// Whether a node runs, and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
     /// The state.
     pub state: NodeState,
-    /// What tells that it runs.
+    /// The evidence that it runs.
     pub evidence: Vec<Evidence>,
     /// Why it is unknown, when it is.
     pub unknown: Option<String>,
@@ -85,7 +85,7 @@ enum Said {
 }
 
 impl Host {
-    /// Whether a node runs, and what tells so.
+    /// Whether a node runs, and the evidence for it.
     ///
     /// # Errors
     /// [`PlatformError`] when its directories cannot be read.
@@ -111,7 +111,7 @@ impl Host {
                 locks.look(directory, &volume, &entries);
                 files.push((root.canonicalize().unwrap_or(root), entries));
             } else {
-                // What a process has open of a directory that was removed still tells its path.
+                // A file that a process has open in a removed directory still has its path.
                 files.push((root, Vec::new()));
             }
         }

@@ -64,7 +64,7 @@ impl Host {
         node.directories.extend(more);
     }
 
-    /// Dumps the database that a dump directory stands for.
+    /// Dumps the database that a dump directory represents.
     pub(super) fn dumped(
         &self,
         node: &NodeId,
@@ -141,7 +141,7 @@ impl SqlAccess {
         settle(&raw, to).map_err(wrong)
     }
 
-    /// Loads a dump: what its tables held goes.
+    /// Loads a dump: the earlier content of its tables is removed.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] with what the tool said. PostgreSQL is then as it was before.

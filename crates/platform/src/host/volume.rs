@@ -195,7 +195,7 @@ impl Volume for HostVolume {
                 Ok(start) => start,
                 // Only a hole is left.
                 Err(rustix::io::Errno::NXIO) => break,
-                // The file system does not tell: all of it may be data.
+                // The file system does not report holes: all of it may be data.
                 Err(rustix::io::Errno::INVAL) => {
                     ranges.push(at..len);
                     break;

@@ -91,7 +91,7 @@ pub struct Kubernetes {
 #[derive(Debug, Clone)]
 struct Reached {
     place: Place,
-    /// What stands before its container's paths there.
+    /// The prefix of its container's paths there.
     root: String,
 }
 

@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// What came of a stage.
 #[derive(Debug, Clone, Default)]
 pub struct Started {
-    /// Nodes that are ready, with the heights that they tell: channel and height.
+    /// Nodes that are ready, with the heights that they report: channel and height.
     pub ready: Vec<(NodeId, BTreeMap<String, u64>)>,
     /// What did not come up in time, and why.
     pub findings: Vec<Finding>,

@@ -41,7 +41,7 @@ impl FromStr for Mapping {
     }
 }
 
-/// Where what was captured goes.
+/// The place to which captured objects are restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relocation {
     /// Namespaces, old and new.
@@ -67,7 +67,7 @@ pub struct OldNames {
 }
 
 impl Relocation {
-    /// Whether anything goes elsewhere.
+    /// Whether anything is restored to another place.
     pub fn is_asked(&self) -> bool {
         *self != Relocation::default()
     }

@@ -19,7 +19,7 @@ use crate::{ObjectRef, PlatformError};
 const GOING: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(500);
 
-/// How a workload stands in the cluster.
+/// The state of a workload in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkloadState {
     /// There is none.
@@ -106,7 +106,7 @@ impl Target {
         self.patch(&declaration, &patch, &what)
     }
 
-    /// How a workload stands.
+    /// The state of a workload.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -123,7 +123,7 @@ impl Target {
         })
     }
 
-    /// What tells whether somebody has changed what a workload asks for since: its identity and generation. `None` when there is none.
+    /// Identity and generation of a workload, which show whether somebody has changed it since. `None` if it does not exist.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].

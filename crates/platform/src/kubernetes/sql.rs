@@ -17,7 +17,7 @@ use crate::{OnProgress, PlatformError, Progress};
 
 /// Takes variables from standard input, up to an empty line: a command line can be seen by others.
 const WITH_VARIABLES: &str = "while IFS= read -r line && [ -n \"$line\" ]; do export \"${line?}\"; done\n";
-/// A command whose output is of unknown length: its SHA-256 comes on standard error, as the last line, and its exit code stays.
+/// A command whose output is of unknown length: its SHA-256 is the last line of standard error, and its exit code is kept.
 fn with_hash(script: &str) -> String {
     format!(
         "code=$( {{ {{ {{ (\n{script}\n); echo $? >&4; }} | tee /dev/fd/3 | sha256sum >&2; }} 3>&5; }} 4>&1 ) 5>&1\nexit \"$code\"\n"

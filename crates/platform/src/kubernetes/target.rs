@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// How often an object is put in the place of one that somebody else makes again.
 const REPLACE_TRIES: usize = 4;
 
-/// How an object in the cluster stands to a declared one.
+/// The relation of an object in the cluster to a declared one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectState {
     /// There is none.
@@ -50,7 +50,7 @@ pub enum ObjectState {
 pub enum Created {
     /// It was made.
     Made,
-    /// Somebody else had made it: how it stands to the declared one.
+    /// Somebody else had created it: its relation to the declared one.
     There(ObjectState),
 }
 
@@ -116,7 +116,7 @@ fn compare(declaration: &Declaration, found: &Value) -> ObjectState {
     differs.map_or(ObjectState::Equal, ObjectState::Differs)
 }
 
-/// The state that an answer to a look at an object tells.
+/// The state of an object, from the answer of the API server.
 fn state_of(
     declaration: &Declaration,
     answer: Result<Option<DynamicObject>, kube::Error>,
@@ -125,7 +125,7 @@ fn state_of(
         Ok(None) => Ok(ObjectState::Missing),
         Ok(Some(found)) => Ok(compare(declaration, &serde_json::to_value(found).unwrap_or_default())),
         Err(error) if is_missing(&error) => Ok(ObjectState::Missing),
-        // Without the right to read it it may still be there: creating tells.
+        // Without the right to read it, only creating it shows whether it exists.
         Err(error) if is_forbidden(&error) && declaration.kind == "Namespace" => Ok(ObjectState::Equal),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(ObjectState::Forbidden(status.message.clone())),
         Err(error) => Err(failed(&format!("looking at {}", declaration.label()), &error)),
@@ -133,7 +133,7 @@ fn state_of(
 }
 
 impl super::Connection {
-    /// How declared objects stand in the cluster.
+    /// The states of declared objects in the cluster.
     pub(crate) fn compare(&self, declarations: &[&Declaration]) -> Result<Vec<ObjectState>, PlatformError> {
         let mut out = Vec::new();
         for batch in declarations.chunks(16) {
@@ -198,7 +198,7 @@ impl Target {
         Ok(declarations.iter().map(|known| served.how(known)).collect())
     }
 
-    /// How declared objects stand in the cluster.
+    /// The states of declared objects in the cluster.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -229,7 +229,7 @@ impl Target {
                 ObjectState::Going(finalizers) if begun.elapsed() > GOING => {
                     return Err(still_going(declaration, &what, &finalizers));
                 }
-                // It goes, or went between the two requests.
+                // It is being deleted, or was deleted between the two requests.
                 ObjectState::Going(_) | ObjectState::Missing if begun.elapsed() <= GOING => std::thread::sleep(POLL),
                 state => return Ok(Created::There(state)),
             }
@@ -444,7 +444,7 @@ impl Target {
         });
         match deleted {
             Ok(()) => Ok(()),
-            // It changed, or somebody else was quicker: the next look tells.
+            // It changed, or somebody else was faster: the next request shows which.
             Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
             Err(error) => Err(failed(what, &error)),
         }

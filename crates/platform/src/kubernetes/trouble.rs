@@ -35,7 +35,7 @@ pub(super) struct Trouble {
 }
 
 impl Kubernetes {
-    /// What keeps a workload's pods from running, as far as the API server tells.
+    /// What prevents a workload's pods from running, as far as the API server shows it.
     pub(super) fn troubles(&self, workload: &ObjectRef, pods: &[Value]) -> Vec<Trouble> {
         if pods.is_empty() {
             return self.connection.creation_failure(workload).into_iter().collect();

@@ -453,7 +453,7 @@ impl Kubernetes {
                 return Err(error);
             }
         }
-        // Two that began at once: the one whose note is not in the first namespace goes back.
+        // Two that began at once: the one whose record is not in the first namespace gives up.
         match self.noted_windows()?.open {
             Some(open) if open.run == record.run => Ok(()),
             _ => Err(PlatformError::NotHere {
@@ -466,7 +466,7 @@ impl Kubernetes {
     pub(super) fn remove_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
         let here = self.window_place();
         self.machine.remember(record, &here, false)?;
-        // The first namespace's note decides who has the window: it goes last. Notes of somebody else's stay, and are reported.
+        // The record in the first namespace decides who has the window: it is removed last. Records of others stay, and are reported.
         for (namespace, own) in self.namespaces().into_iter().zip(&here).rev() {
             let Some(found) = self.look("ConfigMap", "v1", &namespace, RECORD)? else { continue };
             let note = found.data.pointer(&format!("/data/{RECORD_KEY}")).and_then(Value::as_str).unwrap_or_default();

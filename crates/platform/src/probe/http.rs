@@ -103,7 +103,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The body of `GET path`; statuses other than success are errors, except where `any_status` (`/healthz` tells with 503 what fails).
+/// The body of `GET path`; statuses other than success are errors, except where `any_status` (`/healthz` reports with 503 what fails).
 pub(crate) async fn get<S>(stream: S, tls: Option<&Tls>, path: &str, any_status: bool) -> Result<String, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -19,7 +19,7 @@ const FOLDER: &str = "FABKEEP_STATE_DIR";
 /// The key's file, where the environment names it: several machines, or pods that keep nothing, may share one.
 const KEY: &str = "FABKEEP_WINDOW_KEY";
 const KEY_FILE: &str = "window.key";
-/// Extension of the files that tell that a window is over.
+/// Extension of the files that mark a window as closed.
 const OVER: &str = "over";
 /// Longest file read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -40,7 +40,7 @@ pub struct Machine {
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     place: Vec<String>,
-    /// Whether its note stands in its place: before and behind that nothing is changed.
+    /// Whether its record is in its place: changes are made only while it is.
     noted: bool,
     window: WindowRecord,
 }
@@ -105,7 +105,7 @@ fn write_own(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The file that tells that the window of a record is over.
+/// The file that marks the window of a record as closed.
 fn over(record: &Path) -> PathBuf {
     record.with_extension(OVER)
 }
@@ -225,7 +225,7 @@ impl Machine {
         }
     }
 
-    /// Removes what tells that windows are over that were closed long ago.
+    /// Removes the marks of windows that were closed long ago.
     fn forget_old(&self) {
         let known = std::fs::read_dir(self.folder.join("windows")).into_iter().flatten().flatten();
         for entry in known.filter(|entry| entry.path().extension().is_some_and(|extension| extension == OVER)) {

@@ -51,7 +51,7 @@ pub enum Change {
     UnknownHook,
     /// A workload is scaled to 0.
     Scale(ObjectRef),
-    /// A NetworkPolicy stands around a workload's pods.
+    /// A NetworkPolicy isolates a workload's pods.
     Fence {
         /// The policy's namespace.
         namespace: String,
@@ -70,7 +70,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it comes only when heights are equal.
+    /// Whether it is made only after heights are equal.
     pub fn is_stop(&self) -> bool {
         matches!(self, Change::Stop { .. })
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Change, WindowRecord};
 use crate::ObjectRef;
 
-/// What is signed stands behind this: a signature over something else is none over a note.
+/// Prefix of the signed text, so that a signature over something else is not valid for a record.
 const CONTEXT: &[u8] = b"fabkeep window note 2\n";
 /// Longest first line of a note, in bytes.
 const MAX_HEAD_BYTES: usize = 1024;
@@ -25,7 +25,7 @@ pub struct NotedWindows {
 /// A note that this machine has not signed.
 #[derive(Debug, Clone)]
 pub struct StrangeNote {
-    /// Where it stands, as messages name it.
+    /// Its location, as named in messages.
     pub at: String,
     /// The namespace on a cluster; empty on hosts.
     pub namespace: String,

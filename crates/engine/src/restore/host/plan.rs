@@ -49,7 +49,7 @@ pub(in crate::restore) struct PlannedDirectory {
     pub node: usize,
     pub directory: usize,
     pub id: NodeId,
-    /// Where it goes, and the places on the way.
+    /// Its place, and the intermediate places.
     pub staging: Staging,
     /// Something is there that would be set aside.
     pub occupied: bool,
@@ -246,7 +246,7 @@ fn find_equal(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'
     }
 }
 
-/// Where a captured directory goes.
+/// The place of a captured directory.
 struct Placed {
     node: usize,
     directory: usize,

@@ -118,7 +118,7 @@ fn refused_while_running(
     }
 }
 
-/// What tells that a node runs, in a sentence's part.
+/// The evidence that a node runs, as part of a sentence.
 fn reported(running: &Running) -> String {
     running.evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

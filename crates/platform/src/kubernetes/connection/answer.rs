@@ -26,7 +26,7 @@ pub(crate) enum Item {
     Bytes(String, Vec<u8>),
     /// A line.
     Word(String),
-    /// Nothing more comes.
+    /// The answer is complete.
     End,
 }
 
@@ -97,7 +97,7 @@ impl<R: BufRead> Answer<R> {
         }
     }
 
-    /// Nothing more comes.
+    /// The answer is complete.
     pub fn end(&mut self) -> io::Result<()> {
         match self.next()? {
             Item::End => Ok(()),

@@ -68,7 +68,7 @@ pub(crate) struct Exec {
 }
 
 impl Connection {
-    /// Starts `sh -c script` with arguments `$1` … in a container. `stdin` tells whether something will be written to it; its end cannot
+    /// Starts `sh -c script` with arguments `$1` … in a container. `stdin` says whether something will be written to it; its end cannot
     /// be signalled, so the script must know how much to read.
     pub fn exec(&self, place: &Place, script: &str, arguments: &[&str], stdin: bool) -> io::Result<Exec> {
         let api: Api<Pod> = Api::namespaced(self.client(), &place.namespace);

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 /// The tools that the commands need.
 const TOOLS: &str = "find stat readlink head tail dd tr wc sha256sum";
 
-/// A shell that was idle for longer is not used again: what stands between may have forgotten its stream.
+/// A shell that was idle for longer is not used again: proxies in between may have dropped its stream.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// How long an idle shell may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ mod code {
 ///
 /// `part FILE OFFSET LENGTH` writes a range of a file, in blocks as large as they get: small writes make small frames, which cost most.
 /// Blocks at the edges go through pipes, which hide that a read failed: when `pad` is set, they are filled up with zeros, so that the
-/// length always holds; the hash is made without, and tells. In the middle the failure of `dd` tells.
+/// length always holds; the hash is made without it and shows the difference. In the middle the failure of `dd` shows it.
 ///
 /// `list ROOT START EXPRESSION…` describes everything below START in ROOT that `find` does not leave out by EXPRESSION: an item `now` with
 /// the container's time, items `entries` with a line for each entry, items `links` with two lines for each symbolic link, items `odd` with

@@ -301,7 +301,7 @@ impl Filler {
         })
     }
 
-    /// Moves what is there into a folder beside it; the folder's name.
+    /// Moves existing data into a folder beside it. Returns the folder's name.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -366,7 +366,7 @@ impl Filler {
         self.done(UNMARK, &[&self.root], &[]).map(|_| ())
     }
 
-    /// What is there now, for a run that goes on.
+    /// The present content, for a run that continues.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -374,7 +374,7 @@ impl Filler {
         self.volume().list("")
     }
 
-    /// Copies files of what is there. Whether each was there.
+    /// Copies existing files. Returns for each whether it existed.
     ///
     /// # Errors
     /// What the stream or the container said.

@@ -9,7 +9,7 @@ use crate::volume::{EntryKind, MAX_ENTRIES, Stamp, VolumeEntry};
 
 /// What `find` and `stat` say, in the C locale, of what went away meanwhile. Whatever else they say is an error.
 const VANISHED: &str = "No such file or directory";
-/// The line that tells that `find` came to its end and had something to report. Alone, without a reason that is no error, it is one.
+/// The line that says that `find` finished and reported errors. Without a line that gives a harmless reason it is an error.
 const FAILED: &str = "find: exit code 1";
 const SECOND_NS: i128 = 1_000_000_000;
 

@@ -108,7 +108,7 @@ impl PodVolume {
         PodVolume { connection, place, root, excluded, ahead: Mutex::default(), listed: Mutex::default() }
     }
 
-    /// Lists it, which tells whether it is there; the first to ask for everything in it gets this answer.
+    /// Lists it, which shows whether it exists; the first to ask for everything in it gets this answer.
     pub fn look(&self) -> Result<bool, PlatformError> {
         let entries = self.list_now("")?;
         let there = !entries.is_empty();
