@@ -98,7 +98,7 @@ fn refused(findings: Vec<Finding>, unchanged: &str) -> CliError {
     CliError { findings, ..CliError::new(Code::Refused, message, help) }
 }
 
-/// A restore that ended after its first change: the reason, and how to continue.
+/// Returns a restore that ended after its first change: the reason, and how to continue.
 fn interrupted(done: Vec<Done>, next: &Next, source: EngineError) -> CliError {
     let broken = matches!(source, EngineError::Precondition(_) | EngineError::Refused(_));
     let cause = CliError::from(source);
@@ -230,7 +230,7 @@ impl From<StoreError> for CliError {
     }
 }
 
-/// The kind of the innermost system error in a chain of errors.
+/// Returns the kind of the innermost system error in a chain of errors.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     std::iter::successors(Some(error), |error| (**error).source())
         .find_map(|error| error.downcast_ref::<std::io::Error>())

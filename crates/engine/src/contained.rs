@@ -71,7 +71,7 @@ fn has_control(name: &str) -> bool {
     name.chars().any(char::is_control)
 }
 
-/// Why a relative path may not be used.
+/// Returns the reason why a relative path must not be used.
 fn problem_of(path: &str) -> Option<&'static str> {
     if path.len() > MAX_PATH_BYTES || path.split('/').any(|part| part.len() > MAX_NAME_BYTES) {
         return Some("the path is too long");
@@ -144,7 +144,7 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     Ok(())
 }
 
-/// Whether a target climbs behind a name, which may be another link: where that leads cannot be determined from the text.
+/// Returns whether a target climbs behind a name, which may be another link: where that leads cannot be determined from the text.
 fn goes_up_behind_a_name(target: &str) -> bool {
     let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.skip_while(|part| *part == "..").any(|part| part == "..")

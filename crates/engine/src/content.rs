@@ -21,13 +21,13 @@ impl<'a> Contents<'a> {
         Contents::of_channels(reader, &point.channels)
     }
 
-    /// The same, with the channels' blocks from these.
+    /// Returns the same, with the channels' blocks from these.
     pub fn of_channels(reader: &'a PointReader<'a>, channels: &'a [Channel]) -> Self {
         let blocks = channels.iter().map(|channel| (channel.name.as_str(), Blocks::new(reader, channel))).collect();
         Contents { reader, blocks }
     }
 
-    /// The bytes of a raw or raft-log part, checked against their hash and length.
+    /// Returns the bytes of a raw or raft-log part, checked against their hash and length.
     ///
     /// # Errors
     /// [`EngineError`], naming `file`.
@@ -59,7 +59,7 @@ impl<'a> Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// A whole file that is not made of blocks; small ones only: the caller knows its size.
+    /// Returns a whole file that is not made of blocks; small ones only: the caller knows its size.
     pub fn whole(&self, file: &CapturedEntry) -> Result<Vec<u8>, EngineError> {
         let EntryContent::File { size, parts } = &file.content else { return Ok(Vec::new()) };
         check_parts(&file.path, *size, parts)?;
@@ -72,12 +72,12 @@ impl Contents<'_> {
     }
 }
 
-/// Whether a file is made of block records.
+/// Returns whether a file is made of block records.
 pub(crate) fn is_block_file(parts: &[Part]) -> bool {
     parts.iter().any(|part| matches!(part.content, Content::Blocks { .. }))
 }
 
-/// The channel of a block file.
+/// Returns the channel of a block file.
 pub(crate) fn channel_of(parts: &[Part]) -> Option<&str> {
     parts.iter().find_map(|part| match &part.content {
         Content::Blocks { channel, .. } => Some(channel.as_str()),

@@ -91,12 +91,12 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// A difference that was seen by comparing.
+    /// Returns a difference that was seen by comparing.
     pub fn new(subject: impl ToString, problem: impl Into<String>) -> Self {
         Difference { subject: subject.to_string(), problem: problem.into(), source: None }
     }
 
-    /// A difference that a reader of the format ended with.
+    /// Returns a difference that a reader of the format ended with.
     pub fn by(subject: impl ToString, source: impl Error + Send + Sync + 'static) -> Self {
         Difference { subject: subject.to_string(), problem: source.to_string(), source: Some(Box::new(source)) }
     }
@@ -177,8 +177,8 @@ pub enum Next {
 }
 
 impl EngineError {
-    /// What a restore that has made its first change ends with for this reason. What was done before stands in front of what an inner step
-    /// has reported already.
+    /// Returns what a restore that has made its first change ends with for this reason. What was done before stands in front of what an
+    /// inner step has reported already.
     #[must_use]
     pub fn after(self, mut done: Vec<Done>, next: Next) -> EngineError {
         let mut add = |inner: Vec<Done>| {
@@ -199,7 +199,7 @@ impl EngineError {
         }
     }
 
-    /// Whether the target of a restore is as it was before the command.
+    /// Returns whether the target of a restore is as it was before the command.
     #[must_use]
     pub fn is_before_first_change(&self) -> bool {
         !matches!(self, EngineError::Interrupted { .. } | EngineError::ProofFailed { .. })

@@ -41,7 +41,7 @@ pub(crate) fn findings(
     read(platform, since, wanted).iter().flat_map(judged).collect()
 }
 
-/// The classified log of one node.
+/// Returns the classified log of one node.
 pub(crate) fn judged((node, log): &NodeLog) -> Vec<Finding> {
     match log {
         Ok(messages) => {

@@ -31,7 +31,7 @@ pub struct UsedName {
     pub answered_by: BTreeSet<String>,
 }
 
-/// Every name of a recovery point, those first that channel configurations and packages use.
+/// Returns every name of a recovery point, those first that channel configurations and packages use.
 ///
 /// # Errors
 /// [`EngineError`] when the recovery point cannot be read.

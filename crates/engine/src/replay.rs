@@ -344,7 +344,7 @@ impl<'a> Blocks<'a> {
         Blocks { reader, channel, open: Mutex::default() }
     }
 
-    /// A block's canonical record; `None` when the channel does not hold it or its segment is damaged.
+    /// Returns a block's canonical record; `None` when the channel does not hold it or its segment is damaged.
     pub fn record(&self, number: u64) -> Option<Vec<u8>> {
         let opened = self.segment_of(number)?;
         let span = opened.spans.get(usize::try_from(number - opened.segment.first).ok()?)?;

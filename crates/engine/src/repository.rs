@@ -3,7 +3,7 @@
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{Remark, RemarkKind};
 
-/// A remark on the repository as a finding.
+/// Returns a remark on the repository as a finding.
 pub fn remark_finding(remark: &Remark) -> Finding {
     let subject = format!("repository {}", remark.object);
     let what = remark.problem.clone();

@@ -175,7 +175,7 @@ pub fn status(
     Ok(NetworkStatus { at: at.to_string(), network: platform.network().name.clone(), nodes, window, findings })
 }
 
-/// An orderer that follows where it may think that it takes part (O7).
+/// Reports an orderer that is a follower although it may be meant as a consenter (O7).
 fn followers(observation: &Observation) -> Vec<Finding> {
     let following = observation.channels.iter().filter(|(_, answer)| answer.relation == Some(Relation::Follower));
     following
@@ -191,7 +191,7 @@ fn followers(observation: &Observation) -> Vec<Finding> {
         .collect()
 }
 
-/// An orderer that does not serve a channel, though it runs (P7).
+/// Returns an orderer that does not serve a channel, though it runs (P7).
 fn not_active(observation: &Observation) -> Vec<Finding> {
     let channels = observation.channels.iter().filter_map(|(channel, answer)| Some((channel, answer.participating?)));
     channels
@@ -220,7 +220,7 @@ fn rate(before: &NetworkStatus, node: &NodeId, channel: &str, now: Option<u64>, 
     (seconds > 0.0).then(|| now.map(|now| now.saturating_sub(height) as f64 / seconds)).flatten()
 }
 
-/// The certificate of each node that expires first; those that do soon are findings.
+/// Returns the certificate of each node that expires first; those that do soon are findings.
 fn certificates(
     platform: &dyn Platform,
     options: &StatusOptions,

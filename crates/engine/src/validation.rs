@@ -31,7 +31,7 @@ impl Validation<'_> {
         }
     }
 
-    /// The configuration in force before block `number`.
+    /// Returns the configuration in force before block `number`.
     fn of(&self, number: u64) -> Option<&BlockValidation> {
         let changed = self.changes.range(..number).next_back().map(|(_, config)| config);
         changed.or(self.before).map(|config| &config.validation)

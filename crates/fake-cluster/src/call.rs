@@ -84,18 +84,18 @@ impl Answer {
 }
 
 impl Call {
-    /// Whether it is this verb on this resource; `exec` and other subresources are named as `pods/exec`.
+    /// Returns whether it is this verb on this resource; `exec` and other subresources are named as `pods/exec`.
     pub fn is(&self, verb: &str, resource: &str) -> bool {
         let (of, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         self.verb == verb && self.resource == of && self.subresource == subresource
     }
 
-    /// Whether a command runs in a container.
+    /// Returns whether a command runs in a container.
     pub fn is_exec(&self) -> bool {
         self.resource == "pods" && self.subresource == "exec"
     }
 
-    /// Whether it changes what is in the cluster.
+    /// Returns whether it changes what is in the cluster.
     pub fn is_write(&self) -> bool {
         matches!(self.verb, "create" | "update" | "patch" | "delete" | "deletecollection") && !self.is_exec()
     }

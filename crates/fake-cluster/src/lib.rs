@@ -112,12 +112,12 @@ impl FakeCluster {
         FakeCluster { cluster, address, runtime: Some(runtime) }
     }
 
-    /// A kubeconfig file that leads to it.
+    /// Returns a kubeconfig file that leads to it.
     pub fn kubeconfig(&self) -> PathBuf {
         self.cluster.folder().join("kubeconfig")
     }
 
-    /// Its address, as `http://127.0.0.1:PORT`.
+    /// Returns its address, as `http://127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }

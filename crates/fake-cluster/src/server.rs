@@ -144,7 +144,7 @@ fn discover(cluster: &Cluster, call: &Call, path: &str) -> Response<Body> {
     }
 }
 
-/// An object as a version of its kind shows it.
+/// Returns an object as a version of its kind shows it.
 fn shown(mut object: Value, call: &Call) -> Value {
     object["apiVersion"] = kinds::api_version(&call.group, &call.version).into();
     object
@@ -287,7 +287,7 @@ fn selector(call: &Call) -> Selector {
     Selector { labels: parameter("labelSelector"), fields: parameter("fieldSelector") }
 }
 
-/// A page of a list. Items carry no version and kind, as the API server leaves them out.
+/// Returns a page of a list. Items carry no version and kind, as the API server leaves them out.
 fn page(state: &State, call: &Call, kind: &str, selector: &Selector) -> Result<(u16, Value), Refusal> {
     let all = state.list(&call.group, &call.resource, &call.namespace, selector);
     let number = |name: &str| call.query.get(name).and_then(|value| value.parse::<usize>().ok());

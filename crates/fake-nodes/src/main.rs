@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use ledgers::{Kind, Ledgers};
 
-/// A variable, or a default.
+/// Returns a variable, or a default.
 fn variable(name: &str, usual: &str) -> String {
     std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| usual.to_owned())
 }

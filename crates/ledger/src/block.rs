@@ -130,12 +130,12 @@ impl BlockSpan {
         Ok(span)
     }
 
-    /// The envelopes' bytes, in order.
+    /// Returns the envelopes' bytes, in order.
     pub fn envelopes<'a>(&self, buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         length_prefixed(&buffer[self.envelopes.clone()])
     }
 
-    /// The metadata slots' bytes, in order.
+    /// Returns the metadata slots' bytes, in order.
     pub fn slots<'a>(&self, buffer: &'a [u8]) -> Slots<'a> {
         Slots::new(&buffer[self.metadata.clone()])
     }
@@ -151,18 +151,18 @@ impl BlockSpan {
         out
     }
 
-    /// The header hash: what the next block names as its previous hash.
+    /// Returns the header hash: what the next block names as its previous hash.
     pub fn header_hash(&self, buffer: &[u8]) -> Hash {
         crate::sha256(&[&self.header_bytes(buffer)])
     }
 
-    /// The header in ASN.1 DER, the form that is hashed and signed.
+    /// Returns the header in ASN.1 DER, the form that is hashed and signed.
     pub fn header_bytes(&self, buffer: &[u8]) -> Vec<u8> {
         header_der(self.number, &buffer[self.previous_hash.clone()], &buffer[self.data_hash.clone()])
     }
 }
 
-/// A block header in ASN.1 DER: SEQUENCE { INTEGER number, OCTET STRING previous hash, OCTET STRING data hash }.
+/// Returns a block header in ASN.1 DER: SEQUENCE { INTEGER number, OCTET STRING previous hash, OCTET STRING data hash }.
 pub fn header_der(number: u64, previous_hash: &[u8], data_hash: &[u8]) -> Vec<u8> {
     let mut integer: Vec<u8> = number.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect();
     if integer.first().is_none_or(|&byte| byte & 0x80 != 0) {
@@ -197,7 +197,7 @@ impl<'a> Slots<'a> {
         self.all().nth(slot).unwrap_or_default()
     }
 
-    /// Every slot's bytes, in order.
+    /// Returns every slot's bytes, in order.
     pub fn all(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         length_prefixed(self.bytes)
     }

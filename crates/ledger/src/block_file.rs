@@ -14,13 +14,13 @@ pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 /// Name of the file that says a ledger was joined from a snapshot.
 pub const BOOTSTRAPPING_SNAPSHOT: &str = "bootstrappingSnapshot.info";
 
-/// The number in `blockfile_NNNNNN`, or `None` for other names.
+/// Returns the number in `blockfile_NNNNNN`, or `None` for other names.
 pub fn file_number(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("blockfile_")?;
     (digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// The name of block file `number`.
+/// Returns the name of block file `number`.
 pub fn file_name(number: u32) -> String {
     format!("blockfile_{number:06}")
 }
@@ -203,7 +203,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The file's bytes that the batch covers.
+    /// Returns the file's bytes that the batch covers.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len as usize]
     }
@@ -252,7 +252,7 @@ pub struct StartAt {
 }
 
 impl<'a> ChainReader<'a> {
-    /// A reader over `files` (as [`list_block_files`] gives them), starting at `start`.
+    /// Returns a reader over `files` (as [`list_block_files`] gives them), starting at `start`.
     pub fn new(files: Vec<BlockFileExtent>, start: StartAt, open: OpenBlockFile<'a>) -> Self {
         let index = files.iter().position(|file| file.number >= start.file).unwrap_or(files.len());
         ChainReader {
@@ -269,7 +269,7 @@ impl<'a> ChainReader<'a> {
         }
     }
 
-    /// A reader over a chain directory on this machine, from its first block.
+    /// Returns a reader over a chain directory on this machine, from its first block.
     ///
     /// # Errors
     /// As [`list_block_files`].
@@ -279,7 +279,7 @@ impl<'a> ChainReader<'a> {
         Self::open_at(directory, start)
     }
 
-    /// A reader over a chain directory on this machine, from a place in it.
+    /// Returns a reader over a chain directory on this machine, from a place in it.
     ///
     /// # Errors
     /// As [`list_block_files`].
@@ -297,7 +297,7 @@ impl<'a> ChainReader<'a> {
         ))
     }
 
-    /// The incomplete record at the chain's end, once the end was reached.
+    /// Returns the incomplete record at the chain's end, once the end was reached.
     pub fn torn_tail(&self) -> Option<TornTail> {
         self.torn
     }
@@ -307,7 +307,7 @@ impl<'a> ChainReader<'a> {
         self.next_number
     }
 
-    /// Where the next record starts: file number and offset in bytes.
+    /// Returns the position of the next record: file number and offset in bytes.
     pub fn position(&self) -> (u32, u64) {
         let index = self.index.min(self.files.len().saturating_sub(1));
         (self.files.get(index).map_or(0, |file| file.number), self.parsed_to)
@@ -453,7 +453,7 @@ impl<'a> ChainReader<'a> {
         Ok(())
     }
 
-    /// A torn record and a flipped length look alike from the length alone. If, behind any prefix, a block stands whole that
+    /// Returns a torn record and a flipped length look alike from the length alone. If, behind any prefix, a block stands whole that
     /// continues the chain, then it is the length that is wrong, and dropping the block would lose it.
     fn whole_block_behind_wrong_length(&self, buffer: &[u8]) -> Option<u64> {
         let expected = self.next_number?;
@@ -507,7 +507,7 @@ pub fn parse_canonical_records(buffer: &[u8]) -> Result<Vec<BlockSpan>, BlockErr
     Ok(blocks)
 }
 
-/// The byte range of the metadata at the front of `bytes`, as a block file holds it.
+/// Returns the byte range of the metadata at the front of `bytes`, as a block file holds it.
 pub fn metadata_prefix(bytes: &[u8]) -> Option<Range<usize>> {
     whole_metadata_end(bytes, 0).map(|end| 0..end)
 }

@@ -74,7 +74,7 @@ fn signed_metadata(slots: Slots<'_>) -> Option<common::OrdererBlockMetadata> {
     common::OrdererBlockMetadata::decode(metadata.value.as_slice()).ok()
 }
 
-/// The consenter's metadata is wrapped once more.
+/// Returns the consenter's metadata is wrapped once more.
 fn raft_of(signed: &common::OrdererBlockMetadata) -> Option<etcdraft::BlockMetadata> {
     let wrapped = common::Metadata::decode(signed.consenter_metadata.as_slice()).ok()?;
     let raft = etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).ok()?;
@@ -144,7 +144,7 @@ impl SignatureChecker {
     }
 }
 
-/// The signed identity header of a signature, its MSP and its certificate (PEM).
+/// Returns the signed identity header of a signature, its MSP and its certificate (PEM).
 fn identity_of<'a>(
     signature: &'a common::MetadataSignature,
     validation: &BlockValidation,

@@ -99,7 +99,7 @@ impl DataSource {
         }
     }
 
-    /// A data source as configurations write it, without the password.
+    /// Returns a data source as configurations write it, without the password.
     #[must_use]
     pub fn without_password(&self, kind: &DatabaseKind) -> String {
         match kind {
@@ -275,7 +275,7 @@ impl CaConfig {
         Ok(Self::of(&yaml, environment))
     }
 
-    /// What a server without a configuration file does.
+    /// Returns what a server without a configuration file does.
     pub fn usual() -> Self {
         Self::of(&Value::Null, &Environment::new())
     }
@@ -311,8 +311,8 @@ impl CaConfig {
         }
     }
 
-    /// The sqlite file that the data source may mean, the most literal reading first: a server takes a relative one from its home before it
-    /// looks for `file:`. Empty where the database is not a file.
+    /// Returns the sqlite file that the data source may mean, the most literal reading first: a server takes a relative one from its home
+    /// before it looks for `file:`. Empty where the database is not a file.
     pub fn sqlite_files(&self) -> Vec<String> {
         if self.database != DatabaseKind::Sqlite {
             return Vec::new();
@@ -326,8 +326,8 @@ impl CaConfig {
 /// The newest schema level of identities that any server is known to write.
 pub const NEWEST_IDENTITY_LEVEL: u32 = 2;
 
-/// The schema level of identities that a server of this version knows: it refuses a database of a higher one (C3). `None` when the version
-/// cannot be read.
+/// Returns the schema level of identities that a server of this version knows: it refuses a database of a higher one (C3). `None` when the
+/// version cannot be read.
 pub fn identity_level(version: &str) -> Option<u32> {
     let mut parts = version.trim_start_matches('v').split('-').next()?.split('.').map(|part| part.parse::<u32>());
     let mut next = || parts.next().map_or(Some(0), Result::ok);

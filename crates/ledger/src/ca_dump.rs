@@ -131,7 +131,7 @@ fn insert(text: &str) -> Option<(String, Row)> {
     Some((name(table), row))
 }
 
-/// The first value of a list, and what follows it.
+/// Returns the first value of a list, and what follows it.
 fn value(text: &str) -> Option<(Option<String>, &str)> {
     let text = text.strip_prefix("_binary ").unwrap_or(text);
     let Some(inside) = text.strip_prefix('\'') else {

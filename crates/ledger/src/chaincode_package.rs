@@ -41,7 +41,7 @@ struct Connection {
     address: String,
 }
 
-/// The file of this name in a gzipped tar.
+/// Returns the file of this name in a gzipped tar.
 fn file(packed: &[u8], name: &str, limit: u64) -> Result<Option<Vec<u8>>, PackageError> {
     let wrong = |error: std::io::Error| PackageError(error.to_string());
     let unpacked = GzDecoder::new(packed).take(MAX_PACKAGE_BYTES);

@@ -17,7 +17,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// What wrote a dump, by the comment at its beginning; `None` when it does not say.
+    /// Returns what wrote a dump, by the comment at its beginning; `None` when it does not say.
     ///
     /// # Errors
     /// What the reader says.

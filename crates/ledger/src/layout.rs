@@ -169,7 +169,7 @@ pub fn classify(role: DirectoryRole, path: &str, joined_by_snapshot: bool) -> Pl
     }
 }
 
-/// What PostgreSQL and MariaDB make anew at their start.
+/// Returns what PostgreSQL and MariaDB make anew at their start.
 fn database_server_file(path: &str) -> Class {
     let name = path.rsplit('/').next().unwrap_or(path);
     let made_anew = matches!(name, "postmaster.pid" | "postmaster.opts" | "pg_internal.init")
@@ -182,7 +182,7 @@ fn within<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
     path.strip_prefix(directory)?.strip_prefix('/')
 }
 
-/// A LevelDB directory's lock and info files are never needed, its old manifest pointer is not either.
+/// Returns a LevelDB directory's lock and info files are never needed, its old manifest pointer is not either.
 fn database_file(directory: &str, name: &str, class: Class) -> Place {
     let class = if matches!(name, "LOCK" | "LOG" | "LOG.old") || name.ends_with(".tmp") { Class::Skip } else { class };
     place(class, Kind::LevelDb(directory.to_owned()))

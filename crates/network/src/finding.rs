@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know.
+    /// Information.
     Note,
-    /// The set is complete; somebody should look.
+    /// The set is complete, but needs a person's attention.
     Warning,
     /// The set is not complete, or the restore would do harm.
     Error,
@@ -34,12 +34,12 @@ macro_rules! rules {
             /// Every rule.
             pub const ALL: &'static [Rule] = &[$(Rule::$name,)*];
 
-            /// The rule's short name, as messages and options use it.
+            /// Returns the rule's short name, as messages and options use it.
             pub fn code(self) -> &'static str {
                 match self { $(Rule::$name => $code,)* }
             }
 
-            /// The rule in one sentence.
+            /// Returns the rule in one sentence.
             pub fn text(self) -> &'static str {
                 match self { $(Rule::$name => $text,)* }
             }
@@ -112,30 +112,30 @@ impl std::fmt::Display for Rule {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule that it is about.
     pub rule: Rule,
-    /// How bad.
+    /// Its severity.
     pub severity: Severity,
-    /// Which node, channel or file.
+    /// The node, channel or file that it is about.
     pub subject: String,
     /// What was found.
     pub what: String,
-    /// What to do.
+    /// What to do next.
     pub remedy: String,
 }
 
 impl Finding {
-    /// An error: the set is not complete.
+    /// Returns an error: the set is not complete.
     pub fn error(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(rule, Severity::Error, subject, what, remedy)
     }
 
-    /// A warning: complete, but look.
+    /// Returns a warning: complete, but look.
     pub fn warning(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(rule, Severity::Warning, subject, what, remedy)
     }
 
-    /// A note.
+    /// Returns a note.
     pub fn note(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(rule, Severity::Note, subject, what, remedy)
     }

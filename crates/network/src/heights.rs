@@ -178,7 +178,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// A node of which nothing is known yet.
+    /// Returns a node of which nothing is known yet.
     pub fn new(node: NodeId, role: NodeRole, running: bool) -> Self {
         Observation { node, role, running, channels: BTreeMap::new(), silent: Vec::new(), health: None }
     }
@@ -188,7 +188,8 @@ impl Observation {
         self.channels.entry(channel.to_owned()).or_default().readings.push(reading);
     }
 
-    /// Its height: the newest answer of the best source that answered. Block files are what the node has; the others are what it says.
+    /// Returns its height: the newest answer of the best source that answered. Block files are what the node has; the others are what it
+    /// says.
     pub fn height(&self, channel: &str) -> Option<u64> {
         let readings = &self.channels.get(channel)?.readings;
         let files = readings.iter().rev().find(|reading| reading.source == HeightSource::BlockFiles);
@@ -196,7 +197,7 @@ impl Observation {
         files.or(readings.iter().rev().find(|reading| reading.source == best)).map(|reading| reading.height)
     }
 
-    /// Whether it holds chains.
+    /// Returns whether it holds chains.
     pub fn has_ledger(&self) -> bool {
         matches!(self.role, NodeRole::Peer | NodeRole::Orderer)
     }
@@ -238,7 +239,7 @@ fn milliseconds(ms: i64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }
 
-/// A running node with a ledger whose height no source reports (H2): it is unknown, not zero.
+/// Returns a running node with a ledger whose height no source reports (H2): it is unknown, not zero.
 pub fn unanswered(observation: &Observation) -> Option<Finding> {
     let reported = observation.channels.values().any(|answer| !answer.readings.is_empty());
     if !observation.has_ledger() || !observation.running || reported {
@@ -310,7 +311,7 @@ pub struct Grown {
     pub to: u64,
 }
 
-/// What grew since heights were equal: inside a no-transaction window every entry is a failure of the window (W1).
+/// Returns what grew since heights were equal: inside a no-transaction window every entry is a failure of the window (W1).
 pub fn grown(before: &[Standing], after: &[Standing]) -> Vec<Grown> {
     let mut out = Vec::new();
     for now in after {

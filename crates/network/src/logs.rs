@@ -218,7 +218,7 @@ pub fn classify(log: &str, since: &str) -> Vec<LogMessage> {
     out
 }
 
-/// A line without terminal colours.
+/// Returns a line without terminal colours.
 fn plain(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -230,7 +230,7 @@ fn plain(line: &str) -> String {
     out
 }
 
-/// Whether a line begins with a time before `since`; both as `2026-11-24 15:04:05` or with a T between.
+/// Returns whether a line begins with a time before `since`; both as `2026-11-24 15:04:05` or with a T between.
 fn is_older(line: &str, since: &str) -> bool {
     let time = |text: &str| -> Option<String> {
         let head = text.get(..19)?;
@@ -245,7 +245,7 @@ fn is_older(line: &str, since: &str) -> bool {
     matches!((time(line), time(since)), (Some(line), Some(since)) if line < since)
 }
 
-/// A line's level, in the forms that Fabric's logging writes.
+/// Returns a line's level, in the forms that Fabric's logging writes.
 pub fn level(line: &str) -> LogLevel {
     let mut end = line.len().min(HEAD_BYTES);
     while !line.is_char_boundary(end) {

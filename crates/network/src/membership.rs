@@ -36,7 +36,7 @@ impl Consensus {
         }
     }
 
-    /// What a consenter is recognised by (O7).
+    /// Returns what a consenter is recognised by (O7).
     fn recognised_by(self) -> KeyPurpose {
         if self == Consensus::Bft { KeyPurpose::Enrolment } else { KeyPurpose::Tls }
     }
@@ -147,8 +147,8 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
     }
 }
 
-/// The relation of an orderer to a channel. If its keys or the channel's consenters are unknown, it is treated as a consenter: then more is
-/// demanded of it.
+/// Returns the relation of an orderer to a channel. If its keys or the channel's consenters are unknown, it is treated as a consenter: then
+/// more is demanded of it.
 pub fn relation(node: &NodeFacts, config: &ChannelConfig) -> Relation {
     let consensus = Consensus::of(&config.consensus_type);
     let own = own_keys(node, consensus);

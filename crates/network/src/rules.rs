@@ -159,7 +159,7 @@ fn configuration_dates(configs: &[&ChannelConfig], now: i64, findings: &mut Vec<
     }
 }
 
-/// A moment in seconds since 1970 as `2036-11-21`, in UTC.
+/// Returns a moment in seconds since 1970 as `2036-11-21`, in UTC.
 fn date(seconds: i64) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(moment) => moment.strftime("%Y-%m-%d").to_string(),

@@ -44,7 +44,7 @@ impl BlobHasher {
         self.0.update(bytes);
     }
 
-    /// The name of all pieces in order.
+    /// Returns the name of all pieces in order.
     pub fn finish(&self) -> BlobId {
         BlobId(*self.0.finalize().as_bytes())
     }

@@ -29,7 +29,7 @@ pub struct ObjectFault {
 }
 
 impl ObjectFault {
-    /// What is to be recorded of it.
+    /// Returns what must be recorded about it.
     pub fn to_record(&self) -> BadObject {
         BadObject { name: self.object.clone(), blake3: self.blake3.clone(), problem: self.problem.clone() }
     }
@@ -128,7 +128,7 @@ fn needs(repository: &Repository, commit: &Commit, identity: Option<&IdentityFil
     Ok(Needs { objects, blobs, index_is_whole })
 }
 
-/// What is wrong with an object.
+/// Returns what is wrong with an object.
 fn look(
     repository: &Repository,
     entry: &ObjectEntry,

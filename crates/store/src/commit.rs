@@ -11,7 +11,7 @@ use crate::index::ObjectEntry;
 pub struct PointId(String);
 
 impl PointId {
-    /// A new name for a point begun at `now`.
+    /// Returns a new name for a point begun at `now`.
     pub fn new(now: jiff::Timestamp) -> Self {
         let random: [u8; 3] = rand::random();
         PointId(format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%3fZ"), hex::encode(random)))
@@ -27,7 +27,7 @@ impl PointId {
         good.then(|| PointId(text.to_owned()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

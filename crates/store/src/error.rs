@@ -100,7 +100,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What is wrong, without the object's name.
+    /// Returns the problem without the object's name.
     pub fn problem(&self) -> String {
         match self {
             StoreError::Damaged { problem, .. } | StoreError::Untrusted { problem, .. } => problem.clone(),
@@ -109,7 +109,7 @@ impl StoreError {
         }
     }
 
-    /// Whether it is the one object's fault, so that others can be gone on with; not the store's, which may answer later.
+    /// Returns whether it is the one object's fault, so that others can be gone on with; not the store's, which may answer later.
     pub(crate) fn is_of_the_object(&self) -> bool {
         matches!(
             self,

@@ -31,7 +31,7 @@ struct FaultRecord {
 /// Objects that are known as bad: their hashes by name.
 pub(crate) type BadObjects = HashMap<String, Vec<String>>;
 
-/// Whether an object of this name with this hash is known as bad.
+/// Returns whether an object of this name with this hash is known as bad.
 pub(crate) fn is_bad(bad: &BadObjects, name: &str, blake3: &str) -> bool {
     bad.get(name).is_some_and(|hashes| hashes.iter().any(|hash| hash == blake3))
 }

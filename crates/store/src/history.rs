@@ -23,7 +23,7 @@ pub struct History {
 }
 
 impl History {
-    /// The recovery point that was committed last.
+    /// Returns the recovery point that was committed last.
     pub fn latest(&self) -> Option<&Commit> {
         self.commits.last()
     }
@@ -46,12 +46,12 @@ impl History {
             .collect()
     }
 
-    /// The sequence number of the next commit.
+    /// Returns the sequence number of the next commit.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.commits.iter().filter_map(|commit| commit.sequence).max().unwrap_or(0).saturating_add(1)
     }
 
-    /// Whether a recovery point is there.
+    /// Returns whether a recovery point is there.
     pub(crate) fn has(&self, point: &PointId) -> bool {
         self.hashes.contains_key(point)
     }
@@ -148,12 +148,12 @@ impl History {
     }
 }
 
-/// The recovery point that an object below a prefix belongs to.
+/// Returns the recovery point that an object below a prefix belongs to.
 fn point_of(name: &str, prefix: &str) -> Option<PointId> {
     PointId::parse(name.strip_prefix(prefix)?.strip_prefix('/')?)
 }
 
-/// Whether a name below `index/` is that of a checkpoint: a point's name and a number.
+/// Returns whether a name below `index/` is that of a checkpoint: a point's name and a number.
 fn is_checkpoint(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(point, number)| {
         point_of(point, "index").is_some()
@@ -164,7 +164,7 @@ fn is_checkpoint(name: &str) -> bool {
 }
 
 impl Repository {
-    /// Every recovery point that can be trusted, in the order of commits, and other objects among them.
+    /// Returns every recovery point that can be trusted, in the order of commits, and other objects among them.
     ///
     /// # Errors
     /// [`StoreError`] when the repository cannot be listed or read.
@@ -265,7 +265,7 @@ impl Repository {
         Ok(history)
     }
 
-    /// What every object of the repository's that is not called as one of it is.
+    /// Returns remarks on objects whose names are not those of the repository's objects.
     ///
     /// # Errors
     /// [`StoreError`] when the repository cannot be listed.
@@ -296,7 +296,7 @@ impl Repository {
         }
     }
 
-    /// A commit record, the hash of its bytes, and the certificate that it carries.
+    /// Returns a commit record, the hash of its bytes, and the certificate that it carries.
     fn parse_commit(&self, name: &str, bytes: &[u8]) -> Result<(Commit, String, Option<String>), StoreError> {
         let opened = signed::open(name, "commit", bytes)?;
         self.check_signer(name, &opened)?;
@@ -310,7 +310,7 @@ impl Repository {
         Ok((commit, blake3::hash(bytes).to_hex().to_string(), opened.certificate))
     }
 
-    /// What a writer's own memory of its last recovery point says of the repository.
+    /// Returns what a writer's own memory of its last recovery point says of the repository.
     pub fn remembered(&self, writer: &WriterKey, history: &History) -> Option<Remark> {
         let last = memory::read(writer.memory.as_deref()?, &self.config.id)?;
         let problem = match history.hashes.get(&last.point) {
@@ -323,7 +323,7 @@ impl Repository {
         Some(Remark::new(RemarkKind::Missing, last.point.commit_name(), problem))
     }
 
-    /// Whether this point, or one that was committed later, is there: what another place knows of the repository.
+    /// Returns whether this point, or one that was committed later, is there: what another place knows of the repository.
     ///
     /// # Errors
     /// [`StoreError::NoSuchPoint`] when it is no point's name.
@@ -339,7 +339,7 @@ impl Repository {
     }
 }
 
-/// Whether an object is called as one of a repository's.
+/// Returns whether an object is called as one of a repository's.
 fn is_known(name: &str) -> bool {
     let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = |text: &str| !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -28,7 +28,7 @@ impl Write for Bounded {
     }
 }
 
-/// The value as JSON of at most as many bytes as a reader accepts.
+/// Returns the value as JSON of at most as many bytes as a reader accepts.
 ///
 /// # Errors
 /// [`StoreError::TooLarge`] with `what`.

@@ -15,7 +15,7 @@ use crate::{NameKey, StoreError};
 const ROOT_CONTEXT: &str = "fabkeep 1 root signing key";
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
 
-/// Where key files go when no place is named: `$XDG_CONFIG_HOME/fabkeep`, else `$HOME/.config/fabkeep`.
+/// Returns the default folder of key files: `$XDG_CONFIG_HOME/fabkeep`, else `$HOME/.config/fabkeep`.
 pub fn default_key_folder() -> Option<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     Some(config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?.join("fabkeep"))
@@ -62,7 +62,7 @@ impl IdentityFile {
         write_key_file(path, text.as_bytes())
     }
 
-    /// The root signing keys that follow from the identities: each says who may write to a repository it was made for.
+    /// Returns the root signing keys that follow from the identities: each says who may write to a repository it was made for.
     pub(crate) fn roots(&self) -> Vec<SigningKey> {
         self.identities
             .iter()
@@ -136,12 +136,12 @@ impl WriterKey {
         })
     }
 
-    /// The repository that it belongs to.
+    /// Returns the repository that it belongs to.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The root key that it was made by: hexadecimal.
+    /// Returns the root key that it was created with, in hexadecimal.
     pub fn root(&self) -> &str {
         &self.root
     }
@@ -161,7 +161,7 @@ impl WriterKey {
     }
 }
 
-/// Where a writer remembers its last recovery point: beside its key, `KEY.last`.
+/// Returns the path of the file in which a writer remembers its last recovery point: `KEY.last` beside its key.
 fn memory_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".last");

@@ -21,7 +21,7 @@ pub(crate) struct LastCommit {
     pub blake3: String,
 }
 
-/// What was remembered; `None` when nothing can be read.
+/// Returns the remembered recovery point; `None` if it cannot be read.
 pub(crate) fn read(path: &Path, repository: &str) -> Option<LastCommit> {
     use std::io::Read;
     let mut text = String::new();
@@ -30,7 +30,7 @@ pub(crate) fn read(path: &Path, repository: &str) -> Option<LastCommit> {
     (last.repository == repository && PointId::parse(last.point.as_str()).is_some()).then_some(last)
 }
 
-/// Whether something can be remembered there.
+/// Returns whether something can be remembered there.
 pub(crate) fn can_write(path: &Path) -> bool {
     std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).is_ok()
 }

@@ -56,7 +56,7 @@ impl Places {
 }
 
 impl Repository {
-    /// Every index that can be trusted, read once; what cannot is remarked.
+    /// Returns every index that can be trusted, read once; what cannot is remarked.
     pub(crate) fn places(&self) -> Result<(Places, Vec<Remark>), StoreError> {
         let (mut places, mut remarks) = (Places::default(), Vec::new());
         let mut known: HashMap<(String, String), u32> = HashMap::new();

@@ -42,7 +42,7 @@ pub struct Initialized {
     pub writer_file: String,
 }
 
-/// Where the two key files go; `None`: `<default folder>/<repository id>.identity` and `.writer`.
+/// Returns where the two key files go; `None`: `<default folder>/<repository id>.identity` and `.writer`.
 fn key_file(given: Option<&Path>, id: &str, extension: &str) -> Result<std::path::PathBuf, StoreError> {
     match given {
         Some(path) => Ok(path.to_path_buf()),
@@ -141,17 +141,17 @@ impl Repository {
         Ok(Repository { backend, config, writers, remarks, pinned: false })
     }
 
-    /// Where it is, as it was given.
+    /// Returns its location, as it was given.
     pub fn location(&self) -> &str {
         &self.backend.name
     }
 
-    /// The folder it lies in, when it is one.
+    /// Returns the folder it lies in, when it is one.
     pub fn folder(&self) -> Option<&Path> {
         self.backend.folder.as_deref()
     }
 
-    /// Its settings.
+    /// Returns its settings.
     pub fn config(&self) -> &RepositoryConfig {
         &self.config
     }

@@ -35,7 +35,7 @@ pub(crate) fn untrusted(object: &str, problem: &str) -> StoreError {
     StoreError::Untrusted { object: object.to_owned(), problem: problem.to_owned() }
 }
 
-/// A writer's certificate, signed by the root.
+/// Returns a writer's certificate, signed by the root.
 pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<String, StoreError> {
     let certificate =
         WriterCertificate { key: hex::encode(key.as_bytes()), created: jiff::Timestamp::now().to_string() };
@@ -44,12 +44,12 @@ pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<Strin
     String::from_utf8(bytes).map_err(|error| StoreError::Internal(error.to_string()))
 }
 
-/// The name of a writer's certificate.
+/// Returns the name of a writer's certificate.
 pub(crate) fn certificate_name(key: &VerifyingKey) -> String {
     format!("writers/{}", hex::encode(key.as_bytes()))
 }
 
-/// The writer that a certificate names, when this root has signed it.
+/// Returns the writer that a certificate names, when this root has signed it.
 pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<VerifyingKey, StoreError> {
     let Opened { payload, signer, .. } = signed::open(object, "writer", bytes)?;
     if hex::encode(signer.as_bytes()) != root {
@@ -64,7 +64,7 @@ pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<Verify
         .ok_or_else(|| StoreError::damaged(object, "its key does not decode"))
 }
 
-/// Every writer that the root has certified; other objects among the certificates are reported and ignored.
+/// Returns every writer that the root has certified; other objects among the certificates are reported and ignored.
 pub(crate) fn read_writers(backend: &Backend, root: &str) -> Result<(Vec<CertifiedWriter>, Vec<Remark>), StoreError> {
     let (mut writers, mut remarks) = (Vec::new(), Vec::new());
     for name in backend.list("writers")?.into_keys() {
@@ -100,7 +100,7 @@ impl Repository {
         Ok(self)
     }
 
-    /// The root key that follows from this identity, if the repository was made with it.
+    /// Returns the root key that follows from this identity, if the repository was made with it.
     pub(crate) fn root_of(&self, identity: &IdentityFile) -> Result<SigningKey, StoreError> {
         let own = |root: &SigningKey| hex::encode(root.verifying_key().as_bytes()) == self.config.root;
         if let Some(root) = identity.roots().into_iter().find(own) {
@@ -153,8 +153,8 @@ impl Repository {
         Err(untrusted(object, "its signer is not a writer of the repository, or the writer's certificate is missing"))
     }
 
-    /// The writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is put
-    /// again.
+    /// Returns the writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is
+    /// put again.
     pub(crate) fn certificate_of(
         &self,
         writer: &WriterKey,

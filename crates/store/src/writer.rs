@@ -15,21 +15,21 @@ use crate::reader::Manifest;
 use crate::remark::{Remark, RemarkKind};
 use crate::{BlobId, NameKey, Repository, StoreError, json, memory, seal, signed, sources};
 
-/// Objects after which the run writes down what it has put, so that a run after a crash finds it.
+/// Number of objects after which a run writes a checkpoint, so that a run after a crash can reuse them.
 const CHECKPOINT_OBJECTS: usize = 32;
-/// How often one content may be put beside an object of the same name that no index knows.
+/// How many objects with the same content may exist under one name that no index knows.
 const MAX_GENERATIONS: u32 = 1_000;
 /// Networks whose last recovery points' notes are looked up: more do not share a repository.
 const MAX_NETWORKS: usize = 64;
 
-/// What a run wrote.
+/// Statistics of what a run wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct WriteStats {
-    /// Objects put.
+    /// Number of objects written.
     pub objects: u64,
     /// Their sealed bytes.
     pub bytes: u64,
-    /// Blobs put.
+    /// Number of blobs written.
     pub blobs: u64,
     /// Their bytes before sealing.
     pub plain_bytes: u64,
@@ -58,7 +58,7 @@ struct State {
     stats: WriteStats,
 }
 
-/// Writes one recovery point. Shared between threads: whoever fills a pack seals and puts it.
+/// Writes one recovery point. It is shared between threads: the thread that fills a pack seals and writes it.
 pub struct PointWriter<'a> {
     repository: &'a Repository,
     key: WriterKey,
@@ -138,8 +138,8 @@ impl Repository {
         })
     }
 
-    /// What is stored and can be built on, and the names that are taken. An index that cannot be read is passed over: what only it knows is
-    /// put again.
+    /// Returns what is stored and can be built on, and the names that are taken. An index that cannot be read is passed over: what only it
+    /// knows is put again.
     fn known_blobs(
         &self,
         history: &History,
@@ -199,8 +199,8 @@ impl Repository {
         Ok((state, taken, blind))
     }
 
-    /// What the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It is a help
-    /// only.
+    /// Returns what the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It
+    /// is a help only.
     fn last_sources(&self, history: &History, key: &WriterKey) -> Sources {
         let mut sources = Sources::new();
         let mut networks: BTreeSet<&str> = BTreeSet::new();
@@ -232,17 +232,17 @@ impl Repository {
 }
 
 impl PointWriter<'_> {
-    /// The recovery point's name.
+    /// Returns the recovery point's name.
     pub fn id(&self) -> &PointId {
         &self.id
     }
 
-    /// What is not as it should be in the repository, as far as this run has seen.
+    /// Returns the problems of the repository that this run has seen.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 
-    /// The same, begun at another time: what a clock that is wrong does.
+    /// Returns the same, begun at another time: what a clock that is wrong does.
     #[doc(hidden)]
     #[must_use]
     pub fn begun_at(self, time: jiff::Timestamp) -> Self {
@@ -254,12 +254,12 @@ impl PointWriter<'_> {
         self.created
     }
 
-    /// The key that blobs are named with.
+    /// Returns the key for the names of blobs.
     pub fn names(&self) -> &NameKey {
         &self.key.names
     }
 
-    /// What the last committed point recorded about a source.
+    /// Returns what the last committed point recorded about a source.
     pub fn source(&self, name: &BlobId) -> Option<&serde_json::Value> {
         self.sources.get(&name.to_string())
     }
@@ -391,7 +391,7 @@ impl PointWriter<'_> {
         Err(StoreError::Internal(format!("{base} and its generations are all taken")))
     }
 
-    /// The index of what this run added since a place in its lists.
+    /// Returns the index of what this run added since a place in its lists.
     fn added(&self, state: &State, since: (usize, usize)) -> Index {
         let objects: Vec<u32> = state.new_objects[since.0..].to_vec();
         let position: HashMap<u32, u32> = objects.iter().zip(0u32..).map(|(&object, new)| (object, new)).collect();

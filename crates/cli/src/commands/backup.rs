@@ -44,13 +44,13 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     Ok(if captured.repository.is_empty() { done(&captured.point.findings) } else { worst(&captured) })
 }
 
-/// The exit code for findings of the point and of the repository.
+/// Returns the exit code for findings of the point and of the repository.
 fn worst(captured: &Captured) -> Code {
     let all: Vec<_> = captured.point.findings.iter().chain(&captured.repository).cloned().collect();
     done(&all)
 }
 
-/// The consistency mode that the arguments request.
+/// Returns the consistency mode that the arguments request.
 pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     let has = |mode: Quiesce| window.quiesce.contains(&mode);
     let wrong = |what: &str, next: &str| Err(CliError::new(Code::Usage, what, next));
@@ -96,7 +96,7 @@ pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     })
 }
 
-/// The result of a backup, as JSON.
+/// Returns the result of a backup, as JSON.
 pub fn report(captured: &Captured) -> serde_json::Value {
     json!({
         "point": captured.commit.id,

@@ -7,7 +7,7 @@ use crate::error::CliError;
 use crate::output::{Output, table};
 
 impl Cluster {
-    /// Whether the options speak of a cluster.
+    /// Returns whether the options speak of a cluster.
     pub fn is_meant(&self) -> bool {
         self.kubernetes
             || !self.namespace.is_empty()

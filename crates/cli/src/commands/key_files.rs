@@ -42,13 +42,13 @@ pub fn note_root(id: &str, root: &str) {
     }
 }
 
-/// The identity that was named, or the one in its usual place, if there is one.
+/// Returns the identity that was named, or the one in its usual place, if there is one.
 pub fn identity_if_any(repository: &Repository, named: Option<&Path>) -> Result<Option<IdentityFile>, CliError> {
     let path = named.map(Path::to_path_buf).or_else(|| usual(repository, "identity"));
     Ok(path.map(|path| IdentityFile::read(&path)).transpose()?)
 }
 
-/// The identity; an error that says where to look when there is none.
+/// Returns the identity; an error that says where to look when there is none.
 pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<IdentityFile, CliError> {
     identity_if_any(repository, named)?.ok_or_else(|| {
         CliError::new(
@@ -62,14 +62,14 @@ pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<Identit
     })
 }
 
-/// The writer key that was named, in the environment or in its usual place, where it is one of this repository.
+/// Returns the writer key that was named, in the environment or in its usual place, where it is one of this repository.
 pub fn writer_if_any(repository: &Repository, named: Option<&Path>) -> Option<WriterKey> {
     let environment = || std::env::var_os(WRITER).map(PathBuf::from);
     let path = named.map(Path::to_path_buf).or_else(environment).or_else(|| usual(repository, "writer"))?;
     WriterKey::read(&path).ok().filter(|key| key.repository() == repository.config().id)
 }
 
-/// The writer key.
+/// Returns the writer key.
 pub fn writer(repository: &Repository, named: Option<&Path>) -> Result<WriterKey, CliError> {
     let path = named.map(Path::to_path_buf).or_else(|| usual(repository, "writer"));
     match path {

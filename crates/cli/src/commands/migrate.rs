@@ -115,7 +115,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     }
 }
 
-/// The window in which the source is stopped, and stays so.
+/// Returns the window in which the source is stopped, and stays so.
 fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
     let wrong = |what| {
         Err(CliError::new(
@@ -140,7 +140,7 @@ fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
     Ok(options)
 }
 
-/// The target, if it is a cluster.
+/// Returns the target, if it is a cluster.
 fn cluster(arguments: &Migrate, relocation: Relocation) -> Result<ClusterTarget, CliError> {
     let own = arguments.source.cluster.address();
     let named = arguments.to_context.is_some() || arguments.to_kubeconfig.is_some();

@@ -66,7 +66,7 @@ fn restore_point(
     Ok(print(&restored, output))
 }
 
-/// The target of the restore.
+/// Returns the target of the restore.
 fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarget<'h>, CliError> {
     let relocation = relocation(&arguments.place)?;
     let existing_workloads = arguments.workloads == Workloads::Existing;
@@ -106,7 +106,7 @@ fn ca_keep(arguments: &Restore) -> CaKeep {
     CaKeep { tls: kept(CaPart::Tls), config: kept(CaPart::Config) }
 }
 
-/// The relocation that the arguments request.
+/// Returns the relocation that the arguments request.
 pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     let wrong = |what: String| CliError::new(Code::Usage, what, "write it as OLD=NEW");
     let mut namespaces = BTreeMap::new();

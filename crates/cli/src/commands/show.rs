@@ -61,7 +61,7 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     Ok(Code::Done)
 }
 
-/// A channel's blocks: a line each, as they are read; for programs one document a line.
+/// Returns a channel's blocks: a line each, as they are read; for programs one document a line.
 fn print_blocks(
     repository: &Repository,
     commit: &Commit,
@@ -114,7 +114,7 @@ fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<Path
     Ok(out)
 }
 
-/// The manifest without the lists that only a restore needs.
+/// Returns the manifest without the lists that only a restore needs.
 fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
     let nodes: Vec<serde_json::Value> = point
         .nodes

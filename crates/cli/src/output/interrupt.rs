@@ -15,7 +15,7 @@ pub fn watch() {
     });
 }
 
-/// Whether the user asked to stop.
+/// Returns whether the user asked to stop.
 pub fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }

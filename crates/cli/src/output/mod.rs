@@ -36,7 +36,7 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// A reporter for one command: bars on a terminal, lines elsewhere, JSON lines for programs, nothing when asked so.
+    /// Returns a reporter for one command: bars on a terminal, lines elsewhere, JSON lines for programs, nothing when asked so.
     pub fn reporter(&self) -> Box<dyn Reporter> {
         if self.quiet {
             Box::new(progress::Quiet)

@@ -129,7 +129,7 @@ impl Reporter for Progress {
     }
 }
 
-/// A notice for people.
+/// Returns a notice for people.
 fn text(notice: &Notice<'_>) -> String {
     use fabkeep_platform::Progress as Platform;
     match notice {

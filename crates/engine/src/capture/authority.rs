@@ -36,7 +36,7 @@ pub(super) fn check_homes(
     Some(facts)
 }
 
-/// The database that a home's configuration names, wherever it lies.
+/// Returns the database that a home's configuration names, wherever it lies.
 fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn Fn(Finding)) -> CaFacts {
     let mut facts =
         CaFacts { database: "none found".to_owned(), identities: None, certificates: None, revoked: None, whole: None };
@@ -293,7 +293,7 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
     }
 }
 
-/// A path in an sqlite URI.
+/// Returns a path in an sqlite URI.
 fn percent(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }

@@ -114,7 +114,7 @@ pub(crate) fn capture(
     Ok(chains)
 }
 
-/// Every channel's chains, node by node.
+/// Returns every channel's chains, node by node.
 pub(super) fn members<'a>(
     survey: &'a Survey,
     writer: &PointWriter<'_>,
@@ -356,7 +356,7 @@ fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut
     group
 }
 
-/// The one with the most blocks in the window; the first among equals.
+/// Returns the one with the most blocks in the window; the first among equals.
 fn longest(group: &[&mut Cursor<'_>]) -> Option<usize> {
     (0..group.len()).rev().max_by_key(|&i| group[i].hashes.len())
 }

@@ -39,7 +39,7 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    /// Where a node's chain ends.
+    /// Returns where a node's chain ends.
     pub fn limit(&self, channel: &str, peer: bool) -> Option<u64> {
         self.by_channel.get(channel).map(|cut| if peer { cut.peers } else { cut.orderers })
     }
@@ -143,7 +143,7 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
     findings
 }
 
-/// What a cut cannot serve: state that cannot be replayed to the cut, and consensus that nobody has tried it on.
+/// Returns what a cut cannot serve: state that cannot be replayed to the cut, and consensus that nobody has tried it on.
 fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
     const INSTEAD: &str = "use a window (--quiesce …); it can also be the fallback: --consistency cut --quiesce wait";
     let mut findings = Vec::new();

@@ -108,7 +108,7 @@ fn known(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirec
     serde_json::from_value(writer.source(&known_name(writer, node, directory, path))?.clone()).ok()
 }
 
-/// The list of ledgers that an earlier capture read, of a directory that is far away and unchanged.
+/// Returns the list of ledgers that an earlier capture read, of a directory that is far away and unchanged.
 pub(super) fn known_list(
     writer: &PointWriter<'_>,
     node: &PlannedNode,
@@ -118,7 +118,7 @@ pub(super) fn known_list(
     known(writer, node, directory, path)?.list
 }
 
-/// Whether an earlier capture looked at this database or log as it is now.
+/// Returns whether an earlier capture looked at this database or log as it is now.
 pub(crate) fn is_known(
     writer: &PointWriter<'_>,
     node: &PlannedNode,
@@ -132,7 +132,7 @@ pub(crate) fn is_known(
         && files.iter().all(|entry| files::is_unchanged(writer, node, directory, entry))
 }
 
-/// The authoritative files of a database or log.
+/// Returns the authoritative files of a database or log.
 fn files_of<'a>(directory: &'a SurveyedDirectory, path: &str) -> impl Iterator<Item = &'a VolumeEntry> {
     let inside = format!("{path}/");
     let of = move |entry: &VolumeEntry| {
@@ -174,7 +174,7 @@ impl Notes<'_> {
         self.take(directory, path, known);
     }
 
-    /// What an earlier capture learned, taken over for the next.
+    /// Returns what an earlier capture learned, taken over for the next.
     pub fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
         let known = known(self.writer, self.node, directory, path)?;
         self.take(directory, path, known.clone());

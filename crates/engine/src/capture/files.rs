@@ -72,7 +72,7 @@ fn earlier(writer: &PointWriter<'_>, name: &BlobId) -> Option<FileState> {
     serde_json::from_value(writer.source(name)?.clone()).ok()
 }
 
-/// Whether a file is as an earlier point holds it, by size, times and inode.
+/// Returns whether a file is as an earlier point holds it, by size, times and inode.
 pub(crate) fn is_unchanged(
     writer: &PointWriter<'_>,
     node: &PlannedNode,
@@ -195,8 +195,8 @@ fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptio
     results.into_iter().collect()
 }
 
-/// A directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files have their parts
-/// from the walk.
+/// Returns a directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files
+/// have their parts from the walk.
 fn skeleton(
     surveyed: &SurveyedDirectory,
     derived: bool,

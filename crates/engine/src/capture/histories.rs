@@ -90,7 +90,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
         .collect()
 }
 
-/// Every entry of the log that ordered a block of the chain must propose that very block.
+/// Returns every entry of the log that ordered a block of the chain must propose that very block.
 fn raft_log(
     subject: &str,
     channel: &str,
@@ -122,8 +122,8 @@ fn raft_log(
     ))
 }
 
-/// A block that a SmartBFT log proposed and the chain has must be that very block. The log also contains proposals that a later view replaced:
-/// the last one of each number counts.
+/// Returns a block that a SmartBFT log proposed and the chain has must be that very block. The log also contains proposals that a later
+/// view replaced: the last one of each number counts.
 fn smartbft_log(
     subject: &str,
     channel: &str,
@@ -177,7 +177,7 @@ fn raft_snapshot(
     })
 }
 
-/// The index must have the last block where it is. The recovery point leaves the index out, except where nothing can be rebuilt.
+/// Checks that the index has the last block at its place. The recovery point leaves the index out, unless nothing can be rebuilt.
 fn index(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Checked) -> Option<Finding> {
     let (number, file, offset) = checked.heights.get(channel)?.indexed_at?;
     let last = cursor.last.filter(|_| number.checked_add(1) == Some(cursor.next))?;

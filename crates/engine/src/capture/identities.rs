@@ -31,7 +31,7 @@ struct Pem {
 }
 
 impl Pem {
-    /// The certificates behind the first: those of the chain that a server shows.
+    /// Returns the certificates behind the first: those of the chain that a server shows.
     fn chain(&self) -> Vec<Certificate> {
         Certificate::all_from_pem(&self.bytes).into_iter().skip(1).filter_map(Result::ok).collect()
     }
@@ -48,7 +48,7 @@ fn read(directory: &SurveyedDirectory, entry: &VolumeEntry, most: u64) -> Option
     Some(bytes)
 }
 
-/// The files of a role. Where a Secret is mounted as one of an MSP's folders, the folder is part of the mount's path.
+/// Returns the files of a role. Where a Secret is mounted as one of an MSP's folders, the folder is part of the mount's path.
 fn pems(node: &PlannedNode, role: DirectoryRole) -> Vec<Pem> {
     let view = RoleView::of(node, role);
     let files: Vec<_> =
@@ -316,7 +316,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
     }
 }
 
-/// A path without `.` and `..`.
+/// Returns a path without `.` and `..`.
 fn normal(path: &std::path::Path) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.to_str().unwrap_or_default().split('/') {
@@ -331,8 +331,8 @@ fn normal(path: &std::path::Path) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The path, when its folder is one of the node's MSP or TLS directories and the file is not in it. A setting that the environment overrules
-/// leads to folders that are none of these.
+/// Returns the path, when its folder is one of the node's MSP or TLS directories and the file is not in it. A setting that the environment
+/// overrules leads to folders that are none of these.
 fn missing_in_captured(node: &PlannedNode, path: &str) -> Option<String> {
     let (folder, _) = path.rsplit_once('/')?;
     [DirectoryRole::Tls, DirectoryRole::Msp].into_iter().find_map(|role| {

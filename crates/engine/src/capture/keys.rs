@@ -213,7 +213,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
         .collect()
 }
 
-/// Where a certificate's key is. A file in its place that is another key, or cannot be understood, is reported as such.
+/// Returns where a certificate's key is. A file in its place that is another key, or cannot be understood, is reported as such.
 fn key_of(
     id: &NodeId,
     read: &CertificateFile,
@@ -305,7 +305,7 @@ fn may_be_pem(role: DirectoryRole, path: &str) -> bool {
     }
 }
 
-/// What a certificate is for, by its place.
+/// Returns the purpose of a certificate, from its path.
 fn purpose(node: NodeRole, role: DirectoryRole, path: &str) -> KeyPurpose {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let folder = folder.rsplit('/').next().unwrap_or(folder);
@@ -319,7 +319,8 @@ fn purpose(node: NodeRole, role: DirectoryRole, path: &str) -> KeyPurpose {
     }
 }
 
-/// The certificates of a node's directories, as they are now: path and face. What cannot be read is left out: this is a look, no capture.
+/// Returns the certificates of a node's directories, as they are now: path and face. What cannot be read is left out: this is a look, no
+/// capture.
 pub(crate) fn certificates_of(
     platform: &dyn Platform,
     node: &Node,

@@ -106,7 +106,8 @@ fn packages(node: &PlannedNode) -> Vec<String> {
         .collect()
 }
 
-/// A store that holds nothing of what it held of an organization's own data is another one. One of a ledger joined by snapshot is new.
+/// Returns a store that holds nothing of what it held of an organization's own data is another one. One of a ledger joined by snapshot is
+/// new.
 fn foreign_private_data(
     node: &PlannedNode,
     before: &Held,
@@ -135,7 +136,7 @@ fn foreign_private_data(
         .collect()
 }
 
-/// The public keys of a server's certificate authorities, hashed.
+/// Returns the public keys of a server's certificate authorities, hashed.
 fn authorities(node: &PlannedNode) -> Vec<String> {
     let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
     let key_of = |home: &CaHome| {
@@ -224,7 +225,8 @@ const PEER_STORES: &[(&str, ReadHeight)] = &[
 ];
 const ORDERER_STORES: &[(&str, ReadHeight)] = &[("index", leveldb::block_index_height)];
 
-/// A channel that a node's other stores name and that has no chain there was lost: who leaves a channel removes it from all of them.
+/// Returns a channel that a node's other stores name and that has no chain there was lost: who leaves a channel removes it from all of
+/// them.
 fn lost_by_its_stores<'a>(node: &PlannedNode, missing: impl Iterator<Item = &'a String> + Clone) -> Vec<Finding> {
     let (role, chains, stores): (DirectoryRole, &str, &[(&str, ReadHeight)]) = match node.node.role {
         NodeRole::Peer => (DirectoryRole::PeerData, PEER_CHAINS, PEER_STORES),

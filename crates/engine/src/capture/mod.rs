@@ -275,7 +275,7 @@ fn as_read(
     Ok(Made { pass, window: None, findings })
 }
 
-/// The bulk while transactions flow, then the window, then the difference.
+/// Returns the bulk while transactions flow, then the window, then the difference.
 fn in_window(
     platform: &dyn Platform,
     writer: &mut PointWriter<'_>,

@@ -21,7 +21,7 @@ const USUAL_BATCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// No window waits longer than this for blocks that may still come.
 const MAX_BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A duration as Go writes it: `2s`, `200ms`, `1m30s`.
+/// Returns a duration as Go writes it: `2s`, `200ms`, `1m30s`.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     let mut rest = text.trim();
@@ -77,7 +77,7 @@ impl Pass {
             .collect()
     }
 
-    /// The longest time for which an orderer of these channels holds transactions back before it cuts a block.
+    /// Returns the longest time for which an orderer of these channels holds transactions back before it cuts a block.
     pub fn batch_timeout(&self) -> Duration {
         let of_channel = |channel: &Channel| {
             let text = channel.config.as_ref().map(|config| config.batch_timeout.as_str()).unwrap_or_default();
@@ -86,7 +86,7 @@ impl Pass {
         self.channels.iter().map(of_channel).max().unwrap_or(USUAL_BATCH_TIMEOUT).min(MAX_BATCH_TIMEOUT)
     }
 
-    /// The captured heights, as observations of the block files.
+    /// Returns the captured heights, as observations of the block files.
     pub fn heights(&self) -> Vec<Observation> {
         self.facts
             .iter()

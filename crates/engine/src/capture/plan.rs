@@ -86,7 +86,7 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
     Ok(CapturePlan { network: platform.network().name.clone(), nodes, consistency, findings: survey.findings })
 }
 
-/// What would be done to make the nodes' data one whole.
+/// Returns the steps that make the data of all nodes consistent.
 fn consistency(
     platform: &dyn Platform,
     options: &CaptureOptions,

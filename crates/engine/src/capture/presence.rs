@@ -27,7 +27,7 @@ pub(super) struct RoleView<'a> {
 }
 
 impl<'a> RoleView<'a> {
-    /// What a node has of a role.
+    /// Returns what a node has of a role.
     pub fn of(node: &'a PlannedNode, role: DirectoryRole) -> RoleView<'a> {
         let directories = node.directories.iter();
         RoleView {
@@ -35,7 +35,7 @@ impl<'a> RoleView<'a> {
         }
     }
 
-    /// Its place, as messages name it.
+    /// Returns its place, as messages name it.
     pub fn label(&self) -> String {
         let first = self.parts.first();
         first.map(|(directory, at)| inside_of(&directory.directory.path, at)).unwrap_or_default()
@@ -46,7 +46,7 @@ impl<'a> RoleView<'a> {
         inside_of(&self.label(), path)
     }
 
-    /// Its entries that a recovery may need: directory, path inside the part, entry. What other roles inside hold is theirs.
+    /// Returns its entries that a recovery may need: directory, path inside the part, entry. What other roles inside hold is theirs.
     pub fn entries(&self) -> impl Iterator<Item = (&'a SurveyedDirectory, &'a str, &'a VolumeEntry)> {
         self.parts.iter().flat_map(|&(directory, at)| {
             directory.entries.iter().filter(|(_, place)| place.class != Class::Skip).filter_map(move |(entry, _)| {
@@ -56,18 +56,18 @@ impl<'a> RoleView<'a> {
         })
     }
 
-    /// Its files, with their paths inside.
+    /// Returns its files, with their paths inside.
     pub fn files(&self) -> impl Iterator<Item = (&'a SurveyedDirectory, &'a str, &'a VolumeEntry)> {
         self.entries().filter(|(_, _, entry)| matches!(entry.kind, EntryKind::File | EntryKind::Symlink(_)))
     }
 
-    /// Whether something that is not of length zero lies below a path.
+    /// Returns whether something that is not of length zero lies below a path.
     pub fn holds(&self, below: &str) -> bool {
         let within = |path: &str| path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
         self.files().any(|(_, path, entry)| within(path) && has_content(entry))
     }
 
-    /// Whether a file of this path has content.
+    /// Returns whether a file of this path has content.
     pub fn has_file(&self, path: &str) -> bool {
         self.files().any(|(_, known, entry)| known == path && has_content(entry))
     }
@@ -258,7 +258,7 @@ fn joined_by_snapshot(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Ve
     }
 }
 
-/// A LevelDB directory without entries has a log of length zero, and a file CURRENT.
+/// Returns whether a directory has a LevelDB database. One without entries has a log of length zero, and a file CURRENT.
 fn has_database(part: &RoleView<'_>, path: &str) -> bool {
     part.has_file(&format!("{path}/CURRENT"))
 }

@@ -22,7 +22,7 @@ const BLOCKS_COMPARED: u64 = 64;
 const MAX_COMPARED: usize = 4096;
 const FOREIGN: &str = "take the peer's whole data directory from one moment: from another peer of its organization or an earlier recovery point; or leave the node out (--exclude)";
 
-/// A channel's private-data store in a directory.
+/// Returns a channel's private-data store in a directory.
 fn stores(directory: &SurveyedDirectory) -> Vec<(String, String)> {
     let of = |channel: &str, path: &str| Some(path.strip_suffix(&format!("/chains/chains/{channel}"))?.to_owned());
     let chains = directory.chains().into_iter();
@@ -152,12 +152,12 @@ pub(super) fn compare(
     findings
 }
 
-/// The organization whose implicit collection a write is of: only its own peers hold it.
+/// Returns the organization whose implicit collection a write is of: only its own peers hold it.
 pub(super) fn implicit_to(write: &PrivateWrite) -> Option<&str> {
     write.collection.strip_prefix("_implicit_org_")
 }
 
-/// The node's private-data stores of a channel, as far as they are at hand.
+/// Returns the node's private-data stores of a channel, as far as they are at hand.
 fn open_stores(node: &PlannedNode, channel: &str) -> Vec<Database> {
     let directories = node.directories.iter();
     let of_channel = directories.flat_map(|directory| {

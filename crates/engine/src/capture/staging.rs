@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Suffix of a second reading of a file.
 const AFTER: &str = ".fabkeep-after";
 
-/// A folder for the copies, readable by its owner only, removed when dropped.
+/// Returns a folder for the copies, readable by its owner only, removed when dropped.
 pub(crate) fn scratch(options: &CaptureOptions) -> Result<tempfile::TempDir, EngineError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("fabkeep-");
@@ -56,7 +56,7 @@ pub(crate) struct Wanted {
 /// The copies, by path, and what no copy proved consistent, with the reason.
 pub(crate) type Staged = (BTreeMap<String, HostVolume>, Vec<(String, String)>);
 
-/// What of a directory has to be copied.
+/// Returns what of a directory has to be copied.
 pub(crate) fn wanted(directory: &SurveyedDirectory, derived: bool, running: bool) -> Vec<Wanted> {
     let mut out = Vec::new();
     let mut add = |path: String, copied| out.push(Wanted { path, copied });
@@ -252,7 +252,7 @@ fn plan(
     }
 }
 
-/// A sqlite database's files: itself and what a writer has open beside it.
+/// Returns a sqlite database's files: itself and what a writer has open beside it.
 fn sqlite_files(path: &str) -> Vec<String> {
     ["", "-wal", "-journal"].iter().map(|suffix| format!("{path}{suffix}")).collect()
 }

@@ -15,14 +15,14 @@ const PRE_RESET_HEIGHT: &str = "__preResetHeight";
 /// A peer's list of ledgers, relative to its data directory.
 pub(super) const LEDGER_LIST: &str = "ledgersData/ledgerProvider";
 
-/// Where a directory's parts of a role begin; empty: the directory itself.
+/// Returns where a directory's parts of a role begin; empty: the directory itself.
 pub(super) fn roots(directory: &SurveyedDirectory, role: DirectoryRole) -> impl Iterator<Item = &str> {
     let own = (directory.directory.role == role).then_some("");
     own.into_iter()
         .chain(directory.directory.nested.iter().filter(move |(_, of)| *of == role).map(|(at, _)| at.as_str()))
 }
 
-/// A path inside a part of a directory, as a path of the directory.
+/// Returns a path inside a part of a directory, as a path of the directory.
 pub(super) fn inside(root: &str, path: &str) -> String {
     if root.is_empty() { path.to_owned() } else { format!("{root}/{path}") }
 }
@@ -207,7 +207,7 @@ fn check_ledger_list(
     }
 }
 
-/// The channels that a node has, by its own records: those of its chains.
+/// Returns the channels that a node has, by its own records: those of its chains.
 pub(super) fn channels(node: &PlannedNode) -> Vec<String> {
     let mut out: Vec<String> =
         node.directories.iter().flat_map(SurveyedDirectory::chains).map(|chain| chain.channel).collect();

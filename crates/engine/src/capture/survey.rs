@@ -59,7 +59,7 @@ pub(crate) struct Survey {
 }
 
 impl SurveyedDirectory {
-    /// The volume and path to read a file from: the copy, where there is one.
+    /// Returns the volume and path to read a file from: the copy, where there is one.
     pub fn source<'a>(&'a self, path: &'a str) -> (&'a dyn Volume, &'a str) {
         match self.copy_of(path) {
             Some((copy, inside)) => (copy, inside),
@@ -78,7 +78,7 @@ impl SurveyedDirectory {
         })
     }
 
-    /// A directory or file inside as a path of this machine: the copy, where there is one; `None` when it is far away and was not
+    /// Returns a directory or file inside as a path of this machine: the copy, where there is one; `None` when it is far away and was not
     /// copied because nothing changed.
     pub fn local(&self, path: &str) -> Option<std::path::PathBuf> {
         match self.copy_of(path) {
@@ -111,7 +111,7 @@ impl SurveyedDirectory {
         names
     }
 
-    /// The channels' chain directories.
+    /// Returns the channels' chain directories.
     pub fn chains(&self) -> Vec<ChainFiles> {
         let mut chains: BTreeMap<(String, String), BTreeMap<u32, Stamp>> = BTreeMap::new();
         for (entry, place) in self.files(false) {
@@ -317,7 +317,7 @@ fn survey_node(
     Ok((planned, findings))
 }
 
-/// What cannot be read or kept is a finding with its path: it does not hide what else there is to find.
+/// Returns a finding with the path of data that cannot be read or captured, so that other problems are found too.
 fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Result<Finding, EngineError> {
     let (path, what, remedy) = match error {
         EngineError::Platform(PlatformError::Name { path }) => (
@@ -345,7 +345,7 @@ fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Res
     ))
 }
 
-/// The directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
+/// Returns the directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
 fn in_order(node: &Node, running: bool) -> Vec<&NodeDirectory> {
     let rank = |directory: &NodeDirectory| match directory.role {
         DirectoryRole::OrdererSnapshots => 0,
@@ -542,7 +542,7 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
     check_metadata(node, entries, findings);
 }
 
-/// Whether a link at `path` with this target leaves the directory that `path` is relative to.
+/// Returns whether a link at `path` with this target leaves the directory that `path` is relative to.
 pub(crate) fn leaves(path: &str, target: &str) -> bool {
     if target.starts_with('/') {
         return true;

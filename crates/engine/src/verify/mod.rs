@@ -52,7 +52,7 @@ pub struct Proof {
     pub seconds: f64,
 }
 
-/// An object that is damaged or missing, as a finding. What was put again elsewhere does not spoil the point.
+/// Returns an object that is damaged or missing, as a finding. What was put again elsewhere does not spoil the point.
 fn fault_finding(fault: &ObjectFault) -> Finding {
     let subject = format!("object {}", fault.object);
     match &fault.instead {
@@ -246,7 +246,7 @@ fn damage(subject: &str, error: &EngineError) -> Finding {
     )
 }
 
-/// Every node's block files of a channel.
+/// Returns every node's block files of a channel.
 fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<Target<'static>> {
     let mut targets = Vec::new();
     for node in &point.nodes {

@@ -73,12 +73,12 @@ pub(crate) fn refuse_open(platform: &dyn Platform) -> Result<(), EngineError> {
     if findings.is_empty() { Ok(()) } else { Err(EngineError::Refused(findings)) }
 }
 
-/// What is noted of windows, as findings.
+/// Returns the recorded windows, as findings.
 pub(crate) fn noted_findings(noted: &NotedWindows) -> Vec<Finding> {
     noted.open.iter().map(open_finding).chain(noted.strange.iter().map(strange_finding)).collect()
 }
 
-/// A note that this machine did not sign, as a finding. What it says is somebody else's text: it is not repeated here.
+/// Returns a note that this machine did not sign, as a finding. What it says is somebody else's text: it is not repeated here.
 fn strange_finding(note: &StrangeNote) -> Finding {
     let steps = note.says.as_ref().map_or(0, |says| says.changes.len());
     Finding::error(
@@ -96,7 +96,7 @@ fn strange_finding(note: &StrangeNote) -> Finding {
     )
 }
 
-/// An open window as a finding.
+/// Returns an open window as a finding.
 pub(crate) fn open_finding(open: &WindowRecord) -> Finding {
     let changes: Vec<String> = open.changes.iter().map(ToString::to_string).collect();
     Finding::error(
@@ -167,17 +167,17 @@ impl<'p> OpenWindow<'p> {
         Ok(())
     }
 
-    /// Whether the nodes can be asked while the window is open.
+    /// Returns whether the nodes can be asked while the window is open.
     pub fn can_watch(&self) -> bool {
         self.stops().is_empty()
     }
 
-    /// What the nodes said when they were level.
+    /// Returns what the nodes said when they were level.
     pub fn observed(&self) -> &[Observation] {
         &self.observed
     }
 
-    /// What grew since then, by other observations.
+    /// Returns the chains that grew since then, by other observations.
     pub fn grown(&self, now: &[Observation]) -> Vec<Grown> {
         fabkeep_network::grown(&self.level, &fabkeep_network::standings(now, &BTreeMap::new()))
     }
@@ -308,7 +308,7 @@ pub fn resume_unsigned(
     Ok(steps)
 }
 
-/// A change that somebody else's text names, without what a terminal would obey.
+/// Returns a change that somebody else's text names, without what a terminal would obey.
 pub fn quoted(change: &Change) -> String {
     const MOST: usize = 300;
     let text = match change {

@@ -104,7 +104,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer that appends to a log of this many bytes.
+    /// Returns a writer that appends to a log of this many bytes.
     pub fn behind(len: usize) -> Self {
         LogWriter { behind: len, bytes: Vec::new() }
     }
@@ -139,7 +139,7 @@ impl LogWriter {
         }
     }
 
-    /// The bytes written.
+    /// Returns the bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -86,7 +86,7 @@ struct Made {
     last: Vec<u8>,
 }
 
-/// The manifest, with one version edit. Tables lie in the first level that is not compacted at once.
+/// Returns the manifest, with one version edit. Tables lie in the first level that is not compacted at once.
 fn manifest_of(tables: &[Made]) -> Vec<u8> {
     let total: u64 = tables.iter().map(|table| table.size).sum();
     let holds = |level: &u64| total < LEVEL_1_BYTES * 10u64.pow(*level as u32 - 1);
@@ -110,7 +110,7 @@ fn manifest_of(tables: &[Made]) -> Vec<u8> {
     log.into_bytes()
 }
 
-/// A key as tables and manifests hold it: with sequence number and type (a value).
+/// Returns a key as tables and manifests hold it: with sequence number and type (a value).
 fn internal(key: &[u8]) -> Vec<u8> {
     [key, &(SEQUENCE << 8 | 1).to_le_bytes()].concat()
 }

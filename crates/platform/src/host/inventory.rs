@@ -180,7 +180,7 @@ impl Inventory {
         toml::from_str(&text).map_err(|error| problem(error.to_string()))
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     ///
     /// # Errors
     /// [`PlatformError::Inventory`] when a value has no TOML form.
@@ -190,7 +190,7 @@ impl Inventory {
             .map_err(|error| PlatformError::Inventory { file: "inventory".to_owned(), problem: error.to_string() })
     }
 
-    /// The network it describes; relative paths are taken from `base`.
+    /// Returns the network it describes; relative paths are taken from `base`.
     ///
     /// # Errors
     /// [`PlatformError::Inventory`] when two nodes have one name, or a directory is named twice.

@@ -42,7 +42,7 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// Whether it is of this node and no other process's.
+    /// Returns whether it is of this node and no other process's.
     pub fn is_certain(&self) -> bool {
         !matches!(self, Evidence::Listening(_))
     }
@@ -85,7 +85,7 @@ enum Said {
 }
 
 impl Host {
-    /// Whether a node runs, and the evidence for it.
+    /// Returns whether a node runs, and the evidence for it.
     ///
     /// # Errors
     /// [`PlatformError`] when its directories cannot be read.
@@ -200,7 +200,7 @@ fn judge_status(status: ExitStatus, problem: String) -> Said {
 /// Largest configuration file that is read for its ports, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// The port of a peer, orderer or certificate authority by the configuration in a directory.
+/// Returns the port of a peer, orderer or certificate authority by the configuration in a directory.
 fn ports_of(role: NodeRole, folder: &Path) -> Option<u16> {
     let (name, keys): (&str, &[&str]) = match role {
         NodeRole::Peer => ("core.yaml", &["peer", "listenAddress"]),
@@ -237,7 +237,7 @@ fn is_listening(port: u16) -> bool {
     })
 }
 
-/// Whether a node that runs has files of this directory open for writing.
+/// Returns whether a node that runs has files of this directory open for writing.
 fn is_written(directory: &NodeDirectory) -> bool {
     let written = |role: &DirectoryRole| {
         matches!(
@@ -280,8 +280,8 @@ impl Locks {
     }
 }
 
-/// Whether a process holds a lock on a file: goleveldb takes `flock`, etcd's raft log open-file-description locks. `None` when it cannot be
-/// opened.
+/// Returns whether a process holds a lock on a file: goleveldb takes `flock`, etcd's raft log open-file-description locks. `None` when it
+/// cannot be opened.
 pub(super) fn is_locked(path: &Path) -> Option<bool> {
     let file = File::open(path).ok()?;
     // Given back at once; closing does it too.
@@ -355,7 +355,7 @@ impl Processes {
     }
 }
 
-/// Whether a descriptor was opened for writing: the last octal digit of its flags holds the access mode.
+/// Returns whether a descriptor was opened for writing: the last octal digit of its flags holds the access mode.
 fn is_open_for_writing(process: &Path, descriptor: &std::ffi::OsStr) -> bool {
     let Ok(text) = fs::read_to_string(process.join("fdinfo").join(descriptor)) else { return false };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));

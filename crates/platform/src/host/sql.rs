@@ -32,7 +32,7 @@ pub struct SqlAccess {
 }
 
 impl Host {
-    /// The database server of a certificate authority, as a configuration says; `None` when it keeps a file.
+    /// Returns the database server of a certificate authority, as a configuration says; `None` when it keeps a file.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] when the configuration names none that can be understood.
@@ -87,7 +87,7 @@ impl Host {
     }
 }
 
-/// The configuration in an authority's home, with what overrides it.
+/// Returns the configuration in an authority's home, with what overrides it.
 fn read_config(home: &Path, environment: &Environment) -> Result<Option<CaConfig>, PlatformError> {
     let path = home.join(CA_CONFIG_FILE);
     let wrong = |source| PlatformError::Io { path: path.display().to_string(), source };
@@ -173,7 +173,7 @@ impl SqlAccess {
         }
     }
 
-    /// How many tables it has.
+    /// Returns how many tables it has.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] with what the tool said.
@@ -192,7 +192,7 @@ impl SqlAccess {
         said.trim().parse().map_err(|_| self.failed("looking for tables", format!("it printed {:?}", said.trim())))
     }
 
-    /// What it is and where, without who is let in.
+    /// Returns what it is and where, without who is let in.
     pub fn label(&self) -> String {
         self.database.to_string()
     }

@@ -100,7 +100,7 @@ impl Host {
         PlatformError::Io { path: self.window_file.display().to_string(), source }
     }
 
-    /// The place that a note is written for.
+    /// Returns the place that a note is written for.
     fn window_place(&self) -> Vec<String> {
         vec![format!("file {}", self.window_file.display())]
     }

@@ -153,12 +153,12 @@ impl Kubernetes {
         })
     }
 
-    /// The cluster's address, for people.
+    /// Returns the cluster's address, for people.
     pub fn cluster(&self) -> &str {
         &self.connection.name
     }
 
-    /// The namespaces that were looked at.
+    /// Returns the namespaces that were searched.
     pub fn namespaces(&self) -> Vec<String> {
         self.analysis.all.iter().map(|(namespace, _)| namespace.name.clone()).collect()
     }
@@ -176,7 +176,7 @@ impl Kubernetes {
         Ok((position, &self.analysis.nodes[position]))
     }
 
-    /// Where a node's paths are reached: in its own running container, else in a helper pod.
+    /// Returns where a node's paths are reached: in its own running container, else in a helper pod.
     fn reach(&self, position: usize, only_own: bool) -> Result<Option<Reached>, PlatformError> {
         let slot = {
             let mut places = self.places.lock();
@@ -196,7 +196,7 @@ impl Kubernetes {
         Ok(Some(reached))
     }
 
-    /// A node's own container, when it runs and has the tools.
+    /// Returns a node's own container, when it runs and has the tools.
     fn own_place(&self, position: usize) -> Result<Option<Place>, PlatformError> {
         let node = &self.analysis.nodes[position];
         let (Some(pod), Some(workload)) = (&node.pod, &node.node.workload) else { return Ok(None) };
@@ -238,7 +238,7 @@ impl Kubernetes {
         })
     }
 
-    /// The cluster, to change what is in it.
+    /// Returns the cluster, to change what is in it.
     fn target(&self) -> Target {
         Target::over(Arc::clone(&self.connection))
     }
@@ -377,7 +377,7 @@ pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
 /// A node's workload: its namespace; what it is; the operator's custom resource that it belongs to.
 type ManagedWorkload = (String, ObjectRef, Option<(String, String, String)>);
 
-/// The workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
+/// Returns the workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
 fn custom_resources_of(declarations: &[Declaration]) -> Vec<ManagedWorkload> {
     let nodes = declared(declarations).nodes.into_iter();
     let with_workload = nodes.filter_map(|found| {
@@ -393,7 +393,7 @@ pub fn declared_claims(declarations: &[Declaration]) -> BTreeMap<NodeId, Vec<(St
     nodes.iter().map(|node| (node.node.id.clone(), discover::claims_of_node(node))).collect()
 }
 
-/// What objects declare, looked at as a cluster is.
+/// Returns what objects declare, looked at as a cluster is.
 fn declared(declarations: &[Declaration]) -> discover::Analysis {
     let mut namespaces: BTreeMap<&str, objects::Namespace> = BTreeMap::new();
     for declaration in declarations.iter().filter(|declaration| !declaration.namespace.is_empty()) {

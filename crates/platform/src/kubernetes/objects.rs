@@ -86,7 +86,7 @@ pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(name)?.as_str()
 }
 
-/// The controller that owns an object: kind and name.
+/// Returns the controller that owns an object: kind and name.
 pub(crate) fn controller(object: &Value) -> Option<(&str, &str)> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))).or(owners.first())?;
@@ -102,7 +102,7 @@ impl Namespace {
         self.of_kind(kind).iter().find(|object| name_of(object) == name)
     }
 
-    /// A ConfigMap's values by key.
+    /// Returns a ConfigMap's values by key.
     pub fn config_map(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         let Some(object) = self.find("ConfigMap", name) else { return BTreeMap::new() };
         let mut out: BTreeMap<String, Vec<u8>> = strings(object, "data").map(|(k, v)| (k, v.into_bytes())).collect();
@@ -110,7 +110,7 @@ impl Namespace {
         out
     }
 
-    /// A Secret's values by key.
+    /// Returns a Secret's values by key.
     pub fn secret(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         let Some(object) = self.find("Secret", name) else { return BTreeMap::new() };
         strings(object, "data").filter_map(|(k, v)| Some((k, decode(&v)?))).collect()
@@ -126,7 +126,7 @@ fn strings<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (String, 
     map.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
 }
 
-/// The API's name of a version and kind.
+/// Returns the API's name of a version and kind.
 pub(crate) fn resource(api_version: &str, kind: &str, plural: Option<&str>) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let gvk = GroupVersionKind::gvk(group, version, kind);
@@ -246,8 +246,8 @@ pub(crate) fn is_operator_group(group: &str) -> bool {
     OPERATOR_GROUPS.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")))
 }
 
-/// Whether a group's kinds are Kubernetes' own: of those only [`KINDS`] declare a network. Whether a custom kind belongs to a namespace, the
-/// cluster tells.
+/// Returns whether a group's kinds are Kubernetes' own: of those only [`KINDS`] declare a network. Whether a custom kind belongs to a
+/// namespace, the cluster tells.
 fn is_of_kubernetes(group: &str) -> bool {
     group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io"
 }
@@ -313,7 +313,7 @@ pub(crate) struct Others {
     pub findings: Vec<Finding>,
 }
 
-/// Every other object that declares something in these namespaces, of whatever kind the API server serves.
+/// Returns every other object that declares something in these namespaces, of whatever kind the API server serves.
 pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Result<Others, PlatformError> {
     let served = connection.served()?;
     let kinds: Vec<&ServedKind> = served.of_others().collect();
@@ -387,7 +387,7 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
     Ok(out)
 }
 
-/// Whether an object is made by something else in the cluster, so that a new cluster makes it too.
+/// Returns whether an object is made by something else in the cluster, so that a new cluster makes it too.
 fn is_made_by_others(kind: &str, object: &Value) -> bool {
     let name = name_of(object);
     match kind {
@@ -399,7 +399,7 @@ fn is_made_by_others(kind: &str, object: &Value) -> bool {
     }
 }
 
-/// An object as a new cluster needs it.
+/// Returns an object with only the fields that a new cluster needs.
 fn declaration(namespace: &str, kind: &str, object: &Value) -> Declaration {
     let cleaned = clean(kind, object);
     Declaration {
@@ -411,7 +411,7 @@ fn declaration(namespace: &str, kind: &str, object: &Value) -> Declaration {
     }
 }
 
-/// The namespace's objects as a new cluster needs them: the namespace first, then in the order of [`KINDS`], custom resources last.
+/// Returns the namespace's objects as a new cluster needs them: the namespace first, then in the order of [`KINDS`], custom resources last.
 pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
     let mut out = Vec::new();
     let mut add = |kind: &str, object: &Value| out.push(declaration(&namespace.name, kind, object));
@@ -442,7 +442,7 @@ const PASSING_ANNOTATIONS: [&str; 9] = [
     REPLICAS,
 ];
 
-/// An object without what belongs to one life in one cluster (K6).
+/// Returns an object without what belongs to one life in one cluster (K6).
 pub(crate) fn clean(kind: &str, object: &Value) -> Value {
     let mut object = object.clone();
     let replicas = annotation(&object, REPLICAS).and_then(|text| text.parse::<i64>().ok());

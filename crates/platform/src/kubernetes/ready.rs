@@ -28,7 +28,7 @@ pub struct Started {
 struct Seen(BTreeMap<String, Instant>);
 
 impl Seen {
-    /// Whether a trouble has lasted so long that waiting does not help.
+    /// Returns whether a trouble has lasted so long that waiting does not help.
     fn lasts(&mut self, trouble: &Trouble) -> bool {
         let since = self.0.entry(trouble.finding.subject.clone()).or_insert_with(Instant::now);
         trouble.hopeless_after.is_some_and(|long| since.elapsed() >= long)

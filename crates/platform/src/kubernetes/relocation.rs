@@ -67,18 +67,18 @@ pub struct OldNames {
 }
 
 impl Relocation {
-    /// Whether anything is restored to another place.
+    /// Returns whether anything is restored to another place.
     pub fn is_asked(&self) -> bool {
         *self != Relocation::default()
     }
 
-    /// A namespace's new name.
+    /// Returns a namespace's new name.
     pub fn namespace(&self, old: &str) -> String {
         self.namespaces.get(old).cloned().unwrap_or_else(|| old.to_owned())
     }
 
-    /// A declared object as it is in the new place. `original_there`: what it was captured from is in the same cluster, and keeps what only
-    /// one can have.
+    /// Returns a declared object as it is in the new place. `original_there`: what it was captured from is in the same cluster, and keeps
+    /// what only one can have.
     pub fn declaration(&self, known: &Declaration, original_there: bool) -> Declaration {
         let mut out = known.clone();
         let moved = if known.kind == "Namespace" {
@@ -173,7 +173,7 @@ impl Relocation {
         }
     }
 
-    /// An image's name in its new registry, if it gets one.
+    /// Returns an image's name in its new registry, if it gets one.
     pub fn image(&self, image: &str) -> Option<String> {
         let full = full_name(image);
         self.registries.iter().find_map(|mapping| {
@@ -186,7 +186,7 @@ impl Relocation {
         })
     }
 
-    /// All declared objects in the new place, and the old names that workloads are given.
+    /// Returns all declared objects in the new place, and the old names that workloads are given.
     pub fn declarations(&self, declared: &[Declaration], original_there: bool) -> (Vec<Declaration>, Vec<OldNames>) {
         let mut out: Vec<Declaration> = declared.iter().map(|known| self.declaration(known, original_there)).collect();
         let mut names = Vec::new();
@@ -232,7 +232,7 @@ impl Relocation {
         known.object["metadata"]["annotations"][OLD_NAMES] = json!(all).to_string().into();
     }
 
-    /// The names that led to a Service in its old namespace; for one without an address another that has one.
+    /// Returns the names that led to a Service in its old namespace; for one without an address another that has one.
     fn old_names(&self, known: &Declaration) -> Option<(OldNames, Option<Declaration>)> {
         let namespace = self.namespaces.get(&known.namespace)?.clone();
         let spec = known.object.get("spec").unwrap_or(&Value::Null);
@@ -273,7 +273,7 @@ fn full_name(image: &str) -> String {
     if host.is_empty() { format!("docker.io/library/{image}") } else { format!("docker.io/{image}") }
 }
 
-/// Where a workload of this kind says what its pods are.
+/// Returns where a workload of this kind says what its pods are.
 pub(super) fn spec_of(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some("/spec"),
@@ -298,7 +298,7 @@ fn own_names(known: &Declaration) -> BTreeSet<String> {
         .collect()
 }
 
-/// The addresses in a workload's own hostAliases, each with a name that leads there.
+/// Returns the addresses in a workload's own hostAliases, each with a name that leads there.
 pub fn alias_addresses(known: &Declaration) -> Vec<(String, String)> {
     let aliases = spec_of(&known.kind).and_then(|at| known.object.pointer(at)?.get("hostAliases")?.as_array());
     aliases
@@ -311,7 +311,7 @@ pub fn alias_addresses(known: &Declaration) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether a workload has hostAliases of its own: addresses of the place that it was captured in.
+/// Returns whether a workload has hostAliases of its own: addresses of the place that it was captured in.
 pub fn has_own_aliases(known: &Declaration) -> bool {
     !own_names(known).is_empty()
 }

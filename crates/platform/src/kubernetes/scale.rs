@@ -106,7 +106,7 @@ impl Target {
         self.patch(&declaration, &patch, &what)
     }
 
-    /// The state of a workload.
+    /// Returns the state of a workload.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -133,7 +133,7 @@ impl Target {
         Ok(found.and_then(|found| Some(format!("{} {}", found.metadata.uid?, found.metadata.generation?))))
     }
 
-    /// Whether a workload wants pods and all of them are ready.
+    /// Returns whether a workload wants pods and all of them are ready.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -209,8 +209,8 @@ impl Kubernetes {
 }
 
 impl Kubernetes {
-    /// The stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads are
-    /// meant; all without.
+    /// Returns the stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads
+    /// are meant; all without.
     pub fn stages(&self, chosen: Option<&[NodeId]>) -> Vec<StageWorkloads> {
         let empty = |stage| StageWorkloads { stage, workloads: Vec::new(), nodes: Vec::new() };
         let mut stages: BTreeMap<Stage, StageWorkloads> = BTreeMap::new();
@@ -237,7 +237,7 @@ impl Kubernetes {
         workloads.iter().find(|workload| workload.kind == wanted.kind && workload.name == wanted.name)
     }
 
-    /// Whether a pod is of a workload.
+    /// Returns whether a pod is of a workload.
     pub fn is_of(&self, pod: &MountingPod, workload: &ObjectRef) -> bool {
         let owner = pod.made_by.as_ref().map(|(kind, name)| (kind.as_str(), name.as_str()));
         pod.namespace == workload.namespace && is_pod_of(&pod.name, owner, workload)
@@ -298,7 +298,7 @@ impl Kubernetes {
     }
 }
 
-/// Whether a pod with this owner is of a workload.
+/// Returns whether a pod with this owner is of a workload.
 fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, workload: &ObjectRef) -> bool {
     let ObjectRef { kind, name, .. } = workload;
     match (kind.as_str(), owner) {
@@ -311,7 +311,7 @@ fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, workload: &ObjectRef) -> bo
 }
 
 impl super::Connection {
-    /// Every pod of a namespace.
+    /// Returns every pod of a namespace.
     pub(super) fn pods(&self, namespace: &str) -> Result<Vec<Value>, PlatformError> {
         let pods = resource("v1", "Pod", None);
         let list =

@@ -17,7 +17,7 @@ use crate::{OnProgress, PlatformError, Progress};
 
 /// Takes variables from standard input, up to an empty line: a command line can be seen by others.
 const WITH_VARIABLES: &str = "while IFS= read -r line && [ -n \"$line\" ]; do export \"${line?}\"; done\n";
-/// A command whose output is of unknown length: its SHA-256 is the last line of standard error, and its exit code is kept.
+/// Returns a command whose output is of unknown length: its SHA-256 is the last line of standard error, and its exit code is kept.
 fn with_hash(script: &str) -> String {
     format!(
         "code=$( {{ {{ {{ (\n{script}\n); echo $? >&4; }} | tee /dev/fd/3 | sha256sum >&2; }} 3>&5; }} 4>&1 ) 5>&1\nexit \"$code\"\n"
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(500);
 const MAX_ANSWER_BYTES: usize = 1 << 16;
 
 impl Kubernetes {
-    /// The database of a server's node, and the container to run its tools in; `None` when its pod does not run.
+    /// Returns the database of a server's node, and the container to run its tools in; `None` when its pod does not run.
     fn sql_place(&self, node: &NodeId) -> Result<Option<(SqlDatabase, Place)>, PlatformError> {
         let (_, found) = self.found(node)?;
         let (Some(sql), Some(known)) = (&found.sql, &found.node.workload) else { return Ok(None) };
@@ -106,7 +106,7 @@ impl Kubernetes {
         settle(&raw, to)
     }
 
-    /// How many tables a server's database has.
+    /// Returns how many tables a server's database has.
     fn tables(&self, at: &(SqlDatabase, Place)) -> io::Result<u64> {
         let mut exec = self.sql_exec(at, &at.0.tables_script(), &[])?;
         let mut out = String::new();

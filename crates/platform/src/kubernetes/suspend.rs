@@ -53,7 +53,7 @@ impl Suspension {
         resource(&self.api_version, &self.kind, Some(&plural))
     }
 
-    /// The field that is changed, and its value while suspended.
+    /// Returns the field that is changed, and its value while suspended.
     fn field(&self) -> (&'static [&'static str], Value) {
         match self.kind.as_str() {
             "Application" => (&["spec", "syncPolicy", "automated"], Value::Null),

@@ -19,7 +19,7 @@ use crate::{Declaration, ObjectRef, PlatformError};
 const OPERATORS: [(&str, &str); 3] =
     [("hlf-operator", "hlf.kungfusoftware.es"), ("fabric-operator", "ibp.com"), ("ibp-operator", "ibp.com")];
 
-/// Whether an operator that is known manages custom resources of an API version.
+/// Returns whether an operator that is known manages custom resources of an API version.
 pub fn is_managed(api_version: &str) -> bool {
     OPERATORS.iter().any(|(_, group)| api_version.split('/').next() == Some(group))
 }
@@ -76,7 +76,7 @@ pub(super) fn api(
     }
 }
 
-/// The first field of `declared` that `found` does not have so.
+/// Returns the first field of `declared` that `found` does not have so.
 fn difference(declared: &Value, found: Option<&Value>, at: &str) -> Option<String> {
     match (declared, found) {
         (Value::Object(declared), Some(Value::Object(found))) => {
@@ -116,7 +116,7 @@ fn compare(declaration: &Declaration, found: &Value) -> ObjectState {
     differs.map_or(ObjectState::Equal, ObjectState::Differs)
 }
 
-/// The state of an object, from the answer of the API server.
+/// Returns the state of an object, from the answer of the API server.
 fn state_of(
     declaration: &Declaration,
     answer: Result<Option<DynamicObject>, kube::Error>,
@@ -133,7 +133,7 @@ fn state_of(
 }
 
 impl super::Connection {
-    /// The states of declared objects in the cluster.
+    /// Returns the states of declared objects in the cluster.
     pub(crate) fn compare(&self, declarations: &[&Declaration]) -> Result<Vec<ObjectState>, PlatformError> {
         let mut out = Vec::new();
         for batch in declarations.chunks(16) {
@@ -184,12 +184,12 @@ impl Target {
         Target { connection, addresses: Mutex::default() }
     }
 
-    /// The cluster's address, for people.
+    /// Returns the cluster's address, for people.
     pub fn cluster(&self) -> &str {
         &self.connection.name
     }
 
-    /// How the kind of each declared object is served here.
+    /// Returns how the kind of each declared object is served here.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -198,7 +198,7 @@ impl Target {
         Ok(declarations.iter().map(|known| served.how(known)).collect())
     }
 
-    /// The states of declared objects in the cluster.
+    /// Returns the states of declared objects in the cluster.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -236,7 +236,7 @@ impl Target {
         }
     }
 
-    /// An object as it is sent to the API server.
+    /// Returns an object as it is sent to the API server.
     fn as_created(&self, declaration: &Declaration, what: &str) -> Result<DynamicObject, PlatformError> {
         let mut object = declaration.object.clone();
         if matches!(declaration.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet") {
@@ -261,7 +261,7 @@ impl Target {
         })
     }
 
-    /// The address of a Service.
+    /// Returns the address of a Service.
     fn address(&self, namespace: &str, name: &str) -> Result<String, PlatformError> {
         let key = (namespace.to_owned(), name.to_owned());
         if let Some(known) = self.addresses.lock().get(&key) {
@@ -283,7 +283,7 @@ impl Target {
         Ok(address.to_owned())
     }
 
-    /// The addresses of every Service of a namespace.
+    /// Returns the addresses of every Service of a namespace.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -310,7 +310,7 @@ impl Target {
         })
     }
 
-    /// The storage classes of the cluster, and whether each is the default; `None` without the right to list them.
+    /// Returns the storage classes of the cluster, and whether each is the default; `None` without the right to list them.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -339,8 +339,8 @@ impl Target {
         }
     }
 
-    /// The volumes that were made by hand and wait for a claim, or are kept for one of these claims (namespace, name): their number.
-    /// `None` without the right to list volumes.
+    /// Returns the volumes that were made by hand and wait for a claim, or are kept for one of these claims (namespace, name): their
+    /// number. `None` without the right to list volumes.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -450,7 +450,7 @@ impl Target {
         }
     }
 
-    /// A name for what is set aside: one that nothing has, or that an earlier try of the same has given to the same content.
+    /// Returns a name for what is set aside: one that nothing has, or that an earlier try of the same has given to the same content.
     fn free_name(&self, declaration: &Declaration, old: &Value, base: String) -> Result<String, PlatformError> {
         let mut name = base.clone();
         for number in 1.. {
@@ -502,7 +502,7 @@ impl Target {
             .collect())
     }
 
-    /// The workloads of a namespace as they are now, those without which no pod runs: what may not be listed is left out.
+    /// Returns the workloads of a namespace as they are now, those without which no pod runs: what may not be listed is left out.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -571,7 +571,7 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
     }
 }
 
-/// A workload by its name only.
+/// Returns a workload by its name only.
 pub(super) fn handle(object: &ObjectRef) -> Declaration {
     Declaration {
         namespace: object.namespace.clone(),

@@ -35,7 +35,7 @@ pub(super) struct Trouble {
 }
 
 impl Kubernetes {
-    /// What prevents a workload's pods from running, as far as the API server shows it.
+    /// Returns what prevents a workload's pods from running, as far as the API server shows it.
     pub(super) fn troubles(&self, workload: &ObjectRef, pods: &[Value]) -> Vec<Trouble> {
         if pods.is_empty() {
             return self.connection.creation_failure(workload).into_iter().collect();
@@ -115,7 +115,7 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
     Some(Trouble { finding, hopeless_after: None })
 }
 
-/// A container that ends again and again: its last lines, and the rule that they speak of.
+/// Returns a container that ends again and again: its last lines, and the rule that they speak of.
 fn crash(
     connection: &Connection,
     namespace: &str,
@@ -150,7 +150,7 @@ fn shortened(line: &str) -> String {
 }
 
 impl Connection {
-    /// The end of the log of a container that ended; of one that runs again, of its life before.
+    /// Returns the end of the log of a container that ended; of one that runs again, of its life before.
     fn ended_log(&self, namespace: &str, pod: &str, container: &str) -> Option<String> {
         [true, false].into_iter().find_map(|previous| {
             let parameters = LogParams {
@@ -168,7 +168,7 @@ impl Connection {
         })
     }
 
-    /// What a pod's newest event says of a volume that cannot be mounted or attached. Without the right to list events: nothing.
+    /// Returns what a pod's newest event says of a volume that cannot be mounted or attached. Without the right to list events: nothing.
     fn failed_mount(&self, namespace: &str, pod: &str) -> Option<String> {
         let events = resource("v1", "Event", Some("events"));
         let parameters = ListParams::default().fields(&format!("involvedObject.name={pod}"));
@@ -187,7 +187,7 @@ impl Connection {
         newest.data.pointer("/message").and_then(Value::as_str).map(str::to_owned)
     }
 
-    /// Why a workload's pods cannot even be created: a quota, a webhook, an account that is missing.
+    /// Returns why a workload's pods cannot even be created: a quota, a webhook, an account that is missing.
     fn creation_failure(&self, workload: &ObjectRef) -> Option<Trouble> {
         let declaration = super::target::handle(workload);
         let found = self.try_run(|client| {

@@ -83,7 +83,7 @@ impl Kubernetes {
         Ok(scaled.collect())
     }
 
-    /// Every node's workload, those last that others need: peers before orderers (I1).
+    /// Returns every node's workload, those last that others need: peers before orderers (I1).
     fn stops(&self) -> Vec<Change> {
         let mut seen = BTreeSet::new();
         let mut out = Vec::new();
@@ -378,7 +378,7 @@ impl Kubernetes {
         }
     }
 
-    /// The namespaces that a note is written for, each with its life in this cluster.
+    /// Returns the namespaces that a note is written for, each with its life in this cluster.
     fn window_place(&self) -> Vec<String> {
         let of = |namespace: &Namespace| {
             let uid = text(&namespace.object, "/metadata/uid").unwrap_or_default();
@@ -482,7 +482,7 @@ impl Kubernetes {
     }
 }
 
-/// Whether fabkeep made an object.
+/// Returns whether fabkeep made an object.
 fn is_ours(object: &DynamicObject) -> bool {
     object.metadata.labels.as_ref().is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1))
 }

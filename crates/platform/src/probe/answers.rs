@@ -72,7 +72,7 @@ pub(crate) fn participation_channels(text: &str) -> Result<Vec<String>, String> 
     Ok(answer.channels.unwrap_or_default().into_iter().map(|channel| channel.name).collect())
 }
 
-/// The height in what `peer channel getinfo` prints: `Blockchain info: {"height":27,"currentBlockHash":…}`.
+/// Returns the height in what `peer channel getinfo` prints: `Blockchain info: {"height":27,"currentBlockHash":…}`.
 pub(crate) fn getinfo(text: &str) -> Result<u64, String> {
     #[derive(serde::Deserialize)]
     struct Info {

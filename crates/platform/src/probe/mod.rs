@@ -28,7 +28,7 @@ pub struct Asked {
     pub health: bool,
 }
 
-/// Whether block files are to be read now.
+/// Returns whether block files are to be read now.
 pub(crate) fn wants_files(asked: Asked, so_far: &Observation) -> bool {
     match asked.block_files {
         BlockFiles::Never => false,

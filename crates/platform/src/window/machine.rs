@@ -105,7 +105,7 @@ fn write_own(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The file that marks the window of a record as closed.
+/// Returns the file that marks the window of a record as closed.
 fn over(record: &Path) -> PathBuf {
     record.with_extension(OVER)
 }
@@ -117,7 +117,7 @@ fn parse_key(text: &str) -> io::Result<Ed25519KeyPair> {
 }
 
 impl Machine {
-    /// A machine that keeps its key and records in this folder.
+    /// Returns a machine that keeps its key and records in this folder.
     pub fn at(folder: &Path) -> Self {
         Machine { folder: folder.to_path_buf(), key: None }
     }
@@ -130,7 +130,7 @@ impl Machine {
         read_own(&self.key_file())?.map(|text| parse_key(&text)).transpose()
     }
 
-    /// The key; made when there is none yet.
+    /// Returns the key; made when there is none yet.
     fn key_or_new(&self) -> Result<Ed25519KeyPair, PlatformError> {
         let path = self.key_file();
         if let Some(key) = self.key().map_err(failed(&path))? {
@@ -156,7 +156,7 @@ impl Machine {
         named.then(|| self.folder.join("windows").join(format!("{run}.json")))
     }
 
-    /// The text of a window's note, signed.
+    /// Returns the text of a window's note, signed.
     ///
     /// # Errors
     /// [`PlatformError::Io`] when the key cannot be read or made.
@@ -236,7 +236,7 @@ impl Machine {
         }
     }
 
-    /// A window of this place whose note was there when this machine opened it: it is open although somebody has removed the note.
+    /// Returns a window of this place whose note was there when this machine opened it: it is open although somebody has removed the note.
     pub(crate) fn remembered(&self, fits: &dyn Fn(&[String]) -> bool) -> Option<WindowRecord> {
         let entries = std::fs::read_dir(self.folder.join("windows")).ok()?;
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -251,7 +251,7 @@ impl Machine {
 }
 
 impl WindowRecord {
-    /// The record with this command in the place of one that is not known.
+    /// Returns the record with this command in the place of one that is not known.
     #[must_use]
     pub fn with_hook(mut self, after: &str) -> Self {
         for change in self.changes.iter_mut().filter(|change| matches!(change, Change::UnknownHook | Change::Hook(_))) {

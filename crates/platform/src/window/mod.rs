@@ -26,7 +26,7 @@ pub struct Quiesce {
 }
 
 impl Quiesce {
-    /// Whether nothing is changed: the window only waits for equal heights.
+    /// Returns whether nothing is changed: the window only waits for equal heights.
     pub fn changes_nothing(&self) -> bool {
         *self == Quiesce::default()
     }
@@ -70,7 +70,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it is made only after heights are equal.
+    /// Returns whether it is made only after heights are equal.
     pub fn is_stop(&self) -> bool {
         matches!(self, Change::Stop { .. })
     }
@@ -90,7 +90,7 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// A hook whose command is not known on this machine.
+/// Returns a hook whose command is not known on this machine.
 pub(crate) fn unknown_hook() -> PlatformError {
     PlatformError::NotHere {
         problem: "the window began with a hook, and this machine has no record of its commands; everything else of the window is undone".to_owned(),

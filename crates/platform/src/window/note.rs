@@ -123,7 +123,7 @@ impl From<NotedChange> for Change {
     }
 }
 
-/// The text of a note: a line with the signature, then what is signed.
+/// Returns the text of a note: a line with the signature, then what is signed.
 pub(super) fn write(
     record: &WindowRecord,
     place: &[String],

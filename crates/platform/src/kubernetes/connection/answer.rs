@@ -53,7 +53,7 @@ impl<R: BufRead> Answer<R> {
         self.from
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its end.
     pub fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         (&mut self.from).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
@@ -63,7 +63,7 @@ impl<R: BufRead> Answer<R> {
         String::from_utf8(line).map_err(|_| out_of_step("bytes that are not text"))
     }
 
-    /// The next item.
+    /// Returns the next item.
     pub fn next(&mut self) -> io::Result<Item> {
         let line = self.line()?;
         if line == END {
@@ -87,7 +87,7 @@ impl<R: BufRead> Answer<R> {
         Ok(Item::Bytes(name.to_owned(), bytes))
     }
 
-    /// The next item, which must be bytes under this name.
+    /// Returns the next item, which must be bytes under this name.
     pub fn bytes(&mut self, name: &str) -> io::Result<Vec<u8>> {
         match self.next()? {
             Item::Bytes(found, bytes) if found == name => Ok(bytes),

@@ -45,7 +45,7 @@ pub(crate) struct Failed {
     problem: String,
 }
 
-/// The exit code of a command that failed, where the stream reported it.
+/// Returns the exit code of a command that failed, where the stream reported it.
 pub(crate) fn exit_code(error: &io::Error) -> Option<i32> {
     error.get_ref()?.downcast_ref::<Failed>()?.code
 }
@@ -154,7 +154,7 @@ impl Connection {
     }
 }
 
-/// A script whose output becomes one item of an [`Answer`].
+/// Returns a script whose output becomes one item of an [`Answer`].
 fn as_answer(script: &str) -> String {
     format!(
         "out=$(\n{script}\n) || exit $?\necho \"+output $(($(printf '%s' \"$out\" | wc -c)))\"\nprintf '%s' \"$out\"\nprintf '%s' \
@@ -184,7 +184,7 @@ impl Exec {
         self.handle.block_on(write)
     }
 
-    /// What the command wrote to standard error so far.
+    /// Returns what the command wrote to standard error so far.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&self.stderr.lock()).trim().to_owned()
     }

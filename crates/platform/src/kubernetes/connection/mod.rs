@@ -75,7 +75,7 @@ impl Connection {
         self.client.clone()
     }
 
-    /// What the API server serves: asked for once.
+    /// Returns what the API server serves; queries it once.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -87,7 +87,7 @@ impl Connection {
         Ok(self.served.get_or_init(|| asked))
     }
 
-    /// The API's name of a declared object's kind.
+    /// Returns the API's name of a declared object's kind.
     pub fn resource_of(&self, declaration: &Declaration) -> ApiResource {
         let (version, kind) = (declaration.api_version.as_str(), declaration.kind.as_str());
         let served = self.served.get().filter(|_| !has_core_name(kind));
@@ -165,7 +165,7 @@ async fn from_file(path: &Path, options: &KubeConfigOptions) -> Result<Config, S
     Config::from_custom_kubeconfig(file, options).await.map_err(|error| chain(&error))
 }
 
-/// An error with what is behind it.
+/// Returns an error with what is behind it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -180,7 +180,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the same request may go better later.
+/// Returns whether the same request may go better later.
 pub(crate) fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500 || status.code == 429,
@@ -190,7 +190,7 @@ pub(crate) fn is_passing(error: &kube::Error) -> bool {
     }
 }
 
-/// The HTTP status that an error is about.
+/// Returns the HTTP status that an error is about.
 pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -199,12 +199,12 @@ pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Whether the API server said that there is no such thing.
+/// Returns whether the API server said that there is no such thing.
 pub(crate) fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether the API server said that this is not allowed.
+/// Returns whether the API server said that this is not allowed.
 pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }

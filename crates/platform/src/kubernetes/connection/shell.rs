@@ -167,7 +167,7 @@ pub(crate) fn list(root: &str, path: &str, excluded: &[String]) -> String {
     format!("list {} {}{left_out}", quote(root), quote(&start))
 }
 
-/// A range of a file.
+/// Returns a range of a file.
 pub(crate) fn range(path: &str, from: u64, len: u64) -> String {
     format!("range {} {from} {len}", quote(path))
 }
@@ -194,7 +194,7 @@ fn pattern(path: &str) -> String {
     quote(&out)
 }
 
-/// Whether a container lacks the shell or a tool, rather than the stream having failed.
+/// Returns whether a container lacks the shell or a tool, rather than the stream having failed.
 fn has_no_tools(error: &io::Error) -> bool {
     match exit_code(error) {
         // More is a signal's: the container ended.
@@ -209,7 +209,7 @@ fn has_no_tools(error: &io::Error) -> bool {
 }
 
 impl Connection {
-    /// Whether a container has the shell and the tools.
+    /// Returns whether a container has the shell and the tools.
     pub fn has_tools(&self, place: &Place) -> io::Result<bool> {
         match self.open_shell(place) {
             Ok(shell) => {
@@ -286,7 +286,7 @@ impl Shell {
         self.answer.get_mut().get_mut().write(bytes)
     }
 
-    /// The command's answer, item by item.
+    /// Returns the command's answer, item by item.
     pub fn answer(&mut self) -> &mut Answer<BufReader<Exec>> {
         &mut self.answer
     }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     impl Local {
-        /// A shell of this machine; `None` where it has not got it. `first`: a folder of tools that come before the machine's.
+        /// Returns a shell of this machine; `None` where it has not got it. `first`: a folder of tools that come before the machine's.
         fn start(shell: &[&str], tools: &str, first: Option<&Path>) -> Option<Local> {
             let mut command = Command::new(shell[0]);
             command.args(&shell[1..]).args(["-c", SHELL, "fabkeep", tools]);

@@ -202,7 +202,7 @@ impl Kubernetes {
         self.filler_in(node, directory, reached).map(Some)
     }
 
-    /// Whether a claim may be mounted by one pod at a time, or is not bound yet: no helper gets it beside the node's pod.
+    /// Returns whether a claim may be mounted by one pod at a time, or is not bound yet: no helper gets it beside the node's pod.
     fn is_for_one_pod(&self, namespace: &str, claim: &str) -> bool {
         let all = self.analysis.all.iter().find(|(known, _)| known.name == namespace);
         let object = all.and_then(|(known, _)| known.find("PersistentVolumeClaim", claim));
@@ -243,7 +243,7 @@ impl Kubernetes {
 }
 
 impl Filler {
-    /// The claim, or what else holds it, for people: directories that it holds share its free space.
+    /// Returns the claim, or what else holds it, for people: directories that it holds share its free space.
     pub fn held_by(&self) -> &str {
         &self.held_by
     }
@@ -272,7 +272,7 @@ impl Filler {
         }
     }
 
-    /// What is there; the directory is made if it is not there.
+    /// Returns the existing content; creates the directory if it is missing.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -280,7 +280,7 @@ impl Filler {
         self.look("yes")
     }
 
-    /// What is there; nothing is changed.
+    /// Returns the existing content; changes nothing.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -312,7 +312,7 @@ impl Filler {
         Ok(lines.last().cloned().unwrap_or(name))
     }
 
-    /// What was set aside last for this recovery point, as a directory of its own.
+    /// Returns what was set aside last for this recovery point, as a directory of its own.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -366,7 +366,7 @@ impl Filler {
         self.done(UNMARK, &[&self.root], &[]).map(|_| ())
     }
 
-    /// The present content, for a run that continues.
+    /// Returns the present content, for a run that continues.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -382,7 +382,7 @@ impl Filler {
         self.volume().fetch(files)
     }
 
-    /// What is there, as a volume that is read.
+    /// Returns the existing content, as a volume that can be read.
     pub fn as_volume(&self) -> Box<dyn Volume> {
         Box::new(self.volume())
     }
@@ -480,7 +480,7 @@ fn batches(files: &[Expected]) -> Vec<&[Expected]> {
     out
 }
 
-/// An entry's header as tar writes it, with the extra records of a long name.
+/// Returns an entry's header as tar writes it, with the extra records of a long name.
 fn header(entry: &WriteEntry) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(entry.mode);

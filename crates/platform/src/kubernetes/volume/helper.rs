@@ -50,7 +50,7 @@ fn is_mounted(mount: &Mount) -> bool {
     !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_))
 }
 
-/// The pod of a helper for these nodes, which share volumes or are one.
+/// Returns the pod of a helper for these nodes, which share volumes or are one.
 fn manifest(
     name: &str,
     run: &str,
@@ -290,7 +290,7 @@ pub(crate) fn start(
     Ok(Helper { place: Place { namespace, pod: name.to_owned(), container: CONTAINER.to_owned() }, roots })
 }
 
-/// Whether a helper still runs.
+/// Returns whether a helper still runs.
 pub(crate) fn runs(connection: &Connection, place: &Place) -> Result<bool, PlatformError> {
     let found = connection.run("looking at a helper pod", |client| async move {
         Api::<Pod>::namespaced(client, &place.namespace).get_opt(&place.pod).await

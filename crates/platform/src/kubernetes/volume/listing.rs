@@ -87,7 +87,7 @@ fn relative(path: &str) -> &str {
     path.strip_prefix("./").unwrap_or(if path == "." { "" } else { path })
 }
 
-/// An entry whose name cannot be kept.
+/// Returns an entry whose name cannot be kept.
 fn unnamed(path: &str) -> VolumeEntry {
     let stamp = Stamp { size: 0, modified_ns: 0, changed_ns: 0, inode: 0 };
     VolumeEntry {
@@ -146,8 +146,8 @@ fn parse(line: &str, now_seconds: i128) -> Option<VolumeEntry> {
     })
 }
 
-/// The time of a file that may change once more in the same second without a trace, because its time has no smaller part: never equal to
-/// that of another listing.
+/// Returns the time of a file that may change once more in the same second without a trace, because its time has no smaller part: never
+/// equal to that of another listing.
 fn unlike(changed_ns: i128) -> i128 {
     static NUMBER: AtomicI64 = AtomicI64::new(0);
     let number = i128::from(NUMBER.fetch_add(1, Ordering::Relaxed));

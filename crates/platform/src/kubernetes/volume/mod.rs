@@ -243,7 +243,7 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// The next verified piece, of which at most so many bytes are expected.
+/// Returns the next verified piece, of which at most so many bytes are expected.
 fn next_piece(shell: &mut Shell, left: u64) -> io::Result<Vec<u8>> {
     let piece = shell.answer().bytes("data")?;
     if piece.is_empty() || piece.len() as u64 > left {
