@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bench::Bench;
-use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RaftSource, RestoreOptions, Restored, restore};
+use fabkeep_engine::{CaptureOptions, EngineError, LedgerFrom, RaftSource, RestoreOptions, Restored};
 use fabkeep_fixtures::Growth;
 use fabkeep_ledger::raft::{FIRST_LOG_FILE, SEGMENT_BYTES, check_wal_directory, newest_snapshot};
 use fabkeep_network::Severity;

@@ -115,7 +115,6 @@ impl Identity {
             options.nodes,
             options.ledgers,
             options.replicate,
-            options.raft_state,
             options.ca_keep,
             place.relocation,
             place.existing_workloads,
