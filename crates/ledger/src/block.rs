@@ -46,7 +46,7 @@ pub enum BlockError {
     #[error("the block's {0} is malformed")]
     Malformed(&'static str),
     /// The block ends before its record does.
-    #[error("{0} bytes are left over behind the block's metadata")]
+    #[error("{0} bytes are left over after the block's metadata")]
     LeftOver(usize),
 }
 

@@ -151,7 +151,7 @@ pub enum BlockFileError {
     },
     /// A record's length prefix does not fit the whole block behind it.
     #[error(
-        "{file} at byte {offset}: the length in front of block {expected} does not match the block, which is whole ({actual} bytes)"
+        "{file} at byte {offset}: the length before block {expected} does not match the block, which is complete ({actual} bytes)"
     )]
     LengthLies {
         /// The file.
@@ -164,7 +164,7 @@ pub enum BlockFileError {
         actual: u64,
     },
     /// A block carries another number than its place demands.
-    #[error("{file} at byte {offset}: block {found} stands where block {expected} should be")]
+    #[error("{file} at byte {offset}: block {found} is in the place of block {expected}")]
     OutOfSequence {
         /// The file.
         file: String,
@@ -176,7 +176,7 @@ pub enum BlockFileError {
         found: u64,
     },
     /// A record is cut in a file that is not the last.
-    #[error("{file} at byte {offset}: block {expected} is cut, and later block files exist")]
+    #[error("{file} at byte {offset}: block {expected} is truncated, and later block files exist")]
     CutInside {
         /// The file.
         file: String,

@@ -177,7 +177,7 @@ impl DataSource {
         let (credentials, address) = front.rsplit_once('@').unwrap_or(("", front));
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let (protocol, address) = match address.split_once('(') {
-            Some((protocol, rest)) => (protocol, rest.strip_suffix(')').ok_or("no ) behind the address")?),
+            Some((protocol, rest)) => (protocol, rest.strip_suffix(')').ok_or("no ) after the address")?),
             None => (address, ""),
         };
         let (host, port) = match (protocol, address) {

@@ -80,7 +80,7 @@ pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftErro
         };
         if let Some(offset) = check_file(name, &bytes, &mut crc, &mut on_entry)? {
             if position + 1 < count {
-                let problem = "a record is cut, and later log files exist".to_owned();
+                let problem = "a record is truncated, and later log files exist".to_owned();
                 return Err(RaftError::Corrupt { file: name.clone(), offset, problem });
             }
             summary.torn = Some((name.clone(), offset));

@@ -147,7 +147,7 @@ fn capture_all(
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
     let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
-    let (objects, undeclared) = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
+    let (objects, undeclared) = step(reporter, "store objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
     let made = match &options.consistency {
         Consistency::AsRead => as_read(platform, &mut writer, options, reporter)?,

@@ -138,7 +138,7 @@ pub(super) fn run(
         Effort::Bulk | Effort::Final => Cuts::default(),
     };
     let mut sources: Sources = facts.learned.clone();
-    let mut chains = step(reporter, "walk chains", Some(survey.chain_bytes()), || {
+    let mut chains = step(reporter, "read chains", Some(survey.chain_bytes()), || {
         chains::capture(&survey, &facts, &cuts, writer, options, reporter, &mut sources)
     })?;
     findings.extend(facts.findings.iter().cloned());
@@ -154,7 +154,7 @@ pub(super) fn run(
     findings.extend(memory::check(&survey, &facts.nodes, &renewed, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 
-    let files = step(reporter, "keep files", Some(survey.file_bytes()), || {
+    let files = step(reporter, "store files", Some(survey.file_bytes()), || {
         files::capture(&survey, &chains, &cuts, writer, options, reporter, &mut sources)
     })?;
     findings.extend(files.findings);

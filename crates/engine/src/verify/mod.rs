@@ -193,7 +193,7 @@ fn look_inside(
         let nodes: Vec<String> = targets.iter().map(|target| target.label.clone()).collect();
         let bytes = targets.iter().flat_map(|target| &target.files).flatten().map(|part| part.len).sum();
         let counter = Counting { reporter, blocks: AtomicU64::new(0) };
-        let name = format!("walk {}", channel.name);
+        let name = format!("check chain {}", channel.name);
         let replayed =
             step(reporter, &name, Some(bytes), || replay(&reader, channel, targets, true, threads, &counter));
         proof.blocks += counter.blocks.into_inner();

@@ -79,7 +79,7 @@ pub fn read_log(
                         record_start = None;
                     }
                 }
-                _ => return Err(corrupt(file, offset, format!("a chunk of type {kind} stands where none may"))),
+                _ => return Err(corrupt(file, offset, format!("a chunk of type {kind} is not allowed here"))),
             }
             at = data + len;
         }

@@ -126,7 +126,7 @@ fn carry_out(
             found.iter().for_each(|finding| run.found(finding));
             restored.findings.extend(found);
         }
-        let looked = step(reporter, "look into volumes", None, || look::before(run, &kubernetes, record));
+        let looked = step(reporter, "examine the volumes", None, || look::before(run, &kubernetes, record));
         let removed = kubernetes.remove_helpers();
         restored.findings.extend(looked?);
         removed?;
@@ -139,14 +139,14 @@ fn carry_out(
     record.write()?;
     // Before there is a claim that a node could begin anew on.
     step(reporter, "scale down", None, || scale_down(run, record))?;
-    step(reporter, "objects", None, || objects::create(run, record, restored))?;
-    let kubernetes = step(reporter, "look at the cluster", None, || open(plan.namespaces.clone(), plan))?;
+    step(reporter, "create objects", None, || objects::create(run, record, restored))?;
+    let kubernetes = step(reporter, "discover the nodes", None, || open(plan.namespaces.clone(), plan))?;
     let filled = fill::fill(run, &kubernetes, record, restored);
     let removed = kubernetes.remove_helpers();
     filled?;
     removed?;
     step(reporter, "compare objects again", None, || objects::settle(run, record, restored))?;
-    step(reporter, "objects that start something", None, || objects::late(run, record, restored))?;
+    step(reporter, "create objects that start pods", None, || objects::late(run, record, restored))?;
     if !options.start {
         restored.findings.extend(start::kept_back(record));
         return Ok(());
