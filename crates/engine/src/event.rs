@@ -99,11 +99,11 @@ impl Reporter for Silent {
 /// Runs `work` as a step: begin and end are reported, also when it fails.
 pub(crate) fn step<T>(reporter: &dyn Reporter, name: &str, total_bytes: Option<u64>, work: impl FnOnce() -> T) -> T {
     let begun = std::time::Instant::now();
-    tracing::info!(step = name, total_bytes, "begins");
+    tracing::info!(step = name, total_bytes, "step begins");
     reporter.event(Event::Begin { step: name, total_bytes });
     let result = work();
     let seconds = begun.elapsed().as_secs_f64();
     reporter.event(Event::End { step: name, seconds });
-    tracing::info!(step = name, seconds, "ends");
+    tracing::info!(step = name, seconds, "step ends");
     result
 }

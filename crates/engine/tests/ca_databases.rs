@@ -103,7 +103,7 @@ fn a_database_comes_back(kind: Kind) {
     place.server.sql("INSERT INTO users (id, type, state) VALUES ('latecomer', 'client', 0); UPDATE users SET state = -1 WHERE id = 'app2'; DELETE FROM affiliations;");
     let later = place.server.rows();
     let findings = refused(place.restore(&host, false, CaKeep::default(), &Silent));
-    reported(&findings, "B8", "holds 5 tables");
+    reported(&findings, "B8", "contains 5 tables");
     assert_eq!(later, place.server.rows());
     let restored = place.restore(&host, true, CaKeep::default(), &Silent).unwrap();
     assert_eq!(rows, place.server.rows());

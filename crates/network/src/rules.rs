@@ -446,7 +446,7 @@ fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
         findings.push(Finding::error(
             Rule::EveryKey,
             &node.id,
-            "the set holds no enrolment certificate of this node",
+            "the set contains no enrolment certificate of this node",
             "name its MSP directory in the inventory (msp = \"…\"), or leave the node out (--exclude)",
         ));
     }

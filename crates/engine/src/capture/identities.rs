@@ -171,10 +171,10 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         let (place, what) = match (config, by_units) {
             (Some(file), Some(Err(problem))) => (file.label.clone(), format!("it is not valid YAML ({problem})")),
             (Some(file), _) => (file.label.clone(), "it names no unit of administrators (NodeOUs)".to_owned()),
-            (None, _) => (view.label_of("config.yaml"), "it is not there".to_owned()),
+            (None, _) => (view.label_of("config.yaml"), "it is missing".to_owned()),
         };
         let what = format!(
-            "{what}, and admincerts holds no certificate: the MSP has no administrators, and the node does not start"
+            "{what}, and admincerts contains no certificate: the MSP has no administrators, and the node does not start"
         );
         found(error(node, Rule::EveryKey, &place, what));
     } else if let (Some(file), Some(Err(problem))) = (config, by_units) {
@@ -201,7 +201,7 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
             node,
             Rule::EveryKey,
             &file.label,
-            "it holds neither a certificate nor a private key that can be read",
+            "it contains neither a readable certificate nor a readable private key",
         ));
     }
     if !files.iter().any(|file| own(&file)) {

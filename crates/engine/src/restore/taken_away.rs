@@ -230,7 +230,7 @@ pub(super) fn lost_blocks(
                 None if go_back.names(&channel) => Finding::warning(
                     Rule::NothingTakenAway,
                     subject,
-                    format!("{what}: the blocks from {comes} on are given up, as asked"),
+                    format!("{what}: the blocks from {comes} on are given up, as requested"),
                     "what is set aside has them",
                 ),
                 None => Finding::error(

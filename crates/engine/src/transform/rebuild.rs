@@ -131,7 +131,7 @@ impl Source<'_> {
         let last = files.max_by_key(|(number, ..)| *number);
         let (_, part, modified_ns) = last.ok_or_else(|| self.wrong("it has no block file of the channel"))?;
         let Content::Blocks { first, count, metadata, .. } = &part.content else {
-            return Err(self.wrong("a block file ends with a part that holds no block"));
+            return Err(self.wrong("a block file ends with a part that contains no block"));
         };
         let number = first.saturating_add(*count).wrapping_sub(1);
         if *count == 0 || number.wrapping_add(1) != ledger.height {

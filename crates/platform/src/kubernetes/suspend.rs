@@ -220,7 +220,7 @@ impl Target {
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn unsuspend(&self, known: &Suspension) -> Result<bool, PlatformError> {
-        let what = format!("letting {} go on", known.label());
+        let what = format!("resuming {}", known.label());
         let found = self.connection.try_run(|client| {
             let api: Api<DynamicObject> = Api::namespaced_with(client, &known.namespace, &known.resource());
             async move { api.get_opt(&known.name).await }

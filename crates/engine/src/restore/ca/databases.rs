@@ -65,7 +65,7 @@ pub(in crate::restore) fn plan_loads(
             Ok(tables) if !replace && !plan.resuming => plan.findings.push(Finding::error(
                 Rule::NotOverwritten,
                 &planned.id,
-                format!("{} holds {tables} tables", access.label()),
+                format!("{} contains {tables} tables", access.label()),
                 "replace its content (--replace); it is dumped first",
             )),
             Ok(_) if plan.resuming => {}

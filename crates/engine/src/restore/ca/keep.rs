@@ -214,7 +214,7 @@ impl Home<'_> {
                     Rule::CaKept,
                     format!("{} {name}", self.id),
                     "the target has no server configuration: that of the recovery point is restored",
-                    "nothing, if the configuration comes from a ConfigMap or the environment",
+                    "no action is needed if its configuration is in a ConfigMap or the environment",
                 )),
             }
         }
@@ -239,7 +239,7 @@ impl Home<'_> {
                     "its TLS certificate is at {}, outside of its home: here nothing of it is kept",
                     theirs.tls_certificate
                 ),
-                "nothing, if that is a Secret, or a directory that the recovery point does not have; else set the file aside before, and put it back",
+                "no action is needed if that is a Secret, or a directory that the recovery point does not have; otherwise copy the file to another place first, and put it back afterwards",
             ));
         };
         let subject = format!("{} {path}", self.id);
@@ -248,7 +248,7 @@ impl Home<'_> {
                 Rule::CaKept,
                 subject,
                 "the target has no TLS certificate: that of the recovery point is restored",
-                "nothing, if the server has none, or has it in a Secret",
+                "no action is needed if the server has none, or has it in a Secret",
             ));
         };
         let remedy = "correct both, or restore those of the recovery point (without --ca-keep tls)";

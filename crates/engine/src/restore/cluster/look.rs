@@ -166,13 +166,13 @@ pub(super) fn judge(
     if !run.options.replace {
         let what = match &state.marked {
             _ if run.plan.ran.contains(&node.facts.id.to_string()) => {
-                "an earlier run of this restore has filled it, and its workload was scaled up or changed since: what it holds may be the node's own".to_owned()
+                "an earlier run of this restore has filled it, but its workload was scaled up or changed since: its content may be the node's own".to_owned()
             }
             Some(mark) => format!(
                 "it contains data of another unfinished restore ({}, run {}), whose progress record is missing",
                 mark.point, mark.run
             ),
-            None => "it holds data".to_owned(),
+            None => "it contains data".to_owned(),
         };
         findings.push(Finding::error(
             Rule::NotOverwritten,

@@ -242,7 +242,7 @@ fn of_declared(
             Rule::NotOverwritten,
             format!("ConfigMap {first}/{}", plan.identity.name()),
             "it has the name of this restore's progress record, and this restore did not write it there: it is ignored",
-            "find out who made it; the restore begins anew and writes its own record in its place",
+            "find out who created it; the restore begins anew and replaces it with its own record",
         ));
     }
     if let Some(begun) = &plan.known.over {

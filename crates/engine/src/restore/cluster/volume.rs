@@ -253,7 +253,7 @@ impl Sink for Stream<'_, '_> {
     fn write(&mut self, number: usize, offset: u64, bytes: &[u8]) -> Result<(), EngineError> {
         let at = self.files.get(number).map_or(offset, |file| file.at);
         let Some(mut hole) = offset.checked_sub(at) else {
-            return Err(place_of(&self.label)(io::Error::other("bytes came out of order")));
+            return Err(place_of(&self.label)(io::Error::other("bytes arrived out of order")));
         };
         while hole > 0 {
             let zeros = usize::try_from(hole.min(1 << 20)).unwrap_or(1 << 20);

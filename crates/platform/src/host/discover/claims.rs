@@ -209,7 +209,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
         });
         if let Some(known) = instead {
             remarks.push(format!(
-                "{} holds a {}'s data that no configuration names ({} names {}): it is no node, and is not in the inventory",
+                "{} contains data of a {} that no configuration names ({} names {}): it is not treated as a node and is not in the inventory",
                 data.path.display(),
                 data.role,
                 known.origin,

@@ -235,7 +235,7 @@ pub(super) fn state_databases(
     }
     for database in free {
         remarks.push(format!(
-            "{} holds a CouchDB's files and no peer is known to use it; write served_by = [\"{}\"] into its peer's entry in the inventory, or remove it",
+            "{} contains the files of a CouchDB, but no peer is known to use it; write served_by = [\"{}\"] into its peer's entry in the inventory, or remove it",
             nodes[database].data().unwrap_or(Path::new("it")).display(),
             name_of(database)
         ));

@@ -149,7 +149,7 @@ impl Node {
         let system = SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system));
         if root.starts_with(folder) || system {
             self.remarks.push(format!(
-                "{}: {} lies in {}, which holds more than this node's files: put it into a folder of its own and name that in the inventory",
+                "{}: {} is in {}, which contains more than this node's files: move it to a folder of its own and name that in the inventory",
                 self.origin,
                 file.display(),
                 folder.display()
@@ -522,7 +522,7 @@ fn dump_wanted(settings: &CaConfig, in_container: bool, origin: &str) -> Option<
     };
     let commands = match in_container {
         true => format!(
-            "; where it is not reached from here, write into the CA's commands in the inventory dump = \"{}\" and load = \"{}\"",
+            "; if it cannot be reached from here, add to the CA's commands in the inventory dump = \"{}\" and load = \"{}\"",
             of_container("", commands[0]),
             of_container("-i ", commands[1])
         ),

@@ -104,7 +104,7 @@ impl Tree {
             return Err(PlatformError::Inventory {
                 file: root.display().to_string(),
                 problem: format!(
-                    "more than {most} directories lie below it, and nodes in the rest would be missed: name a directory that holds less"
+                    "more than {most} directories are below it, and nodes in the rest would be missed: name a smaller directory"
                 ),
             });
         }

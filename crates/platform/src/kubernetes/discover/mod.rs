@@ -378,7 +378,7 @@ fn add_directories(
                 DirectoryRole::Msp | DirectoryRole::Tls => {
                     "if an init container fetches keys (from Vault, from a CA), back them up at their source"
                 }
-                DirectoryRole::StateDatabase => "nothing: the peer rebuilds its state at its start",
+                DirectoryRole::StateDatabase => "no action is needed: the peer rebuilds its state when it starts",
                 _ => "give the node a PersistentVolumeClaim there: its data is lost with the pod",
             },
         ));
