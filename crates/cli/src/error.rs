@@ -64,7 +64,9 @@ impl From<EngineError> for CliError {
             EngineError::Refused(findings) => refused(findings, "nothing was committed"),
             EngineError::Precondition(findings) => refused(findings, "nothing was changed"),
             EngineError::Io { path, source } => from_io(&path, &source),
-            EngineError::Usage(problem) => CliError::new(Code::Usage, problem, "see --help"),
+            EngineError::Usage(problem) => {
+                CliError::new(Code::Usage, problem, "correct the command line; --help explains the options")
+            }
             EngineError::Stopped => {
                 CliError::new(Code::Interrupted, "interrupted", "run the same command again: it continues where it can")
             }

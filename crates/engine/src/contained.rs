@@ -144,7 +144,7 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     Ok(())
 }
 
-/// Returns whether a target climbs behind a name, which may be another link: where that leads cannot be determined from the text.
+/// Returns whether a target climbs after a name, which may be another link: where that leads cannot be determined from the text.
 fn goes_up_behind_a_name(target: &str) -> bool {
     let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.skip_while(|part| *part == "..").any(|part| part == "..")

@@ -74,7 +74,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Number behind the last block.
+    /// Number after the last block.
     pub fn end(&self) -> u64 {
         self.first.saturating_add(self.count)
     }

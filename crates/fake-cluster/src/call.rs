@@ -46,11 +46,11 @@ pub enum Answer {
     GoThenReset,
     /// No answer ever comes, and nothing is done.
     Hang,
-    /// The answer breaks off behind so many bytes of its body.
+    /// The answer breaks off after so many bytes of its body.
     CutBody(usize),
-    /// A command's stream breaks off behind so many bytes of its standard output.
+    /// A command's stream breaks off after so many bytes of its standard output.
     CutOutput(u64),
-    /// A command's stream breaks off behind so many bytes of its standard input.
+    /// A command's stream breaks off after so many bytes of its standard input.
     CutInput(u64),
     /// A command's stream ends without the command's status.
     LoseStatus,

@@ -99,7 +99,7 @@ async fn answer(cluster: Arc<Cluster>, mut request: Request<Incoming>) -> io::Re
     }
 }
 
-/// An answer that breaks off behind so many bytes.
+/// An answer that breaks off after so many bytes.
 async fn cut(response: Response<Body>, at: usize) -> io::Result<Response<Body>> {
     let (mut head, body) = response.into_parts();
     let whole = body.collect().await?.to_bytes();

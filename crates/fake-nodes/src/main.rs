@@ -45,7 +45,7 @@ pub(crate) fn check_msp(msp: &Path) -> Result<(), String> {
     let read = |folder: &str| -> Result<Vec<Vec<u8>>, String> {
         let folder = msp.join(folder);
         let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        // Mounted Secrets hold their files behind links, and a hidden folder.
+        // Mounted Secrets store their files behind links, in a hidden folder.
         Ok(entries.filter_map(|entry| std::fs::read(entry.ok()?.path()).ok()).collect())
     };
     let keys: Vec<Vec<u8>> = read("keystore")?.iter().filter_map(|pem| public_key_of_private_pem(pem)).collect();

@@ -30,7 +30,7 @@ pub struct BlockSpan {
     pub previous_hash: Range<usize>,
     /// The hash of the envelopes that the header names.
     pub data_hash: Range<usize>,
-    /// The envelopes, each behind its length.
+    /// The envelopes, each after its length.
     pub envelopes: Range<usize>,
     /// How many envelopes.
     pub envelope_count: u64,
@@ -187,7 +187,7 @@ pub struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    /// Takes metadata bytes as a block file holds them: a count, then each slot behind its length.
+    /// Takes metadata bytes as a block file holds them: a count, then each slot after its length.
     pub fn new(bytes: &'a [u8]) -> Self {
         Slots { bytes: varint::read(bytes).map_or(&[], |(_, used)| &bytes[used..]) }
     }

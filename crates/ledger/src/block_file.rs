@@ -25,7 +25,7 @@ pub fn file_name(number: u32) -> String {
     format!("blockfile_{number:06}")
 }
 
-/// What `bootstrappingSnapshot.info` says: the block that a ledger joined by snapshot begins behind.
+/// What `bootstrappingSnapshot.info` says: the block that a ledger joined by snapshot begins after.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct BootstrappingSnapshot {
     /// Number of the last block in the snapshot.
@@ -196,7 +196,7 @@ pub struct Batch {
     pub offset: u64,
     /// Bytes of the file that the batch covers: the records with their length prefixes.
     pub len: u64,
-    /// The records' bytes, and possibly some of the next record behind them.
+    /// The records' bytes, and possibly some of the next record after them.
     pub buffer: Vec<u8>,
     /// The blocks, in order.
     pub blocks: Vec<BlockSpan>,
@@ -453,8 +453,8 @@ impl<'a> ChainReader<'a> {
         Ok(())
     }
 
-    /// Returns a torn record and a flipped length look alike from the length alone. If, behind any prefix, a block stands whole that
-    /// continues the chain, then it is the length that is wrong, and dropping the block would lose it.
+    /// Returns the number of a complete block behind a wrong length. From the length alone, an incomplete record and a flipped length look
+    /// alike. If a complete block that continues the chain follows a prefix, the length is wrong, and dropping the block would lose it.
     fn whole_block_behind_wrong_length(&self, buffer: &[u8]) -> Option<u64> {
         let expected = self.next_number?;
         (1..=8usize.min(buffer.len())).find_map(|prefix| {

@@ -64,7 +64,7 @@ pub fn orderer_metadata(slots: Slots<'_>) -> OrdererMetadata {
     }
 }
 
-/// Reads what a raft orderer wrote about a block's entry: its index and the consenters behind it.
+/// Reads what a raft orderer wrote about a block's entry: its index and the consenters after it.
 pub fn raft_metadata(slots: Slots<'_>) -> Option<etcdraft::BlockMetadata> {
     raft_of(&signed_metadata(slots)?)
 }
@@ -74,7 +74,7 @@ fn signed_metadata(slots: Slots<'_>) -> Option<common::OrdererBlockMetadata> {
     common::OrdererBlockMetadata::decode(metadata.value.as_slice()).ok()
 }
 
-/// Returns the consenter's metadata is wrapped once more.
+/// Unwraps the consenter's metadata, which is wrapped once more.
 fn raft_of(signed: &common::OrdererBlockMetadata) -> Option<etcdraft::BlockMetadata> {
     let wrapped = common::Metadata::decode(signed.consenter_metadata.as_slice()).ok()?;
     let raft = etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).ok()?;

@@ -257,7 +257,7 @@ pub enum PrivateKey {
     Damaged(String),
 }
 
-/// Returns every private key of a PEM file, in the file's order. Text before, between and behind them is skipped, as are certificates.
+/// Returns every private key of a PEM file, in the file's order. Text before, between and after them is skipped, as are certificates.
 pub fn private_keys(pem: &[u8]) -> Vec<PrivateKey> {
     pem_blocks(pem)
         .into_iter()

@@ -198,7 +198,7 @@ pub fn walk_directory(directory: &Path, threads: usize, progress: &AtomicU64) ->
     let mut walk = Walk { first: 0, tip: None, blocks: 0, bytes: 0, torn: None };
     let results = results.into_inner().unwrap_or_default();
     for (extent, result) in files.iter().zip(results) {
-        // A file not walked comes behind one whose error ends the loop before it.
+        // A file not walked comes after one whose error ends the loop before it.
         let Some(result) = result else { continue };
         let file = result?;
         if let Some(checked) = &file.checked_first {

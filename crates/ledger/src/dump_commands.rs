@@ -409,7 +409,7 @@ impl Scanner {
             self.state = State::LineComment;
             return Ok(());
         }
-        // MySQL's needs a space behind the two.
+        // MySQL's needs a space after the two.
         if mysql && byte.is_ascii_whitespace() && (self.third, self.before) == (b'-', b'-') {
             self.drop_last();
             self.drop_last();

@@ -182,7 +182,7 @@ fn within<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
     path.strip_prefix(directory)?.strip_prefix('/')
 }
 
-/// Returns a LevelDB directory's lock and info files are never needed, its old manifest pointer is not either.
+/// Returns the place of a file in a LevelDB directory. Lock, info and temporary files are never needed.
 fn database_file(directory: &str, name: &str, class: Class) -> Place {
     let class = if matches!(name, "LOCK" | "LOG" | "LOG.old") || name.ends_with(".tmp") { Class::Skip } else { class };
     place(class, Kind::LevelDb(directory.to_owned()))

@@ -78,7 +78,7 @@ impl Proposals {
                 let der = crate::block::header_der(header.number, &header.previous_hash, &header.data_hash);
                 (header.number, sha256(&[&der]))
             });
-            // A new leader's entry takes the place of what stood there and behind it.
+            // A new leader's entry takes the place of what stood there and after it.
             drop(self.by_index.split_off(&entry.index));
             self.by_index.insert(entry.index, block);
         }

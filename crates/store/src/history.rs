@@ -116,14 +116,14 @@ impl History {
         self.remarks.extend(missed.into_values());
     }
 
-    /// Points whose time is later than that of others that were committed behind them.
+    /// Points whose time is later than that of others that were committed after them.
     fn judge_clocks(&mut self) {
         let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
         let mut highest: Option<&Commit> = None;
         let mut odd: BTreeMap<&PointId, (u64, &Commit)> = BTreeMap::new();
         for commit in &self.commits {
             match highest {
-                // One that was begun before and committed behind the other is in order.
+                // One that was begun before and committed after the other is in order.
                 Some(high) if commit.id < high.id => {
                     if time(&commit.committed) < time(&high.created) {
                         odd.entry(&high.id).or_insert((0, commit)).0 += 1;

@@ -82,7 +82,7 @@ pub(crate) fn capture(
         let stored = writer.source(&name).and_then(|value| serde_json::from_value::<ChannelState>(value.clone()).ok());
         let mut stored = stored.map(|state| state.segments).unwrap_or_default();
         if let Some(cut) = cuts.by_channel.get(&channel) {
-            // A segment that reaches behind the cut is made again, shorter.
+            // A segment that reaches after the cut is made again, shorter.
             stored.retain(|segment| segment.end() <= cut.peers.max(cut.orderers));
         }
         let resume = members.iter().any(|member| member.resume.is_some());

@@ -448,7 +448,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Moves behind the window.
+    /// Moves after the window.
     pub fn advance(&mut self) {
         if let Some(last) = self.hashes.last() {
             self.next += self.hashes.len() as u64;

@@ -407,7 +407,7 @@ impl Keeper<'_> {
             state.parts.push(Part { offset: from as u64, len: (whole - from) as u64, content });
         }
         state.log = Some((whole as u64, names.name(&wal.bytes[..whole])));
-        // A record that was being written is left out: Fabric does not repair a log that ends in one (O5), and what stands behind the last
+        // A record that was being written is left out: Fabric does not repair a log that ends in one (O5), and what stands after the last
         // whole record was not acknowledged. The rest of the file reads as zeros, as etcd preallocates it.
         Ok(())
     }

@@ -31,7 +31,7 @@ struct Pem {
 }
 
 impl Pem {
-    /// Returns the certificates behind the first: those of the chain that a server shows.
+    /// Returns the certificates after the first: those of the chain that a server shows.
     fn chain(&self) -> Vec<Certificate> {
         Certificate::all_from_pem(&self.bytes).into_iter().skip(1).filter_map(Result::ok).collect()
     }

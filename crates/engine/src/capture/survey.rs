@@ -607,7 +607,7 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
 /// What became of a file since it was listed.
 enum Change {
     None,
-    /// It has the same beginning, as far as can be determined, and more behind it.
+    /// It has the same beginning, as far as can be determined, and more after it.
     Grown,
     Gone,
     Written,

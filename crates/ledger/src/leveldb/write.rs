@@ -8,7 +8,7 @@ use super::table::{FOOTER_BYTES, MAGIC, NOT_COMPRESSED, SNAPPY};
 use super::{Entry, LevelDbError, corrupt, mask_crc};
 use crate::varint;
 
-/// A table's block is written once it has this many bytes, a table is ended behind the block that makes it this long: goleveldb's defaults.
+/// A table's block is written once it has this many bytes, a table is ended after the block that makes it this long: goleveldb's defaults.
 const BLOCK_BYTES: usize = 4 << 10;
 const TABLE_BYTES: usize = 2 << 20;
 /// Every so many entries a block has a key in full.

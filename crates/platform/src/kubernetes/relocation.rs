@@ -196,7 +196,7 @@ impl Relocation {
                 None => continue,
             };
             if let Some(companion) = companion {
-                // Beside the one that it answers for: workloads come behind all Services.
+                // Beside the one that it answers for: workloads come after all Services.
                 let at = out.iter().position(|other| other.kind == "Service" && other.namespace == companion.namespace);
                 out.insert(at.unwrap_or(0), companion);
             }

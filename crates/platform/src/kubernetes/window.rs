@@ -29,7 +29,7 @@ const MAX_NOTE_BYTES: usize = 1 << 20;
 const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
 /// A namespace's label that holds its name; the API server keeps it there.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
-/// How long a stage may take to become ready when it is started again behind a window.
+/// How long a stage may take to become ready when it is started again after a window.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
 impl Kubernetes {
@@ -60,7 +60,7 @@ impl Kubernetes {
         Ok((changes, findings))
     }
 
-    /// Operators that would start stopped nodes again: scaled down before these, up again behind them (K2).
+    /// Operators that would start stopped nodes again: scaled down before these, up again after them (K2).
     fn operators_of_nodes(&self) -> Result<Vec<Change>, PlatformError> {
         let custom = |node: &FoundNode| node.custom.as_ref().map(|(api_version, ..)| api_version.clone());
         let Some(managed) = self.analysis.nodes.iter().find(|node| node.custom.is_some()) else {

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, Read};
 
 use aws_lc_rs::digest;
 
-/// The line behind the last item.
+/// The line after the last item.
 pub(crate) const END: &str = ".";
 /// Longest line.
 const MAX_LINE_BYTES: u64 = 64 << 10;

@@ -16,7 +16,7 @@ use crate::volume::{Fetch, Volume, VolumeEntry};
 
 /// Says that a directory is being restored, and from which recovery point.
 pub(crate) const MARKER: &str = ".fabkeep-restore";
-/// What the data set aside is called, with the recovery point behind it.
+/// What the data set aside is called, with the recovery point after it.
 pub(crate) const ASIDE: &str = ".before-";
 
 /// `$1`: how many roots follow; then the directory itself, volumes mounted inside it, and last places inside it that are not its own.
@@ -158,7 +158,7 @@ pub struct Expected {
     pub path: String,
     /// SHA-256 of the first `len` bytes, hex.
     pub sha256: String,
-    /// How many bytes the hash covers; behind them there are zeros.
+    /// How many bytes the hash covers; after them there are zeros.
     pub len: u64,
     /// The file's size.
     pub size: u64,

@@ -344,12 +344,12 @@ fn write_sparsely(file: &Fetch, len: u64, bytes: &mut dyn Read) -> io::Result<()
     }
 }
 
-/// A range of a file as a stream that is opened again behind the last piece that was verified.
+/// A range of a file as a stream that is opened again after the last piece that was verified.
 struct RangeReader {
     connection: Arc<Connection>,
     place: Place,
     path: String,
-    /// What is still to come, behind the piece.
+    /// What is still to come, after the piece.
     range: Range<u64>,
     open: Option<Shell>,
     /// Verified bytes that were not handed on yet.
