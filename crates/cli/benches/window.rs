@@ -34,7 +34,7 @@ struct GrowsBetween<'a> {
 
 impl Reporter for GrowsBetween<'_> {
     fn event(&self, event: Event<'_>) {
-        if matches!(event, Event::End { step: "keep files", .. })
+        if matches!(event, Event::End { step: "store files", .. })
             && let Some(growth) = self.growth.lock().unwrap().take()
         {
             grow(growth, self.chain, self.to);

@@ -12,91 +12,92 @@ use fabkeep_platform::kubernetes::Mapping;
     version,
     max_term_width = 110,
     after_help = "Begin with `fabkeep demo`: it backs up, damages and restores a bundled network of real Fabric nodes.\n\
-                  Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 refused, 5 damaged, 130 interrupted."
+                  Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 refused, 5 damaged, 6 incomplete, 7 unproven, \
+                  130 interrupted."
 )]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 
-    /// How to print results.
+    /// Format of the results.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub output: Format,
 
-    /// No progress.
+    /// Print no progress.
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
-    /// Log what is done, on standard error: -v steps and retries, -vv every request too. Secrets are never logged.
+    /// Log to standard error: -v steps and retries, -vv every request too. FABKEEP_LOG sets a level or a filter instead.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// How to log.
+    /// Format of the log.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON document, for programs.
+    /// JSON for programs.
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a repository, and the keys to it.
+    /// Create a repository and its keys.
     #[command(after_help = "Examples:\n  \
         fabkeep init --repo /backup/fabric\n  \
         fabkeep init --repo s3://bucket/fabric --identity /safe/fabric.identity\n\n\
-        The identity (private key) reads every recovery point; losing it loses them all. Move it off this machine:\n\
-        backups need the writer key alone.")]
+        The identity (private key) reads every recovery point; if it is lost, all recovery points are lost.\n\
+        Move it away from this machine: backups need only the writer key.")]
     Init(Init),
-    /// Make a key for one more machine that writes recovery points (needs the identity).
+    /// Create a writer key for another backup machine (needs the identity).
     #[command(
         after_help = "Example:\n  fabkeep add-writer --repo /backup/fabric --identity fabric.identity --writer second.writer"
     )]
     AddWriter(AddWriter),
-    /// Find the nodes of a network: on Kubernetes, or below a directory (then an inventory of them is written).
+    /// Find the nodes of a network on Kubernetes, or on this machine (this writes an inventory).
     #[command(after_help = "Examples:\n  \
-        fabkeep discover --kubernetes                      # every namespace that holds a Fabric node\n  \
+        fabkeep discover --kubernetes                      # every namespace that contains a Fabric node\n  \
         fabkeep discover --namespace org1 --namespace orderers --output json\n  \
-        fabkeep discover --root /srv/fabric                # a host: writes fabkeep.toml\n  \
+        fabkeep discover --root /srv/fabric                # a host; writes fabkeep.toml\n  \
         fabkeep discover --root /srv/fabric --inventory - | less\n  \
         fabkeep discover --compose docker-compose.yaml     # services, volumes, start and stop commands\n  \
         fabkeep discover --docker                          # the containers of this machine")]
     Discover(Discover),
-    /// Capture the network into a new recovery point.
-    #[command(after_help = "Examples:\n  \
-        fabkeep backup --repo /backup/fabric --kubernetes            # every namespace that holds a Fabric node\n  \
-        fabkeep backup --repo /backup/fabric -n org1 -n org2 -n orderers --context production\n  \
-        fabkeep backup --repo /backup/fabric                         # hosts; inventory: ./fabkeep.toml\n  \
-        fabkeep backup --repo /backup/fabric --root /srv/fabric      # no inventory: discover and back up\n  \
-        fabkeep backup --repo /backup/fabric --dry-run               # what would be done\n  \
-        fabkeep backup --repo /backup/fabric -k --consistency cut    # one height over all nodes; nothing is stopped\n  \
-        fabkeep backup --repo /backup/fabric -k --quiesce scale --client apps/shop   # in a no-transaction window\n  \
-        fabkeep backup --repo /backup/fabric -k --quiesce fence,stop # nobody reaches the nodes; then they are stopped\n  \
-        fabkeep backup --repo /backup/fabric --quiesce hook --hook-before ./close.sh --hook-after ./open.sh\n  \
-        fabkeep backup --repo /backup/fabric --exclude Org1/peer1    # leave a broken node out")]
+    /// Capture a network into a new recovery point.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep backup --kubernetes                   # every namespace that contains a Fabric node\n  \
+        fabkeep backup -n org1 -n org2 -n orderers --context production\n  \
+        fabkeep backup                                # hosts; inventory ./fabkeep.toml\n  \
+        fabkeep backup --root /srv/fabric             # without an inventory: discover and back up\n  \
+        fabkeep backup --dry-run                      # print the plan\n  \
+        fabkeep backup -k --consistency cut           # one height for all nodes; stops nothing\n  \
+        fabkeep backup -k --quiesce scale --client apps/shop   # in a no-transaction window\n  \
+        fabkeep backup -k --quiesce fence,stop        # isolate the nodes, then stop them\n  \
+        fabkeep backup --quiesce hook --hook-before ./close.sh --hook-after ./open.sh\n  \
+        fabkeep backup --exclude Org1/peer1           # leave a broken node out")]
     Backup(Backup),
-    /// Show the network as it is now: who runs, heights and lag, raft leaders, certificates, logs, an open window.
+    /// Show the current state of a network: running nodes, heights and lag, raft leaders, certificates, logs, open windows.
     #[command(after_help = "Examples:\n  \
         fabkeep status --kubernetes\n  \
         fabkeep status --inventory fabkeep.toml --watch 5\n  \
-        fabkeep status --kubernetes --files --output json            # heights from the block files too, compared")]
+        fabkeep status --kubernetes --files --output json            # also compares the block files")]
     Status(Status),
     /// Undo a no-transaction window that a killed backup left open.
     #[command(after_help = "Examples:\n  fabkeep resume --kubernetes\n  fabkeep resume --inventory fabkeep.toml\n  \
-        fabkeep resume --kubernetes --hook-after ./open.sh           # the window's own record is on another machine\n  \
-        fabkeep resume --kubernetes --unsigned                       # a note of an older version: asks for every step")]
+        fabkeep resume --kubernetes --hook-after ./open.sh           # if this machine's record is lost\n  \
+        fabkeep resume --kubernetes --unsigned                       # an unsigned record: asks before each step")]
     Resume(Resume),
-    /// Copy recovery points to another place, which is an equal repository then; needs no identity.
+    /// Copy recovery points to another location, which becomes an equivalent repository; needs no identity.
     #[command(after_help = "Examples:\n  \
-        fabkeep copy --repo /backup/fabric --to s3://bucket/fabric       # all of them; again: what is new\n  \
+        fabkeep copy --repo /backup/fabric --to s3://bucket/fabric       # all points; a second run copies new ones\n  \
         fabkeep copy --repo /backup/fabric --to /mnt/second 20261123T1415\n\n\
-        A place that holds chosen points only misses those that they were committed behind (R2).")]
+        A copy of selected points reports the points before them as missing (R2).")]
     Copy(Copy),
-    /// List the repository's recovery points.
+    /// List the recovery points of a repository.
     #[command(after_help = "Example:\n  fabkeep list --repo /backup/fabric --output json")]
     List(List),
     /// Show a recovery point: channels, nodes, keys, findings.
@@ -104,36 +105,37 @@ pub enum Command {
         after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files\n  fabkeep show --repo /backup/fabric --names"
     )]
     Show(Show),
-    /// Verify a recovery point, or a channel's block files.
+    /// Verify recovery points, or the block files of one channel.
     #[command(after_help = "Examples:\n  \
-        fabkeep verify --repo /backup/fabric                         # everything, with the identity if it is here\n  \
-        fabkeep verify --repo /backup/fabric --level quick --all     # objects exist, signatures hold: for every day\n  \
+        fabkeep verify --repo /backup/fabric                         # full; uses the identity if this machine has it\n  \
+        fabkeep verify --repo /backup/fabric --level quick --all     # objects and signatures only: for daily use\n  \
         fabkeep verify --chain /srv/fabric/peer0/ledgersData/chains/chains/mychannel")]
     Verify(Verify),
-    /// Restore a recovery point, whole or some nodes.
-    #[command(after_help = "Examples:\n  \
-        fabkeep restore --repo /backup/fabric --kubernetes --dry-run                   # into the cluster: the plan\n  \
-        fabkeep restore --repo /backup/fabric --kubernetes                             # an empty cluster, or lost namespaces\n  \
-        fabkeep restore --repo /backup/fabric --kubernetes --missing                   # what was lost; leave alone what is there\n  \
-        fabkeep restore --repo /backup/fabric --kubernetes --node org1/peer0 --replace # one node; its data goes aside\n  \
-        fabkeep restore --repo /backup/fabric --to /srv/restored                       # into a folder\n  \
-        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --dry-run       # in place: the plan\n  \
-        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --replace       # in place: what is there goes aside\n  \
-        fabkeep restore --repo /backup/fabric --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start\n  \
-        fabkeep restore --repo /backup/fabric -k --node org1/peer1 --ledger-from org1/peer1=org1/peer0 --replace\n  \
-        fabkeep restore --repo /backup/fabric -k --node org1/ca --replace --ca-keep tls,config    # a CA: its new TLS certificate stays\n  \
-        fabkeep restore --repo /backup/fabric -k --map-namespace org1=org1-copy --storage-class gp2=fast --dry-run")]
+    /// Restore a recovery point, or some of its nodes.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep restore --kubernetes --dry-run        # print the plan for the cluster\n  \
+        fabkeep restore --kubernetes                  # an empty cluster, or lost namespaces\n  \
+        fabkeep restore --kubernetes --missing        # only what is missing\n  \
+        fabkeep restore -k --node org1/peer0 --replace          # one node; its data is set aside\n  \
+        fabkeep restore --to /srv/restored            # into a folder\n  \
+        fabkeep restore --inventory fabkeep.toml --dry-run      # print the plan for these hosts\n  \
+        fabkeep restore --inventory fabkeep.toml --replace      # in place; existing data is set aside\n  \
+        fabkeep restore --inventory fabkeep.toml --node Org1/peer0 --replace --stop --start\n  \
+        fabkeep restore -k --node org1/peer1 --ledger-from org1/peer1=org1/peer0 --replace\n  \
+        fabkeep restore -k --node org1/ca --replace --ca-keep tls,config\n  \
+        fabkeep restore --inventory fabkeep.toml --replace --at-height mychannel=1200   # an earlier height\n  \
+        fabkeep restore -k --map-namespace org1=org1-copy --storage-class gp2=fast --dry-run")]
     Restore(Restore),
-    /// Move a network to another cluster, other namespaces or hosts: capture, stop, capture the difference, restore there, prove.
-    #[command(after_help = "Examples:\n  \
-        fabkeep migrate --repo /backup/fabric --context old --to-context new --storage-class gp2=fast --dry-run\n  \
-        fabkeep migrate --repo /backup/fabric --context old --to-context new --storage-class gp2=fast\n  \
-        fabkeep migrate --repo /backup/fabric -n org1 -n orderers --map-namespace org1=org1-new --map-namespace orderers=orderers-new\n  \
-        fabkeep migrate --repo /backup/fabric --inventory here.toml --to-inventory there.toml\n\n\
-        The source stays stopped in the end, with all of its data: two networks with the same keys must not run. `fabkeep resume` with the\n\
-        same source options starts it again, if the new one is not to be.")]
+    /// Move a network to another cluster, other namespaces or hosts: capture, stop, capture the difference, restore, verify.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep migrate --context old --to-context new --storage-class gp2=fast --dry-run\n  \
+        fabkeep migrate --context old --to-context new --storage-class gp2=fast\n  \
+        fabkeep migrate -n org1 -n orderers --map-namespace org1=org1-new --map-namespace orderers=orderers-new\n  \
+        fabkeep migrate --inventory here.toml --to-inventory there.toml\n\n\
+        The source stays stopped and keeps all of its data: two networks with the same keys must not run.\n\
+        To give the target up, remove it and run `fabkeep resume` with the options of the source: it starts the source.")]
     Migrate(Migrate),
-    /// Remove what a killed run left in a cluster: helper pods.
+    /// Remove helper pods that a killed run left in a cluster.
     #[command(after_help = "Examples:\n  \
         fabkeep clean --kubernetes --dry-run\n  \
         fabkeep clean -n org1 -n org2 --older-than 3600")]
@@ -150,24 +152,24 @@ pub struct Repo {
     pub repo: String,
 }
 
-/// What else says that a repository is the right one.
+/// Options that pin the repository.
 #[derive(Debug, Args)]
 pub struct Pin {
-    /// The repository's root key, as `init` printed it: another one is refused. Identities that are recipients only need it to read; without
-    /// it what `init` noted on this machine, or the writer key, says which it is.
+    /// The repository's root key, as printed by `init`: a repository with another root key is refused. Without this option the key is taken
+    /// from the writer key, or from what `init` stored on this machine. Identities that were added as recipients need one of these to read.
     #[arg(id = "root_key", long = "root", env = "FABKEEP_ROOT", value_name = "KEY")]
     pub root: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Copy {
-    /// The recovery points: their names or the beginnings of them, or `latest`; without one, all.
+    /// Names of the recovery points, or prefixes of names, or `latest`. Default: all.
     pub point: Vec<String>,
     #[command(flatten)]
     pub repo: Repo,
     #[command(flatten)]
     pub pin: Pin,
-    /// The other place: a folder or a URL; new, or a copy of this repository.
+    /// The destination: a new folder or URL, or an existing copy of this repository.
     #[arg(long, value_name = "PLACE")]
     pub to: String,
 }
@@ -178,41 +180,41 @@ pub struct List {
     pub repo: Repo,
     #[command(flatten)]
     pub pin: Pin,
-    /// A recovery point that must be there: what another place knows of the repository.
+    /// Fail if this recovery point is missing: a name that was noted outside of the repository.
     #[arg(long, value_name = "POINT")]
     pub expect_at_least: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Identity {
-    /// The identity file; without it the one that `init` wrote to its usual place, if it is there.
+    /// The identity file. Default: the file that `init` wrote to the key folder of this machine, if it exists.
     #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
 }
 
-/// Which network of which cluster.
+/// The cluster, and the network in it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct Cluster {
-    /// The network lives on Kubernetes; without --namespace or --selector: all namespaces that hold a Fabric node.
+    /// The network runs on Kubernetes. Without --namespace or --selector: all namespaces that contain a Fabric node.
     #[arg(long, short = 'k')]
     pub kubernetes: bool,
-    /// A namespace of the network: an organization. May be given more than once.
+    /// A namespace (organization) of the network. Can be repeated.
     #[arg(long, short = 'n', value_name = "NAMESPACE")]
     pub namespace: Vec<String>,
-    /// Namespaces with these labels.
+    /// Select namespaces by their labels.
     #[arg(long, value_name = "LABELS", conflicts_with = "namespace")]
     pub selector: Option<String>,
-    /// A kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account.
+    /// The kubeconfig file. Default: KUBECONFIG, ~/.kube/config or the pod's service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig; without it the current one.
+    /// The context of the kubeconfig. Default: the current context.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Image of helper pods: any with sh, tar and sha256sum that the cluster can pull.
+    /// Image of helper pods. It needs sh, tar and sha256sum, and the cluster must be able to pull it.
     #[arg(long, env = "FABKEEP_HELPER_IMAGE", value_name = "IMAGE", default_value = "busybox:1.36")]
     pub helper_image: String,
-    /// What to call the network; without it, its namespaces' names.
+    /// Name of the network in recovery points. Default: the names of its namespaces.
     #[arg(long, value_name = "NAME")]
     pub network_name: Option<String>,
 }
@@ -221,13 +223,13 @@ pub struct Cluster {
 pub struct Init {
     #[command(flatten)]
     pub repo: Repo,
-    /// Where to write the identity (an existing identity file is used instead).
+    /// Where to write the identity. An existing identity file is used as it is.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Where to write the writer key.
     #[arg(long, value_name = "FILE")]
     pub writer: Option<PathBuf>,
-    /// Another age recipient (age1…) that may read, beside the identity. May be given more than once.
+    /// An additional age recipient (age1…) that may read recovery points. Can be repeated.
     #[arg(long, value_name = "AGE1…")]
     pub recipient: Vec<String>,
 }
@@ -238,7 +240,7 @@ pub struct AddWriter {
     pub repo: Repo,
     #[command(flatten)]
     pub identity: Identity,
-    /// Where to write the new writer key. A writer key of this repository that is there is certified again, where its certificate is gone.
+    /// Where to write the new writer key. If the file is a writer key of this repository whose certificate is gone, it is certified again.
     #[arg(long, value_name = "FILE")]
     pub writer: PathBuf,
 }
@@ -247,13 +249,13 @@ pub struct AddWriter {
 pub struct Discover {
     #[command(flatten)]
     pub cluster: Cluster,
-    /// The directory to look below.
+    /// Search for nodes below this directory.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
     pub root: Option<PathBuf>,
-    /// The compose file whose containers are the nodes. May be given more than once, as to docker compose.
+    /// Read the nodes from this compose file. Can be repeated for override files, as with docker compose.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kubernetes", "namespace", "selector", "root"])]
     pub compose: Vec<PathBuf>,
-    /// The containers of this machine are the nodes: `docker inspect` is asked.
+    /// Read the nodes from the containers of this machine, with `docker inspect`.
     #[arg(long, conflicts_with_all = ["kubernetes", "namespace", "selector", "root", "compose"])]
     pub docker: bool,
     /// Where to write the inventory; `-` prints it.
@@ -267,45 +269,45 @@ pub struct Backup {
     pub repo: Repo,
     #[command(flatten)]
     pub place: Where,
-    /// The writer key; without it the one that `init` wrote to its usual place.
+    /// The writer key. Default: the file that `init` wrote to the key folder of this machine.
     #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
-    /// Leave a node out (Organization/node). May be given more than once.
+    /// Leave a node (Organization/node) out. Can be repeated.
     #[arg(long, value_name = "NODE")]
     pub exclude: Vec<String>,
-    /// Keep state, history and index too: nodes start faster after a restore.
+    /// Capture state, history and block index too: nodes then start faster after a restore.
     #[arg(long)]
     pub include_derived: bool,
-    /// Read everything again, also what an earlier recovery point holds unchanged.
+    /// Read everything again, including data that has not changed since an earlier recovery point.
     #[arg(long)]
     pub reread: bool,
-    /// How often a running node's database is copied until a copy proves consistent.
+    /// How many times a running node's database is copied until a copy is consistent.
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub live_attempts: u32,
-    /// Folder for copies of running nodes' databases.
+    /// Folder for temporary copies of running nodes' databases. Default: the system's temporary folder.
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
-    /// On Kubernetes: copy the files of CA database servers, instead of dumping their databases by pg_dump or mysqldump in their pods.
+    /// On Kubernetes: copy the files of CA database servers instead of dumping their databases with pg_dump or mysqldump in their pods.
     #[arg(long)]
     pub copy_databases: bool,
     #[command(flatten)]
     pub window: Window,
-    /// Print the plan and do nothing.
+    /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Quiesce {
-    /// No window: each node as it is when it is read.
+    /// No window: each node is captured as it is when it is read.
     None,
-    /// Wait until heights are equal; whoever sends transactions is stopped by you.
+    /// Wait until heights are equal. You stop the clients yourself.
     Wait,
-    /// Run --hook-before, and --hook-after in the end.
+    /// Run --hook-before at the beginning and --hook-after at the end.
     Hook,
     /// Scale the workloads of --client to 0 (Kubernetes).
     Scale,
-    /// NetworkPolicies around peers and orderers that let in nothing but each other (Kubernetes).
+    /// Create NetworkPolicies that let only peers and orderers reach peers and orderers (Kubernetes).
     Fence,
     /// Stop the nodes when heights are equal.
     Stop,
@@ -313,54 +315,54 @@ pub enum Quiesce {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Consistency {
-    /// As the nodes are read; --quiesce makes it one height.
+    /// Each node as it is when it is read. With --quiesce all heights are equal.
     AsRead,
-    /// Every chain cut at a height that all peers have and the orderers exceed. Where a rule forbids it, --quiesce is used if given.
+    /// Every chain ends at a height that all peers have and the orderers reach or exceed. If a rule forbids that, --quiesce is used.
     Cut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnGrowth {
-    /// The backup is refused.
+    /// Refuse the backup.
     Fail,
-    /// The window goes on until a capture saw no growth, or --window-deadline is over.
+    /// Extend the window until a capture sees no growth, or until --window-deadline.
     Extend,
 }
 
-/// How the nodes' data become one whole.
+/// How the data of all nodes is made consistent.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Consistency")]
 pub struct Window {
-    /// What keeps transactions away while the difference is read. Several: --quiesce fence,stop.
+    /// How transactions are kept away while the difference is read. Can be combined: --quiesce fence,stop.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE")]
     pub quiesce: Vec<Quiesce>,
-    /// What makes the nodes' data one whole.
+    /// How the heights of the nodes are made consistent.
     #[arg(long, value_enum, default_value_t = Consistency::AsRead)]
     pub consistency: Consistency,
-    /// Command that stops the transactions (--quiesce hook).
+    /// The command that stops transactions (--quiesce hook).
     #[arg(long, value_name = "COMMAND", requires = "hook_after")]
     pub hook_before: Option<String>,
-    /// Command that lets them flow again; it may be run more than once.
+    /// The command that lets transactions continue. It may be run more than once.
     #[arg(long, value_name = "COMMAND", requires = "hook_before")]
     pub hook_after: Option<String>,
-    /// A workload that sends transactions: namespace/name or namespace/kind/name (--quiesce scale). May be given more than once.
+    /// A workload that sends transactions: namespace/name or namespace/kind/name (--quiesce scale). Can be repeated.
     #[arg(long, value_name = "WORKLOAD")]
     pub client: Vec<fabkeep_platform::ObjectRef>,
-    /// How long heights may take to become equal, in seconds.
+    /// How long to wait for equal heights, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub window_deadline: u64,
-    /// How long heights must stay equal once transactions are kept away, in seconds; without it the longest BatchTimeout of the channels.
+    /// How long heights must stay equal before the difference is read, in seconds. Default: the longest BatchTimeout of the channels.
     #[arg(long, value_name = "SECONDS")]
     pub settle: Option<f64>,
-    /// What a chain that grows inside the window means.
+    /// What to do if a chain grows inside the window.
     #[arg(long, value_enum, default_value_t = OnGrowth::Fail)]
     pub on_growth: OnGrowth,
 }
 
-/// Where the network lives.
+/// Where the network runs.
 #[derive(Debug, Args)]
 pub struct Where {
-    /// The inventory.
+    /// The inventory file.
     #[arg(long, value_name = "FILE", default_value = "fabkeep.toml", conflicts_with = "root")]
     pub inventory: PathBuf,
     /// Discover the nodes below this directory instead of reading an inventory.
@@ -374,13 +376,13 @@ pub struct Where {
 pub struct Status {
     #[command(flatten)]
     pub place: Where,
-    /// Read every node's block files too, and compare them with what the node says.
+    /// Also read every node's block files, and compare them with the heights that the node reports.
     #[arg(long)]
     pub files: bool,
-    /// Errors in the logs since so many minutes; 0 for none.
+    /// Report errors in the logs of the last MINUTES minutes; 0 reads no logs.
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     pub logs: u32,
-    /// Look again every so many seconds, until Ctrl-C.
+    /// Repeat every SECONDS seconds until Ctrl-C.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "5")]
     pub watch: Option<u64>,
 }
@@ -389,17 +391,17 @@ pub struct Status {
 pub struct Resume {
     #[command(flatten)]
     pub place: Where,
-    /// The command that lets transactions flow again, where this machine has no record of the window's hook.
+    /// The command that lets transactions continue, if this machine has no record of the window's hook.
     #[arg(long, value_name = "COMMAND")]
     pub hook_after: Option<String>,
-    /// Go through notes of windows that this machine did not sign: each step is shown and asked for, and no command of a note is run.
+    /// Undo windows whose record this machine did not sign: shows each step, asks before it, and runs no command.
     #[arg(long, conflicts_with = "hook_after")]
     pub unsigned: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The recovery point: its name or the beginning of it.
+    /// Name of the recovery point, or a prefix of the name.
     #[arg(default_value = "latest")]
     pub point: String,
     #[command(flatten)]
@@ -411,28 +413,28 @@ pub struct Show {
     /// List every file.
     #[arg(long)]
     pub files: bool,
-    /// List the blocks of a channel: when their transactions were made, how many, which change its configuration.
+    /// List the blocks of a channel: the time of their last transaction, the number of transactions, configuration updates.
     #[arg(long, value_name = "CHANNEL")]
     pub blocks: Option<String>,
-    /// Write every channel's genesis block into this directory, as `osnadmin channel join` and `peer channel join` take it.
+    /// Write every channel's genesis block to DIR/CHANNEL.block, for `osnadmin channel join` and `peer channel join`.
     #[arg(long, value_name = "DIR")]
     pub genesis: Option<PathBuf>,
-    /// List every name in channel configurations, chaincode packages and TLS certificates, and what answers to it.
+    /// List every host name in channel configurations, chaincode packages and TLS certificates, and what answers to it.
     #[arg(long)]
     pub names: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Level {
-    /// Objects exist with their sizes, signatures hold.
+    /// Objects exist and have their sizes, signatures are valid.
     Quick,
-    /// Every object read, every chain walked, every signature checked, every file made again.
+    /// Reads every object and chain, checks every signature, and reconstructs every file.
     Full,
 }
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The recovery point: its name or the beginning of it.
+    /// Name of the recovery point, or a prefix of the name.
     #[arg(default_value = "latest")]
     pub point: String,
     /// The repository: a folder or a URL.
@@ -442,16 +444,16 @@ pub struct Verify {
     pub identity: Identity,
     #[command(flatten)]
     pub pin: Pin,
-    /// The writer key: what is found damaged is recorded by it, where there is no identity that the root follows from.
+    /// The writer key. It signs the record of damaged objects if the identity is not the one from which the root key is derived.
     #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
-    /// A recovery point that must be there: what another place knows of the repository.
+    /// Fail if this recovery point is missing: a name that was noted outside of the repository.
     #[arg(long, value_name = "POINT", conflicts_with = "chain")]
     pub expect_at_least: Option<String>,
-    /// How deep.
+    /// How thoroughly to verify.
     #[arg(long, value_enum, default_value_t = Level::Full)]
     pub level: Level,
-    /// Every recovery point.
+    /// Verify every recovery point.
     #[arg(long)]
     pub all: bool,
     /// Verify the block files of one channel in this directory instead of a recovery point.
@@ -461,17 +463,17 @@ pub struct Verify {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Workloads {
-    /// As they were captured.
+    /// Create them as they were captured.
     Captured,
-    /// Those that are there: scaled down, filled, scaled up.
+    /// Use the existing ones: scale them down, fill their volumes, scale them up.
     Existing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RaftState {
-    /// Written from each channel's last block; every chain ends at the highest one.
+    /// Created from the last block of each channel; all orderers get the highest chain.
     Rebuilt,
-    /// The captured logs; one orderer's where the captured heights differ.
+    /// The captured logs; if the captured heights differ, all orderers get those of one orderer.
     Captured,
 }
 
@@ -498,17 +500,17 @@ pub enum CaAll {
     All,
 }
 
-/// Where on a cluster what was captured goes.
+/// A different place in a cluster.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Another place")]
 pub struct AnotherPlace {
-    /// On Kubernetes: restore a namespace under another name. The nodes' old names are kept alive in their pods. May be given more than once.
+    /// On Kubernetes: restore a namespace under another name. The nodes' old host names keep working inside their pods. Can be repeated.
     #[arg(long, value_name = "OLD=NEW")]
     pub map_namespace: Vec<Mapping>,
-    /// On Kubernetes: give claims another storage class; NEW alone gives it to all. May be given more than once.
+    /// On Kubernetes: replace the storage class of claims. NEW alone applies to all claims. Can be repeated.
     #[arg(long, value_name = "OLD=NEW")]
     pub storage_class: Vec<Mapping>,
-    /// On Kubernetes: take images from another registry: docker.io/hyperledger=registry.local/fabric. May be given more than once.
+    /// On Kubernetes: pull images from another registry, e.g. docker.io/hyperledger=registry.local/fabric. Can be repeated.
     #[arg(long, value_name = "OLD=NEW")]
     pub registry: Vec<Mapping>,
 }
@@ -519,41 +521,41 @@ pub struct Migrate {
     pub repo: Repo,
     #[command(flatten)]
     pub identity: Identity,
-    /// The writer key; without it the one that `init` wrote to its usual place.
+    /// The writer key. Default: the file that `init` wrote to the key folder of this machine.
     #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
     #[command(flatten)]
     pub source: Where,
-    /// The cluster to go to: a context of the kubeconfig; without --to-context, --to-kubeconfig and --to-inventory the source's own cluster.
+    /// The context of the target cluster. Without --to-context, --to-kubeconfig and --to-inventory the target is the cluster of the source.
     #[arg(long, value_name = "NAME", help_heading = "Target")]
     pub to_context: Option<String>,
-    /// The kubeconfig of the cluster to go to.
+    /// The kubeconfig of the target cluster.
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub to_kubeconfig: Option<PathBuf>,
-    /// Hosts to go to: an inventory.
+    /// The inventory of the target hosts.
     #[arg(long, value_name = "FILE", help_heading = "Target", conflicts_with_all = ["to_context", "to_kubeconfig"])]
     pub to_inventory: Option<PathBuf>,
     #[command(flatten)]
     pub place: AnotherPlace,
     #[command(flatten)]
     pub window: Window,
-    /// Where the consensus state of orderers that are all restored together comes from.
+    /// Source of the consensus state of orderers, if all orderers of a channel are restored together.
     #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
     pub raft_state: RaftState,
-    /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready.
+    /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub deadline: u64,
-    /// Go on although this rule is broken (its code, as K5). It is recorded. May be given more than once.
+    /// Continue although this rule is broken (its code, e.g. K5). The override is recorded. Can be repeated.
     #[arg(long, value_name = "RULE")]
     pub r#override: Vec<String>,
-    /// Capture once without stopping anything, show the plan for the target, and do nothing more.
+    /// Capture once without stopping anything, print the plan for the target, and change nothing else.
     #[arg(long)]
     pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The recovery point: its name or the beginning of it.
+    /// Name of the recovery point, or a prefix of the name.
     #[arg(default_value = "latest")]
     pub point: String,
     #[command(flatten)]
@@ -562,77 +564,77 @@ pub struct Restore {
     pub identity: Identity,
     #[command(flatten)]
     pub pin: Pin,
-    /// Restore below this folder, in the captured layout.
+    /// Restore into this folder, with the captured layout.
     #[arg(long, value_name = "DIR", conflicts_with = "inventory")]
     pub to: Option<PathBuf>,
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Restore into the places that this inventory names.
+    /// Restore in place: into the directories that this inventory names.
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// Restore this node only (Organization/node). May be given more than once.
+    /// Restore only this node (Organization/node). Can be repeated.
     #[arg(long, value_name = "NODE")]
     pub node: Vec<String>,
-    /// Give a peer the ledger of another peer of its organization; its keys and chaincode packages stay its own.
+    /// Give a peer the ledger of another peer of its organization. It keeps its own keys and chaincode packages. Can be repeated.
     #[arg(long, value_name = "PEER=DONOR")]
     pub ledger_from: Vec<LedgerFrom>,
-    /// Let an orderer come back with its keys only, and take its ledgers from the others: safer than an older copy beside orderers that went
-    /// on. May be given more than once.
+    /// Restore an orderer with its keys but without ledgers; it fetches these from the other orderers. This is safer than an old ledger
+    /// beside orderers that kept running. Can be repeated.
     #[arg(long, value_name = "ORDERER")]
     pub replicate: Vec<String>,
-    /// Where the consensus state of orderers that are all restored together comes from.
+    /// Source of the consensus state of orderers, if all orderers of a channel are restored together.
     #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
     pub raft_state: RaftState,
-    /// Go back to an earlier height of a channel: this many of its blocks stay. All peers and orderers of the recovery point end there; what
-    /// comes of later blocks is given up. `fabkeep show --blocks CHANNEL` lists the blocks. May be given more than once.
+    /// Go back to an earlier height of a channel: HEIGHT blocks are kept, on all peers and orderers of the recovery point. Later blocks, and
+    /// everything that depends on them, are given up. `fabkeep show --blocks CHANNEL` lists the blocks. Can be repeated.
     #[arg(long, value_name = "CHANNEL=HEIGHT")]
     pub at_height: Vec<HeightOf>,
-    /// Go back to a time (RFC 3339): each channel to the height before its first block with a transaction made later.
+    /// Go back to a time (RFC 3339): each channel keeps the blocks before the first one with a later transaction.
     #[arg(long, value_name = "TIME")]
     pub before: Option<jiff::Timestamp>,
-    /// Let certificate authorities keep what is there of these: their TLS certificate, their server configuration. The rest is replaced.
+    /// Keep these parts of an existing certificate authority; everything else of it is replaced.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub ca_keep: Vec<CaPart>,
-    /// Replace everything of certificate authorities, as it is done without --ca-keep.
+    /// Replace everything of certificate authorities. This is the default.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "ca_keep")]
     pub ca_replace: Option<CaAll>,
-    /// Set existing data aside and take its place.
+    /// Set existing data aside and put the restored data into its place.
     #[arg(long)]
     pub replace: bool,
     #[command(flatten)]
     pub place: AnotherPlace,
-    /// On Kubernetes: restore only what is missing, leave alone what is there.
+    /// On Kubernetes: restore only what is missing, and leave everything else alone.
     #[arg(long, conflicts_with = "replace")]
     pub missing: bool,
-    /// On Kubernetes: create the captured workloads, or fill the volumes of those that Helm or GitOps has deployed again.
+    /// On Kubernetes: create the captured workloads, or fill the volumes of workloads that Helm or GitOps has deployed again.
     #[arg(long, value_enum, default_value_t = Workloads::Captured)]
     pub workloads: Workloads,
-    /// On Kubernetes: leave the workloads at 0 replicas in the end.
+    /// On Kubernetes: leave the workloads at 0 replicas.
     #[arg(long, alias = "keep-asleep")]
     pub no_start: bool,
-    /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready.
+    /// On Kubernetes: how long each stage (databases, CAs, orderers, peers, …) may take to become ready, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub deadline: u64,
-    /// Stop running nodes first, by their stop commands.
+    /// Stop running nodes first, with the stop commands of the inventory.
     #[arg(long, requires = "inventory")]
     pub stop: bool,
-    /// Take this node for stopped where nothing tells whether it runs. May be given more than once.
+    /// Treat this node as stopped if it cannot be determined whether it runs. Can be repeated.
     #[arg(long, value_name = "NODE", requires = "inventory")]
     pub assume_stopped: Vec<String>,
-    /// Start the nodes afterwards, by their start commands: CAs, then orderers, then peers.
+    /// Start the nodes afterwards, with the start commands of the inventory: CAs, then orderers, then peers.
     #[arg(long, requires = "inventory")]
     pub start: bool,
-    /// Go on although this rule is broken (its code, as I1). It is recorded. May be given more than once.
+    /// Continue although this rule is broken (its code, e.g. I1). The override is recorded. Can be repeated.
     #[arg(long, value_name = "RULE")]
     pub r#override: Vec<String>,
-    /// Print the plan and do nothing.
+    /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Where to work; must not exist.
+    /// Working folder of the demo; must not exist.
     #[arg(long, value_name = "DIR", default_value = "fabkeep-demo")]
     pub dir: PathBuf,
 }
@@ -641,7 +643,7 @@ pub struct Demo {
 pub struct Clean {
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Only what is older than this many seconds: a younger one may be of a run that goes on.
+    /// Remove only pods older than this, in seconds: a younger one may belong to a run that is still active.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub older_than: i64,
     /// Print what would be removed.

@@ -1,4 +1,4 @@
-//! Errors as a person sees them: what happened, the rule, and the next command to type.
+//! Errors as the command line prints them: what happened, the broken rules, and what to do next.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use fabkeep_store::StoreError;
 
 use crate::exit_code::Code;
 
-/// What a command ends with when it does not succeed.
+/// The error of a command.
 #[derive(Debug)]
 pub struct CliError {
     /// What happened.
@@ -41,15 +41,17 @@ impl CliError {
 
 fn from_io(path: &str, error: &std::io::Error) -> CliError {
     let help = match error.kind() {
-        ErrorKind::PermissionDenied => "run fabkeep as a user that may read the nodes' directories and write there",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, then run the same command again: it goes on",
-        ErrorKind::ReadOnlyFilesystem => "name a place that can be written to",
+        ErrorKind::PermissionDenied => "run fabkeep as a user who may read the nodes' directories and write to them",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space, then run the same command again: it continues"
+        }
+        ErrorKind::ReadOnlyFilesystem => "name a writable location",
         ErrorKind::HostUnreachable => {
-            "the pod went away or does not answer: look at it with kubectl, then run the same command again"
+            "the pod has disappeared or does not answer: check it with kubectl, then run the same command again"
         }
         ErrorKind::NotFound => "check the path",
         ErrorKind::NotADirectory => "name a directory",
-        _ => "look at the disk, then run the same command again",
+        _ => "check the disk, then run the same command again",
     };
     CliError::new(Code::Failed, format!("{path}: {error}"), help)
 }
@@ -62,28 +64,30 @@ impl From<EngineError> for CliError {
             EngineError::Refused(findings) => refused(findings, "nothing was committed"),
             EngineError::Precondition(findings) => refused(findings, "nothing was changed"),
             EngineError::Io { path, source } => from_io(&path, &source),
-            EngineError::Usage(problem) => CliError::new(Code::Usage, problem, "see --help"),
+            EngineError::Usage(problem) => {
+                CliError::new(Code::Usage, problem, "correct the command line; --help explains the options")
+            }
             EngineError::Stopped => {
-                CliError::new(Code::Interrupted, "interrupted", "run the same command again: it goes on where it can")
+                CliError::new(Code::Interrupted, "interrupted", "run the same command again: it continues where it can")
             }
             EngineError::Interrupted { done, next, source } => interrupted(done, &next, *source),
             EngineError::ProofFailed { done, next, source } => {
-                let message = format!("the proof failed: what was restored is not what was captured: {source}");
+                let message = format!("the proof failed: the restored data differs from the captured data: {source}");
                 let help = format!(
-                    "do not start the node on this data; look at the disk, then {}",
+                    "do not start the node on this data; check the disk, then {}",
                     next_command(&next, Some(Code::Unproven))
                 );
                 CliError { done, ..CliError::new(Code::Unproven, message, help) }
             }
             EngineError::Differs(error) => CliError::new(
                 Code::Unproven,
-                format!("what was read back is not what was captured: {error}"),
-                "look at the disk, then run the same command again",
+                format!("the data that was read back differs from the captured data: {error}"),
+                "check the disk, then run the same command again",
             ),
             error @ (EngineError::Chain(_) | EngineError::Point { .. }) => CliError::new(
                 Code::Damaged,
                 error.to_string(),
-                "`fabkeep verify --level full` tells what of the recovery point is damaged; `fabkeep list` names the others",
+                "`fabkeep verify --level full` says what is damaged in this recovery point; `fabkeep list` shows the others",
             ),
         }
     }
@@ -96,7 +100,7 @@ fn refused(findings: Vec<Finding>, unchanged: &str) -> CliError {
     CliError { findings, ..CliError::new(Code::Refused, message, help) }
 }
 
-/// A restore that ended after its first change: why, and what goes on from there.
+/// Returns a restore that ended after its first change: the reason, and how to continue.
 fn interrupted(done: Vec<Done>, next: &Next, source: EngineError) -> CliError {
     let broken = matches!(source, EngineError::Precondition(_) | EngineError::Refused(_));
     let cause = CliError::from(source);
@@ -114,27 +118,27 @@ fn interrupted(done: Vec<Done>, next: &Next, source: EngineError) -> CliError {
 fn next_command(next: &Next, code: Option<Code>) -> String {
     match next {
         Next::SameCommand if code == Some(Code::Unproven) => {
-            "run the same command again: it reads what was written, and writes again what differs".to_owned()
+            "run the same command again: it reads the written data and rewrites what differs".to_owned()
         }
-        Next::SameCommand => "run the same command again: it goes on from what was done".to_owned(),
+        Next::SameCommand => "run the same command again: it continues from here".to_owned(),
         Next::StartNodes { nodes } => format!(
-            "run the same command again, or start these nodes by hand: {}; all data is in its place",
+            "all data is in place: run the same command again, or start these nodes by hand: {}",
             nodes.join(", ")
         ),
     }
 }
 
-/// How a restore is undone by hand.
+/// Text that says how to undo a restore by hand.
 fn give_up(done: &[Done]) -> String {
     let mut steps = Vec::new();
     if done.iter().any(|done| matches!(done, Done::Placed { .. })) {
-        steps.push("move what was put into place away");
+        steps.push("move away what was put into place");
     }
     if done.iter().any(|done| matches!(done, Done::SetAside { .. })) {
-        steps.push("move what was set aside back");
+        steps.push("move back what was set aside");
     }
     if done.iter().any(|done| matches!(done, Done::DatabaseDumped { .. })) {
-        steps.push("load the databases' own dumps again");
+        steps.push("load the dumps of the databases' earlier content");
     }
     if done.iter().any(|done| matches!(done, Done::NodeStopped { .. })) {
         steps.push("start the nodes that were stopped");
@@ -142,7 +146,7 @@ fn give_up(done: &[Done]) -> String {
     if steps.is_empty() { String::new() } else { format!("; to give it up instead, {}", steps.join(", then ")) }
 }
 
-/// What was done, for people.
+/// Text for a completed change.
 pub fn reported(done: &Done) -> String {
     match done {
         Done::NodeStopped { node } => format!("{node} was stopped"),
@@ -150,7 +154,7 @@ pub fn reported(done: &Done) -> String {
         Done::Written { node, path } => format!("{node}: data was written to {path}; nothing uses it yet"),
         Done::SetAside { what, to } => format!("{what} was set aside as {to}"),
         Done::Placed { node, path } => format!("{node}: {path} was put into place"),
-        Done::DatabaseDumped { node, to } => format!("{node}: what its database held was dumped to {to}"),
+        Done::DatabaseDumped { node, to } => format!("{node}: the earlier content of its database was dumped to {to}"),
         Done::DatabaseLoaded { node, database } => format!("{node}: the dump was loaded into {database}"),
         Done::ObjectCreated { object } => format!("{object} was created"),
         Done::ObjectReplaced { object } => format!("{object} was replaced"),
@@ -185,27 +189,27 @@ impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let (code, help) = match &error {
             StoreError::NotARepository(place) => {
-                (Code::Usage, format!("`fabkeep init --repo {place}` makes one; or name the right place (--repo)"))
+                (Code::Usage, format!("`fabkeep init --repo {place}` creates one; or name the right location (--repo)"))
             }
-            StoreError::AlreadyARepository(_) => (Code::Usage, "use it, or name another place (--repo)".to_owned()),
+            StoreError::AlreadyARepository(_) => (Code::Usage, "use it, or name another location (--repo)".to_owned()),
             StoreError::FolderNotEmpty(_) | StoreError::Location { .. } => {
                 (Code::Usage, "name a new or empty folder, or a URL (s3://…, gs://…, az://…)".to_owned())
             }
             StoreError::Version { .. } => {
-                (Code::Usage, "use the fabkeep that wrote it, or a newer one than this".to_owned())
+                (Code::Usage, "use the version of fabkeep that wrote it, or a newer version than this one".to_owned())
             }
             StoreError::RootNotPinned { root } => (
                 Code::Usage,
-                format!("compare it with what `fabkeep init` printed; if it is the same, give it: --root {root} (or FABKEEP_ROOT={root})"),
+                format!("compare it with the key that `fabkeep init` printed; if they are equal, add --root {root} (or set FABKEEP_ROOT={root})"),
             ),
             StoreError::NotCertified { .. } => (
                 Code::Refused,
-                "the identity's holder certifies it again: fabkeep add-writer --identity FILE --writer FILE, with the writer key file that is there"
+                "the holder of the identity can certify it again: fabkeep add-writer --identity FILE --writer FILE, with the existing writer key file"
                     .to_owned(),
             ),
             StoreError::TooLarge { .. } => (
                 Code::Refused,
-                "put fewer nodes into one recovery point (--exclude NODE), or leave out files with very many holes".to_owned(),
+                "capture fewer nodes in one recovery point (--exclude NODE), or remove files with very many holes".to_owned(),
             ),
             StoreError::WrongIdentity => {
                 (Code::Usage, "name the identity file that `fabkeep init` wrote for this repository (--identity FILE)".to_owned())
@@ -218,7 +222,7 @@ impl From<StoreError> for CliError {
                 (Code::Damaged, "`fabkeep verify --level full` tells what else is damaged; restore the object from a copy of the repository".to_owned())
             }
             StoreError::Untrusted { .. } => {
-                (Code::Damaged, "somebody else wrote this object: do not use it, and find out who can write to the repository".to_owned())
+                (Code::Damaged, "somebody else wrote this object: do not use it, and find out who has write access to the repository".to_owned())
             }
             StoreError::Backend { source, .. } => (Code::Failed, backend_help(source)),
             StoreError::Io(error) => return from_io("the repository", error),
@@ -228,7 +232,7 @@ impl From<StoreError> for CliError {
     }
 }
 
-/// What the operating system said at the bottom of a chain of errors.
+/// Returns the kind of the innermost system error in a chain of errors.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
     std::iter::successors(Some(error), |error| (**error).source())
         .find_map(|error| error.downcast_ref::<std::io::Error>())
@@ -238,7 +242,7 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
 fn backend_help(error: &(dyn Error + 'static)) -> String {
     let help = match io_kind(error) {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            "make room where the repository lies, then run the same command again: what was put already is found and used"
+            "free some space for the repository, then run the same command again: it uses what was already stored"
         }
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             "the repository cannot be written to: check its permissions and its disk"

@@ -1,6 +1,6 @@
-//! Exit codes, all of them. `docs/exit-codes.md` says the same.
+//! The exit codes. `docs/exit-codes.md` documents them.
 
-/// How fabkeep ends.
+/// The exit codes of fabkeep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// Done, nothing to look at.
@@ -15,11 +15,11 @@ pub enum Code {
     Refused = 4,
     /// A recovery point or the repository is damaged.
     Damaged = 5,
-    /// A restore ended early after its first change: what was done is listed; the same command goes on.
+    /// A restore ended early after its first change: what was done is listed; the same command continues.
     Incomplete = 6,
     /// What a restore wrote is not what was captured.
     Unproven = 7,
-    /// Stopped by Ctrl-C; the same command goes on.
+    /// Stopped by Ctrl-C; the same command continues.
     Interrupted = 130,
 }
 

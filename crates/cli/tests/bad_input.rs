@@ -72,7 +72,7 @@ fn options_of_clusters_are_refused_for_a_folder() {
     for option in [&["--missing"][..], &["--no-start"], &["--workloads", "existing"], &["--map-namespace", "a=b"]] {
         let restore = ["restore", "--repo", "repository", "--identity", "keys/identity", "--to", "out"];
         let ended = place.run(&[&restore[..], option].concat());
-        assert_clear(&ended, 2, "goes with a restore into a cluster");
+        assert_clear(&ended, 2, "applies only to a restore into a cluster");
         assert!(!place.path("out").exists());
     }
 }

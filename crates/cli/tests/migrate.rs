@@ -105,7 +105,7 @@ fn a_network_moves_and_the_old_one_stays_stopped() {
     println!("-- the old one does not run by accident, and can be brought back");
     let again = place.run(&ARGUMENTS);
     assert_eq!(again.code, 4, "{}", again.text);
-    assert!(again.text.contains("in a window since"), "{}", again.text);
+    assert!(again.text.contains("in a no-transaction window since"), "{}", again.text);
     let back = place.run(&["resume"]);
     assert_eq!(back.code, 0, "{}", back.text);
     assert_eq!(running(&place, "here"), nodes);

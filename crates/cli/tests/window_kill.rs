@@ -169,7 +169,7 @@ fn a_note_that_this_machine_did_not_sign_is_told_and_nothing_of_it_is_done() {
     };
     let left = answered("n\n");
     assert_eq!(left.status.code(), Some(3), "{}", text(&left));
-    assert!(text(&left).contains("commands are not taken from a note") && note.exists());
+    assert!(text(&left).contains("commands are never taken from a record of a window") && note.exists());
     let removed = answered("y\ny\ny\n");
     assert!(!note.exists() && !pwned.exists(), "{}", text(&removed));
     let again = place.command(&["resume"]).output().unwrap();

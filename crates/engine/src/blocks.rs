@@ -1,5 +1,5 @@
-//! A channel's blocks one by one: when their transactions were made, how many, which of them change the configuration. A person finds in
-//! them the height to go back to.
+//! Lists the blocks of a channel: the time and number of their transactions, and configuration updates. With this list a person finds the
+//! height to go back to.
 
 use fabkeep_ledger::channel_config::{envelope_header, is_config_block};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};

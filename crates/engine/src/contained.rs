@@ -1,5 +1,5 @@
-//! What a manifest may ask for (B7). It is signed, and still not trusted with paths, links, modes or names: everything is checked before
-//! anything is planned with it.
+//! Checks of a manifest's paths, links, modes and names (B7). A manifest is signed, and still not trusted with these: everything is checked
+//! before anything is planned with it.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
@@ -34,7 +34,7 @@ pub(crate) fn check<'a>(
         let id = &node.facts.id;
         for name in [&id.organization, &id.node] {
             if name.is_empty() || has_control(name) {
-                return Err(wrong(id, name, "the node's name holds a control character, or is empty"));
+                return Err(wrong(id, name, "the node's name is empty or contains a control character"));
             }
         }
         for directory in &node.directories {
@@ -53,7 +53,7 @@ pub(crate) fn check_channels(point: &RecoveryPoint) -> Result<(), EngineError> {
         if name.is_empty() || name.len() > MAX_CHANNEL_BYTES || !name.chars().all(letters) || name.starts_with('.') {
             return Err(EngineError::Point {
                 point: name.escape_default().to_string(),
-                problem: format!("rule {}: this is no name of a channel", Rule::Contained),
+                problem: format!("rule {}: this is not a valid name of a channel", Rule::Contained),
             });
         }
     }
@@ -71,13 +71,13 @@ fn has_control(name: &str) -> bool {
     name.chars().any(char::is_control)
 }
 
-/// Why a relative path may not be used.
+/// Returns the reason why a relative path must not be used.
 fn problem_of(path: &str) -> Option<&'static str> {
     if path.len() > MAX_PATH_BYTES || path.split('/').any(|part| part.len() > MAX_NAME_BYTES) {
-        return Some("the path is longer than paths may be");
+        return Some("the path is too long");
     }
     if has_control(path) {
-        return Some("the path holds a line break or another control character");
+        return Some("the path contains a line break or another control character");
     }
     let leaves = path.split('/').any(|part| matches!(part, "" | "." | ".."));
     leaves.then_some("the path leaves the node's directory")
@@ -89,7 +89,7 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     let leaves = Path::new(place).components().any(|part| matches!(part, Component::ParentDir));
     let nowhere = place.is_empty() && captured.directory.source.is_volume();
     if nowhere || place.len() > MAX_PATH_BYTES || has_control(place) || leaves {
-        return Err(wrong(id, place, "the directory's own path leaves its place"));
+        return Err(wrong(id, place, "the path of the directory leaves its parent"));
     }
     let inner = captured.directory.nested.iter().map(|(path, _)| path).chain(&captured.directory.excluded);
     for path in inner {
@@ -119,7 +119,7 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
         match &entry.content {
             EntryContent::Symlink { target } => {
                 if has_control(target) || target.len() > MAX_PATH_BYTES {
-                    return refuse("the link's target holds a control character, or is longer than paths may be");
+                    return refuse("the link's target contains a control character or is too long");
                 }
                 if crate::capture::leaves(path, target) || goes_up_behind_a_name(target) {
                     return refuse("the link leaves the node's directory");
@@ -144,7 +144,7 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     Ok(())
 }
 
-/// Whether a target climbs behind a name, which may be another link: where that leads cannot be determined from the text.
+/// Returns whether a target climbs after a name, which may be another link: where that leads cannot be determined from the text.
 fn goes_up_behind_a_name(target: &str) -> bool {
     let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.skip_while(|part| *part == "..").any(|part| part == "..")

@@ -1,4 +1,4 @@
-//! Bytes of a captured file's parts, other than block records.
+//! Reads the bytes of a captured file's parts, except block records.
 
 use std::collections::HashMap;
 
@@ -21,13 +21,13 @@ impl<'a> Contents<'a> {
         Contents::of_channels(reader, &point.channels)
     }
 
-    /// The same, with the channels' blocks from these.
+    /// Returns the same, with the channels' blocks from these.
     pub fn of_channels(reader: &'a PointReader<'a>, channels: &'a [Channel]) -> Self {
         let blocks = channels.iter().map(|channel| (channel.name.as_str(), Blocks::new(reader, channel))).collect();
         Contents { reader, blocks }
     }
 
-    /// The bytes of a raw or raft-log part, checked against their hash and length.
+    /// Returns the bytes of a raw or raft-log part, checked against their hash and length.
     ///
     /// # Errors
     /// [`EngineError`], naming `file`.
@@ -47,7 +47,9 @@ impl<'a> Contents<'a> {
                 }
                 bytes
             }
-            Content::Blocks { .. } => return Err(wrong("a block part stands outside of a block file".to_owned())),
+            Content::Blocks { .. } => {
+                return Err(wrong("a part with blocks belongs to a file that is not a block file".to_owned()));
+            }
         };
         if bytes.len() as u64 != part.len {
             return Err(wrong(format!("a part has {} bytes, {} were captured", bytes.len(), part.len)));
@@ -57,7 +59,7 @@ impl<'a> Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// A whole file that is not made of blocks; small ones only: the caller knows its size.
+    /// Returns a whole file that is not made of blocks; small ones only: the caller knows its size.
     pub fn whole(&self, file: &CapturedEntry) -> Result<Vec<u8>, EngineError> {
         let EntryContent::File { size, parts } = &file.content else { return Ok(Vec::new()) };
         check_parts(&file.path, *size, parts)?;
@@ -70,12 +72,12 @@ impl Contents<'_> {
     }
 }
 
-/// Whether a file is made of block records.
+/// Returns whether a file is made of block records.
 pub(crate) fn is_block_file(parts: &[Part]) -> bool {
     parts.iter().any(|part| matches!(part.content, Content::Blocks { .. }))
 }
 
-/// The channel of a block file.
+/// Returns the channel of a block file.
 pub(crate) fn channel_of(parts: &[Part]) -> Option<&str> {
     parts.iter().find_map(|part| match &part.content {
         Content::Blocks { channel, .. } => Some(channel.as_str()),
@@ -83,7 +85,7 @@ pub(crate) fn channel_of(parts: &[Part]) -> Option<&str> {
     })
 }
 
-/// Refuses parts that overlap, stand out of order or reach behind the file's end.
+/// Refuses parts that overlap, are out of order or extend beyond the end of the file.
 pub(crate) fn check_parts(file: &str, size: u64, parts: &[Part]) -> Result<(), EngineError> {
     let mut at = 0;
     for part in parts {

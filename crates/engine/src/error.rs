@@ -1,6 +1,6 @@
-//! What ends a capture, a verification or a restore. The variant says how far it came: before the first change of a target a restore ends
-//! with [`EngineError::Precondition`] or with what it could not read; after it with [`EngineError::Interrupted`] or
-//! [`EngineError::ProofFailed`], which carry what was done.
+//! Errors of a capture, a verification or a restore. The variant says how far a restore got: before its first change it ends with
+//! [`EngineError::Precondition`] or with a read error; after it with [`EngineError::Interrupted`] or [`EngineError::ProofFailed`], which
+//! list what was done.
 
 use std::error::Error;
 
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 /// An engine's error.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The repository's.
+    /// An error of the repository.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The platform's.
+    /// An error of the platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// A chain's.
+    /// An error of a chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// Local input or output.
@@ -41,27 +41,27 @@ pub enum EngineError {
     Interrupted {
         /// What was done until then, in order, by this run and by earlier runs of the same restore.
         done: Vec<Done>,
-        /// What goes on from here.
+        /// How to continue.
         next: Next,
         /// Why it ended.
         #[source]
         source: Box<EngineError>,
     },
-    /// What a restore wrote is not what was captured.
+    /// The data that a restore wrote differs from the captured data.
     #[error("the proof failed: {source}")]
     ProofFailed {
         /// What was done until then, in order, by this run and by earlier runs of the same restore.
         done: Vec<Done>,
-        /// What goes on from here.
+        /// How to continue.
         next: Next,
         /// What differs.
         #[source]
         source: Difference,
     },
-    /// Something read back is not what was captured. [`EngineError::after`] makes a [`EngineError::ProofFailed`] of it.
+    /// Data that was read back differs from the captured data. [`EngineError::after`] makes a [`EngineError::ProofFailed`] of it.
     #[error(transparent)]
     Differs(#[from] Difference),
-    /// The recovery point holds something that it should not.
+    /// The recovery point contains something invalid.
     #[error("recovery point {point}: {problem}")]
     Point {
         /// Which one.
@@ -69,7 +69,7 @@ pub enum EngineError {
         /// What is wrong.
         problem: String,
     },
-    /// What was asked for is not there.
+    /// Something that was requested does not exist.
     #[error("{0}")]
     Usage(String),
     /// Stopped on request.
@@ -77,7 +77,7 @@ pub enum EngineError {
     Stopped,
 }
 
-/// Something that was read back and is not what was captured.
+/// Data that was read back and differs from the captured data.
 #[derive(Debug, thiserror::Error)]
 #[error("{subject}: {problem}")]
 pub struct Difference {
@@ -91,12 +91,12 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// A difference that was seen by comparing.
+    /// Returns a difference that was seen by comparing.
     pub fn new(subject: impl ToString, problem: impl Into<String>) -> Self {
         Difference { subject: subject.to_string(), problem: problem.into(), source: None }
     }
 
-    /// A difference that a reader of the format ended with.
+    /// Returns a difference that a reader of the format ended with.
     pub fn by(subject: impl ToString, source: impl Error + Send + Sync + 'static) -> Self {
         Difference { subject: subject.to_string(), problem: source.to_string(), source: Some(Box::new(source)) }
     }
@@ -116,14 +116,14 @@ pub enum Done {
         /// Which.
         node: String,
     },
-    /// Data was written, and nothing uses it yet: it is not in its place.
+    /// Data was written, but is not in its place yet: nothing uses it.
     Written {
         /// Of which node.
         node: String,
         /// Where it lies.
         path: String,
     },
-    /// What was in a place was set aside.
+    /// Existing data was set aside.
     SetAside {
         /// What.
         what: String,
@@ -137,7 +137,7 @@ pub enum Done {
         /// Where.
         path: String,
     },
-    /// What a database held was dumped beside it.
+    /// The earlier content of a database was dumped.
     DatabaseDumped {
         /// Of which node.
         node: String,
@@ -163,13 +163,13 @@ pub enum Done {
     },
 }
 
-/// What goes on after a restore that ended early.
+/// How to continue after a restore that ended early.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "next", rename_all = "kebab-case")]
 pub enum Next {
-    /// The same command goes on where this run ended.
+    /// The same command continues where this run ended.
     SameCommand,
-    /// All data is in its place: what is left is to start these nodes, by the same command or by hand.
+    /// All data is in place: only these nodes must be started, by the same command or by hand.
     StartNodes {
         /// Which.
         nodes: Vec<String>,
@@ -177,8 +177,8 @@ pub enum Next {
 }
 
 impl EngineError {
-    /// What a restore that has made its first change ends with for this reason. What was done before stands in front of what an inner step
-    /// has reported already.
+    /// Returns what a restore that has made its first change ends with for this reason. What was done before stands in front of what an
+    /// inner step has reported already.
     #[must_use]
     pub fn after(self, mut done: Vec<Done>, next: Next) -> EngineError {
         let mut add = |inner: Vec<Done>| {
@@ -199,7 +199,7 @@ impl EngineError {
         }
     }
 
-    /// Whether the target of a restore is as it was before the command.
+    /// Returns whether the target of a restore is as it was before the command.
     #[must_use]
     pub fn is_before_first_change(&self) -> bool {
         !matches!(self, EngineError::Interrupted { .. } | EngineError::ProofFailed { .. })

@@ -1,4 +1,4 @@
-//! What the engine tells while it works; a reporter draws it.
+//! Events that the engine emits while it works; a reporter displays them.
 
 use std::path::Path;
 
@@ -6,49 +6,49 @@ use fabkeep_network::{Finding, Grown};
 use fabkeep_platform::Progress;
 use serde::Serialize;
 
-/// Something that happened.
+/// An event of the engine.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A step begins. `total_bytes` is what it has to go through, when that is known.
+    /// A step begins. `total_bytes` is the number of bytes to process, if known.
     Begin {
         /// The step.
         step: &'a str,
-        /// Bytes to go through.
+        /// Number of bytes to process.
         total_bytes: Option<u64>,
     },
-    /// The step came further.
+    /// The step has made progress.
     Advance {
-        /// Bytes gone through since the last event.
+        /// Bytes processed since the last event.
         bytes: u64,
-        /// Blocks gone through since the last event.
+        /// Blocks processed since the last event.
         blocks: u64,
     },
     /// The step is done.
     End {
         /// The step.
         step: &'a str,
-        /// How long it took.
+        /// Its duration in seconds.
         seconds: f64,
     },
-    /// Something was found.
+    /// A finding.
     Found(&'a Finding),
     /// What the step does or waits for now.
     Notice(Notice<'a>),
 }
 
-/// What a step does or waits for, or what changed its way.
+/// The activity of a step, what it waits for, or a change of its course.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(tag = "notice", rename_all = "kebab-case")]
 pub enum Notice<'a> {
-    /// The platform's.
+    /// A notice of the platform.
     Platform(&'a Progress<'a>),
     /// The nodes are stopped.
     StoppingNodes,
-    /// Pods of stopped workloads are still there.
+    /// Pods of stopped workloads still exist.
     PodsGoing,
     /// These chains are behind: channel, node and height.
     Behind {
-        /// Each in words.
+        /// Each as text.
         chains: &'a [String],
     },
     /// A chain grew inside a window.
@@ -56,7 +56,7 @@ pub enum Notice<'a> {
         /// Which.
         grown: &'a Grown,
     },
-    /// A window goes on, as chains grew in it.
+    /// A window is extended, because chains grew in it.
     WindowExtended {
         /// How many chains.
         chains: usize,
@@ -66,21 +66,21 @@ pub enum Notice<'a> {
         /// Why.
         problem: &'a str,
     },
-    /// A capture falls back from a cut to a window, as asked.
+    /// A capture uses a window instead of a cut, as requested.
     FallsBack,
-    /// The capture reads the nodes once more: they moved while they were read.
+    /// The capture reads the nodes once more, because they changed while they were read.
     OnceMore {
-        /// What did not fit.
+        /// What did not match.
         finding: &'a Finding,
     },
 }
 
-/// Draws events. Called from several threads.
+/// Displays events. It is called from several threads.
 pub trait Reporter: Sync {
-    /// Takes one event.
+    /// Receives one event.
     fn event(&self, event: Event<'_>);
 
-    /// Whether the user asked to stop; looked at between pieces of work.
+    /// Returns whether the user asked to stop; looked at between pieces of work.
     fn is_interrupted(&self) -> bool {
         false
     }
@@ -89,7 +89,7 @@ pub trait Reporter: Sync {
     fn changing(&self, _what: &'static str, _path: &Path) {}
 }
 
-/// Draws nothing.
+/// Displays nothing.
 pub struct Silent;
 
 impl Reporter for Silent {
@@ -99,11 +99,11 @@ impl Reporter for Silent {
 /// Runs `work` as a step: begin and end are reported, also when it fails.
 pub(crate) fn step<T>(reporter: &dyn Reporter, name: &str, total_bytes: Option<u64>, work: impl FnOnce() -> T) -> T {
     let begun = std::time::Instant::now();
-    tracing::info!(step = name, total_bytes, "begins");
+    tracing::info!(step = name, total_bytes, "step begins");
     reporter.event(Event::Begin { step: name, total_bytes });
     let result = work();
     let seconds = begun.elapsed().as_secs_f64();
     reporter.event(Event::End { step: name, seconds });
-    tracing::info!(step = name, seconds, "ends");
+    tracing::info!(step = name, seconds, "step ends");
     result
 }

@@ -1,4 +1,4 @@
-//! The genesis blocks of a recovery point's channels, as `osnadmin channel join` and `peer channel join` take them.
+//! The genesis blocks of a recovery point's channels, in the form that `osnadmin channel join` and `peer channel join` accept.
 
 use fabkeep_ledger::block::BlockSpan;
 use fabkeep_ledger::proto::common;
@@ -9,7 +9,7 @@ use crate::EngineError;
 use crate::point::{Channel, Content, EntryContent, RecoveryPoint};
 use crate::replay::Blocks;
 
-/// Metadata slots of a block, and how many of them are the block's own from the beginning: peers and orderers add theirs behind.
+/// Metadata slots of a block, and how many of them are the block's own from the beginning: peers and orderers add theirs after.
 const SLOTS: usize = 5;
 const OWN_SLOTS: usize = 2;
 

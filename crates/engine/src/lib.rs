@@ -1,4 +1,4 @@
-//! The engine: capture, verify and restore, each as a printable plan of steps, with findings and typed events.
+//! The engine: capture, verification and restore, each as a plan of steps that can be printed, with findings and typed events.
 //!
 //! Data flows one way: platform → capture → split → store; and back: store → transform → replay → restore → platform.
 #![deny(missing_docs)]

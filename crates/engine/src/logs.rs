@@ -1,4 +1,4 @@
-//! Nodes' logs as part of a proof: what peers and orderers logged since a moment, classified.
+//! The logs of peers and orderers as part of a proof: the lines since a given time, classified.
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, LogMessage, NodeId, Rule, Severity, classify_log};
@@ -41,7 +41,7 @@ pub(crate) fn findings(
     read(platform, since, wanted).iter().flat_map(judged).collect()
 }
 
-/// What one node's log comes to.
+/// Returns the classified log of one node.
 pub(crate) fn judged((node, log): &NodeLog) -> Vec<Finding> {
     match log {
         Ok(messages) => {

@@ -1,5 +1,5 @@
-//! Every name by which the network's nodes call each other: in channel configurations, in chaincode packages, in TLS certificates. They
-//! cannot be changed from outside, so that in another place something must answer to them (O8, K5).
+//! All host names by which the nodes call each other: in channel configurations, chaincode packages and TLS certificates. They cannot be
+//! changed from outside; in another place something must answer to them (O8, K5).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub struct UsedName {
     pub answered_by: BTreeSet<String>,
 }
 
-/// Every name of a recovery point, those first that channel configurations and packages use.
+/// Returns every name of a recovery point, those first that channel configurations and packages use.
 ///
 /// # Errors
 /// [`EngineError`] when the recovery point cannot be read.
@@ -103,10 +103,10 @@ pub(crate) fn unanswered(used: &[UsedName]) -> Option<Finding> {
             Rule::NamesKept,
             format!("{} names", names.len()),
             format!(
-                "channel configurations or chaincode packages call {}; no Service, Ingress or hostAliases of the recovery point answers",
+                "channel configurations or chaincode packages contain {}; no Service, Ingress or hostAliases of the recovery point answers to these names",
                 names.join(", ")
             ),
-            "in another place make DNS answer to them (`fabkeep show --names` tells who uses which)",
+            "in another place DNS must resolve them (`fabkeep show --names` lists who uses which name)",
         )
     })
 }

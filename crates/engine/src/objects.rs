@@ -1,4 +1,4 @@
-//! The objects that a recovery point keeps of a cluster.
+//! The objects of a cluster that a recovery point contains.
 
 use fabkeep_platform::Declaration;
 use fabkeep_store::PointReader;
@@ -6,7 +6,7 @@ use fabkeep_store::PointReader;
 use crate::EngineError;
 use crate::point::RecoveryPoint;
 
-/// The objects of a recovery point.
+/// Returns the objects of a recovery point.
 pub(crate) fn declarations(point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<Vec<Declaration>, EngineError> {
     let mut out = Vec::new();
     for object in &point.objects {

@@ -66,7 +66,7 @@ impl<'scope> Queue<'scope> {
 
     /// Hands a job over; waits while the queue is full.
     pub fn push(&self, job: impl FnOnce() + Send + 'scope) {
-        // The receivers live until the sender is dropped.
+        // The receivers run until the sender is dropped.
         let _ = self.sender.send(Box::new(job));
     }
 }

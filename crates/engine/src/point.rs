@@ -1,4 +1,4 @@
-//! A recovery point's manifest: what was captured, where every byte of it is, and what was learned of it.
+//! The manifest of a recovery point: what was captured, where each byte is stored, and what is known about the nodes.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::window::WindowReport;
 
-/// Everything that a recovery point says.
+/// The content of a recovery point's manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecoveryPoint {
     /// Version of fabkeep that captured it.
@@ -19,7 +19,7 @@ pub struct RecoveryPoint {
     pub network: String,
     /// When the capture began, RFC 3339.
     pub created: String,
-    /// Whether derived data (state, history, index) is in it.
+    /// Whether derived data (state, history, block index) is included.
     pub derived: bool,
     /// Nodes of the network that were left out on request.
     pub excluded: Vec<String>,
@@ -27,9 +27,9 @@ pub struct RecoveryPoint {
     pub channels: Vec<Channel>,
     /// The nodes.
     pub nodes: Vec<CapturedNode>,
-    /// What was found, worst first.
+    /// The findings, worst first.
     pub findings: Vec<Finding>,
-    /// The objects that declare the network, in the order in which a cluster wants them.
+    /// The objects that declare the network, in the order in which they must be created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<CapturedObject>,
     /// The no-transaction window that it was captured in.
@@ -42,45 +42,45 @@ pub struct RecoveryPoint {
 pub struct Channel {
     /// Its name.
     pub name: String,
-    /// Number of the first block held.
+    /// Number of the first block.
     pub first_block: u64,
-    /// Blocks from genesis.
+    /// Height: number of blocks from genesis.
     pub height: u64,
     /// Header hash of the last block, hex.
     pub tip_hash: String,
-    /// Highest node: the last blocks came from it.
+    /// The highest node, from which the last blocks were read.
     pub donor: String,
     /// Header and data of all blocks, in order.
     pub segments: Vec<Segment>,
     /// The configuration at the height.
     pub config: Option<ChannelConfig>,
-    /// Number of the block that it came from.
+    /// Number of the configuration block.
     pub config_block: Option<u64>,
 }
 
-/// Consecutive blocks' header and data in one blob.
+/// Headers and data of consecutive blocks in one blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Number of the first block.
     pub first: u64,
-    /// How many blocks.
+    /// Number of blocks.
     pub count: u64,
     /// The blob.
     pub blob: BlobId,
-    /// Its bytes.
+    /// Length in bytes.
     pub bytes: u64,
     /// Header hash of the last block, hex.
     pub last_hash: String,
 }
 
 impl Segment {
-    /// Number behind the last block.
+    /// Number after the last block.
     pub fn end(&self) -> u64 {
         self.first.saturating_add(self.count)
     }
 }
 
-/// A node: its files, and what was learned.
+/// A node: its files, and the facts about it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CapturedNode {
     /// Facts that the rules judge.
@@ -116,10 +116,10 @@ pub struct CapturedObject {
 /// A directory of a node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CapturedDirectory {
-    /// What it holds, and where it was.
+    /// Its role and captured path.
     #[serde(flatten)]
     pub directory: NodeDirectory,
-    /// Everything in it that was captured, sorted by path, the root first.
+    /// All captured entries, sorted by path, the root first.
     pub entries: Vec<CapturedEntry>,
     /// What was left out.
     pub omitted: Vec<Omitted>,
@@ -138,7 +138,7 @@ pub struct CapturedEntry {
     pub gid: u32,
     /// Modification time, nanoseconds since 1970.
     pub modified_ns: i128,
-    /// What it is.
+    /// Its kind and content.
     #[serde(flatten)]
     pub content: EntryContent,
 }
@@ -166,20 +166,20 @@ pub enum EntryContent {
 /// A run of a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Where it begins in the file.
+    /// Offset in the file, in bytes.
     pub offset: u64,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// What they are.
+    /// How the bytes are stored.
     #[serde(flatten)]
     pub content: Content,
 }
 
-/// How a run of bytes is kept.
+/// How a run of bytes is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "lowercase")]
 pub enum Content {
-    /// A blob holds them as they are.
+    /// A blob contains them unchanged.
     Raw {
         /// The blob.
         blob: BlobId,
@@ -190,14 +190,14 @@ pub enum Content {
         channel: String,
         /// Number of the first block.
         first: u64,
-        /// How many blocks.
+        /// Number of blocks.
         count: u64,
-        /// The blocks' metadata, one behind the other.
+        /// The blob with the metadata of the blocks.
         metadata: BlobId,
         /// Keyed hash of the run as it is in the file.
         hash: BlobId,
     },
-    /// A split raft log: blocks in it come from the channel's segments.
+    /// A split raft log: its blocks are taken from the channel's segments.
     Wal {
         /// The channel.
         channel: String,
@@ -209,7 +209,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Blobs that it needs, beside the channel's segments.
+    /// Blobs that it needs in addition to the channel's segments.
     pub(crate) fn blob(&self) -> BlobId {
         match self {
             Content::Raw { blob } => *blob,
@@ -233,7 +233,7 @@ pub struct Omitted {
 }
 
 impl CapturedDirectory {
-    /// How many files it has.
+    /// Returns how many files it has.
     pub fn file_count(&self) -> u64 {
         self.entries.iter().filter(|entry| matches!(entry.content, EntryContent::File { .. })).count() as u64
     }
@@ -271,7 +271,7 @@ impl RecoveryPoint {
             .sum()
     }
 
-    /// The blobs that the files of some nodes are made of.
+    /// Returns the blobs that some nodes' files consist of.
     pub(crate) fn blobs_of<'p>(&'p self, nodes: impl Iterator<Item = &'p CapturedNode>) -> BTreeSet<BlobId> {
         let mut out = BTreeSet::new();
         let mut channels: BTreeSet<&str> = BTreeSet::new();
@@ -290,7 +290,7 @@ impl RecoveryPoint {
         out
     }
 
-    /// The channel of this name.
+    /// Returns the channel of this name.
     pub fn channel(&self, name: &str) -> Option<&Channel> {
         self.channels.iter().find(|channel| channel.name == name)
     }

@@ -1,5 +1,5 @@
-//! Putting a channel's block files together again: each segment is opened once and checked, and every node's records are made from it
-//! and the node's metadata.
+//! Reassembles the block files of a channel: each segment is opened and checked once, and every node's records are made from it and the
+//! node's metadata.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -87,13 +87,13 @@ pub(crate) struct Opened {
 /// What a replay found, where signatures were asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
-    /// Signatures that do not stand.
+    /// Invalid signatures.
     pub findings: Vec<Finding>,
     /// Blocks whose signatures could not be checked, as no configuration was known: by node, where there are some.
     pub unchecked: BTreeMap<String, u64>,
 }
 
-/// Replays a channel into every target. Returns findings where signatures do not stand (when `signatures` are asked for).
+/// Replays a channel into every target. Returns findings for invalid signatures (if `signatures` are requested).
 ///
 /// # Errors
 /// What does not fit together: a hash, a link, a length, an object.
@@ -190,7 +190,7 @@ pub(crate) fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Se
     let checked = check_blocks(&bytes, &spans, &place)?;
     let last = checked.header_hashes.last().map(hex::encode).unwrap_or_default();
     if spans.len() as u64 != segment.count || checked.first != segment.first || last != segment.last_hash {
-        return Err(broken(channel, format!("{place} holds other blocks than it says")));
+        return Err(broken(channel, format!("{place} contains other blocks than it claims")));
     }
     Ok(Opened { segment: segment.clone(), bytes, spans, checked })
 }
@@ -218,7 +218,7 @@ impl<'a> Running<'a> {
                 _ => {
                     return Err(broken(
                         &channel.name,
-                        format!("{}: a block file has a part that is none", running.label),
+                        format!("{}: a block file has a part that does not contain blocks", running.label),
                     ));
                 }
             };
@@ -226,7 +226,7 @@ impl<'a> Running<'a> {
         Ok(running)
     }
 
-    /// Makes this node's records of the segment's blocks; the bytes made, and the first signature that does not stand.
+    /// Makes this node's records of the segment's blocks. Returns the number of bytes, and the first invalid signature.
     fn take(
         &mut self,
         reader: &PointReader<'_>,
@@ -250,8 +250,9 @@ impl<'a> Running<'a> {
                 return Err(wrong("a block before it is missing"));
             }
             let rest = &part.metadata[part.at..];
-            let metadata =
-                metadata_prefix(rest).and_then(|range| rest.get(range)).ok_or_else(|| wrong("its metadata is cut"))?;
+            let metadata = metadata_prefix(rest)
+                .and_then(|range| rest.get(range))
+                .ok_or_else(|| wrong("its metadata is truncated"))?;
             if let Some(validation) = validation.filter(|_| finding.is_none()) {
                 let slots = Slots::new(metadata);
                 match validation.check(&opened.bytes, span, slots, self.peer) {
@@ -288,7 +289,7 @@ impl<'a> Running<'a> {
         };
         let wrong = |problem: &str| broken(channel, format!("{}: {problem}", self.label));
         let Content::Blocks { channel: of, first, count, metadata, hash } = part.content else {
-            return Err(wrong("a block file has a part that is none"));
+            return Err(wrong("a block file has a part that does not contain blocks"));
         };
         if of != channel || first != self.next || count == 0 {
             return Err(wrong("the parts of its block files do not follow each other"));
@@ -343,7 +344,7 @@ impl<'a> Blocks<'a> {
         Blocks { reader, channel, open: Mutex::default() }
     }
 
-    /// A block's canonical record; `None` when the channel does not hold it or its segment is damaged.
+    /// Returns a block's canonical record; `None` when the channel does not hold it or its segment is damaged.
     pub fn record(&self, number: u64) -> Option<Vec<u8>> {
         let opened = self.segment_of(number)?;
         let span = opened.spans.get(usize::try_from(number - opened.segment.first).ok()?)?;

@@ -1,9 +1,9 @@
-//! What is not as it should be in a repository, as findings.
+//! Converts the repository's remarks into findings.
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{Remark, RemarkKind};
 
-/// A remark on the repository as a finding.
+/// Returns a remark on the repository as a finding.
 pub fn remark_finding(remark: &Remark) -> Finding {
     let subject = format!("repository {}", remark.object);
     let what = remark.problem.clone();
@@ -12,25 +12,25 @@ pub fn remark_finding(remark: &Remark) -> Finding {
             Rule::RepositoryOwn,
             subject,
             what,
-            "it was passed over; find out who can write to the repository, then remove the object",
+            "it was ignored; find out who can write to the repository, then remove the object",
         ),
         RemarkKind::Damaged => Finding::error(
             Rule::RepositoryOwn,
             subject,
             what,
-            "it was passed over; bring the object back from a copy of the repository, and make a new recovery point now",
+            "it was ignored; restore the object from a copy of the repository, and make a new recovery point now",
         ),
         RemarkKind::Missing => Finding::error(
             Rule::CommitChain,
             subject,
             what,
-            "bring the object back from a copy of the repository, and find out who can delete there; a new recovery point holds what the nodes have now",
+            "restore the object from a copy of the repository, and find out who can delete there; a new recovery point captures what the nodes have now",
         ),
         RemarkKind::Uncommitted => Finding::warning(
             Rule::CommitChain,
             subject,
             what,
-            "if no backup runs and none was killed then, bring the commit record back from a copy of the repository (points/)",
+            "if no backup runs and none was killed at that time, restore the commit record (points/) from a copy of the repository",
         ),
         RemarkKind::Clock => Finding::warning(
             Rule::CommitClock,
@@ -45,7 +45,7 @@ pub fn remark_finding(remark: &Remark) -> Finding {
             Rule::CommitChain,
             subject,
             what,
-            "let the folder of the writer key be written to, or use `fabkeep verify --expect-at-least POINT`",
+            "make the folder of the writer key writable, or use `fabkeep verify --expect-at-least POINT`",
         ),
     }
 }

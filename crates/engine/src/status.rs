@@ -1,4 +1,4 @@
-//! The network as it is now: who runs, at which height, who leads, what expires, what the logs say, whether a window is open.
+//! The current state of a network: running nodes, heights, leaders, certificates that expire, errors in logs, open windows.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ pub struct NodeStatus {
     pub node: String,
     /// What it is.
     pub role: NodeRole,
-    /// Whether it runs; `None` when nothing tells.
+    /// Whether it runs; `None` if that is unknown.
     pub running: Option<bool>,
     /// What `/healthz` says.
     pub health: Option<String>,
@@ -80,7 +80,7 @@ pub struct ChannelStatus {
     pub blocks_per_second: Option<f64>,
     /// Whether the node leads the channel's raft.
     pub leads: Option<bool>,
-    /// How it stands to the channel's consensus.
+    /// Its relation to the channel's consensus.
     pub relation: Option<Relation>,
     /// What an orderer does in the channel.
     pub participating: Option<Participating>,
@@ -118,7 +118,7 @@ pub fn status(
                 Rule::ReadyPerChannel,
                 &observation.node,
                 format!("/healthz says: {}", observation.health.as_deref().unwrap_or_default()),
-                "look at what it names: Docker or chaincode builders, CouchDB",
+                "check the component that it names: Docker or chaincode builders, CouchDB",
             ));
         }
     }
@@ -175,7 +175,7 @@ pub fn status(
     Ok(NetworkStatus { at: at.to_string(), network: platform.network().name.clone(), nodes, window, findings })
 }
 
-/// An orderer that follows where it may think that it takes part (O7).
+/// Reports an orderer that is a follower although it may be meant as a consenter (O7).
 fn followers(observation: &Observation) -> Vec<Finding> {
     let following = observation.channels.iter().filter(|(_, answer)| answer.relation == Some(Relation::Follower));
     following
@@ -184,14 +184,14 @@ fn followers(observation: &Observation) -> Vec<Finding> {
             Finding::warning(
                 Rule::ConsenterKey,
                 format!("{} {channel}", observation.node),
-                "it is a follower of this channel, no consenter",
-                "if it should be a consenter: compare its TLS public key with the channel configuration's (O7)",
+                "it is a follower of this channel, not a consenter",
+                "if it should be a consenter, compare its TLS public key with the one in the channel configuration (O7)",
             )
         })
         .collect()
 }
 
-/// An orderer that does not serve a channel, though it runs (P7).
+/// Returns an orderer that does not serve a channel, though it runs (P7).
 fn not_active(observation: &Observation) -> Vec<Finding> {
     let channels = observation.channels.iter().filter_map(|(channel, answer)| Some((channel, answer.participating?)));
     channels
@@ -199,15 +199,15 @@ fn not_active(observation: &Observation) -> Vec<Finding> {
             let remedy = match participating {
                 Participating::Active => return None,
                 Participating::Onboarding => {
-                    "wait: it fetches the channel's blocks from the other orderers; it is no source of a backup before it is active"
+                    "wait: it fetches the channel's blocks from the other orderers; it cannot be backed up before it is active"
                 }
-                Participating::Failed => "look into its log, and start it again; `osnadmin channel list` tells the same",
+                Participating::Failed => "read its log, and restart it; `osnadmin channel list` shows the same state",
                 Participating::Inactive => {
-                    "if it should serve the channel, look into its log; if it was removed, `osnadmin channel remove` tidies up (O10)"
+                    "if it should serve the channel, read its log; if it was removed, `osnadmin channel remove` deletes the rest (O10)"
                 }
             };
             let subject = format!("{} {channel}", observation.node);
-            Some(Finding::warning(Rule::ReadyPerChannel, subject, format!("the orderer calls it {participating}"), remedy))
+            Some(Finding::warning(Rule::ReadyPerChannel, subject, format!("the orderer reports the channel as {participating}"), remedy))
         })
         .collect()
 }
@@ -220,7 +220,7 @@ fn rate(before: &NetworkStatus, node: &NodeId, channel: &str, now: Option<u64>, 
     (seconds > 0.0).then(|| now.map(|now| now.saturating_sub(height) as f64 / seconds)).flatten()
 }
 
-/// The certificate of each node that expires first; those that do soon are findings.
+/// Returns the certificate of each node that expires first; those that do soon are findings.
 fn certificates(
     platform: &dyn Platform,
     options: &StatusOptions,
@@ -278,7 +278,7 @@ mod tests {
         let reported: Vec<(String, String)> =
             not_active(&observation).into_iter().map(|finding| (finding.subject, finding.what)).collect();
         let expected = ["onboarding", "failed", "inactive"].iter().enumerate().map(|(number, word)| {
-            (format!("Org/orderer1 channel{}", number + 1), format!("the orderer calls it {word}"))
+            (format!("Org/orderer1 channel{}", number + 1), format!("the orderer reports the channel as {word}"))
         });
         assert_eq!(reported, expected.collect::<Vec<_>>());
     }

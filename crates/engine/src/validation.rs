@@ -1,4 +1,4 @@
-//! Which configuration a block's signatures are checked against.
+//! Selects the configuration against which a block's signatures are checked.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(crate) struct Validation<'a> {
 
 impl Validation<'_> {
     /// Checks what the orderers (and, of a `peer`'s block, the peer) wrote about a block. Returns whether the signatures were checked: a
-    /// chain that begins behind a snapshot has no configuration to check them against, until a configuration block comes.
+    /// chain that begins after a snapshot has no configuration to check them against, until a configuration block follows.
     pub fn check(&self, buffer: &[u8], span: &BlockSpan, slots: Slots<'_>, peer: bool) -> Result<bool, SignatureError> {
         if peer {
             check_filter(slots, span.envelope_count)?;
@@ -31,7 +31,7 @@ impl Validation<'_> {
         }
     }
 
-    /// The configuration in force before block `number`.
+    /// Returns the configuration in force before block `number`.
     fn of(&self, number: u64) -> Option<&BlockValidation> {
         let changed = self.changes.range(..number).next_back().map(|(_, config)| config);
         changed.or(self.before).map(|config| &config.validation)

@@ -103,7 +103,7 @@ fn a_database_comes_back(kind: Kind) {
     place.server.sql("INSERT INTO users (id, type, state) VALUES ('latecomer', 'client', 0); UPDATE users SET state = -1 WHERE id = 'app2'; DELETE FROM affiliations;");
     let later = place.server.rows();
     let findings = refused(place.restore(&host, false, CaKeep::default(), &Silent));
-    reported(&findings, "B8", "holds 5 tables");
+    reported(&findings, "B8", "contains 5 tables");
     assert_eq!(later, place.server.rows());
     let restored = place.restore(&host, true, CaKeep::default(), &Silent).unwrap();
     assert_eq!(rows, place.server.rows());
@@ -215,7 +215,7 @@ fn a_dump_that_was_cut_is_none() {
     commands.dump = Some("pg_dump --clean --if-exists | head -c 3000".to_owned());
     let host = Host::new(&inventory, place.bench.folder.path()).unwrap();
     let findings = refused(place.bench.capture_from(&host, &CaptureOptions::default()));
-    reported(&findings, "C3", "does not come to its end");
+    reported(&findings, "C3", "is incomplete");
 }
 
 /// Where a dump on somebody's database server would have its client write.

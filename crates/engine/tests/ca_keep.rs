@@ -165,7 +165,7 @@ fn what_would_not_fit_is_refused_and_nothing_is_touched() {
 
     let new = redeployed();
     std::fs::remove_file(new.home.join("msp/keystore").join(&new.new_key)).unwrap();
-    new.refused(BOTH, "C4", "no key is there that fits");
+    new.refused(BOTH, "C4", "no existing key matches");
     std::fs::write(new.home.join(CONFIG), "a: [").unwrap();
     new.refused(BOTH, "C4", "cannot be read");
     assert!(std::fs::read_to_string(new.home.join(CONFIG)).unwrap() == "a: [", "something was replaced");

@@ -143,7 +143,7 @@ fn a_cut_restores_chains_that_end_where_they_were_cut_and_one_raft_state_for_all
     let last = bench.capture(&CaptureOptions { exclude: vec!["Org2/peer1".to_owned()], ..cut() }).unwrap();
     let reported: Vec<_> = last.point.findings.iter().filter(|finding| finding.rule.code() == "W3").collect();
     assert!(reported.len() == 1 && reported[0].subject == "Org2/peer0 mychannel", "{reported:?}");
-    assert!(reported[0].what.contains("cut at 73") && reported[0].what.contains("had 192 before"), "{reported:?}");
+    assert!(reported[0].what.contains("cut at height 73") && reported[0].what.contains("had 192"), "{reported:?}");
 }
 
 /// Cuts a chain: its last blocks are not there yet.

@@ -93,13 +93,12 @@ fn raft_state_is_written_from_the_last_block_when_all_consenters_come_back_toget
     assert!(notes.iter().all(|note| note.severity == Severity::Note), "{notes:?}");
     let what = &notes[0].what;
     assert!(
-        what.contains("raft state written from block 56 (raft index")
-            && what.contains(
-                "orderer1 and OrdererOrg/orderer3 take the chain of OrdererOrg/orderer2, which has height 57"
-            ),
+        what.contains("raft state created from block 56 (raft index")
+            && what
+                .contains("orderer1 and OrdererOrg/orderer3 get the chain of OrdererOrg/orderer2, which has height 57"),
         "{what}"
     );
-    assert!(notes[1].what.contains("from block 7 ") && !notes[1].what.contains("take the chain"), "{notes:?}");
+    assert!(notes[1].what.contains("from block 7 ") && !notes[1].what.contains("get the chain"), "{notes:?}");
     let folder = |orderer: &str| bench.path("restored").join("OrdererOrg").join(orderer).join("production");
     let captured = |orderer: &str| bench.network().join("OrdererOrg").join(orderer).join("production");
     // The highest term of the three: that of the one that took a snapshot.
@@ -334,7 +333,7 @@ fn a_peer_takes_the_ledger_of_another_peer_of_its_organization_and_keeps_its_key
     let nodes = vec!["Org1/peer1".to_owned()];
     let options = RestoreOptions { nodes, ledgers: from("Org1/peer1=Org1/peer0"), ..RestoreOptions::default() };
     let restored = bench.restore_below("restored", &options).unwrap();
-    assert!(reported(&restored, "I4").any(|finding| finding.what.contains("takes the ledger of Org1/peer0")));
+    assert!(reported(&restored, "I4").any(|finding| finding.what.contains("gets the ledger of Org1/peer0")));
     let (source, target) = (bench.network().join("Org1"), bench.path("restored/Org1/peer1"));
     for part in ["chains/chains", "pvtdataStore", "ledgerProvider"] {
         let part = format!("production/ledgersData/{part}");
@@ -390,13 +389,15 @@ fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
     assert_eq!(bench::count_files(&home.join("production")), 0, "its ledger does not");
 
     for (replicate, nodes, part) in
-        [(vec![&one, &two], vec![], "no quorum"), (vec![&one], vec![&two], "not among the nodes")]
+        [(vec![&one, &two], vec![], "not a quorum"), (vec![&one], vec![&two], "not among the nodes")]
     {
         let error = bench.restore_below("refused", &options(&replicate, &nodes)).unwrap_err();
         assert!(format!("{error:?}").contains(part), "{error:?}");
     }
     let peer = "Org1/peer0".to_owned();
-    assert!(bench.restore_below("refused", &options(&[&peer], &[])).unwrap_err().to_string().contains("no orderer"));
+    assert!(
+        bench.restore_below("refused", &options(&[&peer], &[])).unwrap_err().to_string().contains("not an orderer")
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A request to the API, taken apart, and what a test may answer in the cluster's place.
+//! A parsed request to the API, and the answers that a test can give instead of the cluster.
 
 use std::collections::BTreeMap;
 
@@ -46,11 +46,11 @@ pub enum Answer {
     GoThenReset,
     /// No answer ever comes, and nothing is done.
     Hang,
-    /// The answer breaks off behind so many bytes of its body.
+    /// The answer breaks off after so many bytes of its body.
     CutBody(usize),
-    /// A command's stream breaks off behind so many bytes of its standard output.
+    /// A command's stream breaks off after so many bytes of its standard output.
     CutOutput(u64),
-    /// A command's stream breaks off behind so many bytes of its standard input.
+    /// A command's stream breaks off after so many bytes of its standard input.
     CutInput(u64),
     /// A command's stream ends without the command's status.
     LoseStatus,
@@ -84,18 +84,18 @@ impl Answer {
 }
 
 impl Call {
-    /// Whether it is this verb on this resource; `exec` and other subresources are named as `pods/exec`.
+    /// Returns whether it is this verb on this resource; `exec` and other subresources are named as `pods/exec`.
     pub fn is(&self, verb: &str, resource: &str) -> bool {
         let (of, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         self.verb == verb && self.resource == of && self.subresource == subresource
     }
 
-    /// Whether a command runs in a container.
+    /// Returns whether a command runs in a container.
     pub fn is_exec(&self) -> bool {
         self.resource == "pods" && self.subresource == "exec"
     }
 
-    /// Whether it changes what is in the cluster.
+    /// Returns whether it changes what is in the cluster.
     pub fn is_write(&self) -> bool {
         matches!(self.verb, "create" | "update" | "patch" | "delete" | "deletecollection") && !self.is_exec()
     }

@@ -1,4 +1,4 @@
-//! The cluster as a test holds it: what is in it, what happens to requests, what commands find.
+//! The interface for tests: the objects of the cluster, faults for requests, the files that commands see.
 
 use std::collections::HashMap;
 use std::fs;
@@ -124,19 +124,19 @@ impl Cluster {
         self.tell_watchers();
     }
 
-    /// An object as it is now. Of two kinds of one name the group chooses: `Event.events.k8s.io`.
+    /// Returns an object as it is now. Of two kinds of one name the group chooses: `Event.events.k8s.io`.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         self.state().find(kind, namespace, name).cloned()
     }
 
-    /// All objects of a kind in a namespace; in all namespaces when it is empty.
+    /// Returns all objects of a kind in a namespace; in all namespaces when it is empty.
     pub fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
         let state = self.state();
         let Some(key) = state.key(kind, namespace, "") else { return Vec::new() };
         state.list(&key.group, &key.plural, namespace, &Selector::default()).into_iter().cloned().collect()
     }
 
-    /// The names of all objects of a kind in a namespace.
+    /// Returns the names of all objects of a kind in a namespace.
     pub fn names(&self, kind: &str, namespace: &str) -> Vec<String> {
         self.list(kind, namespace).iter().map(|object| text(object, "/metadata/name").to_owned()).collect()
     }
@@ -187,7 +187,7 @@ impl Cluster {
 
     // What commands find.
 
-    /// The folder of a claim, which is bound once it is made.
+    /// Returns the folder of a claim, which is bound once it is made.
     pub fn volume(&self, namespace: &str, claim: &str) -> PathBuf {
         let state = self.state();
         let found = state.find("PersistentVolumeClaim", namespace, claim);
@@ -196,12 +196,12 @@ impl Cluster {
         folders::volume(&state.root, name)
     }
 
-    /// The name of the first pod whose name begins so.
+    /// Returns the name of the first pod whose name begins so.
     pub fn pod(&self, namespace: &str, prefix: &str) -> Option<String> {
         self.names("Pod", namespace).into_iter().find(|name| name.starts_with(prefix))
     }
 
-    /// Where an absolute path of a container lies on this machine: on a volume, or beside them, where the image's files would be.
+    /// Returns where an absolute path of a container lies on this machine: on a volume, or beside them, where the image's files would be.
     pub fn path(&self, namespace: &str, pod: &str, container: &str, path: &str) -> PathBuf {
         let state = self.state();
         let found = state.find("Pod", namespace, pod).unwrap_or_else(|| panic!("there is no pod {namespace}/{pod}"));
@@ -236,7 +236,7 @@ impl Cluster {
         lock(&self.without_shell).push(part.to_owned());
     }
 
-    /// Where the cluster keeps its folders; tests may keep files there, too.
+    /// Returns where the cluster keeps its folders; tests may keep files there, too.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -294,7 +294,7 @@ impl Cluster {
         *lock(&self.only_v4) = true;
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.calls).clone()
     }

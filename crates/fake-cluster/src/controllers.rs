@@ -1,4 +1,4 @@
-//! What a cluster's controllers do, at once: pods of workloads, bound claims, addresses, service accounts, garbage collection.
+//! Controllers of a cluster, which act immediately: pods of workloads, bound claims, addresses, service accounts, garbage collection.
 
 use serde_json::{Value, json};
 
@@ -264,7 +264,7 @@ fn owned(state: &State, key: &Key, object: &Value, plural: &str) -> Vec<Key> {
         .collect()
 }
 
-/// The same for the same value, as a few letters.
+/// Returns the same for the same value, as a few letters.
 fn hash(value: &Value) -> String {
     let mut sum = 0xcbf2_9ce4_8422_2325_u64;
     for byte in value.to_string().bytes() {
@@ -481,7 +481,7 @@ fn what_it_waits_for(state: &State, key: &Key, pod: &Value) -> Option<Waits> {
     None
 }
 
-/// The status of a pod that runs and is ready.
+/// Returns the status of a pod that runs and is ready.
 pub(crate) fn running(pod: &Value) -> Value {
     let started = now();
     let names = ["Initialized", "ContainersReady", "PodScheduled", "Ready"];
@@ -491,7 +491,7 @@ pub(crate) fn running(pod: &Value) -> Value {
         "containerStatuses": containers})
 }
 
-/// A status for each container, with a state of its own.
+/// Returns a status for each container, with a state of its own.
 pub(crate) fn statuses(pod: &Value, state: &dyn Fn(&str) -> Value, ready: bool) -> Vec<Value> {
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
     containers

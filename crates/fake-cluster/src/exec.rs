@@ -111,7 +111,7 @@ pub(crate) fn start(cluster: &Arc<Cluster>, call: &Call, request: Request<Incomi
     })
 }
 
-/// Whether a script reads lines that it runs: then paths in its input are the container's.
+/// Returns whether a script reads lines that it runs: then paths in its input are the container's.
 fn reads_commands(command: &[String]) -> bool {
     command.get(2).is_some_and(|script| script.contains("eval "))
 }

@@ -1,4 +1,4 @@
-//! Networks of real nodes' data on the cluster, laid out plainly: a namespace for each organization, a Deployment and a claim for each
+//! Networks with the data of real nodes on the cluster, in a simple layout: a namespace for each organization, a Deployment and a claim for each
 //! node, its MSP and TLS files in Secrets, its configuration in a ConfigMap.
 
 use std::collections::BTreeMap;
@@ -56,22 +56,22 @@ pub const SMALL: [Node; 9] = [
 pub const THREE_NODES: [Node; 3] = [SMALL[3], SMALL[4], SMALL[0]];
 
 impl Node {
-    /// Its namespace, as `org1`.
+    /// Returns its namespace, as `org1`.
     pub fn namespace(&self) -> String {
         self.organization.to_lowercase()
     }
 
-    /// Its claim, as `peer0-data`.
+    /// Returns its claim, as `peer0-data`.
     pub fn claim(&self) -> String {
         format!("{}-data", self.name)
     }
 
-    /// Its own folder in an unpacked network.
+    /// Returns its own folder in an unpacked network.
     pub fn folder(&self, network: &Path) -> PathBuf {
         network.join(self.organization).join(self.name)
     }
 
-    /// Where its container sees its data.
+    /// Returns where its container sees its data.
     pub fn data_path(&self) -> &'static str {
         match self.kind {
             Kind::Peer => "/var/hyperledger/production",
@@ -80,7 +80,7 @@ impl Node {
         }
     }
 
-    /// What of its folder belongs into its claim.
+    /// Returns what of its folder belongs into its claim.
     pub fn data(&self, network: &Path) -> PathBuf {
         match self.kind {
             Kind::Ca => self.folder(network),
@@ -89,7 +89,7 @@ impl Node {
     }
 }
 
-/// The namespaces of nodes.
+/// Returns the namespaces of nodes.
 pub fn namespaces(nodes: &[Node]) -> Vec<String> {
     let mut out: Vec<String> = nodes.iter().map(Node::namespace).collect();
     out.sort_unstable();
@@ -138,7 +138,7 @@ pub fn serve_operations(cluster: &Cluster, nodes: &[Node]) {
     });
 }
 
-/// The heights of the chains in a node's claim, by channel; what cannot be read is left out.
+/// Returns the heights of the chains in a node's claim, by channel; what cannot be read is left out.
 pub fn heights(cluster: &Cluster, node: &Node) -> BTreeMap<String, u64> {
     let data = cluster.volume(&node.namespace(), &node.claim());
     let chains = match node.kind {
@@ -166,7 +166,7 @@ pub fn fill(cluster: &Cluster, network: &Path, node: &Node) {
     assert!(done.unwrap().success(), "copying {}", from.display());
 }
 
-/// The manifests of a node: Secrets, ConfigMap, claim, Service, Deployment.
+/// Returns the manifests of a node: Secrets, ConfigMap, claim, Service, Deployment.
 pub fn objects(network: &Path, node: &Node) -> Vec<Value> {
     let (name, namespace, folder) = (node.name, node.namespace(), node.folder(network));
     let object = |api: &str, kind: &str, name: String, rest: Value| {
@@ -222,7 +222,7 @@ pub fn objects(network: &Path, node: &Node) -> Vec<Value> {
     out
 }
 
-/// The pod of a node.
+/// Returns the pod of a node.
 fn pod(node: &Node) -> Value {
     let name = node.name;
     let (prefix, image, program, environment): (_, _, &[&str], Vec<(&str, String)>) = match node.kind {
@@ -292,7 +292,7 @@ fn values(files: &[(&str, PathBuf)]) -> Map<String, Value> {
     files.iter().map(|(key, path)| ((*key).to_owned(), coded(path).into())).collect()
 }
 
-/// The one file of a folder.
+/// Returns the one file of a folder.
 fn only(folder: &Path) -> PathBuf {
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();

@@ -1,4 +1,4 @@
-//! Where volumes and containers have their folders on this machine, and which path of a container lies where.
+//! The folders of volumes and containers on this machine, and the mapping from container paths to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::state::{State, text};
 
-/// The folder of a persistent volume.
+/// Returns the folder of a persistent volume.
 pub(crate) fn volume(root: &Path, name: &str) -> PathBuf {
     root.join("volumes").join(name)
 }
 
-/// What a pod has beside its persistent volumes.
+/// Returns what a pod has beside its persistent volumes.
 pub(crate) fn pod(root: &Path, namespace: &str, name: &str) -> PathBuf {
     root.join("pods").join(namespace).join(name)
 }
@@ -41,7 +41,7 @@ fn is_below(path: &str, parent: &str) -> bool {
 }
 
 impl Container {
-    /// The file system of a pod's container; its Secrets and ConfigMaps are written when it is first looked at.
+    /// Returns the file system of a pod's container; its Secrets and ConfigMaps are written when it is first looked at.
     pub fn of(state: &State, pod: &Value, container: &Value) -> Container {
         let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         let own = self::pod(&state.root, namespace, name);
@@ -69,7 +69,7 @@ impl Container {
         Container { mounts, image }
     }
 
-    /// Where an absolute path of the container lies.
+    /// Returns where an absolute path of the container lies.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(self.translated(path))
     }
@@ -86,12 +86,12 @@ impl Container {
         format!("{}{path}", self.image.display())
     }
 
-    /// A word of a command: absolute paths as they are on this machine.
+    /// Returns a word of a command: absolute paths as they are on this machine.
     pub fn word(&self, word: &str) -> String {
         if word.starts_with('/') { self.translated(word) } else { word.to_owned() }
     }
 
-    /// A line that a shell will read: every quoted absolute path as it is on this machine.
+    /// Returns a line that a shell will read: every quoted absolute path as it is on this machine.
     pub fn line(&self, line: &[u8]) -> Vec<u8> {
         let Ok(mut rest) = std::str::from_utf8(line) else { return line.to_vec() };
         let mut out = String::with_capacity(rest.len());

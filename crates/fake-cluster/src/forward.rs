@@ -1,4 +1,4 @@
-//! Port forwarding: a GET is answered by the test.
+//! Port forwarding: the test answers GET requests.
 
 use std::sync::Arc;
 

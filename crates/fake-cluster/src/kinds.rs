@@ -33,7 +33,7 @@ fn kind(api: &str, name: &str, plural: &str, namespaced: bool, subresources: &[&
     }
 }
 
-/// What every cluster serves.
+/// Returns what every cluster serves.
 pub(crate) fn built_in() -> Vec<Kind> {
     let scaled = &["scale", "status"];
     let status = &["status"];
@@ -79,7 +79,7 @@ pub(crate) fn built_in() -> Vec<Kind> {
     ]
 }
 
-/// The kind that a CustomResourceDefinition declares.
+/// Returns the kind that a CustomResourceDefinition declares.
 pub(crate) fn of_definition(definition: &Value) -> Option<Kind> {
     let spec = definition.get("spec")?;
     let served = |version: &&Value| version.get("served").and_then(Value::as_bool).unwrap_or(true);
@@ -110,7 +110,7 @@ pub(crate) fn api_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-/// The document at `/apis`.
+/// Returns the document at `/apis`.
 pub(crate) fn groups(kinds: &[Kind]) -> Value {
     let mut names: Vec<&str> = kinds.iter().map(|kind| kind.group.as_str()).filter(|group| !group.is_empty()).collect();
     names.sort_unstable();
@@ -129,7 +129,7 @@ fn versions<'k>(kinds: &'k [Kind], group: &str) -> Vec<&'k str> {
     out
 }
 
-/// The document at `/apis/GROUP`.
+/// Returns the document at `/apis/GROUP`.
 pub(crate) fn group(kinds: &[Kind], name: &str) -> Value {
     let entry = |version: &str| json!({"groupVersion": api_version(name, version), "version": version});
     let all = versions(kinds, name);
@@ -140,7 +140,7 @@ pub(crate) fn group(kinds: &[Kind], name: &str) -> Value {
     })
 }
 
-/// The document at `/api/v1` or `/apis/GROUP/VERSION`; `None` when there is no such version.
+/// Returns the document at `/api/v1` or `/apis/GROUP/VERSION`; `None` when there is no such version.
 pub(crate) fn resources(kinds: &[Kind], group: &str, version: &str) -> Option<Value> {
     let mut out = Vec::new();
     let of_it = |kind: &&Kind| kind.group == group && kind.versions.iter().any(|known| known == version);

@@ -24,13 +24,13 @@
 //! // Faults: the first two creations of Secrets are answered with 429, every list of pods is forbidden.
 //! cluster.fault(2, Answer::too_many(), |call| call.is("create", "secrets"));
 //! cluster.forbid(|call| call.is("list", "pods"));
-//! // The third command in a container loses its stream behind 1,000 bytes of output.
+//! // The third command in a container loses its stream after 1,000 bytes of output.
 //! let execs = std::sync::atomic::AtomicUsize::new(0);
 //! cluster.before(move |_, call| {
 //!     let third = call.is_exec() && execs.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 2;
 //!     if third { Answer::CutOutput(1_000) } else { Answer::Go }
 //! });
-//! // Somebody else: makes a Secret between a deletion and a creation, scales a workload up during a fill.
+//! // Somebody else creates a Secret between a deletion and a creation, scales a workload up during a fill.
 //! cluster.before(|cluster, call| {
 //!     if call.is("create", "secrets") && cluster.get("Secret", &call.namespace, &call.name).is_none() {
 //!         let name = &call.name;
@@ -54,16 +54,16 @@
 //!   finalizers, `resourceVersion` conflicts, 409 for names that are taken; subresources `status`, `scale`, `log`, `exec`,
 //!   `portforward`, `eviction`.
 //! * controllers, at once: ReplicaSets and pods of Deployments, pods and claims of StatefulSets, a pod for each DaemonSet; claims bound
-//!   to new volumes of their class or to free static ones (class `""`); deletion of what a missing owner left; addresses of Services;
+//!   to new volumes of their class or to free static ones (class `""`); deletion of objects whose owner is gone; addresses of Services;
 //!   a namespace's `default` ServiceAccount and `kube-root-ca.crt`. A pod waits for its claims, Secrets and ConfigMaps.
-//! * commands: `exec` runs its words as a process of this machine. Absolute paths in the words behind a script, and quoted absolute
-//!   paths in lines that a script reads to run them, lead into the container's folders: a volume's, or an empty folder beside it that
-//!   stands for the image ([`Cluster::path`] finds it).
+//! * commands: `exec` runs its words as a process of this machine. Absolute paths in the words after a script, and quoted absolute
+//!   paths in lines that a script reads and executes, are mapped to the container's folders: that of a volume, or an empty folder that
+//!   represents the image ([`Cluster::path`] finds it).
 //!
 //! # What it does not do
 //!
-//! Scheduling, probes, rolling updates, admission, quotas and real isolation: a command sees this machine's files. A volume mounted inside
-//! another one is not seen through the outer one. Jobs and CronJobs make no pods.
+//! Scheduling, probes, rolling updates, admission, quotas and real isolation: a command sees this machine's files. A volume that is mounted
+//! inside another one is not visible through the outer one. Jobs and CronJobs create no pods.
 #![deny(missing_docs)]
 // A test's cluster that cannot be set up ends the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -112,12 +112,12 @@ impl FakeCluster {
         FakeCluster { cluster, address, runtime: Some(runtime) }
     }
 
-    /// A kubeconfig file that leads to it.
+    /// Returns a kubeconfig file that leads to it.
     pub fn kubeconfig(&self) -> PathBuf {
         self.cluster.folder().join("kubeconfig")
     }
 
-    /// Its address, as `http://127.0.0.1:PORT`.
+    /// Returns its address, as `http://127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }

@@ -1,4 +1,4 @@
-//! Requests over HTTP: taken apart, shown to the test, carried out, answered.
+//! HTTP requests: parsed, shown to the test, executed, answered.
 
 use std::io;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ async fn answer(cluster: Arc<Cluster>, mut request: Request<Incoming>) -> io::Re
     }
 }
 
-/// An answer that breaks off behind so many bytes.
+/// An answer that breaks off after so many bytes.
 async fn cut(response: Response<Body>, at: usize) -> io::Result<Response<Body>> {
     let (mut head, body) = response.into_parts();
     let whole = body.collect().await?.to_bytes();
@@ -144,7 +144,7 @@ fn discover(cluster: &Cluster, call: &Call, path: &str) -> Response<Body> {
     }
 }
 
-/// An object as a version of its kind shows it.
+/// Returns an object as a version of its kind shows it.
 fn shown(mut object: Value, call: &Call) -> Value {
     object["apiVersion"] = kinds::api_version(&call.group, &call.version).into();
     object
@@ -287,7 +287,7 @@ fn selector(call: &Call) -> Selector {
     Selector { labels: parameter("labelSelector"), fields: parameter("fieldSelector") }
 }
 
-/// A page of a list. Items carry no version and kind, as the API server leaves them out.
+/// Returns a page of a list. Items carry no version and kind, as the API server leaves them out.
 fn page(state: &State, call: &Call, kind: &str, selector: &Selector) -> Result<(u16, Value), Refusal> {
     let all = state.list(&call.group, &call.resource, &call.namespace, selector);
     let number = |name: &str| call.query.get(name).and_then(|value| value.parse::<usize>().ok());

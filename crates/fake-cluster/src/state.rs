@@ -1,4 +1,4 @@
-//! The objects in memory, and what the API server itself does to them: names, versions, finalizers, history.
+//! The objects in memory, and what the API server does with them: names, versions, finalizers, history.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ impl State {
         self.version
     }
 
-    /// A name or identity that nothing had yet.
+    /// Returns a name or identity that nothing had yet.
     pub fn fresh(&mut self) -> String {
         self.made += 1;
         format!("{:05x}", self.made * 40_503 % 1_048_573)
@@ -80,7 +80,7 @@ impl State {
         self.kinds.iter().find(|kind| kind.group == group && kind.plural == plural)
     }
 
-    /// The kind of this name; of several that which the group names, if one is named.
+    /// Returns the kind of this name; of several that which the group names, if one is named.
     pub fn kind_named(&self, name: &str, group: Option<&str>) -> Option<&Kind> {
         self.kinds.iter().find(|kind| kind.kind == name && group.is_none_or(|group| kind.group == group))
     }
@@ -254,7 +254,7 @@ fn encode_strings(object: &mut Value) {
     }
 }
 
-/// The time now, as the API writes it.
+/// Returns the time now, as the API writes it.
 pub(crate) fn now() -> String {
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

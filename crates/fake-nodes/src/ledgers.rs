@@ -1,4 +1,4 @@
-//! A node's ledgers, opened as the real node opens them: locks, heights, and what makes it refuse.
+//! A node's ledgers, opened as the real node opens them: locks, heights, and the reasons for which it refuses to start.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! Stand-ins for Fabric's nodes, for tests on a real cluster: called as `peer`, `orderer` or `fabric-ca-server`, it reads the real data
-//! of such a node, refuses to start where the real one does, writes log lines like its, and tells the heights of its own block files
-//! under the real metrics' names. It accepts connections, and takes part in no network: no gossip, no consensus, no transactions.
+//! of such a node, refuses to start where the real one does, writes similar log lines, and reports the heights of its own block files
+//! under the names of the real metrics. It accepts connections but takes part in no network: no gossip, no consensus, no transactions.
 
 mod authority;
 mod ledgers;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use ledgers::{Kind, Ledgers};
 
-/// A variable, or a default.
+/// Returns a variable, or a default.
 fn variable(name: &str, usual: &str) -> String {
     std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| usual.to_owned())
 }
@@ -45,7 +45,7 @@ pub(crate) fn check_msp(msp: &Path) -> Result<(), String> {
     let read = |folder: &str| -> Result<Vec<Vec<u8>>, String> {
         let folder = msp.join(folder);
         let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        // Mounted Secrets hold their files behind links, and a hidden folder.
+        // Mounted Secrets store their files behind links, in a hidden folder.
         Ok(entries.filter_map(|entry| std::fs::read(entry.ok()?.path()).ok()).collect())
     };
     let keys: Vec<Vec<u8>> = read("keystore")?.iter().filter_map(|pem| public_key_of_private_pem(pem)).collect();

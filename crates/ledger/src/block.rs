@@ -1,4 +1,4 @@
-//! One block as a block file holds it (FABRIC.md section 1): where its parts lie, and its hashes.
+//! One block of a block file: the positions of its parts, and its hashes.
 
 use std::ops::Range;
 
@@ -30,7 +30,7 @@ pub struct BlockSpan {
     pub previous_hash: Range<usize>,
     /// The hash of the envelopes that the header names.
     pub data_hash: Range<usize>,
-    /// The envelopes, each behind its length.
+    /// The envelopes, each after its length.
     pub envelopes: Range<usize>,
     /// How many envelopes.
     pub envelope_count: u64,
@@ -46,7 +46,7 @@ pub enum BlockError {
     #[error("the block's {0} is malformed")]
     Malformed(&'static str),
     /// The block ends before its record does.
-    #[error("{0} bytes are left over behind the block's metadata")]
+    #[error("{0} bytes are left over after the block's metadata")]
     LeftOver(usize),
 }
 
@@ -130,12 +130,12 @@ impl BlockSpan {
         Ok(span)
     }
 
-    /// The envelopes' bytes, in order.
+    /// Returns the envelopes' bytes, in order.
     pub fn envelopes<'a>(&self, buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         length_prefixed(&buffer[self.envelopes.clone()])
     }
 
-    /// The metadata slots' bytes, in order.
+    /// Returns the metadata slots' bytes, in order.
     pub fn slots<'a>(&self, buffer: &'a [u8]) -> Slots<'a> {
         Slots::new(&buffer[self.metadata.clone()])
     }
@@ -151,18 +151,18 @@ impl BlockSpan {
         out
     }
 
-    /// The header hash: what the next block names as its previous hash.
+    /// Returns the header hash: what the next block names as its previous hash.
     pub fn header_hash(&self, buffer: &[u8]) -> Hash {
         crate::sha256(&[&self.header_bytes(buffer)])
     }
 
-    /// The header in ASN.1 DER, the form that is hashed and signed.
+    /// Returns the header in ASN.1 DER, the form that is hashed and signed.
     pub fn header_bytes(&self, buffer: &[u8]) -> Vec<u8> {
         header_der(self.number, &buffer[self.previous_hash.clone()], &buffer[self.data_hash.clone()])
     }
 }
 
-/// A block header in ASN.1 DER: SEQUENCE { INTEGER number, OCTET STRING previous hash, OCTET STRING data hash }.
+/// Returns a block header in ASN.1 DER: SEQUENCE { INTEGER number, OCTET STRING previous hash, OCTET STRING data hash }.
 pub fn header_der(number: u64, previous_hash: &[u8], data_hash: &[u8]) -> Vec<u8> {
     let mut integer: Vec<u8> = number.to_be_bytes().into_iter().skip_while(|&byte| byte == 0).collect();
     if integer.first().is_none_or(|&byte| byte & 0x80 != 0) {
@@ -187,7 +187,7 @@ pub struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    /// Takes metadata bytes as a block file holds them: a count, then each slot behind its length.
+    /// Takes metadata bytes as a block file holds them: a count, then each slot after its length.
     pub fn new(bytes: &'a [u8]) -> Self {
         Slots { bytes: varint::read(bytes).map_or(&[], |(_, used)| &bytes[used..]) }
     }
@@ -197,7 +197,7 @@ impl<'a> Slots<'a> {
         self.all().nth(slot).unwrap_or_default()
     }
 
-    /// Every slot's bytes, in order.
+    /// Returns every slot's bytes, in order.
     pub fn all(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         length_prefixed(self.bytes)
     }

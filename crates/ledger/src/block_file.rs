@@ -1,4 +1,4 @@
-//! A channel's block files, read as a stream of batches: whole blocks in one buffer, with where each part of them lies.
+//! Reads a channel's block files as a stream of batches: complete blocks in one buffer, with the positions of their parts.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -14,18 +14,18 @@ pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 /// Name of the file that says a ledger was joined from a snapshot.
 pub const BOOTSTRAPPING_SNAPSHOT: &str = "bootstrappingSnapshot.info";
 
-/// The number in `blockfile_NNNNNN`, or `None` for other names.
+/// Returns the number in `blockfile_NNNNNN`, or `None` for other names.
 pub fn file_number(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("blockfile_")?;
     (digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// The name of block file `number`.
+/// Returns the name of block file `number`.
 pub fn file_name(number: u32) -> String {
     format!("blockfile_{number:06}")
 }
 
-/// What `bootstrappingSnapshot.info` says: the block that a ledger joined by snapshot begins behind.
+/// What `bootstrappingSnapshot.info` says: the block that a ledger joined by snapshot begins after.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct BootstrappingSnapshot {
     /// Number of the last block in the snapshot.
@@ -151,7 +151,7 @@ pub enum BlockFileError {
     },
     /// A record's length prefix does not fit the whole block behind it.
     #[error(
-        "{file} at byte {offset}: the length in front of block {expected} does not match the block, which is whole ({actual} bytes)"
+        "{file} at byte {offset}: the length before block {expected} does not match the block, which is complete ({actual} bytes)"
     )]
     LengthLies {
         /// The file.
@@ -164,7 +164,7 @@ pub enum BlockFileError {
         actual: u64,
     },
     /// A block carries another number than its place demands.
-    #[error("{file} at byte {offset}: block {found} stands where block {expected} should be")]
+    #[error("{file} at byte {offset}: block {found} is in the place of block {expected}")]
     OutOfSequence {
         /// The file.
         file: String,
@@ -176,7 +176,7 @@ pub enum BlockFileError {
         found: u64,
     },
     /// A record is cut in a file that is not the last.
-    #[error("{file} at byte {offset}: block {expected} is cut, and later block files exist")]
+    #[error("{file} at byte {offset}: block {expected} is truncated, and later block files exist")]
     CutInside {
         /// The file.
         file: String,
@@ -196,14 +196,14 @@ pub struct Batch {
     pub offset: u64,
     /// Bytes of the file that the batch covers: the records with their length prefixes.
     pub len: u64,
-    /// The records' bytes, and possibly some of the next record behind them.
+    /// The records' bytes, and possibly some of the next record after them.
     pub buffer: Vec<u8>,
     /// The blocks, in order.
     pub blocks: Vec<BlockSpan>,
 }
 
 impl Batch {
-    /// The file's bytes that the batch covers.
+    /// Returns the file's bytes that the batch covers.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len as usize]
     }
@@ -252,7 +252,7 @@ pub struct StartAt {
 }
 
 impl<'a> ChainReader<'a> {
-    /// A reader over `files` (as [`list_block_files`] gives them), starting at `start`.
+    /// Returns a reader over `files` (as [`list_block_files`] gives them), starting at `start`.
     pub fn new(files: Vec<BlockFileExtent>, start: StartAt, open: OpenBlockFile<'a>) -> Self {
         let index = files.iter().position(|file| file.number >= start.file).unwrap_or(files.len());
         ChainReader {
@@ -269,7 +269,7 @@ impl<'a> ChainReader<'a> {
         }
     }
 
-    /// A reader over a chain directory on this machine, from its first block.
+    /// Returns a reader over a chain directory on this machine, from its first block.
     ///
     /// # Errors
     /// As [`list_block_files`].
@@ -279,7 +279,7 @@ impl<'a> ChainReader<'a> {
         Self::open_at(directory, start)
     }
 
-    /// A reader over a chain directory on this machine, from a place in it.
+    /// Returns a reader over a chain directory on this machine, from a place in it.
     ///
     /// # Errors
     /// As [`list_block_files`].
@@ -297,7 +297,7 @@ impl<'a> ChainReader<'a> {
         ))
     }
 
-    /// The incomplete record at the chain's end, once the end was reached.
+    /// Returns the incomplete record at the chain's end, once the end was reached.
     pub fn torn_tail(&self) -> Option<TornTail> {
         self.torn
     }
@@ -307,7 +307,7 @@ impl<'a> ChainReader<'a> {
         self.next_number
     }
 
-    /// Where the next record starts: file number and offset in bytes.
+    /// Returns the position of the next record: file number and offset in bytes.
     pub fn position(&self) -> (u32, u64) {
         let index = self.index.min(self.files.len().saturating_sub(1));
         (self.files.get(index).map_or(0, |file| file.number), self.parsed_to)
@@ -453,8 +453,8 @@ impl<'a> ChainReader<'a> {
         Ok(())
     }
 
-    /// A torn record and a flipped length look alike from the length alone. If, behind any prefix, a block stands whole that
-    /// continues the chain, then it is the length that is wrong, and dropping the block would lose it.
+    /// Returns the number of a complete block behind a wrong length. From the length alone, an incomplete record and a flipped length look
+    /// alike. If a complete block that continues the chain follows a prefix, the length is wrong, and dropping the block would lose it.
     fn whole_block_behind_wrong_length(&self, buffer: &[u8]) -> Option<u64> {
         let expected = self.next_number?;
         (1..=8usize.min(buffer.len())).find_map(|prefix| {
@@ -507,7 +507,7 @@ pub fn parse_canonical_records(buffer: &[u8]) -> Result<Vec<BlockSpan>, BlockErr
     Ok(blocks)
 }
 
-/// The byte range of the metadata at the front of `bytes`, as a block file holds it.
+/// Returns the byte range of the metadata at the front of `bytes`, as a block file holds it.
 pub fn metadata_prefix(bytes: &[u8]) -> Option<Range<usize>> {
     whole_metadata_end(bytes, 0).map(|end| 0..end)
 }

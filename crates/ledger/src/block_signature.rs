@@ -1,4 +1,4 @@
-//! Block signatures: that the ordering service signed each block, by the configuration in force before it (FABRIC.md section 1).
+//! Block signatures: checks that the ordering service signed each block, by the configuration in force before it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::policy::Signer;
 use crate::proto::{common, etcdraft, msp};
 use crate::{Hash, sha256};
 
-/// Why a block's signatures do not stand.
+/// Why a block's signatures are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The signature metadata does not decode.
@@ -64,7 +64,7 @@ pub fn orderer_metadata(slots: Slots<'_>) -> OrdererMetadata {
     }
 }
 
-/// Reads what a raft orderer wrote about a block's entry: its index and the consenters behind it.
+/// Reads what a raft orderer wrote about a block's entry: its index and the consenters after it.
 pub fn raft_metadata(slots: Slots<'_>) -> Option<etcdraft::BlockMetadata> {
     raft_of(&signed_metadata(slots)?)
 }
@@ -74,7 +74,7 @@ fn signed_metadata(slots: Slots<'_>) -> Option<common::OrdererBlockMetadata> {
     common::OrdererBlockMetadata::decode(metadata.value.as_slice()).ok()
 }
 
-/// The consenter's metadata comes wrapped once more.
+/// Unwraps the consenter's metadata, which is wrapped once more.
 fn raft_of(signed: &common::OrdererBlockMetadata) -> Option<etcdraft::BlockMetadata> {
     let wrapped = common::Metadata::decode(signed.consenter_metadata.as_slice()).ok()?;
     let raft = etcdraft::BlockMetadata::decode(wrapped.value.as_slice()).ok()?;
@@ -120,7 +120,7 @@ impl SignatureChecker {
             }
             signers.push(Signer { msp_id, certificate });
         }
-        // Who signed twice counts once, wherever the two signatures stand.
+        // Two signatures of one signer count once.
         let mut seen = HashSet::new();
         signers.retain(|signer: &Signer| seen.insert((signer.msp_id.clone(), signer.certificate.der().to_vec())));
         if !validation.policy.is_satisfied_by(&signers, validation) {
@@ -144,7 +144,7 @@ impl SignatureChecker {
     }
 }
 
-/// The signed identity header of a signature, its MSP and its certificate (PEM).
+/// Returns the signed identity header of a signature, its MSP and its certificate (PEM).
 fn identity_of<'a>(
     signature: &'a common::MetadataSignature,
     validation: &BlockValidation,

@@ -1,4 +1,4 @@
-//! `fabric-ca-server-config.yaml`: what of a certificate authority's configuration a recovery must know.
+//! `fabric-ca-server-config.yaml`: the settings of a certificate authority that a recovery needs.
 
 use serde_norway::Value;
 
@@ -107,7 +107,7 @@ impl DataSource {
         }
     }
 
-    /// A data source as configurations write it, without the password.
+    /// Returns a data source as configurations write it, without the password.
     #[must_use]
     pub fn without_password(&self, kind: &DatabaseKind) -> String {
         match kind {
@@ -185,7 +185,7 @@ impl DataSource {
         let (credentials, address) = front.rsplit_once('@').unwrap_or(("", front));
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let (protocol, address) = match address.split_once('(') {
-            Some((protocol, rest)) => (protocol, rest.strip_suffix(')').ok_or("no ) behind the address")?),
+            Some((protocol, rest)) => (protocol, rest.strip_suffix(')').ok_or("no ) after the address")?),
             None => (address, ""),
         };
         let (host, port) = match (protocol, address) {
@@ -283,7 +283,7 @@ impl CaConfig {
         Ok(Self::of(&yaml, environment))
     }
 
-    /// What a server without a configuration file does.
+    /// Returns what a server without a configuration file does.
     pub fn usual() -> Self {
         Self::of(&Value::Null, &Environment::new())
     }
@@ -319,8 +319,8 @@ impl CaConfig {
         }
     }
 
-    /// The sqlite file that the data source may mean, the most literal reading first: a server takes a relative one from its home before it
-    /// looks for `file:`. Empty where the database is not a file.
+    /// Returns the sqlite file that the data source may mean, the most literal reading first: a server takes a relative one from its home
+    /// before it looks for `file:`. Empty where the database is not a file.
     pub fn sqlite_files(&self) -> Vec<String> {
         if self.database != DatabaseKind::Sqlite {
             return Vec::new();
@@ -334,8 +334,8 @@ impl CaConfig {
 /// The newest schema level of identities that any server is known to write.
 pub const NEWEST_IDENTITY_LEVEL: u32 = 2;
 
-/// The schema level of identities that a server of this version knows: it refuses a database of a higher one (C3). `None` when the version
-/// cannot be read.
+/// Returns the schema level of identities that a server of this version knows: it refuses a database of a higher one (C3). `None` when the
+/// version cannot be read.
 pub fn identity_level(version: &str) -> Option<u32> {
     let mut parts = version.trim_start_matches('v').split('-').next()?.split('.').map(|part| part.parse::<u32>());
     let mut next = || parts.next().map_or(Some(0), Result::ok);

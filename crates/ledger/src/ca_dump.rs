@@ -1,5 +1,4 @@
-//! The rows of a certificate authority's database in a dump of it, as `pg_dump` (plain) and `mysqldump` (one row a statement, with columns)
-//! write them.
+//! The rows of a certificate authority's database in a dump of `pg_dump` (plain) or `mysqldump` (one row per statement, with column names).
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
@@ -132,7 +131,7 @@ fn insert(text: &str) -> Option<(String, Row)> {
     Some((name(table), row))
 }
 
-/// The first value of a list, and what follows it.
+/// Returns the first value of a list, and what follows it.
 fn value(text: &str) -> Option<(Option<String>, &str)> {
     let text = text.strip_prefix("_binary ").unwrap_or(text);
     let Some(inside) = text.strip_prefix('\'') else {

@@ -1,4 +1,4 @@
-//! X.509 certificates and private keys as Fabric keeps them: PEM files in MSP, TLS and CA directories.
+//! X.509 certificates and private keys as Fabric stores them: PEM files in MSP, TLS and CA directories.
 
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use der::{Decode, Encode};
@@ -66,7 +66,7 @@ pub struct CertificateSummary {
     pub names: Vec<String>,
     /// Whether it may sign certificates.
     pub is_ca: bool,
-    /// SHA-256 of the public key's SubjectPublicKeyInfo, hex. Two certificates of one key share it (FABRIC.md O7).
+    /// SHA-256 of the public key's SubjectPublicKeyInfo, hex. Two certificates of one key share it (O7).
     pub key_sha256: String,
 }
 
@@ -101,22 +101,22 @@ impl Certificate {
         Ok(Certificate { der: der.to_vec(), parsed })
     }
 
-    /// The DER bytes.
+    /// Returns the DER bytes.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The public key's raw bytes: a point, an RSA key, an Ed25519 key.
+    /// Returns the public key's raw bytes: a point, an RSA key, an Ed25519 key.
     pub fn public_key(&self) -> &[u8] {
         self.parsed.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes()
     }
 
-    /// Whether `issuer`'s key signed this certificate and the names match.
+    /// Returns whether `issuer`'s key signed this certificate and the names match.
     pub fn is_signed_by(&self, issuer: &Certificate) -> bool {
         self.check_signed_by(issuer).is_ok()
     }
 
-    /// Whether the names say that `issuer` signed this certificate, by an algorithm that is not known here.
+    /// Returns whether the names say that `issuer` signed this certificate, by an algorithm that is not known here.
     pub fn cannot_be_checked_by(&self, issuer: &Certificate) -> bool {
         matches!(self.check_signed_by(issuer), Err(CertificateError::Algorithm(_)))
     }
@@ -170,7 +170,7 @@ impl Certificate {
             .map_err(|_| CertificateError::Signature)
     }
 
-    /// The organizational units in the subject.
+    /// Returns the organizational units in the subject.
     pub fn units(&self) -> Vec<String> {
         self.name_parts(self.parsed.tbs_certificate().subject(), OID_UNIT)
     }
@@ -182,12 +182,12 @@ impl Certificate {
             .collect()
     }
 
-    /// Whether the certificate may sign others.
+    /// Returns whether the certificate may sign others.
     pub fn is_ca(&self) -> bool {
         matches!(self.parsed.tbs_certificate().get_extension::<BasicConstraints>(), Ok(Some((_, basic))) if basic.ca)
     }
 
-    /// The identifier of its key, which certificates that it signs name.
+    /// Returns the identifier of its key, which certificates that it signs name.
     pub fn key_identifier(&self) -> Option<Vec<u8>> {
         match self.parsed.tbs_certificate().get_extension::<SubjectKeyIdentifier>() {
             Ok(Some((_, identifier))) => Some(identifier.0.as_bytes().to_vec()),
@@ -200,13 +200,13 @@ impl Certificate {
         self.parsed.tbs_certificate().serial_number().as_bytes()
     }
 
-    /// Whether both certificates hold the same public key.
+    /// Returns whether both certificates hold the same public key.
     pub fn has_key_of(&self, other: &Certificate) -> bool {
         self.parsed.tbs_certificate().subject_public_key_info()
             == other.parsed.tbs_certificate().subject_public_key_info()
     }
 
-    /// What a person wants to see.
+    /// Returns the entries that a person wants to see.
     pub fn summary(&self) -> CertificateSummary {
         let tbs = self.parsed.tbs_certificate();
         let first = |name| self.name_parts(name, OID_COMMON_NAME).into_iter().next().unwrap_or_default();
@@ -257,7 +257,7 @@ pub enum PrivateKey {
     Damaged(String),
 }
 
-/// Every private key of a PEM file, in the file's order. Text before, between and behind them is skipped, as are certificates.
+/// Returns every private key of a PEM file, in the file's order. Text before, between and after them is skipped, as are certificates.
 pub fn private_keys(pem: &[u8]) -> Vec<PrivateKey> {
     pem_blocks(pem)
         .into_iter()
@@ -270,8 +270,8 @@ pub fn private_keys(pem: &[u8]) -> Vec<PrivateKey> {
         .collect()
 }
 
-/// The raw public key of the first PEM private key that is understood, in the form of [`Certificate::public_key`]; `None` when the file
-/// holds no such key.
+/// Returns the raw public key of the first PEM private key that is understood, in the form of [`Certificate::public_key`]; `None` when the
+/// file holds no such key.
 pub fn public_key_of_private_pem(pem: &[u8]) -> Option<Vec<u8>> {
     private_keys(pem).into_iter().find_map(|key| match key {
         PrivateKey::Understood(public) => Some(public),
@@ -279,7 +279,7 @@ pub fn public_key_of_private_pem(pem: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether a file holds a PEM private key, of whatever kind.
+/// Returns whether a file holds a PEM private key, of whatever kind.
 pub fn is_private_key_pem(bytes: &[u8]) -> bool {
     pem_blocks(bytes).iter().any(|block| block.label.ends_with("PRIVATE KEY"))
 }
@@ -318,7 +318,7 @@ fn private_key(label: &str, der: &[u8]) -> PrivateKey {
     }
 }
 
-/// The public key of an EC key on the curve that it fits.
+/// Returns the public key of an EC key on the curve that it fits.
 fn ec_public(
     der: &[u8],
     open: impl Fn(&'static signature::EcdsaSigningAlgorithm, &[u8]) -> Option<EcdsaKeyPair>,
@@ -331,7 +331,7 @@ fn ec_public(
     curves.into_iter().find_map(|curve| open(curve, der)).map(|pair| pair.public_key().as_ref().to_vec())
 }
 
-/// What a SEC1 key says of its curve, when it is none that Fabric uses.
+/// Returns what a SEC1 key says of its curve, when it is none that Fabric uses.
 fn unknown_curve(der: &[u8]) -> Option<String> {
     let mut fields = Tlv::read(&mut &*der, TAG_SEQUENCE)?.value;
     Tlv::read(&mut fields, TAG_INTEGER)?;
@@ -424,8 +424,8 @@ struct PemBlock {
     encrypted: bool,
 }
 
-/// Every PEM block of a file. Files from Windows editors, from `openssl x509 -text` and from Kubernetes Secrets come with odd line ends,
-/// text around the blocks and lines of any length: all of that is skipped.
+/// Returns every PEM block of a file. Files from Windows editors, from `openssl x509 -text` and from Kubernetes Secrets come with odd line
+/// ends, text around the blocks and lines of any length: all of that is skipped.
 fn pem_blocks(pem: &[u8]) -> Vec<PemBlock> {
     let text = String::from_utf8_lossy(pem);
     let mut rest: &str = &text;

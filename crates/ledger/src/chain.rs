@@ -1,4 +1,4 @@
-//! The hash chain: every block's data hash, and every header's link to the one before it.
+//! The hash chain: every block's data hash, and every header's link to the previous one.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -198,7 +198,7 @@ pub fn walk_directory(directory: &Path, threads: usize, progress: &AtomicU64) ->
     let mut walk = Walk { first: 0, tip: None, blocks: 0, bytes: 0, torn: None };
     let results = results.into_inner().unwrap_or_default();
     for (extent, result) in files.iter().zip(results) {
-        // A file not walked comes behind one whose error ends the loop before it.
+        // A file not walked comes after one whose error ends the loop before it.
         let Some(result) = result else { continue };
         let file = result?;
         if let Some(checked) = &file.checked_first {

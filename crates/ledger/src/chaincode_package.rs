@@ -1,5 +1,5 @@
-//! Installed chaincode packages: a gzipped tar with `metadata.json` and `code.tar.gz`. A package of a chaincode that runs as a service
-//! carries the service's address, and its hash is the package's identity: the address cannot be changed (K5).
+//! Installed chaincode packages: a gzipped tar with `metadata.json` and `code.tar.gz`. The package of a chaincode that runs as a service
+//! contains the address of that service, and the hash of the package is its identity: the address cannot be changed (K5).
 
 use std::io::Read;
 
@@ -41,7 +41,7 @@ struct Connection {
     address: String,
 }
 
-/// The file of this name in a gzipped tar.
+/// Returns the file of this name in a gzipped tar.
 fn file(packed: &[u8], name: &str, limit: u64) -> Result<Option<Vec<u8>>, PackageError> {
     let wrong = |error: std::io::Error| PackageError(error.to_string());
     let unpacked = GzDecoder::new(packed).take(MAX_PACKAGE_BYTES);

@@ -70,7 +70,7 @@ pub struct Consenter {
     pub host: String,
     /// Port.
     pub port: u32,
-    /// SHA-256 of the key of its client TLS certificate, hex; empty when unreadable (FABRIC.md O7).
+    /// SHA-256 of the key of its client TLS certificate, hex; empty when unreadable (O7).
     pub client_tls_key: String,
     /// SHA-256 of the key of its server TLS certificate, hex; empty when unreadable.
     pub server_tls_key: String,
@@ -142,7 +142,7 @@ fn decode<M: Message + Default>(part: &'static str, bytes: &[u8]) -> Result<M, C
     M::decode(bytes).map_err(|source| ConfigError::Decode { part, source })
 }
 
-/// The channel and type in a transaction's header; `None` when the envelope does not decode (a peer marks such a transaction
+/// Returns the channel and type in a transaction's header; `None` when the envelope does not decode (a peer marks such a transaction
 /// invalid, the block stands).
 pub fn envelope_header(envelope: &[u8]) -> Option<common::ChannelHeader> {
     let envelope = common::Envelope::decode(envelope).ok()?;
@@ -150,7 +150,7 @@ pub fn envelope_header(envelope: &[u8]) -> Option<common::ChannelHeader> {
     common::ChannelHeader::decode(payload.header?.channel_header.as_slice()).ok()
 }
 
-/// Whether a block is a configuration block: one envelope, of type CONFIG. Looks at the first bytes only for ordinary blocks.
+/// Returns whether a block is a configuration block: one envelope, of type CONFIG. Looks at the first bytes only for ordinary blocks.
 pub fn is_config_block(buffer: &[u8], span: &BlockSpan) -> bool {
     span.envelope_count == 1
         && span
@@ -233,7 +233,7 @@ impl ChannelConfig {
     }
 }
 
-/// A group's value, decoded; the default when the group does not have it.
+/// Returns a group's value, decoded; the default when the group does not have it.
 fn value<M: Message + Default>(group: &common::ConfigGroup, key: &'static str) -> Result<M, ConfigError> {
     group.values.get(key).map_or_else(|| Ok(M::default()), |value| decode(key, &value.value))
 }

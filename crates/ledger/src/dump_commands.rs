@@ -1,8 +1,8 @@
-//! What a dump would have a database's client do, beside sending SQL: `psql` obeys every backslash outside of quotes (`\!`, `\copy`, `\g |cmd`),
-//! `mysql` and `mariadb` also words at the beginning of a line (`system`, `source`). A dump of a certificate authority's database needs none of
-//! it, nor statements that run programs or read files; one that has any is refused before it is loaded.
+//! Finds what a dump makes a database client do besides sending SQL: `psql` obeys every backslash outside of quotes (`\!`, `\copy`, `\g
+//! |cmd`), `mysql` and `mariadb` also words at the beginning of a line (`system`, `source`). A dump of a certificate authority's database
+//! needs none of these, nor statements that run programs or read files; a dump that contains any is refused before it is loaded.
 //!
-//! The text is cut into quotes, comments and statements as the clients do. Where two settings of a server would cut it differently, it is
+//! The text is split into quotes, comments and statements as the clients do. If two settings of a server would split it differently, it is
 //! refused.
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,7 +17,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// What wrote a dump, by the comment at its beginning; `None` when it does not say.
+    /// Returns what wrote a dump, by the comment at its beginning; `None` when it does not say.
     ///
     /// # Errors
     /// What the reader says.
@@ -139,7 +139,7 @@ enum State {
         tag: Vec<u8>,
         matched: usize,
     },
-    /// Rows of a COPY; what stands in the line so far, when it may be the end.
+    /// Rows of a COPY; the line so far, if it may be the end.
     Rows {
         begun: bool,
         line: Vec<u8>,
@@ -154,7 +154,7 @@ struct Scanner {
     last: u8,
     before: u8,
     third: u8,
-    /// A quote that has just ended, and whether it took escapes: another one directly behind it goes on with it.
+    /// A quote that has just ended, and whether it took escapes: another one directly after it continues it.
     closed: Option<(u8, bool)>,
     /// The word that plain text is in, and the watched words that the statement holds.
     plain_word: Vec<u8>,
@@ -409,7 +409,7 @@ impl Scanner {
             self.state = State::LineComment;
             return Ok(());
         }
-        // MySQL's needs a space behind the two.
+        // MySQL's needs a space after the two.
         if mysql && byte.is_ascii_whitespace() && (self.third, self.before) == (b'-', b'-') {
             self.drop_last();
             self.drop_last();
@@ -454,7 +454,7 @@ impl Scanner {
         }
         self.note(byte);
         if byte == b';' {
-            // Inside parentheses psql goes on, MySQL does not: neither is what a dump holds.
+            // Inside parentheses psql continues, MySQL does not: a dump contains neither.
             if self.parentheses > 0 {
                 return Err(Why::Ambiguous);
             }
@@ -535,7 +535,7 @@ impl Scanner {
     fn comment(&mut self, byte: u8, depth: u32) {
         let pair = (self.last, byte);
         self.state = State::Comment(depth);
-        // `/*!`, `/*M!` and `/*+` are no comments to MySQL: what stands in them is sent, and the client looks into it.
+        // `/*!`, `/*M!` and `/*+` are not comments for MySQL: their content is sent, and the client interprets it.
         if self.dialect == Dialect::MySql && depth == 1 {
             let opens = (self.last == 0 && matches!(byte, b'!' | b'+'))
                 || (self.last == b'M' && self.before == 0 && byte == b'!');
@@ -586,7 +586,7 @@ impl Scanner {
             return Err(Why::Zero);
         }
         if !begun {
-            // The statement's own line ends first, and nothing else stands in it.
+            // The line of the statement ends first and contains nothing else.
             return match byte {
                 b'\n' => {
                     self.state = State::Rows { begun: true, line };
@@ -626,7 +626,7 @@ impl Scanner {
         let text = String::from_utf8_lossy(&head).into_owned();
         let mut text = text.trim();
         if self.dialect == Dialect::MySql {
-            // `/*!40101 SET …*/;` comes as `40101 set …`, `*/;`.
+            // `/*!40101 SET …*/;` is seen as `40101 set …`, `*/;`.
             text = text.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
             let rest = text.trim_end_matches([';', ' ']).trim_end_matches("*/").trim();
             if rest.is_empty() {

@@ -1,4 +1,4 @@
-//! What a Fabric node keeps where, and what of it a recovery needs (FABRIC.md section 2).
+//! The files and directories of a Fabric node, and which of them a recovery needs.
 
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +159,7 @@ pub fn classify(role: DirectoryRole, path: &str, joined_by_snapshot: bool) -> Pl
             _ => classify_wal(path),
         },
         DirectoryRole::CaHome if path.ends_with(".db") => place(Class::Authoritative, Kind::Sqlite),
-        // The directory itself comes back empty, with its owner.
+        // The directory itself is restored empty, with its owner.
         DirectoryRole::StateDatabase if path.is_empty() => place(Class::Authoritative, Kind::Plain),
         // The peer replays its blocks into an empty state database, except where it was joined by snapshot (P3, P4).
         DirectoryRole::StateDatabase if joined_by_snapshot => place(Class::Authoritative, Kind::Opaque),
@@ -169,7 +169,7 @@ pub fn classify(role: DirectoryRole, path: &str, joined_by_snapshot: bool) -> Pl
     }
 }
 
-/// What PostgreSQL and MariaDB make anew at their start.
+/// Returns what PostgreSQL and MariaDB make anew at their start.
 fn database_server_file(path: &str) -> Class {
     let name = path.rsplit('/').next().unwrap_or(path);
     let made_anew = matches!(name, "postmaster.pid" | "postmaster.opts" | "pg_internal.init")
@@ -182,7 +182,7 @@ fn within<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
     path.strip_prefix(directory)?.strip_prefix('/')
 }
 
-/// A LevelDB directory's lock and info files are never needed, its old manifest pointer is not either.
+/// Returns the place of a file in a LevelDB directory. Lock, info and temporary files are never needed.
 fn database_file(directory: &str, name: &str, class: Class) -> Place {
     let class = if matches!(name, "LOCK" | "LOG" | "LOG.old") || name.ends_with(".tmp") { Class::Skip } else { class };
     place(class, Kind::LevelDb(directory.to_owned()))

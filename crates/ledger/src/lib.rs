@@ -1,8 +1,8 @@
-//! Hyperledger Fabric's on-disk formats: block files and the hash chain, block signatures and the channel configuration they rest
-//! on, LevelDB directories, the private-data store, raft and SmartBFT logs, node layouts, certificates.
+//! Hyperledger Fabric's on-disk formats: block files and the hash chain, block signatures and the channel configuration that defines them,
+//! LevelDB directories, the private-data store, raft and SmartBFT logs, node layouts, certificates.
 //!
-//! Nothing here knows where bytes come from or go to: readers take [`std::io::Read`] or a path, and every length that a
-//! file claims is checked against a limit and against what is there before anything is allocated.
+//! The crate does not know where bytes are stored: readers take [`std::io::Read`] or a path. Every length in a file is checked
+//! against a limit and against the available bytes before memory is allocated.
 #![deny(missing_docs)]
 
 pub mod block;

@@ -1,4 +1,4 @@
-//! Membership service providers: whose certificates an organization vouches for, and in which role.
+//! Membership service providers: the certificates that an organization certifies, and their roles.
 
 use std::collections::BTreeSet;
 
@@ -68,8 +68,8 @@ impl Msp {
         self.roots.iter().chain(&self.intermediates)
     }
 
-    /// Whether the certificate leads to one of the MSP's roots and is not revoked. Dates are not looked at: Fabric checks a
-    /// block's signers as of their own certificate's first second.
+    /// Returns whether the certificate leads to one of the MSP's roots and is not revoked. Dates are not looked at: Fabric checks a block's
+    /// signers as of their own certificate's first second.
     pub fn vouches_for(&self, certificate: &Certificate) -> bool {
         if certificate.is_ca() || self.revoked_serials.contains(certificate.serial()) {
             return false;
@@ -87,12 +87,12 @@ impl Msp {
         false
     }
 
-    /// Whether the certificate with this serial number, in hex, is in the MSP's revocation lists.
+    /// Returns whether the certificate with this serial number, in hex, is in the MSP's revocation lists.
     pub fn revokes(&self, serial: &str) -> bool {
         self.revoked_serials.iter().any(|revoked| hex::encode(revoked) == serial)
     }
 
-    /// Whether the certificate leads towards a root by signatures of an algorithm that is not known here.
+    /// Returns whether the certificate leads towards a root by signatures of an algorithm that is not known here.
     pub fn cannot_check(&self, certificate: &Certificate) -> bool {
         let unknown =
             |certificate: &Certificate| self.authorities().any(|authority| certificate.cannot_be_checked_by(authority));
@@ -100,7 +100,7 @@ impl Msp {
         unknown(certificate) || issuer.is_some_and(unknown)
     }
 
-    /// Whether a certificate that the MSP vouches for has a role.
+    /// Returns whether a certificate that the MSP vouches for has a role.
     pub fn has_role(&self, certificate: &Certificate, role: Role) -> bool {
         let units = certificate.units();
         let has = |unit: &Option<String>| unit.as_ref().is_some_and(|unit| units.contains(unit));

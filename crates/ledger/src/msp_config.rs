@@ -1,10 +1,10 @@
-//! An MSP's `config.yaml`: what of it tells which certificates must be there.
+//! An MSP's `config.yaml`: the settings that say which certificates must exist.
 
 use serde_norway::Value;
 
 use crate::node_settings::{is_true, parse, value_at};
 
-/// Whether it turns node units on and names that of administrators: without, `admincerts` must hold somebody.
+/// Returns whether it turns node units on and names that of administrators: without, `admincerts` must hold somebody.
 ///
 /// # Errors
 /// Where it is not YAML.
@@ -15,7 +15,7 @@ pub fn has_administrators(bytes: &[u8]) -> Result<bool, String> {
     Ok(is_true(value_at(&yaml, &["NodeOUs", "Enable"])) && named)
 }
 
-/// The certificates that it names, relative to the MSP's folder: each must be there.
+/// Returns the certificates that it names, relative to the MSP's folder: each must be there.
 pub fn named_certificates(bytes: &[u8]) -> Vec<String> {
     let Ok(yaml) = parse(bytes) else { return Vec::new() };
     if !is_true(value_at(&yaml, &["NodeOUs", "Enable"])) {

@@ -1,5 +1,5 @@
-//! `core.yaml` and `orderer.yaml` with the environment over them: what of a node's settings a recovery must know. One reader for every
-//! platform; where the paths lead is the platform's matter.
+//! `core.yaml` and `orderer.yaml`, overridden by the environment: the settings of a node that a recovery needs. All platforms use this
+//! reader; they resolve the paths themselves.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// Environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// A value of a configuration file. Fabric reads its configuration without regard to case.
+/// Returns a value of a configuration file. Fabric reads its configuration without regard to case.
 pub fn value_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, key| {
         value
@@ -29,7 +29,7 @@ pub fn value_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     })
 }
 
-/// Whether a switch is on.
+/// Returns whether a switch is on.
 pub(crate) fn is_true(value: Option<&Value>) -> bool {
     match value {
         Some(Value::Bool(value)) => *value,
@@ -66,7 +66,7 @@ impl<'a> Settings<'a> {
         self.environment.get(&name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    /// A setting as text; `None` when it is not set or empty.
+    /// Returns a setting as text; `None` when it is not set or empty.
     pub fn text(&self, path: &[&str]) -> Option<String> {
         if let Some(text) = self.variable(path) {
             return Some(text.to_owned());
@@ -79,12 +79,12 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// A switch; `None` when it is not set.
+    /// Returns a switch; `None` when it is not set.
     pub fn flag(&self, path: &[&str]) -> Option<bool> {
         self.text(path).map(|text| text.eq_ignore_ascii_case("true") || text == "1")
     }
 
-    /// A list: of a sequence, or of a text with commas or in brackets, as environment variables hold one.
+    /// Returns a list: of a sequence, or of a text with commas or in brackets, as environment variables hold one.
     pub fn list(&self, path: &[&str]) -> Vec<String> {
         let split = |text: &str| -> Vec<String> {
             let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
@@ -129,7 +129,7 @@ impl Bccsp {
         Bccsp::Pkcs11 { label: at(&["PKCS11", "Label"]), library: at(&["PKCS11", "Library"]) }
     }
 
-    /// The token, in words; `None` where keys are files.
+    /// Returns the token, in words; `None` where keys are files.
     pub fn token(&self) -> Option<String> {
         let Bccsp::Pkcs11 { label, library } = self else { return None };
         let label = label.as_ref().map_or("without a label".to_owned(), |label| format!("with the label {label:?}"));
@@ -294,12 +294,12 @@ impl NodeSettings {
     }
 }
 
-/// Whether a configuration file has a section of this name at its top.
+/// Returns whether a configuration file has a section of this name at its top.
 pub fn has_section(yaml: &Value, name: &str) -> bool {
     value_at(yaml, &[name]).is_some_and(|value| !value.is_null())
 }
 
-/// The TLS files that a node of this role reads at its start, of the endpoints where TLS is on.
+/// Returns the TLS files that a node of this role reads at its start, of the endpoints where TLS is on.
 pub fn tls_files(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
     let mut out = Vec::new();
     let mut add = |settings: &Settings<'_>, path: &[&str]| {
@@ -371,8 +371,8 @@ const KEPT: [&[&str]; 3] = [
     ],
 ];
 
-/// What of a node's environment is kept with it: what overrides its configuration file and says where keys, certificates and databases are.
-/// A data source is kept without its password.
+/// Returns what of a node's environment is kept with it: what overrides its configuration file and says where keys, certificates and
+/// databases are. A data source is kept without its password.
 pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
     let names = match role {
         NodeRole::Peer => KEPT[0],
@@ -422,7 +422,7 @@ pub(crate) fn read_yaml(bytes: &[u8]) -> Result<Value, serde_norway::Error> {
     Ok(yaml)
 }
 
-/// The text without the sections that a later one of the same name replaces; `None` when no name stands twice.
+/// Returns the text without the sections that a later one of the same name replaces; `None` if no name exists twice.
 fn without_repeated_sections(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut sections: Vec<(Option<&str>, Vec<&str>)> = vec![(None, Vec::new())];

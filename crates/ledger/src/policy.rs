@@ -73,7 +73,7 @@ pub struct Signer {
 }
 
 impl Default for Policy {
-    /// A policy that nothing satisfies.
+    /// Returns a policy that nothing satisfies.
     fn default() -> Self {
         Policy::Threshold { needed: 1, rules: Vec::new() }
     }
@@ -124,7 +124,7 @@ impl Policy {
         }
     }
 
-    /// Whether these signers satisfy the policy. As in Fabric, one signer counts for one rule only.
+    /// Returns whether these signers satisfy the policy. As in Fabric, one signer counts for one rule only.
     pub fn is_satisfied_by(&self, signers: &[Signer], validation: &BlockValidation) -> bool {
         let mut used = vec![false; signers.len()];
         self.evaluate(signers, &mut used, validation)

@@ -1,4 +1,4 @@
-//! Hashes of private data in a block: what a peer's private-data store must hold, or may not have.
+//! Hashes of private data in a block: what a peer's private-data store must contain, or may lack.
 
 use crate::Hash;
 use crate::block::{BlockSpan, SLOT_TRANSACTIONS_FILTER};
@@ -46,7 +46,8 @@ pub fn of_envelope(envelope: &[u8]) -> Vec<(String, String, Hash)> {
     out
 }
 
-/// The private data that a block's valid transactions wrote, with its hashes. The block must be one of a peer's: orderers do not validate.
+/// Returns the private data that a block's valid transactions wrote, with its hashes. The block must be one of a peer's: orderers do not
+/// validate.
 pub fn of_block(block: &BlockSpan, buffer: &[u8]) -> Vec<(PrivateWrite, Hash)> {
     let codes = block.slots(buffer).get(SLOT_TRANSACTIONS_FILTER);
     let valid = (0..).zip(block.envelopes(buffer)).zip(codes).filter(|(_, code)| **code == VALID);
@@ -59,7 +60,7 @@ pub fn of_block(block: &BlockSpan, buffer: &[u8]) -> Vec<(PrivateWrite, Hash)> {
         .collect()
 }
 
-/// The hash that a block has of private data, from what a private-data store holds of it (a `CollectionPvtReadWriteSet`).
+/// Returns the hash that a block has of private data, from what a private-data store holds of it (a `CollectionPvtReadWriteSet`).
 pub fn of_stored(value: &[u8]) -> Option<Hash> {
     field(value, 2).map(|written| crate::sha256(&[written]))
 }

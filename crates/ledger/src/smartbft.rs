@@ -27,13 +27,13 @@ pub struct SmartBftSummary {
     pub signer: Option<u64>,
 }
 
-/// The number in a log file's name, `NNNNNNNNNNNNNNNN.wal`.
+/// Returns the number in a log file's name, `NNNNNNNNNNNNNNNN.wal`.
 pub fn wal_file_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
-/// A log that nothing was written to yet, as an orderer makes it: the first file's name, and its bytes.
+/// Returns a log that nothing was written to yet, as an orderer makes it: the first file's name, and its bytes.
 pub fn empty_log() -> (&'static str, Vec<u8>) {
     let record = [0x08, ANCHOR as u8];
     let mut out = (u64::from(FIRST_CRC) << 32 | record.len() as u64).to_le_bytes().to_vec();
@@ -80,7 +80,7 @@ pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftErro
         };
         if let Some(offset) = check_file(name, &bytes, &mut crc, &mut on_entry)? {
             if position + 1 < count {
-                let problem = "a record is cut, and later log files exist".to_owned();
+                let problem = "a record is truncated, and later log files exist".to_owned();
                 return Err(RaftError::Corrupt { file: name.clone(), offset, problem });
             }
             summary.torn = Some((name.clone(), offset));
@@ -92,7 +92,7 @@ pub fn check_wal_directory(directory: &Path) -> Result<SmartBftSummary, RaftErro
 /// A record's field that holds what was saved.
 const DATA: u64 = 3;
 
-/// The block that a saved message proposes: `proposed_record.pre_prepare.proposal.header` is a block header in DER.
+/// Returns the block that a saved message proposes: `proposed_record.pre_prepare.proposal.header` is a block header in DER.
 fn proposal(saved: &[u8]) -> Option<(u64, Hash)> {
     let proposal = wire::bytes(wire::bytes(wire::bytes(saved, 1)?, 1)?, 3)?;
     let header = wire::bytes(proposal, 1)?;
@@ -159,7 +159,7 @@ fn check_file(
     Ok(None)
 }
 
-/// The record's type: field 1, absent for an ordinary entry; then `truncate_to` and `data` in order, filling the record.
+/// Returns the record's type: field 1, absent for an ordinary entry; then `truncate_to` and `data` in order, filling the record.
 fn record_type(body: &[u8]) -> Option<u64> {
     let mut at = 0;
     let mut integer = |tag: u8| -> Option<Option<u64>> {

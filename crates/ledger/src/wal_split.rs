@@ -1,9 +1,9 @@
-//! Splitting a raft log: an entry that proposes a block is kept as the block's number, since the block itself is kept once for
-//! the whole channel.
+//! Splits a raft log: an entry that proposes a block is stored as the number of the block, because the channel stores the block itself
+//! once.
 //!
 //! A split is a sequence of operations:
 //!
-//! - `0x00 | uvarint n | n bytes`: these bytes, as they are;
+//! - `0x00 | uvarint n | n bytes`: these bytes, unchanged;
 //! - `0x01 | uvarint number | uvarint slots`: the protobuf `common.Block` with that number: header, data, and metadata with
 //!   `slots` empty slots (0: no metadata field).
 
@@ -78,18 +78,18 @@ impl Proposals {
                 let der = crate::block::header_der(header.number, &header.previous_hash, &header.data_hash);
                 (header.number, sha256(&[&der]))
             });
-            // A new leader's entry takes the place of what stood there and behind it.
+            // A new leader's entry takes the place of what stood there and after it.
             drop(self.by_index.split_off(&entry.index));
             self.by_index.insert(entry.index, block);
         }
     }
 
-    /// The entry at a raft index, when the log holds it.
+    /// Returns the entry at a raft index, when the log holds it.
     pub fn at(&self, index: u64) -> Option<Option<(u64, Hash)>> {
         self.by_index.get(&index).copied()
     }
 
-    /// The lowest block number that an entry proposes.
+    /// Returns the lowest block number that an entry proposes.
     pub fn lowest_block(&self) -> Option<u64> {
         self.by_index.values().flatten().map(|(number, _)| *number).filter(|&number| number > 0).min()
     }
@@ -103,7 +103,7 @@ fn literal(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The block number, slot count and length of the block at an entry's end, when the entry holds a block that the channel has.
+/// Returns the block number, slot count and length of the block at an entry's end, when the entry holds a block that the channel has.
 fn proposal(entry: &[u8], known: &dyn Fn(u64) -> Option<Hash>) -> Option<(u64, u64, usize)> {
     let data = raft_proto::Entry::decode(entry).ok()?.data;
     if !entry.ends_with(&data) || data.is_empty() {
@@ -127,7 +127,7 @@ fn proposal(entry: &[u8], known: &dyn Fn(u64) -> Option<Hash>) -> Option<(u64, u
     (encode(header, &envelopes, slots) == data).then_some((header.number, slots, data.len()))
 }
 
-/// A block as an entry proposes it: before it was signed, with empty metadata slots.
+/// Returns a block as an entry proposes it: before it was signed, with empty metadata slots.
 pub(crate) fn encode(header: &common::BlockHeader, envelopes: &[&[u8]], slots: u64) -> Vec<u8> {
     let block = common::Block {
         header: Some(header.clone()),

@@ -1,4 +1,4 @@
-//! Protobuf messages looked into without their definitions: fields in their order.
+//! Reads protobuf messages without their definitions: fields in their order.
 
 use crate::varint;
 
@@ -11,7 +11,7 @@ pub(crate) enum Value<'a> {
     Fixed,
 }
 
-/// The fields of a message: number and content. Ends where the message does not decode.
+/// Returns the fields of a message: number and content. Ends where the message does not decode.
 pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
     let mut rest = message;
     std::iter::from_fn(move || {
@@ -33,7 +33,7 @@ pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
     })
 }
 
-/// Every field of this number that holds bytes.
+/// Returns every field of this number that holds bytes.
 pub(crate) fn all(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     fields(message).filter_map(move |(of, value)| match value {
         Value::Bytes(bytes) if of == number => Some(bytes),
@@ -41,12 +41,12 @@ pub(crate) fn all(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The first field of this number that holds bytes.
+/// Returns the first field of this number that holds bytes.
 pub(crate) fn bytes(message: &[u8], number: u64) -> Option<&[u8]> {
     all(message, number).next()
 }
 
-/// The first field of this number that holds an integer.
+/// Returns the first field of this number that holds an integer.
 pub(crate) fn integer(message: &[u8], number: u64) -> Option<u64> {
     fields(message).find_map(|(of, value)| match value {
         Value::Integer(integer) if of == number => Some(integer),

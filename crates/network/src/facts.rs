@@ -1,4 +1,4 @@
-//! What a capture learned of a node: the rules judge these.
+//! What a capture knows about a node; the rules judge these facts.
 
 use fabkeep_ledger::certificate::CertificateSummary;
 use fabkeep_ledger::layout::NodeRole;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
 
-/// Everything learned of one node.
+/// All facts about one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// Which node.
@@ -21,9 +21,9 @@ pub struct NodeFacts {
     pub ledgers: Vec<LedgerFacts>,
     /// Its raft or SmartBFT logs.
     pub raft: Vec<RaftFacts>,
-    /// Its certificates, each with whether its key is there.
+    /// Its certificates, and for each the location of its key.
     pub keys: Vec<KeyFacts>,
-    /// Of a certificate authority.
+    /// Facts about the database, for a certificate authority.
     pub ca: Option<CaFacts>,
 }
 
@@ -123,7 +123,7 @@ pub struct RaftFacts {
 }
 
 impl RaftFacts {
-    /// Of a log that nothing is known of yet.
+    /// Facts about a log of which nothing is known yet.
     pub fn new(channel: &str, kind: WalKind) -> Self {
         RaftFacts {
             channel: channel.to_owned(),
@@ -156,7 +156,7 @@ pub struct RaftSnapshotFacts {
     pub block_hash: Option<String>,
 }
 
-/// What a certificate is for.
+/// The purpose of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyPurpose {
@@ -166,7 +166,7 @@ pub enum KeyPurpose {
     Tls,
     /// A certificate authority's own certificate.
     Authority,
-    /// Somebody's whom the node trusts, or who uses the node: no key expected.
+    /// A certificate that the node trusts, or of a user of the node: no key is expected.
     Trusted,
 }
 
@@ -184,17 +184,17 @@ impl std::fmt::Display for KeyPurpose {
 /// One certificate file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFacts {
-    /// Where it is: directory role and path.
+    /// Its location: directory role and path.
     pub path: String,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: KeyPurpose,
-    /// What is in it; `None` when it cannot be read.
+    /// Its content; `None` if it cannot be read.
     pub certificate: Option<CertificateSummary>,
-    /// Where its private key is, when it is in the set.
+    /// The location of its private key, if that is in the set.
     pub key: Option<String>,
 }
 
-/// What is known of a certificate authority's database.
+/// Facts about a certificate authority's database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaFacts {
     /// `sqlite`, or what the configuration names.
@@ -205,6 +205,6 @@ pub struct CaFacts {
     pub certificates: Option<u64>,
     /// Certificates revoked.
     pub revoked: Option<u64>,
-    /// Whether the database's own check found it whole.
+    /// Whether the database passed its own integrity check.
     pub whole: Option<bool>,
 }

@@ -1,5 +1,5 @@
-//! Heights of running nodes, as several sources tell them, and what follows: who does not answer, who contradicts himself, who lags, what
-//! grew. Everything here is judgement over answers; who asks is elsewhere.
+//! Heights of running nodes from several sources, and conclusions from them: nodes that do not answer, sources that contradict each other,
+//! nodes that lag, chains that grew. This module only judges answers; others query the nodes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Finding, Rule};
 use crate::model::NodeId;
 
-/// Where a height comes from, the best first (FABRIC.md section 6).
+/// Sources of a height, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeightSource {
@@ -47,7 +47,7 @@ pub struct Reading {
     pub answered_ms: i64,
 }
 
-/// How an orderer stands to a channel's consensus (`participation_consensus_relation`).
+/// The relation of an orderer to a channel's consensus (`participation_consensus_relation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relation {
@@ -151,7 +151,7 @@ pub struct ChannelAnswer {
     /// Whether it leads the channel's raft.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leads: Option<bool>,
-    /// How it stands to the channel's consensus.
+    /// Its relation to the channel's consensus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<Relation>,
     /// What it does in the channel.
@@ -178,7 +178,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// A node of which nothing is known yet.
+    /// Returns a node of which nothing is known yet.
     pub fn new(node: NodeId, role: NodeRole, running: bool) -> Self {
         Observation { node, role, running, channels: BTreeMap::new(), silent: Vec::new(), health: None }
     }
@@ -188,7 +188,8 @@ impl Observation {
         self.channels.entry(channel.to_owned()).or_default().readings.push(reading);
     }
 
-    /// Its height: the newest answer of the best source that answered. Block files are what the node has; the others are what it says.
+    /// Returns its height: the newest answer of the best source that answered. Block files are what the node has; the others are what it
+    /// says.
     pub fn height(&self, channel: &str) -> Option<u64> {
         let readings = &self.channels.get(channel)?.readings;
         let files = readings.iter().rev().find(|reading| reading.source == HeightSource::BlockFiles);
@@ -196,7 +197,7 @@ impl Observation {
         files.or(readings.iter().rev().find(|reading| reading.source == best)).map(|reading| reading.height)
     }
 
-    /// Whether it holds chains.
+    /// Returns whether it holds chains.
     pub fn has_ledger(&self) -> bool {
         matches!(self.role, NodeRole::Peer | NodeRole::Orderer)
     }
@@ -238,19 +239,19 @@ fn milliseconds(ms: i64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }
 
-/// A running node with a ledger that no source tells a height of (H2): not zero, not known.
+/// Returns a running node with a ledger whose height no source reports (H2): it is unknown, not zero.
 pub fn unanswered(observation: &Observation) -> Option<Finding> {
     let reported = observation.channels.values().any(|answer| !answer.readings.is_empty());
     if !observation.has_ledger() || !observation.running || reported {
         return None;
     }
     let why: Vec<String> = observation.silent.iter().map(|(source, problem)| format!("{source}: {problem}")).collect();
-    let why = if why.is_empty() { "none is known to ask".to_owned() } else { why.join("; ") };
+    let why = if why.is_empty() { "no source is known".to_owned() } else { why.join("; ") };
     Some(Finding::warning(
         Rule::HeightsKnown,
         &observation.node,
-        format!("the node runs, and no source tells its heights: {why}"),
-        "look at the node's log and its operations endpoint (on hosts: `operations` in the inventory)",
+        format!("the node runs, and no source reports its heights: {why}"),
+        "check the node's log and its operations endpoint (on hosts: `operations` in the inventory)",
     ))
 }
 
@@ -275,7 +276,7 @@ impl Standing {
     }
 }
 
-/// How the nodes of each channel stand to each other. `members`: channels that a node is known to hold, whether it answers or not.
+/// Compares the heights of the nodes of each channel. `members`: channels that a node is known to hold, whether it answers or not.
 pub fn standings(observations: &[Observation], members: &BTreeMap<NodeId, Vec<String>>) -> Vec<Standing> {
     let mut out: BTreeMap<&str, Standing> = BTreeMap::new();
     for observation in observations.iter().filter(|observation| observation.has_ledger()) {
@@ -310,7 +311,7 @@ pub struct Grown {
     pub to: u64,
 }
 
-/// What grew since heights were equal: inside a no-transaction window every entry is a failure of the window (W1).
+/// Returns what grew since heights were equal: inside a no-transaction window every entry is a failure of the window (W1).
 pub fn grown(before: &[Standing], after: &[Standing]) -> Vec<Grown> {
     let mut out = Vec::new();
     for now in after {
@@ -333,7 +334,7 @@ impl Grown {
             Rule::WindowQuiet,
             format!("{} {}", self.node, self.channel),
             format!("inside the no-transaction window its height went from {} to {}", self.from, self.to),
-            "something still sends transactions: stop it (--quiesce scale, hook, fence or stop), let the window extend (--on-growth extend), or take a backup that needs no window (--consistency cut)",
+            "something still sends transactions: stop it (--quiesce scale, hook, fence or stop), allow the window to be extended (--on-growth extend), or make a backup that needs no window (--consistency cut)",
         )
     }
 }

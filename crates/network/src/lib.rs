@@ -1,5 +1,5 @@
-//! The network model: organizations, nodes and their directories; what a capture learned of them; and the rules that say whether
-//! that makes a recoverable set. Nothing here reads a file.
+//! The network model: organizations, nodes and their directories; facts that a capture collects about them; and the rules that decide
+//! whether they are a recoverable set. Nothing here reads files.
 #![deny(missing_docs)]
 
 mod facts;

@@ -1,4 +1,4 @@
-//! What nodes' logs say: known messages of peers and orderers with their rule and remedy, and how many other errors there are.
+//! Classifies log lines: known messages of peers and orderers with their rule and remedy, and the number of other errors.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,13 +35,13 @@ const fn known(rule: Rule, severity: Severity, words: &'static [&'static str], r
     Known { rule, severity, words, remedy }
 }
 
-/// Messages of Fabric's nodes that tell which rule is broken (FABRIC.md sections 3, 4 and 7).
+/// Messages of Fabric's nodes that show which rule is broken.
 const KNOWN: &[Known] = &[
     known(
         Rule::StoresInOrder,
         Severity::Error,
         &["is ahead of the block store"],
-        "the state comes from elsewhere than the blocks: stop the peer, remove stateLeveldb, historyLeveldb, configHistory and bookkeeper together (or the CouchDB's data) and start it: it replays its blocks",
+        "state and blocks do not belong together: stop the peer, remove stateLeveldb, historyLeveldb, configHistory and bookkeeper together (or the CouchDB's data), and start it: it replays its blocks",
     ),
     known(
         Rule::StoresInOrder,
@@ -53,7 +53,7 @@ const KNOWN: &[Known] = &[
         Rule::StoresInOrder,
         Severity::Error,
         &["hash of pvt data", "does not match"],
-        "the private-data store holds data of another chain, as after a rollback: restore the peer whole",
+        "the private-data store contains data of another chain, as after a rollback: restore the whole peer",
     ),
     known(
         Rule::PeerAboveOrderer,
@@ -65,7 +65,7 @@ const KNOWN: &[Known] = &[
         Rule::IndexNotAhead,
         Severity::Error,
         &["bufio: negative count"],
-        "the block index is ahead of the block files: stop the node, remove the index directory, start it: it is rebuilt",
+        "the block index is ahead of the block files: stop the node, remove the index directory and start the node, which rebuilds it",
     ),
     known(
         Rule::OrderersLevel,
@@ -77,19 +77,19 @@ const KNOWN: &[Known] = &[
         Rule::LogPresent,
         Severity::Error,
         &["tocommit(", "is out of range"],
-        "an orderer came back with less than its leader knows of it: restart all the OTHER orderers, then it joins again",
+        "an orderer was restored with fewer entries than the leader knows: restart all OTHER orderers, then start this one",
     ),
     known(
         Rule::LogPresent,
         Severity::Warning,
         &["No Raft leader"],
-        "a majority of the channel's consenters must run, reach each other and have their raft logs",
+        "make sure that a majority of the channel's consenters runs, can connect to each other and has its raft logs",
     ),
     known(
         Rule::SnapshotNoted,
         Severity::Error,
         &["wal: snapshot not found"],
-        "the raft log has no record of the snapshot beside it: restore log and snapshots of one moment",
+        "the raft log has no record of its snapshot: restore log and snapshots from one moment",
     ),
     known(
         Rule::RaftLogWhole,
@@ -101,55 +101,55 @@ const KNOWN: &[Known] = &[
         Rule::LogsClean,
         Severity::Error,
         &["file already locked"],
-        "another process has the raft log open (O9): wait until the old pod is gone",
+        "another process has the raft log open (O9): wait until the old process or pod has ended",
     ),
     known(
         Rule::LogsClean,
         Severity::Error,
         &["lock is already acquired"],
-        "another process has the ledger open: wait until the old pod is gone",
+        "another process has the ledger open: wait until the old process or pod has ended",
     ),
     known(
         Rule::TransientStore,
         Severity::Warning,
         &["private data matching public hash version is not available"],
-        "private data is missing and no member sent it (P9): look whether another member of the collection has it",
+        "private data is missing and no member sent it (P9): check whether another member of the collection has it",
     ),
     known(
         Rule::Certificates,
         Severity::Error,
         &["certificate has expired"],
-        "renew the certificate; a consenter's with the key that it has (O7)",
+        "renew the certificate; that of a consenter with its existing key (O7)",
     ),
     known(
         Rule::Certificates,
         Severity::Warning,
         &["certificate signed by unknown authority"],
-        "the two nodes' CAs do not know each other: compare TLS CA certificates with the channel configuration",
+        "the nodes do not trust each other's CAs: compare the TLS CA certificates with the channel configuration",
     ),
     known(
         Rule::Certificates,
         Severity::Warning,
         &["tls: bad certificate"],
-        "the other side refuses this node's TLS certificate: compare with the channel configuration (O7)",
+        "the other node refuses this node's TLS certificate: compare it with the channel configuration (O7)",
     ),
     known(
         Rule::ReadyPerChannel,
         Severity::Error,
         &["Failed to load ledger"],
-        "the peer runs without this channel: its log says before why the ledger did not open",
+        "the peer runs without this channel: earlier lines of its log say why the ledger did not open",
     ),
     known(
         Rule::ReadyPerChannel,
         Severity::Error,
         &["Error opening ledger"],
-        "the peer runs without this channel: its log says before why the ledger did not open",
+        "the peer runs without this channel: earlier lines of its log say why the ledger did not open",
     ),
     known(
         Rule::LogsClean,
         Severity::Error,
         &["Cannot commit block"],
-        "the peer cannot commit what it receives: the message says why; compare header hashes with other peers",
+        "the peer cannot commit the blocks that it receives: the message says why; compare header hashes with other peers",
     ),
 ];
 
@@ -208,7 +208,7 @@ pub fn classify(log: &str, since: &str) -> Vec<LogMessage> {
                 Rule::LogsClean,
                 Severity::Error,
                 &line,
-                "the process ended: read the lines around it; restore the node if its data is bad",
+                "the process ended: read the surrounding log lines; restore the node if its data is damaged",
             );
         } else if level == LogLevel::Error {
             note(Rule::LogsClean, Severity::Note, &line, "read the node's log");
@@ -218,7 +218,7 @@ pub fn classify(log: &str, since: &str) -> Vec<LogMessage> {
     out
 }
 
-/// A line without terminal colours.
+/// Returns a line without terminal colours.
 fn plain(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -230,7 +230,7 @@ fn plain(line: &str) -> String {
     out
 }
 
-/// Whether a line begins with a time before `since`; both as `2026-11-24 15:04:05` or with a T between.
+/// Returns whether a line begins with a time before `since`; both as `2026-11-24 15:04:05` or with a T between.
 fn is_older(line: &str, since: &str) -> bool {
     let time = |text: &str| -> Option<String> {
         let head = text.get(..19)?;
@@ -245,7 +245,7 @@ fn is_older(line: &str, since: &str) -> bool {
     matches!((time(line), time(since)), (Some(line), Some(since)) if line < since)
 }
 
-/// A line's level, in the forms that Fabric's logging writes.
+/// Returns a line's level, in the forms that Fabric's logging writes.
 pub fn level(line: &str) -> LogLevel {
     let mut end = line.len().min(HEAD_BYTES);
     while !line.is_char_boundary(end) {

@@ -1,5 +1,5 @@
-//! Which orderers take part in a channel's consensus, by the channel's configuration: consenters, followers, and kinds of consensus that are
-//! not raft or SmartBFT. A channel that a consenter must have is missed where it is not.
+//! The orderers that take part in a channel's consensus, by the channel's configuration: consenters, followers, and kinds of consensus
+//! other than raft and SmartBFT. Reports channels that a consenter must have and does not have.
 
 use fabkeep_ledger::certificate::CertificateSummary;
 use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization};
@@ -36,7 +36,7 @@ impl Consensus {
         }
     }
 
-    /// What a consenter is recognised by (O7).
+    /// Returns what a consenter is recognised by (O7).
     fn recognised_by(self) -> KeyPurpose {
         if self == Consensus::Bft { KeyPurpose::Enrolment } else { KeyPurpose::Tls }
     }
@@ -110,10 +110,10 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
                     Rule::EveryKey,
                     &subject,
                     format!(
-                        "none of its MSP's CA certificates ({}) is one of {of_whom} in the channel's configuration: it is an identity of another network, or of a CA that the channel does not know",
+                        "none of its MSP's CA certificates ({}) is one of {of_whom} in the channel's configuration: the identity belongs to another network, or to a CA that the channel does not know",
                         listed(&own.authorities)
                     ),
-                    "give the node the MSP that it took part in the channel with, from its CA's records or an earlier recovery point; or leave the node out (--exclude)",
+                    "give the node the MSP with which it took part in the channel, from its CA's records or an earlier recovery point; or leave the node out (--exclude)",
                 ));
             }
             let tls = msp_id.map(|id| tls_keys_of(config, id)).unwrap_or_default();
@@ -137,7 +137,7 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
                     Rule::Certificates,
                     &subject,
                     format!(
-                        "the enrolment certificate of {} is in its organization's revocation list in the channel's configuration: others refuse what it signs",
+                        "the enrolment certificate of {} is in its organization's revocation list in the channel's configuration: other nodes reject its signatures",
                         certificate.common_name
                     ),
                     "enrol the node again, and back up again",
@@ -147,8 +147,8 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
     }
 }
 
-/// How an orderer stands to a channel. Where its keys or the channel's consenters are not known it is taken for a consenter: then more is
-/// demanded of it.
+/// Returns the relation of an orderer to a channel. If its keys or the channel's consenters are unknown, it is treated as a consenter: then
+/// more is demanded of it.
 pub fn relation(node: &NodeFacts, config: &ChannelConfig) -> Relation {
     let consensus = Consensus::of(&config.consensus_type);
     let own = own_keys(node, consensus);
@@ -176,17 +176,17 @@ pub(crate) fn check(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &
                     Rule::ConsenterKey,
                     format!("{} {}", node.id, config.channel),
                     format!(
-                        "the node's {} key is none of the channel's {} consenters'",
+                        "the node's {} key is not the key of any of the channel's {} consenters",
                         Consensus::of(&config.consensus_type).recognised_by(),
                         config.consenters.len()
                     ),
-                    "it is a follower, and its raft log does not count; or its certificate was renewed with a new key: compare with the channel configuration before a restore",
+                    "either it is a follower, whose raft log is not judged, or its certificate was renewed with a new key: compare it with the channel configuration before a restore",
                 )),
                 (false, Relation::Consenter) => findings.push(Finding::error(
                     Rule::LogPresent,
                     format!("{} {}", node.id, config.channel),
-                    "the channel's configuration names this orderer as a consenter, and it has no block of the channel",
-                    "bring its ledger directory back from another orderer or an earlier recovery point, or join it to the channel; or leave the node out (--exclude)",
+                    "the channel's configuration names this orderer as a consenter, but it has no block of the channel",
+                    "restore its ledger directory from another orderer or an earlier recovery point, or join it to the channel; or leave the node out (--exclude)",
                 )),
                 _ => {}
             }
@@ -209,19 +209,19 @@ fn unsupported(config: &ChannelConfig, holders: &[&NodeFacts], findings: &mut Ve
             Rule::LogPresent,
             &config.channel,
             format!(
-                "the channel is ordered by a solo orderer ({}): its ledger is all that there is of it",
+                "the channel is ordered by a solo orderer ({}): there is no other copy of its ledger",
                 names(holders)
             ),
-            "nothing for a restore; Fabric 3 has no solo orderer any more",
+            "nothing for a restore; Fabric 3 does not support solo orderers",
         ),
         Consensus::Kafka => Finding::error(
             Rule::LogPresent,
             &config.channel,
             format!(
-                "the channel is ordered by Kafka ({}): what the brokers hold is not in the set, and fabkeep does not support it",
+                "the channel is ordered by Kafka ({}): the data of the brokers is not in the set, and fabkeep does not support Kafka",
                 names(holders)
             ),
-            "move the ordering service to raft (Fabric's migration from Kafka), or leave its orderers out (--exclude) and back the brokers up beside this",
+            "move the ordering service to raft (Fabric's migration from Kafka), or leave its orderers out (--exclude) and back the brokers up separately",
         ),
         Consensus::Other => Finding::error(
             Rule::LogPresent,
@@ -248,11 +248,11 @@ fn same_keys(config: &ChannelConfig, holders: &[&NodeFacts], findings: &mut Vec<
                 Rule::ConsenterKey,
                 format!("{} {}", node.id, config.channel),
                 format!(
-                    "it has the same {} key as {}: the channel takes the two for one consenter",
+                    "it has the same {} key as {}: the channel treats both as one consenter",
                     consensus.recognised_by(),
                     twin.id
                 ),
-                "give each of them its own certificate and key back, or leave one out (--exclude)",
+                "restore each node's own certificate and key, or leave one out (--exclude)",
             ));
         }
     }
@@ -272,7 +272,7 @@ fn logs_without_chain(orderers: &[&NodeFacts], configs: &[&ChannelConfig], findi
                 Rule::LogsWiped,
                 format!("{} {}", node.id, raft.channel),
                 "the orderer has a raft log of this channel and no block files",
-                "if the channel was removed here, wipe its log and snapshots before joining again; else the chain is lost: restore it",
+                "if the channel was removed here, delete its log and snapshots before joining it again; otherwise the chain is lost: restore it",
             ));
         }
     }
@@ -291,8 +291,8 @@ fn peers_beside(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
             findings.push(Finding::warning(
                 Rule::EveryKey,
                 &node.id,
-                format!("it has the same enrolment key as {}: others take the two for one node", twin.id),
-                "give each of them its own certificate and key back",
+                format!("it has the same enrolment key as {}: other nodes treat both as one node", twin.id),
+                "restore each node's own certificate and key",
             ));
         }
     }
@@ -305,7 +305,7 @@ fn peers_beside(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                 Rule::EveryKey,
                 &node.id,
                 format!("it has the same TLS key as {}", twin.id),
-                "nothing, if one certificate names both hosts",
+                "no action is needed if one certificate names both hosts",
             ));
         }
     }
@@ -325,8 +325,8 @@ fn peers_beside(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
             findings.push(Finding::note(
                 Rule::NotPersistent,
                 format!("{} {channel}", peer.id),
-                "other peers of its organization have this channel, it has not, and none of its own records names it",
-                "nothing, if it never joined the channel or left it",
+                "other peers of its organization have this channel; this peer does not have it, and none of its own records names it",
+                "no action is needed if it never joined the channel or left it",
             ));
         }
     }

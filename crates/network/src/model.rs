@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place, classify};
 use serde::{Deserialize, Serialize};
 
-/// A Fabric network, as far as it is in reach.
+/// The reachable part of a Fabric network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Its name, as people call it.
+    /// Its name.
     pub name: String,
     /// Its organizations.
     pub organizations: Vec<Organization>,
@@ -26,13 +26,13 @@ pub struct Organization {
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Which one.
+    /// Its organization and name.
     pub id: NodeId,
-    /// What it is.
+    /// Its role.
     pub role: NodeRole,
     /// Its MSP, when known.
     pub msp_id: Option<String>,
-    /// Its directories; none lies inside another.
+    /// Its directories; none is inside another.
     pub directories: Vec<NodeDirectory>,
     /// The workload that runs it, on Kubernetes.
     pub workload: Option<Workload>,
@@ -54,13 +54,13 @@ pub struct Workload {
     pub name: String,
     /// The node's container in its pods.
     pub container: String,
-    /// Which of several pods, where a StatefulSet runs several nodes.
+    /// The ordinal of its pod, if a StatefulSet runs several nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<u32>,
-    /// Where heights and health can be asked for, when the node says so.
+    /// The endpoint for heights and health, if its configuration names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations: Option<Operations>,
-    /// Where an orderer's channel participation API is, when the node says so.
+    /// The channel participation API of an orderer, if its configuration names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participation: Option<Operations>,
 }
@@ -76,7 +76,7 @@ impl std::fmt::Display for Workload {
 pub struct Operations {
     /// Its port.
     pub port: u16,
-    /// Whether it wants TLS.
+    /// Whether it requires TLS.
     pub tls: bool,
 }
 
@@ -98,9 +98,9 @@ impl std::fmt::Display for NodeId {
 /// A directory of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDirectory {
-    /// What it holds.
+    /// Its role.
     pub role: DirectoryRole,
-    /// Where it is, as the platform names places.
+    /// Its path, in the form that the platform uses.
     pub path: String,
     /// Directories inside it with a role of their own: relative path and role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,38 +112,38 @@ pub struct NodeDirectory {
     /// are known by their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlite: Option<Vec<String>>,
-    /// What holds it.
+    /// Its storage.
     #[serde(default, skip_serializing_if = "DirectorySource::is_volume")]
     pub source: DirectorySource,
-    /// Where its container sees it, on Kubernetes.
+    /// Its path in the container, on Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounted_at: Option<String>,
 }
 
-/// What holds a directory.
+/// The storage of a directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DirectorySource {
     /// A volume or a disk: a restore writes it.
     #[default]
     Volume,
-    /// Secrets and ConfigMaps: a restore of those brings it.
+    /// Secrets and ConfigMaps: a restore of those restores it.
     Objects,
-    /// The container's own file system or an emptyDir: gone with the pod, made anew by its start.
+    /// The container's own file system or an emptyDir: it is lost with the pod and created again when the pod starts.
     Ephemeral,
-    /// A database server: it is dumped, and a restore loads the dump when it runs again.
+    /// A database server: it is dumped, and a restore loads the dump after the server has started again.
     Server,
 }
 
 impl DirectorySource {
-    /// Whether a restore writes it.
+    /// Returns whether a restore writes it.
     pub fn is_volume(&self) -> bool {
         *self == DirectorySource::Volume
     }
 }
 
 impl NodeDirectory {
-    /// A directory with nothing nested in it.
+    /// Returns a directory with nothing nested in it.
     pub fn new(role: DirectoryRole, path: String) -> Self {
         NodeDirectory {
             role,
@@ -156,8 +156,8 @@ impl NodeDirectory {
         }
     }
 
-    /// The innermost part of this directory that a path lies in: where it begins (empty: the directory itself), its role, and the path
-    /// from there.
+    /// Returns the innermost part of this directory that a path lies in: where it begins (empty: the directory itself), its role, and the
+    /// path from there.
     pub fn part<'a>(&'a self, path: &'a str) -> (&'a str, DirectoryRole, &'a str) {
         self.nested
             .iter()
@@ -166,7 +166,7 @@ impl NodeDirectory {
             .unwrap_or(("", self.role, path))
     }
 
-    /// What the file at `path` (relative, `/`-separated) is; the deepest directory with a role decides.
+    /// Returns what the file at `path` (relative, `/`-separated) is; the deepest directory with a role decides.
     pub fn classify(&self, path: &str, joined_by_snapshot: bool) -> Place {
         let (at, role, rest) = self.part(path);
         if let Some(named) = &self.sqlite {
@@ -188,14 +188,14 @@ impl NodeDirectory {
         place
     }
 
-    /// Whether a path is needed by a recovery.
+    /// Returns whether a path is needed by a recovery.
     pub fn is_authoritative(&self, path: &str, joined_by_snapshot: bool) -> bool {
         self.classify(path, joined_by_snapshot).class == Class::Authoritative
     }
 }
 
 impl Network {
-    /// Every node, organization by organization.
+    /// Returns every node, organization by organization.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.organizations.iter().flat_map(|organization| &organization.nodes)
     }

@@ -1,4 +1,4 @@
-//! The invariants I1–I5 and the rules beside them, judged over a whole captured set.
+//! Judges the invariants I1 to I5 and related rules over a whole captured set.
 
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::NodeRole;
@@ -89,7 +89,7 @@ fn peers_at_most_at_orderers(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                         "the peer has height {}, the highest orderer in the set ({}) has {}",
                         ledger.height, orderer.id, highest.height
                     ),
-                    "capture an orderer that is up to date: a network restored so forks its chain",
+                    "capture an orderer that is up to date: if this set is restored, the chain forks",
                 ));
             }
         }
@@ -107,8 +107,8 @@ fn peers_agree(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                     findings.push(Finding::error(
                         Rule::OneChain,
                         format!("{} {channel}", peer.id),
-                        format!("at height {} its commit hash is {hash}, {} has another one", ledger.height, other.id),
-                        "one of the two peers computed another world state: compare with a third, leave the wrong one out (--exclude) and restore it from a right one",
+                        format!("at height {} its commit hash is {hash}, {} has a different one", ledger.height, other.id),
+                        "one of the two peers computed a wrong world state: compare both with a third peer, leave the wrong one out (--exclude) and restore it from a correct one",
                     ));
                 }
                 Some(_) => {}
@@ -125,10 +125,10 @@ fn signatures_checked(node: &NodeFacts, ledger: &LedgerFacts) -> Option<Finding>
             Rule::BlockSigned,
             format!("{} {}", node.id, ledger.channel),
             format!(
-                "the signatures of {} blocks, from block {} on, are not proven: the chain begins behind a snapshot, and no configuration block is known that they can be checked against",
+                "the signatures of {} blocks, from block {} on, are not proven: the chain begins after a snapshot, and no configuration block is known against which they can be checked",
                 ledger.unchecked_signatures, ledger.first_block
             ),
-            "add a node of the channel that has its blocks from the first one on; or update the channel's configuration once, then later blocks are checked",
+            "add a node that has all blocks of the channel; or update the channel's configuration once, so that later blocks can be checked",
         )
     })
 }
@@ -153,13 +153,13 @@ fn configuration_dates(configs: &[&ChannelConfig], now: i64, findings: &mut Vec<
                     certificate.common_name,
                     date(certificate.not_after)
                 ),
-                "renew it, and put the new one into the channel's configuration by an update while the old one is good; a consenter's with the key that it has (O7)",
+                "renew it, and update the channel's configuration with the new one while the old one is valid; renew that of a consenter with its existing key (O7)",
             ));
         }
     }
 }
 
-/// A moment in seconds since 1970 as `2036-11-21`, in UTC.
+/// Returns a moment in seconds since 1970 as `2036-11-21`, in UTC.
 fn date(seconds: i64) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(moment) => moment.strftime("%Y-%m-%d").to_string(),
@@ -180,7 +180,7 @@ fn orderers_level(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                 Rule::OrderersLevel,
                 channel,
                 format!("the orderers have different heights: {}", list.join(", ")),
-                "wait until they agree and capture again, or level them to the highest when restoring",
+                "wait until they are equal and capture again; a restore can bring them to the highest",
             ));
         }
     }
@@ -200,19 +200,19 @@ fn private_data(node: &NodeFacts, ledger: &LedgerFacts) -> Vec<Finding> {
                 Rule::PrivateData,
                 subject,
                 format!("{what}; other captured peers have all of it"),
-                "nothing: the peer fetches it from them when both run",
+                "no action is needed: the peer fetches it from them when both run",
             ),
             Some(held) => Finding::warning(
                 Rule::PrivateData,
                 subject,
                 format!("{what}; other captured peers have {held} of these"),
-                "let the peer run beside a member of the collection that has the rest, if there is one, and back up again; else it is lost",
+                "run the peer together with a member of the collection that has the rest, if there is one, and back up again; otherwise the data is lost",
             ),
             None => Finding::note(
                 Rule::PrivateData,
                 subject,
-                format!("{what}; whether others have it was not looked for"),
-                "`fabkeep backup --reread` looks",
+                format!("{what}; it was not checked whether other peers have it"),
+                "`fabkeep backup --reread` checks that",
             ),
         });
     }
@@ -229,14 +229,14 @@ fn stores_in_order(node: &NodeFacts, ledger: &LedgerFacts, derived: bool, findin
             Rule::IndexNotAhead,
             &subject,
             format!("the block index has reached height {index}, the block files end at {}: blocks are missing from their end", ledger.height),
-            "the block files were cut; take this node's blocks from another node or an earlier recovery point, or exclude the node (--exclude)",
+            "the block files were truncated; take this node's blocks from another node or an earlier recovery point, or leave the node out (--exclude)",
         ));
     }
     if let Some(state) = ledger.state_height.filter(|&state| state > ledger.height)
         && !node.running
     {
         let what = format!("the state database has height {state}, the block store {}", ledger.height);
-        let remedy = "the block files were cut, or the state comes from elsewhere: leave the derived data out";
+        let remedy = "the block files were truncated, or the state belongs to other blocks: leave the derived data out (no --include-derived)";
         findings.push(if derived {
             Finding::error(Rule::StoresInOrder, &subject, what, remedy)
         } else {
@@ -246,12 +246,12 @@ fn stores_in_order(node: &NodeFacts, ledger: &LedgerFacts, derived: bool, findin
     if node.role == NodeRole::Peer && ledger.private_height.is_none_or(|private| private < ledger.height) {
         let has = ledger
             .private_height
-            .map_or("knows nothing of the channel".to_owned(), |height| format!("has height {height}"));
+            .map_or("does not contain the channel".to_owned(), |height| format!("has height {height}"));
         findings.push(Finding::error(
             Rule::StoresInOrder,
             &subject,
             format!("the private-data store {has}, the block store has height {}: the next commit panics (P2)", ledger.height),
-            "capture the private-data store after the block files, or take it from another peer of the organization; or exclude the node (--exclude)",
+            "capture the private-data store after the block files, or take it from another peer of the organization; or leave the node out (--exclude)",
         ));
     }
 }
@@ -270,7 +270,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
                 Rule::LogPresent,
                 &subject,
                 "the channel has no raft or SmartBFT log in the set",
-                "name the directory of ORDERER_CONSENSUS_WALDIR in the inventory, or exclude the node (--exclude)",
+                "name the directory of ORDERER_CONSENSUS_WALDIR in the inventory, or leave the node out (--exclude)",
             ));
         }
         return;
@@ -285,7 +285,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
         findings.push(Finding::error(
             Rule::RaftLogWhole,
             &subject,
-            format!("its consensus log is {has}'s, and the channel is ordered by {needs}"),
+            format!("its consensus log is a {has} log, but the channel is ordered by {needs}"),
             "take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)",
         ));
     }
@@ -311,7 +311,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
         findings.push(Finding::warning(
             Rule::RaftInOrder,
             &subject,
-            format!("the raft log notes a snapshot at index {noted}, and there is no such file: the orderer replays its log from entry {} on", have + 1),
+            format!("the raft log records a snapshot at index {noted}, but there is no such file: the orderer replays its log from entry {}", have + 1),
             "name the directory of ORDERER_CONSENSUS_SNAPDIR in the inventory, if it is another one",
         ));
     }
@@ -332,7 +332,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
                     ledger.height.saturating_sub(1),
                     ledger.raft_index
                 ),
-                "capture snapshots before chains; a node restored so hangs",
+                "capture snapshots before chains; a node restored from this set hangs",
             ));
         }
         if raft.noted_snapshot.is_none_or(|noted| noted < snapshot.index) {
@@ -340,7 +340,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
                 Rule::SnapshotNoted,
                 &subject,
                 format!("the raft log has no record of the snapshot at index {}", snapshot.index),
-                "capture snapshots before the raft log, or exclude the node (--exclude)",
+                "capture snapshots before the raft log, or leave the node out (--exclude)",
             ));
         }
     }
@@ -360,7 +360,7 @@ fn smartbft_log(
             Rule::RaftInOrder,
             &subject,
             format!(
-                "the SmartBFT log proposes block {proposed}, the chain has height {}: the orderer panics at its start",
+                "the SmartBFT log proposes block {proposed}, the chain has height {}: the orderer panics when it starts",
                 ledger.height
             ),
             "capture the log before the chain; or leave the node out (--exclude)",
@@ -393,7 +393,7 @@ fn raft_log_reaches_chain(subject: &str, raft: &RaftFacts, ledger: &LedgerFacts,
             Rule::LedgerNotAheadOfLog,
             subject,
             format!("the chain's last block was raft entry {applied}, the raft log ends at {newest}"),
-            "capture the raft log after the chain; restored so, blocks are lost silently",
+            "capture the raft log after the chain; a node restored from this set loses blocks without a message",
         ));
     }
 }
@@ -420,7 +420,7 @@ fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
                 rule,
                 &subject,
                 format!("the private key of {} ({}) is not in the set", certificate.common_name, key.purpose),
-                "name the directory that holds the key in the inventory; a key in an HSM cannot be captured: exclude the node or back the HSM up",
+                "name the directory that holds the key in the inventory; a key in an HSM cannot be captured: leave the node out (--exclude) or back the HSM up",
             ));
         }
         let left_days = (certificate.not_after - now).div_euclid(DAY_SECONDS);
@@ -446,8 +446,8 @@ fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
         findings.push(Finding::error(
             Rule::EveryKey,
             &node.id,
-            "the set holds no enrolment certificate of this node",
-            "name its MSP directory in the inventory (msp = \"…\"), or exclude the node (--exclude)",
+            "the set contains no enrolment certificate of this node",
+            "name its MSP directory in the inventory (msp = \"…\"), or leave the node out (--exclude)",
         ));
     }
 }

@@ -1,5 +1,5 @@
-//! The order in which a network's services start: what others need first. They stop in the opposite order, so that no peer is ever above its
-//! orderers (I1).
+//! The order in which the services of a network start: dependencies first. They stop in the opposite order, so that no peer is ever above
+//! its orderers (I1).
 
 use fabkeep_ledger::layout::NodeRole;
 
@@ -16,7 +16,7 @@ pub enum Stage {
     Peers,
     /// Chaincode that runs as a service.
     Chaincode,
-    /// What is no node.
+    /// Workloads that are not nodes.
     Others,
 }
 
@@ -25,7 +25,7 @@ impl Stage {
     pub const ALL: [Stage; 6] =
         [Stage::Databases, Stage::Authorities, Stage::Orderers, Stage::Peers, Stage::Chaincode, Stage::Others];
 
-    /// The stage of a node.
+    /// Returns the stage of a node.
     pub fn of(role: NodeRole) -> Stage {
         match role {
             NodeRole::StateDatabase | NodeRole::CaDatabase => Stage::Databases,

@@ -1,5 +1,5 @@
-//! Where a network lives. A [`Platform`] knows its nodes and reads their directories. `host`: directories and commands of this
-//! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, found by what they are.
+//! Access to networks. A [`Platform`] knows the nodes of a network and reads their directories. `host`: directories and commands of this
+//! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, which are discovered.
 #![deny(missing_docs)]
 
 pub mod host;
@@ -30,13 +30,13 @@ pub use window::{Change, Hook, Machine, NoteProblem, NotedWindows, Quiesce, Stra
 pub enum NodeState {
     /// It runs.
     Running,
-    /// It does not.
+    /// It does not run.
     Stopped,
-    /// Nothing tells.
+    /// It is unknown.
     Unknown,
 }
 
-/// What went wrong on a platform.
+/// An error of a platform.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
     /// The inventory cannot be read or says something impossible.
@@ -47,12 +47,12 @@ pub enum PlatformError {
         /// What is wrong.
         problem: String,
     },
-    /// The platform cannot do what is asked.
+    /// The platform cannot do what was requested.
     #[error("{problem}")]
     NotHere {
-        /// What, and why not.
+        /// The request, and why it is impossible.
         problem: String,
-        /// What to do.
+        /// What to do next.
         next: String,
     },
     /// Reading a directory or file failed.
@@ -60,13 +60,13 @@ pub enum PlatformError {
     Io {
         /// Where.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A name that cannot be kept.
-    #[error("{path}: the name is not UTF-8, or holds a line break")]
+    /// A name that cannot be captured.
+    #[error("{path}: the name is not UTF-8 or contains a line break")]
     Name {
-        /// Where, with the odd bytes replaced.
+        /// The path, with invalid bytes replaced.
         path: String,
     },
     /// A node's command failed.
@@ -82,26 +82,26 @@ pub enum PlatformError {
     /// The API server says that fabkeep has no right to do this.
     #[error("{what}: {problem}")]
     Forbidden {
-        /// What was asked of it.
+        /// The request.
         what: String,
-        /// What it said.
+        /// Its answer.
         problem: String,
-        /// What to do.
+        /// What to do next.
         next: String,
     },
     /// The cluster cannot be reached, or refused.
     #[error("{what}: {problem}")]
     Cluster {
-        /// What was asked of it.
+        /// The request.
         what: String,
-        /// What it said.
+        /// Its answer.
         problem: String,
-        /// What to do.
+        /// What to do next.
         next: String,
     },
 }
 
-/// An object that declares a part of the network: a Secret, a ConfigMap, a workload … It holds what a new cluster needs of it.
+/// An object that declares a part of the network: a Secret, a ConfigMap, a workload … It contains the fields that a new cluster needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Declaration {
     /// Its namespace; empty for the namespaces themselves.
@@ -112,7 +112,7 @@ pub struct Declaration {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// The object, without what belongs to one life in one cluster.
+    /// The object, without fields that are valid only in one cluster.
     pub object: serde_json::Value,
 }
 
@@ -130,23 +130,23 @@ impl Declaration {
 /// The objects that declare a network.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Declared {
-    /// In the order in which a new cluster wants them.
+    /// In the order in which they must be created in a new cluster.
     pub objects: Vec<Declaration>,
-    /// What could not be looked for, and what a new cluster needs besides.
+    /// Kinds that could not be listed, and other requirements for a new cluster.
     pub findings: Vec<Finding>,
 }
 
-/// A place where networks live.
+/// A place where networks run.
 pub trait Platform: Sync {
-    /// The network.
+    /// Returns the network.
     fn network(&self) -> &Network;
 
-    /// What was found when the network was looked for.
+    /// Returns the findings of discovery.
     fn findings(&self) -> &[Finding] {
         &[]
     }
 
-    /// The objects that declare the network.
+    /// Returns the objects that declare the network.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -160,56 +160,56 @@ pub trait Platform: Sync {
     /// [`PlatformError`] when it exists and cannot be read.
     fn volume(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError>;
 
-    /// How a directory is read, and why so, for the plan.
+    /// Returns how a directory is read and why, for the plan.
     fn strategy(&self, node: &NodeId, directory: &NodeDirectory) -> String;
 
-    /// Whether a node runs.
+    /// Returns whether a node runs.
     ///
     /// # Errors
     /// [`PlatformError`].
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError>;
 
-    /// Asks a node for its heights and health, all sources that it has. What does not answer is reported in the answer.
+    /// Queries all sources of a node for its heights and health. Sources that do not answer are reported in the result.
     fn observe(&self, node: &NodeId, asked: Asked) -> Observation;
 
-    /// What a node logged since a moment, at most the last few megabytes; `None` when no log is known.
+    /// Returns what a node logged since a moment, at most the last few megabytes; `None` when no log is known.
     ///
     /// # Errors
     /// What the system says.
     fn log(&self, node: &NodeId, since: jiff::Timestamp) -> Result<Option<String>, PlatformError>;
 
-    /// What a window would change, in order, and what speaks against it.
+    /// Returns the changes of a window, in order, and reasons against it.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] when this platform cannot.
     fn closing(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError>;
 
-    /// Does what a window changes; that it is done already is fine.
+    /// Makes the changes of a window. Changes that are already made are not an error.
     ///
     /// # Errors
-    /// [`PlatformError`]; some of it may be done.
+    /// [`PlatformError`]; some of the changes may have been made.
     fn close(&self, changes: &[Change]) -> Result<(), PlatformError>;
 
-    /// Undoes what a window changed, in the order that the nodes need; that it is undone already is fine. `reported` is called with what is
-    /// waited for.
+    /// Undoes the changes of a window, in the order that the nodes need. Changes that are already undone are not an error. `reported` is called
+    /// with what the call waits for.
     ///
     /// # Errors
-    /// [`PlatformError`] of the first thing that could not be undone; the others are.
+    /// [`PlatformError`] of the first change that could not be undone; all others are undone.
     fn reopen(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError>;
 
-    /// What is noted of windows here: the one that this machine opened, and notes that it did not sign.
+    /// Returns the recorded windows: the one that this machine opened, and records that it did not sign.
     ///
     /// # Errors
     /// [`PlatformError`].
     fn window(&self) -> Result<NotedWindows, PlatformError>;
 
-    /// Notes a window before it changes anything.
+    /// Records a window before it changes anything.
     ///
     /// # Errors
-    /// [`PlatformError`]; also when another window is noted.
+    /// [`PlatformError`], also if another window is recorded.
     fn note_window(&self, record: &WindowRecord) -> Result<(), PlatformError>;
 
-    /// Removes the note of a window that this machine opened.
+    /// Removes the record of a window that this machine opened.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -219,21 +219,21 @@ pub trait Platform: Sync {
     /// changes, and belongs to this network.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it must not be undone.
     fn may_undo(&self, change: &Change) -> Result<(), String>;
 
-    /// Removes a note that this machine did not sign.
+    /// Removes a record that this machine did not sign.
     ///
     /// # Errors
     /// [`PlatformError`].
     fn forget_note(&self, note: &StrangeNote) -> Result<(), PlatformError>;
 
-    /// How many directories are best read at a time, where that is not the number of cores: far ones wait more than they work.
+    /// Returns how many directories should be read at the same time, if that is not the number of cores: remote ones mostly wait.
     fn readers(&self) -> Option<usize> {
         None
     }
 
-    /// The capture is over: what was made for it in the place goes.
+    /// The capture is over: removes what was created for it in the place.
     ///
     /// # Errors
     /// [`PlatformError`].

@@ -1,4 +1,4 @@
-//! Names of objects of a cluster.
+//! References to objects of a cluster by namespace, kind and name.
 
 use fabkeep_network::Workload;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// An object by its parts.
+    /// Returns an object by its parts.
     pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> ObjectRef {
         ObjectRef { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }

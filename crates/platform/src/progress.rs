@@ -1,11 +1,11 @@
-//! What a platform does or waits for while a call of it is under way.
+//! Progress of a platform call: what it does or waits for.
 
 use fabkeep_network::{Finding, NodeId};
 use serde::Serialize;
 
 use crate::ObjectRef;
 
-/// What goes on now.
+/// The current activity.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Progress<'a> {
@@ -24,5 +24,5 @@ pub enum Progress<'a> {
     },
 }
 
-/// Takes what goes on.
+/// Receives progress.
 pub type OnProgress<'a> = dyn Fn(&Progress<'_>) + 'a;

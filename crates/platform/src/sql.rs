@@ -1,5 +1,5 @@
-//! A certificate authority's database server, through its own tools: `pg_dump` and `psql`, `mysqldump` and `mysql` (or MariaDB's). Whoever
-//! runs them, here or in a pod, gives them where and who by the environment: nothing of it stands in a process list.
+//! A certificate authority's database server, used through its own tools: `pg_dump` and `psql`, `mysqldump` and `mysql` (or those of
+//! MariaDB). The caller, on this machine or in a pod, passes address and credentials in the environment: no process list shows them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -41,7 +41,7 @@ const MY_LOAD: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --binary-mo
 const MY_TABLES: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --skip-column-names --execute='select count(*) from information_schema.tables where table_schema = database()' \"$FABKEEP_DB_NAME\"";
 
 impl SqlDatabase {
-    /// The database that a certificate authority's configuration names; `None` when it is a file.
+    /// Returns the database that a certificate authority's configuration names; `None` when it is a file.
     ///
     /// # Errors
     /// What is wrong with the configuration; never its text.
@@ -56,13 +56,13 @@ impl SqlDatabase {
         }
     }
 
-    /// The same as the server's own pod reaches it: files for TLS are the authority's and not there.
+    /// Returns the same as the server's own pod reaches it: files for TLS are the authority's and not there.
     pub(crate) fn seen_from_its_pod(&self) -> SqlDatabase {
         let source = DataSource { host: "127.0.0.1".to_owned(), ssl_mode: None, ..self.source.clone() };
         SqlDatabase { source, kind: self.kind.clone(), tls: DatabaseTls::default() }
     }
 
-    /// Where it is: for the tools' environment. `home`: what paths in the configuration are relative to.
+    /// Returns where it is: for the tools' environment. `home`: what paths in the configuration are relative to.
     pub(crate) fn environment(&self, home: Option<&Path>) -> Vec<(&'static str, String)> {
         let file = |path: &Option<String>| {
             let path = path.as_deref().unwrap_or_default();
@@ -120,7 +120,7 @@ impl SqlDatabase {
         Ok(self.script(PG_LOAD, MY_LOAD).replace("TOKEN", &hex::encode(token)))
     }
 
-    /// What of a dump would have the client do more than send SQL.
+    /// Returns what of a dump would have the client do more than send SQL.
     pub(crate) fn refused(&self, dump: &Path) -> io::Result<Option<Refused>> {
         dump_commands::refused(File::open(dump)?, self.dialect())
     }
@@ -152,7 +152,7 @@ impl std::fmt::Display for SqlDatabase {
     }
 }
 
-/// A new file that nobody else can read.
+/// Returns a new file that nobody else can read.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
@@ -167,7 +167,7 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
     let mut token: Option<Vec<u8>> = None;
     loop {
         line.clear();
-        // A long row comes in pieces.
+        // A long row is read in pieces.
         if (&mut reader).take(PIECE_BYTES).read_until(b'\n', &mut line)? == 0 {
             break;
         }
@@ -194,14 +194,14 @@ pub(crate) fn settle(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-/// A dump as a directory; it goes when it is no longer read.
+/// A dump as a directory; it is removed when it is no longer read.
 pub(crate) struct Dumped {
     inner: HostVolume,
     _folder: tempfile::TempDir,
 }
 
 impl Dumped {
-    /// A folder for one.
+    /// Returns a folder for one.
     pub fn folder() -> Result<tempfile::TempDir, PlatformError> {
         tempfile::Builder::new()
             .prefix("fabkeep-dump-")
@@ -209,7 +209,7 @@ impl Dumped {
             .map_err(|source| PlatformError::Io { path: std::env::temp_dir().display().to_string(), source })
     }
 
-    /// What was dumped into a folder.
+    /// Returns what was dumped into a folder.
     pub fn new(folder: tempfile::TempDir) -> Self {
         Dumped { inner: HostVolume::new(folder.path().to_path_buf()), _folder: folder }
     }

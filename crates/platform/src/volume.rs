@@ -1,4 +1,4 @@
-//! Reading one directory of a node.
+//! Reads one directory of a node.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -22,11 +22,11 @@ pub enum EntryKind {
     Symlink(String),
     /// A socket, pipe or device.
     Special,
-    /// Its name is not UTF-8 or holds a line break; the path shows a mark in place of those characters.
+    /// An entry whose name is not UTF-8 or contains a line break; the path has a replacement character for those characters.
     Unnamed,
 }
 
-/// What tells whether a file changed.
+/// Data that shows whether a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Size in bytes.
@@ -54,7 +54,7 @@ pub struct VolumeEntry {
     pub gid: u32,
     /// Size, times, inode.
     pub stamp: Stamp,
-    /// How many names the file has; 0 where that is not known.
+    /// Number of names (hard links) of the file; 0 if unknown.
     pub links: u64,
     /// Whether it has extended attributes or an access control list, other than the system's labels.
     pub attributes: bool,
@@ -65,9 +65,9 @@ pub struct VolumeEntry {
 pub struct Fetch {
     /// Its path in the volume.
     pub path: String,
-    /// Where the copy goes.
+    /// The destination of the copy.
     pub to: PathBuf,
-    /// It may be mostly zeros (a preallocated log): holes stay holes.
+    /// Whether it may be mostly zeros (a preallocated log), so that holes are preserved.
     pub sparse: bool,
 }
 
@@ -79,31 +79,31 @@ pub trait Volume: Send + Sync {
     /// [`PlatformError`], the first found.
     fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError>;
 
-    /// Opens a range of a file, in bytes. A file that ends before the range does ends the reader early.
+    /// Opens a range of a file, in bytes. If the file ends inside the range, the reader ends there.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn open(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>>;
 
-    /// The parts of a file that may hold something else than zeros, as byte ranges below `len`.
+    /// Returns the parts of a file that may hold something else than zeros, as byte ranges below `len`.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn data_ranges(&self, path: &str, len: u64) -> io::Result<Vec<Range<u64>>>;
 
-    /// A path in it as a path of this machine, where it is one: for readers that need random access.
+    /// Returns a path in it as a path of this machine, where it is one: for readers that need random access.
     fn local(&self, path: &str) -> Option<PathBuf>;
 
-    /// Copies files out, one after the other in this order. For each, whether it was there.
+    /// Copies files out, one after the other in this order. Returns for each whether it existed.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>>;
 
-    /// Tells which small files will be opened: a volume that is far away reads them in one go.
+    /// Announces which small files will be opened, so that a remote volume can read them in one request.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn prefetch(&self, _files: &[(&str, u64)]) -> io::Result<()> {
         Ok(())
     }

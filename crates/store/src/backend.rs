@@ -1,4 +1,4 @@
-//! Plain puts and gets over an object store, blocking, with names relative to the repository.
+//! Reads and writes objects in an object store, blocking, with names relative to the repository.
 
 use std::collections::BTreeMap;
 use std::path::Path;

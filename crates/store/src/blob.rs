@@ -1,4 +1,4 @@
-//! Blob names: keyed BLAKE3, so that a name tells nothing to somebody who guesses the content.
+//! Names of blobs: keyed BLAKE3 hashes, so that a name does not confirm a guess of the content.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl BlobHasher {
         self.0.update(bytes);
     }
 
-    /// The name of all pieces in order.
+    /// Returns the name of all pieces in order.
     pub fn finish(&self) -> BlobId {
         BlobId(*self.0.finalize().as_bytes())
     }

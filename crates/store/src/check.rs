@@ -1,5 +1,5 @@
-//! Checking a recovery point's objects: that they are there, and that their bytes are those that were put. Needs no identity; with it, what
-//! the manifest names is checked, and not only what the index does.
+//! Checks the objects of a recovery point: they exist, and their bytes are those that were written. This needs no identity; with the
+//! identity the content is checked too.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +29,7 @@ pub struct ObjectFault {
 }
 
 impl ObjectFault {
-    /// What is to be recorded of it.
+    /// Returns what must be recorded about it.
     pub fn to_record(&self) -> BadObject {
         BadObject { name: self.object.clone(), blake3: self.blake3.clone(), problem: self.problem.clone() }
     }
@@ -128,7 +128,7 @@ fn needs(repository: &Repository, commit: &Commit, identity: Option<&IdentityFil
     Ok(Needs { objects, blobs, index_is_whole })
 }
 
-/// What is wrong with an object.
+/// Returns what is wrong with an object.
 fn look(
     repository: &Repository,
     entry: &ObjectEntry,
@@ -138,7 +138,7 @@ fn look(
     match present.get(&entry.name) {
         None => return Ok(Some("it is missing".to_owned())),
         Some(&size) if size != entry.size => {
-            return Ok(Some(format!("it has {size} bytes, {} were put", entry.size)));
+            return Ok(Some(format!("it has {size} bytes, {} were written", entry.size)));
         }
         Some(_) if !read => return Ok(None),
         Some(_) => {}
@@ -176,7 +176,7 @@ fn look_for_others(
     for fault in faults {
         let names = |found: Vec<&ObjectEntry>| found.into_iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
         if fault.object == commit.index.name {
-            // Everything that a restore needs stands in the manifest.
+            // The manifest contains everything that a restore needs.
             let whole = needs.blobs.is_some() && !lost.contains(&commit.manifest.name);
             fault.instead = whole.then(|| vec![commit.manifest.name.clone()]);
             continue;

@@ -1,4 +1,4 @@
-//! A recovery point's commit record: small, readable without the identity, signed, put last.
+//! The commit record of a recovery point: small, readable without the identity, signed, written last.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::index::ObjectEntry;
 pub struct PointId(String);
 
 impl PointId {
-    /// A new name for a point begun at `now`.
+    /// Returns a new name for a point begun at `now`.
     pub fn new(now: jiff::Timestamp) -> Self {
         let random: [u8; 3] = rand::random();
         PointId(format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%3fZ"), hex::encode(random)))
@@ -27,7 +27,7 @@ impl PointId {
         good.then(|| PointId(text.to_owned()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,7 +62,7 @@ pub struct ChannelHeight {
     pub height: u64,
 }
 
-/// What a commit record tells everybody who can read the repository.
+/// The part of a commit record that everybody who reads the repository can see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointSummary {
     /// The network's name.

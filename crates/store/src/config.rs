@@ -1,4 +1,4 @@
-//! The repository's settings, `fabkeep.json`: readable by everybody, signed by the root, written once.
+//! The repository's settings, `fabkeep.json`: readable by everybody, signed by the root key, written once.
 
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ impl RepositoryConfig {
         let config: RepositoryConfig =
             serde_json::from_slice(payload).map_err(|error| StoreError::damaged(CONFIG, error.to_string()))?;
         if config.root != hex::encode(signer.as_bytes()) {
-            return Err(StoreError::damaged(CONFIG, "its signer is not the root that it names"));
+            return Err(StoreError::damaged(CONFIG, "its signer is not the root key that it names"));
         }
         Ok(config)
     }

@@ -1,6 +1,6 @@
-//! Copying recovery points to another place, without the identity: sealed objects as they are, each checked by the hash of its bytes. What the
-//! other place holds is an equal repository. Objects are created and never replaced, the commit record comes last: a copy that was stopped
-//! goes on.
+//! Copies recovery points to another location, without the identity: sealed objects are copied as they are, and the hash of their bytes is
+//! checked. The destination is an equivalent repository. Objects are created and never replaced, and the commit record is written last: an
+//! interrupted copy can be continued.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -77,7 +77,7 @@ pub fn copy(
         let name = commit.id.commit_name();
         let record = from.backend.need(&name)?;
         if target.put_new(&name, record.clone())? == Put::Exists && target.need(&name)? != record {
-            return Err(untrusted(&name, "another commit record has its name in the other place"));
+            return Err(untrusted(&name, "the destination has a different commit record with its name"));
         }
         copied.points.push(commit.id.clone());
     }
@@ -123,9 +123,8 @@ fn objects(
         match present.get(&entry.name) {
             None => wanted.push(*entry),
             Some(&size) if size == entry.size => {}
-            Some(&size) => {
-                faults.push(fault(entry, format!("the other place has {size} bytes of it, {} were put", entry.size)))
-            }
+            Some(&size) => faults
+                .push(fault(entry, format!("the destination has {size} bytes of it, {} were written", entry.size))),
         }
     }
     let (next, put) = (AtomicUsize::new(0), AtomicU64::new(0));

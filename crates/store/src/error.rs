@@ -1,4 +1,4 @@
-//! What can go wrong with a repository.
+//! Errors of the repository.
 
 /// An error of the repository, with what to do about it where there is something to do.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum StoreError {
     #[error("{0} is a repository already; nothing was changed")]
     AlreadyARepository(String),
     /// `init` into a folder that holds something else.
-    #[error("{0} is not empty and is not a repository; a repository wants a folder of its own")]
+    #[error("{0} is not empty and is not a repository; a repository needs a folder of its own")]
     FolderNotEmpty(String),
     /// Written by another version.
     #[error("the repository has format version {found}; this fabkeep reads and writes version {}", crate::FORMAT)]
@@ -48,7 +48,7 @@ pub enum StoreError {
         problem: String,
     },
     /// A signature is wrong or of nobody trusted.
-    #[error("object {object} is not to be trusted: {problem}")]
+    #[error("object {object} cannot be trusted: {problem}")]
     Untrusted {
         /// The object's name.
         object: String,
@@ -56,13 +56,15 @@ pub enum StoreError {
         problem: String,
     },
     /// The identity reads, and does not vouch for who may write.
-    #[error("this identity may read the repository, and says nothing of its root key {root}, which says who may write")]
+    #[error(
+        "this identity can read the repository, but the root key {root}, which certifies writers, cannot be derived from it"
+    )]
     RootNotPinned {
         /// The root that the settings name.
         root: String,
     },
     /// The writer's certificate is gone.
-    #[error("the writer key {key} has no certificate in the repository any more")]
+    #[error("the certificate of the writer key {key} is missing from the repository")]
     NotCertified {
         /// The verifying key.
         key: String,
@@ -98,7 +100,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What is wrong, without the object's name.
+    /// Returns the problem without the object's name.
     pub fn problem(&self) -> String {
         match self {
             StoreError::Damaged { problem, .. } | StoreError::Untrusted { problem, .. } => problem.clone(),
@@ -107,7 +109,7 @@ impl StoreError {
         }
     }
 
-    /// Whether it is the one object's fault, so that others can be gone on with; not the store's, which may answer later.
+    /// Returns whether it is the one object's fault, so that others can be gone on with; not the store's, which may answer later.
     pub(crate) fn is_of_the_object(&self) -> bool {
         matches!(
             self,

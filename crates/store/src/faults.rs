@@ -1,5 +1,5 @@
-//! Records of objects that a verification found damaged or missing: signed, written once. What is recorded is not built on any more; the next
-//! backup puts its content again under a new name.
+//! Records of objects that a verification found damaged or missing: signed, written once. Recorded objects are not reused any more; the next
+//! backup stores their content again under a new name.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ struct FaultRecord {
 /// Objects that are known as bad: their hashes by name.
 pub(crate) type BadObjects = HashMap<String, Vec<String>>;
 
-/// Whether an object of this name with this hash is known as bad.
+/// Returns whether an object of this name with this hash is known as bad.
 pub(crate) fn is_bad(bad: &BadObjects, name: &str, blake3: &str) -> bool {
     bad.get(name).is_some_and(|hashes| hashes.iter().any(|hash| hash == blake3))
 }

@@ -1,5 +1,5 @@
-//! The recovery points in the order in which they were committed. Each commit names those before it, so that the order does not depend on
-//! clocks, and one that was removed is missed.
+//! The recovery points in the order of their commits. Each commit names the ones before it, so that the order does not depend on clocks and
+//! a removed commit is noticed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ pub struct History {
 }
 
 impl History {
-    /// The recovery point that was committed last.
+    /// Returns the recovery point that was committed last.
     pub fn latest(&self) -> Option<&Commit> {
         self.commits.last()
     }
@@ -33,7 +33,7 @@ impl History {
         let followed: BTreeSet<&PointId> =
             self.commits.iter().flat_map(|commit| &commit.previous).map(|previous| &previous.point).collect();
         let chained = |commit: &&Commit| commit.sequence.is_some();
-        // Of those that are in no chain, the last one stands for all.
+        // Of those that are in no chain, the last one represents all.
         let last_unchained = self.commits.iter().rfind(|commit| commit.sequence.is_none());
         self.commits
             .iter()
@@ -46,12 +46,12 @@ impl History {
             .collect()
     }
 
-    /// The sequence number of the next commit.
+    /// Returns the sequence number of the next commit.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.commits.iter().filter_map(|commit| commit.sequence).max().unwrap_or(0).saturating_add(1)
     }
 
-    /// Whether a recovery point is there.
+    /// Returns whether a recovery point is there.
     pub(crate) fn has(&self, point: &PointId) -> bool {
         self.hashes.contains_key(point)
     }
@@ -75,7 +75,7 @@ impl History {
         let time = |commit: &Commit| commit.committed.parse::<jiff::Timestamp>().ok();
         let chained: Vec<(Option<jiff::Timestamp>, u64)> =
             self.commits.iter().filter_map(|commit| Some((time(commit), commit.sequence?))).collect();
-        // What older versions committed stands behind the chain's commits of its time.
+        // Commits of older versions are ordered after the chain's commits of the same time.
         let place = |commit: &Commit| match commit.sequence {
             Some(sequence) => (sequence, 0),
             None => {
@@ -101,7 +101,7 @@ impl History {
                     Some(_) => Remark::new(
                         RemarkKind::Damaged,
                         object,
-                        format!("it is not the commit record that {} was committed behind: it was replaced", commit.id),
+                        format!("it differs from the commit record that {} names: it was replaced", commit.id),
                     ),
                     None if unreadable.contains(&previous.point) => continue,
                     None => Remark::new(
@@ -116,14 +116,14 @@ impl History {
         self.remarks.extend(missed.into_values());
     }
 
-    /// Points whose time is later than that of others that were committed behind them.
+    /// Points whose time is later than that of others that were committed after them.
     fn judge_clocks(&mut self) {
         let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
         let mut highest: Option<&Commit> = None;
         let mut odd: BTreeMap<&PointId, (u64, &Commit)> = BTreeMap::new();
         for commit in &self.commits {
             match highest {
-                // One that was begun before and committed behind the other is in order.
+                // One that was begun before and committed after the other is in order.
                 Some(high) if commit.id < high.id => {
                     if time(&commit.committed) < time(&high.created) {
                         odd.entry(&high.id).or_insert((0, commit)).0 += 1;
@@ -136,7 +136,7 @@ impl History {
             .into_iter()
             .map(|(high, (count, first))| {
                 let problem = format!(
-                    "its time, {}, is later than that of {count} recovery points that were committed behind it ({} at {}): a clock was wrong; the order is that of the commits",
+                    "its time, {}, is later than that of {count} recovery points that were committed after it ({} at {}): a clock was wrong; the commits define the order",
                     high.time(),
                     first.id,
                     first.id.time()
@@ -148,12 +148,12 @@ impl History {
     }
 }
 
-/// The recovery point that an object below a prefix belongs to.
+/// Returns the recovery point that an object below a prefix belongs to.
 fn point_of(name: &str, prefix: &str) -> Option<PointId> {
     PointId::parse(name.strip_prefix(prefix)?.strip_prefix('/')?)
 }
 
-/// Whether a name below `index/` is that of a checkpoint: a point's name and a number.
+/// Returns whether a name below `index/` is that of a checkpoint: a point's name and a number.
 fn is_checkpoint(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(point, number)| {
         point_of(point, "index").is_some()
@@ -164,7 +164,7 @@ fn is_checkpoint(name: &str) -> bool {
 }
 
 impl Repository {
-    /// Every recovery point that can be trusted, in the order of commits, and what else stands among them.
+    /// Returns every recovery point that can be trusted, in the order of commits, and other objects among them.
     ///
     /// # Errors
     /// [`StoreError`] when the repository cannot be listed or read.
@@ -176,7 +176,8 @@ impl Repository {
         let indexes: BTreeSet<String> = self.backend.list("index")?.into_keys().collect();
         let mut unreadable = BTreeSet::new();
         let mut named = BTreeSet::new();
-        let foreign = |name: &str| Remark::new(RemarkKind::Foreign, name, "no object of a repository is called so");
+        let foreign =
+            |name: &str| Remark::new(RemarkKind::Foreign, name, "a repository has no objects with such names");
         let known: Vec<String> = points
             .into_iter()
             .filter(|name| {
@@ -211,7 +212,7 @@ impl Repository {
             named.into_iter().any(|previous| !history.has(&previous.point) && !unreadable.contains(&previous.point))
         };
         if missed(&history) {
-            // A listing takes its time: what came meanwhile may not stand in it.
+            // A listing takes time: it may not contain objects that were written meanwhile.
             history.refresh(self)?;
         } else {
             history.sort();
@@ -244,7 +245,7 @@ impl Repository {
             Remark::new(
                 RemarkKind::Uncommitted,
                 id.commit_name(),
-                "its manifest or index is there without it: that backup was stopped just before its end, or still runs, or its commit record was removed",
+                "it is missing, although its manifest or index exists: that backup was stopped just before its end, or still runs, or its commit record was removed",
             )
         }));
         let gone = |commit: &Commit| {
@@ -254,20 +255,24 @@ impl Repository {
         for commit in &listed {
             let gone: Vec<String> = gone(commit);
             history.remarks.extend(gone.into_iter().map(|name| {
-                Remark::new(RemarkKind::Missing, name, format!("recovery point {} names it, and it is gone", commit.id))
+                Remark::new(
+                    RemarkKind::Missing,
+                    name,
+                    format!("it is missing, although recovery point {} names it", commit.id),
+                )
             }));
         }
         Ok(history)
     }
 
-    /// What every object of the repository's that is not called as one of it is.
+    /// Returns remarks on objects whose names are not those of the repository's objects.
     ///
     /// # Errors
     /// [`StoreError`] when the repository cannot be listed.
     pub fn strays(&self) -> Result<Vec<Remark>, StoreError> {
         let all = self.backend.list("")?;
         let names = all.into_keys().filter(|name| !is_known(name));
-        let problem = "no object of a repository is called so";
+        let problem = "a repository has no objects with such names";
         Ok(names.map(|name| Remark::new(RemarkKind::Foreign, name, problem)).collect())
     }
 
@@ -286,12 +291,12 @@ impl Repository {
         });
         match (matching.next(), matching.next()) {
             (Some(name), None) => Ok(self.parse_commit(name, &self.backend.need(name)?)?.0),
-            (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (more than one begins so)"))),
+            (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (several names begin with it)"))),
             (None, _) => Err(StoreError::NoSuchPoint(wanted.to_owned())),
         }
     }
 
-    /// A commit record, the hash of its bytes, and the certificate that it carries.
+    /// Returns a commit record, the hash of its bytes, and the certificate that it carries.
     fn parse_commit(&self, name: &str, bytes: &[u8]) -> Result<(Commit, String, Option<String>), StoreError> {
         let opened = signed::open(name, "commit", bytes)?;
         self.check_signer(name, &opened)?;
@@ -305,12 +310,12 @@ impl Repository {
         Ok((commit, blake3::hash(bytes).to_hex().to_string(), opened.certificate))
     }
 
-    /// What a writer's own memory of its last recovery point says of the repository.
+    /// Returns what a writer's own memory of its last recovery point says of the repository.
     pub fn remembered(&self, writer: &WriterKey, history: &History) -> Option<Remark> {
         let last = memory::read(writer.memory.as_deref()?, &self.config.id)?;
         let problem = match history.hashes.get(&last.point) {
             Some(hash) if *hash == last.blake3 => return None,
-            Some(_) => "it is not the commit record that this writer wrote: it was replaced",
+            Some(_) => "it differs from the commit record that this writer wrote: it was replaced",
             None => {
                 "this writer has committed it, and it cannot be read: it was removed or damaged, or the repository was rolled back"
             }
@@ -318,23 +323,23 @@ impl Repository {
         Some(Remark::new(RemarkKind::Missing, last.point.commit_name(), problem))
     }
 
-    /// Whether this point, or one that was committed later, is there: what another place knows of the repository.
+    /// Returns whether this point, or one that was committed later, is there: what another place knows of the repository.
     ///
     /// # Errors
     /// [`StoreError::NoSuchPoint`] when it is no point's name.
     pub fn expected(&self, point: &str, history: &History) -> Result<Option<Remark>, StoreError> {
         let id = PointId::parse(point)
-            .ok_or_else(|| StoreError::NoSuchPoint(format!("{point} (its whole name is needed)")))?;
+            .ok_or_else(|| StoreError::NoSuchPoint(format!("{point} (give the complete name)")))?;
         if history.has(&id) {
             return Ok(None);
         }
         let problem =
-            "it is expected, and it is not there or cannot be read: it was removed, or the repository was rolled back";
+            "it is expected, but it is missing or cannot be read: it was removed, or the repository was rolled back";
         Ok(Some(Remark::new(RemarkKind::Missing, id.commit_name(), problem)))
     }
 }
 
-/// Whether an object is called as one of a repository's.
+/// Returns whether an object is called as one of a repository's.
 fn is_known(name: &str) -> bool {
     let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = |text: &str| !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());

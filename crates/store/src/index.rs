@@ -1,4 +1,4 @@
-//! The index: what a writer must know of earlier points, readable without the identity and naming nothing but keyed hashes.
+//! The index: what a writer must know of earlier points. It is readable without the identity and contains only keyed hashes.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Index {
                 .get(*position as usize)
                 .is_some_and(|entry| offset.checked_add(*len).is_some_and(|end| end <= entry.plain_size));
             if !inside {
-                return Err(StoreError::damaged(object, "a blob lies outside its object"));
+                return Err(StoreError::damaged(object, "a blob is outside its object"));
             }
         }
         Ok(index)

@@ -1,4 +1,4 @@
-//! JSON with a limit: what would be larger than a reader accepts is noticed while it is written, without asking for the memory.
+//! JSON with a limit: a document that would exceed the limit of readers is detected while it is written, before memory is allocated for it.
 
 use std::io::{self, Write};
 
@@ -28,7 +28,7 @@ impl Write for Bounded {
     }
 }
 
-/// The value as JSON of at most as many bytes as a reader accepts.
+/// Returns the value as JSON of at most as many bytes as a reader accepts.
 ///
 /// # Errors
 /// [`StoreError::TooLarge`] with `what`.

@@ -1,4 +1,4 @@
-//! Keys: the identity, which reads; the root, which is derived from it and says who may write; the writer, which writes.
+//! Keys: the identity decrypts; the root key is derived from it and certifies writers; writer keys sign.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,7 +15,7 @@ use crate::{NameKey, StoreError};
 const ROOT_CONTEXT: &str = "fabkeep 1 root signing key";
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
 
-/// Where key files go when no place is named: `$XDG_CONFIG_HOME/fabkeep`, else `$HOME/.config/fabkeep`.
+/// Returns the default folder of key files: `$XDG_CONFIG_HOME/fabkeep`, else `$HOME/.config/fabkeep`.
 pub fn default_key_folder() -> Option<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     Some(config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?.join("fabkeep"))
@@ -40,13 +40,13 @@ impl IdentityFile {
         let text = read_key_file(path)?;
         let mut identities = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            // What stands in the line stays out of the message: it may be a secret.
+            // The content of the line is not part of the message: it may be a secret.
             let identity = x25519::Identity::from_str(line)
                 .map_err(|_| problem("it is not an age identity file (AGE-SECRET-KEY-1…)".to_owned()))?;
             identities.push(identity);
         }
         if identities.is_empty() {
-            return Err(problem("it holds no identity (AGE-SECRET-KEY-1…)".to_owned()));
+            return Err(problem("it contains no identity (AGE-SECRET-KEY-1…)".to_owned()));
         }
         Ok(IdentityFile { identities })
     }
@@ -54,7 +54,7 @@ impl IdentityFile {
     pub(crate) fn write(&self, path: &Path, repository: &str) -> Result<(), StoreError> {
         let mut text = format!(
             "# fabkeep identity of the repository {repository}\n\
-             # It reads every recovery point. Whoever has it can read everything; without it nothing can be restored.\n"
+             # It decrypts every recovery point. Whoever has it can read everything; without it nothing can be restored.\n"
         );
         for identity in &self.identities {
             text += &format!("# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
@@ -62,7 +62,7 @@ impl IdentityFile {
         write_key_file(path, text.as_bytes())
     }
 
-    /// The root signing keys that follow from the identities: each says who may write to a repository it was made for.
+    /// Returns the root signing keys that follow from the identities: each says who may write to a repository it was made for.
     pub(crate) fn roots(&self) -> Vec<SigningKey> {
         self.identities
             .iter()
@@ -86,7 +86,7 @@ pub struct WriterKey {
     pub(crate) recipients: Vec<x25519::Recipient>,
     pub(crate) signing: SigningKey,
     pub(crate) names: NameKey,
-    /// Its certificate, as it stands under `writers/`; older key files have none.
+    /// A copy of its certificate under `writers/`; older key files have none.
     pub(crate) certificate: Option<String>,
     /// Where it remembers its last recovery point.
     pub(crate) memory: Option<PathBuf>,
@@ -136,12 +136,12 @@ impl WriterKey {
         })
     }
 
-    /// The repository that it belongs to.
+    /// Returns the repository that it belongs to.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The root key that it was made by: hexadecimal.
+    /// Returns the root key that it was created with, in hexadecimal.
     pub fn root(&self) -> &str {
         &self.root
     }
@@ -161,7 +161,7 @@ impl WriterKey {
     }
 }
 
-/// Where a writer remembers its last recovery point: beside its key, `KEY.last`.
+/// Returns the path of the file in which a writer remembers its last recovery point: `KEY.last` beside its key.
 fn memory_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".last");
@@ -179,7 +179,7 @@ fn read_key_file(path: &Path) -> Result<String, StoreError> {
     let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
     let size = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?.len();
     if size > MAX_KEY_FILE_BYTES {
-        return Err(problem(format!("{size} bytes are too many for a key file")));
+        return Err(problem(format!("{size} bytes are too large for a key file")));
     }
     std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))
 }

@@ -1,12 +1,12 @@
-//! fabkeep's repository: write-once objects, each zstd inside age, in a folder or an object store.
+//! fabkeep's repository: write-once objects, compressed with zstd and encrypted with age, in a folder or an object store.
 //!
-//! - A *blob* is a run of bytes, named by its keyed BLAKE3 hash. An *object* holds one blob or many, sealed.
-//! - A *recovery point* is a sealed manifest that names every blob it needs, and a signed commit record, put last and only if
-//!   nothing has its name. What has no commit record is not a recovery point.
-//! - A *writer* holds the recipients (public keys), a signing key and the naming key: it can add and not read. Reading needs the
-//!   *identity*. `docs/format.md` describes every byte.
+//! - A *blob* is a run of bytes, named by its keyed BLAKE3 hash. An *object* contains one or more blobs, sealed.
+//! - A *recovery point* is a sealed manifest that names every blob it needs, and a signed commit record, which is written
+//!   last and only if no object has its name. Without a commit record there is no recovery point.
+//! - A *writer* holds the recipients (public keys), a signing key and the naming key: it can add recovery points and not read them. Reading
+//!   needs the *identity*. `docs/format.md` describes every byte.
 //!
-//! This crate knows nothing of Fabric: a manifest's body is whatever the caller serializes.
+//! This crate does not depend on Fabric: the body of a manifest is whatever the caller serializes.
 #![deny(missing_docs)]
 
 mod backend;

@@ -1,4 +1,4 @@
-//! Where a repository lies: a folder, or a URL of an object store.
+//! The location of a repository: a folder, or the URL of an object store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What a writer remembers of its last recovery point, beside its key: a repository that does not have it any more was rolled back.
+//! What a writer remembers of its last recovery point, in a file beside its key: a repository that does not have that point any more was
+//! rolled back.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +21,7 @@ pub(crate) struct LastCommit {
     pub blake3: String,
 }
 
-/// What was remembered; `None` when nothing can be read.
+/// Returns the remembered recovery point; `None` if it cannot be read.
 pub(crate) fn read(path: &Path, repository: &str) -> Option<LastCommit> {
     use std::io::Read;
     let mut text = String::new();
@@ -29,12 +30,12 @@ pub(crate) fn read(path: &Path, repository: &str) -> Option<LastCommit> {
     (last.repository == repository && PointId::parse(last.point.as_str()).is_some()).then_some(last)
 }
 
-/// Whether something can be remembered there.
+/// Returns whether something can be remembered there.
 pub(crate) fn can_write(path: &Path) -> bool {
     std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).is_ok()
 }
 
-/// Remembers a commit: whole, or what was there stays.
+/// Remembers a commit, atomically: otherwise the earlier content stays.
 pub(crate) fn write(path: &Path, commit: &Commit, blake3: &str) -> std::io::Result<()> {
     let last = LastCommit {
         repository: commit.repository.clone(),

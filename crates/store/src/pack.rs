@@ -1,4 +1,4 @@
-//! A pack: blobs collected until they are worth an object.
+//! A pack: collects blobs until they fill an object.
 
 use crate::BlobId;
 

@@ -1,4 +1,4 @@
-//! Where every blob is, by all indexes: a blob whose object is damaged may have been put again in another one.
+//! The locations of every blob, by all indexes: if its object is damaged, another object may contain it too.
 
 use std::collections::HashMap;
 
@@ -56,7 +56,7 @@ impl Places {
 }
 
 impl Repository {
-    /// Every index that can be trusted, read once; what cannot is remarked.
+    /// Returns every index that can be trusted, read once; what cannot is remarked.
     pub(crate) fn places(&self) -> Result<(Places, Vec<Remark>), StoreError> {
         let (mut places, mut remarks) = (Places::default(), Vec::new());
         let mut known: HashMap<(String, String), u32> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Reading a recovery point: its manifest, then any blob, every byte checked against the manifest on its way.
+//! Reads a recovery point: its manifest, then any blob; every byte is checked against the manifest.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -43,7 +43,7 @@ pub struct PointReader<'a> {
     cache: Mutex<(HashMap<u32, CacheSlot>, VecDeque<u32>)>,
     /// Objects that are damaged or missing.
     lost: Mutex<HashSet<u32>>,
-    /// Where else blobs are: asked for when an object is lost.
+    /// Other locations of blobs, loaded if an object is lost.
     places: Mutex<Option<Arc<Places>>>,
     /// Blobs that were added.
     added: Mutex<Added>,
@@ -60,7 +60,7 @@ struct Added {
     end: u64,
 }
 
-/// A blob's bytes, inside the object they came in.
+/// The bytes of a blob, as a part of its object.
 #[derive(Debug, Clone)]
 pub struct BlobBytes {
     object: Arc<Vec<u8>>,
@@ -97,7 +97,7 @@ impl Repository {
                 .get(object as usize)
                 .is_some_and(|entry| offset.checked_add(len).is_some_and(|end| end <= entry.plain_size));
             if !inside {
-                return Err(damaged(format!("blob {id} lies outside its object")));
+                return Err(damaged(format!("blob {id} is outside its object")));
             }
             by_object[object as usize].push((id, offset, len));
             blobs.insert(id, (object, offset, len));
@@ -146,24 +146,24 @@ fn not_placed(id: &BlobId) -> StoreError {
     StoreError::damaged("the manifest", format!("it does not place blob {id}"))
 }
 
-/// Refuses bytes that are not those that were put.
+/// Refuses bytes that differ from the written ones.
 pub(crate) fn check_sealed(entry: &ObjectEntry, sealed: &[u8]) -> Result<(), StoreError> {
     if sealed.len() as u64 != entry.size {
-        return Err(StoreError::damaged(&entry.name, format!("{} bytes, {} were put", sealed.len(), entry.size)));
+        return Err(StoreError::damaged(&entry.name, format!("{} bytes, {} were written", sealed.len(), entry.size)));
     }
     if blake3::hash(sealed).to_hex().as_str() != entry.blake3 {
-        return Err(StoreError::damaged(&entry.name, "its BLAKE3 hash is not the one that was put"));
+        return Err(StoreError::damaged(&entry.name, "its BLAKE3 hash differs from that of the written object"));
     }
     Ok(())
 }
 
 impl PointReader<'_> {
-    /// The key that blobs are named with.
+    /// Returns the key for the names of blobs.
     pub fn names(&self) -> &NameKey {
         &self.names
     }
 
-    /// Every object that the point needs.
+    /// Returns every object that the point needs.
     pub fn objects(&self) -> &[ObjectEntry] {
         &self.objects
     }
@@ -196,7 +196,7 @@ impl PointReader<'_> {
         Ok(Some(BlobBytes { range: 0..bytes.len(), object: Arc::new(bytes) }))
     }
 
-    /// A blob's length in bytes, if the point has it.
+    /// Returns a blob's length in bytes, if the point has it.
     pub fn blob_len(&self, id: &BlobId) -> Option<u64> {
         if let Some(&(_, len)) = self.added.lock().places.get(id) {
             return Some(len);
@@ -238,7 +238,7 @@ impl PointReader<'_> {
         Ok(())
     }
 
-    /// A blob's bytes.
+    /// Returns a blob's bytes.
     ///
     /// # Errors
     /// [`StoreError`], naming the object.
@@ -263,7 +263,8 @@ impl PointReader<'_> {
         self.read_from_another(id, len, &self.objects[object as usize].name)?.ok_or(error)
     }
 
-    /// A blob whose object is lost, from an object in which it was put again. Its name is the keyed hash of its bytes: what has it is it.
+    /// Returns a blob whose object is lost, from an object in which it was put again. Its name is the keyed hash of its bytes: what has it
+    /// is it.
     fn read_from_another(&self, id: &BlobId, len: u64, lost: &str) -> Result<Option<BlobBytes>, StoreError> {
         let places = {
             let mut places = self.places.lock();
@@ -336,7 +337,7 @@ impl PointReader<'_> {
         for (id, offset, len) in &self.by_object[position as usize] {
             let bytes = &plain[*offset as usize..(*offset + *len) as usize];
             if self.names.name(bytes) != *id {
-                return Err(StoreError::damaged(&entry.name, format!("blob {id} inside it has another hash")));
+                return Err(StoreError::damaged(&entry.name, format!("blob {id} inside it has a different hash")));
             }
         }
         Ok(plain)

@@ -1,4 +1,4 @@
-//! What is not as it should be in a repository: objects of others, objects that are gone, commits that are missing from the chain.
+//! Remarks on a repository: objects of others, missing objects, commits that are missing from the chain.
 
 use serde::Serialize;
 

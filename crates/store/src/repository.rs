@@ -1,4 +1,4 @@
-//! A repository: made once, opened often.
+//! A repository: creates and opens it.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub struct Repository {
     pub(crate) backend: Backend,
     pub(crate) config: RepositoryConfig,
     pub(crate) writers: Vec<CertifiedWriter>,
-    /// What stands among the writers' certificates and is none.
+    /// Objects among the writers' certificates that are not certificates.
     pub(crate) remarks: Vec<Remark>,
     /// Whether something else than the identity says that the root is the right one.
     pub(crate) pinned: bool,
@@ -42,14 +42,14 @@ pub struct Initialized {
     pub writer_file: String,
 }
 
-/// Where the two key files go; `None`: `<default folder>/<repository id>.identity` and `.writer`.
+/// Returns where the two key files go; `None`: `<default folder>/<repository id>.identity` and `.writer`.
 fn key_file(given: Option<&Path>, id: &str, extension: &str) -> Result<std::path::PathBuf, StoreError> {
     match given {
         Some(path) => Ok(path.to_path_buf()),
         None => crate::default_key_folder().map(|folder| folder.join(format!("{id}.{extension}"))).ok_or_else(|| {
             StoreError::KeyFile {
                 file: extension.to_owned(),
-                problem: "no place to write it: HOME is not set; name a file".to_owned(),
+                problem: "HOME is not set: name the file to write".to_owned(),
             }
         }),
     }
@@ -90,7 +90,7 @@ impl Repository {
             .roots()
             .into_iter()
             .next()
-            .ok_or_else(|| StoreError::Internal("the identity file holds no identity".to_owned()))?;
+            .ok_or_else(|| StoreError::Internal("the identity file contains no identity".to_owned()))?;
         let recipients: Vec<_> = identity.recipients().into_iter().chain(more).collect();
         let names = NameKey(rand::random());
         let config = RepositoryConfig {
@@ -141,17 +141,17 @@ impl Repository {
         Ok(Repository { backend, config, writers, remarks, pinned: false })
     }
 
-    /// Where it is, as it was given.
+    /// Returns its location, as it was given.
     pub fn location(&self) -> &str {
         &self.backend.name
     }
 
-    /// The folder it lies in, when it is one.
+    /// Returns the folder it lies in, when it is one.
     pub fn folder(&self) -> Option<&Path> {
         self.backend.folder.as_deref()
     }
 
-    /// Its settings.
+    /// Returns its settings.
     pub fn config(&self) -> &RepositoryConfig {
         &self.config
     }

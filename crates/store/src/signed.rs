@@ -11,7 +11,7 @@ struct Head {
     kind: String,
     signer: String,
     signature: String,
-    /// The signer's certificate, as it stands under `writers/`: the object can be trusted although that one is gone.
+    /// A copy of the signer's certificate under `writers/`: the object can be trusted even if that one is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Opened<'a> {
 /// Longest first line, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
-/// What is signed: the envelope's kind and the payload, so that one kind cannot pass for another.
+/// Returns the signed bytes: the envelope's kind and the payload, so that one kind cannot be used as another.
 fn message(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut message = format!("fabkeep {} {kind}\n", crate::FORMAT).into_bytes();
     message.extend_from_slice(payload);
@@ -38,7 +38,7 @@ pub(crate) fn sign(kind: &str, payload: &[u8], key: &SigningKey) -> Result<Vec<u
     sign_certified(kind, payload, key, None)
 }
 
-/// The same, with the signer's certificate.
+/// Returns the same, with the signer's certificate.
 pub(crate) fn sign_certified(
     kind: &str,
     payload: &[u8],

@@ -1,4 +1,4 @@
-//! What a writer notes for its next capture, sealed with a key of its own: names of channels, heights and collections are nobody else's.
+//! A writer's notes for its next capture, sealed with its own key: nobody else may read names of channels, heights and collections.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine;

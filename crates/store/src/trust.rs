@@ -1,4 +1,4 @@
-//! Who is trusted: the root, which follows from the identity or is pinned; writers, which the root has certified.
+//! Trust: the root key is derived from the identity or pinned; it certifies writers.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ struct WriterCertificate {
     created: String,
 }
 
-/// A writer, and its certificate as it stands under `writers/`.
+/// A writer, and its certificate under `writers/`.
 pub(crate) struct CertifiedWriter {
     pub key: VerifyingKey,
     pub certificate: String,
@@ -35,7 +35,7 @@ pub(crate) fn untrusted(object: &str, problem: &str) -> StoreError {
     StoreError::Untrusted { object: object.to_owned(), problem: problem.to_owned() }
 }
 
-/// A writer's certificate, signed by the root.
+/// Returns a writer's certificate, signed by the root.
 pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<String, StoreError> {
     let certificate =
         WriterCertificate { key: hex::encode(key.as_bytes()), created: jiff::Timestamp::now().to_string() };
@@ -44,12 +44,12 @@ pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<Strin
     String::from_utf8(bytes).map_err(|error| StoreError::Internal(error.to_string()))
 }
 
-/// Where a writer's certificate stands.
+/// Returns the name of a writer's certificate.
 pub(crate) fn certificate_name(key: &VerifyingKey) -> String {
     format!("writers/{}", hex::encode(key.as_bytes()))
 }
 
-/// The writer that a certificate names, when this root has signed it.
+/// Returns the writer that a certificate names, when this root has signed it.
 pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<VerifyingKey, StoreError> {
     let Opened { payload, signer, .. } = signed::open(object, "writer", bytes)?;
     if hex::encode(signer.as_bytes()) != root {
@@ -64,7 +64,7 @@ pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<Verify
         .ok_or_else(|| StoreError::damaged(object, "its key does not decode"))
 }
 
-/// Every writer that the root has certified; what else stands among the certificates is remarked and passed over.
+/// Returns every writer that the root has certified; other objects among the certificates are reported and ignored.
 pub(crate) fn read_writers(backend: &Backend, root: &str) -> Result<(Vec<CertifiedWriter>, Vec<Remark>), StoreError> {
     let (mut writers, mut remarks) = (Vec::new(), Vec::new());
     for name in backend.list("writers")?.into_keys() {
@@ -93,14 +93,14 @@ impl Repository {
         if !root.trim().eq_ignore_ascii_case(&self.config.root) {
             return Err(untrusted(
                 CONFIG,
-                &format!("it names the root key {}, not the one that is pinned", self.config.root),
+                &format!("it names the root key {}, which is not the pinned one", self.config.root),
             ));
         }
         self.pinned = true;
         Ok(self)
     }
 
-    /// The root key that follows from this identity, if the repository was made with it.
+    /// Returns the root key that follows from this identity, if the repository was made with it.
     pub(crate) fn root_of(&self, identity: &IdentityFile) -> Result<SigningKey, StoreError> {
         let own = |root: &SigningKey| hex::encode(root.verifying_key().as_bytes()) == self.config.root;
         if let Some(root) = identity.roots().into_iter().find(own) {
@@ -134,12 +134,12 @@ impl Repository {
         }
         let recipients: Vec<String> = writer.recipients.iter().map(ToString::to_string).collect();
         if writer.root != self.config.root || recipients != self.config.recipients {
-            return Err(untrusted(CONFIG, "root or recipients are not those that the writer key was made with"));
+            return Err(untrusted(CONFIG, "its root key or recipients differ from those in the writer key"));
         }
         Ok(())
     }
 
-    /// Refuses a signer that the root has not certified: the certificate stands under `writers/`, or in the object itself.
+    /// Refuses a signer that the root key has not certified: the certificate is under `writers/`, or in the object itself.
     pub(crate) fn check_signer(&self, object: &str, opened: &Opened<'_>) -> Result<(), StoreError> {
         if self.writers.iter().any(|writer| writer.key == opened.signer) {
             return Ok(());
@@ -150,11 +150,11 @@ impl Repository {
         }) {
             return Ok(());
         }
-        Err(untrusted(object, "its signer is no writer of the repository, or the writer's certificate is gone"))
+        Err(untrusted(object, "its signer is not a writer of the repository, or the writer's certificate is missing"))
     }
 
-    /// The writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is put
-    /// again.
+    /// Returns the writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is
+    /// put again.
     pub(crate) fn certificate_of(
         &self,
         writer: &WriterKey,
@@ -174,7 +174,7 @@ impl Repository {
         let put = self.backend.put_new(&name, certificate.clone().into_bytes())?;
         remarks.push(match put {
             Put::Created => {
-                Remark::new(RemarkKind::PutAgain, &name, "the writer's certificate was gone: it was put again")
+                Remark::new(RemarkKind::PutAgain, &name, "the writer's certificate was missing: it was written again")
             }
             Put::Exists => {
                 Remark::new(RemarkKind::Damaged, &name, "the writer's certificate is damaged; its points carry a copy")

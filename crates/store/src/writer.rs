@@ -1,4 +1,4 @@
-//! Writing one recovery point: blobs into packs, packs into objects, then manifest, index and, last, the commit record.
+//! Writes one recovery point: blobs into packs, packs into objects, then manifest, index and finally the commit record.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,21 +15,21 @@ use crate::reader::Manifest;
 use crate::remark::{Remark, RemarkKind};
 use crate::{BlobId, NameKey, Repository, StoreError, json, memory, seal, signed, sources};
 
-/// Objects after which the run writes down what it has put, so that a run after a crash finds it.
+/// Number of objects after which a run writes a checkpoint, so that a run after a crash can reuse them.
 const CHECKPOINT_OBJECTS: usize = 32;
-/// How often one content may be put beside an object of the same name that no index knows.
+/// How many objects with the same content may exist under one name that no index knows.
 const MAX_GENERATIONS: u32 = 1_000;
 /// Networks whose last recovery points' notes are looked up: more do not share a repository.
 const MAX_NETWORKS: usize = 64;
 
-/// What a run wrote.
+/// Statistics of what a run wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct WriteStats {
-    /// Objects put.
+    /// Number of objects written.
     pub objects: u64,
     /// Their sealed bytes.
     pub bytes: u64,
-    /// Blobs put.
+    /// Number of blobs written.
     pub blobs: u64,
     /// Their bytes before sealing.
     pub plain_bytes: u64,
@@ -58,13 +58,13 @@ struct State {
     stats: WriteStats,
 }
 
-/// Writes one recovery point. Shared between threads: whoever fills a pack seals and puts it.
+/// Writes one recovery point. It is shared between threads: the thread that fills a pack seals and writes it.
 pub struct PointWriter<'a> {
     repository: &'a Repository,
     key: WriterKey,
     id: PointId,
     created: jiff::Timestamp,
-    /// Names that no object of this run gets: what is there, and what any index knows, there or not.
+    /// Names that no object of this run may get: those of existing objects, and those in any index.
     taken: BTreeSet<String>,
     /// An index cannot be read: names that only it knows are not to be taken either.
     blind: bool,
@@ -104,7 +104,7 @@ impl Repository {
             remarks.push(Remark::new(
                 RemarkKind::Note,
                 "the writer key's folder",
-                "it cannot be written to: this machine does not remember its last recovery point, and one that is removed is missed later or by others",
+                "it is not writable: this machine cannot remember its last recovery point, so that the removal of a point may be noticed late or only by others",
             ));
         }
         if let Some(newest) = history.commits.iter().map(|commit| &commit.id).max().filter(|newest| **newest > id) {
@@ -112,7 +112,7 @@ impl Repository {
                 RemarkKind::Clock,
                 id.commit_name(),
                 format!(
-                    "this machine's clock says {}, and recovery point {newest} is of {}: one of the two clocks is wrong; the order is that of the commits",
+                    "this machine's clock says {}, and recovery point {newest} is of {}: one of the two clocks is wrong; the commits define the order",
                     id.time(),
                     newest.time()
                 ),
@@ -138,8 +138,8 @@ impl Repository {
         })
     }
 
-    /// What is stored and can be built on, and the names that are taken. An index that cannot be read is passed over: what only it knows is
-    /// put again.
+    /// Returns what is stored and can be built on, and the names that are taken. An index that cannot be read is passed over: what only it
+    /// knows is put again.
     fn known_blobs(
         &self,
         history: &History,
@@ -189,7 +189,7 @@ impl Repository {
             }
         }
         if !contradicted.is_empty() {
-            // Two indexes say different things of one object: at least one of them does not know what is there.
+            // Two indexes contradict each other about one object: at least one of them is wrong.
             let objects = &state.objects;
             state.places.retain(|_, place| match place {
                 Place::Stored(object, ..) => !contradicted.contains(&objects[*object as usize].name),
@@ -199,8 +199,8 @@ impl Repository {
         Ok((state, taken, blind))
     }
 
-    /// What the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It is a help
-    /// only.
+    /// Returns what the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It
+    /// is a help only.
     fn last_sources(&self, history: &History, key: &WriterKey) -> Sources {
         let mut sources = Sources::new();
         let mut networks: BTreeSet<&str> = BTreeSet::new();
@@ -232,17 +232,17 @@ impl Repository {
 }
 
 impl PointWriter<'_> {
-    /// The recovery point's name.
+    /// Returns the recovery point's name.
     pub fn id(&self) -> &PointId {
         &self.id
     }
 
-    /// What is not as it should be in the repository, as far as this run has seen.
+    /// Returns the problems of the repository that this run has seen.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 
-    /// The same, begun at another time: what a clock that is wrong does.
+    /// Returns the same, begun at another time: what a clock that is wrong does.
     #[doc(hidden)]
     #[must_use]
     pub fn begun_at(self, time: jiff::Timestamp) -> Self {
@@ -254,12 +254,12 @@ impl PointWriter<'_> {
         self.created
     }
 
-    /// The key that blobs are named with.
+    /// Returns the key for the names of blobs.
     pub fn names(&self) -> &NameKey {
         &self.key.names
     }
 
-    /// What the last committed point recorded about a source.
+    /// Returns what the last committed point recorded about a source.
     pub fn source(&self, name: &BlobId) -> Option<&serde_json::Value> {
         self.sources.get(&name.to_string())
     }
@@ -391,7 +391,7 @@ impl PointWriter<'_> {
         Err(StoreError::Internal(format!("{base} and its generations are all taken")))
     }
 
-    /// The index of what this run added since a place in its lists.
+    /// Returns the index of what this run added since a place in its lists.
     fn added(&self, state: &State, since: (usize, usize)) -> Index {
         let objects: Vec<u32> = state.new_objects[since.0..].to_vec();
         let position: HashMap<u32, u32> = objects.iter().zip(0u32..).map(|(&object, new)| (object, new)).collect();

@@ -44,34 +44,37 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     Ok(if captured.repository.is_empty() { done(&captured.point.findings) } else { worst(&captured) })
 }
 
-/// Findings of the point, or of the repository that it went to.
+/// Returns the exit code for findings of the point and of the repository.
 fn worst(captured: &Captured) -> Code {
     let all: Vec<_> = captured.point.findings.iter().chain(&captured.repository).cloned().collect();
     done(&all)
 }
 
-/// What makes the nodes' data one whole, as the arguments say.
+/// Returns the consistency mode that the arguments request.
 pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     let has = |mode: Quiesce| window.quiesce.contains(&mode);
     let wrong = |what: &str, next: &str| Err(CliError::new(Code::Usage, what, next));
     if has(Quiesce::None) && window.quiesce.len() > 1 {
-        return wrong("--quiesce none goes with no other mode", "name what is to be done, or none");
+        return wrong("--quiesce none cannot be combined with another mode", "remove none, or all other modes");
     }
     let hook = window.hook_before.clone().zip(window.hook_after.clone());
     if has(Quiesce::Hook) != hook.is_some() {
         return wrong(
-            "--quiesce hook goes with --hook-before and --hook-after",
-            "name the command that stops the transactions and the one that lets them flow again",
+            "--quiesce hook, --hook-before and --hook-after must be given together",
+            "name the command that stops transactions and the one that lets them continue",
         );
     }
     if has(Quiesce::Scale) == window.client.is_empty() {
         return wrong(
-            "--quiesce scale goes with --client",
+            "--quiesce scale and --client must be given together",
             "name the workloads that send transactions: --client NAMESPACE/NAME",
         );
     }
     if window.settle.is_some_and(|settle| !(0.0..=3600.0).contains(&settle)) {
-        return wrong("--settle takes 0 to 3600 seconds", "the orderers' BatchTimeout is usual: 2");
+        return wrong(
+            "--settle takes 0 to 3600 seconds",
+            "use at least the BatchTimeout of the channels, usually 2 seconds",
+        );
     }
     let closed = !window.quiesce.is_empty() && !has(Quiesce::None);
     let options = closed.then(|| WindowOptions {
@@ -93,7 +96,7 @@ pub fn consistency(window: &Window) -> Result<Consistency, CliError> {
     })
 }
 
-/// What a backup made, for programs.
+/// Returns the result of a backup, as JSON.
 pub fn report(captured: &Captured) -> serde_json::Value {
     json!({
         "point": captured.commit.id,
@@ -111,7 +114,7 @@ pub fn report(captured: &Captured) -> serde_json::Value {
     })
 }
 
-/// What a backup made, for people.
+/// Prints the result of a backup as text.
 pub fn print(captured: &Captured, output: &Output) {
     output.findings(&captured.point.findings);
     output.findings(&captured.repository);
@@ -134,7 +137,7 @@ pub fn print(captured: &Captured, output: &Output) {
 }
 
 fn print_plan(plan: &CapturePlan, repo: &str, output: &Output) {
-    output.line(format!("plan: capture network {} into {repo}; nothing is done now", plan.network));
+    output.line(format!("plan: capture network {} into {repo}; nothing is changed", plan.network));
     let mut table = table(["node", "role", "channels", "files", "size", "left out", "how"]);
     for node in &plan.nodes {
         table.add_row([
@@ -150,12 +153,12 @@ fn print_plan(plan: &CapturePlan, repo: &str, output: &Output) {
     output.line(table.to_string());
     let mut steps: Vec<String> = vec![
         "check databases, raft logs, certificates and keys".to_owned(),
-        "walk every channel's chain on all its nodes: hashes, links, forks, signatures; keep each block once"
+        "read every channel's chain on all its nodes: check hashes, links, forks and signatures; store each block once"
             .to_owned(),
-        "keep the other files".to_owned(),
+        "store the other files".to_owned(),
     ];
     steps.extend(plan.consistency.iter().cloned());
-    steps.push("judge the invariants I1 to I5; only then sign and commit".to_owned());
+    steps.push("check the invariants I1 to I5; sign and commit only if they hold".to_owned());
     for (number, step) in steps.iter().enumerate() {
         output.line(format!("  {}. {step}", number + 1));
     }

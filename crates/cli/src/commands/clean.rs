@@ -1,4 +1,4 @@
-//! `fabkeep clean`.
+//! `fabkeep clean`: removes helper pods that a killed run left behind.
 
 use fabkeep_platform::kubernetes::Kubernetes;
 use serde_json::json;
@@ -16,7 +16,7 @@ pub fn run(arguments: &Clean, output: &Output) -> Result<Code, CliError> {
         output.line(format!("{} {pod}", if arguments.dry_run { "would remove" } else { "removed" }));
     }
     if found.is_empty() {
-        output.line("nothing was left behind");
+        output.line("no helper pods were found");
     }
     Ok(Code::Done)
 }

@@ -1,4 +1,4 @@
-//! A cluster's options, and its network as text.
+//! The options that select a cluster, and the text form of a discovered network.
 
 use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Kubernetes, Selection, TopologyView};
 
@@ -7,7 +7,7 @@ use crate::error::CliError;
 use crate::output::{Output, table};
 
 impl Cluster {
-    /// Whether the options speak of a cluster.
+    /// Returns whether the options speak of a cluster.
     pub fn is_meant(&self) -> bool {
         self.kubernetes
             || !self.namespace.is_empty()

@@ -1,4 +1,4 @@
-//! `fabkeep copy`: recovery points to another place, without the identity.
+//! `fabkeep copy`: copies recovery points to another location, without the identity.
 
 use std::sync::atomic::AtomicU64;
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     let copied = copy(&repository, &arguments.to, &commits, cores(), &AtomicU64::new(0))?;
     output.json(&copied);
     output.line(format!(
-        "{} of {} recovery points are in {}: {} objects, {} were copied now",
+        "{} of {} recovery points are in {}: {} objects, {} copied by this run",
         copied.points.len(),
         commits.len(),
         arguments.to,
@@ -39,6 +39,9 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
         return Ok(Code::Done);
     }
     let left: Vec<String> = copied.left.iter().map(ToString::to_string).collect();
-    output.line(format!("damaged here and left out: {}; `fabkeep verify --all` says what is wrong", left.join(", ")));
+    output.line(format!(
+        "not copied because they are damaged here: {}; `fabkeep verify --all` says what is wrong",
+        left.join(", ")
+    ));
     Ok(Code::Damaged)
 }

@@ -1,4 +1,4 @@
-//! `fabkeep demo`: the main job on a bundled network of real Fabric nodes.
+//! `fabkeep demo`: backs up, damages, verifies and restores a bundled network of real Fabric nodes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
     );
     fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, &network).map_err(CliError::io(&network))?;
 
-    stage.next("discover its nodes and make a repository");
+    stage.next("discover its nodes and create a repository");
     let found = discover(&network, &folder)?;
     fs::write(&inventory, found.inventory.to_text()?).map_err(CliError::io(&inventory))?;
     let host = Host::new(&found.inventory, &folder)?;
@@ -77,13 +77,13 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
     let made = Repository::init(&repo, Some(&identity_file), Some(&writer_file), &[])?;
     output.line(format!("  repository {} at {repo}; its identity (private key): {}", made.id, made.identity_file));
 
-    stage.next("back up: every block parsed, hashed, compared between nodes and checked for its signatures");
+    stage.next("back up: parse and hash every block, compare it between nodes, check its signatures");
     let repository = Repository::open(&repo)?;
     let captured =
         capture(&host, &repository, WriterKey::read(&writer_file)?, &CaptureOptions::default(), reporter.as_ref())?;
     backup::print(&captured, output);
 
-    stage.next("back up again: nothing changed, so next to nothing is written");
+    stage.next("back up again: nothing changed, so almost nothing is written");
     let again =
         capture(&host, &repository, WriterKey::read(&writer_file)?, &CaptureOptions::default(), reporter.as_ref())?;
     backup::print(&again, output);
@@ -107,11 +107,13 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
         &fabkeep_engine::Silent,
     );
     match refused {
-        Err(error) => output.line(format!("  a backup of this network is refused, as it must be:\n    {error}")),
+        Err(error) => {
+            output.line(format!("  a backup of the damaged network is refused, as it should be:\n    {error}"))
+        }
         Ok(_) => return Err(failed("a backup of the destroyed network was not refused")),
     }
 
-    stage.next("verify the recovery point, to its last byte");
+    stage.next("verify every byte of the recovery point");
     let identity = IdentityFile::read(&identity_file)?;
     let proof = verify_point(&repository, &captured.commit, Some(&identity), VerifyLevel::Full, 2, reporter.as_ref())?;
     verify::print(&proof, output);
@@ -119,7 +121,7 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
         return Err(failed("the recovery point does not verify"));
     }
 
-    stage.next("restore the destroyed nodes in place; what is there goes aside; prove it");
+    stage.next("restore the destroyed nodes in place, set their damaged data aside, and verify the result");
     let nodes = ["Org1/peer0", "OrdererOrg/orderer2", "Org2/ca", "Org2/peer1"].map(str::to_owned).to_vec();
     let options = RestoreOptions { nodes, replace: true, ..RestoreOptions::default() };
     let target = RestoreTarget::Host(&host);
@@ -127,14 +129,14 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
     let restored = plan.execute(reporter.as_ref())?;
     restore::print(&restored, output);
 
-    stage.next("restore everything into another folder, too");
+    stage.next("restore everything into another folder as well");
     let to = folder.join("restored");
     let target = RestoreTarget::Folder(to.clone());
     let plan = RestorePlan::make(&repository, &captured.commit, &identity, &target, &RestoreOptions::default())?;
     let copy = plan.execute(reporter.as_ref())?;
-    output.line(format!("  {} files proven in {}", copy.files, to.display()));
+    output.line(format!("  {} files restored and verified in {}", copy.files, to.display()));
 
-    stage.next("prove once more: back the healed network up");
+    stage.next("check the restored network with another backup");
     let healed = capture(
         &host,
         &repository,
@@ -149,9 +151,10 @@ pub fn run(arguments: &Demo, output: &Output) -> Result<Code, CliError> {
         .zip(&captured.point.channels)
         .all(|(a, b)| a.tip_hash == b.tip_hash && a.height == b.height);
     if !same || sizes != self::sizes(&network, &captured.point) {
-        return Err(failed("the healed network is not the one that was captured"));
+        return Err(failed("the restored network differs from the captured one"));
     }
-    output.line("  every channel has the height and tip hash of before, on every node, and every file its size");
+    output
+        .line("  every channel has its earlier height and tip hash on every node, and every file has its earlier size");
     stage.end();
 
     output.line("\n== done");

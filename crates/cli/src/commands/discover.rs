@@ -23,8 +23,8 @@ pub fn run(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
         None if arguments.cluster.is_meant() => on_cluster(arguments, output),
         None => Err(CliError::new(
             Code::Usage,
-            "where is the network?",
-            "name a cluster (--kubernetes, --namespace, --context), a directory (--root DIR), a compose file (--compose FILE), or this machine's containers (--docker)",
+            "the location of the network is missing",
+            "name a cluster (--kubernetes, --namespace, --context), a directory (--root DIR), a compose file (--compose FILE), or the containers of this machine (--docker)",
         )),
     }
 }
@@ -60,7 +60,7 @@ fn on_host(
             match error.kind() {
                 std::io::ErrorKind::AlreadyExists => CliError::new(
                     Code::Usage,
-                    format!("{path} exists; an inventory is never overwritten"),
+                    format!("{path} exists; fabkeep never overwrites an inventory"),
                     "name another file (--inventory FILE), or compare: fabkeep discover --root DIR --inventory -",
                 ),
                 _ => CliError::io(&arguments.inventory)(error),
@@ -79,7 +79,7 @@ fn on_host(
         }
     }
     for remark in &found.remarks {
-        output.line(format!("look at this: {remark}"));
+        output.line(format!("check this: {remark}"));
     }
     if !to_screen {
         output

@@ -18,15 +18,18 @@ pub fn init(arguments: &Init, output: &Output) -> Result<Code, CliError> {
     )?;
     key_files::note_root(&made.id, &made.root);
     output.json(&made);
-    output.line(format!("repository {} made at {}", made.id, arguments.repo.repo));
-    output.line(format!("  writer key (writes, cannot read):   {}", made.writer_file));
-    let state = if made.identity_is_new { "" } else { " (was there before)" };
-    output.line(format!("  identity (private key, reads all):  {}{state}", made.identity_file));
-    output.line(format!("  root key (says who may write):      {}", made.root));
+    output.line(format!("repository {} created at {}", made.id, arguments.repo.repo));
+    output.line(format!("  writer key (writes, cannot read):     {}", made.writer_file));
+    let state = if made.identity_is_new { "" } else { " (existed before)" };
+    output.line(format!("  identity (private key, reads all):    {}{state}", made.identity_file));
+    output.line(format!("  root key (public, certifies writers): {}", made.root));
     output.line("  LOSING THE IDENTITY LOSES EVERY BACKUP in this repository: nobody can open them without it.");
     output.line("  Copy it to two safe places away from this machine, then remove it here: backups do not need it.");
-    output.line("  Note the root key: where it is given (--root KEY or FABKEEP_ROOT), settings that somebody has exchanged are refused.");
-    output.line(format!("next: fabkeep discover --root DIR, then fabkeep backup --repo {}", arguments.repo.repo));
+    output.line("  Note the root key: with --root KEY or FABKEEP_ROOT, fabkeep refuses a repository whose settings were exchanged.");
+    output.line(format!(
+        "next: fabkeep discover --root DIR (or --kubernetes), then fabkeep backup --repo {}",
+        arguments.repo.repo
+    ));
     Ok(Code::Done)
 }
 

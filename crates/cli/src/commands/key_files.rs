@@ -1,5 +1,4 @@
-//! Key files: the one that was named, else the one that `init` wrote to its usual place. The root key that says who may write is pinned by what
-//! this machine knows of it.
+//! Locates key files: the named file, or else the one that `init` wrote to the key folder. Pins the root key by what this machine knows.
 
 use std::path::{Path, PathBuf};
 
@@ -43,19 +42,19 @@ pub fn note_root(id: &str, root: &str) {
     }
 }
 
-/// The identity that was named, or the one in its usual place, if there is one.
+/// Returns the identity that was named, or the one in its usual place, if there is one.
 pub fn identity_if_any(repository: &Repository, named: Option<&Path>) -> Result<Option<IdentityFile>, CliError> {
     let path = named.map(Path::to_path_buf).or_else(|| usual(repository, "identity"));
     Ok(path.map(|path| IdentityFile::read(&path)).transpose()?)
 }
 
-/// The identity; an error that says where to look when there is none.
+/// Returns the identity; an error that says where to look when there is none.
 pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<IdentityFile, CliError> {
     identity_if_any(repository, named)?.ok_or_else(|| {
         CliError::new(
             Code::Usage,
             format!(
-                "reading repository {} needs its identity (private key), and none is in its usual place",
+                "reading repository {} needs its identity (private key), which is not in the key folder of this machine",
                 repository.config().id
             ),
             "name the identity file that `fabkeep init` wrote: --identity FILE (or FABKEEP_IDENTITY)",
@@ -63,14 +62,14 @@ pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<Identit
     })
 }
 
-/// The writer key that was named, in the environment or in its usual place, where it is one of this repository.
+/// Returns the writer key that was named, in the environment or in its usual place, where it is one of this repository.
 pub fn writer_if_any(repository: &Repository, named: Option<&Path>) -> Option<WriterKey> {
     let environment = || std::env::var_os(WRITER).map(PathBuf::from);
     let path = named.map(Path::to_path_buf).or_else(environment).or_else(|| usual(repository, "writer"))?;
     WriterKey::read(&path).ok().filter(|key| key.repository() == repository.config().id)
 }
 
-/// The writer key.
+/// Returns the writer key.
 pub fn writer(repository: &Repository, named: Option<&Path>) -> Result<WriterKey, CliError> {
     let path = named.map(Path::to_path_buf).or_else(|| usual(repository, "writer"));
     match path {
@@ -78,10 +77,10 @@ pub fn writer(repository: &Repository, named: Option<&Path>) -> Result<WriterKey
         None => Err(CliError::new(
             Code::Usage,
             format!(
-                "writing to repository {} needs a writer key, and none is in its usual place",
+                "writing to repository {} needs a writer key, which is not in the key folder of this machine",
                 repository.config().id
             ),
-            "name the writer key that `fabkeep init` wrote (--writer FILE or FABKEEP_WRITER); `fabkeep add-writer` makes another",
+            "name the writer key that `fabkeep init` wrote (--writer FILE or FABKEEP_WRITER); `fabkeep add-writer` creates another one",
         )),
     }
 }

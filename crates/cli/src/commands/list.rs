@@ -45,7 +45,7 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     Ok(if damaged.is_empty() { done(&findings) } else { Code::Damaged })
 }
 
-/// A recovery point's commit record. Whoever asks for the latest one gets what is not as it should be among the commits.
+/// Returns a recovery point's commit record. Whoever asks for the latest one gets what is not as it should be among the commits.
 ///
 /// # Errors
 /// [`Code::Damaged`] when the latest one was committed, and its commit record is damaged or gone: an older one is not taken for it.
@@ -65,9 +65,9 @@ pub fn point(repository: &Repository, wanted: &str) -> Result<(Commit, Vec<Findi
     if remarks.iter().any(newer) {
         let next = match history.latest() {
             Some(latest) => {
-                format!("bring it back from a copy of the repository, or name the one to take: {}", latest.id)
+                format!("restore it from a copy of the repository, or name another recovery point: {}", latest.id)
             }
-            None => "bring it back from a copy of the repository".to_owned(),
+            None => "restore it from a copy of the repository".to_owned(),
         };
         let mut error =
             CliError::new(Code::Damaged, "the latest recovery point was committed and cannot be read", next);
@@ -78,7 +78,7 @@ pub fn point(repository: &Repository, wanted: &str) -> Result<(Commit, Vec<Findi
     Ok((latest, findings))
 }
 
-/// What is not as it should be in a repository: what its objects say, what this machine remembers, what is expected.
+/// Returns the problems of a repository: what its objects say, what this machine remembers, what is expected.
 pub fn findings(
     repository: &Repository,
     history: &History,
@@ -94,12 +94,12 @@ pub fn findings(
     Ok(as_findings(&remarks))
 }
 
-/// What this machine's writer remembers and the repository has not.
+/// Returns what this machine's writer remembers and the repository does not have.
 fn remembered(repository: &Repository, history: &History, writer: Option<&std::path::Path>) -> Option<Remark> {
     repository.remembered(&key_files::writer_if_any(repository, writer)?, history)
 }
 
-/// The worst first, each once.
+/// Returns the findings, the worst first, without duplicates.
 fn as_findings(remarks: &[Remark]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = remarks.iter().map(remark_finding).collect();
     findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));

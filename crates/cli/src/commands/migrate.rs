@@ -1,4 +1,5 @@
-//! `fabkeep migrate`: a network goes to another place. What can be refused is refused before anything is stopped; what is stopped stays so.
+//! `fabkeep migrate`: moves a network to another place. Everything that can be refused is refused before anything is stopped; the source
+//! stays stopped.
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
         Some(_) if relocation.is_asked() => {
             return Err(CliError::new(
                 Code::Usage,
-                "--map-namespace, --storage-class and --registry go with a cluster",
-                "leave them out, or name the cluster to go to (--to-context)",
+                "--map-namespace, --storage-class and --registry apply only to a cluster as target",
+                "remove them, or name the target cluster (--to-context)",
             ));
         }
         Some(inventory) => Some(Host::open(inventory)?),
@@ -51,12 +52,12 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     if let Some(open) = source.window()?.open {
         return Err(CliError::new(
             Code::Refused,
-            format!("the source is in a window since {} (by {})", open.begun, open.by),
-            "if a migration was stopped after its capture: `fabkeep restore` goes on with it; `fabkeep resume` starts the source again",
+            format!("the source has been in a no-transaction window since {} (opened by {})", open.begun, open.by),
+            "after an interrupted migration `fabkeep restore` with the target's options continues it, or `fabkeep resume` starts the source again",
         ));
     }
 
-    output.line("1 of 3: capture while the source runs; nothing is stopped");
+    output.line("1 of 3: capture while the source runs, without stopping anything");
     let first = capture(source, &repository, writer()?, &CaptureOptions::default(), reporter.as_ref())?;
     backup::print(&first, output);
     let plan = RestorePlan::make(&repository, &first.commit, &identity, &target, &to)?;
@@ -77,20 +78,20 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let captured = capture(source, &repository, writer()?, &last, reporter.as_ref())?;
     backup::print(&captured, output);
 
-    output.line("3 of 3: restore and prove; the source stays stopped");
+    output.line("3 of 3: restore and verify in the target; the source stays stopped");
     let point = captured.commit.id.to_string();
     let restored = RestorePlan::make(&repository, &captured.commit, &identity, &target, &to)
         .and_then(|plan| plan.execute(reporter.as_ref()));
     let reported = |what: &str| {
         output.line(format!(
-            "{what}: the source is stopped, its data untouched; `fabkeep resume` with the source's options starts it again, \
-             `fabkeep restore {point}` with the target's goes on"
+            "{what}: the source is stopped and its data is unchanged; `fabkeep resume` with the source's options starts it again, \
+             `fabkeep restore {point}` with the target's options continues"
         ));
     };
     match restored {
         Err(error) => {
             let error = CliError::from(error);
-            // A refusal has changed nothing in the target: the source goes on.
+            // A refusal has changed nothing in the target: the source is started again.
             if error.exit_code() == Code::Refused {
                 resume(source, None, reporter.as_ref())?;
                 output.line("the target refused: the source runs again");
@@ -107,24 +108,24 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
                 return Ok(code);
             }
             output.line(format!(
-                "moved: {point} runs in the target. The source is stopped and keeps its data until you remove it; it must not be started while the new one runs"
+                "moved: {point} runs in the target. The source is stopped and keeps its data until you remove it; do not start it while the target runs"
             ));
             Ok(code)
         }
     }
 }
 
-/// The window in which the source is stopped, and stays so.
+/// Returns the window in which the source is stopped, and stays so.
 fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
     let wrong = |what| {
         Err(CliError::new(
             Code::Usage,
             what,
-            "a migration stops the nodes: --quiesce adds to that (hook, scale, fence)",
+            "a migration always stops the nodes; --quiesce can add hook, scale or fence",
         ))
     };
     let mut options = match backup::consistency(&arguments.window)? {
-        Consistency::Cut { .. } => return wrong("--consistency cut does not go with a migration"),
+        Consistency::Cut { .. } => return wrong("--consistency cut cannot be used for a migration"),
         Consistency::Window(options) => options,
         Consistency::AsRead => WindowOptions {
             quiesce: fabkeep_platform::Quiesce::default(),
@@ -139,14 +140,14 @@ fn stopping(arguments: &Migrate) -> Result<WindowOptions, CliError> {
     Ok(options)
 }
 
-/// Where it goes, when that is a cluster.
+/// Returns the target, if it is a cluster.
 fn cluster(arguments: &Migrate, relocation: Relocation) -> Result<ClusterTarget, CliError> {
     let own = arguments.source.cluster.address();
     let named = arguments.to_context.is_some() || arguments.to_kubeconfig.is_some();
     if !named && relocation.namespaces.is_empty() {
         return Err(CliError::new(
             Code::Usage,
-            "where to?",
+            "the target is missing",
             "name a cluster (--to-context, --to-kubeconfig), other namespaces (--map-namespace OLD=NEW) or hosts (--to-inventory FILE)",
         ));
     }

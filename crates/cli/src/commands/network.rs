@@ -14,6 +14,6 @@ pub fn open(place: &Where, output: &Output) -> Result<Box<dyn Platform>, CliErro
     let Some(root) = &place.root else { return Ok(Box::new(Host::open(&place.inventory)?)) };
     let base = std::path::absolute(root).map_err(CliError::io(root))?;
     let found = discover(&base, &base)?;
-    found.remarks.iter().for_each(|remark| output.line(format!("look at this: {remark}")));
+    found.remarks.iter().for_each(|remark| output.line(format!("check this: {remark}")));
     Ok(Box::new(Host::new(&found.inventory, &base)?))
 }

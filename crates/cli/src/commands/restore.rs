@@ -66,7 +66,7 @@ fn restore_point(
     Ok(print(&restored, output))
 }
 
-/// Where it goes.
+/// Returns the target of the restore.
 fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarget<'h>, CliError> {
     let relocation = relocation(&arguments.place)?;
     let existing_workloads = arguments.workloads == Workloads::Existing;
@@ -80,7 +80,7 @@ fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarg
         (None, None) => {
             return Err(CliError::new(
                 Code::Usage,
-                "where to?",
+                "the target is missing",
                 "name a cluster (--kubernetes, --context), a folder (--to DIR) or an inventory (--inventory FILE)",
             ));
         }
@@ -94,8 +94,8 @@ fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarg
     match of_clusters.into_iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(CliError::new(
             Code::Usage,
-            format!("{option}: this goes with a restore into a cluster"),
-            "leave it out, or name the cluster (--kubernetes, --context) without --to and --inventory",
+            format!("{option} applies only to a restore into a cluster"),
+            "remove it, or name the cluster (--kubernetes, --context) without --to and --inventory",
         )),
         None => Ok(target),
     }
@@ -106,23 +106,26 @@ fn ca_keep(arguments: &Restore) -> CaKeep {
     CaKeep { tls: kept(CaPart::Tls), config: kept(CaPart::Config) }
 }
 
-/// Where what was captured goes, as the arguments say.
+/// Returns the relocation that the arguments request.
 pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     let wrong = |what: String| CliError::new(Code::Usage, what, "write it as OLD=NEW");
     let mut namespaces = BTreeMap::new();
     for mapping in &arguments.map_namespace {
-        let old = mapping.from.clone().ok_or_else(|| wrong(format!("--map-namespace {}: which one?", mapping.to)))?;
+        let old = mapping
+            .from
+            .clone()
+            .ok_or_else(|| wrong(format!("--map-namespace {}: the old namespace is missing", mapping.to)))?;
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !mapping.to.chars().all(letters) || mapping.to.len() > 63 {
-            return Err(wrong(format!("--map-namespace: {} is no name for a namespace", mapping.to)));
+            return Err(wrong(format!("--map-namespace: {} is not a valid name of a namespace", mapping.to)));
         }
         if namespaces.values().any(|new| *new == mapping.to) || namespaces.contains_key(&old) {
-            return Err(wrong(format!("--map-namespace {old}={}: one of the two is named twice", mapping.to)));
+            return Err(wrong(format!("--map-namespace {old}={}: one of these names is given twice", mapping.to)));
         }
         namespaces.insert(old, mapping.to.clone());
     }
     if let Some(mapping) = arguments.registry.iter().find(|mapping| mapping.from.is_none()) {
-        return Err(wrong(format!("--registry {}: which one does it replace?", mapping.to)));
+        return Err(wrong(format!("--registry {}: the old registry is missing", mapping.to)));
     }
     Ok(Relocation {
         namespaces,
@@ -131,7 +134,7 @@ pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
     })
 }
 
-/// The plan, for people.
+/// Prints the plan as text.
 pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
     output.line(format!(
         "plan: restore {} into {}: {} files, {}",
@@ -144,7 +147,7 @@ pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
         output.line(format!("  {:>3}. {}", number + 1, text(step)));
     }
     if plan.steps.is_empty() {
-        output.line("  nothing is missing");
+        output.line("  nothing to do");
     }
 }
 
@@ -152,31 +155,33 @@ fn text(step: &RestoreStep) -> String {
     match step {
         RestoreStep::GoOn { begun, filled, started } => {
             format!(
-                "go on with the run that began {begun}: it has filled {filled} nodes and started {started} workloads"
+                "continue the run that began {begun}: it has filled the volumes of {filled} nodes and started {started} workloads"
             )
         }
-        RestoreStep::Suspend { object } => format!("suspend {object} until the end"),
+        RestoreStep::Suspend { object } => format!("suspend {object} until the end of the restore"),
         RestoreStep::Create { object } => format!("create {object}"),
-        RestoreStep::Replace { object } => format!("replace {object}; the one that is there is kept beside it"),
+        RestoreStep::Replace { object } => format!("replace {object}; a copy of the existing one is kept"),
         RestoreStep::Stop { node } => format!("stop {node}"),
         RestoreStep::CreateStopped { object } => format!("create {object} with 0 replicas"),
         RestoreStep::Write { node, path, files, bytes } => {
-            format!("{node}: write and prove {} ({files} files, {})", path.display(), units::bytes(*bytes))
+            format!("{node}: write and verify {} ({files} files, {})", path.display(), units::bytes(*bytes))
         }
         RestoreStep::Keep { node, path } => format!("{node}: keep {} as it is", path.display()),
         RestoreStep::SetAside { path, to } => {
-            format!("set {} aside as {}, unless it is as captured already", path.display(), to.display())
+            format!("set {} aside as {}, unless it equals the captured one", path.display(), to.display())
         }
         RestoreStep::Place { path } => format!("put into place: {}", path.display()),
         RestoreStep::Load { node, database } => {
-            format!("{node}: load the dump into {database} and compare; what it holds is dumped or set aside before")
+            format!(
+                "{node}: load the dump into {database} and compare; its present content is dumped or set aside first"
+            )
         }
-        RestoreStep::CreateLate { object } => format!("create {object}, when the data is in place"),
+        RestoreStep::CreateLate { object } => format!("create {object} after the data is in place"),
         RestoreStep::Start { nodes } => format!("start {}", nodes.join(", then ")),
     }
 }
 
-/// What a restore did, for people.
+/// Prints the result of a restore as text.
 pub fn print(restored: &Restored, output: &Output) -> Code {
     output.findings(&restored.findings);
     let objects = if restored.objects > 0 { format!("{} objects, ", restored.objects) } else { String::new() };
@@ -188,7 +193,7 @@ pub fn print(restored: &Restored, output: &Output) -> Code {
         restored.files,
         units::bytes(restored.bytes),
         units::seconds(restored.seconds),
-        if restored.resumed { " (went on where an earlier run stopped)" } else { "" }
+        if restored.resumed { " (continued an earlier run)" } else { "" }
     ));
     for sentence in &restored.proven {
         output.line(format!("  proven: {sentence}"));
@@ -198,14 +203,14 @@ pub fn print(restored: &Restored, output: &Output) -> Code {
         output.line(format!("  {node}: {}", heights.join(", ")));
     }
     for SetAside { what, to } in &restored.set_aside {
-        output.line(format!("  set aside: {what} as {to} (remove it when the network runs well)"));
+        output.line(format!("  set aside: {what} as {to} (remove it when the network works)"));
     }
     if !restored.started.is_empty() {
         output.line(format!("  started: {}", restored.started.join(", ")));
     }
     if !restored.well {
         output
-            .line("not everything is well: the data is in place; settle the findings, then run the same command again");
+            .line("the data is in place, but not everything is ready: follow the findings' advice, then run the same command again");
         return Code::Incomplete;
     }
     done(&restored.findings)

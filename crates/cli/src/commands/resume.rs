@@ -23,7 +23,7 @@ pub fn run(arguments: &Resume, output: &Output) -> Result<Code, CliError> {
     output.findings(&resumed.findings);
     match resumed.undone {
         Some(window) => {
-            output.line(format!("undone: the window {} of {}, begun {}", window.run, window.by, window.begun));
+            output.line(format!("undone: window {}, opened by {} at {}", window.run, window.by, window.begun));
             window.changes.iter().for_each(|change| output.line(format!("  {change}: undone")));
             Ok(done(&resumed.findings))
         }
@@ -32,7 +32,7 @@ pub fn run(arguments: &Resume, output: &Output) -> Result<Code, CliError> {
             Ok(Code::Done)
         }
         None => {
-            output.line("this machine has no window open; nothing was changed");
+            output.line("this machine has not opened a window; nothing was changed");
             Ok(Code::Refused)
         }
     }
@@ -44,7 +44,7 @@ fn unsigned(platform: &dyn Platform, output: &Output) -> Result<Code, CliError> 
     let mut answers = std::io::stdin().lock();
     let mut ask = |question: &Question<'_>| {
         let text = match question {
-            Question::Undo(note, change) => format!("{note} names: {}. Undo it?", quoted(change)),
+            Question::Undo(note, change) => format!("{note} contains this change: {}. Undo it?", quoted(change)),
             Question::Remove(note) => format!("Remove {note}?"),
         };
         let mut terminal = std::io::stderr().lock();
@@ -56,7 +56,7 @@ fn unsigned(platform: &dyn Platform, output: &Output) -> Result<Code, CliError> 
     let steps = resume_unsigned(platform, &mut ask, reporter.as_ref())?;
     output.json(&json!({"steps": steps}));
     if steps.is_empty() {
-        output.line("every note of a window that is here is signed by this machine, or there is none");
+        output.line("there are no records of windows that this machine did not sign");
         return Ok(Code::Done);
     }
     for step in &steps {

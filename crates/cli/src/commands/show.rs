@@ -1,4 +1,4 @@
-//! `fabkeep show`: a recovery point at a glance.
+//! `fabkeep show`: prints a recovery point.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     let Some(identity) = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())? else {
         output.json(&json!({"commit": commit}));
         print_commit(&commit, output);
-        output.line("  (nodes, keys and findings are sealed: name the identity to see them, --identity FILE)");
+        output.line("  (nodes, keys and findings are encrypted: name the identity to see them, --identity FILE)");
         return Ok(Code::Done);
     };
     if let Some(channel) = &arguments.blocks {
@@ -61,7 +61,7 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     Ok(Code::Done)
 }
 
-/// A channel's blocks: a line each, as they are read; for programs one document a line.
+/// Returns a channel's blocks: a line each, as they are read; for programs one document a line.
 fn print_blocks(
     repository: &Repository,
     commit: &Commit,
@@ -91,7 +91,11 @@ fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<Path
     let mut out = Vec::new();
     for (channel, block) in blocks {
         if channel.contains(['/', '\\']) || channel.starts_with('.') {
-            return Err(CliError::new(Code::Damaged, format!("{channel:?} is no channel's name"), "fabkeep verify"));
+            return Err(CliError::new(
+                Code::Damaged,
+                format!("{channel:?} is not a valid name of a channel"),
+                "fabkeep verify",
+            ));
         }
         let path = folder.join(format!("{channel}.block"));
         match std::fs::read(&path) {
@@ -99,7 +103,7 @@ fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<Path
             Ok(_) => {
                 return Err(CliError::new(
                     Code::Refused,
-                    format!("{} is there and is another block", path.display()),
+                    format!("{} exists and is a different block", path.display()),
                     "name another directory (--genesis DIR)",
                 ));
             }
@@ -110,7 +114,7 @@ fn write_genesis(blocks: &[(String, Vec<u8>)], folder: &Path) -> Result<Vec<Path
     Ok(out)
 }
 
-/// The manifest without the lists that only a restore needs.
+/// Returns the manifest without the lists that only a restore needs.
 fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
     let nodes: Vec<serde_json::Value> = point
         .nodes
@@ -271,7 +275,7 @@ fn node_row(node: &CapturedNode) -> [String; 8] {
 }
 
 fn print_names(names: &[UsedName], cluster: bool, output: &Output) {
-    output.line("\nnames that nodes call each other by:");
+    output.line("\nhost names by which the nodes call each other:");
     for used in names {
         let ports: Vec<String> = used.ports.iter().map(u16::to_string).collect();
         let ports = if ports.is_empty() { String::new() } else { format!("  port {}", ports.join(", ")) };
@@ -288,13 +292,13 @@ fn print_names(names: &[UsedName], cluster: bool, output: &Output) {
         };
         let called = !used.used_by.is_empty();
         list("used by", &used.used_by, "");
-        list("TLS certificates of", &used.certificates, "no node: connections with TLS to it fail");
+        list("TLS certificates of", &used.certificates, "of no node: TLS connections to this name fail");
         list("answered by", &used.answered_by, if called { "DNS, or nothing" } else { "" });
     }
     output.line(if cluster {
-        "In another place every name that is used must be answered: by a Service of the old name, hostAliases or DNS."
+        "In another place each used name must resolve: by a Service with the old name, hostAliases or DNS."
     } else {
-        "In another place every name that is used must be answered: by DNS or /etc/hosts."
+        "In another place each used name must resolve: by DNS or /etc/hosts."
     });
 }
 

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, interrupt, table};
 
-/// Between the two looks of one status: so that it can tell how fast the chains grow.
+/// Time between the two queries of one status, from which the growth of chains is computed.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &Status, output: &Output) -> Result<Code, CliError> {
@@ -71,7 +71,7 @@ fn print(now: &NetworkStatus, output: &Output) {
     for node in now.nodes.iter() {
         let quiet = node.log.iter().filter(|message| message.severity < Severity::Warning);
         for message in quiet {
-            output.line(format!("{}: {} errors in its log, the last: {}", node.node, message.count, message.line));
+            output.line(format!("{}: {} errors in its log, the last one: {}", node.node, message.count, message.line));
         }
     }
     output.findings(&now.findings);

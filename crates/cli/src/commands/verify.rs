@@ -72,7 +72,7 @@ fn record(
             Some(writer) => repository.record_bad(bad, &Signer::Writer(&writer)),
             None => {
                 output.line(
-                    "not recorded: without the identity or a writer key (--writer FILE) backups do not know what is damaged",
+                    "the damage was not recorded: this needs the identity or a writer key (--writer FILE); later backups do not know what is damaged",
                 );
                 return None;
             }
@@ -80,18 +80,20 @@ fn record(
     };
     match recorded {
         Ok(Some(name)) => {
-            output.line(format!("recorded as bad in {name}: the next backup puts again what the nodes have of it"));
+            output.line(format!(
+                "recorded as damaged in {name}: the next backup stores again what the nodes still have of it"
+            ));
             Some(name)
         }
         Ok(None) => None,
         Err(error) => {
-            output.line(format!("not recorded: {error}; backups do not know what is damaged"));
+            output.line(format!("the damage was not recorded: {error}; later backups do not know what is damaged"));
             None
         }
     }
 }
 
-/// What a verification proved, for people.
+/// Prints the result of a verification as text.
 pub fn print(proof: &Proof, output: &Output) {
     output.findings(&proof.findings);
     output.line(format!("recovery point {}", proof.point));
@@ -133,17 +135,19 @@ fn verify_chain(chain: &Path, output: &Output) -> Result<Code, CliError> {
     let (height, hash) = tip.unwrap_or_default();
     output.line(format!("height {height}, tip hash {hash}"));
     output.line(format!(
-        "  {} blocks from block {}: data hashes and links hold; {} in {} ({}/s)",
+        "  {} blocks from block {}: data hashes and links are correct; {} in {} ({}/s)",
         walk.blocks,
         walk.first,
         units::bytes(walk.bytes),
         units::seconds(seconds),
         units::bytes((walk.bytes as f64 / seconds.max(1e-9)) as u64)
     ));
-    output.line("  not proven: signatures, and that other nodes hold the same chain (fabkeep backup and verify do)");
+    output.line(
+        "  not proven: signatures, and that other nodes have the same chain (fabkeep backup and verify check these)",
+    );
     if let Some(torn) = walk.torn {
         output.line(format!(
-            "  the last file ends inside a block ({} bytes of it): the node drops it at its start (B3)",
+            "  the last file ends with an incomplete block ({} bytes): the node drops it when it starts (B3)",
             torn.len
         ));
         return Ok(Code::DoneWithFindings);

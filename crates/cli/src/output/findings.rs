@@ -1,4 +1,4 @@
-//! Findings as text: severity, rule, subject, what, what to do.
+//! Prints findings: severity, rule, subject, what was found and what to do next.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks the work to stop at a good place, the second ends it at once.
+//! Ctrl-C: the first one asks the work to stop at a safe point, the second one ends the process immediately.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,11 +11,11 @@ pub fn watch() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(crate::exit_code::Code::Interrupted as i32);
         }
-        eprintln!("stopping at the next good place; Ctrl-C again stops at once");
+        eprintln!("stopping at the next safe point; press Ctrl-C again to stop immediately");
     });
 }
 
-/// Whether the user asked to stop.
+/// Returns whether the user asked to stop.
 pub fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }

@@ -1,4 +1,4 @@
-//! The log, on standard error: what is done step by step and request by request, for whoever looks for the reason of something.
+//! The log on standard error: steps, retries and requests, for diagnosis.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;

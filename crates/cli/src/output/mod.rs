@@ -1,4 +1,4 @@
-//! What a person or a program sees.
+//! Output of results, findings, progress and errors, as text or JSON.
 
 mod findings;
 pub mod interrupt;
@@ -36,7 +36,7 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// A reporter for one command: bars on a terminal, lines elsewhere, JSON lines for programs, nothing when asked so.
+    /// Returns a reporter for one command: bars on a terminal, lines elsewhere, JSON lines for programs, nothing when asked so.
     pub fn reporter(&self) -> Box<dyn Reporter> {
         if self.quiet {
             Box::new(progress::Quiet)

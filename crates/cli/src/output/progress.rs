@@ -1,4 +1,4 @@
-//! Progress: a bar with bytes, blocks and time left on a terminal; plain lines, a few a minute, elsewhere.
+//! Progress: a bar with bytes, blocks and remaining time on a terminal; otherwise a line every few seconds.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ impl Reporter for Progress {
     }
 }
 
-/// A notice for people.
+/// Returns a notice for people.
 fn text(notice: &Notice<'_>) -> String {
     use fabkeep_platform::Progress as Platform;
     match notice {
@@ -145,11 +145,11 @@ fn text(notice: &Notice<'_>) -> String {
         Notice::Grew { grown } => {
             format!("{} {} grew inside the window: {} to {}", grown.node, grown.channel, grown.from, grown.to)
         }
-        Notice::WindowExtended { chains } => format!("{chains} chains grew inside the window: it is extended"),
+        Notice::WindowExtended { chains } => format!("{chains} chains grew inside the window, which is extended"),
         Notice::WindowLeft { problem } => {
             format!("the window could not be undone: {problem}; `fabkeep resume` undoes it")
         }
-        Notice::FallsBack => "a cut is forbidden here: falling back to a window, as asked".to_owned(),
+        Notice::FallsBack => "a cut is not possible here: using a window instead, as requested".to_owned(),
         Notice::OnceMore { finding } => format!("reading once more: {}: {}", finding.subject, finding.what),
     }
 }

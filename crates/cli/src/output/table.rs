@@ -1,4 +1,4 @@
-//! Tables without lines: columns that a person can scan and `awk` can cut.
+//! Tables without borders: readable for people, and easy to split with `awk`.
 
 use comfy_table::{ContentArrangement, Table, presets};
 

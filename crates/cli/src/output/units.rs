@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Bytes, durations, dates and hashes in readable form.
 
 /// Bytes: `12.3 MiB`.
 pub fn bytes(bytes: u64) -> String {
@@ -22,12 +22,12 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// The day of a time in seconds since 1970: `2036-11-20`.
+/// Returns the day of a time in seconds since 1970: `2036-11-20`.
 pub fn day(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
-/// The beginning of a hash.
+/// Returns the beginning of a hash.
 pub fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }

@@ -152,7 +152,7 @@ fn the_mark_of_an_earlier_restore_is_not_believed() {
     // Where nothing is filled, nothing is said to be proven.
     let missing = RestoreOptions { missing: true, ..options() };
     let nothing = restore(&scene, &missing).unwrap();
-    assert!(nothing.proven.iter().all(|sentence| !sentence.contains("block walked") && !sentence.contains("hashed")));
+    assert!(nothing.proven.iter().all(|sentence| !sentence.contains("block checked") && !sentence.contains("hashed")));
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn losses_come_back_with_the_documented_rights() {
     println!("-- a peer takes the ledger of another");
     let from = format!("{node}={}", named(&org2, "peer", "peer0"));
     let reported = succeeded(run(&["restore", "--node", &node, "--ledger-from", &from, "--replace"], &restore));
-    assert!(reported.contains("it takes the ledger of"), "{reported}");
+    assert!(reported.contains("it gets the ledger of"), "{reported}");
     assert_eq!(heights, network.heights());
 
     println!("-- the CouchDB of peers goes with them, empty, and not with one of them");

@@ -100,7 +100,7 @@ fn comes_back(network: &Network<'_>) {
         database_goes_back(network, &place, &rows);
     }
     let left = succeeded(place.on_cluster(&["clean", "--dry-run"]).output().unwrap());
-    assert!(left.contains("nothing was left behind"), "{left}");
+    assert!(left.contains("no helper pods were found"), "{left}");
 }
 
 /// The CA's PostgreSQL alone, while it runs; then the same in two runs, the first of which does not come to the dump.
@@ -111,7 +111,7 @@ fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
     let reported = place.restore(&["--node", &node, "--replace"]);
     println!("{reported}");
     assert!(reported.contains("C1") && reported.contains("unknown: 999999"), "{reported}");
-    assert!(reported.contains(".before-") && reported.contains("every row is the captured one"), "{reported}");
+    assert!(reported.contains(".before-") && reported.contains("every row equals the captured one"), "{reported}");
     assert_eq!(rows, sql(network));
 
     // The files in its place, as they hold still.
@@ -127,9 +127,9 @@ fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
 
     psql("delete from users where id > 7");
     let reported = place.restore(&["--node", &node, "--replace", "--no-start"]);
-    assert!(!reported.contains("every row is the captured one"), "{reported}");
+    assert!(!reported.contains("every row equals the captured one"), "{reported}");
     let reported = place.restore(&["--node", &node]);
-    assert!(reported.contains("every row is the captured one"), "{reported}");
+    assert!(reported.contains("every row equals the captured one"), "{reported}");
     assert_eq!(rows, sql(network));
 }
 

@@ -18,7 +18,7 @@ fn everything_lost_twice(version: &str, consensus: Consensus, name: &str, consis
     for prefix in ["second", "third"] {
         network.lose_all_data();
         let told = network.restore(&["--replace", "--raft-state", raft_state]);
-        let rebuilt = told.contains("raft state written from block");
+        let rebuilt = told.contains("raft state created from block");
         assert_eq!(rebuilt, consensus == Consensus::Raft && raft_state == "rebuilt", "{told}");
         network.goes_on(prefix);
         network.kill(&[]);

@@ -1,5 +1,5 @@
-//! What a certificate authority's database holds: counted, and whether it is whole and the authority's own. Whether its certificate and
-//! key are there, wherever its configuration says that they are (C3, C5).
+//! Checks a certificate authority's database: counts its rows, and checks that it is intact and belongs to the CA. Checks that certificate
+//! and key are at the places that its configuration names (C3, C5).
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(super) fn check_homes(
     Some(facts)
 }
 
-/// The database that a home's configuration names, wherever it lies.
+/// Returns the database that a home's configuration names, wherever it lies.
 fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn Fn(Finding)) -> CaFacts {
     let mut facts =
         CaFacts { database: "none found".to_owned(), identities: None, certificates: None, revoked: None, whole: None };
@@ -105,8 +105,8 @@ fn absent(node: &PlannedNode, home: &CaHome, facts: &mut CaFacts, found: &dyn Fn
         found(Finding::warning(
             Rule::CaDatabase,
             &node.node.id,
-            "no sqlite database is in its home: the CA may use PostgreSQL or MySQL",
-            "back that database up beside this recovery point; its dump is not part of it",
+            "its home directory contains no sqlite database: the CA may use PostgreSQL or MySQL",
+            "back that database up separately; the recovery point does not contain it",
         ));
         return;
     }
@@ -174,8 +174,8 @@ fn check_level(home: &CaHome, counted: &Counted, subject: &str, found: &dyn Fn(F
         found(Finding::warning(
             Rule::CaDatabase,
             subject,
-            format!("its schema has level {level}, the newest that is known is {newest}"),
-            "restore it with the server version that wrote it, or a newer one: an older one refuses it",
+            format!("its schema has level {level}, the newest that fabkeep knows is {newest}"),
+            "restore it with the server version that wrote it or a newer one; older ones refuse it",
         ));
     } else if let Some((version, of_version)) = known.filter(|(_, of_version)| level > *of_version) {
         found(Finding::note(
@@ -204,7 +204,7 @@ fn check_issuer(node: &PlannedNode, home: &CaHome, counted: &Counted, subject: &
             Rule::CaKey,
             subject,
             format!(
-                "none of its certificates was issued by {} (key identifier {own}): the CA's certificate and its database are of two authorities",
+                "none of its certificates was issued by {} (key identifier {own}): the CA's certificate and its database belong to two different authorities",
                 certificate.summary().common_name
             ),
             "put the CA's own certificate and key beside its database, or leave the CA out (--exclude)",
@@ -236,7 +236,7 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
         let Some(certificate) = at(&config.certificate) else {
             tell(
                 format!(
-                    "its certificate {} (ca.certfile) is not in the set: without it the server makes a new root at its start",
+                    "its certificate {} (ca.certfile) is not in the set: without it the server creates a new root when it starts",
                     config.certificate
                 ),
                 name_it,
@@ -246,15 +246,12 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
         let certificate = label(&certificate);
         let read = keys.iter().find(|facts| facts.path == certificate && facts.certificate.is_some());
         let Some(facts) = read else {
-            tell(
-                format!("its certificate {certificate} (ca.certfile) cannot be read"),
-                "put the CA's certificate back",
-            );
+            tell(format!("its certificate {certificate} (ca.certfile) cannot be read"), "restore the CA's certificate");
             continue;
         };
         if facts.certificate.as_ref().is_some_and(|certificate| !certificate.is_ca) {
             tell(
-                format!("{certificate} (ca.certfile) is no certificate authority's: the server does not start with it"),
+                format!("{certificate} (ca.certfile) is not a CA certificate: the server does not start with it"),
                 "put the CA's own certificate there",
             );
         }
@@ -263,7 +260,12 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
         let named_at = named.and_then(at);
         if let (Some(named), None, None) = (named, &named_at, &facts.key) {
             // The rule for keys says that it is missing; this says where it was looked for.
-            tell(format!("its key {named} (ca.keyfile) is not in the set, and none in {store} fits"), name_it);
+            tell(
+                format!(
+                    "its key {named} (ca.keyfile) is not in the set, and no key in {store} matches the certificate"
+                ),
+                name_it,
+            );
         }
         // A server looks at ca.keyfile, then in its key store; old ones call the file ca-key.pem.
         let looked_at = |key: &str| {
@@ -274,9 +276,9 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
         if let Some(key) = facts.key.as_ref().filter(|key| in_file && !looked_at(key)) {
             tell(
                 format!(
-                    "its key is at {key}, where its configuration does not look: without it the server makes a new root at its start"
+                    "its key is at {key}, but its configuration names another place: without it the server creates a new root when it starts"
                 ),
-                "let ca.keyfile name it, or put it into msp/keystore",
+                "set ca.keyfile to it, or move it to msp/keystore",
             );
         }
         if config.intermediate && at(&config.chain).is_none() {
@@ -291,7 +293,7 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
     }
 }
 
-/// A path in an sqlite URI.
+/// Returns a path in an sqlite URI.
 fn percent(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
@@ -314,7 +316,7 @@ pub(super) fn check_dump(node: &PlannedNode, directory: &SurveyedDirectory, foun
         ));
     };
     let Some(path) = directory.local(DUMP_FILE) else {
-        refuse("there is no dump".to_owned());
+        refuse("the dump is missing".to_owned());
         return facts;
     };
     let (mut identities, mut certificates, mut revoked) = (0, 0, 0);
@@ -329,7 +331,7 @@ pub(super) fn check_dump(node: &PlannedNode, directory: &SurveyedDirectory, foun
         })
     });
     match read {
-        Ok(dump) if !dump.complete => refuse("the dump does not come to its end".to_owned()),
+        Ok(dump) if !dump.complete => refuse("the dump is incomplete".to_owned()),
         Ok(dump) => {
             let rows = dump.tables.values().sum::<u64>();
             facts.database = format!("dump of {} tables, {rows} rows", dump.tables.len());

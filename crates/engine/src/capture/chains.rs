@@ -1,5 +1,5 @@
-//! The walk over a channel's chain on all nodes at once, window by window: every node's blocks are parsed, hashed and linked, compared
-//! between nodes, their signatures checked; header and data go into the channel's segments once, metadata into each node's parts.
+//! Reads a channel's chain on all nodes at once, window by window. The blocks of every node are parsed, hashed, linked, compared between
+//! nodes, and their signatures are checked. Headers and data are stored once in the channel's segments, metadata in each node's parts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -83,7 +83,7 @@ pub(crate) fn capture(
         let stored = writer.source(&name).and_then(|value| serde_json::from_value::<ChannelState>(value.clone()).ok());
         let mut stored = stored.map(|state| state.segments).unwrap_or_default();
         if let Some(cut) = cuts.by_channel.get(&channel) {
-            // A segment that reaches behind the cut is made again, shorter.
+            // A segment that reaches after the cut is made again, shorter.
             stored.retain(|segment| segment.end() <= cut.peers.max(cut.orderers));
         }
         let resume = members.iter().any(|member| member.resume.is_some());
@@ -116,7 +116,7 @@ pub(crate) fn capture(
     Ok(chains)
 }
 
-/// Every channel's chains, node by node.
+/// Returns every channel's chains, node by node.
 pub(super) fn members<'a>(
     survey: &'a Survey,
     writer: &PointWriter<'_>,
@@ -153,18 +153,18 @@ impl Restart {
             Restart::Reread => return None,
             Restart::Differs(StoredDiffers { segment, found }) => (
                 format!(
-                    "the nodes hold another chain than the last recovery point, and it is captured as a new history: the header hash of block {} is {found} now, it was {}",
+                    "the chain of the nodes differs from the one in the last recovery point and is captured as a new history: the header hash of block {} is {found} now, it was {}",
                     segment.end().saturating_sub(1),
                     segment.last_hash
                 ),
-                "find out why the chain was replaced; this recovery point holds the new one, the earlier points the old one",
+                "find out why the chain was replaced; this recovery point contains the new chain, the earlier points the old one",
             ),
             Restart::Shorter(segment) => (
                 format!(
-                    "every node ends before block {}, which the last recovery point holds",
+                    "the chains of all nodes end before block {}, which the last recovery point contains",
                     segment.end().saturating_sub(1)
                 ),
-                "find out what became of the blocks; the earlier recovery points still hold them",
+                "find out why the blocks are missing; the earlier recovery points still contain them",
             ),
         };
         Some(Finding::warning(Rule::OneChain, channel, what, remedy))
@@ -337,7 +337,7 @@ impl Walk<'_> {
 }
 
 /// Compares the windows of a group (I4): a node that differs from the most others gets a finding and leaves. What is left has equal
-/// header hashes as far as each goes.
+/// header hashes up to the end of each chain.
 fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut Cursor<'a>> {
     let mut group: Vec<&mut Cursor<'_>> =
         group.into_iter().filter(|cursor| cursor.problem.is_none() && !cursor.hashes.is_empty()).collect();
@@ -361,7 +361,7 @@ fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut
                     hex::encode(other.hashes[at]),
                     other.member.label
                 ),
-                "ask the other organizations for this block's header hash; leave the node out that is wrong (--exclude) and restore it from a right one",
+                "ask the other organizations for this block's header hash; leave the wrong node out (--exclude) and restore it from a correct one",
             ));
         }
     }
@@ -377,7 +377,7 @@ fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut
                     Rule::OneChain,
                     format!("{} {channel}", group[i].member.label),
                     format!("block {number}: its {what} differ from those of {other}"),
-                    "one of the two peers computed another world state: compare with a third, leave the wrong one out (--exclude) and restore it from a right one",
+                    "one of the two peers computed a wrong world state: compare both with a third peer, leave the wrong one out (--exclude) and restore it from a correct one",
                 ));
             }
         }
@@ -386,7 +386,7 @@ fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut
     group
 }
 
-/// The one with the most blocks in the window; the first among equals.
+/// Returns the one with the most blocks in the window; the first among equals.
 fn longest(group: &[&mut Cursor<'_>]) -> Option<usize> {
     (0..group.len()).rev().max_by_key(|&i| group[i].hashes.len())
 }
@@ -401,8 +401,8 @@ fn config_changes(reference: &Cursor<'_>, channel: &str, findings: &mut Vec<Find
             Err(error) => findings.push(Finding::warning(
                 Rule::BlockSigned,
                 format!("{channel} block {}", span.number),
-                format!("{error}: signatures behind it are checked against the configuration before it"),
-                "report this to fabkeep's makers: the configuration has a form that it does not know",
+                format!("{error}: signatures after it are checked against the previous configuration"),
+                "report this as a bug of fabkeep: the configuration has an unknown form",
             )),
         }
     }
@@ -496,13 +496,13 @@ fn torn(ledger: &LedgerFacts, label: &str, running: bool) -> Option<Finding> {
         ledger.height, ledger.torn_bytes
     );
     Some(if running {
-        Finding::note(Rule::TornTail, subject, what, "nothing: the node was writing it")
+        Finding::note(Rule::TornTail, subject, what, "no action is needed: the node was writing it")
     } else {
         Finding::warning(
             Rule::TornTail,
             subject,
             what,
-            "a crash leaves that, and the node drops it at its start; a cut file looks the same: compare the heights of the other nodes",
+            "this happens after a crash, and the node drops the block when it starts; a truncated file looks the same: compare the heights of the other nodes",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! One node's chain during the walk: its blocks of the current window, and what becomes of them.
+//! The position in one node's chain while it is read: its blocks of the current window, and the parts that are made from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +56,7 @@ pub(crate) struct ChainState {
     untouched: bool,
 }
 
-/// What tells a block file from another one in its place.
+/// Data that distinguishes a block file from another one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct FileStamp {
     size: u64,
@@ -72,7 +72,7 @@ impl From<&Stamp> for FileStamp {
 }
 
 impl FileStamp {
-    /// Whether the times tell every change: a file system that counts whole seconds hides a second change in the same second.
+    /// Returns whether the times show every change: a file system that counts whole seconds hides a second change in the same second.
     fn is_exact(&self) -> bool {
         self.changed_ns != 0 && self.changed_ns % 1_000_000_000 != 0
     }
@@ -169,8 +169,8 @@ struct OpenPart {
     hash: BlobHasher,
 }
 
-/// The state of an earlier capture, if the files can still be those that it read. It is a hint: whoever goes on from it reads the last block
-/// again, unless nothing was touched.
+/// Returns the state of an earlier capture, if the files can still be those that it read. It is a hint: whoever goes on from it reads the
+/// last block again, unless nothing was touched.
 pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFiles) -> Option<ChainState> {
     let name = source_name(writer, &["chain", label, &files.path]);
     let mut state: ChainState = serde_json::from_value(writer.source(&name)?.clone()).ok()?;
@@ -202,7 +202,7 @@ pub(crate) fn load_state(writer: &PointWriter<'_>, label: &str, files: &ChainFil
     Some(state)
 }
 
-/// The height of a chain as it was listed: counted from where an earlier capture stopped. `None` when it holds no block.
+/// Returns the height of a chain as it was listed: counted from where an earlier capture stopped. `None` when it holds no block.
 pub(crate) fn height_of(member: &Member<'_>) -> Result<Option<u64>, BlockFileError> {
     let mut cursor = start(member, true)?;
     let mut height = cursor.tip.map(|tip| tip.height);
@@ -259,7 +259,7 @@ fn reader<'a>(member: &'a Member<'a>, at: StartAt) -> ChainReader<'a> {
     ChainReader::new(member.files.files.clone(), at, open)
 }
 
-/// A cursor behind the last block of an earlier capture; `None` when another block stands there, or none.
+/// Returns a cursor after the last block of an earlier capture; `None` if another block, or no block, is there.
 fn resumed<'a>(member: &'a Member<'a>, state: &ChainState) -> Option<Cursor<'a>> {
     let mut header_hash = [0; 32];
     hex::decode_to_slice(&state.tip_hash, &mut header_hash).ok()?;
@@ -304,7 +304,7 @@ impl Cursor<'_> {
         !self.done && self.problem.is_none() && self.member.limit.is_none_or(|limit| self.next < limit)
     }
 
-    /// The blocks of the window, each with its buffer.
+    /// Returns the blocks of the window, each with its buffer.
     pub fn blocks(&self) -> impl Iterator<Item = (&Batch, &BlockSpan)> {
         self.window.iter().flat_map(|batch| batch.blocks.iter().map(move |span| (batch, span)))
     }
@@ -366,7 +366,7 @@ impl Cursor<'_> {
         self.hashes = hashes;
     }
 
-    /// Checks the orderers' signatures on the window's blocks; the first that does not stand becomes the node's problem.
+    /// Checks the orderers' signatures on the window's blocks; the first invalid one becomes the node's problem.
     pub fn check_signatures(&mut self, channel: &str, validation: &Validation<'_>) {
         let mut unchecked = 0;
         let problem = self.blocks().find_map(|(batch, span)| {
@@ -448,7 +448,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Moves behind the window.
+    /// Moves after the window.
     pub fn advance(&mut self) {
         if let Some(last) = self.hashes.last() {
             self.next += self.hashes.len() as u64;
@@ -457,7 +457,7 @@ impl Cursor<'_> {
         self.hashes.clear();
     }
 
-    /// Where in the node's files the record of a block of the window begins: file and offset.
+    /// Returns where in the node's files the record of a block of the window begins: file and offset.
     fn place_of(&self, number: u64) -> Option<(u32, u64)> {
         self.window.iter().find_map(|batch| {
             let index = batch.blocks.iter().position(|span| span.number == number)?;
@@ -466,7 +466,7 @@ impl Cursor<'_> {
         })
     }
 
-    /// The last configuration block, read again from the node's own files.
+    /// Returns the last configuration block, read again from the node's own files.
     pub fn read_config(&self) -> Option<(u64, ChannelConfig)> {
         let (number, file, offset) = self.config?;
         let batch = self.reader_of(file, offset, number).next_batch(1, number).ok()??;
@@ -524,7 +524,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// What the next capture wants to know.
+    /// Returns the notes for the next capture.
     pub fn state(&self) -> ChainState {
         let (file, offset) = self.reader.position();
         ChainState {
@@ -545,13 +545,13 @@ impl Cursor<'_> {
     }
 }
 
-/// The commit hash in a block's slot: a metadata message around 32 bytes.
+/// Returns the commit hash in a block's slot: a metadata message around 32 bytes.
 fn commit_hash(slot: &[u8]) -> Option<String> {
     let (head, hash) = slot.split_at_checked(2)?;
     (head == [0x0a, 32] && hash.len() >= 32).then(|| hex::encode(&hash[..32]))
 }
 
-/// Where the validation codes or commit hashes of two peers' windows differ first: number, and which of the two.
+/// Returns where the validation codes or commit hashes of two peers' windows differ first: number, and which of the two.
 pub(crate) fn first_difference(one: &Cursor<'_>, other: &Cursor<'_>) -> Option<(u64, &'static str)> {
     one.blocks().zip(other.blocks()).find_map(|((batch, span), (other_batch, other_span))| {
         let (slots, others) = (span.slots(&batch.buffer), other_span.slots(&other_batch.buffer));

@@ -37,7 +37,7 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    /// Where a node's chain ends.
+    /// Returns where a node's chain ends.
     pub fn limit(&self, channel: &str, peer: bool) -> Option<u64> {
         self.by_channel.get(channel).map(|cut| if peer { cut.peers } else { cut.orderers })
     }
@@ -133,8 +133,8 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
             findings.push(Finding::warning(
                 Rule::LevelBefore,
                 format!("{lowest} {channel}"),
-                format!("every chain is cut at {height}, for this peer has no more; the highest peer had {highest} before"),
-                "the orderers keep the blocks behind it, and peers fetch them after a restore; to keep them at the peers leave this one out (--exclude)",
+                format!("every chain is cut at height {height}, which is this peer's; the highest peer had {highest}"),
+                "the orderers have the later blocks, and peers fetch them after a restore; to capture these blocks on the peers, leave this peer out (--exclude)",
             ));
         }
     }
@@ -143,14 +143,14 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
 
 /// What a cut cannot serve: state that cannot be replayed to the cut.
 fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
-    const INSTEAD: &str = "use a window (--quiesce …), also as what to fall back to: --consistency cut --quiesce wait";
+    const INSTEAD: &str = "use a window (--quiesce …); it can also be the fallback: --consistency cut --quiesce wait";
     let mut findings = Vec::new();
     if options.include_derived {
         findings.push(Finding::error(
             Rule::StoresInOrder,
             "derived data",
-            "a cut leaves state, history and index out, as they are of another height than the chains",
-            "leave --include-derived away, or use a window (--quiesce …)",
+            "a cut leaves state, history and index out, because they have other heights than the chains",
+            "remove --include-derived, or use a window (--quiesce …)",
         ));
     }
     for node in &bulk.facts {
@@ -159,7 +159,7 @@ fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
                 Rule::SnapshotJoined,
                 format!("{} {}", node.id, ledger.channel),
                 format!(
-                    "it was joined by snapshot and begins at block {}: its state cannot be replayed to the height of a cut",
+                    "the peer joined this channel by snapshot and its chain begins at block {}: its state cannot be replayed to the height of a cut",
                     ledger.first_block
                 ),
                 INSTEAD,

@@ -1,4 +1,4 @@
-//! Checks of everything that is not a chain: LevelDB directories, raft and SmartBFT logs, snapshots, CA databases, keys.
+//! Checks everything that is not a chain: LevelDB directories, raft and SmartBFT logs, snapshots, CA databases, keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -110,7 +110,7 @@ fn known(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirec
     serde_json::from_value(writer.source(&known_name(writer, node, directory, path))?.clone()).ok()
 }
 
-/// The list of ledgers that an earlier capture read, of a directory that is far away and unchanged.
+/// Returns the list of ledgers that an earlier capture read, of a directory that is far away and unchanged.
 pub(super) fn known_list(
     writer: &PointWriter<'_>,
     node: &PlannedNode,
@@ -120,7 +120,7 @@ pub(super) fn known_list(
     known(writer, node, directory, path)?.list
 }
 
-/// Whether an earlier capture looked at this database or log as it is now.
+/// Returns whether an earlier capture looked at this database or log as it is now.
 pub(crate) fn is_known(
     writer: &PointWriter<'_>,
     node: &PlannedNode,
@@ -134,7 +134,7 @@ pub(crate) fn is_known(
         && files.iter().all(|entry| files::is_unchanged(writer, node, directory, entry))
 }
 
-/// The authoritative files of a database or log.
+/// Returns the authoritative files of a database or log.
 fn files_of<'a>(directory: &'a SurveyedDirectory, path: &str) -> impl Iterator<Item = &'a VolumeEntry> {
     let inside = format!("{path}/");
     let of = move |entry: &VolumeEntry| {
@@ -188,7 +188,7 @@ impl Notes<'_> {
         self.take(directory, path, known);
     }
 
-    /// What an earlier capture learned, taken over for the next.
+    /// Returns what an earlier capture learned, taken over for the next.
     pub fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
         let known = known(self.writer, self.node, directory, path)?;
         self.take(directory, path, known.clone());
@@ -243,7 +243,7 @@ pub(crate) fn check(
         }
         let homes = settings::surveyed_homes(node);
         let of_files = authority::check_homes(node, &homes, &notes, &found);
-        // A dump tells more than its absence.
+        // The content of a dump is more informative than its absence.
         checked.ca = checked.ca.take().or(of_files);
         read_heights(node, &notes, &mut checked);
         if node.node.role == NodeRole::Peer {
@@ -291,7 +291,7 @@ fn check_databases(
                             Rule::DatabaseWhole,
                             subject(),
                             format!("{file} ends inside a record (byte {offset}), though the node is stopped"),
-                            "a crash leaves that, and the node drops the record at its start; a cut file looks the same",
+                            "this happens after a crash, and the node drops the record when it starts; a truncated file looks the same",
                         ));
                     }
                 }
@@ -402,20 +402,20 @@ fn found_torn(node: &PlannedNode, channel: &str, facts: &RaftFacts, found: &dyn 
     let subject = format!("{} {channel} raft log", node.node.id);
     let cut = match facts.kind {
         WalKind::Raft => {
-            "the recovery point ends the log behind its last whole record, as Fabric does not repair it (O5)"
+            "the recovery point ends the log after its last complete record, because Fabric does not repair it (O5)"
         }
-        WalKind::SmartBft => "the recovery point holds the log as it is, SmartBFT repairs it at its start",
+        WalKind::SmartBft => "the recovery point contains the log as it is; SmartBFT repairs it when it starts",
     };
     let what = format!("{file} ends inside a record (byte {offset}): {cut}");
     found(if node.running {
-        Finding::note(Rule::RaftLogWhole, subject, what, "nothing: the orderer was writing it")
+        Finding::note(Rule::RaftLogWhole, subject, what, "no action is needed: the orderer was writing it")
     } else {
         let remedy = match facts.kind {
             WalKind::Raft => {
-                "a crash leaves that: this orderer does not start on its own directory; restore it from this recovery point, or cut the file there"
+                "this happens after a crash: the orderer does not start with its own directory; restore it from this recovery point, or truncate the file at that byte"
             }
             WalKind::SmartBft => {
-                "a crash leaves that, and the orderer drops the record at its start; a cut file looks the same"
+                "this happens after a crash, and the orderer drops the record when it starts; a truncated file looks the same"
             }
         };
         Finding::warning(Rule::RaftLogWhole, subject, what, remedy)
@@ -539,7 +539,7 @@ fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, fo
             found(Finding::error(
                 Rule::HashChain,
                 format!("{} {channel}", node.node.id),
-                format!("the chain's directory {} holds no block file", entry.path),
+                format!("the chain's directory {} contains no block file", entry.path),
                 "take the chain from another node or an earlier recovery point, or leave the node out (--exclude)",
             ));
         }

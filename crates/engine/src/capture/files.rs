@@ -1,4 +1,4 @@
-//! Everything that is not a block: small files whole, large ones in pieces, raft logs split, holes left out.
+//! Captures everything that is not a block: small files as a whole, large ones in pieces, raft logs split, holes left out.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -72,7 +72,7 @@ fn earlier(writer: &PointWriter<'_>, name: &BlobId) -> Option<FileState> {
     serde_json::from_value(writer.source(name)?.clone()).ok()
 }
 
-/// Whether a file is as an earlier point holds it, by size, times and inode.
+/// Returns whether a file is as an earlier point holds it, by size, times and inode.
 pub(crate) fn is_unchanged(
     writer: &PointWriter<'_>,
     node: &PlannedNode,
@@ -86,7 +86,7 @@ pub(crate) fn is_unchanged(
 impl FileState {
     fn is_of(&self, entry: &VolumeEntry) -> bool {
         let stamp = &entry.stamp;
-        // Files of Secrets and ConfigMaps have no times that tell.
+        // Files of Secrets and ConfigMaps have no meaningful times.
         stamp.changed_ns != 0
             && self.size == stamp.size
             && self.modified_ns == stamp.modified_ns
@@ -150,7 +150,7 @@ pub(crate) fn capture(
                     Rule::FileReadable,
                     format!("{} {path}", task.planned.node.id),
                     problem,
-                    "look at the disk and the file's permissions, or leave the node out (--exclude)",
+                    "check the disk and the file's permissions, or leave the node out (--exclude)",
                 ));
                 return Ok(None);
             }
@@ -195,8 +195,8 @@ fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptio
     results.into_iter().collect()
 }
 
-/// A directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files have their parts
-/// from the walk.
+/// Returns a directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files
+/// have their parts from the walk.
 fn skeleton(
     surveyed: &SurveyedDirectory,
     derived: bool,
@@ -346,7 +346,7 @@ impl Keeper<'_> {
                 if buffer.len() as u64 != end - at {
                     let have = at + buffer.len() as u64;
                     return Err(KeepError::Read(format!(
-                        "it ends at byte {have}, it had {} when it was listed",
+                        "it ends at byte {have}; when it was listed it had {} bytes",
                         state.size
                     )));
                 }
@@ -407,7 +407,7 @@ impl Keeper<'_> {
             state.parts.push(Part { offset: from as u64, len: (whole - from) as u64, content });
         }
         state.log = Some((whole as u64, names.name(&wal.bytes[..whole])));
-        // A record that was being written is left out: Fabric does not repair a log that ends in one (O5), and what stands behind the last
+        // A record that was being written is left out: Fabric does not repair a log that ends in one (O5), and what stands after the last
         // whole record was not acknowledged. The rest of the file reads as zeros, as etcd preallocates it.
         Ok(())
     }

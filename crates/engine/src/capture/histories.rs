@@ -1,4 +1,4 @@
-//! Two stores of different histories on one node: a raft log or snapshot, or a block index, that is not of the chain beside it.
+//! Detects stores of different histories on one node: a raft log, a snapshot or a block index that does not belong to the node's chain.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
             Rule::SnapshotJoined,
             subject,
             format!(
-                "the ledger was joined by snapshot at height {} and has collections, and its configuration history (ledgersData/configHistory) does not know the channel: it cannot be rebuilt",
+                "the ledger was joined by snapshot at height {} and has collections, and its configuration history (ledgersData/configHistory) does not contain the channel: it cannot be rebuilt",
                 cursor.first_block
             ),
             "take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)",
@@ -78,7 +78,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
     });
     lacks
         .map(|(store, height, _)| {
-            let has = height.map_or("does not know the channel".to_owned(), |height| format!("ends at height {height}"));
+            let has = height.map_or("does not contain the channel".to_owned(), |height| format!("ends at height {height}"));
             Finding::error(
                 Rule::SnapshotJoined,
                 subject,
@@ -90,7 +90,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
         .collect()
 }
 
-/// Every entry of the log that ordered a block of the chain must propose that very block.
+/// Returns every entry of the log that ordered a block of the chain must propose that very block.
 fn raft_log(
     subject: &str,
     channel: &str,
@@ -116,14 +116,14 @@ fn raft_log(
         Rule::RaftInOrder,
         subject,
         format!(
-            "its raft log is of another life of the channel: entry {index} ordered block {number} of the chain, and the log's entry {index} proposes {holds}; the orderer panics at its start"
+            "its raft log belongs to an earlier existence of the channel: entry {index} ordered block {number} of the chain, and the log's entry {index} proposes {holds}; the orderer panics when it starts"
         ),
         RAFT_REMEDY,
     ))
 }
 
-/// A block that a SmartBFT log proposed and the chain has must be that very block. A proposal that a later view replaced stands in the log too:
-/// the last one of each number counts.
+/// Returns a block that a SmartBFT log proposed and the chain has must be that very block. The log also contains proposals that a later
+/// view replaced: the last one of each number counts.
 fn smartbft_log(
     subject: &str,
     channel: &str,
@@ -145,7 +145,7 @@ fn smartbft_log(
         Rule::RaftInOrder,
         subject,
         format!(
-            "its SmartBFT log is of another life of the channel: none of the {} blocks that it proposes and the chain has is the chain's",
+            "its SmartBFT log belongs to an earlier existence of the channel: none of the {} blocks that it proposes equals the chain's block of that number",
             compared.len()
         ),
         RAFT_REMEDY,
@@ -169,7 +169,7 @@ fn raft_snapshot(
             Rule::RaftInOrder,
             subject,
             format!(
-                "its raft snapshot at index {} is of another life of the channel: the header hash of its block {number} is {found}, the chain's is {expected}",
+                "its raft snapshot at index {} belongs to an earlier existence of the channel: the header hash of its block {number} is {found}, the chain's is {expected}",
                 snapshot.index
             ),
             RAFT_REMEDY,
@@ -177,7 +177,7 @@ fn raft_snapshot(
     })
 }
 
-/// The index must have the last block where it is. The recovery point leaves the index out, except where nothing can be rebuilt.
+/// Checks that the index has the last block at its place. The recovery point leaves the index out, unless nothing can be rebuilt.
 fn index(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Checked) -> Option<Finding> {
     let (number, file, offset) = checked.heights.get(channel)?.indexed_at?;
     let last = cursor.last.filter(|_| number.checked_add(1) == Some(cursor.next))?;
@@ -186,13 +186,13 @@ fn index(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Checked) -
         return None;
     }
     let what = format!(
-        "its block index is of another chain or of other block files: it has block {number} at byte {offset} of block file {file}, the block is at byte {} of file {}",
+        "its block index belongs to another chain or to other block files: it has block {number} at byte {offset} of block file {file}, the block is at byte {} of file {}",
         last.1, last.0
     );
     let remedy = if member.files.joined_by_snapshot {
-        "a channel joined by snapshot cannot rebuild its index (P4): look whether this peer reads its old blocks; take its whole data directory from one moment"
+        "a channel joined by snapshot cannot rebuild its index (P4): check whether this peer can read its old blocks; take its whole data directory from one moment"
     } else {
-        "the recovery point does not hold the index; remove the index directory before this node is started again, it is rebuilt"
+        "the recovery point does not contain the index; remove the index directory before you start this node again, which rebuilds it"
     };
     Some(Finding::warning(Rule::IndexNotAhead, subject, what, remedy))
 }

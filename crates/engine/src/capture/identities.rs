@@ -1,5 +1,5 @@
-//! Identities of a node, judged by the directories' roles: an MSP that vouches for its own node, TLS with certificate, key and CA, the
-//! configuration that names them, a CA's own files (I5, C5, C3). Each certificate with its key is judged by the rules over key facts.
+//! Checks the identities of a node by the roles of its directories: an MSP that certifies its own node, TLS with certificate, key and CA,
+//! the configuration that names them, and the files of a CA (I5, C5, C3). The rules over key facts judge each certificate with its key.
 
 use std::io::Read;
 
@@ -16,13 +16,13 @@ use fabkeep_platform::VolumeEntry;
 use super::presence::RoleView;
 use super::survey::{PlannedNode, SurveyedDirectory};
 
-const BRING_BACK: &str = "bring the files back from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
+const BRING_BACK: &str = "restore the files from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
 
 /// A PEM file of an MSP or TLS directory.
 struct Pem {
     /// Its path, as messages name it.
     label: String,
-    /// The folder that it lies in, as far as the layout tells.
+    /// The folder that contains it, as far as the layout shows it.
     folder: String,
     name: String,
     certificate: Option<Certificate>,
@@ -31,7 +31,7 @@ struct Pem {
 }
 
 impl Pem {
-    /// The certificates behind the first: those of the chain that a server shows.
+    /// Returns the certificates after the first: those of the chain that a server shows.
     fn chain(&self) -> Vec<Certificate> {
         Certificate::all_from_pem(&self.bytes).into_iter().skip(1).filter_map(Result::ok).collect()
     }
@@ -48,7 +48,7 @@ fn read(directory: &SurveyedDirectory, entry: &VolumeEntry, most: u64) -> Option
     Some(bytes)
 }
 
-/// The files of a role. Where a Secret is mounted as one of an MSP's folders, the folder is part of the mount's path.
+/// Returns the files of a role. Where a Secret is mounted as one of an MSP's folders, the folder is part of the mount's path.
 fn pems(node: &PlannedNode, role: DirectoryRole) -> Vec<Pem> {
     let view = RoleView::of(node, role);
     let files: Vec<_> =
@@ -96,7 +96,7 @@ fn warning(node: &PlannedNode, rule: Rule, place: &str, what: impl Into<String>)
 fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::Msp);
     if view.parts.is_empty() {
-        // The rules tell that no enrolment certificate is in the set.
+        // The rules report that no enrolment certificate is in the set.
         return;
     }
     let files = pems(node, DirectoryRole::Msp);
@@ -115,7 +115,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     }
     for folder in ["cacerts", "intermediatecerts", "admincerts", "tlscacerts", "tlsintermediatecerts"] {
         for file in of(folder).iter().filter(|file| file.certificate.is_none()) {
-            found(warning(node, Rule::EveryKey, &file.label, "it is no certificate that can be read"));
+            found(warning(node, Rule::EveryKey, &file.label, "it is not a readable certificate"));
         }
     }
     let named = |entry: &VolumeEntry| entry.path == "tlscacerts" || entry.path.ends_with("/tlscacerts");
@@ -124,7 +124,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
             Rule::EveryKey,
             format!("{} {}", node.node.id, view.label_of("tlscacerts")),
             "the MSP's folder of TLS CA certificates is empty",
-            "nothing, if the node's TLS directory names its CA",
+            "no action is needed if the node's TLS directory contains its CA",
         ));
     }
     // Fabric looks a signing identity's chain up at its start.
@@ -140,8 +140,8 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
             && !msp.vouches_for(certificate)
         {
             if msp.cannot_check(certificate) {
-                let what = "it is signed by an algorithm that cannot be checked here";
-                found(Finding::note(Rule::EveryKey, &file.label, what, "nothing, if the node runs with it"));
+                let what = "it is signed with an algorithm that fabkeep cannot check";
+                found(Finding::note(Rule::EveryKey, &file.label, what, "no action is needed if the node runs with it"));
                 continue;
             }
             found(error(
@@ -149,7 +149,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
                 Rule::EveryKey,
                 &file.label,
                 format!(
-                    "the enrolment certificate of {} leads to none of the CA certificates in the MSP's cacerts: the node does not start",
+                    "the enrolment certificate of {} was not issued by any of the CA certificates in the MSP's cacerts: the node does not start",
                     certificate.summary().common_name
                 ),
             ));
@@ -161,7 +161,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
             .iter()
             .any(|file| file.label.ends_with(&format!("/{path}")) || path == format!("{}/{}", file.folder, file.name));
         if !there {
-            let what = "the MSP's config.yaml names this certificate, and it is not there: the node takes node units of any CA";
+            let what = "the MSP's config.yaml names this certificate, but it is missing: the node then accepts node units (NodeOUs) of any CA";
             found(warning(node, Rule::EveryKey, &view.label_of(&path), what));
         }
     }
@@ -169,16 +169,16 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     let by_units = config.map(|file| has_administrators(&file.bytes));
     if !administrators && by_units != Some(Ok(true)) {
         let (place, what) = match (config, by_units) {
-            (Some(file), Some(Err(problem))) => (file.label.clone(), format!("it cannot be read as YAML ({problem})")),
+            (Some(file), Some(Err(problem))) => (file.label.clone(), format!("it is not valid YAML ({problem})")),
             (Some(file), _) => (file.label.clone(), "it names no unit of administrators (NodeOUs)".to_owned()),
-            (None, _) => (view.label_of("config.yaml"), "it is not there".to_owned()),
+            (None, _) => (view.label_of("config.yaml"), "it is missing".to_owned()),
         };
         let what = format!(
-            "{what}, and admincerts holds no certificate: the MSP has no administrators, and the node does not start"
+            "{what}, and admincerts contains no certificate: the MSP has no administrators, and the node does not start"
         );
         found(error(node, Rule::EveryKey, &place, what));
     } else if let (Some(file), Some(Err(problem))) = (config, by_units) {
-        found(error(node, Rule::EveryKey, &file.label, format!("it cannot be read as YAML ({problem})")));
+        found(error(node, Rule::EveryKey, &file.label, format!("it is not valid YAML ({problem})")));
     }
 }
 
@@ -188,7 +188,7 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
         return;
     }
     let files = pems(node, DirectoryRole::Tls);
-    // A self-signed server certificate may be marked as a CA's: its private key beside it tells that it is the node's own.
+    // A self-signed server certificate may be marked as a CA's: its private key beside it shows that it is the node's own.
     let with_key: Vec<_> =
         keys.iter().filter(|known| known.key.is_some()).filter_map(|known| known.certificate.as_ref()).collect();
     let own = |file: &&Pem| {
@@ -201,7 +201,7 @@ fn check_tls(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
             node,
             Rule::EveryKey,
             &file.label,
-            "it holds neither a certificate nor a private key that can be read",
+            "it contains neither a readable certificate nor a readable private key",
         ));
     }
     if !files.iter().any(|file| own(&file)) {
@@ -273,7 +273,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
     let on_host = |directory: &SurveyedDirectory| directory.directory.mounted_at.is_none();
     let files: Vec<_> = view.files().filter(|(_, path, _)| *path == name).collect();
     if files.is_empty() && view.parts.iter().any(|(directory, _)| on_host(directory)) {
-        found(error(node, Rule::NotPersistent, &view.label_of(name), "the node's configuration is not there"));
+        found(error(node, Rule::NotPersistent, &view.label_of(name), "the node's configuration is missing"));
     }
     for (directory, _, entry) in files {
         let label = format!("{}/{}", directory.directory.path.trim_end_matches('/'), entry.path);
@@ -285,7 +285,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
                     node,
                     Rule::NotPersistent,
                     &label,
-                    format!("the node's configuration cannot be read as YAML ({problem})"),
+                    format!("the node's configuration is not valid YAML ({problem})"),
                 ));
                 continue;
             }
@@ -295,7 +295,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
                 node,
                 Rule::NotPersistent,
                 &label,
-                format!("the node's configuration has no section {section}: it may have been cut"),
+                format!("the node's configuration has no section {section}: it may have been truncated"),
             ));
         }
         if !on_host(directory) {
@@ -309,14 +309,14 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
                     node,
                     Rule::EveryKey,
                     &missing,
-                    format!("{name} names it ({}), and it is not there", named.setting),
+                    format!("{name} names it ({}), but it is missing", named.setting),
                 ));
             }
         }
     }
 }
 
-/// A path without `.` and `..`.
+/// Returns a path without `.` and `..`.
 fn normal(path: &std::path::Path) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.to_str().unwrap_or_default().split('/') {
@@ -331,8 +331,8 @@ fn normal(path: &std::path::Path) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The path, when its folder is one of the node's MSP or TLS directories and the file is not in it. A setting that the environment overrules
-/// leads to folders that are none of these.
+/// Returns the path, when its folder is one of the node's MSP or TLS directories and the file is not in it. A setting that the environment
+/// overrules leads to folders that are none of these.
 fn missing_in_captured(node: &PlannedNode, path: &str) -> Option<String> {
     let (folder, _) = path.rsplit_once('/')?;
     [DirectoryRole::Tls, DirectoryRole::Msp].into_iter().find_map(|role| {
@@ -389,8 +389,8 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             found(Finding::note(
                 Rule::CaKey,
                 format!("{} {}", node.node.id, view.label_of(path)),
-                format!("the CA's configuration has no section {}: the server takes its defaults", lacks.join(", ")),
-                "nothing, if it is meant so; else the file was cut: bring it back",
+                format!("the CA's configuration has no section {}: the server uses its defaults", lacks.join(", ")),
+                "no action is needed if that is intended; otherwise the file was truncated: restore it",
             ));
         }
     }
@@ -408,13 +408,13 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             node,
             Rule::CaKey,
             &view.label_of(certificate),
-            "the CA's certificate is not there: its next start makes a new root, and no certificate that it issued is valid then",
+            "the CA's certificate is missing: when the CA starts, it creates a new root, and the certificates that it issued are no longer valid",
         ));
     }
     if let Some(config) = config.as_ref().filter(|config| config.tls && !config.tls_certificate.starts_with('/')) {
         let there = view.has_file(&config.tls_certificate) || keys.iter().any(|key| key.purpose == KeyPurpose::Tls);
         if !there {
-            let what = "the CA's TLS certificate is not there: its next start makes one that no client trusts";
+            let what = "the CA's TLS certificate is missing: when the CA starts, it creates one that no client trusts";
             found(error(node, Rule::EveryKey, &view.label_of(&config.tls_certificate), what));
         }
     }
@@ -423,11 +423,11 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
         || node.node.directories.iter().any(|directory| directory.role == DirectoryRole::DatabaseDump);
     let stays = view.parts.iter().any(|(directory, _)| directory.directory.source != DirectorySource::Objects);
     if let Some(config) = config.as_ref().filter(|config| config.database == DatabaseKind::Sqlite && !served && stays) {
-        // Options may stand behind the file's name.
+        // Options may follow the file's name.
         let file = config.data_source.split('?').next().unwrap_or_default().trim_start_matches("file:");
         let inside = !file.starts_with('/') && !file.split('/').any(|part| part == "..");
         if inside && !view.has_file(file) {
-            let what = "the CA's database is not there: its next start makes an empty one, and every identity and certificate that it knew is unknown";
+            let what = "the CA's database is missing: when the CA starts, it creates an empty one and does not know its identities and certificates any more";
             found(error(node, Rule::CaDatabase, &view.label_of(file), what));
         }
     }
@@ -441,13 +441,14 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
         let file = view.files().find(|(_, known, _)| *known == path);
         let text = file.and_then(|(directory, _, entry)| read(directory, entry, MAX_PEM_BYTES));
         if text.is_some_and(|text| !text.is_empty() && !text.trim_ascii_end().ends_with(b"-----")) {
-            found(error(node, Rule::CaKey, &view.label_of(path), "it is cut: its PEM has no last line"));
+            found(error(node, Rule::CaKey, &view.label_of(path), "it is truncated: its PEM has no last line"));
         }
     }
     let there: Vec<&str> = ISSUER.into_iter().filter(|path| view.has_file(path)).collect();
     if !there.is_empty() {
         for path in ISSUER.iter().filter(|path| !there.contains(path)) {
-            let what = "it is not there or empty, and the idemix issuer's other files are: the issuer is not whole";
+            let what =
+                "it is missing or empty, although the idemix issuer's other files exist: the issuer is incomplete";
             // Where keys are in a token, nothing of the key store may be in files.
             let token = config.as_ref().and_then(|config| config.bccsp.token());
             let place = view.label_of(path);
@@ -469,8 +470,8 @@ fn keys_without_certificate(node: &PlannedNode, view: &RoleView<'_>, keys: &[Key
             found(Finding::note(
                 Rule::EveryKey,
                 format!("{} {}", node.node.id, view.label_of(path)),
-                "no certificate in the set belongs to this private key of the CA: ca-cert.pem and tls-cert.pem are others or not there",
-                "nothing, if the key is one of earlier times",
+                "no certificate in the set belongs to this private key of the CA: ca-cert.pem and tls-cert.pem are missing or do not match it",
+                "no action is needed if the key is an old one",
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! Certificates and keys of a node: what each certificate is for, and where its private key is (I5).
+//! Certificates and keys of a node: the purpose of each certificate, and the location of its private key (I5).
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -152,7 +152,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
                     Rule::FileReadable,
                     format!("{} {label}", node.node.id),
                     error.to_string(),
-                    "make it readable for the user that runs fabkeep, or leave the node out (--exclude)",
+                    "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
                 ));
                 continue;
             }
@@ -181,7 +181,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             for (number, one) in all.into_iter().enumerate() {
                 let (label, purpose) = match number {
                     0 => (label.clone(), purpose),
-                    // Behind the first comes what vouches for it.
+                    // The certificates that certify the first one follow it.
                     number => (format!("{label} (certificate {})", number + 1), KeyPurpose::Trusted),
                 };
                 if one.is_ok() || (number == 0 && expected) {
@@ -213,7 +213,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
         .collect()
 }
 
-/// Where a certificate's key is. What stands in its place and is not it, or cannot be understood, is reported as what it is.
+/// Returns where a certificate's key is. A file in its place that is another key, or cannot be understood, is reported as such.
 fn key_of(
     id: &NodeId,
     read: &CertificateFile,
@@ -240,11 +240,11 @@ fn key_of(
             rule,
             subject(),
             format!(
-                "the key file {at} that its configuration names is not the key of the {} certificate of {}",
+                "the key file {at} that its configuration names does not match the {} certificate of {}",
                 read.purpose,
                 name()
             ),
-            "put the certificate and its own key side by side: the node does not start with these two",
+            "restore the certificate together with its own key: the node does not start with these two",
         ));
         return key.or_else(|| Some(at.to_owned()));
     }
@@ -256,11 +256,11 @@ fn key_of(
             rule,
             subject(),
             format!(
-                "the private key of {} ({}) is in a {token}: it is no part of the recovery point",
+                "the private key of {} ({}) is in a {token}: it is not part of the recovery point",
                 name(),
                 read.purpose
             ),
-            "back the token up by its vendor's means; it must be reachable before the node is started again",
+            "back the token up with the tools of its vendor; it must be reachable before the node is started again",
         ));
         return Some(token.clone());
     }
@@ -271,7 +271,7 @@ fn key_of(
     };
     let (_, label, what) =
         odd.iter().find(|(at, _, _)| named_key == Some(at) || (named_key.is_none() && beside(at)))?;
-    let remedy = "put a key in its place that the node can read, or leave the node out (--exclude)";
+    let remedy = "replace it with a key that the node can read, or leave the node out (--exclude)";
     let useless = |why: &str| {
         found(Finding::error(
             rule,
@@ -284,10 +284,10 @@ fn key_of(
         PrivateKey::NotUnderstood(why) => found(Finding::warning(
             rule,
             subject(),
-            format!("whether {label} is the key of {} ({}) cannot be checked: {why}", name(), read.purpose),
+            format!("it cannot be checked whether {label} is the key of {} ({}): {why}", name(), read.purpose),
             "make sure that the node starts with it; it is captured as it is",
         )),
-        PrivateKey::Encrypted => useless("it is encrypted, and the node reads no encrypted keys"),
+        PrivateKey::Encrypted => useless("it is encrypted, and the node cannot read encrypted keys"),
         PrivateKey::Damaged(why) => useless(why),
         PrivateKey::Understood(_) => return None,
     }
@@ -305,7 +305,7 @@ fn may_be_pem(role: DirectoryRole, path: &str) -> bool {
     }
 }
 
-/// What a certificate is for, by its place.
+/// Returns the purpose of a certificate, from its path.
 fn purpose(node: NodeRole, role: DirectoryRole, path: &str) -> KeyPurpose {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let folder = folder.rsplit('/').next().unwrap_or(folder);
@@ -319,7 +319,8 @@ fn purpose(node: NodeRole, role: DirectoryRole, path: &str) -> KeyPurpose {
     }
 }
 
-/// The certificates of a node's directories, as they are now: path and face. What cannot be read is left out: this is a look, no capture.
+/// Returns the certificates of a node's directories, as they are now: path and face. What cannot be read is left out: this is a look, no
+/// capture.
 pub(crate) fn certificates_of(
     platform: &dyn Platform,
     node: &Node,

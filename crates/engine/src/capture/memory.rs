@@ -1,5 +1,6 @@
-//! What each node had when it was captured last, and what of it is gone: a channel that vanished is an error, unless the node's own records
-//! say that it left. The earlier recovery point is a hint that something is missing, never evidence that something is there.
+//! Compares each node with its last capture and reports what is missing now: a channel that disappeared is an error, unless the node's own
+//! records say that it left the channel. The earlier recovery point is a hint that something is missing, never evidence that something
+//! exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +39,7 @@ struct Held {
 /// Most writes of private data remembered of a channel.
 const MAX_PRIVATE: usize = 64;
 
-const GONE: &str = "bring the node's data back from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
+const GONE: &str = "restore the node's data from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
 
 /// Compares what nodes have with what they had, and notes what they have for the next capture. `renewed`: channels of which the nodes hold
 /// another chain than before.
@@ -101,7 +102,8 @@ fn packages(node: &PlannedNode) -> Vec<String> {
         .collect()
 }
 
-/// A store that holds nothing of what it held of an organization's own data is another one. One of a ledger joined by snapshot is new.
+/// Returns a store that holds nothing of what it held of an organization's own data is another one. One of a ledger joined by snapshot is
+/// new.
 fn foreign_private_data(
     node: &PlannedNode,
     before: &Held,
@@ -123,7 +125,7 @@ fn foreign_private_data(
             Finding::error(
                 Rule::StoresInOrder,
                 format!("{} {channel}", node.node.id),
-                "its private-data store (pvtdataStore) is another than in the last recovery point: it holds nothing of its organization's own data of the first blocks that it held then",
+                "its private-data store (pvtdataStore) differs from the last recovery point: it lacks its organization's own data of the first blocks, which it contained then",
                 GONE,
             )
         })
@@ -155,15 +157,15 @@ fn vanished(
         findings.push(Finding::warning(
             Rule::CaKey,
             id,
-            "its certificate's key is another than in the last recovery point: what the authority issued before is not its own any more",
-            "nothing, if the authority was made anew on purpose; else bring its certificate, key and database back",
+            "the key of its certificate differs from the last recovery point: certificates that the CA issued before do not chain to it any more",
+            "no action is needed if the CA was replaced on purpose; otherwise restore its certificate, key and database",
         ));
     }
     if before.issuer && !now.issuer {
         findings.push(Finding::error(
             Rule::CaKey,
             id,
-            "the last recovery point holds its idemix issuer's keys, and none of them is there now: the next start makes others",
+            "the last recovery point contains its idemix issuer's keys, and all of them are missing now: the next start creates new ones",
             GONE,
         ));
     }
@@ -172,7 +174,7 @@ fn vanished(
         findings.push(Finding::error(
             Rule::NotPersistent,
             id,
-            format!("the last recovery point holds {} channels of it, and it has none now", gone.len()),
+            format!("the last recovery point contains {} channels of this node, and it has none now", gone.len()),
             GONE,
         ));
     } else {
@@ -181,17 +183,19 @@ fn vanished(
             findings.push(Finding::warning(
                 Rule::NotPersistent,
                 subject,
-                "the last recovery point holds this channel of it, and it has no block of it now; no store of it names the channel any more, as after leaving it",
+                "the last recovery point contains this channel, and the node has no block of it now; none of its stores names the channel any more, as after leaving it",
                 GONE,
             ));
         }
     }
     let packages: Vec<&String> = before.packages.difference(&now.packages).collect();
     if !packages.is_empty() {
-        let what =
-            format!("the last recovery point holds {} chaincode packages of it that it has not now", packages.len());
+        let what = format!(
+            "the last recovery point contains {} chaincode packages that the peer does not have now",
+            packages.len()
+        );
         findings.push(if now.packages.is_empty() {
-            Finding::error(Rule::NotPersistent, id, format!("{what}, and it has none left: endorsement fails"), GONE)
+            Finding::error(Rule::NotPersistent, id, format!("{what}, and none is left: endorsement fails"), GONE)
         } else {
             Finding::warning(Rule::NotPersistent, id, what, GONE)
         });
@@ -209,7 +213,8 @@ const PEER_STORES: &[(&str, ReadHeight)] = &[
 ];
 const ORDERER_STORES: &[(&str, ReadHeight)] = &[("index", leveldb::block_index_height)];
 
-/// A channel that a node's other stores name and that has no chain there was lost: who leaves a channel removes it from all of them.
+/// Returns a channel that a node's other stores name and that has no chain there was lost: who leaves a channel removes it from all of
+/// them.
 fn lost_by_its_stores<'a>(node: &PlannedNode, missing: impl Iterator<Item = &'a String> + Clone) -> Vec<Finding> {
     let (role, chains, stores): (DirectoryRole, &str, &[(&str, ReadHeight)]) = match node.node.role {
         NodeRole::Peer => (DirectoryRole::PeerData, PEER_CHAINS, PEER_STORES),
@@ -228,7 +233,7 @@ fn lost_by_its_stores<'a>(node: &PlannedNode, missing: impl Iterator<Item = &'a 
                     Rule::StoresInOrder,
                     format!("{} {channel}", node.node.id),
                     format!(
-                        "its {} knows the channel up to height {height}, and its block files ({}) are not there",
+                        "its {} contains the channel up to height {height}, but its block files ({}) are missing",
                         inside(root, store),
                         inside(root, &format!("{chains}/{channel}"))
                     ),

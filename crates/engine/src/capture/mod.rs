@@ -1,5 +1,5 @@
-//! Capture: survey the nodes, check what they hold, walk every channel's chain once over all nodes, keep the other files, judge the
-//! whole, and only then commit. With a window or a cut the nodes are gone over twice: the bulk while they run, then the difference.
+//! Capture: surveys the nodes, checks their stores, reads every channel's chain once over all nodes, stores the other files, judges the
+//! whole set, and only then commits. With a window or a cut the nodes are read twice: most data while they run, then the difference.
 
 mod authority;
 mod chains;
@@ -148,7 +148,7 @@ fn capture_all(
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
     let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
-    let (objects, undeclared) = step(reporter, "keep objects", None, || keep_objects(platform, &writer))?;
+    let (objects, undeclared) = step(reporter, "store objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
     let made = match &options.consistency {
         Consistency::AsRead => as_read(platform, &mut writer, options, reporter)?,
@@ -276,7 +276,7 @@ fn as_read(
     Ok(Made { pass, window: None, findings })
 }
 
-/// The bulk while transactions flow, then the window, then the difference.
+/// Returns the bulk while transactions flow, then the window, then the difference.
 fn in_window(
     platform: &dyn Platform,
     writer: &mut PointWriter<'_>,
@@ -344,7 +344,7 @@ fn unequal(pass: &Pass) -> Vec<Finding> {
                     height.unwrap_or(0),
                     standing.highest
                 ),
-                "blocks came between the equal heights and the capture: stop what sends transactions first (--quiesce fence,stop), or let the window extend (--on-growth extend)",
+                "new blocks were added between the equal heights and the capture: stop the clients first (--quiesce fence,stop), or allow the window to be extended (--on-growth extend)",
             ));
         }
     }

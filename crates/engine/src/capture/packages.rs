@@ -1,4 +1,4 @@
-//! Chaincode packages: the file's name carries the hash of its content, so that a cut or foreign one is distinguished from the right one.
+//! Chaincode packages: the file name contains the hash of the content, so that a truncated or foreign package is recognised.
 
 use std::io::Read;
 
@@ -46,7 +46,7 @@ pub(super) fn check(node: &PlannedNode, writer: &PointWriter<'_>, options: &Capt
                 Rule::NotPersistent,
                 format!("{} {}", node.node.id, view.label_of(path)),
                 format!(
-                    "the chaincode package is cut or another one: the hash of its content is {hash}, its name says {named}"
+                    "the chaincode package is truncated or was replaced: the hash of its content is {hash}, its name says {named}"
                 ),
                 "install the package again, or take the file from another peer or an earlier recovery point; or leave the node out (--exclude)",
             ));

@@ -1,4 +1,4 @@
-//! One pass over all nodes: survey, checks, chains, files. Nothing is committed by it.
+//! One pass over all nodes: survey, checks, chains, files. A pass commits nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const USUAL_BATCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// No window waits longer than this for blocks that may still come.
 const MAX_BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A duration as Go writes it: `2s`, `200ms`, `1m30s`.
+/// Returns a duration as Go writes it: `2s`, `200ms`, `1m30s`.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     let mut rest = text.trim();
@@ -78,7 +78,7 @@ impl Pass {
             .collect()
     }
 
-    /// The longest time for which an orderer of these channels holds transactions back before it cuts a block.
+    /// Returns the longest time for which an orderer of these channels holds transactions back before it cuts a block.
     pub fn batch_timeout(&self) -> Duration {
         let of_channel = |channel: &Channel| {
             let text = channel.config.as_ref().map(|config| config.batch_timeout.as_str()).unwrap_or_default();
@@ -87,7 +87,7 @@ impl Pass {
         self.channels.iter().map(of_channel).max().unwrap_or(USUAL_BATCH_TIMEOUT).min(MAX_BATCH_TIMEOUT)
     }
 
-    /// The captured heights, as observations of the block files.
+    /// Returns the captured heights, as observations of the block files.
     pub fn heights(&self) -> Vec<Observation> {
         self.facts
             .iter()
@@ -139,7 +139,7 @@ pub(super) fn run(
         Effort::Bulk | Effort::Final => Cuts::default(),
     };
     let mut sources: Sources = facts.learned.clone();
-    let mut chains = step(reporter, "walk chains", Some(survey.chain_bytes()), || {
+    let mut chains = step(reporter, "read chains", Some(survey.chain_bytes()), || {
         chains::capture(&survey, &facts, &cuts, writer, options, reporter, &mut sources)
     })?;
     findings.extend(facts.findings.iter().cloned());
@@ -155,7 +155,7 @@ pub(super) fn run(
     findings.extend(memory::check(&survey, &facts.nodes, &renewed, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 
-    let files = step(reporter, "keep files", Some(survey.file_bytes()), || {
+    let files = step(reporter, "store files", Some(survey.file_bytes()), || {
         files::capture(&survey, &chains, &cuts, writer, options, reporter, &mut sources)
     })?;
     findings.extend(files.findings);

@@ -1,4 +1,4 @@
-//! The plan of a capture: what would be done, printable, without doing it.
+//! The plan of a capture: what would be done, without doing it.
 
 use fabkeep_ledger::layout::{Class, NodeRole};
 use fabkeep_network::Finding;
@@ -33,7 +33,7 @@ pub struct PlannedCapture {
     pub running: bool,
     /// How it is read, and why so.
     pub strategy: String,
-    /// Channels, as far as its directories tell.
+    /// Channels, as far as its directories show them.
     pub channels: Vec<String>,
     /// Files that a recovery needs.
     pub files: u64,
@@ -86,7 +86,7 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
     Ok(CapturePlan { network: platform.network().name.clone(), nodes, consistency, findings: survey.findings })
 }
 
-/// What would be done to make the nodes' data one whole.
+/// Returns the steps that make the data of all nodes consistent.
 fn consistency(
     platform: &dyn Platform,
     options: &CaptureOptions,
@@ -99,7 +99,7 @@ fn consistency(
         let mut steps: Vec<String> = quiet.iter().map(ToString::to_string).collect();
         steps.push(format!("wait until heights are equal, at most {} s", options.deadline.as_secs()));
         steps.extend(stops.iter().map(ToString::to_string));
-        steps.push("read the difference since the steps above, heights watched meanwhile; undo the window".to_owned());
+        steps.push("read the difference since the steps above while heights are watched; undo the window".to_owned());
         Ok(steps)
     };
     Ok(match &options.consistency {
@@ -108,10 +108,10 @@ fn consistency(
         Consistency::Cut { fallback } => {
             let mut steps = vec![
                 "list everything again, peers before orderers, and read the difference up to one height for each channel".to_owned(),
-                "level the orderers' chains and raft state to one donor".to_owned(),
+                "give all orderers the chain and raft state of one of them (the donor)".to_owned(),
             ];
             if let Some(options) = fallback {
-                steps.push("or, where a rule forbids the cut:".to_owned());
+                steps.push("or, if a rule forbids the cut:".to_owned());
                 steps.extend(window(options)?);
             }
             steps
@@ -127,7 +127,7 @@ fn strategy(platform: &dyn Platform, node: &survey::PlannedNode) -> String {
         ways = vec!["read in place".to_owned()];
     }
     let how = if node.running {
-        "runs: blocks to the length they have now; databases and logs copied until the copy proves consistent (P6)"
+        "running: blocks up to their current length; databases and logs copied until a copy is consistent (P6)"
     } else {
         "stopped"
     };

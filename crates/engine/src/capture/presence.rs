@@ -1,5 +1,5 @@
-//! What a node of its role must have (FABRIC.md section 2), judged for each of its directories by what the directory is for: what is missing
-//! or empty is an error, never a smaller set.
+//! Checks that a node has everything that its role requires, directory by directory. Missing or empty data is an error, never a smaller
+//! set.
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_network::{DirectorySource, Finding, Rule};
@@ -18,7 +18,7 @@ const NOT_REBUILT: [(&str, &str); 3] = [
     ("ledgersData/configHistory", "collection configurations from before the snapshot are lost"),
     ("ledgersData/bookkeeper", "expiring private data from before the snapshot is never purged"),
 ];
-const BRING_BACK: &str = "bring the volume back, or correct the inventory; take the directory from an earlier recovery point; or leave the node out (--exclude)";
+const BRING_BACK: &str = "mount the volume again, or correct the inventory; or restore the directory from an earlier recovery point; or leave the node out (--exclude)";
 
 /// What a node has of one role: a directory, a part of one, or several (a volume, and what Secrets put into it).
 pub(super) struct RoleView<'a> {
@@ -27,7 +27,7 @@ pub(super) struct RoleView<'a> {
 }
 
 impl<'a> RoleView<'a> {
-    /// What a node has of a role.
+    /// Returns what a node has of a role.
     pub fn of(node: &'a PlannedNode, role: DirectoryRole) -> RoleView<'a> {
         let directories = node.directories.iter();
         RoleView {
@@ -35,7 +35,7 @@ impl<'a> RoleView<'a> {
         }
     }
 
-    /// Its place, as messages name it.
+    /// Returns its place, as messages name it.
     pub fn label(&self) -> String {
         let first = self.parts.first();
         first.map(|(directory, at)| inside_of(&directory.directory.path, at)).unwrap_or_default()
@@ -46,7 +46,7 @@ impl<'a> RoleView<'a> {
         inside_of(&self.label(), path)
     }
 
-    /// Its entries that a recovery may need: directory, path inside the part, entry. What other roles inside hold is theirs.
+    /// Returns its entries that a recovery may need: directory, path inside the part, entry. What other roles inside hold is theirs.
     pub fn entries(&self) -> impl Iterator<Item = (&'a SurveyedDirectory, &'a str, &'a VolumeEntry)> {
         self.parts.iter().flat_map(|&(directory, at)| {
             directory.entries.iter().filter(|(_, place)| place.class != Class::Skip).filter_map(move |(entry, _)| {
@@ -56,18 +56,18 @@ impl<'a> RoleView<'a> {
         })
     }
 
-    /// Its files, with their paths inside.
+    /// Returns its files, with their paths inside.
     pub fn files(&self) -> impl Iterator<Item = (&'a SurveyedDirectory, &'a str, &'a VolumeEntry)> {
         self.entries().filter(|(_, _, entry)| matches!(entry.kind, EntryKind::File | EntryKind::Symlink(_)))
     }
 
-    /// Whether something that is not of length zero lies below a path.
+    /// Returns whether something that is not of length zero lies below a path.
     pub fn holds(&self, below: &str) -> bool {
         let within = |path: &str| path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
         self.files().any(|(_, path, entry)| within(path) && has_content(entry))
     }
 
-    /// Whether a file of this path has content.
+    /// Returns whether a file of this path has content.
     pub fn has_file(&self, path: &str) -> bool {
         self.files().any(|(_, known, entry)| known == path && has_content(entry))
     }
@@ -87,7 +87,7 @@ fn inside_of(folder: &str, path: &str) -> String {
     if path.is_empty() { both.to_owned() } else { format!("{both}/{path}") }
 }
 
-/// Finds what is missing of a node, as far as its listings tell.
+/// Finds missing data of a node, as far as its listings show it.
 pub(super) fn check(node: &PlannedNode, findings: &mut Vec<Finding>) {
     let before = findings.len();
     match node.node.role {
@@ -108,7 +108,12 @@ pub(super) fn check(node: &PlannedNode, findings: &mut Vec<Finding>) {
     }
     let files = node.directories.iter().flat_map(|directory| directory.files(true)).count();
     if files == 0 && !node.directories.is_empty() && findings.len() == before {
-        findings.push(Finding::error(Rule::NotPersistent, &node.node.id, "its directories hold no file", BRING_BACK));
+        findings.push(Finding::error(
+            Rule::NotPersistent,
+            &node.node.id,
+            "its directories contain no file",
+            BRING_BACK,
+        ));
     }
 }
 
@@ -131,7 +136,7 @@ fn judge(
         findings.push(Finding::error(
             Rule::NotPersistent,
             &node.node.id,
-            format!("no {what} of it is known"),
+            format!("its {what} is not known"),
             format!("name it in the inventory ({role} = \"…\"), or leave the node out (--exclude)"),
         ));
     }
@@ -151,7 +156,7 @@ fn peer_data(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding
             node,
             Rule::NotPersistent,
             part.label(),
-            "the peer's data directory is empty: it holds no ledger and no chaincode",
+            "the peer's data directory is empty: it contains no ledger and no chaincode",
         ));
         return;
     }
@@ -159,12 +164,12 @@ fn peer_data(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding
         (
             LEDGER_LIST,
             Rule::NotPersistent,
-            "the peer's list of ledgers is not there: the peer starts without its channels",
+            "the peer's list of ledgers is missing: the peer starts without its channels",
         ),
         (
             "ledgersData/pvtdataStore",
             Rule::StoresInOrder,
-            "the private-data store is not there: private data is not in the blocks, and the next commit panics (P2)",
+            "the private-data store is missing: blocks do not contain private data, and the next commit panics (P2)",
         ),
     ] {
         if !part.holds(database) {
@@ -175,8 +180,8 @@ fn peer_data(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding
         findings.push(Finding::warning(
             Rule::TransientStore,
             format!("{} {}", node.node.id, part.label_of("transientstore")),
-            "the transient store is not there: private transactions that were in flight commit with missing data",
-            "nothing, if no private transaction was in flight; the peer makes a new store at its start",
+            "the transient store is missing: private transactions that were in flight are committed with missing data",
+            "no action is needed if no private transaction was in flight; the peer creates a new store when it starts",
         ));
     }
     if !part.has_folder(PEER_CHAINS) {
@@ -184,7 +189,7 @@ fn peer_data(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding
             node,
             Rule::NotPersistent,
             part.label_of(PEER_CHAINS),
-            "the peer's folder of chains is not there",
+            "the peer's folder of chains is missing",
         ));
     }
     packages(node, part, findings);
@@ -202,7 +207,7 @@ fn packages(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>
             node,
             Rule::NotPersistent,
             part.label_of(PACKAGES),
-            "the folder of installed chaincode packages is not there: endorsement fails",
+            "the folder of installed chaincode packages is missing: endorsement fails",
         ));
         return;
     }
@@ -216,7 +221,7 @@ fn packages(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>
                 node,
                 Rule::NotPersistent,
                 part.label_of(&package),
-                "a chaincode package that the peer has built is not there: endorsement fails after a restore",
+                "a chaincode package that the peer has built is missing: endorsement fails after a restore",
             ));
         }
     }
@@ -228,7 +233,7 @@ fn joined_by_snapshot(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Ve
         Finding::error(
             Rule::SnapshotJoined,
             format!("{} {}", node.node.id, part.label_of(path)),
-            format!("a channel was joined by snapshot, and this is not there: {what}"),
+            format!("a channel was joined by snapshot, and this is missing: {what}"),
             remedy,
         )
     };
@@ -247,13 +252,13 @@ fn joined_by_snapshot(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Ve
         findings.push(Finding::warning(
             Rule::SnapshotJoined,
             format!("{} {}", node.node.id, part.label_of("ledgersData/historyLeveldb")),
-            "a channel was joined by snapshot, and the history database is not there",
-            "nothing, if the peer keeps no history (ledger.history.enableHistoryDatabase)",
+            "a channel was joined by snapshot, and the history database is missing",
+            "no action is needed if the peer keeps no history (ledger.history.enableHistoryDatabase)",
         ));
     }
 }
 
-/// A LevelDB directory without entries has a log of length zero, and a file CURRENT.
+/// Returns whether a directory has a LevelDB database. One without entries has a log of length zero, and a file CURRENT.
 fn has_database(part: &RoleView<'_>, path: &str) -> bool {
     part.has_file(&format!("{path}/CURRENT"))
 }
@@ -264,10 +269,15 @@ fn ledger(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>) 
             node,
             Rule::NotPersistent,
             part.label_of(ORDERER_CHAINS),
-            "the orderer's ledger directory holds no chains",
+            "the orderer's ledger directory contains no chains",
         ));
     } else if part.files().next().is_none() {
-        findings.push(missing(node, Rule::NotPersistent, part.label(), "the orderer's ledger directory holds no file"));
+        findings.push(missing(
+            node,
+            Rule::NotPersistent,
+            part.label(),
+            "the orderer's ledger directory contains no file",
+        ));
     }
 }
 
@@ -278,7 +288,7 @@ fn ca_home(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>)
             node,
             Rule::NotPersistent,
             part.label(),
-            "the CA's home directory is empty: without its key and certificate the CA makes a new root at its start (C5)",
+            "the CA's home directory is empty: without its key and certificate the CA creates a new root when it starts (C5)",
         ));
     }
 }

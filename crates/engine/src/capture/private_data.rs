@@ -22,7 +22,7 @@ const BLOCKS_COMPARED: u64 = 64;
 const MAX_COMPARED: usize = 4096;
 const FOREIGN: &str = "take the peer's whole data directory from one moment: from another peer of its organization or an earlier recovery point; or leave the node out (--exclude)";
 
-/// A channel's private-data store in a directory.
+/// Returns a channel's private-data store in a directory.
 fn stores(directory: &SurveyedDirectory) -> Vec<(String, String)> {
     let of = |channel: &str, path: &str| Some(path.strip_suffix(&format!("/chains/chains/{channel}"))?.to_owned());
     let chains = directory.chains().into_iter();
@@ -83,7 +83,7 @@ pub(super) fn compare(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut members: BTreeMap<(&str, &str, &str), (String, bool)> = BTreeMap::new();
-    // One write of each collection tells who is a member.
+    // One write of each collection shows who is a member.
     let by_collection: BTreeMap<(&str, &str), &PrivateWrite> =
         in_blocks.keys().map(|write| ((write.chaincode.as_str(), write.collection.as_str()), write)).collect();
     for (node, of_node) in survey.nodes.iter().zip(checked) {
@@ -103,7 +103,7 @@ pub(super) fn compare(
                 Rule::StoresInOrder,
                 &subject,
                 format!(
-                    "its private-data store is not of this chain: what it holds of {}/{} in block {}, transaction {}, is not what the block names",
+                    "its private-data store does not belong to this chain: its data of {}/{} in block {}, transaction {}, does not match the hash in the block",
                     write.chaincode, write.collection, write.block, write.transaction
                 ),
                 FOREIGN,
@@ -116,7 +116,7 @@ pub(super) fn compare(
                 Rule::StoresInOrder,
                 &subject,
                 format!(
-                    "its private-data store is of another organization's peer: it holds {}/{}, which no peer of {msp} has",
+                    "its private-data store belongs to a peer of another organization: it contains {}/{}, which no peer of {msp} may have",
                     write.chaincode, write.collection
                 ),
                 FOREIGN,
@@ -140,7 +140,7 @@ pub(super) fn compare(
                         Rule::StoresInOrder,
                         one,
                         format!(
-                            "its private-data store and that of {another}, of the same organization, do not agree whether they are members of the collection {}/{}: one of them is of another organization's peer",
+                            "its private-data store and that of {another}, of the same organization, do not agree whether they are members of the collection {}/{}: one of them belongs to a peer of another organization",
                             write.chaincode, write.collection
                         ),
                         FOREIGN,
@@ -153,12 +153,12 @@ pub(super) fn compare(
     findings
 }
 
-/// The organization whose implicit collection a write is of: only its own peers hold it.
+/// Returns the organization whose implicit collection a write is of: only its own peers hold it.
 pub(super) fn implicit_to(write: &PrivateWrite) -> Option<&str> {
     write.collection.strip_prefix("_implicit_org_")
 }
 
-/// The node's private-data stores of a channel, as far as they are at hand.
+/// Returns the node's private-data stores of a channel, as far as they are at hand.
 fn open_stores(node: &PlannedNode, channel: &str) -> Vec<Database> {
     let directories = node.directories.iter();
     let of_channel = directories.flat_map(|directory| {

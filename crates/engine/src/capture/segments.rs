@@ -1,5 +1,5 @@
-//! Segments: a channel's header and data, cut into blobs of about [`SEGMENT_BYTES`] by the blocks alone, so that every node of the
-//! channel yields the same segments.
+//! Segments: the headers and data of a channel in blobs of about [`SEGMENT_BYTES`]. Their boundaries depend only on the blocks, so that
+//! every node of the channel yields the same segments.
 
 use std::collections::VecDeque;
 
@@ -30,7 +30,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Every segment, in order, once the queue has ended.
+    /// Returns every segment, in order, once the queue has ended.
     pub fn take(&self) -> Result<Vec<Segment>, StoreError> {
         if let Some(error) = self.error.lock().take() {
             return Err(error);
@@ -119,7 +119,7 @@ impl<'scope> SegmentBuilder<'scope> {
         Ok(())
     }
 
-    /// The stored segment that the blocks so far end inside of, if they do.
+    /// Returns the stored segment that the blocks so far end inside of, if they do.
     pub fn unfinished(&self) -> Option<Segment> {
         self.stored.front().cloned()
     }

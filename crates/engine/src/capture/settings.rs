@@ -1,5 +1,5 @@
-//! What a node's own configuration names: its keys and certificates, a certificate authority's databases, and where in its directories
-//! these are.
+//! Settings of a node's own configuration: its keys and certificates, the databases of a certificate authority, and their locations in the
+//! node's directories.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -28,7 +28,7 @@ pub(super) struct CaHome {
 }
 
 impl CaHome {
-    /// A path inside the home as one of its directory.
+    /// Returns a path inside the home as one of its directory.
     pub fn inside(&self, path: &str) -> String {
         if self.at.is_empty() { path.to_owned() } else { format!("{}/{path}", self.at) }
     }
@@ -49,13 +49,13 @@ fn normal(path: &Path) -> PathBuf {
     out
 }
 
-/// The directory that holds what a configuration in `base` (a directory, and a folder in it) names: by the paths of this machine, or by
-/// those that its container sees.
+/// Returns the directory that holds what a configuration in `base` (a directory, and a folder in it) names: by the paths of this machine,
+/// or by those that its container sees.
 pub(super) fn locate(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Option<Located> {
     locate_all(directories, base, named).into_iter().next()
 }
 
-/// The same where several directories are mounted at one place, as a volume and objects in it: all that may hold it, volumes first.
+/// Returns the same where several directories are mounted at one place, as a volume and objects in it: all that may hold it, volumes first.
 pub(super) fn locate_all(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Vec<Located> {
     let (position, folder) = base;
     let starts = |directory: &NodeDirectory| -> Vec<String> {
@@ -100,7 +100,7 @@ pub(super) fn read(node: &PlannedNode, at: &Located, limit: u64) -> Option<std::
     Some(read.map(|_| bytes))
 }
 
-/// The settings of a peer or an orderer, and where its configuration file lies; without one only the environment tells.
+/// Returns the settings of a peer or an orderer, and the location of its configuration file; without one only the environment is used.
 pub(super) fn node_settings(node: &PlannedNode) -> (NodeSettings, Option<Located>) {
     let file = match node.node.role {
         NodeRole::Peer => PEER_CONFIG_FILE,
@@ -121,7 +121,7 @@ pub(super) fn node_settings(node: &PlannedNode) -> (NodeSettings, Option<Located
     (NodeSettings::read(node.node.role, &bytes.unwrap_or_default(), &node.node.environment), found)
 }
 
-/// Every certificate authority of a server, the server's own first. `read`: a file of one of its directories.
+/// Returns every certificate authority of a server, the server's own first. `read`: a file of one of its directories.
 pub(super) fn ca_homes(
     directories: &[&NodeDirectory],
     environment: &Environment,
@@ -199,7 +199,7 @@ pub(super) fn ca_homes(
     out
 }
 
-/// The certificate authorities of a surveyed node.
+/// Returns the certificate authorities of a surveyed node.
 pub(super) fn surveyed_homes(node: &PlannedNode) -> Vec<CaHome> {
     let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
     ca_homes(&directories, &node.node.environment, &|at| read(node, at, MAX_CONFIG_BYTES)?.ok())

@@ -1,5 +1,5 @@
-//! Copies of what is read with random access or must be of one moment: databases, raft logs, snapshots. Of nodes that run they are made
-//! again until one proves consistent (P6); of volumes that are far away they are made once, and only when something changed.
+//! Copies of data that needs random access or must be from one moment: databases, raft logs, snapshots. For running nodes, copies are
+//! repeated until one is consistent (P6). For remote volumes a copy is made once, and only if something changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Suffix of a second reading of a file.
 const AFTER: &str = ".fabkeep-after";
 
-/// A folder for the copies, readable by its owner only, removed when dropped.
+/// Returns a folder for the copies, readable by its owner only, removed when dropped.
 pub(crate) fn scratch(options: &CaptureOptions) -> Result<tempfile::TempDir, EngineError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("fabkeep-");
@@ -56,7 +56,7 @@ pub(crate) struct Wanted {
 /// The copies, by path, and what no copy proved consistent, with the reason.
 pub(crate) type Staged = (BTreeMap<String, HostVolume>, Vec<(String, String)>);
 
-/// What of a directory has to be copied.
+/// Returns what of a directory has to be copied.
 pub(crate) fn wanted(directory: &SurveyedDirectory, derived: bool, running: bool) -> Vec<Wanted> {
     let mut out = Vec::new();
     let mut add = |path: String, copied| out.push(Wanted { path, copied });
@@ -173,7 +173,7 @@ fn attempt(
         // Only what proves itself may lack a file that was listed.
         let proves_itself = matches!(wanted.copied, Copied::Database | Copied::Moment) && proving;
         if let Some(path) = missing.first().filter(|_| !proves_itself) {
-            left.push((wanted, format!("{path} was listed, and is not there any more")));
+            left.push((wanted, format!("{path} was listed and has disappeared")));
             continue;
         }
         match prove(directory, &wanted, &target, proving, listed, &after, &missing) {
@@ -252,7 +252,7 @@ fn plan(
     }
 }
 
-/// A sqlite database's files: itself and what a writer has open beside it.
+/// Returns a sqlite database's files: itself and what a writer has open beside it.
 fn sqlite_files(path: &str) -> Vec<String> {
     ["", "-wal", "-journal"].iter().map(|suffix| format!("{path}{suffix}")).collect()
 }
@@ -300,7 +300,7 @@ fn prove(
                 return Ok(HostVolume::new(target.join(name)));
             }
             let whole = format!("{name}.whole");
-            // What a journal beside it says goes into the copy: it is whole without.
+            // The content of a journal beside it is part of the copy: the copy is complete without the journal.
             let from = rusqlite::Connection::open(target.join(name)).map_err(|error| text(&error))?;
             from.backup("main", target.join(&whole), None::<fn(rusqlite::backup::Progress)>)
                 .map_err(|error| text(&error))?;
@@ -391,7 +391,7 @@ pub(crate) fn replace_entries(
             // A file made since the listing has its neighbours' owner and mode.
             let original = originals.get(&full);
             let like = original.unwrap_or(&model);
-            // The source's own stamp tells the next capture whether the file changed; a copy of another size is of a later moment.
+            // The time stamp of the source shows the next capture whether the file changed; a copy of another size is from a later moment.
             let stamp = original.map(|original| original.stamp).filter(|stamp| stamp.size == entry.stamp.size);
             let merged = VolumeEntry {
                 path: full.clone(),

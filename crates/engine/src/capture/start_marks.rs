@@ -1,4 +1,4 @@
-//! What a node's files order for its next start: a channel or a ledger that it removes, a channel that it joins, a height that it waits for.
+//! Files that make a node act at its next start: remove a channel or a ledger, join a channel, wait for a height.
 
 use fabkeep_ledger::layout::Class;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
@@ -15,14 +15,14 @@ const PRE_RESET_HEIGHT: &str = "__preResetHeight";
 /// A peer's list of ledgers, relative to its data directory.
 pub(super) const LEDGER_LIST: &str = "ledgersData/ledgerProvider";
 
-/// Where a directory's parts of a role begin; empty: the directory itself.
+/// Returns where a directory's parts of a role begin; empty: the directory itself.
 pub(super) fn roots(directory: &SurveyedDirectory, role: DirectoryRole) -> impl Iterator<Item = &str> {
     let own = (directory.directory.role == role).then_some("");
     own.into_iter()
         .chain(directory.directory.nested.iter().filter(move |(_, of)| *of == role).map(|(at, _)| at.as_str()))
 }
 
-/// A path inside a part of a directory, as a path of the directory.
+/// Returns a path inside a part of a directory, as a path of the directory.
 pub(super) fn inside(root: &str, path: &str) -> String {
     if root.is_empty() { path.to_owned() } else { format!("{root}/{path}") }
 }
@@ -71,9 +71,9 @@ pub(super) fn check(node: &PlannedNode, directory: &SurveyedDirectory, notes: &N
                 Rule::StartWork,
                 format!("{} {channel}", node.node.id),
                 format!(
-                    "{path} is there: the peer was reset or rolled back, and does not endorse for this channel until it is back at the height that the file names"
+                    "{path} exists: the peer was reset or rolled back, and does not endorse for this channel until it has reached the height that the file contains"
                 ),
-                "let the peer run until it has caught up, and back up again; a restored peer waits in the same way",
+                "let the peer run until it has caught up, and back up again; a peer restored from this point has to catch up too",
             ));
         }
     }
@@ -89,15 +89,15 @@ pub(super) fn check(node: &PlannedNode, directory: &SurveyedDirectory, notes: &N
                 Finding::error(
                     Rule::StartWork,
                     subject,
-                    format!("{path} is there: the orderer's next start deletes this channel's chain"),
-                    "if the channel is to be removed, let the orderer finish it; else move the file away before the orderer is started; or leave the node out (--exclude)",
+                    format!("{path} exists: when the orderer starts, it deletes this channel's chain"),
+                    "if the channel is to be removed, let the orderer finish that; otherwise move the file away before the orderer is started; or leave the node out (--exclude)",
                 )
             } else {
                 Finding::warning(
                     Rule::StartWork,
                     subject,
-                    format!("{path} is there: the orderer was removing this channel, its chain is gone"),
-                    "let the orderer finish the removal: start it once; wipe the channel's raft log before joining again (O10)",
+                    format!("{path} exists: the orderer was removing this channel, and its chain is gone"),
+                    "let the orderer finish the removal: start it once; delete the channel's raft log before joining it again (O10)",
                 )
             });
         }
@@ -108,9 +108,9 @@ pub(super) fn check(node: &PlannedNode, directory: &SurveyedDirectory, notes: &N
                 Rule::StartWork,
                 format!("{} {channel}", node.node.id),
                 format!(
-                    "{path} is there: the orderer is joining this channel, and its next start goes on fetching the blocks"
+                    "{path} exists: the orderer is joining this channel, and continues to fetch blocks when it starts"
                 ),
-                "nothing, if that is meant; the join needs another orderer of the channel that has the blocks",
+                "no action is needed if that is intended; the join needs another orderer of the channel that has the blocks",
             ));
         }
     }
@@ -152,8 +152,8 @@ fn check_ledger_list(
         found(Finding::note(
             Rule::StartWork,
             format!("{} {path}", node.node.id),
-            "the list of ledgers has no format version: the data was written by a Fabric before 2.0",
-            "restore it to the version that wrote it, or run `peer node upgrade-dbs` before a peer of 2.x opens it",
+            "the list of ledgers has no format version: the data was written by a Fabric version before 2.0",
+            "restore it for the version that wrote it, or run `peer node upgrade-dbs` before a peer of 2.x opens it",
         ));
     }
     let chains: Vec<_> = directory
@@ -168,7 +168,7 @@ fn check_ledger_list(
                 Rule::HashChain,
                 subject(channel),
                 format!(
-                    "the peer lists this ledger, its block files ({}) are missing",
+                    "the peer lists this ledger, but its block files ({}) are missing",
                     inside(root, &format!("{PEER_CHAINS}/{channel}"))
                 ),
                 take,
@@ -178,19 +178,19 @@ fn check_ledger_list(
                 Rule::StartWork,
                 subject(channel),
                 "the ledger is paused: the peer does not open it until `peer node resume`",
-                "nothing, if that is meant; a restored peer holds it paused too",
+                "no action is needed if that is intended; it is paused on a restored peer too",
             )),
             LedgerStatus::UnderConstruction => found(Finding::warning(
                 Rule::StartWork,
                 subject(channel),
-                "the ledger was being made when the peer stopped: the next start removes what there is of it, and the recovery point leaves it out",
+                "the ledger was being created when the peer stopped: the next start removes it, and the recovery point leaves it out",
                 "join the channel again when the peer runs",
             )),
             LedgerStatus::UnderDeletion => found(Finding::warning(
                 Rule::StartWork,
                 subject(channel),
                 "the ledger was being removed when the peer stopped: the next start removes the rest, and the recovery point leaves it out",
-                "nothing, if the channel was left on purpose",
+                "no action is needed if the peer left the channel on purpose",
             )),
         }
     }
@@ -199,15 +199,15 @@ fn check_ledger_list(
             Rule::StoresInOrder,
             subject(&chain.channel),
             format!(
-                "block files are there ({}), the peer's list of ledgers ({path}) does not name the channel: the peer does not open it",
+                "block files exist ({}), but the peer's list of ledgers ({path}) does not name the channel: the peer does not open it",
                 chain.path
             ),
-            "a peer that leaves a channel removes its block files: the list is older than they are. Restore the two from one moment, or leave the node out (--exclude)",
+            "a peer that leaves a channel removes its block files: the list is older than they are. Restore both from one moment, or leave the node out (--exclude)",
         ));
     }
 }
 
-/// The channels that a node has, by its own records: those of its chains.
+/// Returns the channels that a node has, by its own records: those of its chains.
 pub(super) fn channels(node: &PlannedNode) -> Vec<String> {
     let mut out: Vec<String> =
         node.directories.iter().flat_map(SurveyedDirectory::chains).map(|chain| chain.channel).collect();

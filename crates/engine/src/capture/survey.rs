@@ -1,8 +1,8 @@
-//! The survey: every node's directories listed, every file given its place in the node's layout, running nodes recognised and
-//! their databases copied aside until the copy proves consistent.
+//! The survey: lists every node's directories, classifies every file by the node's layout, detects running nodes, and copies their
+//! databases until a copy is consistent.
 //!
-//! The order keeps the invariants for nodes that run: all peers before any orderer (I1); in a peer block files before private data
-//! (I2); in an orderer snapshots before chains before logs (I3). Block files only grow, so listing them fixes their extent.
+//! The order preserves the invariants for running nodes: all peers before any orderer (I1); in a peer block files before private data
+//! (I2); in an orderer snapshots before chains before logs (I3). Block files only grow, so a listing defines which bytes are captured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -47,7 +47,7 @@ pub(crate) struct ChainFiles {
     /// The chain directory's path in its node directory.
     pub path: String,
     pub files: Vec<BlockFileExtent>,
-    /// What tells whether each of the files is the one that an earlier capture read.
+    /// Data that shows whether each file is the one that an earlier capture read.
     pub stamps: BTreeMap<u32, Stamp>,
     pub joined_by_snapshot: bool,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Survey {
 }
 
 impl SurveyedDirectory {
-    /// The volume and path to read a file from: the copy, where there is one.
+    /// Returns the volume and path to read a file from: the copy, where there is one.
     pub fn source<'a>(&'a self, path: &'a str) -> (&'a dyn Volume, &'a str) {
         match self.copy_of(path) {
             Some((copy, inside)) => (copy, inside),
@@ -78,7 +78,7 @@ impl SurveyedDirectory {
         })
     }
 
-    /// A directory or file inside as a path of this machine: the copy, where there is one; `None` when it is far away and was not
+    /// Returns a directory or file inside as a path of this machine: the copy, where there is one; `None` when it is far away and was not
     /// copied because nothing changed.
     pub fn local(&self, path: &str) -> Option<std::path::PathBuf> {
         match self.copy_of(path) {
@@ -111,7 +111,7 @@ impl SurveyedDirectory {
         names
     }
 
-    /// The channels' chain directories.
+    /// Returns the channels' chain directories.
     pub fn chains(&self) -> Vec<ChainFiles> {
         let mut chains: BTreeMap<(String, String), BTreeMap<u32, Stamp>> = BTreeMap::new();
         for (entry, place) in self.files(false) {
@@ -187,7 +187,7 @@ impl Survey {
     }
 }
 
-/// Where a survey puts its copies, and what tells it which are not needed.
+/// The folder for a survey's copies, and the data that shows which copies are not needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Staging<'a> {
     pub scratch: &'a Path,
@@ -280,7 +280,7 @@ fn survey_node(
             other => other?,
         };
         let Some(volume) = opened else {
-            // What goes with the pod is not there without it: the platform reported. A server that is at rest is not dumped: its files are copied.
+            // Ephemeral data is gone without its pod; the platform has reported that. A stopped server is not dumped: its files are copied.
             if directory.source != DirectorySource::Ephemeral && !of_server {
                 findings.push(Finding::error(
                     Rule::NotPersistent,
@@ -319,13 +319,13 @@ fn survey_node(
     Ok((planned, findings))
 }
 
-/// What cannot be read or kept is a finding with its path: it does not hide what else there is to find.
+/// Returns a finding with the path of data that cannot be read or captured, so that other problems are found too.
 fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Result<Finding, EngineError> {
     let (path, what, remedy) = match error {
         EngineError::Platform(PlatformError::Name { path }) => (
             path,
-            "its name is not UTF-8 or holds a line break, and cannot be kept".to_owned(),
-            "give it another name, or leave the node out (--exclude)",
+            "its name is not UTF-8 or contains a line break, and cannot be captured".to_owned(),
+            "rename it, or leave the node out (--exclude)",
         ),
         EngineError::Platform(PlatformError::Io { path, source })
             if matches!(source.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory) =>
@@ -333,7 +333,7 @@ fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Res
             (
                 path,
                 source.to_string(),
-                "make it readable for the user that runs fabkeep, or leave the node out (--exclude)",
+                "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
             )
         }
         other => return Err(other),
@@ -347,7 +347,7 @@ fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Res
     ))
 }
 
-/// The directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
+/// Returns the directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
 fn in_order(node: &Node, running: bool) -> Vec<&NodeDirectory> {
     let rank = |directory: &NodeDirectory| match directory.role {
         DirectoryRole::OrdererSnapshots => 0,
@@ -416,7 +416,7 @@ fn survey_directory(
             Finding::error(
                 Rule::LiveCopy,
                 subject,
-                format!("the node runs, and no copy of this proved consistent in {} attempts: {problem}", options.live_attempts),
+                format!("the node runs, and none of {} copies of this was consistent: {problem}", options.live_attempts),
                 "stop the node and run the backup again, give it more attempts (--live-attempts), or leave it out (--exclude)",
             )
         } else {
@@ -424,7 +424,7 @@ fn survey_directory(
                 Rule::FileReadable,
                 subject,
                 format!("it cannot be copied: {problem}"),
-                "look at the disk and the file's permissions, or leave the node out (--exclude)",
+                "check the disk and the file's permissions, or leave the node out (--exclude)",
             )
         });
     }
@@ -459,8 +459,8 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
         findings.push(Finding::note(
             Rule::StateDatabaseOlder,
             &node.node.id,
-            "its files are left out: a restore empties it, and its peer builds the world state anew from its blocks",
-            "nothing; --include-derived keeps the files",
+            "its files are left out: a restore empties the database, and its peer rebuilds the world state from the blocks",
+            "no action is needed; --include-derived captures the files",
         ));
     }
     if node.node.role == NodeRole::Peer && node.node.served_by.is_empty() {
@@ -469,7 +469,7 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
             findings.push(Finding::warning(
                 Rule::StateDatabaseOlder,
                 &node.node.id,
-                format!("its world state is in a CouchDB at {address}, which is no node of the inventory"),
+                format!("its world state is in a CouchDB at {address}, which is not a node of the inventory"),
                 "empty that CouchDB before this peer is started from this recovery point; or add it to the inventory as a node with role = \"state-database\" and name it in the peer's served_by: then a restore empties it",
             ));
         }
@@ -496,19 +496,19 @@ fn check_metadata(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings
         &|entry| entry.kind == EntryKind::File && entry.links > 1,
         Severity::Note,
         "the file has another name (a hard link): it is captured under each name as a file of its own",
-        "nothing, if the other name is not meant to be the same file after a restore",
+        "no action is needed if the two names may be different files after a restore",
     );
     tell(
         &|entry| entry.attributes,
         Severity::Warning,
-        "it has extended attributes or an access control list, which are not captured: a restore brings back mode and owner only",
-        "write down what is set (getfacl, getfattr) and set it again after a restore, or give the node its rights by owner and mode",
+        "it has extended attributes or an access control list, which are not captured: a restore restores only mode and owner",
+        "write down what is set (getfacl, getfattr) and set it again after a restore, or grant the node's rights by owner and mode",
     );
     tell(
         &|entry| entry.mode & !super::files::kept_bits(&entry.kind) != 0,
         Severity::Warning,
         "its set-user-id, set-group-id or sticky bit is not captured",
-        "nothing: no node needs it; set it again after a restore if something else does",
+        "no action is needed for Fabric's nodes; set it again after a restore if something else needs it",
     );
 }
 
@@ -520,25 +520,25 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
                 Rule::FileReadable,
                 subject(),
                 "the file system's own lost+found cannot be read and is not captured",
-                "nothing: no node uses it",
+                "no action is needed: no node uses it",
             )),
             EntryKind::Special => findings.push(Finding::warning(
                 Rule::FileReadable,
                 subject(),
                 "it is a socket, pipe or device and is not captured",
-                "nothing, if the node makes it anew at its start",
+                "no action is needed if the node creates it when it starts",
             )),
             EntryKind::Unnamed => findings.push(Finding::error(
                 Rule::FileReadable,
                 subject(),
-                "its name is not UTF-8 or holds a line break: it cannot be captured",
+                "its name is not UTF-8 or contains a line break: it cannot be captured",
                 "rename or remove it, or leave the node out (--exclude)",
             )),
             EntryKind::Symlink(target) if leaves(&entry.path, target) => findings.push(Finding::error(
                 Rule::Contained,
                 subject(),
                 format!("it links to {target}, outside of the node's directory"),
-                "name the directory it leads to in the inventory and put the file in place of the link, or leave the node out (--exclude)",
+                "name the directory that it points to in the inventory and replace the link with the file, or leave the node out (--exclude)",
             )),
             _ => {}
         }
@@ -546,7 +546,7 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
     check_metadata(node, entries, findings);
 }
 
-/// Whether a link at `path` with this target leaves the directory that `path` is relative to.
+/// Returns whether a link at `path` with this target leaves the directory that `path` is relative to.
 pub(crate) fn leaves(path: &str, target: &str) -> bool {
     if target.starts_with('/') {
         return true;
@@ -582,23 +582,23 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
                         Rule::FileReadable,
                         subject,
                         format!(
-                            "it grew while it was captured: the recovery point holds the {} bytes that it had",
+                            "it grew while it was captured: the recovery point contains its first {} bytes",
                             entry.stamp.size
                         ),
-                        "nothing, if it is a log",
+                        "no action is needed if it is a log",
                     )),
                     Change::Gone | Change::Written if node.node.role == NodeRole::Files => {
                         findings.push(Finding::warning(
                             Rule::FileReadable,
                             subject,
-                            "it was written to or removed while it was captured: what the recovery point holds of it may be of two moments",
-                            "nothing, if it is a log that was rotated; else stop what writes it and back up again",
+                            "it was written to or removed while it was captured: the captured content may mix two versions",
+                            "no action is needed if it is a log that was rotated; otherwise stop what writes it and back up again",
                         ));
                     }
                     Change::Grown | Change::Gone | Change::Written => findings.push(Finding::error(
                         Rule::FileReadable,
                         subject,
-                        "it changed while it was captured, though the node seemed stopped",
+                        "it changed while it was captured, although the node seemed to be stopped",
                         "give the node a status command in the inventory, or stop it; then run the backup again",
                     )),
                 }
@@ -611,7 +611,7 @@ pub(crate) fn changed_since(survey: &Survey) -> Result<Vec<Finding>, EngineError
 /// What became of a file since it was listed.
 enum Change {
     None,
-    /// It has the same beginning, as far as can be determined, and more behind it.
+    /// It has the same beginning, as far as can be determined, and more after it.
     Grown,
     Gone,
     Written,

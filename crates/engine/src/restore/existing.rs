@@ -1,4 +1,4 @@
-//! What is in a place before it is replaced: a directory of a host, or of a cluster's volume. Both are read as volumes.
+//! Reads what is in a place before it is replaced: a directory of a host, or of a cluster's volume. Both are read as volumes.
 
 use fabkeep_network::NodeId;
 use fabkeep_platform::{EntryKind, Fetch, Volume, VolumeEntry};
@@ -8,10 +8,10 @@ use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode};
 
-/// A place that something comes into.
+/// A place that is to be filled.
 pub(super) struct Existing<'a> {
     pub node: &'a CapturedNode,
-    /// What comes.
+    /// The data that replaces it.
     pub captured: &'a CapturedDirectory,
     /// What is there.
     pub volume: &'a dyn Volume,

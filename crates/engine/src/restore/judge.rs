@@ -1,4 +1,4 @@
-//! The rules over what is restored together, wherever it goes.
+//! Judges the rules over all nodes that are restored together, for every kind of target.
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, Rule, check_set};
@@ -29,7 +29,7 @@ pub(super) fn set(
             Rule::OrderersLevel,
             format!("{some} of {all} orderers"),
             "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
-            "let them come back empty and take everything from the others (--replicate NODE), or restart all other orderers before the restored ones start; if they are all lost, restore all together",
+            "restore them without ledgers, which they fetch from the others (--replicate NODE), or restart all other orderers before the restored ones start; if all orderers are lost, restore all of them together",
         ));
     }
     findings

@@ -1,5 +1,5 @@
-//! Restore: a plan that is a value first; what was shown is what is executed. Every directory is written, proven, and only then put into its
-//! place (`host`) or unmarked (`cluster`), with what was there before set aside. A record of progress lets a run after a kill go on.
+//! Restore: a plan is a value, and what was shown is what is executed. Every directory is written and verified, and only then put into
+//! place (`host`) or released for use (`cluster`); the previous data is set aside. A record of progress lets a run continue after a kill.
 
 mod ca;
 mod cluster;
@@ -27,7 +27,7 @@ use crate::transform::{Asked, GoBack, LedgerFrom, RaftSource, Transformed};
 
 pub use ca::keep::CaKeep;
 
-/// Where a restore goes.
+/// The target of a restore.
 #[derive(Clone)]
 pub enum RestoreTarget<'a> {
     /// Below this folder, in the captured layout.
@@ -38,7 +38,7 @@ pub enum RestoreTarget<'a> {
     Cluster(ClusterTarget),
 }
 
-/// A cluster, and what is other there than where the network was captured.
+/// A cluster, and its differences from the place of the capture.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterTarget {
     /// The cluster.
@@ -58,21 +58,21 @@ pub struct RestoreOptions {
     pub nodes: Vec<String>,
     /// Peers that take another peer's ledger.
     pub ledgers: Vec<LedgerFrom>,
-    /// Orderers that come back empty, to take everything from the others.
+    /// Orderers that are restored without ledgers, to fetch everything from the others.
     pub replicate: Vec<String>,
-    /// Where the raft state of orderers comes from that are restored together.
+    /// The source of the raft state of orderers that are restored together.
     pub raft_state: RaftSource,
     /// To which earlier heights channels go back.
     pub go_back: GoBack,
-    /// What certificate authorities keep of what is there.
+    /// Parts that certificate authorities keep of the target.
     pub ca_keep: CaKeep,
-    /// Set existing data aside and take its place; else existing data is a reason to refuse.
+    /// Set existing data aside and replace it; otherwise existing data is a reason to refuse.
     pub replace: bool,
-    /// In a cluster: restore only what is missing; leave alone what is there.
+    /// In a cluster: restore only what is missing, and leave everything else alone.
     pub missing: bool,
     /// On hosts: stop nodes that run before their data is replaced, by their stop commands. A cluster's are always scaled down.
     pub stop: bool,
-    /// On hosts: nodes that are taken for stopped where nothing tells whether they run, as `Organization/node`.
+    /// On hosts: nodes that are treated as stopped if it is unknown whether they run, as `Organization/node`.
     pub assume_stopped: Vec<String>,
     /// Start the nodes afterwards, in the order that Fabric needs.
     pub start: bool,
@@ -128,7 +128,7 @@ impl RestoreOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum RestoreStep {
-    /// An earlier run of the same restore is gone on with.
+    /// An earlier run of the same restore is continued.
     GoOn {
         /// When it began.
         begun: String,
@@ -137,7 +137,7 @@ pub enum RestoreStep {
         /// Workloads that it has started.
         started: usize,
     },
-    /// What would start nodes meanwhile is suspended until the end: a controller, an operator.
+    /// A controller or operator that would start nodes meanwhile is suspended until the end.
     Suspend {
         /// `Kind namespace/name`.
         object: String,
@@ -147,7 +147,7 @@ pub enum RestoreStep {
         /// `Kind namespace/name`.
         object: String,
     },
-    /// An object takes the place of the one that is there, which is kept beside it.
+    /// An object replaces the existing one, of which a copy is kept.
     Replace {
         /// `Kind namespace/name`.
         object: String,
@@ -173,14 +173,14 @@ pub enum RestoreStep {
         /// Bytes, holes not counted.
         bytes: u64,
     },
-    /// A file that is there stays: it is copied to what is written.
+    /// An existing file is kept: it is copied into the written directory.
     Keep {
         /// Of which node.
         node: String,
         /// The file.
         path: PathBuf,
     },
-    /// What is there is set aside.
+    /// Existing data is set aside.
     SetAside {
         /// From where.
         path: PathBuf,
@@ -192,14 +192,14 @@ pub enum RestoreStep {
         /// Where.
         path: PathBuf,
     },
-    /// A dump is loaded into its database, what that holds dumped or set aside before.
+    /// A dump is loaded into its database, after its present content was dumped or set aside.
     Load {
         /// Of which node.
         node: String,
         /// Where: kind, host, port, name.
         database: String,
     },
-    /// An object that starts something by itself is created when the data is in its place.
+    /// An object that starts something by itself is created after the data is in place.
     CreateLate {
         /// `Kind namespace/name`.
         object: String,
@@ -211,18 +211,18 @@ pub enum RestoreStep {
     },
 }
 
-/// What a restore would do: shown by its steps and findings, carried out by [`RestorePlan::execute`].
+/// The plan of a restore: its steps and findings are shown, [`RestorePlan::execute`] executes it.
 #[derive(Serialize)]
 pub struct RestorePlan<'a> {
     /// The recovery point.
     pub point: String,
-    /// Where it goes, for people.
+    /// The target, as text.
     pub target: String,
     /// Tells this plan from others.
     pub fingerprint: String,
     /// What would be done, in order.
     pub steps: Vec<RestoreStep>,
-    /// What speaks against it, and what to know.
+    /// Reasons against it, and other findings.
     pub findings: Vec<Finding>,
     /// Bytes to write, holes not counted.
     pub bytes: u64,
@@ -244,12 +244,12 @@ enum Way<'a> {
     Cluster(Box<cluster::Plan>),
 }
 
-/// What a restore did and proved.
+/// The result of a restore: what it did and proved.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Restored {
     /// The recovery point.
     pub point: String,
-    /// Where it went, for people.
+    /// The target, as text.
     pub target: String,
     /// Objects created or replaced by this run.
     pub objects: usize,
@@ -269,7 +269,7 @@ pub struct Restored {
     pub resumed: bool,
     /// Nodes and workloads started by this run.
     pub started: Vec<String>,
-    /// Nodes that are ready again, with the heights that they tell.
+    /// Nodes that are ready again, with the heights that they report.
     pub ready: BTreeMap<String, BTreeMap<String, u64>>,
     /// Whether everything that was to be started runs and logged no error that breaks a rule.
     pub well: bool,
@@ -284,7 +284,7 @@ pub struct RestoredDirectory {
     pub node: String,
     /// Where it is.
     pub path: PathBuf,
-    /// Where what was there before is now.
+    /// Where the earlier data is now.
     pub set_aside: Option<PathBuf>,
 }
 
@@ -327,7 +327,7 @@ impl<'a> RestorePlan<'a> {
     ///
     /// # Errors
     /// [`EngineError::Precondition`] and what could not be read, before the first change; [`EngineError::Interrupted`] and
-    /// [`EngineError::ProofFailed`] after it, with what was done: the same command goes on. Nothing that existed was removed.
+    /// [`EngineError::ProofFailed`] after it, with what was done: the same command continues. Nothing that existed was removed.
     pub fn execute(&self, reporter: &dyn Reporter) -> Result<Restored, EngineError> {
         let begun = Instant::now();
         let refusals = self.refusals();

@@ -1,5 +1,5 @@
-//! What a restore would do beside nodes that stay as they are: a peer above the ordering service forks its chain (I1), whichever of the two
-//! comes from a recovery point.
+//! Effects of a restore on nodes that are not restored: a peer above the ordering service forks its chain (I1), whichever of the two is
+//! restored.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What a replaced directory holds that the recovery point has not (B11): channels, stores, keys and blocks. A recovery point that is not
-//! whole, or an older one, must not take the place of data that nobody else has.
+//! Data in a replaced directory that the recovery point does not have (B11): channels, stores, keys and blocks. A recovery point that is
+//! incomplete or older must not replace data that exists nowhere else.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ pub(super) struct TakenAway {
     pub higher: Vec<Higher>,
 }
 
-/// Compares what is in a place with what comes.
+/// Compares existing data with the data that replaces it.
 pub(super) fn judge(
     existing: &Existing<'_>,
     options: &RestoreOptions,
@@ -106,9 +106,9 @@ fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<Finding> {
     Some(Finding::error(
         Rule::NothingTakenAway,
         id,
-        format!("{place} holds what the recovery point has not: {}{more}", reported.join(", ")),
+        format!("{place} contains data that the recovery point does not have: {}{more}", reported.join(", ")),
         format!(
-            "restore a recovery point that has it, leave the node as it is (--node names the others), or go on in spite of it (--override {})",
+            "restore a recovery point that has it, leave the node as it is (name only the others with --node), or accept the loss (--override {})",
             Rule::NothingTakenAway
         ),
     ))
@@ -215,7 +215,7 @@ pub(super) fn lost_blocks(
     higher
         .into_iter()
         .map(|Higher { node: id, channel, present, comes }| {
-            let what = format!("{channel} has height {present} there and {comes} in the recovery point");
+            let what = format!("{channel} has height {present} in the target and {comes} in the recovery point");
             let subject = format!("{id} {channel}");
             let keeper = observed
                 .iter()
@@ -224,20 +224,20 @@ pub(super) fn lost_blocks(
                 Some(keeper) => Finding::warning(
                     Rule::NothingTakenAway,
                     subject,
-                    format!("{what}; {} stays and has these blocks", keeper.node),
-                    "when the node runs again, it fetches them; private data in them comes from other members of the collections, if they have it",
+                    format!("{what}; {}, which is not restored, has these blocks", keeper.node),
+                    "the node fetches them when it runs again; it gets their private data from other members of the collections, if they have it",
                 ),
                 None if go_back.names(&channel) => Finding::warning(
                     Rule::NothingTakenAway,
                     subject,
-                    format!("{what}: the blocks from {comes} on are given up, as asked"),
+                    format!("{what}: the blocks from {comes} on are given up, as requested"),
                     "what is set aside has them",
                 ),
                 None => Finding::error(
                     Rule::NothingTakenAway,
                     subject,
-                    format!("{what}: no node that stays has the blocks from {comes} on"),
-                    format!("restore a newer recovery point, or give these blocks up (--override {})", Rule::NothingTakenAway),
+                    format!("{what}: no node that is not restored has the blocks from {comes} on"),
+                    format!("restore a newer recovery point, or accept the loss of these blocks (--override {})", Rule::NothingTakenAway),
                 ),
             }
         })

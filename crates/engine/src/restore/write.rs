@@ -1,5 +1,5 @@
-//! Writing a recovery point's files, wherever they go: block files from the channels' segments, for all nodes at once; everything else from
-//! its blobs. What an earlier run or attempt has written stays.
+//! Writes the files of a recovery point to any target: block files from the channels' segments, for all nodes at once; everything else from
+//! its blobs. What an earlier run or attempt has written is kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) trait WriteVolume: Sync {
     /// Whose it is.
     fn node(&self) -> (&NodeId, NodeRole);
 
-    /// What comes into it.
+    /// The data that is written into it.
     fn entries(&self) -> &[CapturedEntry];
 
     /// Learns what is there already, and writes everything but captured files: directories, links, what stays of what was there.

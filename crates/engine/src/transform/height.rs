@@ -1,5 +1,5 @@
-//! A network at an earlier height: chains cut, private-data stores brought to the same height, everything that comes of blocks left out to be
-//! made anew. Raft state of that height is written by the step behind this one.
+//! A network at an earlier height: chains are cut, private-data stores are brought to the same height, and everything that is derived from
+//! blocks is left out, to be rebuilt. The next step creates the raft state of that height.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -43,7 +43,7 @@ impl FromStr for HeightOf {
             Some((channel, height)) if !channel.is_empty() && height > 0 => {
                 Ok(HeightOf { channel: channel.to_owned(), height })
             }
-            _ => Err("a channel and how many of its blocks stay are wanted: mychannel=120".to_owned()),
+            _ => Err("name a channel and the number of blocks to keep: mychannel=120".to_owned()),
         }
     }
 }
@@ -113,7 +113,7 @@ pub(super) fn left_behind(point: &RecoveryPoint, nodes: &[String], went_back: &B
                 findings.push(Finding::error(
                     Rule::EarlierHeight,
                     format!("{} {channel}", node.facts.id),
-                    "its raft log is ahead of the height, and cannot be written anew for it",
+                    "its raft log is ahead of the height and cannot be created anew for it",
                     "restore all orderers of the channel together (without --node, --missing and --raft-state captured), to a height of two blocks or more",
                 ));
             }
@@ -136,13 +136,13 @@ fn heights(
         })?;
         if *height > known.height || *height <= known.first_block {
             return Err(EngineError::Usage(format!(
-                "--at-height {channel}={height}: the recovery point has blocks {} to {} of it; a height counts the blocks that stay",
+                "--at-height {channel}={height}: the recovery point has blocks {} to {} of it; a height is the number of blocks that are kept",
                 known.first_block,
                 known.height.saturating_sub(1)
             )));
         }
         if heights.insert(channel.clone(), *height).is_some() {
-            return Err(EngineError::Usage(format!("--at-height {channel}: it is named twice")));
+            return Err(EngineError::Usage(format!("--at-height {channel}: it is given twice")));
         }
     }
     for channel in &point.channels {
@@ -154,7 +154,7 @@ fn heights(
         let Some(height) = times.height else { continue };
         if height <= channel.first_block {
             return Err(EngineError::Usage(format!(
-                "--before: no block of {} was made by then; leave its nodes out, or name its height (--at-height {}=N)",
+                "--before: {} had no block at that time; leave its nodes out, or give its height (--at-height {}=N)",
                 channel.name, channel.name
             )));
         }
@@ -164,11 +164,11 @@ fn heights(
             Rule::EarlierHeight,
             &channel.name,
             format!(
-                "it goes back to height {height}, its last transaction of {last}: {} blocks with {} transactions are given up",
+                "it goes back to height {height}, whose last transaction is of {last}: {} blocks with {} transactions are given up",
                 channel.height - height,
                 times.given_up
             ),
-            "make sure that everybody who has later blocks goes back, too: other organizations' peers and orderers, and clients' own records",
+            "make sure that everybody who has later blocks goes back too: peers and orderers of other organizations, and the records of clients",
         ));
     }
     heights.retain(|name, height| point.channel(name).is_some_and(|channel| channel.height > *height));
@@ -278,10 +278,10 @@ impl Back<'_> {
                 Rule::EarlierHeight,
                 &id,
                 format!(
-                    "its ledger {} was joined by a snapshot: its state cannot be made anew from blocks, and so not be brought to an earlier height",
+                    "its ledger {} was joined by snapshot: its state cannot be rebuilt from blocks, and therefore not at an earlier height",
                     joined.channel
                 ),
-                "leave the node out (--node names the others), and let it join the restored network by a new snapshot",
+                "leave the node out (--node names the others), and join it to the restored network with a new snapshot",
             )]);
         }
         let mut findings = Vec::new();
@@ -389,8 +389,8 @@ fn consenters(point: &RecoveryPoint, heights: &BTreeMap<String, u64>) -> Vec<Fin
                 findings.push(Finding::warning(
                     Rule::EarlierHeight,
                     format!("{} {}", node.facts.id, channel.name),
-                    "its TLS certificate is none of the consenters' at that height: it was no consenter then, or had another certificate",
-                    "give it the certificate of that time, or take a height behind the change of the consenters",
+                    "its TLS certificate does not belong to any consenter at that height: it was not a consenter then, or had another certificate",
+                    "give it the certificate of that time, or choose a height after the change of the consenters",
                 ));
             }
         }

@@ -1,5 +1,5 @@
-//! A peer that takes the ledger of another peer of its organization: the chain, the private data that goes with it and what is derived
-//! from both; its identity, its chaincode packages and everything else stay its own.
+//! Gives a peer the ledger of another peer of its organization: the chain, its private data and everything derived from both. The peer
+//! keeps its own identity, chaincode packages and everything else.
 
 use std::str::FromStr;
 
@@ -29,7 +29,7 @@ impl FromStr for LedgerFrom {
             Some((node, donor)) if !node.is_empty() && !donor.is_empty() && node != donor => {
                 Ok(LedgerFrom { node: node.to_owned(), donor: donor.to_owned() })
             }
-            _ => Err("two peers of one organization are wanted: Org1/peer1=Org1/peer0".to_owned()),
+            _ => Err("name two peers of one organization: Org1/peer1=Org1/peer0".to_owned()),
         }
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn take(point: &mut RecoveryPoint, from: &LedgerFrom, nodes: &[String
         return Err(wrong(from, "they are of different organizations, whose peers hold different private data"));
     }
     let single = |node: &CapturedNode| {
-        data_of(node).ok_or_else(|| wrong(from, &format!("{} has not one data directory", node.facts.id)))
+        data_of(node).ok_or_else(|| wrong(from, &format!("{} does not have exactly one data directory", node.facts.id)))
     };
     let ((_, target_root), (given_in, given_root)) = (single(node)?, single(donor)?);
     let given: Vec<CapturedEntry> = donor.directories[given_in]
@@ -93,18 +93,20 @@ pub(super) fn take(point: &mut RecoveryPoint, from: &LedgerFrom, nodes: &[String
     let Some(node) = point.nodes.iter_mut().find(|node| node.facts.id.to_string() == from.node) else {
         return Err(wrong(from, "there is no such peer"));
     };
-    let Some((position, _)) = data_of(node) else { return Err(wrong(from, "it has not one data directory")) };
+    let Some((position, _)) = data_of(node) else {
+        return Err(wrong(from, "it does not have exactly one data directory"));
+    };
     replace(&mut node.directories[position], &target_root, given);
     node.facts.ledgers = ledgers;
     Ok(Finding::note(
         Rule::OneChain,
         &node.facts.id,
         format!(
-            "it takes the ledger of {} ({}); keys and chaincode packages stay its own",
+            "it gets the ledger of {} ({}); it keeps its own keys and chaincode packages",
             from.donor,
             heights.join(", ")
         ),
-        "nothing: what its collections hold is what the donor held",
+        "no action is needed: its collections contain the private data of the donor",
     ))
 }
 

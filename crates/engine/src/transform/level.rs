@@ -1,5 +1,5 @@
-//! Orderers levelled to one donor (O2): a channel's chain, raft log and snapshot of one orderer take the place of the others', which were
-//! read at other moments. That is what was seen to start in any order without a fork (FABRIC.md section 7).
+//! Brings orderers to the state of one donor (O2): the chain, raft log and snapshot of one orderer replace those of the others, which were
+//! read at other moments. Orderers with this state start in any order without a fork.
 
 use std::collections::BTreeSet;
 
@@ -64,8 +64,8 @@ pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) 
         findings.push(Finding::note(
             Rule::OrderersLevel,
             channel,
-            format!("{} take chain and raft state of {donor_id}, which are of one moment", levelled.join(" and ")),
-            "nothing: orderers restored from different moments can fork",
+            format!("{} get the chain and raft state of {donor_id}, which are from one moment", levelled.join(" and ")),
+            "no action is needed: orderers restored from different moments could fork",
         ));
     }
     findings
@@ -83,7 +83,7 @@ pub(super) fn no_place(id: &NodeId, channel: &str, donor: &NodeId, part: Part) -
     Finding::error(
         Rule::OrderersLevel,
         format!("{id} {channel}"),
-        format!("it cannot be levelled to {donor}: none of its directories is for a {part:?}"),
+        format!("it cannot get the chain and raft state of {donor}: none of its directories is for a {part:?}"),
         "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or capture in a window (--quiesce …)",
     )
 }

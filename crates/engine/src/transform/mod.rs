@@ -1,6 +1,6 @@
-//! What a restore makes of a recovery point before its plan: which nodes it is about, orderers at one height with raft state that is made
-//! anew or one donor's, a peer that takes another's ledger, other namespaces. Only the manifest changes: its parts say where every byte comes
-//! from, the repository or what was made here.
+//! Transforms a recovery point before a restore is planned: selects nodes, brings orderers to one height with raft state that is created
+//! anew or taken from a donor, gives a peer another peer's ledger, renames namespaces. Only the manifest changes; its parts say whether
+//! bytes are read from the repository or were created here.
 
 mod height;
 mod ledger;
@@ -132,7 +132,7 @@ fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut 
                     Rule::StateDatabaseOlder,
                     &node.facts.id,
                     format!("its state database {name} is restored with it: its state must not be ahead of the blocks"),
-                    "nothing: the peer builds it anew from its blocks",
+                    "no action is needed: the peer rebuilds it from its blocks",
                 ));
                 out.push(name);
             } else {
@@ -195,7 +195,7 @@ fn orderers(
             findings.push(Finding::warning(
                 Rule::OrderersLevel,
                 &channel,
-                format!("{captured} of its {all} consenters are in the recovery point; it orders nothing before {needed} run"),
+                format!("{captured} of its {all} consenters are in the recovery point; it orders no transactions until {needed} run"),
                 "make sure that enough others run, and that none of them is older than these",
             ));
         }
@@ -243,7 +243,7 @@ pub(crate) fn not_level(nodes: &[&NodeFacts]) -> Vec<Finding> {
                 Rule::OrderersLevel,
                 channel,
                 format!("orderers captured at different heights would be restored beside others: {heights:?}"),
-                "name those that are lost (--node …, without --missing): then they are levelled to the highest of them",
+                "name the lost ones (--node …, without --missing): then all of them are brought to the highest of them",
             ));
         }
     }
@@ -270,14 +270,14 @@ fn behind_smartbft(channel: &str, heights: &BTreeSet<u64>, there: usize, needed:
         Finding::warning(
             Rule::OrderersLevel,
             channel,
-            format!("{what}: they are a quorum, and the others fetch what they lack"),
-            "start all orderers together, and compare their heights before clients come (fabkeep status)",
+            format!("{what}: they are a quorum, and the others fetch the missing blocks from them"),
+            "start all orderers together, and compare their heights (fabkeep status) before clients can connect",
         )
     } else {
         Finding::error(
             Rule::OrderersLevel,
             channel,
-            format!("{what}: fewer than the {needed} that must remember a block"),
+            format!("{what}: fewer than the {needed} that must have a block"),
             "restore a recovery point that was captured in a window (--quiesce …): these orderers could order other blocks at the same heights",
         )
     }

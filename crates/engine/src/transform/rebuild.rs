@@ -1,5 +1,5 @@
-//! Consensus state as derived data: when all consenters of a channel are restored together, their chains end at one height, and what their
-//! consensus needs is made anew from there instead of copied (FABRIC.md section 8).
+//! Consensus state as derived data: if all consenters of a channel are restored together, their chains end at one height, and their
+//! consensus state is created from the last block instead of being copied.
 
 use fabkeep_ledger::block_file::{file_number, metadata_prefix};
 use fabkeep_ledger::layout::Kind;
@@ -45,8 +45,8 @@ pub(super) fn made_anew(
                 Finding::note(
                     Rule::OrderersLevel,
                     &channel.name,
-                    format!("its raft state is restored as it was captured, as its last block does not tell it: {why}"),
-                    "nothing: the captured logs are in the recovery point",
+                    format!("its raft state is restored as it was captured, because it cannot be derived from its last block: {why}"),
+                    "no action is needed: the recovery point contains the captured logs",
                 )
             }))
         }
@@ -90,7 +90,7 @@ impl Source<'_> {
             noted_snapshot: Some(state.index),
             ..self.no_entries(WalKind::Raft)
         };
-        let what = format!("raft state written from block {} (raft index {}, term {term})", state.number, state.index);
+        let what = format!("raft state created from block {} (raft index {}, term {term})", state.number, state.index);
         Ok(Ok(Given { files, facts, what }))
     }
 
@@ -131,18 +131,18 @@ impl Source<'_> {
         let last = files.max_by_key(|(number, ..)| *number);
         let (_, part, modified_ns) = last.ok_or_else(|| self.wrong("it has no block file of the channel"))?;
         let Content::Blocks { first, count, metadata, .. } = &part.content else {
-            return Err(self.wrong("a block file ends with a part that holds no block"));
+            return Err(self.wrong("a block file ends with a part that contains no block"));
         };
         let number = first.saturating_add(*count).wrapping_sub(1);
         if *count == 0 || number.wrapping_add(1) != ledger.height {
             return Err(self.wrong("the block files end with another block than was recorded"));
         }
         let blocks = Blocks::new(self.reader, self.channel);
-        let mut record = blocks.record(number).ok_or_else(|| self.wrong("the last block is not to be had"))?;
+        let mut record = blocks.record(number).ok_or_else(|| self.wrong("the last block is missing"))?;
         let metadata = self.reader.blob(metadata)?;
         let mut rest = &metadata[..];
         for position in 0..*count {
-            let range = metadata_prefix(rest).ok_or_else(|| self.wrong("the metadata of a block is cut"))?;
+            let range = metadata_prefix(rest).ok_or_else(|| self.wrong("the metadata of a block is truncated"))?;
             if position + 1 == *count {
                 record.extend_from_slice(&rest[range.clone()]);
             }
@@ -260,13 +260,13 @@ pub(super) fn give(
     let chains = if levelled.is_empty() {
         String::new()
     } else {
-        format!("; {} take the chain of {donor_id}, which has height {height}", levelled.join(" and "))
+        format!("; {} get the chain of {donor_id}, which has height {height}", levelled.join(" and "))
     };
     findings.push(Finding::note(
         Rule::OrderersLevel,
         channel,
-        format!("all of its consenters ({}) go on with {}{chains}", names.join(", "), given.what),
-        "nothing: they are restored together, at one height; `--raft-state captured` restores the captured logs instead",
+        format!("all of its consenters ({}) continue with {}{chains}", names.join(", "), given.what),
+        "no action is needed: they are restored together, at one height; `--raft-state captured` restores the captured logs instead",
     ));
     findings
 }

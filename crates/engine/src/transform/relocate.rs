@@ -1,4 +1,4 @@
-//! A recovery point of a cluster that goes to other namespaces: organizations are called by their namespaces, and so are their nodes.
+//! Renames the namespaces of a recovery point of a cluster: organizations are named after their namespaces, and their nodes after them.
 
 use fabkeep_network::NodeId;
 use fabkeep_platform::kubernetes::Relocation;

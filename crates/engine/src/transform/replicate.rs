@@ -1,4 +1,4 @@
-//! An orderer that comes back empty and takes everything from the others: an older copy of its ledger would stop their leader (O2).
+//! Restores an orderer without ledgers, which it then fetches from the others: an older copy of its ledger would stop their leader (O2).
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub(super) fn leave_empty(
             return wrong(name, "the recovery point has no such node; `fabkeep show` lists them (Organization/node)");
         };
         if node.facts.role != NodeRole::Orderer {
-            return wrong(name, "it is no orderer");
+            return wrong(name, "it is not an orderer");
         }
         if !is_named(&node.facts.id, nodes) {
             return wrong(name, "it is not among the nodes that are restored (--node)");
@@ -41,8 +41,8 @@ pub(super) fn leave_empty(
             findings.push(Finding::error(
                 Rule::LogPresent,
                 &channel,
-                format!("{empty} of its {all} consenters would come back empty: the others are no quorum, and nobody could give them the chain"),
-                "let fewer come back empty: the others from the recovery point, together",
+                format!("{empty} of its {all} consenters would be restored without ledgers: the others are not a quorum and could not provide the chain"),
+                "name fewer orderers with --replicate, and restore the others together from the recovery point",
             ));
         }
     }
@@ -55,11 +55,11 @@ pub(super) fn leave_empty(
             Rule::OrderersLevel,
             &node.facts.id,
             format!(
-                "it comes back with its keys and without its ledger, raft log and snapshots ({}), as asked: an older copy beside orderers that went on stops their leader",
+                "it is restored with its keys but without its ledger, raft log and snapshots ({}), as requested: an old copy beside orderers that kept running stops their leader",
                 channels.into_iter().collect::<Vec<_>>().join(", ")
             ),
-            "restart the other orderers, one after the other: a leader that remembers what this one had would stop it. Then join each channel, and \
-             it takes all blocks from the others: `fabkeep show --genesis DIR` writes the blocks for \
+            "restart the other orderers, one after the other: a leader that remembers the entries of this one would stop. Then join it to each channel: \
+             it fetches all blocks from the others. `fabkeep show --genesis DIR` writes the blocks for \
              `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`",
         ));
     }

@@ -1,5 +1,5 @@
-//! Verification of a recovery point: that it is there, and that everything of it can be made again. Says what was proven and what
-//! was not.
+//! Verification of a recovery point: its objects exist, and all files can be reconstructed from them. Reports what was proven and what was
+//! not.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,7 +52,7 @@ pub struct Proof {
     pub seconds: f64,
 }
 
-/// An object that is damaged or missing, as a finding. What was put again elsewhere does not spoil the point.
+/// Returns an object that is damaged or missing, as a finding. What was put again elsewhere does not spoil the point.
 fn fault_finding(fault: &ObjectFault) -> Finding {
     let subject = format!("object {}", fault.object);
     match &fault.instead {
@@ -60,8 +60,8 @@ fn fault_finding(fault: &ObjectFault) -> Finding {
             Rule::FileReadable,
             subject,
             fault.problem.clone(),
-            "make a backup now: what the nodes still have of it is put again under a new name, once it is recorded as bad; or bring the object \
-             back from a copy of the repository",
+            "make a backup now: once the object is recorded as damaged, the backup stores again what the nodes still have of it; or restore the object \
+             from a copy of the repository",
         ),
         Some(instead) => Finding::warning(
             Rule::FileReadable,
@@ -71,7 +71,7 @@ fn fault_finding(fault: &ObjectFault) -> Finding {
                 fault.problem,
                 instead.join(", ")
             ),
-            "nothing; look for the cause of the damage",
+            "no action is needed for the data; find the cause of the damage",
         ),
     }
 }
@@ -79,7 +79,7 @@ fn fault_finding(fault: &ObjectFault) -> Finding {
 /// Verifies a recovery point. Without the identity, objects are checked by their sealed bytes and nothing is opened.
 ///
 /// # Errors
-/// [`EngineError`] when the repository cannot be read at all; damage comes as findings.
+/// [`EngineError`] if the repository cannot be read at all; damage is reported as findings.
 pub fn verify_point(
     repository: &Repository,
     commit: &Commit,
@@ -103,7 +103,7 @@ pub fn verify_point(
     };
     let read = level == VerifyLevel::Full;
     let progress = AtomicU64::new(0);
-    let name = if read { "read every object" } else { "look at every object" };
+    let name = if read { "read every object" } else { "check every object" };
     let checked = step(reporter, name, None, || {
         tell_while(reporter, &progress, || check_objects(repository, commit, identity, read, threads, &progress))
     })?;
@@ -113,29 +113,29 @@ pub fn verify_point(
     let lost = checked.faults.iter().filter(|fault| fault.instead.is_none()).count();
     if lost == 0 && !checked.faults.is_empty() {
         proof.proven.push(format!(
-            "{} of {} objects are damaged or missing, and everything that the point needs of them was put again",
+            "{} of {} objects are damaged or missing, and everything that the point needs of them was stored again",
             checked.faults.len(),
             checked.objects
         ));
     }
     if checked.faults.is_empty() {
         proof.proven.push(if read {
-            format!("all {} objects are there, and their bytes are those that were put", checked.objects)
+            format!("all {} objects exist, and their bytes are those that were written", checked.objects)
         } else {
-            format!("all {} objects are there with their sizes", checked.objects)
+            format!("all {} objects exist and have their sizes", checked.objects)
         });
     }
     match identity {
         None => proof.not_proven.push(
-            "what is inside the objects: without the identity nothing can be opened (--identity FILE)".to_owned(),
+            "the content of the objects: it cannot be decrypted without the identity (--identity FILE)".to_owned(),
         ),
         Some(_) if lost > 0 => {
-            proof.not_proven.push("what is inside the objects: some are missing or damaged".to_owned());
+            proof.not_proven.push("the content of the objects: some are missing or damaged".to_owned());
         }
         Some(identity) => look_inside(repository, commit, identity, level, threads, reporter, &mut proof)?,
     }
     if !read {
-        proof.not_proven.push("that the objects' bytes are whole (verify --level full)".to_owned());
+        proof.not_proven.push("that the bytes of the objects are intact (verify --level full)".to_owned());
     }
     proof.not_proven.push("that the nodes start on the restored data".to_owned());
     proof.seconds = begun.elapsed().as_secs_f64();
@@ -182,7 +182,9 @@ fn look_inside(
     let facts: Vec<_> = point.nodes.iter().map(|node| node.facts.clone()).collect();
     let configs: Vec<_> = point.channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
     proof.findings.extend(check_set(&facts, &configs, point.derived, jiff::Timestamp::now().as_second()));
-    proof.proven.push("the manifest opens, and the set keeps the invariants I1 to I5 as recorded".to_owned());
+    proof
+        .proven
+        .push("the manifest can be decrypted, and the set satisfies the invariants I1 to I5 as recorded".to_owned());
     if level == VerifyLevel::Quick {
         return Ok(());
     }
@@ -191,7 +193,7 @@ fn look_inside(
         let nodes: Vec<String> = targets.iter().map(|target| target.label.clone()).collect();
         let bytes = targets.iter().flat_map(|target| &target.files).flatten().map(|part| part.len).sum();
         let counter = Counting { reporter, blocks: AtomicU64::new(0) };
-        let name = format!("walk {}", channel.name);
+        let name = format!("check chain {}", channel.name);
         let replayed =
             step(reporter, &name, Some(bytes), || replay(&reader, channel, targets, true, threads, &counter));
         proof.blocks += counter.blocks.into_inner();
@@ -213,7 +215,7 @@ fn look_inside(
 fn tell_channel(channel: &Channel, nodes: &[String], unchecked: &BTreeMap<String, u64>, proof: &mut Proof) {
     let signed = nodes.iter().filter(|node| !unchecked.contains_key(*node)).count();
     let signatures = match (signed, nodes.len()) {
-        (_, 0) => ", no node holds their block files".to_owned(),
+        (_, 0) => ", no node has their block files".to_owned(),
         (0, _) => ", block files equal bit for bit".to_owned(),
         (signed, all) if signed == all => {
             format!(", signed as configured on {all} nodes, block files equal bit for bit")
@@ -229,7 +231,7 @@ fn tell_channel(channel: &Channel, nodes: &[String], unchecked: &BTreeMap<String
     ));
     proof.not_proven.extend(unchecked.iter().map(|(node, blocks)| {
         format!(
-            "{}: the signatures of {blocks} blocks of {node}: its chain begins behind a snapshot, and no configuration block before them is in the set",
+            "{}: the signatures of {blocks} blocks of {node}: its chain begins after a snapshot, and no configuration block before them is in the set",
             channel.name
         )
     }));
@@ -240,11 +242,11 @@ fn damage(subject: &str, error: &EngineError) -> Finding {
         Rule::HashChain,
         subject,
         error.to_string(),
-        "this recovery point cannot be restored whole: make a new one now, and look for the damage's cause",
+        "this recovery point cannot be restored completely: make a new one now, and find the cause of the damage",
     )
 }
 
-/// Every node's block files of a channel.
+/// Returns every node's block files of a channel.
 fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<Target<'static>> {
     let mut targets = Vec::new();
     for node in &point.nodes {
@@ -294,7 +296,7 @@ fn open_files(
     let count = files.len();
     let bytes: u64 =
         files.iter().filter(|file| !is_block_file(file.2)).flat_map(|file| file.2).map(|part| part.len).sum();
-    let results = step(reporter, "open every file", Some(bytes), || {
+    let results = step(reporter, "reconstruct every file", Some(bytes), || {
         parallel::map(files, threads, |(name, size, parts)| -> Result<(), EngineError> {
             check_parts(&name, size, parts)?;
             if is_block_file(parts) {
@@ -313,7 +315,7 @@ fn open_files(
         proof.findings.push(damage("files", &error));
     }
     if whole {
-        proof.proven.push(format!("all {count} files of {} nodes can be made again bit for bit", point.nodes.len()));
+        proof.proven.push(format!("all {count} files of {} nodes can be reconstructed bit for bit", point.nodes.len()));
     }
     Ok(())
 }

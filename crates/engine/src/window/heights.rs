@@ -1,4 +1,4 @@
-//! Asking all nodes, and waiting until they are level.
+//! Queries the heights of all nodes, and waits until they are equal.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ fn behind(standings: &[Standing]) -> Vec<String> {
         for (node, height, lag) in standing.laggards() {
             out.push(match height {
                 Some(height) => format!("{node} {} {height} ({lag} behind)", standing.channel),
-                None => format!("{node} {} not known", standing.channel),
+                None => format!("{node} {} unknown", standing.channel),
             });
         }
     }
@@ -106,14 +106,14 @@ fn not_level(standings: &[Standing], observed: &[Observation], after: Duration) 
                     after.as_secs()
                 ),
                 None => {
-                    format!("its height is not known after {} s; the highest is {}", after.as_secs(), standing.highest)
+                    format!("its height is unknown after {} s; the highest is {}", after.as_secs(), standing.highest)
                 }
             };
             findings.push(Finding::error(
                 Rule::LevelBefore,
                 format!("{node} {}", standing.channel),
                 what,
-                "give it more time (--window-deadline), read its log, leave it out (--exclude), or take a backup that needs no window (--consistency cut)",
+                "allow more time (--window-deadline), read its log, leave it out (--exclude), or make a backup that needs no window (--consistency cut)",
             ));
         }
     }
@@ -121,8 +121,8 @@ fn not_level(standings: &[Standing], observed: &[Observation], after: Duration) 
         findings.push(Finding::error(
             Rule::LevelBefore,
             "heights",
-            format!("they were equal, but never long enough, in {} s: blocks still come", after.as_secs()),
-            "stop what sends transactions (--quiesce scale, hook or fence), or take a backup that needs no window (--consistency cut)",
+            format!("within {} s they were equal, but not long enough: new blocks are still added", after.as_secs()),
+            "stop the clients (--quiesce scale, hook or fence), or make a backup that needs no window (--consistency cut)",
         ));
     }
     findings

@@ -1,5 +1,5 @@
-//! The no-transaction window: noted first, then transactions kept away, heights awaited to be equal, watched while the capture reads,
-//! and undone in the end, however it ends.
+//! The no-transaction window: it is recorded first, then transactions are kept away and heights are awaited to be equal; heights are
+//! watched while the capture reads; everything is undone in the end, however the window ends.
 
 mod heights;
 mod watch;
@@ -66,44 +66,44 @@ pub(crate) struct OpenWindow<'p> {
     noted: bool,
 }
 
-/// Refuses a second window: the first one's changes would be taken for what was there before. A note that this machine did not sign may be
+/// Refuses a second window: it would take the first one's changes for the original state. A note that this machine did not sign may be
 /// that of another machine's window.
 pub(crate) fn refuse_open(platform: &dyn Platform) -> Result<(), EngineError> {
     let findings = noted_findings(&platform.window()?);
     if findings.is_empty() { Ok(()) } else { Err(EngineError::Refused(findings)) }
 }
 
-/// What is noted of windows, as findings.
+/// Returns the recorded windows, as findings.
 pub(crate) fn noted_findings(noted: &NotedWindows) -> Vec<Finding> {
     noted.open.iter().map(open_finding).chain(noted.strange.iter().map(strange_finding)).collect()
 }
 
-/// A note that this machine did not sign, as a finding. What it says is somebody else's text: it is not repeated here.
+/// Returns a note that this machine did not sign, as a finding. What it says is somebody else's text: it is not repeated here.
 fn strange_finding(note: &StrangeNote) -> Finding {
     let steps = note.says.as_ref().map_or(0, |says| says.changes.len());
     Finding::error(
         Rule::WindowUndone,
         &note.at,
         format!(
-            "it looks like the note of an open window with {steps} steps, and {}: nothing of it is undone",
+            "it looks like the record of an open window with {steps} steps, but {}: nothing of it is undone",
             note.problem
         ),
         format!(
             "if a backup of yours opened a window from another machine, run `fabkeep resume` there; if an older version wrote it, \
-             `fabkeep resume --unsigned` shows each step and asks before it is done; else look at it and remove it: {}",
+             `fabkeep resume --unsigned` shows each step and asks before it; otherwise check the record and remove it: {}",
             note.removal
         ),
     )
 }
 
-/// An open window as a finding.
+/// Returns an open window as a finding.
 pub(crate) fn open_finding(open: &WindowRecord) -> Finding {
     let changes: Vec<String> = open.changes.iter().map(ToString::to_string).collect();
     Finding::error(
         Rule::WindowUndone,
         format!("window {}", open.run),
-        format!("it is open since {} (by {}): {}", open.begun, open.by, changes.join("; ")),
-        "if that backup does not run any more: `fabkeep resume` undoes it, with the same --kubernetes or --inventory options",
+        format!("it has been open since {} (opened by {}): {}", open.begun, open.by, changes.join("; ")),
+        "if that backup does not run any more, `fabkeep resume` undoes it, with the same --kubernetes or --inventory options",
     )
 }
 
@@ -167,17 +167,17 @@ impl<'p> OpenWindow<'p> {
         Ok(())
     }
 
-    /// Whether the nodes can be asked while the window is open.
+    /// Returns whether the nodes can be asked while the window is open.
     pub fn can_watch(&self) -> bool {
         self.stops().is_empty()
     }
 
-    /// What the nodes said when they were level.
+    /// Returns what the nodes said when they were level.
     pub fn observed(&self) -> &[Observation] {
         &self.observed
     }
 
-    /// What grew since then, by other observations.
+    /// Returns the chains that grew since then, by other observations.
     pub fn grown(&self, now: &[Observation]) -> Vec<Grown> {
         fabkeep_network::grown(&self.level, &fabkeep_network::standings(now, &BTreeMap::new()))
     }
@@ -230,7 +230,7 @@ pub struct Resumed {
 /// machine has no record of it.
 ///
 /// # Errors
-/// [`EngineError::Platform`]: then the note stays, and another try goes on.
+/// [`EngineError::Platform`]: then the record stays, and another attempt continues.
 pub fn resume(
     platform: &dyn Platform,
     hook_after: Option<&str>,
@@ -263,7 +263,7 @@ pub enum Question<'a> {
 /// What became of a step of an unsigned note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnsignedStep {
-    /// Where the note stands.
+    /// The location of the record.
     pub note: String,
     /// What it names, quoted.
     pub step: String,
@@ -308,7 +308,7 @@ pub fn resume_unsigned(
     Ok(steps)
 }
 
-/// A change that somebody else's text names, without what a terminal would obey.
+/// Returns a change that somebody else's text names, without what a terminal would obey.
 pub fn quoted(change: &Change) -> String {
     const MOST: usize = 300;
     let text = match change {

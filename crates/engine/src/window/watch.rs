@@ -1,4 +1,4 @@
-//! Watching heights while a capture reads inside a window.
+//! Watches heights while a capture reads inside a window.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ pub(crate) fn watched<T>(window: &OpenWindow<'_>, work: impl FnOnce() -> T) -> (
                     }
                     std::thread::sleep(SLICE);
                 }
-                // Once more behind the work: what grew in its last moments counts too.
+                // Once more after the work: what grew in its last moments counts too.
                 let last = done.load(Ordering::Relaxed);
                 let now = observe_all(window.platform, Asked { block_files: BlockFiles::Never, health: false });
                 for more in window.grown(&now) {

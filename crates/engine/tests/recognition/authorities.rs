@@ -90,7 +90,7 @@ fn a_certificate_and_key_are_found_wherever_they_lie_and_missed_when_they_are_go
                     std::fs::copy(entry.path(), one.path("msp/keystore").join(entry.file_name())).unwrap();
                 }
             },
-            "of two authorities",
+            "two different authorities",
         ),
         (
             "a key where nothing looks for it",
@@ -99,7 +99,7 @@ fn a_certificate_and_key_are_found_wherever_they_lie_and_missed_when_they_are_go
                 std::fs::create_dir_all(one.path("old")).unwrap();
                 std::fs::rename(&key, one.path("old/ca.key")).unwrap();
             },
-            "does not look",
+            "names another place",
         ),
     ];
     for (what, change, part) in bad {

@@ -44,7 +44,7 @@ fn keys_of_every_kind_are_understood_and_matched() {
         (lines.join("\n") + "\n").into_bytes()
     };
     let bad: Vec<(&str, Vec<u8>, Severity, &str)> = vec![
-        ("another's key", key("p384.key"), Severity::Error, "is not the key of"),
+        ("another's key", key("p384.key"), Severity::Error, "does not match the"),
         ("encrypted, PKCS#8", key("rsa-encrypted.key"), Severity::Error, "encrypted"),
         ("encrypted, PKCS#1", key("rsa-encrypted-pkcs1.key"), Severity::Error, "encrypted"),
         ("a line is missing", cut("rsa.key"), Severity::Error, "cannot be used"),

@@ -76,7 +76,7 @@ fn a_peer_with_a_couchdb_is_restored_above_an_empty_one() {
     // Its CouchDB is not here: a backup says what a restore needs, and the restore says it again.
     let (complete, findings) = one.capture();
     assert!(complete, "{findings:#?}");
-    reported("far away", &findings, Severity::Warning, "P3", "no node of the inventory");
+    reported("far away", &findings, Severity::Warning, "P3", "not a node of the inventory");
     let data = one.path("couchdb0/data");
     for file in ["_dbs.couch", "shards/00000000-7fffffff/mychannel_.1700000000.couch"] {
         std::fs::create_dir_all(data.join(file).parent().unwrap()).unwrap();

@@ -62,7 +62,7 @@ fn an_empty_data_directory_is_an_error_though_the_keys_are_there() {
         |bench| emptied(bench, "OrdererOrg/orderer1/production"),
         "K3",
         "OrdererOrg/orderer1",
-        "holds no chains",
+        "contains no chains",
     );
     place.refused_after("Org2/ca", |bench| emptied(bench, "Org2/ca"), "K3", "Org2/ca", "is empty");
     let frame = |bench: &Bench| {
@@ -183,7 +183,7 @@ fn cacerts_that_did_not_issue_the_nodes_certificate_are_an_error() {
         let folder = bench.network().join("Org1/peer0/msp/cacerts");
         super::replace(&bench.network().join("Org2/peer0/msp/cacerts"), &folder);
     };
-    place.refused_after("Org1/peer0", swap, "I5", "Org1/peer0", "leads to none of the CA certificates");
+    place.refused_after("Org1/peer0", swap, "I5", "Org1/peer0", "was not issued by any of the CA certificates");
 }
 
 #[test]

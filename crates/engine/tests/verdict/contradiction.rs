@@ -26,13 +26,13 @@ fn a_raft_log_of_the_channels_first_life_is_found_on_one_orderer_and_on_all() {
         replace(&first.network().join(&node).join(WAL), &bench.network().join(&node).join(WAL));
     };
     stale("orderer1");
-    assert_refused(&bench, "I3", "OrdererOrg/orderer1 settlement", "another life of the channel");
+    assert_refused(&bench, "I3", "OrdererOrg/orderer1 settlement", "an earlier existence of the channel");
     stale("orderer2");
     stale("orderer3");
     let (made, findings) = verdict(&bench, &CaptureOptions::default());
     assert!(!made);
     for orderer in ["orderer1", "orderer2", "orderer3"] {
-        assert_found(&findings, "I3", &format!("OrdererOrg/{orderer} settlement"), "another life");
+        assert_found(&findings, "I3", &format!("OrdererOrg/{orderer} settlement"), "an earlier existence");
     }
 }
 
@@ -46,7 +46,7 @@ fn a_stale_raft_log_is_found_after_an_earlier_point_too() {
         &first.network().join("OrdererOrg/orderer3").join(WAL),
         &bench.network().join("OrdererOrg/orderer3").join(WAL),
     );
-    assert_refused(&bench, "I3", "OrdererOrg/orderer3 settlement", "another life");
+    assert_refused(&bench, "I3", "OrdererOrg/orderer3 settlement", "an earlier existence");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn an_index_of_another_chain_is_reported() {
     let Some(other_node) = other_node else { return };
     replace(&other.network().join(other_node).join(index), &bench.network().join("Org1/peer0").join(index));
     let (_, findings) = verdict(&bench, &CaptureOptions::default());
-    assert_found(&findings, "P5", "Org1/peer0 mychannel", "block index is of another chain");
+    assert_found(&findings, "P5", "Org1/peer0 mychannel", "block index belongs to another chain");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn an_identity_of_another_network_is_found() {
         super::copy(&other.network().join(node).join("msp"), &msp);
     }
     for node in ["Org1/peer0", "OrdererOrg/orderer1"] {
-        assert_refused(&bench, "I5", &format!("{node} mychannel"), "an identity of another network");
+        assert_refused(&bench, "I5", &format!("{node} mychannel"), "the identity belongs to another network");
     }
 }
 

@@ -21,7 +21,7 @@ fn a_follower_needs_no_raft_log_and_a_consenter_does() {
     evict(&bench, "orderer3");
     let (made, findings) = verdict(&bench, &CaptureOptions::default());
     assert!(made, "{findings:#?}");
-    assert_found(&findings, "O7", "OrdererOrg/orderer3 mychannel", "none of the channel's 3 consenters'");
+    assert_found(&findings, "O7", "OrdererOrg/orderer3 mychannel", "not the key of any of the channel's 3 consenters");
 }
 
 #[test]

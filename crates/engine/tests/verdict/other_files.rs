@@ -53,7 +53,7 @@ fn a_file_of_no_node_that_is_written_over_is_warned_of() {
     let file = bench.network().join("Org1/users/state");
     fs::write(&file, "0123456789").unwrap();
     let findings = capture_while(&bench, &Writes { path: &file, line: b"x", append: false });
-    assert_found(&findings, "B6", "state", "two moments");
+    assert_found(&findings, "B6", "state", "two versions");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_torn_record_of_a_running_orderer_is_not_stored() {
     let end = tear(&log(&bench, "orderer1"));
     let _lock = lock(&bench.network().join("OrdererOrg/orderer1/production/index/LOCK"));
     let captured = bench.capture(&CaptureOptions::default()).unwrap();
-    assert_found(&captured.point.findings, "B5", "OrdererOrg/orderer1 mychannel", "last whole record");
+    assert_found(&captured.point.findings, "B5", "OrdererOrg/orderer1 mychannel", "last complete record");
     let note = captured.point.findings.iter().find(|finding| finding.rule.code() == "B5").unwrap();
     assert_eq!(note.severity, Severity::Note);
     bench.verify(VerifyLevel::Full).unwrap();
@@ -61,7 +61,7 @@ fn a_stopped_orderer_with_a_torn_log_is_warned_of() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     tear(&log(&bench, "orderer2"));
     let captured = bench.capture(&CaptureOptions::default()).unwrap();
-    assert_found(&captured.point.findings, "B5", "OrdererOrg/orderer2 mychannel", "last whole record");
+    assert_found(&captured.point.findings, "B5", "OrdererOrg/orderer2 mychannel", "last complete record");
     assert!(captured.point.findings.iter().any(|finding| finding.severity == Severity::Warning));
 }
 

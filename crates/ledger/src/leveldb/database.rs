@@ -1,4 +1,4 @@
-//! A whole LevelDB directory: check it, look keys up.
+//! A complete LevelDB directory: checks it and looks up keys.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -98,7 +98,7 @@ impl Database {
         Ok(report)
     }
 
-    /// The value of a key, if it has one.
+    /// Returns the value of a key, if it has one.
     ///
     /// # Errors
     /// [`LevelDbError`].
@@ -108,7 +108,7 @@ impl Database {
         Ok(self.range(key, &to)?.remove(key))
     }
 
-    /// All live entries with keys in `[from, to)`.
+    /// Returns all live entries with keys in `[from, to)`.
     ///
     /// # Errors
     /// [`LevelDbError`].
@@ -116,8 +116,8 @@ impl Database {
         self.entries(from, Some(to))?.collect()
     }
 
-    /// All live entries with keys from `from` to in front of `to`, in the order of their keys. Of each table that is being read one block is in
-    /// memory; what only logs hold is in memory whole (goleveldb begins another log at 4 MiB).
+    /// Returns all live entries with keys from `from` to in front of `to`, in the order of their keys. Of each table that is being read one
+    /// block is in memory; what only logs hold is in memory whole (goleveldb begins another log at 4 MiB).
     ///
     /// # Errors
     /// [`LevelDbError`].
@@ -170,7 +170,7 @@ impl Database {
         Err(LevelDbError::Missing { file: format!("{number:06}.ldb"), named_by: self.manifest.clone() })
     }
 
-    /// The logs that still count, oldest first. The one that the manifest names must be there.
+    /// Returns the logs that still count, oldest first. The one that the manifest names must be there.
     fn logs(&self) -> Result<Vec<(String, PathBuf)>, LevelDbError> {
         let io = |source| LevelDbError::Io { file: self.directory.display().to_string(), source };
         let mut logs = Vec::new();

@@ -1,4 +1,4 @@
-//! What Fabric keeps in its LevelDB directories: how far each store has come, and which ledgers there are.
+//! The content of Fabric's LevelDB directories: the height of each store, and the list of ledgers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub fn state_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelD
     lookup(directory, channel, b"s", order_preserving)
 }
 
-/// Whether a database that a peer keeps for all channels (`configHistory`) has anything of one.
+/// Returns whether a database that a peer keeps for all channels (`configHistory`) has anything of one.
 ///
 /// # Errors
 /// [`LevelDbError`].
@@ -61,7 +61,7 @@ pub enum LedgerStatus {
 }
 
 impl LedgerStatus {
-    /// Whether the peer's next start removes the ledger.
+    /// Returns whether the peer's next start removes the ledger.
     pub fn is_removed_by_start(self) -> bool {
         matches!(self, LedgerStatus::UnderConstruction | LedgerStatus::UnderDeletion)
     }
@@ -104,7 +104,7 @@ pub fn ledger_list(directory: &Path) -> Result<LedgerList, LevelDbError> {
     Ok(LedgerList { ledgers, format })
 }
 
-/// The status in a ledger's metadata: field 1, absent for an active one. Other fields tell where it began.
+/// Returns the status in a ledger's metadata: field 1, absent for an active one. Other fields say where it began.
 fn ledger_status(metadata: &[u8]) -> Option<LedgerStatus> {
     let status = match metadata.split_first() {
         Some((0x08, rest)) => varint::read(rest)?.0,
@@ -119,7 +119,7 @@ fn ledger_status(metadata: &[u8]) -> Option<LedgerStatus> {
     })
 }
 
-/// The channels that a peer opens at its start.
+/// Returns the channels that a peer opens at its start.
 ///
 /// # Errors
 /// [`LevelDbError`].
@@ -128,7 +128,7 @@ pub fn ledger_ids(directory: &Path) -> Result<Vec<String>, LevelDbError> {
     Ok(list.ledgers.into_iter().filter(|(_, status)| !status.is_removed_by_start()).map(|(id, _)| id).collect())
 }
 
-/// Where a block index has a block: number of the block file, and the offset of its record in it, in bytes.
+/// Returns where a block index has a block: number of the block file, and the offset of its record in it, in bytes.
 ///
 /// # Errors
 /// [`LevelDbError`].
@@ -188,7 +188,7 @@ pub fn missing_private_data(directory: &Path, channel: &str) -> Result<Vec<Missi
     Ok(out)
 }
 
-/// The block counted down from the end, `chaincode 0 collection`; the value is a set of bits.
+/// Returns the block counted down from the end, `chaincode 0 collection`; the value is a set of bits.
 fn missing(key: &[u8], value: &[u8]) -> Option<MissingPrivateData> {
     let (block, rest) = keys::counted_down(key)?;
     let (chaincode, collection) = keys::names(rest)?;
@@ -203,7 +203,7 @@ fn missing(key: &[u8], value: &[u8]) -> Option<MissingPrivateData> {
     Some(MissingPrivateData { chaincode, collection, block, transactions })
 }
 
-/// Whether a peer's open `pvtdataStore` has a transaction's private data of a collection.
+/// Returns whether a peer's open `pvtdataStore` has a transaction's private data of a collection.
 ///
 /// # Errors
 /// [`LevelDbError`].
@@ -235,7 +235,7 @@ pub(crate) fn read_ordered(key: &[u8]) -> Option<(u64, &[u8])> {
     Some((number.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), rest))
 }
 
-/// What a peer's open `pvtdataStore` holds of blocks `from..to`, with the hash that the block must have of it.
+/// Returns what a peer's open `pvtdataStore` holds of blocks `from..to`, with the hash that the block must have of it.
 ///
 /// # Errors
 /// [`LevelDbError`].
@@ -267,7 +267,7 @@ pub fn stored_private_data(
     Ok(out)
 }
 
-/// Whether a peer's open `pvtdataStore` notes that it may not have private data of a collection in a block: it is no member.
+/// Returns whether a peer's open `pvtdataStore` notes that it may not have private data of a collection in a block: it is no member.
 ///
 /// # Errors
 /// [`LevelDbError`].
@@ -278,7 +278,7 @@ pub fn is_no_member(store: &Database, channel: &str, write: &PrivateWrite) -> Re
     Ok(store.get(&key)?.is_some())
 }
 
-/// Whether private data of a channel was purged from a peer's open `pvtdataStore`: what is left of a write has another hash then.
+/// Returns whether private data of a channel was purged from a peer's open `pvtdataStore`: what is left of a write has another hash then.
 ///
 /// # Errors
 /// [`LevelDbError`].

@@ -79,7 +79,7 @@ pub fn read_log(
                         record_start = None;
                     }
                 }
-                _ => return Err(corrupt(file, offset, format!("a chunk of type {kind} stands where none may"))),
+                _ => return Err(corrupt(file, offset, format!("a chunk of type {kind} is not allowed here"))),
             }
             at = data + len;
         }
@@ -104,7 +104,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer that goes on behind a log of this many bytes.
+    /// Returns a writer that appends to a log of this many bytes.
     pub fn behind(len: usize) -> Self {
         LogWriter { behind: len, bytes: Vec::new() }
     }
@@ -139,7 +139,7 @@ impl LogWriter {
         }
     }
 
-    /// The bytes written.
+    /// Returns the bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! The manifest: which tables and which log make up the database now.
+//! The manifest: the tables and the log that make up the database.
 
 use std::collections::BTreeMap;
 use std::io::Read;

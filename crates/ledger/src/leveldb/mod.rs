@@ -1,7 +1,7 @@
-//! LevelDB directories as goleveldb writes them: checked, looked into and made anew, never changed in place.
+//! LevelDB directories as goleveldb writes them: checked, read and created anew, never changed in place.
 //!
-//! A directory is whole when `CURRENT` names a manifest, the manifest's records are good, every table it names is there with
-//! good checksums, and the log it names can be read. A log may end in a torn record: that is what a crash leaves.
+//! A directory is intact if `CURRENT` names a manifest, the manifest's records are correct, every table that it names exists with
+//! correct checksums, and the log that it names can be read. After a crash a log may end with an incomplete record.
 
 mod database;
 mod fabric;

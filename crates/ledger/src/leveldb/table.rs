@@ -86,7 +86,7 @@ impl Table {
         Ok(())
     }
 
-    /// A cursor in front of the first block that can hold user keys from `from` on.
+    /// Returns a cursor in front of the first block that can hold user keys from `from` on.
     pub fn cursor(self, from: &[u8]) -> Result<Cursor, LevelDbError> {
         let mut blocks = self.entries(self.index)?;
         blocks.drain(..blocks.partition_point(|(separator, _)| user_key(separator) < from));
@@ -182,12 +182,12 @@ fn parse_entries(block: &[u8]) -> Option<Vec<Entry>> {
     Some(entries)
 }
 
-/// An internal key without its sequence number and type.
+/// Returns an internal key without its sequence number and type.
 pub(super) fn user_key(internal: &[u8]) -> &[u8] {
     &internal[..internal.len().saturating_sub(8)]
 }
 
-/// An internal key's sequence number, and whether it is a value (not a deletion).
+/// Returns an internal key's sequence number, and whether it is a value (not a deletion).
 pub(super) fn sequence(internal: &[u8]) -> (u64, bool) {
     let tail = internal.last_chunk::<8>().map_or(0, |tail| u64::from_le_bytes(*tail));
     (tail >> 8, tail & 0xff == 1)

@@ -1,4 +1,4 @@
-//! Makes a database: the files of a LevelDB directory that goleveldb opens, from entries in the order of their keys.
+//! Creates a database: the files of a LevelDB directory that goleveldb can open, from entries in the order of their keys.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::table::{FOOTER_BYTES, MAGIC, NOT_COMPRESSED, SNAPPY};
 use super::{Entry, LevelDbError, corrupt, mask_crc};
 use crate::varint;
 
-/// A table's block is written once it has this many bytes, a table is ended behind the block that makes it this long: goleveldb's defaults.
+/// A table's block is written once it has this many bytes, a table is ended after the block that makes it this long: goleveldb's defaults.
 const BLOCK_BYTES: usize = 4 << 10;
 const TABLE_BYTES: usize = 2 << 20;
 /// Every so many entries a block has a key in full.
@@ -86,7 +86,7 @@ struct Made {
     last: Vec<u8>,
 }
 
-/// The manifest, with one version edit. Tables lie in the first level that is not compacted at once.
+/// Returns the manifest, with one version edit. Tables lie in the first level that is not compacted at once.
 fn manifest_of(tables: &[Made]) -> Vec<u8> {
     let total: u64 = tables.iter().map(|table| table.size).sum();
     let holds = |level: &u64| total < LEVEL_1_BYTES * 10u64.pow(*level as u32 - 1);
@@ -110,7 +110,7 @@ fn manifest_of(tables: &[Made]) -> Vec<u8> {
     log.into_bytes()
 }
 
-/// A key as tables and manifests hold it: with sequence number and type (a value).
+/// Returns a key as tables and manifests hold it: with sequence number and type (a value).
 fn internal(key: &[u8]) -> Vec<u8> {
     [key, &(SEQUENCE << 8 | 1).to_le_bytes()].concat()
 }

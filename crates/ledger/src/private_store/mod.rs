@@ -1,23 +1,23 @@
-//! A peer's private-data store (`ledgersData/pvtdataStore`) as it has to be for a chain that ends at an earlier height.
+//! A peer's private-data store (`ledgersData/pvtdataStore`), brought to the state that a chain at an earlier height needs.
 //!
-//! # What a peer at height N starts from
+//! # What a peer at height N needs
 //!
-//! A peer whose block files end with block N-1 makes world state, history, configuration history, bookkeeping and block index anew from the
-//! blocks and this store, when they are left out together. In `ledgersData` there must be:
+//! A peer whose block files end with block N-1 rebuilds world state, history, configuration history, bookkeeping and block index from the
+//! blocks and this store, if all of them are left out together. `ledgersData` must contain:
 //!
-//! - `chains/chains/<channel>`: blocks 0 to N-1. Without `__preResetHeight`: with it the peer does not endorse until that height is reached.
-//! - `pvtdataStore`: what [`Trim`] gives. It ends with block N-1 too. One that ends before makes the next commit fail ("expected block number");
-//!   one that ends behind has what Fabric takes for the private data of the next blocks, which panics where these are other blocks.
-//! - `ledgerProvider`: as it is. It lists the peer's channels with their status (and of a channel joined by snapshot what the snapshot said), which
-//!   holds at every height; without it the peer has no channels.
+//! - `chains/chains/<channel>`: blocks 0 to N-1, without `__preResetHeight`: with it the peer does not endorse until that height is reached.
+//! - `pvtdataStore`: the result of [`Trim`]. It ends with block N-1 too. A store that ends earlier makes the next commit fail ("expected block
+//!   number"); in a store that ends later, Fabric takes the entries for private data of the next blocks, and panics if these are other blocks.
+//! - `ledgerProvider`: unchanged. It lists the peer's channels with their status (and the snapshot's metadata for a channel joined by
+//!   snapshot), which is valid at every height; without it the peer has no channels.
 //!
-//! To be left out: `stateLeveldb` (or the databases in CouchDB, and `couchdbRedoLogs`, the last block's updates of a history that no longer
-//! is), `historyLeveldb`, `configHistory`, `bookkeeper` and `chains/index`; `transientstore` beside `ledgersData`, which has private data of
-//! transactions behind N. `fileLock` is an empty database that only keeps two commands from running at once: the peer makes it anew; it may stay.
-//! `snapshots` are derived, and may stay as far as their blocks are below N.
+//! These must be left out: `stateLeveldb` (or the databases in CouchDB, and `couchdbRedoLogs`, the last block's updates of a history that
+//! does not exist any more), `historyLeveldb`, `configHistory`, `bookkeeper` and `chains/index`; also `transientstore` beside `ledgersData`,
+//! which has private data of transactions after N. `fileLock` is an empty database that only prevents two commands from running at once: the
+//! peer creates it again; it may stay. `snapshots` are derived, and may stay if their blocks are below N.
 //!
-//! A channel that was joined by snapshot cannot have its state made anew: nothing below its state's own height can be given back. The store of such a
-//! ledger is trimmed down to the snapshot's height and not below.
+//! The state of a channel that was joined by snapshot cannot be rebuilt: nothing below the height of its own state can be restored. The store
+//! of such a ledger is trimmed down to the snapshot's height and not below.
 //!
 //! # Purged private data
 //!
@@ -28,9 +28,9 @@
 //! are lost from the state. (Once the peer has made its state, it takes them from its store at its next start, when they are put back
 //! together with the list of their blocks that Fabric 1.x kept under group 7. Tried with 3.1.5 and not done here.)
 //!
-//! Purges in blocks from N on did not happen: their markers are left out. What is physically gone stays gone; it is counted. The last purge of
-//! a key replaces the marker of an earlier one: a key purged below N and again behind it has no marker afterwards, and where the purge below N
-//! was still to be carried out, its data stays in the store (not in the state).
+//! Purges in blocks from N on did not happen: their markers are left out. Data that is physically gone stays gone; it is counted. The last
+//! purge of a key replaces the marker of an earlier one: a key that was purged below N and again later has no marker afterwards, and if the
+//! purge below N had not been executed yet, its data stays in the store (not in the state).
 
 pub(crate) mod keys;
 mod trim;

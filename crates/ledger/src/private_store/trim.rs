@@ -1,4 +1,4 @@
-//! The store's entries as they are when the last blocks are not there.
+//! The entries of the store without those of the last blocks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;

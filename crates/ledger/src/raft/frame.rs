@@ -1,4 +1,4 @@
-//! Writing what etcd's log and snapshot files are made of. etcd writes every integer of its messages, also where it is zero.
+//! Writes the elements of etcd's log and snapshot files. etcd writes every integer of its messages, even if it is zero.
 
 use super::RecordKind;
 use crate::varint;

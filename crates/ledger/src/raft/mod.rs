@@ -1,4 +1,4 @@
-//! An etcdraft orderer's write-ahead log and snapshots: checked and read, never opened for writing; and made anew from a block.
+//! An etcdraft orderer's write-ahead log and snapshots: checked and read, never opened for writing; and created anew from a block.
 
 mod frame;
 mod rebuild;

@@ -1,5 +1,5 @@
-//! Raft state made anew from a channel's last block: a log that notes a snapshot and holds no entry, and that snapshot. Orderers that are
-//! all given it go on behind the block (FABRIC.md section 8). Bytes are those that etcd writes.
+//! Creates raft state from a channel's last block: a log without entries that records a snapshot, and that snapshot. If all orderers get
+//! it, they continue after that block. The bytes are those that etcd writes.
 
 use super::frame::{bytes, integers, write_log_record};
 use super::wal::{RecordKind, hard_state_bytes};

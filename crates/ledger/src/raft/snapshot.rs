@@ -1,4 +1,4 @@
-//! Raft snapshot files: a checksum around the raft metadata and one whole block.
+//! Raft snapshot files: a checksum around the raft metadata and one complete block.
 
 use std::fs::File;
 use std::io::Read;

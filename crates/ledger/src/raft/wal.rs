@@ -230,7 +230,7 @@ pub fn read_up_to_hole(path: &Path) -> std::io::Result<Vec<u8>> {
         let hole = match seek(&file, SeekFrom::Data(at)) {
             Ok(start) => seek(&file, SeekFrom::Hole(start))?,
             Err(rustix::io::Errno::NXIO) => break,
-            // The file system does not tell: all of it may be data.
+            // The file system does not report holes: all of it may be data.
             Err(rustix::io::Errno::INVAL) => len,
             Err(error) => return Err(error.into()),
         };

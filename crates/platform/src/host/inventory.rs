@@ -14,24 +14,24 @@ const MAX_INVENTORY_BYTES: u64 = 16 << 20;
 
 /// What a new inventory file begins with.
 pub const INVENTORY_HEADER: &str = "\
-# fabkeep inventory: what a network consists of and where it lies. Written by `fabkeep discover`; yours to edit.
-# Paths are relative to this file. A node's directories, by what they hold:
+# fabkeep inventory: the nodes of a network and their directories. Written by `fabkeep discover`; you maintain it from now on.
+# Paths are relative to this file. Roles of a node's directories:
 #   peer-data (CORE_PEER_FILESYSTEMPATH), orderer-ledger, orderer-wal, orderer-snapshots, ca-home, msp, tls, config,
-#   state-database (a CouchDB's files: a node of its own, named by its peer's served_by = [\"couchdb0\"]), other
-# A directory belongs to one node; one that lies inside another node's is not part of that.
-# Commands are run by `sh -c`; `status` exits with 0 when the node runs, `height` prints what `peer channel getinfo` does, `log` the log.
+#   state-database (the files of a CouchDB, which is a node of its own that its peer names: served_by = [\"Org1/couchdb0\"]), other
+# A directory belongs to one node; if it is inside another node's directory, it is not part of that one.
+# Commands are run by `sh -c`. `status` exits with 0 if the node runs, `height` prints the output of `peer channel getinfo`, `log` the log:
 #   [organization.node.commands]
 #   start = \"docker start peer0\"
 #   stop = \"docker stop peer0\"
 #   status = \"docker inspect -f '{{.State.Running}}' peer0 | grep -q true\"
 #   height = \"docker exec peer0 peer channel getinfo -c {channel}\"
 #   log = \"docker logs --since {since} peer0 2>&1\"
-# A CA whose database server or its tools are not in reach of this machine (else both are run by the CA's own configuration):
+# For a CA whose database server or its tools cannot be reached from this machine (otherwise fabkeep uses the CA's configuration):
 #   dump = \"docker exec ca-db pg_dump -U ca --clean --if-exists fabric_ca\"
 #   load = \"docker exec -i ca-db psql -U ca -q -1 -v ON_ERROR_STOP=1 fabric_ca\"
-# Where heights and health can be asked for while the node runs, and its log file if it has one:
+# Endpoints for heights and health while the node runs, and its log file if it has one:
 #   operations = \"http://127.0.0.1:9443\"
-#   participation = \"https://127.0.0.1:9443\"      # orderers; wants the client certificate of [organization.node.client]
+#   participation = \"https://127.0.0.1:9443\"      # orderers; needs the client certificate of [organization.node.client]
 #   log = \"/var/log/fabric/peer0.log\"
 
 ";
@@ -174,13 +174,13 @@ impl Inventory {
             ));
         }
         if metadata.len() > MAX_INVENTORY_BYTES {
-            return Err(problem(format!("{} bytes are too many for an inventory", metadata.len())));
+            return Err(problem(format!("{} bytes are too large for an inventory", metadata.len())));
         }
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         toml::from_str(&text).map_err(|error| problem(error.to_string()))
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     ///
     /// # Errors
     /// [`PlatformError::Inventory`] when a value has no TOML form.
@@ -190,7 +190,7 @@ impl Inventory {
             .map_err(|error| PlatformError::Inventory { file: "inventory".to_owned(), problem: error.to_string() })
     }
 
-    /// The network it describes; relative paths are taken from `base`.
+    /// Returns the network it describes; relative paths are taken from `base`.
     ///
     /// # Errors
     /// [`PlatformError::Inventory`] when two nodes have one name, or a directory is named twice.
@@ -236,12 +236,15 @@ impl Inventory {
             organizations.iter().flat_map(|organization| &organization.nodes).map(|node| node.id.clone()).collect();
         for node in organizations.iter().flat_map(|organization| &organization.nodes) {
             if let Some(unknown) = node.served_by.iter().find(|id| !known.contains(id)) {
-                return Err(problem(format!("{} is served by {unknown}, which is none of its nodes", node.id)));
+                return Err(problem(format!(
+                    "{} is served by {unknown}, which is not a node of the inventory",
+                    node.id
+                )));
             }
         }
         exclude_others(&seen, &mut organizations);
         if organizations.iter().all(|organization| organization.nodes.is_empty()) {
-            return Err(problem("it names no node".to_owned()));
+            return Err(problem("it contains no node".to_owned()));
         }
         Ok(Network { name: self.network.clone(), organizations })
     }

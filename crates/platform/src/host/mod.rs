@@ -154,7 +154,7 @@ impl Host {
         }
     }
 
-    /// The nodes in the order in which they start.
+    /// Returns the nodes in the order in which they start.
     pub fn start_order(&self) -> Vec<NodeId> {
         let mut nodes: Vec<_> = self.network.nodes().map(|node| (Stage::of(node.role), node.id.clone())).collect();
         nodes.retain(|(stage, _)| *stage != Stage::Others);
@@ -162,12 +162,12 @@ impl Host {
         nodes.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Whether a node has a stop command.
+    /// Returns whether a node has a stop command.
     pub fn can_stop(&self, node: &NodeId) -> bool {
         self.commands(node).is_some_and(|commands| commands.stop.is_some())
     }
 
-    /// Whether a node has a start command.
+    /// Returns whether a node has a start command.
     pub fn can_start(&self, node: &NodeId) -> bool {
         self.commands(node).is_some_and(|commands| commands.start.is_some())
     }
@@ -268,7 +268,7 @@ impl Platform for Host {
 pub(crate) fn run_hook(which: &'static str, command: &str) -> Result<(), PlatformError> {
     let failed = |problem: String| PlatformError::NotHere {
         problem: format!("--{which} `{command}` failed: {problem}"),
-        next: "correct the command; `fabkeep resume` runs what undoes it".to_owned(),
+        next: "correct the command; `fabkeep resume` undoes what was done".to_owned(),
     };
     let output = Command::new("sh")
         .args(["-c", command])

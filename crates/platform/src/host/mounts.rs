@@ -1,5 +1,5 @@
-//! What is mounted on this machine: a mount point cannot be renamed, and nothing can be renamed into it or out of it, also where it shows
-//! the same file system as its parent.
+//! The mounts of this machine. A mount point cannot be renamed, and nothing can be renamed into it or out of it, even if it shows the same
+//! file system as its parent.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -24,7 +24,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Whether other machines may use it at the same time: their locks and processes are not seen here.
+    /// Returns whether other machines may use it at the same time: their locks and processes are not seen here.
     pub fn is_shared(&self) -> bool {
         SHARED.contains(&self.file_system.as_str())
             || self
@@ -73,12 +73,12 @@ impl Mounts {
         Mounts { mounts }
     }
 
-    /// The mounts at a path and below it, in the order of their paths.
+    /// Returns the mounts at a path and below it, in the order of their paths.
     pub fn at_or_below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Mount> {
         self.mounts.iter().filter(move |mount| mount.point.starts_with(path))
     }
 
-    /// The mount that a path lies on.
+    /// Returns the mount that a path lies on.
     pub fn of(&self, path: &Path) -> Option<&Mount> {
         let holds = self.mounts.iter().filter(|mount| path.starts_with(&mount.point));
         holds.max_by_key(|mount| mount.point.components().count())
@@ -98,7 +98,7 @@ fn unescape(text: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(out))
 }
 
-/// Whether a path lies strictly below another.
+/// Returns whether a path lies strictly below another.
 #[must_use]
 pub fn is_below(path: &Path, root: &Path) -> bool {
     path != root && path.starts_with(root) && !root.as_os_str().as_bytes().is_empty()

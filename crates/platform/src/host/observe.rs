@@ -1,4 +1,4 @@
-//! Asking nodes of this machine for heights, health and logs.
+//! Queries nodes of this machine for heights, health and logs.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -22,7 +22,7 @@ const MAX_LOG_BYTES: u64 = 16 << 20;
 /// Longest key or certificate file, in bytes.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 
-/// An endpoint's address: `http` or `https`, a host, a port.
+/// Returns an endpoint's address: `http` or `https`, a host, a port.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}; write it as http://host:port"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -123,7 +123,7 @@ impl Host {
         out
     }
 
-    /// What a command prints.
+    /// Returns what a command prints.
     fn output(&self, command: &str) -> Result<String, String> {
         let output = std::process::Command::new("sh")
             .args(["-c", command])

@@ -1,6 +1,6 @@
-//! Whether a node of this machine runs. Evidence of a running process (locks that it holds, files that it has open for writing, a port of
-//! its own that something listens on) beats a status command that says otherwise; where neither a command nor evidence can tell, it is
-//! unknown.
+//! Determines whether a node of this machine runs. Evidence of a running process (locks that it holds, files that it has open for writing,
+//! a port of its own that something listens on) overrides a status command that says otherwise. Without a command and without evidence the
+//! state is unknown.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ const NOT_RUN: [i32; 2] = [126, 127];
 /// Most evidence that is collected of one node.
 const MAX_EVIDENCE: usize = 4;
 
-/// Something that tells that a node runs.
+/// Evidence that a node runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// Its status command says so.
@@ -42,7 +42,7 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// Whether it is of this node and no other process's.
+    /// Returns whether it is of this node and no other process's.
     pub fn is_certain(&self) -> bool {
         !matches!(self, Evidence::Listening(_))
     }
@@ -59,12 +59,12 @@ impl std::fmt::Display for Evidence {
     }
 }
 
-/// Whether a node runs, and what tells so.
+/// Whether a node runs, and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
     /// The state.
     pub state: NodeState,
-    /// What tells that it runs.
+    /// The evidence that it runs.
     pub evidence: Vec<Evidence>,
     /// Why it is unknown, when it is.
     pub unknown: Option<String>,
@@ -85,7 +85,7 @@ enum Said {
 }
 
 impl Host {
-    /// Whether a node runs, and what tells so.
+    /// Returns whether a node runs, and the evidence for it.
     ///
     /// # Errors
     /// [`PlatformError`] when its directories cannot be read.
@@ -111,7 +111,7 @@ impl Host {
                 locks.look(directory, &volume, &entries);
                 files.push((root.canonicalize().unwrap_or(root), entries));
             } else {
-                // What a process has open of a directory that was removed still tells its path.
+                // A file that a process has open in a removed directory still has its path.
                 files.push((root, Vec::new()));
             }
         }
@@ -134,13 +134,13 @@ impl Host {
             Some(Said::Nothing(problem)) => format!("its status command could not be run ({problem})"),
             // That it runs would be evidence.
             Some(Said::Runs) | None if self.is_on_shared_disk(&files) => {
-                "its data is on a file system that other machines use, too, and it has no status command".to_owned()
+                "its data is on a file system that other machines use too, and it has no status command".to_owned()
             }
             // A peer or orderer that runs holds its locks.
             Some(Said::Runs) | None if locks.tried > 0 && locks.unreadable == 0 => return Ok(Running::stopped()),
             Some(Said::Runs) | None if processes.unreadable == 0 && processes.seen > 0 => return Ok(Running::stopped()),
             Some(Said::Runs) | None => format!(
-                "it has no status command, and {} processes of this machine cannot be looked into by this user",
+                "it has no status command, and this user may not inspect {} processes of this machine",
                 processes.unreadable
             ),
         };
@@ -200,7 +200,7 @@ fn judge_status(status: ExitStatus, problem: String) -> Said {
 /// Largest configuration file that is read for its ports, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// The port of a peer, orderer or certificate authority by the configuration in a directory.
+/// Returns the port of a peer, orderer or certificate authority by the configuration in a directory.
 fn ports_of(role: NodeRole, folder: &Path) -> Option<u16> {
     let (name, keys): (&str, &[&str]) = match role {
         NodeRole::Peer => ("core.yaml", &["peer", "listenAddress"]),
@@ -236,7 +236,7 @@ fn is_listening(port: u16) -> bool {
     })
 }
 
-/// Whether a node that runs has files of this directory open for writing.
+/// Returns whether a node that runs has files of this directory open for writing.
 fn is_written(directory: &NodeDirectory) -> bool {
     let written = |role: &DirectoryRole| {
         matches!(
@@ -279,8 +279,8 @@ impl Locks {
     }
 }
 
-/// Whether a process holds a lock on a file: goleveldb takes `flock`, etcd's raft log open-file-description locks. `None` when it cannot be
-/// opened.
+/// Returns whether a process holds a lock on a file: goleveldb takes `flock`, etcd's raft log open-file-description locks. `None` when it
+/// cannot be opened.
 pub(super) fn is_locked(path: &Path) -> Option<bool> {
     let file = File::open(path).ok()?;
     // Given back at once; closing does it too.
@@ -354,7 +354,7 @@ impl Processes {
     }
 }
 
-/// Whether a descriptor was opened for writing: the last octal digit of its flags holds the access mode.
+/// Returns whether a descriptor was opened for writing: the last octal digit of its flags holds the access mode.
 fn is_open_for_writing(process: &Path, descriptor: &std::ffi::OsStr) -> bool {
     let Ok(text) = fs::read_to_string(process.join("fdinfo").join(descriptor)) else { return false };
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));

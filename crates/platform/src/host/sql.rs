@@ -47,7 +47,7 @@ pub struct SqlAccess {
 }
 
 impl Host {
-    /// The database server of a certificate authority, as a configuration says; `None` when it keeps a file.
+    /// Returns the database server of a certificate authority, as a configuration says; `None` when it keeps a file.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] when the configuration names none that can be understood.
@@ -74,7 +74,7 @@ impl Host {
         node.directories.extend(more);
     }
 
-    /// Dumps the database that a dump directory stands for.
+    /// Dumps the database that a dump directory represents.
     pub(super) fn dumped(
         &self,
         node: &NodeId,
@@ -132,8 +132,7 @@ impl SqlAccess {
     fn failed(&self, what: &str, problem: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{} of {}: {what} failed: {}", self.database, self.node, problem.to_string().trim()),
-            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); where the server cannot be reached from here, or the tools are \
-                   not installed, give the inventory's node commands of its own: dump (prints SQL) and load (reads it)"
+            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); if the server cannot be reached from here, or the tools are not installed, give the node commands of its own in the inventory: dump (prints SQL) and load (reads SQL)"
                 .to_owned(),
         }
     }
@@ -168,7 +167,7 @@ impl SqlAccess {
         settle(&raw, to).map_err(wrong)
     }
 
-    /// Loads a dump: what its tables held goes.
+    /// Loads a dump: the earlier content of its tables is removed.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] with what the tool said. PostgreSQL is then as it was before.
@@ -194,13 +193,13 @@ impl SqlAccess {
             None => Ok(()),
             Some(refused) => Err(PlatformError::NotHere {
                 problem: format!("the dump of {} of {} is refused: {refused}; nothing of it was loaded", self.database, self.node),
-                next: "look at the database for what made it (views, functions, comments of somebody else's), and at who can change it"
+                next: "check what in the database caused it (views, functions or comments of somebody else), and who can change the database"
                     .to_owned(),
             }),
         }
     }
 
-    /// How many tables it has.
+    /// Returns how many tables it has.
     ///
     /// # Errors
     /// [`PlatformError::NotHere`] with what the tool said.
@@ -216,10 +215,10 @@ impl SqlAccess {
         let mut command = self.command(&self.database.tables_script());
         command.stdin(Stdio::null());
         let said = self.output("looking for tables", command)?;
-        said.trim().parse().map_err(|_| self.failed("looking for tables", format!("it said {:?}", said.trim())))
+        said.trim().parse().map_err(|_| self.failed("looking for tables", format!("it printed {:?}", said.trim())))
     }
 
-    /// What it is and where, without who is let in.
+    /// Returns what it is and where, without who is let in.
     pub fn label(&self) -> String {
         self.database.to_string()
     }

@@ -1,4 +1,4 @@
-//! Directories of this machine.
+//! Reads directories of this machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -20,17 +20,17 @@ pub struct HostVolume {
 }
 
 impl HostVolume {
-    /// A volume over this directory.
+    /// Returns a volume over this directory.
     pub fn new(root: PathBuf) -> Self {
         HostVolume { root, excluded: Vec::new() }
     }
 
-    /// A volume over this directory without some relative paths inside it: they belong to other nodes.
+    /// Returns a volume over this directory without some relative paths inside it: they belong to other nodes.
     pub fn without(root: PathBuf, excluded: Vec<String>) -> Self {
         HostVolume { root, excluded }
     }
 
-    /// Whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
+    /// Returns whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
     fn is_excluded(&self, path: &str) -> bool {
         // The journal of a restore lies beside the directory that it restored: inside this one, where that one lies inside it.
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -48,7 +48,7 @@ impl HostVolume {
         })
     }
 
-    /// A path in it as a path of this machine.
+    /// Returns a path in it as a path of this machine.
     pub fn at(&self, path: &str) -> PathBuf {
         join(&self.root, path)
     }
@@ -153,7 +153,7 @@ impl HostVolume {
 /// Names of extended attributes that the system makes by itself, and makes again.
 const OF_THE_SYSTEM: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay."];
 
-/// Whether a file has extended attributes (an access control list is one) that are somebody's own.
+/// Returns whether a file has extended attributes (an access control list is one) that are somebody's own.
 fn has_attributes(path: &Path) -> bool {
     let mut names = [0; 4096];
     match rustix::fs::llistxattr(path, &mut names[..]) {
@@ -195,7 +195,7 @@ impl Volume for HostVolume {
                 Ok(start) => start,
                 // Only a hole is left.
                 Err(rustix::io::Errno::NXIO) => break,
-                // The file system does not tell: all of it may be data.
+                // The file system does not report holes: all of it may be data.
                 Err(rustix::io::Errno::INVAL) => {
                     ranges.push(at..len);
                     break;

@@ -1,4 +1,5 @@
-//! No-transaction windows on hosts: the operator's hook, nodes' stop and start commands; noted in a file beside the inventory.
+//! No-transaction windows on hosts: the operator's hook, and the nodes' stop and start commands. The window is recorded in a file beside
+//! the inventory.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -18,8 +19,7 @@ impl Host {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
         if quiesce.fence || !quiesce.scale.is_empty() {
             return Err(PlatformError::NotHere {
-                problem: "fences and the scaling of clients are Kubernetes' means; this network runs on hosts"
-                    .to_owned(),
+                problem: "fences and scaling of clients need Kubernetes; this network runs on hosts".to_owned(),
                 next: "use commands of your own (--quiesce hook --hook-before CMD --hook-after CMD), or --quiesce stop"
                     .to_owned(),
             });
@@ -35,9 +35,7 @@ impl Host {
                 }
                 if !whole {
                     return Err(PlatformError::NotHere {
-                        problem: format!(
-                            "{node} runs, and the inventory names no command that stops and one that starts it"
-                        ),
+                        problem: format!("{node} runs, and the inventory has no commands that stop and start it"),
                         next: "add start and stop to its [organization.node.commands]".to_owned(),
                     });
                 }
@@ -64,8 +62,10 @@ impl Host {
     pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
         match change {
             Change::Stop { node, workload: None } if self.network.nodes().any(|known| known.id == *node) => Ok(()),
-            Change::Hook(_) | Change::UnknownHook => Err("commands are not taken from a note".to_owned()),
-            _ => Err("a window on hosts stops nodes of the inventory, and nothing else".to_owned()),
+            Change::Hook(_) | Change::UnknownHook => {
+                Err("commands are never taken from a record of a window".to_owned())
+            }
+            _ => Err("a window on hosts stops only nodes of the inventory".to_owned()),
         }
     }
 
@@ -100,7 +100,7 @@ impl Host {
         PlatformError::Io { path: self.window_file.display().to_string(), source }
     }
 
-    /// The place that a note is written for.
+    /// Returns the place that a note is written for.
     fn window_place(&self) -> Vec<String> {
         vec![format!("file {}", self.window_file.display())]
     }

@@ -1,4 +1,4 @@
-//! The Kubernetes platform: an organization is a namespace, its nodes are found by what their workloads say, their volumes are read by
+//! The Kubernetes platform: an organization is a namespace, its nodes are discovered from their workloads, and their volumes are read by
 //! commands in their pods, or in helper pods with the same mounts.
 
 mod connection;
@@ -93,7 +93,7 @@ pub struct Kubernetes {
 #[derive(Debug, Clone)]
 struct Reached {
     place: Place,
-    /// What stands before its container's paths there.
+    /// The prefix of its container's paths there.
     root: String,
 }
 
@@ -129,7 +129,7 @@ impl Kubernetes {
         if read.is_empty() {
             return Err(PlatformError::Cluster {
                 what: format!("looking for Fabric nodes at {}", connection.name),
-                problem: format!("none of {} namespaces holds one", names.len()),
+                problem: format!("none of {} namespaces contains one", names.len()),
                 next: "name the namespaces (--namespace), or another context (--context)".to_owned(),
             });
         }
@@ -155,12 +155,12 @@ impl Kubernetes {
         })
     }
 
-    /// The cluster's address, for people.
+    /// Returns the cluster's address, for people.
     pub fn cluster(&self) -> &str {
         &self.connection.name
     }
 
-    /// The namespaces that were looked at.
+    /// Returns the namespaces that were searched.
     pub fn namespaces(&self) -> Vec<String> {
         self.analysis.all.iter().map(|(namespace, _)| namespace.name.clone()).collect()
     }
@@ -173,12 +173,12 @@ impl Kubernetes {
         let position = self.position(node).ok_or_else(|| PlatformError::Cluster {
             what: format!("looking for {node}"),
             problem: "the cluster has no such node".to_owned(),
-            next: "`fabkeep discover` shows the nodes that there are".to_owned(),
+            next: "`fabkeep discover` shows the existing nodes".to_owned(),
         })?;
         Ok((position, &self.analysis.nodes[position]))
     }
 
-    /// Where a node's paths are reached: in its own running container, else in a helper pod.
+    /// Returns where a node's paths are reached: in its own running container, else in a helper pod.
     fn reach(&self, position: usize, only_own: bool) -> Result<Option<Reached>, PlatformError> {
         let slot = {
             let mut places = self.places.lock();
@@ -198,7 +198,7 @@ impl Kubernetes {
         Ok(Some(reached))
     }
 
-    /// A node's own container, when it runs and has the tools.
+    /// Returns a node's own container, when it runs and has the tools.
     fn own_place(&self, position: usize) -> Result<Option<Place>, PlatformError> {
         let node = &self.analysis.nodes[position];
         let (Some(pod), Some(workload)) = (&node.pod, &node.node.workload) else { return Ok(None) };
@@ -240,7 +240,7 @@ impl Kubernetes {
         })
     }
 
-    /// The cluster, to change what is in it.
+    /// Returns the cluster, to change what is in it.
     fn target(&self) -> Target {
         Target::over(Arc::clone(&self.connection))
     }
@@ -379,7 +379,7 @@ pub fn authority_objects(declarations: &[Declaration]) -> Vec<AuthorityObject> {
 /// A node's workload: its namespace; what it is; the operator's custom resource that it belongs to.
 type ManagedWorkload = (String, ObjectRef, Option<(String, String, String)>);
 
-/// The workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
+/// Returns the workloads of the nodes that objects declare, with their namespaces and the operators' custom resources that they belong to.
 fn custom_resources_of(declarations: &[Declaration]) -> Vec<ManagedWorkload> {
     let nodes = declared(declarations).nodes.into_iter();
     let with_workload = nodes.filter_map(|found| {
@@ -395,7 +395,7 @@ pub fn declared_claims(declarations: &[Declaration]) -> BTreeMap<NodeId, Vec<(St
     nodes.iter().map(|node| (node.node.id.clone(), discover::claims_of_node(node))).collect()
 }
 
-/// What objects declare, looked at as a cluster is.
+/// Returns what objects declare, looked at as a cluster is.
 fn declared(declarations: &[Declaration]) -> discover::Analysis {
     let mut namespaces: BTreeMap<&str, objects::Namespace> = BTreeMap::new();
     for declaration in declarations.iter().filter(|declaration| !declaration.namespace.is_empty()) {
@@ -478,7 +478,7 @@ impl Platform for Kubernetes {
             return "not there".to_owned();
         };
         if directory.source == DirectorySource::Objects {
-            return "from the API: Secrets and ConfigMaps".to_owned();
+            return "from Secrets and ConfigMaps, by the API".to_owned();
         }
         if directory.source == DirectorySource::Server {
             return "dump: the server's own tools, by exec in its pod".to_owned();
@@ -486,7 +486,7 @@ impl Platform for Kubernetes {
         let runs = found.pod.as_ref().zip(found.node.workload.as_ref());
         match runs.filter(|(pod, workload)| pod.running.contains(&workload.container)) {
             Some((pod, _)) => format!("stream: exec in pod {}, a helper pod if its image has no tools", pod.name),
-            None => "stream: helper pod with the same mounts, as its own does not run".to_owned(),
+            None => "stream: helper pod with the same mounts, because its own pod does not run".to_owned(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The objects of namespaces: which kinds there are, how they are listed, and what of an object a new cluster needs (K6).
+//! The objects of namespaces: their kinds, how they are listed, and which of their fields a new cluster needs (K6).
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(name)?.as_str()
 }
 
-/// The controller that owns an object: kind and name.
+/// Returns the controller that owns an object: kind and name.
 pub(crate) fn controller(object: &Value) -> Option<(&str, &str)> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))).or(owners.first())?;
@@ -109,7 +109,7 @@ impl Namespace {
         self.of_kind(kind).iter().find(|object| name_of(object) == name)
     }
 
-    /// A ConfigMap's values by key.
+    /// Returns a ConfigMap's values by key.
     pub fn config_map(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         let Some(object) = self.find("ConfigMap", name) else { return BTreeMap::new() };
         let mut out: BTreeMap<String, Vec<u8>> = strings(object, "data").map(|(k, v)| (k, v.into_bytes())).collect();
@@ -117,7 +117,7 @@ impl Namespace {
         out
     }
 
-    /// A Secret's values by key.
+    /// Returns a Secret's values by key.
     pub fn secret(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         let Some(object) = self.find("Secret", name) else { return BTreeMap::new() };
         strings(object, "data").filter_map(|(k, v)| Some((k, decode(&v)?))).collect()
@@ -133,7 +133,7 @@ fn strings<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (String, 
     map.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
 }
 
-/// The API's name of a version and kind.
+/// Returns the API's name of a version and kind.
 pub(crate) fn resource(api_version: &str, kind: &str, plural: Option<&str>) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let gvk = GroupVersionKind::gvk(group, version, kind);
@@ -239,7 +239,7 @@ pub(crate) fn read_namespace(
                 Rule::Declared,
                 format!("{kind} in {name}"),
                 "fabkeep has no right to list these: they are not in the recovery point",
-                "give it the rights of its Role (docs/kubernetes.md), or keep these objects elsewhere",
+                "give it the rights of its Role (docs/kubernetes.md), or back these objects up separately",
             )),
             Err(error) => {
                 return Err(super::connection::failed(&format!("listing {kind} in namespace {name}"), &error));
@@ -253,8 +253,8 @@ pub(crate) fn is_operator_group(group: &str) -> bool {
     OPERATOR_GROUPS.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")))
 }
 
-/// Whether a group's kinds are Kubernetes' own: of those only [`KINDS`] declare a network. Whether a custom kind belongs to a namespace, the
-/// cluster tells.
+/// Returns whether a group's kinds are Kubernetes' own: of those only [`KINDS`] declare a network. Whether a custom kind belongs to a
+/// namespace, the cluster tells.
 fn is_of_kubernetes(group: &str) -> bool {
     group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io"
 }
@@ -284,7 +284,7 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
         });
     let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !own_kind || !word(&known.kind) || !word(version) {
-        return Some(format!("{} {} is no kind of object that declares a network", known.api_version, known.kind));
+        return Some(format!("objects of the kind {} {} do not declare a network", known.api_version, known.kind));
     }
     let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_');
     let is_name = |name: &str| {
@@ -292,12 +292,12 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
         whole && !name.split('.').all(str::is_empty)
     };
     if !is_name(&known.name) {
-        return Some("its name is none that an object can have".to_owned());
+        return Some("its name is not a valid name of an object".to_owned());
     }
     let namespace = if known.kind == "Namespace" { &known.name } else { &known.namespace };
     let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if namespace.is_empty() || !namespace.chars().all(label) {
-        return Some("its namespace has no name that a namespace can have".to_owned());
+        return Some("its namespace has no valid name".to_owned());
     }
     if namespace.starts_with(CLUSTER_NAMESPACES) {
         return Some(format!("namespace {namespace} belongs to the cluster itself"));
@@ -308,7 +308,7 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
     let differs = |at: &str, expected: &str| text(&known.object, at).is_some_and(|found| found != expected);
     let elsewhere = known.kind != "Namespace" && differs("/metadata/namespace", &known.namespace);
     if differs("/kind", &known.kind) || differs("/metadata/name", &known.name) || elsewhere {
-        return Some("its content is that of another object than it is called".to_owned());
+        return Some("its content is that of another object".to_owned());
     }
     None
 }
@@ -320,7 +320,7 @@ pub(crate) struct Others {
     pub findings: Vec<Finding>,
 }
 
-/// Every other object that declares something in these namespaces, of whatever kind the API server serves.
+/// Returns every other object that declares something in these namespaces, of whatever kind the API server serves.
 pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Result<Others, PlatformError> {
     let served = connection.served()?;
     let kinds: Vec<&ServedKind> = served.of_others().collect();
@@ -359,8 +359,8 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
                 Err(error) => out.findings.push(Finding::warning(
                     Rule::Declared,
                     format!("{} in {name}", kind.plural),
-                    format!("they could not be listed, and are not in the recovery point: {error}"),
-                    "look at what serves this API (kubectl api-resources), and back up again",
+                    format!("they could not be listed and are not in the recovery point: {error}"),
+                    "check what serves this API (kubectl api-resources), and back up again",
                 )),
             }
         }
@@ -369,7 +369,7 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
         Finding::note(
             Rule::Declared,
             format!("namespace {name}"),
-            format!("fabkeep has no right to list {}: whether there are any is not known", kinds.join(", ")),
+            format!("fabkeep has no right to list {}: it is unknown whether there are any", kinds.join(", ")),
             "give it the rights of its Role (docs/kubernetes.md), if objects of these kinds belong to the network",
         )
     }));
@@ -377,8 +377,8 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
         Finding::warning(
             Rule::Declared,
             version,
-            "this API does not answer: whether it has objects of the network is not known",
-            "look at what serves it (kubectl get apiservices), and back up again",
+            "this API does not answer: it is unknown whether it has objects of the network",
+            "check what serves it (kubectl get apiservices), and back up again",
         )
     }));
     let count = |kind: &&ServedKind| counts.get(&(kind.api_version.as_str(), kind.kind.as_str())).copied().unwrap_or(0);
@@ -388,13 +388,13 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
             Rule::Declared,
             name,
             format!("{count} objects of this custom kind are in the recovery point, in version {version}"),
-            "in a new cluster install what defines it first: a restore reports what the cluster does not serve and creates the rest",
+            "in a new cluster install its definition (CRD) first: a restore reports kinds that the cluster does not serve and creates the rest",
         )
     }));
     Ok(out)
 }
 
-/// Whether an object is made by something else in the cluster, so that a new cluster makes it too.
+/// Returns whether an object is made by something else in the cluster, so that a new cluster makes it too.
 fn is_made_by_others(kind: &str, object: &Value) -> bool {
     let name = name_of(object);
     match kind {
@@ -406,7 +406,7 @@ fn is_made_by_others(kind: &str, object: &Value) -> bool {
     }
 }
 
-/// An object as a new cluster needs it.
+/// Returns an object with only the fields that a new cluster needs.
 fn declaration(namespace: &str, kind: &str, object: &Value) -> Declaration {
     let cleaned = clean(kind, object);
     Declaration {
@@ -418,7 +418,7 @@ fn declaration(namespace: &str, kind: &str, object: &Value) -> Declaration {
     }
 }
 
-/// The namespace's objects as a new cluster needs them: the namespace first, then in the order of [`KINDS`], custom resources last.
+/// Returns the namespace's objects as a new cluster needs them: the namespace first, then in the order of [`KINDS`], custom resources last.
 pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
     let mut out = Vec::new();
     let mut add = |kind: &str, object: &Value| out.push(declaration(&namespace.name, kind, object));
@@ -450,7 +450,7 @@ const PASSING_ANNOTATIONS: [&str; 10] = [
     HAND_MADE,
 ];
 
-/// An object without what belongs to one life in one cluster (K6).
+/// Returns an object without what belongs to one life in one cluster (K6).
 pub(crate) fn clean(kind: &str, object: &Value) -> Value {
     let mut object = object.clone();
     let replicas = annotation(&object, REPLICAS).and_then(|text| text.parse::<i64>().ok());

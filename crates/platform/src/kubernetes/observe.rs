@@ -1,4 +1,4 @@
-//! Asking nodes on a cluster: endpoints through the API server's port forwarding, commands and files by exec, logs from the API.
+//! Queries nodes on a cluster: endpoints through the API server's port forwarding, commands and files by exec, logs from the API.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) fn get(
 }
 
 impl Kubernetes {
-    /// The node's pod as it is now: it may have been replaced since the network was looked at.
+    /// Returns the node's pod as it is now: it may have been replaced since the network was looked at.
     fn pod_now(&self, found: &FoundNode) -> Result<Option<LivePod>, PlatformError> {
         let Some(known) = found.node.workload.as_ref() else { return Ok(None) };
         let pods = self.pods_of(&known.into(), false)?;
@@ -168,7 +168,8 @@ impl Kubernetes {
         out
     }
 
-    /// The node's own TLS certificate and key, for endpoints that want a client's. The stream leads to the pod by the API server's word.
+    /// Returns the node's own TLS certificate and key, for endpoints that want a client's. The stream leads to the pod by the API server's
+    /// word.
     fn client_tls(&self, found: &FoundNode) -> http::Tls {
         use fabkeep_ledger::certificate::{Certificate, is_private_key_pem, public_key_of_private_pem};
         use std::io::Read;

@@ -1,4 +1,4 @@
-//! A note that a restore keeps in the cluster while it is under way: a ConfigMap that only its own run writes.
+//! Stores the progress record of a restore in the cluster: a ConfigMap that only its own run writes.
 
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -67,7 +67,7 @@ impl Target {
             return Err(PlatformError::Cluster {
                 what,
                 problem: format!("it is longer than {MAX_NOTE_BYTES} bytes: no restore wrote it"),
-                next: format!("look who made it, then delete ConfigMap {namespace}/{name}"),
+                next: format!("find out who created it, then delete ConfigMap {namespace}/{name}"),
             });
         }
         let text = text.to_owned();

@@ -1,4 +1,4 @@
-//! Waiting for nodes that were started: their pods, their channels' heights, a leader for each channel.
+//! Waits for started nodes: their pods, the heights of their channels, a leader for each channel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// What came of a stage.
 #[derive(Debug, Clone, Default)]
 pub struct Started {
-    /// Nodes that are ready, with the heights that they tell: channel and height.
+    /// Nodes that are ready, with the heights that they report: channel and height.
     pub ready: Vec<(NodeId, BTreeMap<String, u64>)>,
     /// What did not come up in time, and why.
     pub findings: Vec<Finding>,
@@ -28,7 +28,7 @@ pub struct Started {
 struct Seen(BTreeMap<String, Instant>);
 
 impl Seen {
-    /// Whether a trouble has lasted so long that waiting does not help.
+    /// Returns whether a trouble has lasted so long that waiting does not help.
     fn lasts(&mut self, trouble: &Trouble) -> bool {
         let since = self.0.entry(trouble.finding.subject.clone()).or_insert_with(Instant::now);
         trouble.hopeless_after.is_some_and(|long| since.elapsed() >= long)
@@ -76,7 +76,7 @@ impl Kubernetes {
                             Rule::ReadyPerChannel,
                             workload.to_string(),
                             format!("{ready} of {replicas} pods are ready"),
-                            "look at the pods' events and logs (`kubectl describe`, `kubectl logs`)",
+                            "check the pods' events and logs (`kubectl describe`, `kubectl logs`)",
                         ));
                     }
                     for trouble in troubles {
@@ -130,7 +130,7 @@ impl Kubernetes {
                             Rule::ReadyPerChannel,
                             &found.node.id,
                             format!("its operations endpoint (port {}) does not answer: {problem}", operations.port),
-                            "read the node's log; heights can be asked for with `peer channel getinfo`",
+                            "read the node's log; `peer channel getinfo` shows the heights",
                         )),
                     }
                 }
@@ -139,7 +139,7 @@ impl Kubernetes {
                 waits.push(Finding::error(
                     Rule::LogPresent,
                     channel,
-                    "no orderer leads this channel yet",
+                    "this channel has no leader yet",
                     "read the orderers' logs; a majority of the consenters must run and reach each other",
                 ));
             }

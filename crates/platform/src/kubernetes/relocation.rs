@@ -1,6 +1,6 @@
-//! Another place for what was captured: other namespaces, storage classes, image registries. Names that the nodes call each other by are
-//! written into channel configurations, packages and certificates, and stay: hostAliases of every pod lead them to the Services in the new
-//! namespaces, before any DNS is asked.
+//! Another place for captured objects: other namespaces, storage classes, image registries. The names by which nodes call each other are
+//! part of channel configurations, packages and certificates, and cannot change: hostAliases in every pod resolve them to the Services in
+//! the new namespaces, before DNS is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -41,7 +41,7 @@ impl FromStr for Mapping {
     }
 }
 
-/// Where what was captured goes.
+/// The place to which captured objects are restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relocation {
     /// Namespaces, old and new.
@@ -67,18 +67,18 @@ pub struct OldNames {
 }
 
 impl Relocation {
-    /// Whether anything goes elsewhere.
+    /// Returns whether anything is restored to another place.
     pub fn is_asked(&self) -> bool {
         *self != Relocation::default()
     }
 
-    /// A namespace's new name.
+    /// Returns a namespace's new name.
     pub fn namespace(&self, old: &str) -> String {
         self.namespaces.get(old).cloned().unwrap_or_else(|| old.to_owned())
     }
 
-    /// A declared object as it is in the new place. `original_there`: what it was captured from is in the same cluster, and keeps what only
-    /// one can have.
+    /// Returns a declared object as it is in the new place. `original_there`: what it was captured from is in the same cluster, and keeps
+    /// what only one can have.
     pub fn declaration(&self, known: &Declaration, original_there: bool) -> Declaration {
         let mut out = known.clone();
         let moved = if known.kind == "Namespace" {
@@ -173,7 +173,7 @@ impl Relocation {
         }
     }
 
-    /// An image's name in its new registry, if it gets one.
+    /// Returns an image's name in its new registry, if it gets one.
     pub fn image(&self, image: &str) -> Option<String> {
         let full = full_name(image);
         self.registries.iter().find_map(|mapping| {
@@ -186,7 +186,7 @@ impl Relocation {
         })
     }
 
-    /// All declared objects in the new place, and the old names that workloads are given.
+    /// Returns all declared objects in the new place, and the old names that workloads are given.
     pub fn declarations(&self, declared: &[Declaration], original_there: bool) -> (Vec<Declaration>, Vec<OldNames>) {
         let mut out: Vec<Declaration> = declared.iter().map(|known| self.declaration(known, original_there)).collect();
         let mut names = Vec::new();
@@ -196,7 +196,7 @@ impl Relocation {
                 None => continue,
             };
             if let Some(companion) = companion {
-                // Beside the one that it answers for: workloads come behind all Services.
+                // Beside the one that it answers for: workloads come after all Services.
                 let at = out.iter().position(|other| other.kind == "Service" && other.namespace == companion.namespace);
                 out.insert(at.unwrap_or(0), companion);
             }
@@ -232,7 +232,7 @@ impl Relocation {
         known.object["metadata"]["annotations"][OLD_NAMES] = json!(all).to_string().into();
     }
 
-    /// The names that led to a Service in its old namespace; for one without an address another that has one.
+    /// Returns the names that led to a Service in its old namespace; for one without an address another that has one.
     fn old_names(&self, known: &Declaration) -> Option<(OldNames, Option<Declaration>)> {
         let namespace = self.namespaces.get(&known.namespace)?.clone();
         let spec = known.object.get("spec").unwrap_or(&Value::Null);
@@ -273,7 +273,7 @@ fn full_name(image: &str) -> String {
     if host.is_empty() { format!("docker.io/library/{image}") } else { format!("docker.io/{image}") }
 }
 
-/// Where a workload of this kind says what its pods are.
+/// Returns where a workload of this kind says what its pods are.
 pub(super) fn spec_of(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some("/spec"),
@@ -300,7 +300,7 @@ fn own_names(known: &Declaration) -> BTreeSet<String> {
         .collect()
 }
 
-/// The addresses in a workload's own hostAliases, each with a name that leads there.
+/// Returns the addresses in a workload's own hostAliases, each with a name that leads there.
 pub fn alias_addresses(known: &Declaration) -> Vec<(String, String)> {
     let aliases = spec_of(&known.kind).and_then(|at| known.object.pointer(at)?.get("hostAliases")?.as_array());
     aliases
@@ -313,7 +313,7 @@ pub fn alias_addresses(known: &Declaration) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether a workload has hostAliases of its own: addresses of the place that it was captured in.
+/// Returns whether a workload has hostAliases of its own: addresses of the place that it was captured in.
 pub fn has_own_aliases(known: &Declaration) -> bool {
     !own_names(known).is_empty()
 }

@@ -1,4 +1,4 @@
-//! Workloads scaled down and up, and the stages in which they start.
+//! Scales workloads down and up, in the stages of the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::{ObjectRef, PlatformError};
 const GOING: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(500);
 
-/// How a workload stands in the cluster.
+/// The state of a workload in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkloadState {
     /// There is none.
@@ -96,7 +96,7 @@ impl Target {
         // The annotation is text that others can write.
         if replicas > MAX_REPLICAS {
             return Err(PlatformError::NotHere {
-                problem: format!("{}: its annotation {REPLICAS} asks for {replicas} replicas", declaration.label()),
+                problem: format!("{}: its annotation {REPLICAS} requests {replicas} replicas", declaration.label()),
                 next: format!(
                     "correct the annotation (at most {MAX_REPLICAS}), or scale the workload by hand and remove it"
                 ),
@@ -106,7 +106,7 @@ impl Target {
         self.patch(&declaration, &patch, &what)
     }
 
-    /// How a workload stands.
+    /// Returns the state of a workload.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -123,7 +123,7 @@ impl Target {
         })
     }
 
-    /// What tells whether somebody has changed what a workload asks for since: its identity and generation. `None` when there is none.
+    /// Identity and generation of a workload, which show whether somebody has changed it since. `None` if it does not exist.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -133,7 +133,7 @@ impl Target {
         Ok(found.and_then(|found| Some(format!("{} {}", found.metadata.uid?, found.metadata.generation?))))
     }
 
-    /// Whether a workload wants pods and all of them are ready.
+    /// Returns whether a workload wants pods and all of them are ready.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -209,8 +209,8 @@ impl Kubernetes {
 }
 
 impl Kubernetes {
-    /// The stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads are
-    /// meant; all without.
+    /// Returns the stages in which workloads start. A pod with several nodes starts with the last of them. `chosen`: nodes whose workloads
+    /// are meant; all without.
     pub fn stages(&self, chosen: Option<&[NodeId]>) -> Vec<StageWorkloads> {
         let empty = |stage| StageWorkloads { stage, workloads: Vec::new(), nodes: Vec::new() };
         let mut stages: BTreeMap<Stage, StageWorkloads> = BTreeMap::new();
@@ -237,7 +237,7 @@ impl Kubernetes {
         workloads.iter().find(|workload| workload.kind == wanted.kind && workload.name == wanted.name)
     }
 
-    /// Whether a pod is of a workload.
+    /// Returns whether a pod is of a workload.
     pub fn is_of(&self, pod: &MountingPod, workload: &ObjectRef) -> bool {
         let owner = pod.made_by.as_ref().map(|(kind, name)| (kind.as_str(), name.as_str()));
         pod.namespace == workload.namespace && is_pod_of(&pod.name, owner, workload)
@@ -261,9 +261,9 @@ impl Kubernetes {
             if begun.elapsed() > GOING {
                 return Err(PlatformError::Cluster {
                     what: "scaling workloads down".to_owned(),
-                    problem: format!("after {} s there are still pods: {}", GOING.as_secs(), left.join(", ")),
+                    problem: format!("after {} s these pods still exist: {}", GOING.as_secs(), left.join(", ")),
                     next:
-                        "look whether an operator or autoscaler starts them again (K2); then run the same command again"
+                        "check whether an operator or autoscaler starts them again (K2); then run the same command again"
                             .to_owned(),
                 });
             }
@@ -298,7 +298,7 @@ impl Kubernetes {
     }
 }
 
-/// Whether a pod with this owner is of a workload.
+/// Returns whether a pod with this owner is of a workload.
 fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, workload: &ObjectRef) -> bool {
     let ObjectRef { kind, name, .. } = workload;
     match (kind.as_str(), owner) {
@@ -311,7 +311,7 @@ fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, workload: &ObjectRef) -> bo
 }
 
 impl super::Connection {
-    /// Every pod of a namespace.
+    /// Returns every pod of a namespace.
     pub(super) fn pods(&self, namespace: &str) -> Result<Vec<Value>, PlatformError> {
         let pods = resource("v1", "Pod", None);
         let list =

@@ -1,4 +1,4 @@
-//! Which kinds of objects an API server serves, by its own word, and which of them declare what lives in a namespace.
+//! The kinds of objects that an API server serves, and which of them declare parts of a namespace.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl ServedKind {
         resource(&self.api_version, &self.kind, Some(&self.plural))
     }
 
-    /// The name of the CustomResourceDefinition that declares it; `None` for what every API server has.
+    /// Returns the name of the CustomResourceDefinition that declares it; `None` for what every API server has.
     pub fn definition(&self) -> Option<String> {
         let own = !self.group().contains('.') || BUILT_IN.contains(&self.group());
         (!own).then(|| format!("{}.{}", self.plural, self.group()))
@@ -116,7 +116,7 @@ pub(crate) fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// Whether a kind has the name of one that every cluster has.
+/// Returns whether a kind has the name of one that every cluster has.
 pub(crate) fn has_core_name(kind: &str) -> bool {
     KINDS.iter().any(|known| known.name == kind)
 }
@@ -176,7 +176,7 @@ impl Served {
             .filter(|known| is_operator_group(known.group()) && !PASSING_KINDS.contains(&known.kind.as_str()))
     }
 
-    /// All other kinds that declare something in a namespace.
+    /// Returns all other kinds that declare something in a namespace.
     pub fn of_others(&self) -> impl Iterator<Item = &ServedKind> {
         self.namespaced().filter(|known| {
             let made = MADE_GROUPS.contains(&known.group())
@@ -186,7 +186,7 @@ impl Served {
         })
     }
 
-    /// How the kind of a declared object is served.
+    /// Returns how the kind of a declared object is served.
     pub fn how(&self, declaration: &Declaration) -> KindServed {
         if has_core_name(&declaration.kind) || declaration.kind == "Namespace" {
             return KindServed::Same;
@@ -203,7 +203,7 @@ impl Served {
         }
     }
 
-    /// The API's name of a kind, where it is not one that every cluster has.
+    /// Returns the API's name of a kind, where it is not one that every cluster has.
     pub fn resource(&self, api_version: &str, kind: &str) -> Option<ApiResource> {
         let found = self.kinds.iter().find(|known| known.api_version == api_version && known.kind == kind)?;
         Some(found.resource())

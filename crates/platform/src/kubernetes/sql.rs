@@ -17,7 +17,7 @@ use crate::{OnProgress, PlatformError, Progress};
 
 /// Takes variables from standard input, up to an empty line: a command line can be seen by others.
 const WITH_VARIABLES: &str = "while IFS= read -r line && [ -n \"$line\" ]; do export \"${line?}\"; done\n";
-/// A command whose output is of unknown length: its SHA-256 comes on standard error, as the last line, and its exit code stays.
+/// Returns a command whose output is of unknown length: its SHA-256 is the last line of standard error, and its exit code is kept.
 fn with_hash(script: &str) -> String {
     format!(
         "code=$( {{ {{ {{ (\n{script}\n); echo $? >&4; }} | tee /dev/fd/3 | sha256sum >&2; }} 3>&5; }} 4>&1 ) 5>&1\nexit \"$code\"\n"
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(500);
 const MAX_ANSWER_BYTES: usize = 1 << 16;
 
 impl Kubernetes {
-    /// The database of a server's node, and the container to run its tools in; `None` when its pod does not run.
+    /// Returns the database of a server's node, and the container to run its tools in; `None` when its pod does not run.
     fn sql_place(&self, node: &NodeId) -> Result<Option<(SqlDatabase, Place)>, PlatformError> {
         let (_, found) = self.found(node)?;
         let (Some(sql), Some(known)) = (&found.sql, &found.node.workload) else { return Ok(None) };
@@ -63,8 +63,7 @@ impl Kubernetes {
     fn sql_failed(&self, node: &NodeId, what: &str, error: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{node}: {what} failed: {}", error.to_string().trim()),
-            next: "the credentials are those of the certificate authority's configuration, the tools those of the server's image; where \
-                   they do not do, its files can be copied (--copy-databases)"
+            next: "the credentials are those of the certificate authority's configuration, the tools those of the server's image; if they do not work, the files of the database can be copied (--copy-databases)"
                 .to_owned(),
         }
     }
@@ -100,20 +99,22 @@ impl Kubernetes {
         if sent != hex::encode(hash.finish()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the dump that came is not the one that was sent (SHA-256)",
+                "the received dump is not the one that was sent (SHA-256)",
             ));
         }
         file.flush()?;
         settle(&raw, to)
     }
 
-    /// How many tables a server's database has.
+    /// Returns how many tables a server's database has.
     fn tables(&self, at: &(SqlDatabase, Place)) -> io::Result<u64> {
         let mut exec = self.sql_exec(at, &at.0.tables_script(), &[])?;
         let mut out = String::new();
         exec.by_ref().take(MAX_ANSWER_BYTES as u64).read_to_string(&mut out)?;
         exec.finish()?;
-        out.trim().parse().map_err(|_| io::Error::other(format!("it said {:?} when asked for tables", out.trim())))
+        out.trim()
+            .parse()
+            .map_err(|_| io::Error::other(format!("it printed {:?} instead of the number of tables", out.trim())))
     }
 
     /// Loads a dump into a server that has just begun anew, and dumps it again: what it holds then. `reported` is called with what is waited

@@ -1,5 +1,5 @@
-//! What else in a cluster starts workloads: GitOps controllers that put declared replicas back, autoscalers. The former are suspended while
-//! a restore fills volumes; the latter rest by themselves while their target has no replicas.
+//! Other things in a cluster that start workloads: GitOps controllers, which restore declared replica counts, and autoscalers. GitOps
+//! controllers are suspended while a restore fills volumes; autoscalers ignore a target without replicas.
 
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
@@ -53,7 +53,7 @@ impl Suspension {
         resource(&self.api_version, &self.kind, Some(&plural))
     }
 
-    /// The field that is changed, and its value while suspended.
+    /// Returns the field that is changed, and its value while suspended.
     fn field(&self) -> (&'static [&'static str], Value) {
         match self.kind.as_str() {
             "Application" => (&["spec", "syncPolicy", "automated"], Value::Null),
@@ -220,7 +220,7 @@ impl Target {
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn unsuspend(&self, known: &Suspension) -> Result<bool, PlatformError> {
-        let what = format!("letting {} go on", known.label());
+        let what = format!("resuming {}", known.label());
         let found = self.connection.try_run(|client| {
             let api: Api<DynamicObject> = Api::namespaced_with(client, &known.namespace, &known.resource());
             async move { api.get_opt(&known.name).await }

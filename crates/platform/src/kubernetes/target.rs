@@ -1,4 +1,4 @@
-//! Objects into a cluster: how those that are declared stand to those that are there, creating them, and putting them in the place of others.
+//! Objects as the target of a restore: compares declared objects with existing ones, creates and replaces them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{Declaration, ObjectRef, PlatformError};
 const OPERATORS: [(&str, &str); 3] =
     [("hlf-operator", "hlf.kungfusoftware.es"), ("fabric-operator", "ibp.com"), ("ibp-operator", "ibp.com")];
 
-/// Whether an operator that is known manages custom resources of an API version.
+/// Returns whether an operator that is known manages custom resources of an API version.
 pub fn is_managed(api_version: &str) -> bool {
     OPERATORS.iter().any(|(_, group)| api_version.split('/').next() == Some(group))
 }
@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// How often an object is put in the place of one that somebody else makes again.
 const REPLACE_TRIES: usize = 4;
 
-/// How an object in the cluster stands to a declared one.
+/// The relation of an object in the cluster to a declared one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectState {
     /// There is none.
@@ -50,7 +50,7 @@ pub enum ObjectState {
 pub enum Created {
     /// It was made.
     Made,
-    /// Somebody else had made it: how it stands to the declared one.
+    /// Somebody else had created it: its relation to the declared one.
     There(ObjectState),
 }
 
@@ -76,7 +76,7 @@ pub(super) fn api(
     }
 }
 
-/// The first field of `declared` that `found` does not have so.
+/// Returns the first field of `declared` that `found` does not have so.
 fn difference(declared: &Value, found: Option<&Value>, at: &str) -> Option<String> {
     match (declared, found) {
         (Value::Object(declared), Some(Value::Object(found))) => {
@@ -116,7 +116,7 @@ fn compare(declaration: &Declaration, found: &Value) -> ObjectState {
     differs.map_or(ObjectState::Equal, ObjectState::Differs)
 }
 
-/// The state that an answer to a look at an object tells.
+/// Returns the state of an object, from the answer of the API server.
 fn state_of(
     declaration: &Declaration,
     answer: Result<Option<DynamicObject>, kube::Error>,
@@ -125,7 +125,7 @@ fn state_of(
         Ok(None) => Ok(ObjectState::Missing),
         Ok(Some(found)) => Ok(compare(declaration, &serde_json::to_value(found).unwrap_or_default())),
         Err(error) if is_missing(&error) => Ok(ObjectState::Missing),
-        // Without the right to read it it may still be there: creating tells.
+        // Without the right to read it, only creating it shows whether it exists.
         Err(error) if is_forbidden(&error) && declaration.kind == "Namespace" => Ok(ObjectState::Equal),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(ObjectState::Forbidden(status.message.clone())),
         Err(error) => Err(failed(&format!("looking at {}", declaration.label()), &error)),
@@ -133,7 +133,7 @@ fn state_of(
 }
 
 impl super::Connection {
-    /// How declared objects stand in the cluster.
+    /// Returns the states of declared objects in the cluster.
     pub(crate) fn compare(&self, declarations: &[&Declaration]) -> Result<Vec<ObjectState>, PlatformError> {
         let mut out = Vec::new();
         for batch in declarations.chunks(16) {
@@ -184,12 +184,12 @@ impl Target {
         Target { connection, addresses: Mutex::default() }
     }
 
-    /// The cluster's address, for people.
+    /// Returns the cluster's address, for people.
     pub fn cluster(&self) -> &str {
         &self.connection.name
     }
 
-    /// How the kind of each declared object is served here.
+    /// Returns how the kind of each declared object is served here.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -198,7 +198,7 @@ impl Target {
         Ok(declarations.iter().map(|known| served.how(known)).collect())
     }
 
-    /// How declared objects stand in the cluster.
+    /// Returns the states of declared objects in the cluster.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -229,14 +229,14 @@ impl Target {
                 ObjectState::Going(finalizers) if begun.elapsed() > GOING => {
                     return Err(still_going(declaration, &what, &finalizers));
                 }
-                // It goes, or went between the two requests.
+                // It is being deleted, or was deleted between the two requests.
                 ObjectState::Going(_) | ObjectState::Missing if begun.elapsed() <= GOING => std::thread::sleep(POLL),
                 state => return Ok(Created::There(state)),
             }
         }
     }
 
-    /// An object as it is sent to the API server.
+    /// Returns an object as it is sent to the API server.
     fn as_created(&self, declaration: &Declaration, what: &str) -> Result<DynamicObject, PlatformError> {
         let mut object = without_notes(&declaration.object);
         if SCALED.contains(&declaration.kind.as_str()) {
@@ -261,7 +261,7 @@ impl Target {
         })
     }
 
-    /// The address of a Service.
+    /// Returns the address of a Service.
     fn address(&self, namespace: &str, name: &str) -> Result<String, PlatformError> {
         let key = (namespace.to_owned(), name.to_owned());
         if let Some(known) = self.addresses.lock().get(&key) {
@@ -275,15 +275,15 @@ impl Target {
         let Some(address) = address.filter(|address| !address.is_empty() && *address != "None") else {
             return Err(PlatformError::Cluster {
                 what,
-                problem: "it is not there, or has no address: names of the old place would lead nowhere".to_owned(),
-                next: "look at the Service; then run the same command again".to_owned(),
+                problem: "it does not exist or has no address: the old names would not resolve".to_owned(),
+                next: "check the Service; then run the same command again".to_owned(),
             });
         };
         self.addresses.lock().insert(key, address.to_owned());
         Ok(address.to_owned())
     }
 
-    /// The addresses of every Service of a namespace.
+    /// Returns the addresses of every Service of a namespace.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -310,7 +310,7 @@ impl Target {
         })
     }
 
-    /// The storage classes of the cluster, and whether each is the default; `None` without the right to list them.
+    /// Returns the storage classes of the cluster, and whether each is the default; `None` without the right to list them.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -418,7 +418,7 @@ impl Target {
             Created::Made | Created::There(ObjectState::Equal) => Ok(name),
             Created::There(_) => Err(PlatformError::Cluster {
                 what: format!("keeping {} as {name}", declaration.label()),
-                problem: "something else has taken this name at the same moment".to_owned(),
+                problem: "something else has created an object with this name at the same moment".to_owned(),
                 next: "run the same command again".to_owned(),
             }),
         }
@@ -436,13 +436,13 @@ impl Target {
         });
         match deleted {
             Ok(()) => Ok(()),
-            // It changed, or somebody else was quicker: the next look tells.
+            // It changed, or somebody else was faster: the next request shows which.
             Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
             Err(error) => Err(failed(what, &error)),
         }
     }
 
-    /// A name for what is set aside: one that nothing has, or that an earlier try of the same has given to the same content.
+    /// Returns a name for what is set aside: one that nothing has, or that an earlier try of the same has given to the same content.
     fn free_name(&self, declaration: &Declaration, old: &Value, base: String) -> Result<String, PlatformError> {
         let mut name = base.clone();
         for number in 1.. {
@@ -494,7 +494,7 @@ impl Target {
             .collect())
     }
 
-    /// The workloads of a namespace as they are now, those without which no pod runs: what may not be listed is left out.
+    /// Returns the workloads of a namespace as they are now, those without which no pod runs: what may not be listed is left out.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -554,9 +554,9 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
     };
     PlatformError::Cluster {
         what: what.to_owned(),
-        problem: format!("the one that is there is being deleted since more than {} s: {kept}", GOING.as_secs()),
+        problem: format!("the existing one has been in deletion for more than {} s: {kept}", GOING.as_secs()),
         next: format!(
-            "let what set these finalizers finish, or remove them (`kubectl edit {} -n {} {}`); then run the same command again",
+            "wait until the controllers of these finalizers have finished, or remove the finalizers (`kubectl edit {} -n {} {}`); then run the same command again",
             declaration.kind.to_lowercase(),
             declaration.namespace,
             declaration.name
@@ -564,7 +564,7 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
     }
 }
 
-/// A workload by its name only.
+/// Returns a workload by its name only.
 pub(super) fn handle(object: &ObjectRef) -> Declaration {
     Declaration {
         namespace: object.namespace.clone(),

@@ -1,5 +1,5 @@
-//! Why a workload's pods do not run: crash loops, images that cannot be pulled, pods that fit on no Kubernetes node, volumes that cannot
-//! be mounted. Reported at once, with the container's last words, instead of when a deadline is over.
+//! Reasons why a workload's pods do not run: crash loops, images that cannot be pulled, pods that cannot be scheduled, volumes that cannot
+//! be mounted. They are reported immediately, with the container's last log lines, instead of after a deadline.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) struct Trouble {
 }
 
 impl Kubernetes {
-    /// What keeps a workload's pods from running, as far as the API server tells.
+    /// Returns what prevents a workload's pods from running, as far as the API server shows it.
     pub(super) fn troubles(&self, workload: &ObjectRef, pods: &[Value]) -> Vec<Trouble> {
         if pods.is_empty() {
             return self.connection.creation_failure(workload).into_iter().collect();
@@ -80,8 +80,8 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
                 let finding = Finding::error(
                     Rule::Declared,
                     subject,
-                    format!("{waiting}: container {container} cannot be made: {}", shortened(message)),
-                    "a Secret, a ConfigMap or a key of one that it names is missing: look at the pod with `kubectl describe`",
+                    format!("{waiting}: container {container} cannot be created: {}", shortened(message)),
+                    "a Secret, a ConfigMap or a key in one that it names is missing: check the pod with `kubectl describe`",
                 );
                 return Some(Trouble { finding, hopeless_after: Some(CONFIGURATION) });
             }
@@ -96,10 +96,10 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
                 Rule::ReadyPerChannel,
                 subject,
                 format!(
-                    "it fits on no Kubernetes node: {}",
+                    "it cannot be scheduled on any Kubernetes node: {}",
                     shortened(text(condition, "/message").unwrap_or("unschedulable"))
                 ),
-                "give the cluster a node that fits, or correct the workload's affinity, tolerations or requests; a volume may be bound in another zone",
+                "add a suitable node to the cluster, or correct the workload's affinity, tolerations or requests; a volume may be bound in another zone",
             );
             return Some(Trouble { finding, hopeless_after: None });
         }
@@ -110,12 +110,12 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
         Rule::Declared,
         subject,
         format!("a volume cannot be mounted: {}", shortened(&mount)),
-        "look at the pod's events (`kubectl describe`): a Secret may be missing, or the volume is attached to another Kubernetes node",
+        "check the pod's events (`kubectl describe`): a Secret may be missing, or the volume is attached to another Kubernetes node",
     );
     Some(Trouble { finding, hopeless_after: None })
 }
 
-/// A container that ends again and again: its last lines, and the rule that they speak of.
+/// Returns a container that ends again and again: its last lines, and the rule that they speak of.
 fn crash(
     connection: &Connection,
     namespace: &str,
@@ -130,7 +130,7 @@ fn crash(
     let last: Vec<String> =
         lines[lines.len().saturating_sub(TOLD_LINES)..].iter().map(|line| shortened(line)).collect();
     let words =
-        if last.is_empty() { "it left no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
+        if last.is_empty() { "it has no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
     let (rule, remedy, by_rule) = match worst {
         Some(message) => (message.rule, message.remedy, message.rule != Rule::LogsClean),
         None => (Rule::LogsClean, "read the container's log (`kubectl logs --previous`)".to_owned(), false),
@@ -138,7 +138,7 @@ fn crash(
     let finding = Finding::error(
         rule,
         subject,
-        format!("container {container} ends again and again ({restarts} restarts); {words}"),
+        format!("container {container} keeps crashing ({restarts} restarts); {words}"),
         remedy,
     );
     let hopeless = by_rule || restarts >= HOPELESS_RESTARTS;
@@ -150,7 +150,7 @@ fn shortened(line: &str) -> String {
 }
 
 impl Connection {
-    /// The end of the log of a container that ended; of one that runs again, of its life before.
+    /// Returns the end of the log of a container that ended; of one that runs again, of its life before.
     fn ended_log(&self, namespace: &str, pod: &str, container: &str) -> Option<String> {
         [true, false].into_iter().find_map(|previous| {
             let parameters = LogParams {
@@ -168,7 +168,7 @@ impl Connection {
         })
     }
 
-    /// What a pod's newest event says of a volume that cannot be mounted or attached. Without the right to list events: nothing.
+    /// Returns what a pod's newest event says of a volume that cannot be mounted or attached. Without the right to list events: nothing.
     fn failed_mount(&self, namespace: &str, pod: &str) -> Option<String> {
         let events = resource("v1", "Event", Some("events"));
         let parameters = ListParams::default().fields(&format!("involvedObject.name={pod}"));
@@ -187,7 +187,7 @@ impl Connection {
         newest.data.pointer("/message").and_then(Value::as_str).map(str::to_owned)
     }
 
-    /// Why a workload's pods cannot even be created: a quota, a webhook, an account that is missing.
+    /// Returns why a workload's pods cannot even be created: a quota, a webhook, an account that is missing.
     fn creation_failure(&self, workload: &ObjectRef) -> Option<Trouble> {
         let declaration = super::target::handle(workload);
         let found = self.try_run(|client| {
@@ -203,7 +203,7 @@ impl Connection {
             Rule::Declared,
             workload.to_string(),
             format!("its pods cannot be created: {}", shortened(text(failure, "/message").unwrap_or("ReplicaFailure"))),
-            "a quota, an admission webhook or a missing service account refuses them: correct that; the same command goes on",
+            "a quota, an admission webhook or a missing service account prevents them: correct that; the same command continues",
         );
         Some(Trouble { finding, hopeless_after: Some(IMAGE) })
     }

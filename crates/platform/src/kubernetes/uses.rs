@@ -1,4 +1,4 @@
-//! Which workloads use an object: what a restore of some nodes may touch, and what others need too.
+//! The workloads that use an object: what a restore of some nodes may change, and what others need too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ impl Usage {
         self.users.entry(object).or_default().insert(user.clone());
     }
 
-    /// The workloads that use an object.
+    /// Returns the workloads that use an object.
     pub fn users(&self, known: &Declaration) -> BTreeSet<ObjectRef> {
         self.users.get(&ObjectRef::from(known)).cloned().unwrap_or_default()
     }
@@ -202,7 +202,7 @@ fn named_services(value: &Value, out: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether a selector selects labels: `matchLabels` with `matchExpressions`, or labels alone.
+/// Returns whether a selector selects labels: `matchLabels` with `matchExpressions`, or labels alone.
 pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
     let structured = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
     let plain = if structured { selector.get("matchLabels") } else { Some(selector) };

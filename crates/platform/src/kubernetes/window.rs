@@ -1,4 +1,5 @@
-//! No-transaction windows on a cluster: hooks, clients and nodes scaled to 0, NetworkPolicies; noted in ConfigMaps of the namespaces.
+//! No-transaction windows on a cluster: hooks, clients and nodes scaled to 0, NetworkPolicies. The window is recorded in ConfigMaps of the
+//! namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +27,7 @@ const FENCE: &str = "fabkeep-window-";
 const MAX_NOTE_BYTES: usize = 1 << 20;
 /// A namespace's label that holds its name; the API server keeps it there.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
-/// How long a stage may take to become ready when it is started again behind a window.
+/// How long a stage may take to become ready when it is started again after a window.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
 impl Kubernetes {
@@ -41,7 +42,7 @@ impl Kubernetes {
             });
             if let Some(node) = of_network {
                 return Err(PlatformError::NotHere {
-                    problem: format!("{client} runs {}, a node of the network, and no client", node.node.id),
+                    problem: format!("{client} runs {}, which is a node of the network and not a client", node.node.id),
                     next: "name workloads that send transactions; --quiesce stop stops the nodes themselves".to_owned(),
                 });
             }
@@ -57,7 +58,7 @@ impl Kubernetes {
         Ok((changes, findings))
     }
 
-    /// Operators that would start stopped nodes again: scaled down before these, up again behind them (K2).
+    /// Operators that would start stopped nodes again: scaled down before these, up again after them (K2).
     fn operators_of_nodes(&self) -> Result<Vec<Change>, PlatformError> {
         let custom = |node: &FoundNode| node.custom.as_ref().map(|(api_version, ..)| api_version.clone());
         let Some(managed) = self.analysis.nodes.iter().find(|node| node.custom.is_some()) else {
@@ -68,7 +69,7 @@ impl Kubernetes {
         if operators.is_empty() {
             return Err(PlatformError::NotHere {
                 problem: format!(
-                    "K2: an operator manages {}, and its Deployment is not to be seen: it would start the node again",
+                    "K2: an operator manages {}, but its Deployment cannot be found: it would start the node again",
                     managed.node.id
                 ),
                 next: "give fabkeep the right to list and patch the operator's Deployment, or use --quiesce scale, fence or hook"
@@ -80,7 +81,7 @@ impl Kubernetes {
         Ok(scaled.collect())
     }
 
-    /// Every node's workload, those last that others need: peers before orderers (I1).
+    /// Returns every node's workload, those last that others need: peers before orderers (I1).
     fn stops(&self) -> Vec<Change> {
         let mut seen = BTreeSet::new();
         let mut out = Vec::new();
@@ -128,8 +129,8 @@ impl Kubernetes {
                 None => findings.push(Finding::warning(
                     Rule::WindowQuiet,
                     &found.node.id,
-                    format!("{} {} has no selector: no fence can stand around its pods", known.kind, known.name),
-                    "stop its clients another way (--quiesce hook or scale)",
+                    format!("{} {} has no selector: a fence cannot select its pods", known.kind, known.name),
+                    "stop its clients in another way (--quiesce hook or scale)",
                 )),
             }
         }
@@ -144,8 +145,8 @@ impl Kubernetes {
                 findings.push(Finding::warning(
                     Rule::WindowQuiet,
                     format!("NetworkPolicy {}/{}", namespace.name, name_of(policy)),
-                    "what this policy lets in, a fence cannot keep out: policies add up",
-                    "look whether it lets clients in to peers and orderers; if so, use --quiesce scale or hook",
+                    "a fence cannot block what this policy admits: NetworkPolicies are additive",
+                    "check whether it admits clients to peers and orderers; if so, use --quiesce scale or hook",
                 ));
             }
         }
@@ -218,9 +219,11 @@ impl Kubernetes {
                     return Ok(());
                 }
                 Err(PlatformError::NotHere {
-                    problem: format!("{kind} {namespace}/{name} is there already, and is not as fabkeep makes it"),
+                    problem: format!(
+                        "{kind} {namespace}/{name} already exists and differs from the one that fabkeep creates"
+                    ),
                     next: format!(
-                        "look at it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {name}"
+                        "check it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {name}"
                     ),
                 })
             }
@@ -249,9 +252,9 @@ impl Kubernetes {
             None => Ok(()),
             Some(there) if is_ours(&there) => self.unmake(kind, api_version, namespace, policy),
             Some(_) => Err(PlatformError::NotHere {
-                problem: format!("{kind} {namespace}/{policy} is not one that fabkeep made: it was left alone"),
+                problem: format!("{kind} {namespace}/{policy} was not created by fabkeep: it was left alone"),
                 next: format!(
-                    "look at it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {policy}"
+                    "check it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {policy}"
                 ),
             }),
         }
@@ -303,7 +306,7 @@ impl Kubernetes {
                             Some(finding) => Err(PlatformError::Cluster {
                                 what: format!("starting {} after the window", stage.stage),
                                 problem: format!("{}: {}", finding.subject, finding.what),
-                                next: "look at its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
+                                next: "check its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
                                     .to_owned(),
                             }),
                         }),
@@ -348,7 +351,7 @@ impl Kubernetes {
                     return Err(format!("namespace {namespace:?} is not one of the network's"));
                 }
                 if !policy.starts_with(FENCE) {
-                    return Err(format!("NetworkPolicy {policy:?} is not one that a window makes"));
+                    return Err(format!("NetworkPolicy {policy:?} is not one that a window creates"));
                 }
                 Ok(())
             }
@@ -359,7 +362,9 @@ impl Kubernetes {
     pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
         self.bounded(change)?;
         match change {
-            Change::Hook(_) | Change::UnknownHook => Err("commands are not taken from a note".to_owned()),
+            Change::Hook(_) | Change::UnknownHook => {
+                Err("commands are never taken from a record of a window".to_owned())
+            }
             Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
                 if self.namespaces().contains(&workload.namespace) {
                     return Ok(());
@@ -371,7 +376,7 @@ impl Kubernetes {
         }
     }
 
-    /// The namespaces that a note is written for, each with its life in this cluster.
+    /// Returns the namespaces that a note is written for, each with its life in this cluster.
     fn window_place(&self) -> Vec<String> {
         let of = |namespace: &Namespace| {
             let uid = text(&namespace.object, "/metadata/uid").unwrap_or_default();
@@ -408,13 +413,13 @@ impl Kubernetes {
         let noted = self.noted_windows()?;
         if let Some(open) = noted.open {
             return Err(PlatformError::NotHere {
-                problem: format!("another window is open since {} (by {})", open.begun, open.by),
+                problem: format!("another window has been open since {} (opened by {})", open.begun, open.by),
                 next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
             });
         }
         if let Some(strange) = noted.strange.first() {
             return Err(PlatformError::NotHere {
-                problem: format!("{} is there, and {}", strange.at, strange.problem),
+                problem: format!("{} exists, but {}", strange.at, strange.problem),
                 next: "`fabkeep status` says what to do about it".to_owned(),
             });
         }
@@ -446,12 +451,12 @@ impl Kubernetes {
                 return Err(error);
             }
         }
-        // Two that began at once: the one whose note is not in the first namespace goes back.
+        // Two that began at once: the one whose record is not in the first namespace gives up.
         match self.noted_windows()?.open {
             Some(open) if open.run == record.run => Ok(()),
             _ => Err(PlatformError::NotHere {
                 problem: "another window was opened at the same moment".to_owned(),
-                next: "`fabkeep status` shows it; run the backup again when it is over".to_owned(),
+                next: "`fabkeep status` shows it; run the backup again when that window is closed".to_owned(),
             }),
         }
     }
@@ -459,7 +464,7 @@ impl Kubernetes {
     pub(super) fn remove_window(&self, record: &WindowRecord) -> Result<(), PlatformError> {
         let here = self.window_place();
         self.machine.remember(record, &here, false)?;
-        // The first namespace's note decides who has the window: it goes last. Notes of somebody else's stay, and are reported.
+        // The record in the first namespace decides who has the window: it is removed last. Records of others stay, and are reported.
         for (namespace, own) in self.namespaces().into_iter().zip(&here).rev() {
             let Some(found) = self.look("ConfigMap", "v1", &namespace, RECORD)? else { continue };
             let note = found.data.pointer(&format!("/data/{RECORD_KEY}")).and_then(Value::as_str).unwrap_or_default();
@@ -475,7 +480,7 @@ impl Kubernetes {
     }
 }
 
-/// Whether fabkeep made an object.
+/// Returns whether fabkeep made an object.
 fn is_ours(object: &DynamicObject) -> bool {
     object.metadata.labels.as_ref().is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1))
 }

@@ -1,4 +1,4 @@
-//! What nodes answer: Prometheus' text, the participation API's JSON, the line of `peer channel getinfo`.
+//! Parses the answers of nodes: Prometheus text, JSON of the participation API, the output of `peer channel getinfo`.
 
 use std::collections::BTreeMap;
 
@@ -67,18 +67,19 @@ pub(crate) fn participation_channels(text: &str) -> Result<Vec<String>, String> 
         #[serde(default)]
         channels: Option<Vec<Named>>,
     }
-    let answer: Channels = serde_json::from_str(text).map_err(|error| format!("an answer of another form: {error}"))?;
+    let answer: Channels =
+        serde_json::from_str(text).map_err(|error| format!("the answer has an unexpected form: {error}"))?;
     Ok(answer.channels.unwrap_or_default().into_iter().map(|channel| channel.name).collect())
 }
 
-/// The height in what `peer channel getinfo` prints: `Blockchain info: {"height":27,"currentBlockHash":…}`.
+/// Returns the height in what `peer channel getinfo` prints: `Blockchain info: {"height":27,"currentBlockHash":…}`.
 pub(crate) fn getinfo(text: &str) -> Result<u64, String> {
     #[derive(serde::Deserialize)]
     struct Info {
         height: u64,
     }
     let json = text.lines().find_map(|line| line.split_once("Blockchain info:")).map(|(_, json)| json.trim());
-    let json = json.ok_or_else(|| "it printed no `Blockchain info`".to_owned())?;
+    let json = json.ok_or_else(|| "it did not print `Blockchain info`".to_owned())?;
     serde_json::from_str::<Info>(json).map(|info| info.height).map_err(|error| error.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! Heights from block files: the last file of each chain tells its last block.
+//! Heights from block files: the last file of each chain contains its last block.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub fn heights(volume: &dyn Volume, directory: &NodeDirectory) -> Result<Vec<(St
     Ok(out)
 }
 
-/// The height at which a ledger joined by snapshot begins.
+/// Returns the height at which a ledger joined by snapshot begins.
 fn joined_at(volume: &dyn Volume, folder: &str, size: u64) -> u64 {
     use std::io::Read;
     let mut bytes = Vec::new();
@@ -55,7 +55,7 @@ fn joined_at(volume: &dyn Volume, folder: &str, size: u64) -> u64 {
     parsed.map_or(0, |snapshot| snapshot.last_block.saturating_add(1))
 }
 
-/// Number behind the last whole block: the last file that holds one tells it. `None` when there is no block.
+/// Returns the number after the last complete block, from the last file that contains one. `None` if there is no block.
 fn height(volume: &dyn Volume, folder: &str, mut files: Vec<BlockFileExtent>) -> Result<Option<u64>, String> {
     while let Some(last) = files.last().copied() {
         let open = Box::new(move |number: u32, offset: u64| {

@@ -1,4 +1,4 @@
-//! One GET over a stream that is there already, with TLS where the endpoint wants it.
+//! One GET request over an existing stream, with TLS if the endpoint requires it.
 
 use std::sync::Arc;
 
@@ -51,7 +51,8 @@ impl Tls {
             Some((chain, key)) => {
                 let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(chain).collect();
                 let chain = chain.map_err(|error| format!("the client certificate: {error}"))?;
-                let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "the client key is no PEM key".to_owned())?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key).map_err(|_| "the client key is not a PEM key".to_owned())?;
                 wants_client.with_client_auth_cert(chain, key).map_err(|error| format!("the client key: {error}"))?
             }
             None => wants_client.with_no_client_auth(),
@@ -102,7 +103,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The body of `GET path`; statuses other than success are errors, except where `any_status` (`/healthz` tells with 503 what fails).
+/// The body of `GET path`; statuses other than success are errors, except where `any_status` (`/healthz` reports with 503 what fails).
 pub(crate) async fn get<S>(stream: S, tls: Option<&Tls>, path: &str, any_status: bool) -> Result<String, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -1,4 +1,4 @@
-//! Asking a node for its heights and health: what the answers look like, over whatever stream they come.
+//! Queries a node for its heights and health: parses the answers, independent of the stream that carries them.
 
 pub(crate) mod answers;
 pub(crate) mod block_files;
@@ -28,7 +28,7 @@ pub struct Asked {
     pub health: bool,
 }
 
-/// Whether block files are to be read now.
+/// Returns whether block files are to be read now.
 pub(crate) fn wants_files(asked: Asked, so_far: &Observation) -> bool {
     match asked.block_files {
         BlockFiles::Never => false,

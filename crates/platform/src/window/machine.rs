@@ -1,5 +1,5 @@
-//! What this machine keeps for itself: the key that signs the notes of its windows, and its own record of every window that is open, with
-//! the commands that undo it. Nothing of it comes from a cluster.
+//! State of this machine: the key that signs the records of its windows, and its own record of every open window, with the commands that
+//! undo it. None of it is read from a cluster.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ const FOLDER: &str = "FABKEEP_STATE_DIR";
 /// The key's file, where the environment names it: several machines, or pods that keep nothing, may share one.
 const KEY: &str = "FABKEEP_WINDOW_KEY";
 const KEY_FILE: &str = "window.key";
-/// Extension of the files that tell that a window is over.
+/// Extension of the files that mark a window as closed.
 const OVER: &str = "over";
 /// Longest file read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -40,7 +40,7 @@ pub struct Machine {
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     place: Vec<String>,
-    /// Whether its note stands in its place: before and behind that nothing is changed.
+    /// Whether its record is in its place: changes are made only while it is.
     noted: bool,
     window: WindowRecord,
 }
@@ -105,19 +105,19 @@ fn write_own(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The file that tells that the window of a record is over.
+/// Returns the file that marks the window of a record as closed.
 fn over(record: &Path) -> PathBuf {
     record.with_extension(OVER)
 }
 
 fn parse_key(text: &str) -> io::Result<Ed25519KeyPair> {
-    let bad = || io::Error::new(ErrorKind::InvalidData, "it is not the key of a machine (64 hexadecimal digits)");
+    let bad = || io::Error::new(ErrorKind::InvalidData, "it is not a machine key (64 hexadecimal digits)");
     let seed = hex::decode(text.trim()).ok().filter(|seed| seed.len() == 32).ok_or_else(bad)?;
     Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| bad())
 }
 
 impl Machine {
-    /// A machine that keeps its key and records in this folder.
+    /// Returns a machine that keeps its key and records in this folder.
     pub fn at(folder: &Path) -> Self {
         Machine { folder: folder.to_path_buf(), key: None }
     }
@@ -130,7 +130,7 @@ impl Machine {
         read_own(&self.key_file())?.map(|text| parse_key(&text)).transpose()
     }
 
-    /// The key; made when there is none yet.
+    /// Returns the key; made when there is none yet.
     fn key_or_new(&self) -> Result<Ed25519KeyPair, PlatformError> {
         let path = self.key_file();
         if let Some(key) = self.key().map_err(failed(&path))? {
@@ -156,7 +156,7 @@ impl Machine {
         named.then(|| self.folder.join("windows").join(format!("{run}.json")))
     }
 
-    /// The text of a window's note, signed.
+    /// Returns the text of a window's note, signed.
     ///
     /// # Errors
     /// [`PlatformError::Io`] when the key cannot be read or made.
@@ -225,7 +225,7 @@ impl Machine {
         }
     }
 
-    /// Removes what tells that windows are over that were closed long ago.
+    /// Removes the marks of windows that were closed long ago.
     fn forget_old(&self) {
         let known = std::fs::read_dir(self.folder.join("windows")).into_iter().flatten().flatten();
         for entry in known.filter(|entry| entry.path().extension().is_some_and(|extension| extension == OVER)) {
@@ -236,7 +236,7 @@ impl Machine {
         }
     }
 
-    /// A window of this place whose note was there when this machine opened it: it is open although somebody has removed the note.
+    /// Returns a window of this place whose note was there when this machine opened it: it is open although somebody has removed the note.
     pub(crate) fn remembered(&self, fits: &dyn Fn(&[String]) -> bool) -> Option<WindowRecord> {
         let entries = std::fs::read_dir(self.folder.join("windows")).ok()?;
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -251,7 +251,7 @@ impl Machine {
 }
 
 impl WindowRecord {
-    /// The record with this command in the place of one that is not known.
+    /// Returns the record with this command in the place of one that is not known.
     #[must_use]
     pub fn with_hook(mut self, after: &str) -> Self {
         for change in self.changes.iter_mut().filter(|change| matches!(change, Change::UnknownHook | Change::Hook(_))) {

@@ -1,4 +1,4 @@
-//! No-transaction windows: what can be done to keep transactions away from a network, noted so that it can be undone by another run.
+//! No-transaction windows: the ways to keep transactions away from a network, recorded so that another run can undo them.
 
 mod machine;
 mod note;
@@ -26,7 +26,7 @@ pub struct Quiesce {
 }
 
 impl Quiesce {
-    /// Whether nothing is changed: the window only waits for equal heights.
+    /// Returns whether nothing is changed: the window only waits for equal heights.
     pub fn changes_nothing(&self) -> bool {
         *self == Quiesce::default()
     }
@@ -51,7 +51,7 @@ pub enum Change {
     UnknownHook,
     /// A workload is scaled to 0.
     Scale(ObjectRef),
-    /// A NetworkPolicy stands around a workload's pods.
+    /// A NetworkPolicy isolates a workload's pods.
     Fence {
         /// The policy's namespace.
         namespace: String,
@@ -70,7 +70,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether it comes only when heights are equal.
+    /// Returns whether it is made only after heights are equal.
     pub fn is_stop(&self) -> bool {
         matches!(self, Change::Stop { .. })
     }
@@ -79,9 +79,9 @@ impl Change {
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Change::Hook(hook) if hook.before.is_empty() => write!(f, "hook, ended by `{}`", hook.after),
+            Change::Hook(hook) if hook.before.is_empty() => write!(f, "hook, undone by `{}`", hook.after),
             Change::Hook(hook) => write!(f, "run `{}`", hook.before),
-            Change::UnknownHook => f.write_str("a hook whose commands are not known here"),
+            Change::UnknownHook => f.write_str("a hook whose commands this machine does not know"),
             Change::Scale(workload) => write!(f, "scale {workload} to 0"),
             Change::Fence { namespace, policy, .. } => write!(f, "fence: NetworkPolicy {namespace}/{policy}"),
             Change::Stop { node, workload: None } => write!(f, "stop {node}"),
@@ -90,11 +90,11 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// A hook whose command is not known on this machine.
+/// Returns a hook whose command is not known on this machine.
 pub(crate) fn unknown_hook() -> PlatformError {
     PlatformError::NotHere {
-        problem: "the window began with a hook, and this machine has no record of its commands; the rest of the window is undone".to_owned(),
-        next: "run the command that lets transactions flow again: `fabkeep resume --hook-after COMMAND`".to_owned(),
+        problem: "the window began with a hook, and this machine has no record of its commands; everything else of the window is undone".to_owned(),
+        next: "run the command that lets transactions continue: `fabkeep resume --hook-after COMMAND`".to_owned(),
     }
 }
 

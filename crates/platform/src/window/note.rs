@@ -1,5 +1,5 @@
-//! Notes of open windows: what stands in a cluster's ConfigMaps or beside an inventory. A note is text that somebody else may have written:
-//! it is believed only with a signature of this machine's key, and it never names a command.
+//! Records of open windows in a cluster's ConfigMaps or beside an inventory. Somebody else may have written such a record: it is trusted
+//! only with a signature of this machine's key, and it never contains a command.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use fabkeep_network::NodeId;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Change, WindowRecord};
 use crate::ObjectRef;
 
-/// What is signed stands behind this: a signature over something else is none over a note.
+/// Prefix of the signed text, so that a signature over something else is not valid for a record.
 const CONTEXT: &[u8] = b"fabkeep window note 2\n";
 /// Longest first line of a note, in bytes.
 const MAX_HEAD_BYTES: usize = 1024;
@@ -25,7 +25,7 @@ pub struct NotedWindows {
 /// A note that this machine has not signed.
 #[derive(Debug, Clone)]
 pub struct StrangeNote {
-    /// Where it stands, as messages name it.
+    /// Its location, as named in messages.
     pub at: String,
     /// The namespace on a cluster; empty on hosts.
     pub namespace: String,
@@ -60,11 +60,11 @@ impl std::fmt::Display for NoteProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NoteProblem::Unsigned => f.write_str("it has no signature"),
-            NoteProblem::Foreign => f.write_str("it is signed by a key that is not this machine's"),
-            NoteProblem::Altered => f.write_str("its signature does not fit its text: it was altered"),
-            NoteProblem::OtherPlace => f.write_str("this machine signed it for another place: it was copied here"),
-            NoteProblem::Over => f.write_str("this machine has closed that window: its note was put there again"),
-            NoteProblem::NoNote => f.write_str("it is not the note of a window"),
+            NoteProblem::Foreign => f.write_str("it is signed by a key of another machine"),
+            NoteProblem::Altered => f.write_str("its signature does not match its text: it was altered"),
+            NoteProblem::OtherPlace => f.write_str("this machine signed it for another network: it was copied here"),
+            NoteProblem::Over => f.write_str("this machine has closed that window: its record was put back"),
+            NoteProblem::NoNote => f.write_str("it is not the record of a window"),
             NoteProblem::Key(problem) => write!(f, "this machine's key cannot be used: {problem}"),
         }
     }
@@ -123,7 +123,7 @@ impl From<NotedChange> for Change {
     }
 }
 
-/// The text of a note: a line with the signature, then what is signed.
+/// Returns the text of a note: a line with the signature, then what is signed.
 pub(super) fn write(
     record: &WindowRecord,
     place: &[String],

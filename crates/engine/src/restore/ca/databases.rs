@@ -1,5 +1,5 @@
-//! Databases of certificate authorities that a server keeps: a dump is loaded when everything is in its place and before anything starts.
-//! What the database held before is dumped beside first, and what it holds then is dumped again and compared.
+//! Databases of certificate authorities on a database server: a dump is loaded after all data is in place and before anything starts. The
+//! earlier content of the database is dumped first; after loading, the database is dumped again and compared.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -58,16 +58,15 @@ pub(in crate::restore) fn plan_loads(
                     Rule::CaDatabase,
                     &planned.id,
                     error.to_string(),
-                    "let the database's server run, with an empty database of that name and the user of the CA's configuration; \
-                     dump and load in the inventory's commands say how it is reached otherwise",
+                    "start the database server, with an empty database of that name and the user of the CA's configuration; if it is reached in another way, configure the commands dump and load in the inventory",
                 ));
             }
             Ok(0) => {}
             Ok(tables) if !replace && !plan.resuming => plan.findings.push(Finding::error(
                 Rule::NotOverwritten,
                 &planned.id,
-                format!("{} holds {tables} tables", access.label()),
-                "let what is there be dumped beside and replaced (--replace)",
+                format!("{} contains {tables} tables", access.label()),
+                "replace its content (--replace); it is dumped first",
             )),
             Ok(_) if plan.resuming => {}
             Ok(_) => {
@@ -100,7 +99,7 @@ fn refusal(id: &impl ToString, problem: &str) -> Finding {
         Rule::CaDatabase,
         id.to_string(),
         problem,
-        "restore into a folder (--to DIR), look at the line, and load what is right by hand; or take another recovery point",
+        "restore into a folder (--to DIR), check the line, and load what is safe by hand; or use another recovery point",
     )
 }
 
@@ -215,7 +214,7 @@ pub(in crate::restore) fn read(path: &Path) -> Result<Dump, EngineError> {
 /// What was proven of a database whose dump was loaded.
 pub(in crate::restore) fn reported(database: &str, found: &Dump) -> String {
     let rows: Vec<String> = found.tables.iter().map(|(table, rows)| format!("{table} {rows}")).collect();
-    format!("{database}: dumped again after it was loaded, every row is the captured one ({})", rows.join(", "))
+    format!("{database}: dumped again after it was loaded, every row equals the captured one ({})", rows.join(", "))
 }
 
 /// Loads every dump that no earlier run has loaded. What was proven, in sentences; where what was there before is.
@@ -237,7 +236,7 @@ pub(in crate::restore) fn load_all(
         let dump = planned.staging.placed(DUMP_FILE);
         let expected = read(&dump)?;
         if !expected.complete {
-            return Err(unproven(&dump, "the dump does not come to its end"));
+            return Err(unproven(&dump, "the dump is incomplete"));
         }
         journal.add_loading(load.directory)?;
         load.access.load(&dump)?;
@@ -274,7 +273,7 @@ fn set_aside(
     if !read(&partial)?.complete {
         return Err(unproven(
             &partial,
-            "the dump of what is there does not come to its end: the database was left as it is",
+            "the dump of the present content is incomplete: the database was left as it is",
         ));
     }
     let path = folder.join(DUMP_FILE);

@@ -1,6 +1,6 @@
-//! What a certificate authority forgets when an older database takes its database's place: identities and certificates it does not know
-//! then (C1), revocations and removals that are undone (C2). Compared are the database that is there and the captured one: sqlite files, or
-//! dumps of a server's.
+//! What a certificate authority loses when an older database replaces its database: identities and certificates that it does not know any
+//! more (C1), revocations and removals that are undone (C2). Compares the existing database with the captured one: sqlite files, or dumps
+//! of a server's database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
@@ -71,13 +71,13 @@ pub(in crate::restore) fn in_files(
             Finding::note(
                 Rule::IdentitiesKnown,
                 format!("{id} {}", captured.path),
-                format!("what it knows beyond the recovery point cannot be determined: {problem}"),
-                "look into the database that is set aside, if one can be read",
+                format!("it cannot be determined what it knows beyond the recovery point: {problem}"),
+                "check the database that is set aside, if it can be read",
             )
         };
         match (read(&present), read(&older)) {
             (Ok(now), Ok(then)) => findings.extend(differences(id, &now, &then)),
-            (Err(error), _) => findings.push(note(format!("the database that is there cannot be read ({error})"))),
+            (Err(error), _) => findings.push(note(format!("the existing database cannot be read ({error})"))),
             (_, Err(error)) => findings.push(note(format!("the captured database cannot be read ({error})"))),
         }
     }
@@ -174,7 +174,7 @@ fn differences(id: &NodeId, now: &Known, then: &Known) -> Vec<Finding> {
         Rule::IdentitiesKnown,
         unknown,
         "identities were registered after the recovery point and will be unknown",
-        "register them again; certificates that they have stay good until they expire, and cannot be renewed before",
+        "register them again; their certificates stay valid until they expire, but cannot be renewed until then",
     );
     let issued = now
         .certificates
@@ -186,7 +186,7 @@ fn differences(id: &NodeId, now: &Known, then: &Known) -> Vec<Finding> {
         Rule::IdentitiesKnown,
         issued,
         "certificates were issued after the recovery point and will be unknown",
-        "who uses one enrols again with the identity's secret; reenroll refuses a certificate that the CA does not know",
+        "their holders must enrol again with the identity's secret; reenroll refuses a certificate that the CA does not know",
     );
     let revoked = now
         .certificates

@@ -1,5 +1,5 @@
-//! A certificate authority that keeps what its target has, its TLS certificate and its server configuration, while its key, certificate
-//! and database are replaced (C4). What stays and what comes must fit: else the server makes a new root (C5), or begins with an empty
+//! A certificate authority that keeps the TLS certificate and server configuration of its target, while its key, certificate and database
+//! are replaced (C4). Kept and restored parts must match; otherwise the server would create a new root (C5) or begin with an empty
 //! database.
 
 use std::collections::BTreeMap;
@@ -130,7 +130,7 @@ pub(in crate::restore) fn leave_out(captured: &mut CapturedDirectory, facts: Opt
 pub(in crate::restore) fn reported(id: &NodeId, kept: &[ExistingFile], fits: bool) -> String {
     let files: Vec<&str> = kept.iter().map(ExistingFile::path).collect();
     let fits = if fits { "; its own key and certificate come from the recovery point and match" } else { "" };
-    format!("{id} keeps {} as they were there{fits}", files.join(", "))
+    format!("{id} keeps the target's {}{fits}", files.join(", "))
 }
 
 /// One home directory.
@@ -189,7 +189,7 @@ impl Home<'_> {
             add(Finding::warning(
                 Rule::CaKept,
                 self.id,
-                "nothing of it is there to be kept: all of it comes from the recovery point",
+                "the target has nothing that can be kept: everything is restored from the recovery point",
                 "deploy the certificate authority and let it start once before the restore, if its new TLS certificate or configuration should stay",
             ));
             return Ok(());
@@ -200,8 +200,8 @@ impl Home<'_> {
                 add(Finding::error(
                     Rule::CaKept,
                     format!("{} {name}", self.id),
-                    format!("the one that is there cannot be read: {error}"),
-                    "correct it, or let the recovery point's take its place (without --ca-keep)",
+                    format!("the existing one cannot be read: {error}"),
+                    "correct it, or restore that of the recovery point (without --ca-keep)",
                 ));
                 return Ok(());
             }
@@ -213,8 +213,8 @@ impl Home<'_> {
                 None => add(Finding::warning(
                     Rule::CaKept,
                     format!("{} {name}", self.id),
-                    "no server configuration is there: the recovery point's is restored",
-                    "nothing, if the configuration comes from a ConfigMap or the environment",
+                    "the target has no server configuration: that of the recovery point is restored",
+                    "no action is needed if its configuration is in a ConfigMap or the environment",
                 )),
             }
         }
@@ -239,7 +239,7 @@ impl Home<'_> {
                     "its TLS certificate is at {}, outside of its home: here nothing of it is kept",
                     theirs.tls_certificate
                 ),
-                "nothing, if that is a Secret, or a directory that the recovery point does not have; else set the file aside before, and put it back",
+                "no action is needed if that is a Secret, or a directory that the recovery point does not have; otherwise copy the file to another place first, and put it back afterwards",
             ));
         };
         let subject = format!("{} {path}", self.id);
@@ -247,18 +247,13 @@ impl Home<'_> {
             return add(Finding::warning(
                 Rule::CaKept,
                 subject,
-                "no TLS certificate is there: the recovery point's is restored",
-                "nothing, if the server has none, or has it in a Secret",
+                "the target has no TLS certificate: that of the recovery point is restored",
+                "no action is needed if the server has none, or has it in a Secret",
             ));
         };
-        let remedy = "put the two right, or let the recovery point's take their place (without --ca-keep tls)";
+        let remedy = "correct both, or restore those of the recovery point (without --ca-keep tls)";
         let Ok(certificate) = Certificate::from_pem(&file.bytes) else {
-            return add(Finding::error(
-                Rule::CaKept,
-                subject,
-                "the TLS certificate that is there cannot be read",
-                remedy,
-            ));
+            return add(Finding::error(Rule::CaKept, subject, "the existing TLS certificate cannot be read", remedy));
         };
         let fits = |file: &ExistingFile| {
             public_key_of_private_pem(&file.bytes).is_some_and(|public| public == certificate.public_key())
@@ -272,7 +267,7 @@ impl Home<'_> {
             return add(Finding::error(
                 Rule::CaKept,
                 subject,
-                "no key is there that fits the TLS certificate: the server would not start with it",
+                "no existing key matches the TLS certificate: the server would not start with it",
                 remedy,
             ));
         };
@@ -299,8 +294,8 @@ impl Home<'_> {
             add(Finding::warning(
                 Rule::Certificates,
                 subject,
-                format!("the TLS certificate of {} that stays has expired", summary.common_name),
-                "renew it, or let the recovery point's take its place (without --ca-keep tls)",
+                format!("the kept TLS certificate of {} has expired", summary.common_name),
+                "renew it, or restore that of the recovery point (without --ca-keep tls)",
             ));
         }
         kept.files.extend([file.clone(), key.clone()]);
@@ -313,7 +308,7 @@ impl Home<'_> {
         let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy));
         if let Some(captured) = captured.filter(|captured| captured.database != in_force.database) {
             return refuse(format!(
-                "the configuration that stays names a {} database, the recovery point has one of {}",
+                "the kept configuration names a {} database, the recovery point has one of {}",
                 in_force.database, captured.database
             ));
         }
@@ -330,7 +325,7 @@ impl Home<'_> {
                 Rule::CaKept,
                 subject,
                 format!(
-                    "the authority is called {:?} by the configuration that stays, and was called {:?}",
+                    "the name of the CA is {:?} in the kept configuration and {:?} in the recovery point",
                     in_force.name, captured.name
                 ),
                 "clients that name it (--caname) must use the new name",
@@ -376,7 +371,7 @@ impl Home<'_> {
         };
         if let Some(file) = kept.files.iter().find(|file| file.path() == path || file.path() == key) {
             let what =
-                format!("{} would stay in the place of the authority's own: keep the configuration only", file.path());
+                format!("{} would be kept instead of the CA's own files: keep only the configuration", file.path());
             kept.findings.push(Finding::error(Rule::CaKey, &subject, what, "leave out --ca-keep tls"));
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Certificate authorities: what of them stays, what an older database forgets, dumps of their database servers.
+//! Certificate authorities: kept parts, entries that an older database loses, dumps of their database servers.
 
 pub(super) mod databases;
 pub(super) mod forgotten;

@@ -1,4 +1,5 @@
-//! What is in the cluster against what comes, before anything is replaced: heights of the nodes that stay, databases of authorities.
+//! Compares the cluster with the recovery point before anything is replaced: heights of nodes that are not restored, databases of
+//! certificate authorities.
 
 use std::collections::BTreeSet;
 
@@ -62,8 +63,8 @@ pub(super) fn servers(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
             Err(error) => findings.push(Finding::note(
                 Rule::IdentitiesKnown,
                 id,
-                format!("what it knows beyond the recovery point cannot be determined: {error}"),
-                "look into the files that are set aside, if they can be read",
+                format!("it cannot be determined what it knows beyond the recovery point: {error}"),
+                "check the files that are set aside, if they can be read",
             )),
         }
     }

@@ -1,5 +1,5 @@
-//! Data into the volumes of a cluster: what is there is looked at first, and set aside or kept. Pods that mount a volume meanwhile make its
-//! fill worthless: it is repeated.
+//! Fills the volumes of a cluster: existing data is examined first, and set aside or kept. If a pod mounts a volume while it is filled,
+//! that fill is worthless and is repeated.
 
 use std::collections::BTreeSet;
 
@@ -253,8 +253,8 @@ fn claims_of(pod: &MountingPod) -> Vec<(String, String)> {
 
 fn made_by(pod: &MountingPod) -> String {
     match &pod.made_by {
-        Some((kind, name)) => format!("made by {kind} {name}"),
-        None => "made by hand".to_owned(),
+        Some((kind, name)) => format!("created by {kind} {name}"),
+        None => "created by hand".to_owned(),
     }
 }
 
@@ -263,7 +263,11 @@ fn tell(run: &Run<'_>, restored: &mut Restored, pods: &[MountingPod]) {
         let finding = Finding::warning(
             Rule::OperatorScales,
             format!("Pod {}/{}", pod.namespace, pod.name),
-            format!("it appeared while {} was filled ({}): the fill is repeated", pod.claims.join(", "), made_by(pod)),
+            format!(
+                "it appeared while {} was filled ({}): the volume is filled again",
+                pod.claims.join(", "),
+                made_by(pod)
+            ),
             "find out what starts it (GitOps, an operator, an autoscaler, a person) and stop that until the restore is done",
         );
         run.found(&finding);
@@ -276,7 +280,7 @@ fn refused(pods: &[MountingPod]) -> Vec<Finding> {
         Finding::error(
             Rule::OperatorScales,
             format!("Pod {}/{}", pod.namespace, pod.name),
-            format!("it mounts {} while that is filled, again and again ({})", pod.claims.join(", "), made_by(pod)),
+            format!("it keeps mounting {} while that is filled ({})", pod.claims.join(", "), made_by(pod)),
             "suspend what starts it (GitOps, an operator, an autoscaler, a person), or delete the pod; then run the same command again",
         )
     };

@@ -1,4 +1,4 @@
-//! Pods that mount a claim while it is filled: whatever starts them, a fill beside them is worth nothing.
+//! Detects pods that mount a claim while it is filled. Whatever starts them, such a fill cannot be trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

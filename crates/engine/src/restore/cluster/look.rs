@@ -1,4 +1,4 @@
-//! What is in the volumes that are to be filled: looked at before anything is changed, and once more when the nodes are stopped.
+//! Examines the volumes that are to be filled: before anything is changed, and once more after the nodes are stopped.
 
 use std::collections::BTreeMap;
 
@@ -166,13 +166,13 @@ pub(super) fn judge(
     if !run.options.replace {
         let what = match &state.marked {
             _ if run.plan.ran.contains(&node.facts.id.to_string()) => {
-                "an earlier run of this restore has filled it, and its workload was scaled up or changed since: what it holds may be the node's own".to_owned()
+                "an earlier run of this restore has filled it, but its workload was scaled up or changed since: its content may be the node's own".to_owned()
             }
             Some(mark) => format!(
-                "it holds data of another restore that was not finished ({}, run {}), whose progress record is not there",
+                "it contains data of another unfinished restore ({}, run {}), whose progress record is missing",
                 mark.point, mark.run
             ),
-            None => "it holds data".to_owned(),
+            None => "it contains data".to_owned(),
         };
         findings.push(Finding::error(
             Rule::NotOverwritten,
@@ -186,8 +186,8 @@ pub(super) fn judge(
         findings.push(Finding::error(
             Rule::NotOverwritten,
             label,
-            "PostgreSQL's files are in the volume's root: what is set aside there would keep it from beginning anew",
-            "back the database up once more, delete its workload and claim (the restore makes both), and run this again with --missing",
+            "PostgreSQL's files are in the volume's root: data that is set aside there would prevent it from initialising a new database",
+            "back the database up once more, delete its workload and claim (the restore creates both), and run this again with --missing",
         ));
     }
     let volume = filler.as_volume();

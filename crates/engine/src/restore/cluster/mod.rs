@@ -1,6 +1,6 @@
-//! Restore into a cluster, in stages: a look at what is there, Secrets and ConfigMaps, the other objects with workloads at 0 replicas, data
-//! into the volumes, proof, and then the services started, those first that others need. A progress record in the cluster says what was
-//! done, so that the same command goes on wherever it was ended.
+//! Restore into a cluster, in stages: examine the target; create Secrets and ConfigMaps, then the other objects with workloads at 0
+//! replicas; fill the volumes; verify; start the services in the order of their dependencies. A progress record in the cluster notes what
+//! was done, so that the same command continues wherever it ended.
 
 mod compare;
 mod fill;
@@ -90,18 +90,18 @@ fn gone_on_with(run: &Run<'_>, record: &Record<'_>) -> Finding {
     let progress = &record.progress;
     let subject = format!("run {}", progress.run);
     let what = format!(
-        "an earlier run of the same restore, begun {}, is gone on with: {} nodes were filled and {} workloads started by it",
+        "this continues an earlier run of the same restore, begun {}: it filled the volumes of {} nodes and started {} workloads",
         progress.begun,
         progress.filled.len(),
         progress.started.len()
     );
     if run.plan.left.is_empty() {
-        let next = "nothing: what this run proves is said apart; to begin anew instead, delete its progress record";
+        let next = "no action is needed: what this run proves is reported separately; to begin anew instead, delete its progress record";
         return Finding::note(Rule::NotOverwritten, subject, what, next);
     }
     let what = format!("{what}; this run does not write or compare {}", run.plan.left.join(", "));
     let next = format!(
-        "if they are as they should be, nothing; to restore them anew: `kubectl -n {} delete configmap {}`, if it is there still, and the same command with --replace",
+        "no action is needed if they are as they should be; to restore them again: `kubectl -n {} delete configmap {}`, if it is there still, and the same command with --replace",
         run.plan.record_namespace(),
         record.name()
     );
@@ -119,14 +119,14 @@ fn carry_out(
     let there = plan.namespaces_there();
     let has_data = !plan.fill.is_empty() || !plan.load.is_empty();
     if has_data && !there.is_empty() {
-        let kubernetes = step(reporter, "look at what is there", None, || open(there, plan))?;
+        let kubernetes = step(reporter, "examine the target", None, || open(there, plan))?;
         restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(run, &kubernetes))?);
         if plan.load.iter().any(|position| plan.fill.contains(position)) {
             let found = step(reporter, "compare databases", None, || compare::servers(run, &kubernetes))?;
             found.iter().for_each(|finding| run.found(finding));
             restored.findings.extend(found);
         }
-        let looked = step(reporter, "look into volumes", None, || look::before(run, &kubernetes, record));
+        let looked = step(reporter, "examine the volumes", None, || look::before(run, &kubernetes, record));
         let removed = kubernetes.remove_helpers();
         restored.findings.extend(looked?);
         removed?;
@@ -139,14 +139,14 @@ fn carry_out(
     record.write()?;
     // Before there is a claim that a node could begin anew on.
     step(reporter, "scale down", None, || scale_down(run, record))?;
-    step(reporter, "objects", None, || objects::create(run, record, restored))?;
-    let kubernetes = step(reporter, "look at the cluster", None, || open(plan.namespaces.clone(), plan))?;
+    step(reporter, "create objects", None, || objects::create(run, record, restored))?;
+    let kubernetes = step(reporter, "discover the nodes", None, || open(plan.namespaces.clone(), plan))?;
     let filled = fill::fill(run, &kubernetes, record, restored);
     let removed = kubernetes.remove_helpers();
     filled?;
     removed?;
     step(reporter, "compare objects again", None, || objects::settle(run, record, restored))?;
-    step(reporter, "objects that start something", None, || objects::late(run, record, restored))?;
+    step(reporter, "create objects that start pods", None, || objects::late(run, record, restored))?;
     if !options.start {
         restored.findings.extend(start::kept_back(record));
         return Ok(());
@@ -160,9 +160,7 @@ fn carry_out(
     let after = objects::changed_since(run)?;
     restored.well = started && after.is_empty() && logged.iter().all(|finding| finding.severity < Severity::Error);
     if logged.is_empty() && started {
-        restored
-            .proven
-            .push("the logs since the nodes were started speak of no panic and of no broken rule".to_owned());
+        restored.proven.push("the logs since the start of the nodes contain no panic and no broken rule".to_owned());
     }
     restored.findings.extend(logged);
     restored.findings.extend(after);
@@ -197,7 +195,7 @@ fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError>
         run.found(&Finding::warning(
             Rule::OperatorScales,
             controller.label(),
-            "fabkeep has no right to suspend it: if it scales nodes up while their volumes are filled, the fill is repeated",
+            "fabkeep has no right to suspend it: if it scales nodes up while their volumes are filled, these are filled again",
             "give fabkeep the right to patch it (docs/kubernetes.md), or suspend it by hand until the restore is done",
         ));
         record.progress.suspended.retain(|known| known.label() != controller.label());

@@ -1,4 +1,4 @@
-//! Which nodes' volumes a restore fills, and what speaks against it.
+//! The nodes whose volumes a restore fills, and reasons against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +44,8 @@ pub(super) fn judge(
                 plan.findings.push(Finding::warning(
                     Rule::NotPersistent,
                     id,
-                    format!("its {} directory was held by no volume: it cannot be put back", directory.directory.role),
-                    "its init container makes it anew; `fabkeep restore --to DIR` writes it into a folder",
+                    format!("its {} directory was not on a volume: it cannot be restored", directory.directory.role),
+                    "its init container creates it again; `fabkeep restore --to DIR` writes it into a folder",
                 ));
             }
         }
@@ -84,7 +84,7 @@ pub(super) fn judge(
         }
         if state == WorkloadState::Running && !lost && !options.replace && !plan.place.existing_workloads {
             let what = if before.touched {
-                "it runs, although this restore has not started it: somebody scaled it up, and what is in its volumes is its own now"
+                "it runs, although this restore has not started it: somebody scaled it up, and the data in its volumes counts as its own now"
             } else {
                 "it runs, and its volumes are there"
             };

@@ -1,5 +1,5 @@
-//! Objects of a restore: created, replaced with what was there kept beside, and compared again before nodes start on them. What somebody
-//! else made meanwhile is never taken for the recovery point's (K1).
+//! The objects of a restore: created, replaced after a copy was kept, and compared again before nodes start with them. An object that
+//! somebody else created meanwhile is never taken for the recovery point's (K1).
 
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced};
@@ -65,7 +65,7 @@ fn made_by_others(
     let at = match state {
         ObjectState::Equal => return Ok(None),
         ObjectState::Differs(at) => at,
-        ObjectState::Missing => "it comes and goes".to_owned(),
+        ObjectState::Missing => "something keeps creating and deleting it".to_owned(),
         ObjectState::Going(finalizers) => format!("it is being deleted, kept by {}", finalizers.join(", ")),
         ObjectState::Forbidden(said) => format!("it may not be read: {said}"),
     };
@@ -78,8 +78,8 @@ fn made_by_others(
     let finding = Finding::warning(
         Rule::Declared,
         known.label(),
-        format!("somebody else made it while the restore ran, declared otherwise ({at}): it is left as it is"),
-        "compare it with the recovery point's, and correct it if it is not as it should be",
+        format!("somebody else created it while the restore ran, with another declaration ({at}): it is left as it is"),
+        "compare it with that of the recovery point, and correct it if necessary",
     );
     run.found(&finding);
     restored.findings.push(finding);
@@ -91,9 +91,9 @@ fn minted(known: &Declaration, at: &str) -> Finding {
         Rule::OperatorScaledDown,
         known.label(),
         format!(
-            "somebody else made it while the restore ran, with another content ({at}): it is not the recovery point's, and was not touched"
+            "somebody else created it while the restore ran, with different content ({at}): it is not the recovery point's, and was not touched"
         ),
-        "find out what makes it (cert-manager, an operator, GitOps) and stop that; then let the recovery point's take its place (--replace; this one is kept beside it), or keep this one and leave the node out (--node)",
+        "find out what creates it (cert-manager, an operator, GitOps) and stop that; then replace it with that of the recovery point (--replace; a copy of this one is kept), or keep this one and leave the node out (--node)",
     )
 }
 
@@ -112,8 +112,8 @@ fn replace(
         return Ok(Some(Finding::error(
             Rule::OperatorScaledDown,
             known.label(),
-            "somebody else makes it again, with another content, as soon as the recovery point's is to take its place",
-            "stop what makes it (cert-manager, an operator, GitOps) until the restore is done; then run the same command again",
+            "somebody else keeps creating it with different content, before that of the recovery point can be created",
+            "stop what creates it (cert-manager, an operator, GitOps) until the restore is done; then run the same command again",
         )));
     }
     record.done(Done::ObjectReplaced { object: known.label() });
@@ -172,8 +172,8 @@ pub(super) fn changed_since(run: &Run<'_>) -> Result<Vec<Finding>, EngineError> 
             Finding::error(
                 Rule::OperatorScaledDown,
                 known.label(),
-                "it is not the recovery point's any more: somebody else replaced or removed it while the nodes started",
-                "stop what makes it (cert-manager, an operator, GitOps); then run the same command again with --replace",
+                "it differs from the recovery point now: somebody else replaced or removed it while the nodes started",
+                "stop what creates it (cert-manager, an operator, GitOps); then run the same command again with --replace",
             )
         })
         .collect())

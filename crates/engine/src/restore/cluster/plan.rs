@@ -1,4 +1,4 @@
-//! What a restore into a cluster would do, and what speaks against it.
+//! The plan of a restore into a cluster, and reasons against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -144,10 +144,10 @@ fn served_here(declared: Vec<Declaration>, target: &Target) -> Result<(Vec<Decla
                     Rule::Declared,
                     known.label(),
                     format!(
-                        "this cluster serves its kind in {version}, and not in {}: it is created so",
+                        "this cluster serves its kind in {version} instead of {}: it is created in that version",
                         known.api_version
                     ),
-                    "compare it with what its new version means",
+                    "check that its fields have the same meaning in that version",
                 ));
                 known.object["apiVersion"] = version.clone().into();
                 known.api_version = version;
@@ -165,7 +165,7 @@ fn served_here(declared: Vec<Declaration>, target: &Target) -> Result<(Vec<Decla
                 foreign.push(Finding::error(
                     Rule::Declared,
                     known.label(),
-                    format!("here {} belongs to no namespace: a restore does not create it", known.kind),
+                    format!("in this cluster {} is not namespaced: a restore does not create it", known.kind),
                     "find out who wrote this recovery point, or whether the kind has changed; fabkeep captures what is in namespaces",
                 ));
                 continue;
@@ -241,16 +241,16 @@ fn of_declared(
         plan.findings.push(Finding::warning(
             Rule::NotOverwritten,
             format!("ConfigMap {first}/{}", plan.identity.name()),
-            "it has the name of this restore's progress record, and this restore did not write it there: nothing of it is believed",
-            "find out who made it; the restore begins anew and writes its own record in its place",
+            "it has the name of this restore's progress record, and this restore did not write it there: it is ignored",
+            "find out who created it; the restore begins anew and replaces it with its own record",
         ));
     }
     if let Some(begun) = &plan.known.over {
         plan.findings.push(Finding::note(
             Rule::NotOverwritten,
             format!("ConfigMap {first}/{}", plan.identity.name()),
-            format!("an earlier run of the same restore, begun {begun}, has done everything, and what it started is ready now: it is over, and this restore begins anew"),
-            "nothing, if the data is to be replaced once more; if not, all is done",
+            format!("an earlier run of the same restore, begun {begun}, is complete, and everything that it started is ready now: this restore begins anew"),
+            "no action is needed if the data shall be replaced once more; if not, the restore is already complete",
         ));
     }
     let claims = declared_claims(declared);
@@ -276,7 +276,7 @@ fn of_declared(
             plan.findings.push(Finding::warning(
                 Rule::OperatorScaledDown,
                 "operators",
-                "the network is managed by an operator, and none was found in the cluster (or may not be looked for)",
+                "the network is managed by an operator, and no operator was found in the cluster (or fabkeep has no right to search for it)",
                 "if one runs, scale it to 0 until the restore is done; install it afterwards if it is gone",
             ));
         }
@@ -308,8 +308,8 @@ fn judge_controllers(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), Engin
         plan.findings.push(Finding::note(
             Rule::OperatorScales,
             autoscaler,
-            "it scales a node that is restored; Kubernetes leaves a target of 0 replicas alone",
-            "nothing: it goes on when the node is scaled up",
+            "it scales a node that is restored; Kubernetes ignores it while its target has 0 replicas",
+            "no action is needed: it works again when the node is scaled up",
         ));
     }
     Ok(())

@@ -1,6 +1,5 @@
-//! The progress record of one restore into a cluster: a note in the cluster, written before each change, that lets the same command go on
-//! wherever it was ended. It is sealed with a key that only a reader of the recovery point can make: what somebody else writes there is
-//! not believed.
+//! The progress record of one restore into a cluster: it is written before each change, and lets the same command continue wherever it
+//! ended. It is sealed with a key that only a reader of the recovery point can derive; a record that somebody else wrote is ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -263,7 +262,7 @@ impl<'t> Record<'t> {
                 Written::Conflict => {
                     self.lost = true;
                     return Err(EngineError::Usage(format!(
-                        "another run of this restore is under way: ConfigMap {}/{name} was written by it; let it finish, or end it and run the same command again",
+                        "another run of this restore is under way: ConfigMap {}/{name} was written by it; wait until it has finished, or end it and run the same command again",
                         self.namespace,
                     )));
                 }

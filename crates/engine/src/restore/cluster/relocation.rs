@@ -1,4 +1,4 @@
-//! A restore to another place than the captured one: what moves, and what speaks against it there.
+//! A restore to another place than the captured one: what moves, and reasons against it.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ pub(super) fn move_to(
             Rule::NamesKept,
             namespaces.into_iter().collect::<Vec<_>>().join(", "),
             format!("{} Services keep their old names in every pod, by hostAliases: {first}, …", names.len()),
-            "outside of these pods the old names lead to the old place: clients and administrators use the new ones",
+            "outside of these pods the old names resolve to the old place: clients and administrators must use the new names",
         ));
     }
     if to.namespaces.is_empty() {
@@ -55,7 +55,7 @@ pub(super) fn move_to(
                 "they have hostAliases of their own, with addresses of the place that they were captured in: {}",
                 aliased.join(", ")
             ),
-            "look whether these addresses are right in the new place, and correct the workloads if they are not",
+            "check whether these addresses are correct in the new place, and correct the workloads if they are not",
         ));
     }
     if original {
@@ -108,7 +108,7 @@ fn aliases_to_original(
                 Rule::NamesKept,
                 label,
                 format!("its own hostAliases lead {name} to {address}, a Service of the captured network, which is in this cluster: two nodes of one identity fork a chain"),
-                "restore into another cluster; or take the alias out of the captured workload and capture again, or go on with --override K5 when nothing can reach it",
+                "restore into another cluster; or remove the alias from the captured workload and capture again; or use --override K5 if the nodes cannot reach that address",
             )
         })
         .collect())
@@ -139,7 +139,7 @@ fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocatio
                 "the captured network is in this cluster, and nodes with the same keys would reach it by {}: two orderers of one identity fork a chain",
                 away.join(", ")
             ),
-            "restore into another cluster; or keep these names from leading there (a NetworkPolicy, DNS), and go on with --override K5",
+            "restore into another cluster; or block the way to these names (a NetworkPolicy, DNS) and use --override K5",
         ));
     }
     let ingresses =

@@ -1,4 +1,5 @@
-//! Which declared objects a restore is about: all, or those that the chosen nodes use. What others use too is compared and never replaced.
+//! Selects the declared objects of a restore: all, or those that the chosen nodes use. Objects that others use too are compared and never
+//! replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,8 +105,8 @@ pub(super) fn judge(
             plan.findings.push(Finding::note(
                 Rule::CaKept,
                 known.label(),
-                format!("it stays as it is there: {} keeps it", object.id),
-                "nothing: that is what --ca-keep asks for",
+                format!("it is not replaced: {} keeps it", object.id),
+                "no action is needed: --ca-keep requests this",
             ));
             continue;
         }
@@ -127,7 +128,7 @@ pub(super) fn judge(
                         Rule::Declared,
                         known.label(),
                         format!("it is missing, and {} use it too: it is created", others.join(", ")),
-                        "nothing: nothing of theirs is replaced",
+                        "no action is needed: no existing object is replaced",
                     ));
                 }
                 plan.create.push(known.clone());
@@ -135,37 +136,37 @@ pub(super) fn judge(
             ObjectState::Forbidden(said) => plan.findings.push(Finding::error(
                 Rule::Declared,
                 known.label(),
-                format!("it may not be read, so that it cannot be compared: {said}"),
+                format!("fabkeep has no right to read it and cannot compare it: {said}"),
                 "give fabkeep the rights of its Role: docs/kubernetes.md has it, for backup and for restore",
             )),
             ObjectState::Differs(at) if keyed && !others.is_empty() => plan.findings.push(Finding::warning(
                 Rule::NotOverwritten,
                 known.label(),
                 format!(
-                    "it is there with another content ({at}), and {} use it too: it is left as it is",
+                    "it exists with different content ({at}), and {} use it too: it is left as it is",
                     others.join(", ")
                 ),
-                "compare it with the recovery point's; it is replaced only when all nodes that use it are restored together",
+                "compare it with that of the recovery point; it is replaced only if all nodes that use it are restored together",
             )),
             ObjectState::Differs(_) if keyed && options.replace => plan.replace.push(known.clone()),
             ObjectState::Differs(at) if keyed && options.missing => plan.findings.push(Finding::warning(
                 Rule::NotOverwritten,
                 known.label(),
-                format!("it is there with another content ({at}) and is left as it is"),
-                "compare it with the recovery point's; --replace puts that one in its place and keeps this one beside it",
+                format!("it exists with different content ({at}) and is left as it is"),
+                "compare it with that of the recovery point; --replace replaces it and keeps a copy of this one",
             )),
             ObjectState::Differs(at) if keyed => plan.findings.push(Finding::error(
                 Rule::NotOverwritten,
                 known.label(),
-                format!("it is there with another content ({at})"),
-                "let the one of the recovery point take its place (--replace; the other is kept beside it), or leave it as it is (--missing)",
+                format!("it exists with different content ({at})"),
+                "replace it with that of the recovery point (--replace; a copy of this one is kept), or leave it as it is (--missing)",
             )),
             // Claims and workloads grow and are tuned; what matters of them is their data.
             ObjectState::Differs(at) => plan.findings.push(Finding::note(
                 Rule::Declared,
                 known.label(),
-                format!("it is there and declared otherwise ({at}): it is left as it is"),
-                "compare it with the recovery point's, if it is not as it should be",
+                format!("it exists with another declaration ({at}): it is left as it is"),
+                "compare it with that of the recovery point, and correct it if necessary",
             )),
         }
     }
@@ -186,7 +187,7 @@ fn judge_going(plan: &mut Plan, known: &Declaration, finalizers: &[String]) {
     plan.findings.push(Finding::error(
         Rule::Declared,
         known.label(),
-        format!("it is being deleted, and kept by its finalizers: {by}"),
-        "a claim goes when no pod mounts it any more, other objects when what set the finalizers has finished or they are removed with kubectl; then run the same command again",
+        format!("it is being deleted, but its finalizers keep it: {by}"),
+        "a claim is deleted when no pod mounts it any more; other objects when the controllers of the finalizers have finished, or when you remove the finalizers with kubectl; then run the same command again",
     ));
 }

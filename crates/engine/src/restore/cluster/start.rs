@@ -1,4 +1,5 @@
-//! The services of a restored network started: those first that others need, and databases' dumps before the authorities.
+//! Starts the services of a restored network in the order of their dependencies, and loads database dumps before the certificate
+//! authorities start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub(super) fn start(
             restored.findings.push(Finding::warning(
                 Rule::ReadyPerChannel,
                 stage.stage,
-                format!("left at 0 replicas, as {} are not ready", behind.join(", ")),
-                "when the findings above are settled, run the same command again: it goes on",
+                format!("left at 0 replicas, because {} are not ready", behind.join(", ")),
+                "follow the advice of the findings above, then run the same command again: it continues",
             ));
             continue;
         }
@@ -77,7 +78,7 @@ pub(super) fn start(
     }
     let reported = restored.ready.values().filter(|heights| !heights.is_empty()).count();
     if reported > 0 {
-        restored.proven.push(format!("{reported} nodes run and tell the recorded heights, or more, of every channel"));
+        restored.proven.push(format!("{reported} nodes run and report at least the recorded height of every channel"));
     }
     Ok(behind.is_empty())
 }
@@ -167,8 +168,8 @@ pub(super) fn let_others_go_on(run: &Run<'_>, record: &mut Record<'_>) -> Result
             run.found(&Finding::warning(
                 Rule::OperatorScales,
                 controller.label(),
-                "fabkeep has suspended it, and has no right any more to let it go on",
-                format!("let it go on by hand: the field was {} before", controller.before),
+                "fabkeep has suspended it, but now has no right to resume it",
+                format!("resume it by hand: the field was {} before", controller.before),
             ));
         }
         record.done(Done::NodeStarted { node: controller.label() });
@@ -187,8 +188,8 @@ pub(super) fn kept_back(record: &Record<'_>) -> Vec<Finding> {
             Finding::warning(
                 Rule::OperatorScaledDown,
                 subject,
-                "it is still scaled down or suspended, as not everything that it manages runs",
-                "run the same command again, without --no-start: it lets it go on last",
+                "it is still scaled down or suspended, because not everything that it manages runs",
+                "run the same command again, without --no-start: it resumes this last",
             )
         })
         .collect()

@@ -1,4 +1,4 @@
-//! What becomes of a restore that ends early: nodes of which nothing was changed are scaled up again, the others are named.
+//! Handles a restore that ends early: nodes of which nothing was changed are scaled up again, the others are named.
 
 use std::collections::BTreeSet;
 
@@ -35,14 +35,14 @@ pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) 
         record.write()
     };
     if let Err(problem) = settled {
-        left.push(format!("(and what was suspended for the restore: {problem})"));
+        left.push(format!("(and resuming what was suspended failed: {problem})"));
     }
     if !left.is_empty() {
         run.found(&Finding::warning(
             Rule::NotOverwritten,
             left.join(", "),
-            "left at 0 replicas: the restore ended before their data was whole, or before it is safe to start them",
-            "settle what the error says, then run the same command again: it goes on and starts them",
+            "left at 0 replicas: the restore ended before their data was complete, or before it was safe to start them",
+            "correct what the error names, then run the same command again: it continues and starts them",
         ));
     }
     error.after(record.progress.done.clone(), Next::SameCommand)

@@ -1,5 +1,5 @@
-//! A directory in a volume of a cluster: files go as streams into helper pods, and in the end every file is hashed where it lies. What an
-//! interrupted run has written stays.
+//! A directory in a volume of a cluster: files are streamed into helper pods, and in the end every file is hashed inside the volume. Files
+//! that an interrupted run has written are kept.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -253,7 +253,7 @@ impl Sink for Stream<'_, '_> {
     fn write(&mut self, number: usize, offset: u64, bytes: &[u8]) -> Result<(), EngineError> {
         let at = self.files.get(number).map_or(offset, |file| file.at);
         let Some(mut hole) = offset.checked_sub(at) else {
-            return Err(place_of(&self.label)(io::Error::other("bytes came out of order")));
+            return Err(place_of(&self.label)(io::Error::other("bytes arrived out of order")));
         };
         while hole > 0 {
             let zeros = usize::try_from(hole.min(1 << 20)).unwrap_or(1 << 20);
@@ -303,11 +303,11 @@ impl Proof {
     pub fn reported(&self) -> Vec<String> {
         let mut out = Vec::new();
         if self.files > 0 {
-            out.push(format!("{} files hashed where they lie in the volumes: each is what was captured", self.files));
+            out.push(format!("{} files hashed inside the volumes: each equals the captured one", self.files));
         }
         if !self.channels.is_empty() {
             out.push(format!(
-                "{} channels: every block walked to the recorded height and header hash while its files were written",
+                "{} channels: every block checked up to the recorded height and header hash while its files were written",
                 self.channels.len()
             ));
         }

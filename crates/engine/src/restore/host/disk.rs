@@ -1,5 +1,4 @@
-//! Changes of the target's file system, all of them: each is announced before it is made, and is on the disk when the next step may rely on
-//! it.
+//! All changes to the target's file system: each is announced before it is made, and is on the disk before the next step relies on it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;

@@ -1,4 +1,4 @@
-//! What is in the places of hosts before it is replaced: files that certificate authorities keep, databases that are compared.
+//! Reads the existing data of hosts before it is replaced: files that certificate authorities keep, databases that are compared.
 
 use std::path::PathBuf;
 
@@ -62,8 +62,8 @@ pub(super) fn keep(
         plan.findings.push(Finding::note(
             Rule::CaKept,
             &planned.id,
-            format!("its TLS directory {} stays as it is", planned.staging.place.display()),
-            "nothing: that is what --ca-keep tls asks for",
+            format!("its TLS directory {} is kept", planned.staging.place.display()),
+            "no action is needed: --ca-keep tls requests this",
         ));
     }
     Ok(())

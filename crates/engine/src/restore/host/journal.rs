@@ -1,5 +1,5 @@
-//! The restore's journal: a file of lines beside the restored data. A line says what is done; what no line says is done again. It survives a
-//! kill at any byte: a line that was cut says nothing.
+//! The journal of a restore: a file of lines beside the restored data. Each line records a completed step; steps without a line are done
+//! again. It survives a kill at any byte: an incomplete line is ignored.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -194,7 +194,7 @@ fn text(file: &File, path: &Path) -> Result<String, EngineError> {
 /// What a second run of another plan is refused with.
 pub(super) fn of_another(path: &Path) -> EngineError {
     EngineError::Usage(format!(
-        "{} belongs to another restore that did not finish: run that one again to its end, or remove the file to give it up",
+        "{} belongs to another restore that did not finish: run that command again until it finishes, or remove the file to give that restore up",
         path.display()
     ))
 }

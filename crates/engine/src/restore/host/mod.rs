@@ -1,5 +1,5 @@
-//! Restore on hosts: every directory is written beside its place, proven there, and only then put into its place by renames, with what was
-//! there before set aside.
+//! Restore on hosts: every directory is written beside its place and verified there, and is then put into place by renames; the previous
+//! directory is set aside.
 
 mod disk;
 mod existing;

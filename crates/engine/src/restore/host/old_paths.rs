@@ -1,5 +1,5 @@
-//! Absolute paths in configuration files of a copy (`--to`) that lead to the captured place: a node started with them would use, and write
-//! to, the original's data.
+//! Finds absolute paths in the configuration files of a copy (`--to`) that point to the captured place: a node started with them would use,
+//! and write to, the original data.
 
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ fn lines_to_change(
         Rule::Contained,
         format!("{} {}", planned.id, planned.staging.placed(&entry.path).display()),
         format!(
-            "it names the captured place, and a node that is started with it uses the original's data: {}{more}",
+            "it names paths of the captured place, and a node that is started with it uses the original data: {}{more}",
             lines.join("; ")
         ),
         "change these lines before the copy is started",

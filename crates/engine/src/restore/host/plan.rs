@@ -1,4 +1,4 @@
-//! The plan of a restore: which directory goes where, what stands in its way, which rules speak against it.
+//! The plan of a restore on hosts: the place of each directory, obstacles, and rules that forbid it.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ pub(in crate::restore) struct PlannedDirectory {
     pub node: usize,
     pub directory: usize,
     pub id: NodeId,
-    /// Where it goes, and the places on the way.
+    /// Its place, and the intermediate places.
     pub staging: Staging,
     /// Something is there that would be set aside.
     pub occupied: bool,
@@ -203,7 +203,7 @@ fn in_the_way(plan: &mut Plan<'_>, record: &Record) {
             Rule::NotOverwritten,
             &planned.id,
             format!("{} is not empty", planned.staging.place.display()),
-            "restore into another folder (--to DIR), or let the data there be set aside (--replace)",
+            "restore into another folder (--to DIR), or set the existing data aside (--replace)",
         )
     });
     let findings: Vec<Finding> = findings.collect();
@@ -222,7 +222,7 @@ fn settled(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>,
                     "{} was put into place by an earlier run of this restore, and the node was started since: this run does not read it",
                     planned.staging.place.display()
                 ),
-                format!("nothing, if the node runs well; to restore it anew, remove {}", plan.journal.display()),
+                format!("no action is needed if the node works; to restore it again, remove {}", plan.journal.display()),
             ));
         } else if planned.kept.is_empty()
             && !record.is_loaded(index)
@@ -246,7 +246,7 @@ fn find_equal(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'
     }
 }
 
-/// Where a captured directory goes.
+/// The place of a captured directory.
 struct Placed {
     node: usize,
     directory: usize,
@@ -369,7 +369,7 @@ fn blocked(id: &NodeId, captured: &CapturedDirectory, staging: &Staging, finding
                 Rule::NotOverwritten,
                 id,
                 format!(
-                    "{} is a mount point, or holds one, and is no directory in the recovery point",
+                    "{} is a mount point or contains one, and is not a directory in the recovery point",
                     staging.placed(&entry.path).display()
                 ),
                 "unmount what is mounted there, or restore into another folder (--to DIR)",

@@ -1,5 +1,5 @@
-//! The proof of a restore: what is on the disk is read again and compared with what was captured, every chain is walked to the recorded
-//! height and header hash, every database and log is checked as at the capture.
+//! The proof of a restore: the written data is read from the disk and compared with the captured data, every chain is read up to the
+//! recorded height and header hash, and every database and log is checked as in a capture.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -60,7 +60,7 @@ pub(super) fn prove(run: &Run<'_>, journal: &Journal<'_>) -> Result<Vec<String>,
                     files.push((path, *size, parts.as_slice()));
                 }
                 EntryContent::Directory if !path.is_dir() => {
-                    return Err(unproven(&path, "the directory is not there".to_owned()));
+                    return Err(unproven(&path, "the directory is missing".to_owned()));
                 }
                 EntryContent::Symlink { target } => {
                     let found = std::fs::read_link(&path).map_err(io(&path))?;
@@ -95,11 +95,11 @@ pub(super) fn prove(run: &Run<'_>, journal: &Journal<'_>) -> Result<Vec<String>,
     });
     results.into_iter().collect::<Result<Vec<()>, _>>()?;
     let mut proven = vec![format!(
-        "{count} files read back from the disk and equal to the captured ones, bit for bit, holes still holes"
+        "{count} files read back from the disk: bit for bit equal to the captured ones, with the same holes"
     )];
     proven.extend(walk_chains(point, &chains, threads, reporter)?);
     if databases + logs > 0 {
-        proven.push(format!("{databases} LevelDB directories and {logs} consensus logs whole"));
+        proven.push(format!("{databases} LevelDB directories and {logs} consensus logs intact"));
     }
     proven.extend(sentences);
     Ok(proven)
@@ -156,7 +156,7 @@ fn unproven(path: &Path, problem: String) -> EngineError {
 pub(super) fn compare(path: &Path, size: u64, parts: &[Part], names: &NameKey) -> Result<(), EngineError> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(unproven(path, "the file is not there".to_owned()));
+            return Err(unproven(path, "the file is missing".to_owned()));
         }
         other => other.map_err(io(path))?,
     };

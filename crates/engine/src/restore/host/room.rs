@@ -1,4 +1,5 @@
-//! Room and permission to write, on every mount that a restore writes to (B9). What an earlier run has written already needs no room again.
+//! Checks free space and write permission on every mount that a restore writes to (B9). Data that an earlier run has written needs no room
+//! again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +45,7 @@ pub(super) fn check(
                     Rule::RoomEnough,
                     &planned.id,
                     format!("{} cannot be written to", path.display()),
-                    "mount it for writing and run fabkeep as a user that may write there, or restore into another folder (--to DIR)",
+                    "mount it for writing and run fabkeep as a user who may write there, or restore into another folder (--to DIR)",
                 ));
             }
             continue;
@@ -65,7 +66,7 @@ pub(super) fn check(
                 Rule::RoomEnough,
                 path.display(),
                 format!("the restore needs {bytes} bytes there, {free_bytes} are free"),
-                "make room, or restore into a folder on another disk (--to DIR)",
+                "free some space, or restore into a folder on another disk (--to DIR)",
             ));
         }
     }

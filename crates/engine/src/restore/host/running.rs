@@ -77,7 +77,7 @@ fn refused_while_running(
         NodeState::Unknown if assumed => Decision::GoOn(Some(Finding::warning(
             Rule::LiveCopy,
             id,
-            "nothing tells whether it runs; it is taken for stopped, as asked",
+            "it is unknown whether it runs; it is treated as stopped, as requested",
             "make sure that it stays stopped until the restore is done",
         ))),
         // Nothing is there that it could be using.
@@ -89,7 +89,7 @@ fn refused_while_running(
                 id,
                 format!("it is not known whether the node runs: {why}"),
                 format!(
-                    "give the node a status command in the inventory, run fabkeep as root, or make sure that it is stopped and say so (--assume-stopped {id})"
+                    "give the node a status command in the inventory, run fabkeep as root, or make sure that it is stopped and declare it so (--assume-stopped {id})"
                 ),
             ))
         }
@@ -97,7 +97,7 @@ fn refused_while_running(
             Decision::GoOn(Some(Finding::warning(
                 Rule::LiveCopy,
                 id,
-                format!("{}; the node is taken for stopped, as asked", reported(running)),
+                format!("{}; the node is treated as stopped, as requested", reported(running)),
                 "make sure that it stays stopped until the restore is done",
             )))
         }
@@ -112,13 +112,13 @@ fn refused_while_running(
                     "stop it, or let fabkeep do so by its stop command (--stop); if the port is another process's: --assume-stopped {id}"
                 )
             };
-            let what = format!("the node runs: its data must not be replaced under it ({})", reported(running));
+            let what = format!("the node runs: its data must not be replaced meanwhile ({})", reported(running));
             Decision::Refuse(Finding::error(Rule::LiveCopy, id, what, remedy))
         }
     }
 }
 
-/// What tells that a node runs, in a sentence's part.
+/// The evidence that a node runs, as part of a sentence.
 fn reported(running: &Running) -> String {
     running.evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -199,6 +199,6 @@ fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
         Rule::LiveCopy,
         node,
         format!("{what}: {}", reported(running)),
-        "stop it, keep whatever starts it from doing so, and run the same command again",
+        "stop it and what starts it, then run the same command again",
     )])
 }

@@ -1,6 +1,6 @@
-//! Where the parts of a directory are written, and where what is there goes. A directory on one mount is written beside its place and takes
-//! it by renames of whole directories. One that is a mount point, or holds mount points or other nodes' places, stays where it is: each part
-//! is written on the mount that it belongs to, and the entries are renamed one by one.
+//! Decides where the parts of a directory are written and where existing data is set aside. A directory on one mount is written beside its
+//! place and is put into place by renames of whole directories. A directory that is a mount point, or contains mount points or other nodes'
+//! places, stays where it is: each part is written on the mount that it belongs to, and its entries are renamed one by one.
 
 use std::fs;
 use std::io;

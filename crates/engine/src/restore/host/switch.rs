@@ -1,5 +1,5 @@
-//! Putting written directories into their places. What is there is set aside first; each step is a rename that is written down when it is on
-//! the disk, and a run after a kill sees from the journal and from what is where how far the run before it came.
+//! Puts written directories into place. Existing data is set aside first. Each step is a rename that is recorded in the journal after it is
+//! on the disk; a run after a kill determines from the journal and from the directories how far the previous run got.
 
 use std::path::{Path, PathBuf};
 

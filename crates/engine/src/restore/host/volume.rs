@@ -1,4 +1,4 @@
-//! A directory that is written beside its place.
+//! Writes a directory beside its place.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -1,4 +1,4 @@
-//! Which directory belongs to which node: old copies set apart, each directory to one node.
+//! Assigns directories to nodes: old copies are excluded, and each directory belongs to one node.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub(super) fn set_copies_apart(tree: &mut Tree, root: &Path, remarks: &mut Vec<S
     files.into_iter().for_each(|paths| paths.retain(|path| !is_copy(path)));
     for (copy, original) in &copies {
         remarks.push(format!(
-            "{} looks like an old copy of {}: it is no node, and is not in the inventory; to keep it, name it there as a directory `other`",
+            "{} looks like an old copy of {}: it is not treated as a node and is not in the inventory; to capture it, name it there as a directory `other`",
             copy.display(),
             original.display()
         ));
@@ -209,7 +209,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
         });
         if let Some(known) = instead {
             remarks.push(format!(
-                "{} holds a {}'s data that no configuration names ({} names {}): it is no node, and is not in the inventory",
+                "{} contains data of a {} that no configuration names ({} names {}): it is not treated as a node and is not in the inventory",
                 data.path.display(),
                 data.role,
                 known.origin,

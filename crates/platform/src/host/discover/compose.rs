@@ -1,4 +1,4 @@
-//! docker-compose files: services, their environment, volumes and bind mounts. Overriding files are read together.
+//! docker-compose files: services, their environment, volumes and bind mounts. Override files are merged.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A container: of a compose file's service, or of the containers that there are. What node it is, and what it sees of this machine.
+//! A container of a compose file or of this machine: which node it is, and which directories of this machine it mounts.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The containers of this machine, as `docker inspect` tells of them.
+//! The containers of this machine, read with `docker inspect`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,7 +27,7 @@ pub(super) fn containers(program: &Path) -> Result<Vec<Started>, PlatformError> 
 fn failed(problem: String) -> PlatformError {
     PlatformError::NotHere {
         problem,
-        next: "run fabkeep where docker's containers run, as a user that may use docker; or name the compose file (--compose FILE)"
+        next: "run fabkeep on the machine where the containers run, as a user who may use docker; or name the compose file (--compose FILE)"
             .to_owned(),
     }
 }

@@ -82,7 +82,7 @@ fn collect(
             && !covered.whole.contains(&path)
             && entry.file_name() != "fabkeep.toml"
         {
-            remarks.push(format!("{} lies in no node's directory and is not in the inventory", path.display()));
+            remarks.push(format!("{} is not in any node's directory and is not in the inventory", path.display()));
         }
     }
     children.sort();

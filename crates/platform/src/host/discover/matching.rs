@@ -1,4 +1,4 @@
-//! What belongs together though it lies apart: identities and data, peers and their CouchDB.
+//! Matches things that belong together but are stored apart: identities and data, peers and their CouchDB.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -169,7 +169,7 @@ pub(super) fn ask_for_identities(
             format!("write one of these into its directories in the inventory: {}", lines.join("; or "))
         };
         let data = node.data().map_or(String::new(), |data| format!(" (data in {})", data.display()));
-        remarks.push(format!("{organization}/{name}{data}: which identity is its own is not known; {what}"));
+        remarks.push(format!("{organization}/{name}{data}: its identity is unknown; {what}"));
     }
 }
 
@@ -221,13 +221,13 @@ pub(super) fn state_databases(
     for peer in waiting {
         let candidates: Vec<String> = free.iter().map(|&database| name_of(database)).collect();
         let what = if candidates.is_empty() {
-            "it is not among what was found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
+            "it was not found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
              on this machine, add a node with role = \"state-database\" and directories = { state-database = \"…\" }, and the peer's \
              served_by = [\"…\"]"
                 .to_owned()
         } else {
             format!(
-                "several could be: write the right one into the inventory, served_by = [\"{}\"]",
+                "several are possible: write the right one into the inventory, served_by = [\"{}\"]",
                 candidates.join("\"] or [\"")
             )
         };
@@ -235,7 +235,7 @@ pub(super) fn state_databases(
     }
     for database in free {
         remarks.push(format!(
-            "{} holds a CouchDB's files and no peer is known to use it; write served_by = [\"{}\"] into its peer's entry in the inventory, or remove it",
+            "{} contains the files of a CouchDB, but no peer is known to use it; write served_by = [\"{}\"] into its peer's entry in the inventory, or remove it",
             nodes[database].data().unwrap_or(Path::new("it")).display(),
             name_of(database)
         ));

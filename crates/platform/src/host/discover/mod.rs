@@ -1,5 +1,6 @@
-//! Writing a first inventory: nodes recognised by what starts them (scripts, environment files, systemd units, compose files, containers), by
-//! their configuration files, by the layout of their data. A directory belongs to one node, and looking never stops at the first match.
+//! Creates an inventory. Nodes are recognised by what starts them (scripts, environment files, systemd units, compose files, containers),
+//! by their configuration files, and by the layout of their data. A directory belongs to one node, and the search never stops at the first
+//! match.
 
 mod claims;
 mod compose;
@@ -53,7 +54,11 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     let mut tree = Tree::look(&root)?;
     let mut remarks = std::mem::take(&mut tree.remarks);
     if root != asked {
-        remarks.push(format!("{} is only a part of a node: looked below {} instead", asked.display(), root.display()));
+        remarks.push(format!(
+            "{} is only a part of a node: searched below {} instead",
+            asked.display(),
+            root.display()
+        ));
     }
     let copies = claims::set_copies_apart(&mut tree, &root, &mut remarks);
     let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
@@ -179,7 +184,7 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
     for mut one in started {
         if one.settle_unknown() {
             remarks.push(format!(
-                "{}: where the {}'s data is depends on what it is started with: the node is looked for by its data alone",
+                "{}: the location of the {}'s data depends on how it is started: the node is recognised by its data alone",
                 one.origin, one.role
             ));
             continue;
@@ -221,7 +226,7 @@ fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &m
             }
             Ok(node) if node.is_here() => nodes.push(node),
             Ok(_) => remarks.push(format!(
-                "{}: nothing of what it names is on this machine: it is taken for a template, and is no node of the inventory",
+                "{}: nothing that it names is on this machine: it is treated as a template, not as a node of the inventory",
                 file.display()
             )),
             Err(problem) => {

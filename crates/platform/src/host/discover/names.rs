@@ -1,4 +1,4 @@
-//! What nodes are called: by what starts them, by the path of their folder, and apart from each other in every case.
+//! Names nodes by what starts them or by the path of their folder, so that all names are different.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

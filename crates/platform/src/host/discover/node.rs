@@ -1,4 +1,4 @@
-//! A node put together of what starts it, its configuration file and what is on this machine.
+//! Combines what starts a node, its configuration file and its data on this machine.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -149,7 +149,7 @@ impl Node {
         let system = SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system));
         if root.starts_with(folder) || system {
             self.remarks.push(format!(
-                "{}: {} lies in {}, which holds more than this node's files: put it into a folder of its own and name that in the inventory",
+                "{}: {} is in {}, which contains more than this node's files: move it to a folder of its own and name that in the inventory",
                 self.origin,
                 file.display(),
                 folder.display()
@@ -535,7 +535,7 @@ fn dump_wanted(settings: &CaConfig, in_container: bool, origin: &str) -> Option<
     };
     let commands = match in_container {
         true => format!(
-            "; where it is not reached from here, write into the CA's commands in the inventory dump = \"{}\" and load = \"{}\"",
+            "; if it cannot be reached from here, add to the CA's commands in the inventory dump = \"{}\" and load = \"{}\"",
             of_container("", commands[0]),
             of_container("-i ", commands[1])
         ),

@@ -1,4 +1,4 @@
-//! Start scripts and environment files: the variables that they set, and the nodes that they start. Nothing of them is executed.
+//! Start scripts and environment files: the variables that they set, and the nodes that they start. None of them is executed.
 
 use std::path::{Path, PathBuf};
 

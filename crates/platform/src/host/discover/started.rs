@@ -1,4 +1,4 @@
-//! What starts a node says of it: a script, an environment file, a systemd unit, a service of a compose file, a container.
+//! Evidence of how a node is started: a script, an environment file, a systemd unit, a service of a compose file, a container.
 
 use std::path::{Path, PathBuf};
 

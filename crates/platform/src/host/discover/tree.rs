@@ -1,4 +1,4 @@
-//! One look over the directories below a root: what could be a node's data, configuration, identity, or say how one is started.
+//! Searches the directories below a root once, for data, configuration and identities of nodes, and for files that start nodes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ impl Tree {
             return Err(PlatformError::Inventory {
                 file: root.display().to_string(),
                 problem: format!(
-                    "more than {most} directories lie below it, and nodes in the rest would be missed: name a directory that holds less"
+                    "more than {most} directories are below it, and nodes in the rest would be missed: name a smaller directory"
                 ),
             });
         }
@@ -159,7 +159,7 @@ impl Tree {
             self.recognise_file(file);
         }
         if depth >= MAX_DEPTH {
-            self.remarks.push(format!("{} lies too deep to be looked into", directory.display()));
+            self.remarks.push(format!("{} is nested too deeply to be searched", directory.display()));
             return;
         }
         for child in directories {

@@ -1,4 +1,4 @@
-//! The one form of everything that is read from containers: items, each with its length before it and its SHA-256 behind it.
+//! The format of everything that is read from containers: items, each preceded by its length and followed by its SHA-256.
 //!
 //! ```text
 //! +NAME LENGTH    LENGTH bytes follow, then a line that begins with their SHA-256
@@ -6,13 +6,13 @@
 //! .               the answer is complete
 //! ```
 //!
-//! Bytes are handed on only when an item's length and hash are right. An answer without its last line is not complete, whatever came before.
+//! Bytes are passed on only after the length and hash of their item were verified. An answer without its last line is incomplete.
 
 use std::io::{self, BufRead, Read};
 
 use aws_lc_rs::digest;
 
-/// The line behind the last item.
+/// The line after the last item.
 pub(crate) const END: &str = ".";
 /// Longest line.
 const MAX_LINE_BYTES: u64 = 64 << 10;
@@ -26,7 +26,7 @@ pub(crate) enum Item {
     Bytes(String, Vec<u8>),
     /// A line.
     Word(String),
-    /// Nothing more comes.
+    /// The answer is complete.
     End,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Answer<R> {
 
 fn out_of_step(line: &str) -> io::Error {
     let begin: String = line.chars().take(40).collect();
-    io::Error::new(io::ErrorKind::InvalidData, format!("the answer has another form than expected: {begin:?}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("the answer has an unexpected form: {begin:?}"))
 }
 
 impl<R: BufRead> Answer<R> {
@@ -53,17 +53,17 @@ impl<R: BufRead> Answer<R> {
         self.from
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its end.
     pub fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         (&mut self.from).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
         if line.pop() != Some(b'\n') {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended inside a line"));
         }
-        String::from_utf8(line).map_err(|_| out_of_step("bytes that are no text"))
+        String::from_utf8(line).map_err(|_| out_of_step("bytes that are not text"))
     }
 
-    /// The next item.
+    /// Returns the next item.
     pub fn next(&mut self) -> io::Result<Item> {
         let line = self.line()?;
         if line == END {
@@ -81,13 +81,13 @@ impl<R: BufRead> Answer<R> {
         if self.line()?.split(' ').next() != Some(hash.as_str()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the bytes that came are not those that were sent (SHA-256)",
+                "the received bytes are not those that were sent (SHA-256)",
             ));
         }
         Ok(Item::Bytes(name.to_owned(), bytes))
     }
 
-    /// The next item, which must be bytes under this name.
+    /// Returns the next item, which must be bytes under this name.
     pub fn bytes(&mut self, name: &str) -> io::Result<Vec<u8>> {
         match self.next()? {
             Item::Bytes(found, bytes) if found == name => Ok(bytes),
@@ -97,7 +97,7 @@ impl<R: BufRead> Answer<R> {
         }
     }
 
-    /// Nothing more comes.
+    /// The answer is complete.
     pub fn end(&mut self) -> io::Result<()> {
         match self.next()? {
             Item::End => Ok(()),

@@ -1,4 +1,4 @@
-//! Commands in containers: a stream of standard output that ends well only when the command's status said Success.
+//! Runs commands in containers: the stream of standard output ends without an error only if the command's status is Success.
 
 use std::io::{self, BufReader, Read};
 use std::pin::Pin;
@@ -45,7 +45,7 @@ pub(crate) struct Failed {
     problem: String,
 }
 
-/// The exit code of a command that failed, where the stream reported it.
+/// Returns the exit code of a command that failed, where the stream reported it.
 pub(crate) fn exit_code(error: &io::Error) -> Option<i32> {
     error.get_ref()?.downcast_ref::<Failed>()?.code
 }
@@ -68,7 +68,7 @@ pub(crate) struct Exec {
 }
 
 impl Connection {
-    /// Starts `sh -c script` with arguments `$1` … in a container. `stdin` tells whether something will be written to it; its end cannot
+    /// Starts `sh -c script` with arguments `$1` … in a container. `stdin` says whether something will be written to it; its end cannot
     /// be signalled, so the script must know how much to read.
     pub fn exec(&self, place: &Place, script: &str, arguments: &[&str], stdin: bool) -> io::Result<Exec> {
         let api: Api<Pod> = Api::namespaced(self.client(), &place.namespace);
@@ -97,7 +97,7 @@ impl Connection {
             };
             io::Error::new(kind, format!("{place}: {}", chain(&error)))
         })?;
-        let missing = || io::Error::other("the stream came without its channels");
+        let missing = || io::Error::other("the stream was opened without its channels");
         let stdout = Box::new(process.stdout().ok_or_else(missing)?);
         let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> =
             if stdin { Some(Box::new(process.stdin().ok_or_else(missing)?)) } else { None };
@@ -154,7 +154,7 @@ impl Connection {
     }
 }
 
-/// A script whose output becomes one item of an [`Answer`].
+/// Returns a script whose output becomes one item of an [`Answer`].
 fn as_answer(script: &str) -> String {
     format!(
         "out=$(\n{script}\n) || exit $?\necho \"+output $(($(printf '%s' \"$out\" | wc -c)))\"\nprintf '%s' \"$out\"\nprintf '%s' \
@@ -163,7 +163,7 @@ fn as_answer(script: &str) -> String {
 }
 
 fn silent(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} a stream to the container: nothing came in time"))
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} a stream to the container: no data within the time limit"))
 }
 
 impl Exec {
@@ -184,7 +184,7 @@ impl Exec {
         self.handle.block_on(write)
     }
 
-    /// What the command wrote to standard error so far.
+    /// Returns what the command wrote to standard error so far.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&self.stderr.lock()).trim().to_owned()
     }
@@ -223,9 +223,10 @@ impl Exec {
                     .and_then(|cause| cause.message.as_ref()?.parse().ok());
                 Err(io::Error::other(Failed { code, problem }))
             }
-            None => {
-                Err(io::Error::new(io::ErrorKind::ConnectionReset, "the stream broke before the command's status came"))
-            }
+            None => Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the stream broke before the command's status arrived",
+            )),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The connection to a cluster: a client with a runtime of its own, so that the engine's threads can simply wait, and budget with an
-//! API server that is away for a while.
+//! The connection to a cluster: a client with its own runtime, so that the engine's threads can block on it, and with retries for the time
+//! that an API server is unavailable.
 
 pub mod answer;
 pub mod exec;
@@ -50,7 +50,7 @@ impl Connection {
             PlatformError::Cluster {
             what: "connecting to the cluster".to_owned(),
             problem,
-            next: "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME); `kubectl get nodes` tells whether they work".to_owned(),
+            next: "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME); `kubectl get nodes` shows whether they work".to_owned(),
         }
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -75,7 +75,7 @@ impl Connection {
         self.client.clone()
     }
 
-    /// What the API server serves: asked for once.
+    /// Returns what the API server serves; queries it once.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -87,7 +87,7 @@ impl Connection {
         Ok(self.served.get_or_init(|| asked))
     }
 
-    /// The API's name of a declared object's kind.
+    /// Returns the API's name of a declared object's kind.
     pub fn resource_of(&self, declaration: &Declaration) -> ApiResource {
         let (version, kind) = (declaration.api_version.as_str(), declaration.kind.as_str());
         let served = self.served.get().filter(|_| !has_core_name(kind));
@@ -136,7 +136,7 @@ impl Connection {
             });
             match result {
                 Err(error) if is_passing(&error) && begun.elapsed() < RETRY_FOR => {
-                    tracing::info!(error = chain(&error), "the API server is away or overloaded: once more");
+                    tracing::info!(error = chain(&error), "the API server is unavailable or overloaded: retrying");
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
@@ -165,7 +165,7 @@ async fn from_file(path: &Path, options: &KubeConfigOptions) -> Result<Config, S
     Config::from_custom_kubeconfig(file, options).await.map_err(|error| chain(&error))
 }
 
-/// An error with what is behind it.
+/// Returns an error with what is behind it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -180,7 +180,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the same request may go better later.
+/// Returns whether the same request may go better later.
 pub(crate) fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500 || status.code == 429,
@@ -190,7 +190,7 @@ pub(crate) fn is_passing(error: &kube::Error) -> bool {
     }
 }
 
-/// The HTTP status that an error is about.
+/// Returns the HTTP status that an error is about.
 pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -199,12 +199,12 @@ pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Whether the API server said that there is no such thing.
+/// Returns whether the API server said that there is no such thing.
 pub(crate) fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether the API server said that this is not allowed.
+/// Returns whether the API server said that this is not allowed.
 pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
@@ -216,7 +216,7 @@ pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
             return PlatformError::Forbidden {
                 what: what.to_owned(),
                 problem: status.message.clone(),
-                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or settle the quota or admission webhook that the message names"
+                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or correct the quota or admission webhook that the message names"
                     .to_owned(),
             };
         }
@@ -227,10 +227,8 @@ pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
                 next: "renew the credentials in the kubeconfig".to_owned(),
             };
         }
-        kube::Error::Api(status) => (status.message.clone(), "look at the object with kubectl"),
-        other => {
-            (chain(other), "look whether the cluster is up (`kubectl get nodes`), then run the same command again")
-        }
+        kube::Error::Api(status) => (status.message.clone(), "check the object with kubectl"),
+        other => (chain(other), "check that the cluster is up (`kubectl get nodes`), then run the same command again"),
     };
     PlatformError::Cluster { what: what.to_owned(), problem, next: next.to_owned() }
 }

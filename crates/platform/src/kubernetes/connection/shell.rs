@@ -1,9 +1,9 @@
 //! Shells in containers: POSIX sh and the few tools that BusyBox, toybox and GNU coreutils share. A shell stays open between commands,
-//! because starting a process in a container costs its Kubernetes node far more than a command in a shell that runs.
+//! because starting a process in a container is far more expensive than a command in a running shell.
 //!
-//! A shell writes `ready`, then takes commands, one per line. Its answer to a command is made of items, and a line `.` behind the last one.
-//! How an item looks is described in [`super::answer`]. A command that fails ends the shell with an exit code, and nothing more is written:
-//! a reason never travels between the bytes of a file.
+//! A shell writes `ready`, then takes commands, one per line. Its answer to a command consists of items and a final line `.`.
+//! [`super::answer`] describes the items. A command that fails ends the shell with an exit code, and nothing more is written:
+//! an error message is never mixed with the bytes of a file.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 /// The tools that the commands need.
 const TOOLS: &str = "find stat readlink head tail dd tr wc sha256sum";
 
-/// A shell that was idle for longer is not used again: what stands between may have forgotten its stream.
+/// A shell that was idle for longer is not used again: proxies in between may have dropped its stream.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// How long an idle shell may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ mod code {
 ///
 /// `part FILE OFFSET LENGTH` writes a range of a file, in blocks as large as they get: small writes make small frames, which cost most.
 /// Blocks at the edges go through pipes, which hide that a read failed: when `pad` is set, they are filled up with zeros, so that the
-/// length always holds; the hash is made without, and tells. In the middle the failure of `dd` tells.
+/// length always holds; the hash is made without it and shows the difference. In the middle the failure of `dd` shows it.
 ///
 /// `list ROOT START EXPRESSION…` describes everything below START in ROOT that `find` does not leave out by EXPRESSION: an item `now` with
 /// the container's time, items `entries` with a line for each entry, items `links` with two lines for each symbolic link, items `odd` with
@@ -167,7 +167,7 @@ pub(crate) fn list(root: &str, path: &str, excluded: &[String]) -> String {
     format!("list {} {}{left_out}", quote(root), quote(&start))
 }
 
-/// A range of a file.
+/// Returns a range of a file.
 pub(crate) fn range(path: &str, from: u64, len: u64) -> String {
     format!("range {} {from} {len}", quote(path))
 }
@@ -194,7 +194,7 @@ fn pattern(path: &str) -> String {
     quote(&out)
 }
 
-/// Whether a container lacks the shell or a tool, rather than the stream having failed.
+/// Returns whether a container lacks the shell or a tool, rather than the stream having failed.
 fn has_no_tools(error: &io::Error) -> bool {
     match exit_code(error) {
         // More is a signal's: the container ended.
@@ -209,7 +209,7 @@ fn has_no_tools(error: &io::Error) -> bool {
 }
 
 impl Connection {
-    /// Whether a container has the shell and the tools.
+    /// Returns whether a container has the shell and the tools.
     pub fn has_tools(&self, place: &Place) -> io::Result<bool> {
         match self.open_shell(place) {
             Ok(shell) => {
@@ -286,7 +286,7 @@ impl Shell {
         self.answer.get_mut().get_mut().write(bytes)
     }
 
-    /// The command's answer, item by item.
+    /// Returns the command's answer, item by item.
     pub fn answer(&mut self) -> &mut Answer<BufReader<Exec>> {
         &mut self.answer
     }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     impl Local {
-        /// A shell of this machine; `None` where it has not got it. `first`: a folder of tools that come before the machine's.
+        /// Returns a shell of this machine; `None` where it has not got it. `first`: a folder of tools that come before the machine's.
         fn start(shell: &[&str], tools: &str, first: Option<&Path>) -> Option<Local> {
             let mut command = Command::new(shell[0]);
             command.args(&shell[1..]).args(["-c", SHELL, "fabkeep", tools]);

@@ -1,5 +1,5 @@
-//! Which Secrets and ConfigMaps hold a certificate authority's TLS certificate, its server configuration, its own key: by what is in them,
-//! as their names and keys are the deployer's.
+//! Finds the Secrets and ConfigMaps that contain a certificate authority's TLS certificate, its server configuration and its own key. They
+//! are recognised by their content, because deployers choose the names and keys.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The words of a container's command: which program they start, and with which flags.
+//! Parses a container's command: the program that it starts, and its flags.
 
 use fabkeep_ledger::layout::NodeRole;
 

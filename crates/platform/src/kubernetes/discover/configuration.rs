@@ -1,4 +1,4 @@
-//! What a container's environment and configuration files name: directories, the MSP, where operations are served.
+//! Settings in a container's environment and configuration files: directories, the MSP, operations endpoints.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A container's environment as its processes see it, as far as the API tells.
+//! The environment of a container's processes, as far as the API shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

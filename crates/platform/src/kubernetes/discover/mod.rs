@@ -1,5 +1,5 @@
-//! From namespaces' objects to a network: which nodes there are, what each needs, and what holds it. Nothing here asks the cluster, so
-//! the objects of a recovery point can be looked at in the same way.
+//! Derives a network from the objects of namespaces: the nodes, what each needs, and where that is stored. Nothing here queries the
+//! cluster, so that the objects of a recovery point can be examined in the same way.
 
 pub(crate) mod authority;
 mod command;
@@ -244,7 +244,7 @@ fn several_pods(workload: &WorkloadObject, node: &FoundNode, pods: u32) -> Findi
         Rule::Recognised,
         &node.node.id,
         format!("{} has {pods} pods of one node", workload.label()),
-        "a node's data can be open in one pod only: look at the workload; the first pod is captured",
+        "a node's data can be open in only one pod: check the workload; the first pod is captured",
     )
 }
 
@@ -262,8 +262,8 @@ fn found_node(
         findings.push(Finding::warning(
             Rule::Recognised,
             &id,
-            format!("half recognised as {role}: by {}", half.by),
-            "look whether it is one; if it is not, leave it out (--exclude)",
+            format!("only partly recognised as {role}: by {}", half.by),
+            "check whether it is one; if it is not, leave it out (--exclude)",
         ));
     }
     let Configured { named, msp_id, operations, participation, server } = looked.configured(role);
@@ -276,8 +276,8 @@ fn found_node(
         findings.push(Finding::warning(
             Rule::Recognised,
             &id,
-            format!("its script sets {name} to what is known only when it runs"),
-            "look whether its directories are the right ones; else set the variable in the container's environment",
+            format!("its script sets {name} to a value that is known only when it runs"),
+            "check whether its directories are correct; otherwise set the variable in the container's environment",
         ));
     }
     if !workload.is_known() && role != NodeRole::Files {
@@ -285,10 +285,10 @@ fn found_node(
             Rule::Recognised,
             &id,
             format!(
-                "its pods are made by {} {}, a kind of controller that fabkeep cannot scale",
+                "its pods are created by {} {}, a kind of controller that fabkeep cannot scale",
                 workload.kind, workload.name
             ),
-            "scale it down by hand before a restore, and up after it",
+            "scale it down by hand before a restore, and up afterwards",
         ));
     }
     let mounted = mounts::missing_objects(&looked.mounts, looked.namespace).into_iter().map(|what| ("it mounts", what));
@@ -377,7 +377,7 @@ fn add_directories(
     }
     let not_persistent = |what: String, findings: &mut Vec<Finding>| {
         let captured = if lives {
-            "it is copied while the pod lives, and a restore cannot put it back"
+            "it is copied while the pod runs, and a restore cannot restore it"
         } else {
             "and the pod does not run: it cannot be captured"
         };
@@ -387,9 +387,9 @@ fn add_directories(
             format!("its {} directory {at} is held by {what}: {captured}", known.role),
             match known.role {
                 DirectoryRole::Msp | DirectoryRole::Tls => {
-                    "keys that an init container fetches (from Vault, from a CA) are backed up there: do that"
+                    "if an init container fetches keys (from Vault, from a CA), back them up at their source"
                 }
-                DirectoryRole::StateDatabase => "nothing: the peer rebuilds its state at its start",
+                DirectoryRole::StateDatabase => "no action is needed: the peer rebuilds its state when it starts",
                 _ => "give the node a PersistentVolumeClaim there: its data is lost with the pod",
             },
         ));

@@ -1,4 +1,4 @@
-//! A directory of a container as its Secrets and ConfigMaps make it up: in memory, from the API.
+//! A container's directory that consists of Secrets and ConfigMaps, assembled in memory from the API.
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};

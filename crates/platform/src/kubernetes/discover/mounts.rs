@@ -1,4 +1,4 @@
-//! From a path in a container to what holds it: the deepest mount, and the volume behind it.
+//! Resolves a path in a container to its storage: the deepest mount, and the volume of that mount.
 
 use std::sync::Arc;
 

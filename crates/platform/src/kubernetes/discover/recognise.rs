@@ -1,5 +1,5 @@
-//! What a container is, by the evidence of its custom resource, environment, command and image, in this order. Names and labels are
-//! not asked: one popular sample calls every container `main`.
+//! Recognises the role of a container by its custom resource, environment, command and image, in this order. Names and labels are not used:
+//! one popular sample names every container `main`.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Which nodes serve which: databases and their peers and certificate authorities.
+//! Relations between nodes: peers and certificate authorities, and the databases that serve them.
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{DirectorySource, Finding, NodeDirectory, Rule, Workload};
@@ -77,7 +77,7 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
         let Some(server) = Server::of(all, node) else { continue };
         let host = server.host;
         let place = match server.targets.first() {
-            Some((target, _)) => format!("leads to {}, in which no such server is found", target.label()),
+            Some((target, _)) => format!("points to {}, where no such server was found", target.label()),
             None => "is not in these namespaces".to_owned(),
         };
         match server.find(found, node) {
@@ -87,13 +87,13 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
                     Rule::Recognised,
                     &node.node.id,
                     format!("its state database {host} {place}"),
-                    "nothing: the peer rebuilds an empty one; it must be there when the peer starts",
+                    "no action is needed: the peer rebuilds an empty one; it must exist when the peer starts",
                 ),
                 _ => Finding::warning(
                     Rule::CaDatabase,
                     &node.node.id,
                     format!("its database server {host} {place}"),
-                    "back that database up beside this recovery point, or name its namespace too (--namespace)",
+                    "back that database up separately, or name its namespace too (--namespace)",
                 ),
             }),
         }
@@ -113,7 +113,7 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
             findings.push(Finding::warning(
                 Rule::Recognised,
                 &node.node.id,
-                format!("a {} whose owner is not known: no node of these namespaces names it", node.node.role),
+                format!("a {} whose owner is unknown: no node of these namespaces names it", node.node.role),
                 "it is captured; leave it out (--exclude) if it has nothing to do with the network",
             ));
         }

@@ -1,4 +1,4 @@
-//! What claims hold beside the nodes' own directories, and claims that nothing uses.
+//! Content of claims besides the nodes' own directories, and claims that nothing uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +112,7 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
                     Some(_) => findings.push(Finding::warning(
                         Rule::NotPersistent,
                         format!("{namespace} claim {claim}"),
-                        format!("its part {sub_path:?} is seen by another workload only and is not captured"),
+                        format!("its part {sub_path:?} is mounted only by another workload and is not captured"),
                         "mount the whole claim in one pod, and run the backup again",
                     )),
                     None => files_nodes.push(files),
@@ -195,8 +195,8 @@ pub(super) fn check_claims(all: &[(Namespace, Vec<WorkloadObject>)], found: &[Fo
                 findings.push(Finding::warning(
                     Rule::NotPersistent,
                     format!("{} claim {claim}", namespace.name),
-                    "no workload mounts it: what it holds is not captured",
-                    "nothing, if it is left from another time; else bring its workload back, and run the backup again",
+                    "no workload mounts it: its content is not captured",
+                    "no action is needed if it is not used any more; otherwise restore its workload, and run the backup again",
                 ));
             }
         }

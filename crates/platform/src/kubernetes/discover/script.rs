@@ -1,5 +1,5 @@
-//! What a container's command does when it is read as a shell reads it: the variables that it sets before a node starts, and the commands
-//! that it runs, those of mounted scripts included. Nothing of it is executed.
+//! Interprets a container's command as a shell would: the variables that it sets before a node starts, and the commands that it runs,
+//! including those of mounted scripts. Nothing is executed.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The network as it was found, for people and programs.
+//! The discovered network, for people and programs.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! Workloads of a namespace: what runs pods, with which template, and which pods there are.
+//! The workloads of a namespace: what runs pods, with which template, and which pods exist.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Filling a directory of a volume through a helper pod: files travel as tar, what is there is set aside first, a marker says that the
-//! directory is not whole yet, and in the end every file is hashed where it lies.
+//! Fills a directory of a volume through a helper pod: files are sent as tar, existing data is set aside first, a marker says that the
+//! directory is incomplete, and in the end every file is hashed inside the volume.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::volume::{Fetch, Volume, VolumeEntry};
 
 /// Says that a directory is being restored, and from which recovery point.
 pub(crate) const MARKER: &str = ".fabkeep-restore";
-/// What the data set aside is called, with the recovery point behind it.
+/// What the data set aside is called, with the recovery point after it.
 pub(crate) const ASIDE: &str = ".before-";
 
 /// `$1`: how many roots follow; then the directory itself, volumes mounted inside it, and last places inside it that are not its own.
@@ -158,7 +158,7 @@ pub struct Expected {
     pub path: String,
     /// SHA-256 of the first `len` bytes, hex.
     pub sha256: String,
-    /// How many bytes the hash covers; behind them there are zeros.
+    /// How many bytes the hash covers; after them there are zeros.
     pub len: u64,
     /// The file's size.
     pub size: u64,
@@ -202,7 +202,7 @@ impl Kubernetes {
         self.filler_in(node, directory, reached).map(Some)
     }
 
-    /// Whether a claim may be mounted by one pod at a time, or is not bound yet: no helper gets it beside the node's pod.
+    /// Returns whether a claim may be mounted by one pod at a time, or is not bound yet: no helper gets it beside the node's pod.
     fn is_for_one_pod(&self, namespace: &str, claim: &str) -> bool {
         let all = self.analysis.all.iter().find(|(known, _)| known.name == namespace);
         let object = all.and_then(|(known, _)| known.find("PersistentVolumeClaim", claim));
@@ -243,7 +243,7 @@ impl Kubernetes {
 }
 
 impl Filler {
-    /// The claim, or what else holds it, for people: directories that it holds share its free space.
+    /// Returns the claim, or what else holds it, for people: directories that it holds share its free space.
     pub fn held_by(&self) -> &str {
         &self.held_by
     }
@@ -268,11 +268,11 @@ impl Filler {
         let mut lines = self.script(script, arguments, input)?;
         match lines.pop().as_deref() {
             Some("done") => Ok(lines),
-            _ => Err(io::Error::other(format!("{}: the command did not come to its end", self.label))),
+            _ => Err(io::Error::other(format!("{}: the command did not finish", self.label))),
         }
     }
 
-    /// What is there; the directory is made if it is not there.
+    /// Returns the existing content; creates the directory if it is missing.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -280,7 +280,7 @@ impl Filler {
         self.look("yes")
     }
 
-    /// What is there; nothing is changed.
+    /// Returns the existing content; changes nothing.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -292,7 +292,7 @@ impl Filler {
         let script = format!("name=none; make={make}\n{WALK}{LOOK}");
         let lines = self.script(&script, &strs(&self.walk_arguments()), &[])?;
         let [marked, held, free] = lines.as_slice() else {
-            return Err(io::Error::other(format!("{}: an answer of another form", self.label)));
+            return Err(io::Error::other(format!("{}: the answer has an unexpected form", self.label)));
         };
         Ok(FillState {
             marked: (marked != "-").then(|| Mark::parse(marked)),
@@ -301,7 +301,7 @@ impl Filler {
         })
     }
 
-    /// Moves what is there into a folder beside it; the folder's name.
+    /// Moves existing data into a folder beside it. Returns the folder's name.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -312,7 +312,7 @@ impl Filler {
         Ok(lines.last().cloned().unwrap_or(name))
     }
 
-    /// What was set aside last for this recovery point, as a directory of its own.
+    /// Returns what was set aside last for this recovery point, as a directory of its own.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -366,7 +366,7 @@ impl Filler {
         self.done(UNMARK, &[&self.root], &[]).map(|_| ())
     }
 
-    /// What is there now, for a run that goes on.
+    /// Returns the present content, for a run that continues.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -374,7 +374,7 @@ impl Filler {
         self.volume().list("")
     }
 
-    /// Copies files of what is there. Whether each was there.
+    /// Copies existing files. Returns for each whether it existed.
     ///
     /// # Errors
     /// What the stream or the container said.
@@ -382,7 +382,7 @@ impl Filler {
         self.volume().fetch(files)
     }
 
-    /// What is there, as a volume that is read.
+    /// Returns the existing content, as a volume that can be read.
     pub fn as_volume(&self) -> Box<dyn Volume> {
         Box::new(self.volume())
     }
@@ -449,7 +449,7 @@ impl Filler {
                 Ok(lines)
             })?;
             if lines.last().map(String::as_str) != Some("done") {
-                return Err(io::Error::other(format!("{}: the check did not come to its end", self.label)));
+                return Err(io::Error::other(format!("{}: the check did not finish", self.label)));
             }
             wrong.extend(lines.iter().filter_map(|line| line.strip_prefix("! ")).map(str::to_owned));
             progress(batch.iter().map(|file| file.len).sum());
@@ -480,7 +480,7 @@ fn batches(files: &[Expected]) -> Vec<&[Expected]> {
     out
 }
 
-/// An entry's header as tar writes it, with the extra records of a long name.
+/// Returns an entry's header as tar writes it, with the extra records of a long name.
 fn header(entry: &WriteEntry) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(entry.mode);
@@ -529,7 +529,7 @@ impl Writing {
     /// What the stream said; that the entry before is not whole.
     pub fn begin_entry(&mut self) -> io::Result<()> {
         self.close()?;
-        let (header, bytes) = self.headers.next().ok_or_else(|| io::Error::other("more entries than were said"))?;
+        let (header, bytes) = self.headers.next().ok_or_else(|| io::Error::other("more entries than announced"))?;
         self.left = bytes;
         self.padding = usize::try_from(bytes.next_multiple_of(512) - bytes).unwrap_or(0);
         self.put(&header)
@@ -543,13 +543,13 @@ impl Writing {
         self.left = self
             .left
             .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| io::Error::other("more bytes than the entry was said to have"))?;
+            .ok_or_else(|| io::Error::other("more bytes than announced for the entry"))?;
         self.put(bytes)
     }
 
     fn close(&mut self) -> io::Result<()> {
         if self.left > 0 {
-            return Err(io::Error::other("fewer bytes than the entry was said to have"));
+            return Err(io::Error::other("fewer bytes than announced for the entry"));
         }
         let padding = std::mem::take(&mut self.padding);
         self.put(&vec![0; padding])
@@ -571,7 +571,7 @@ impl Writing {
     pub fn finish(mut self) -> io::Result<()> {
         self.close()?;
         if self.headers.next().is_some() {
-            return Err(io::Error::other("fewer entries than were said"));
+            return Err(io::Error::other("fewer entries than announced"));
         }
         self.put(&[0; 1024])?;
         self.exec.write(&self.buffer)?;
@@ -579,6 +579,6 @@ impl Writing {
         self.exec.by_ref().take(64).read_to_string(&mut out)?;
         let done = out.trim() == "done";
         self.exec.finish()?;
-        if done { Ok(()) } else { Err(io::Error::other("unpacking did not come to its end")) }
+        if done { Ok(()) } else { Err(io::Error::other("unpacking did not finish")) }
     }
 }

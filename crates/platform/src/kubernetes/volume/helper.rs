@@ -1,4 +1,4 @@
-//! Helper pods: they mount what a workload mounts, where no pod of it runs or its image has no shell.
+//! Helper pods: they mount what a workload mounts, if no pod of it runs or its image has no shell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn is_mounted(mount: &Mount) -> bool {
     !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_))
 }
 
-/// The pod of a helper for these nodes, which share volumes or are one.
+/// Returns the pod of a helper for these nodes, which share volumes or are one.
 fn manifest(
     name: &str,
     run: &str,
@@ -227,7 +227,7 @@ pub(crate) fn start(
     let manifest = manifest(name, run, options, nodes, host.as_deref());
     let pod: Pod = manifest
         .and_then(|manifest| serde_json::from_value(manifest).ok())
-        .ok_or_else(|| wrong("its manifest cannot be made".to_owned(), "report this to fabkeep's makers"))?;
+        .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers"))?;
     let create = || {
         let created = connection.try_run(|client| {
             let (pod, namespace) = (pod.clone(), namespace.clone());
@@ -251,8 +251,8 @@ pub(crate) fn start(
             // Somebody removed it.
             if begun.elapsed() > START {
                 return Err(wrong(
-                    "it is removed again and again".to_owned(),
-                    "find out by whom, then run the same command again",
+                    "something keeps removing it".to_owned(),
+                    "find out what removes it, then run the same command again",
                 ));
             }
             create()?;
@@ -281,7 +281,7 @@ pub(crate) fn start(
         if why.starts_with("ErrImageNeverPull") || why.starts_with("InvalidImageName") || begun.elapsed() > START {
             return Err(wrong(
                 why,
-                "name an image that this cluster can pull (--helper-image), and look at the pod with `kubectl describe`; `fabkeep clean` removes it",
+                "name an image that this cluster can pull (--helper-image), and check the pod with `kubectl describe`; `fabkeep clean` removes it",
             ));
         }
         std::thread::sleep(Duration::from_millis(250));
@@ -290,7 +290,7 @@ pub(crate) fn start(
     Ok(Helper { place: Place { namespace, pod: name.to_owned(), container: CONTAINER.to_owned() }, roots })
 }
 
-/// Whether a helper still runs.
+/// Returns whether a helper still runs.
 pub(crate) fn runs(connection: &Connection, place: &Place) -> Result<bool, PlatformError> {
     let found = connection.run("looking at a helper pod", |client| async move {
         Api::<Pod>::namespaced(client, &place.namespace).get_opt(&place.pod).await

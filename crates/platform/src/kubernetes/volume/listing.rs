@@ -1,4 +1,4 @@
-//! A listing as a container's `find` and `stat` write it: complete, or an error.
+//! Parses a listing of a container's `find` and `stat`: it is complete, or an error.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};
@@ -9,7 +9,7 @@ use crate::volume::{EntryKind, MAX_ENTRIES, Stamp, VolumeEntry};
 
 /// What `find` and `stat` say, in the C locale, of what went away meanwhile. Whatever else they say is an error.
 const VANISHED: &str = "No such file or directory";
-/// The line that tells that `find` came to its end and had something to report. Alone, without a reason that is no error, it is one.
+/// The line that says that `find` finished and reported errors. Without a line that gives a harmless reason it is an error.
 const FAILED: &str = "find: exit code 1";
 const SECOND_NS: i128 = 1_000_000_000;
 
@@ -26,9 +26,9 @@ pub(super) fn read(answer: &mut Answer<impl BufRead>) -> io::Result<Vec<VolumeEn
     loop {
         match answer.next()? {
             Item::End if complete => break,
-            Item::End => return Err(incomplete("it has no end".to_owned())),
+            Item::End => return Err(incomplete("it has no last line".to_owned())),
             Item::Word(word) if word == "-" => complete = true,
-            Item::Word(word) => return Err(incomplete(format!("it holds {word:?}"))),
+            Item::Word(word) => return Err(incomplete(format!("it contains {word:?}"))),
             Item::Bytes(name, bytes) => match name.as_str() {
                 "now" => now_seconds = String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(i128::MAX),
                 "entries" => {
@@ -51,7 +51,7 @@ pub(super) fn read(answer: &mut Answer<impl BufRead>) -> io::Result<Vec<VolumeEn
                     check_errors(&String::from_utf8_lossy(&bytes))?;
                     complete = true;
                 }
-                other => return Err(incomplete(format!("it holds {other:?}"))),
+                other => return Err(incomplete(format!("it contains {other:?}"))),
             },
         }
         if out.len() > MAX_ENTRIES {
@@ -87,7 +87,7 @@ fn relative(path: &str) -> &str {
     path.strip_prefix("./").unwrap_or(if path == "." { "" } else { path })
 }
 
-/// An entry whose name cannot be kept.
+/// Returns an entry whose name cannot be kept.
 fn unnamed(path: &str) -> VolumeEntry {
     let stamp = Stamp { size: 0, modified_ns: 0, changed_ns: 0, inode: 0 };
     VolumeEntry {
@@ -105,7 +105,8 @@ fn unnamed(path: &str) -> VolumeEntry {
 /// `mode(hex) uid gid links size inode modified|changed|./path`
 fn entry(line: &[u8], now_seconds: i128) -> io::Result<VolumeEntry> {
     let text = String::from_utf8_lossy(line);
-    let parsed = parse(&text, now_seconds).ok_or_else(|| incomplete(format!("a line of another form: {text:?}")))?;
+    let parsed =
+        parse(&text, now_seconds).ok_or_else(|| incomplete(format!("a line has an unexpected form: {text:?}")))?;
     Ok(if std::str::from_utf8(line).is_ok() { parsed } else { unnamed(&parsed.path) })
 }
 
@@ -145,8 +146,8 @@ fn parse(line: &str, now_seconds: i128) -> Option<VolumeEntry> {
     })
 }
 
-/// The time of a file that may change once more in the same second without a trace, because its time has no smaller part: never equal to
-/// that of another listing.
+/// Returns the time of a file that may change once more in the same second without a trace, because its time has no smaller part: never
+/// equal to that of another listing.
 fn unlike(changed_ns: i128) -> i128 {
     static NUMBER: AtomicI64 = AtomicI64::new(0);
     let number = i128::from(NUMBER.fetch_add(1, Ordering::Relaxed));

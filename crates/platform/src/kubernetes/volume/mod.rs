@@ -1,4 +1,4 @@
-//! A directory in a container, read by commands there. Streams that break are opened again behind the last byte that was verified.
+//! Reads a directory in a container by commands. Broken streams are reopened after the last verified byte.
 
 pub mod fill;
 pub mod helper;
@@ -108,7 +108,7 @@ impl PodVolume {
         PodVolume { connection, place, root, excluded, ahead: Mutex::default(), listed: Mutex::default() }
     }
 
-    /// Lists it, which tells whether it is there; the first to ask for everything in it gets this answer.
+    /// Lists it, which shows whether it exists; the first to ask for everything in it gets this answer.
     pub fn look(&self) -> Result<bool, PlatformError> {
         let entries = self.list_now("")?;
         let there = !entries.is_empty();
@@ -205,7 +205,7 @@ enum Found<'a> {
 
 fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io::Result<()>) -> io::Result<()> {
     let other = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", file.path));
-    let Item::Word(head) = out.answer().next()? else { return Err(other("an answer of another form")) };
+    let Item::Word(head) = out.answer().next()? else { return Err(other("the answer has an unexpected form")) };
     match head.as_str() {
         "-" => return take(Found::Missing),
         "!" => {
@@ -219,7 +219,7 @@ fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io
     // Its length, and how much of it comes; the others are zeros.
     let numbers = head.strip_prefix('=').and_then(|numbers| numbers.split_once(' '));
     let numbers = numbers.and_then(|(len, sent)| Some((len.parse::<u64>().ok()?, sent.parse::<u64>().ok()?)));
-    let (len, sent) = numbers.ok_or_else(|| other("an answer of another form"))?;
+    let (len, sent) = numbers.ok_or_else(|| other("the answer has an unexpected form"))?;
     let mut pieces = Pieces { shell: out, left: sent, piece: Cursor::new(Vec::new()) };
     take(Found::Bytes(len, &mut pieces))?;
     io::copy(&mut pieces, &mut io::sink())?;
@@ -243,11 +243,11 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// The next verified piece, of which at most so many bytes are expected.
+/// Returns the next verified piece, of which at most so many bytes are expected.
 fn next_piece(shell: &mut Shell, left: u64) -> io::Result<Vec<u8>> {
     let piece = shell.answer().bytes("data")?;
     if piece.is_empty() || piece.len() as u64 > left {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a piece of another length than expected"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a piece has an unexpected length"));
     }
     Ok(piece)
 }
@@ -344,12 +344,12 @@ fn write_sparsely(file: &Fetch, len: u64, bytes: &mut dyn Read) -> io::Result<()
     }
 }
 
-/// A range of a file as a stream that is opened again behind the last piece that was verified.
+/// A range of a file as a stream that is opened again after the last piece that was verified.
 struct RangeReader {
     connection: Arc<Connection>,
     place: Place,
     path: String,
-    /// What is still to come, behind the piece.
+    /// What is still to come, after the piece.
     range: Range<u64>,
     open: Option<Shell>,
     /// Verified bytes that were not handed on yet.
