@@ -247,8 +247,6 @@ pub struct AddWriter {
 
 #[derive(Debug, Args)]
 pub struct Discover {
-    #[command(flatten)]
-    pub cluster: Cluster,
     /// Search for nodes below this directory.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector"])]
     pub root: Option<PathBuf>,
@@ -261,6 +259,8 @@ pub struct Discover {
     /// Where to write the inventory; `-` prints it.
     #[arg(long, value_name = "FILE", default_value = "fabkeep.toml")]
     pub inventory: PathBuf,
+    #[command(flatten)]
+    pub cluster: Cluster,
 }
 
 #[derive(Debug, Args)]
@@ -290,11 +290,11 @@ pub struct Backup {
     /// On Kubernetes: copy the files of CA database servers instead of dumping their databases with pg_dump or mysqldump in their pods.
     #[arg(long)]
     pub copy_databases: bool,
-    #[command(flatten)]
-    pub window: Window,
     /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub window: Window,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -535,10 +535,6 @@ pub struct Migrate {
     /// The inventory of the target hosts.
     #[arg(long, value_name = "FILE", help_heading = "Target", conflicts_with_all = ["to_context", "to_kubeconfig"])]
     pub to_inventory: Option<PathBuf>,
-    #[command(flatten)]
-    pub place: AnotherPlace,
-    #[command(flatten)]
-    pub window: Window,
     /// Source of the consensus state of orderers, if all orderers of a channel are restored together.
     #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
     pub raft_state: RaftState,
@@ -551,6 +547,10 @@ pub struct Migrate {
     /// Capture once without stopping anything, print the plan for the target, and change nothing else.
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub place: AnotherPlace,
+    #[command(flatten)]
+    pub window: Window,
 }
 
 #[derive(Debug, Args)]
@@ -567,8 +567,6 @@ pub struct Restore {
     /// Restore into this folder, with the captured layout.
     #[arg(long, value_name = "DIR", conflicts_with = "inventory")]
     pub to: Option<PathBuf>,
-    #[command(flatten)]
-    pub cluster: Cluster,
     /// Restore in place: into the directories that this inventory names.
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
@@ -601,8 +599,6 @@ pub struct Restore {
     /// Set existing data aside and put the restored data into its place.
     #[arg(long)]
     pub replace: bool,
-    #[command(flatten)]
-    pub place: AnotherPlace,
     /// On Kubernetes: restore only what is missing, and leave everything else alone.
     #[arg(long, conflicts_with = "replace")]
     pub missing: bool,
@@ -630,6 +626,10 @@ pub struct Restore {
     /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub cluster: Cluster,
+    #[command(flatten)]
+    pub place: AnotherPlace,
 }
 
 #[derive(Debug, Args)]
@@ -641,12 +641,12 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Clean {
-    #[command(flatten)]
-    pub cluster: Cluster,
     /// Remove only pods older than this, in seconds: a younger one may belong to a run that is still active.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub older_than: i64,
     /// Print what would be removed.
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub cluster: Cluster,
 }

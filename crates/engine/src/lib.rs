@@ -29,7 +29,7 @@ pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNod
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
 pub use genesis::genesis_blocks;
-pub use names::{UsedName, names};
+pub use names::{Answer, Callers, UsedName, names};
 pub use parallel::cores;
 pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
@@ -43,4 +43,6 @@ pub use restore::{
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use transform::{GoBack, HeightOf, LedgerFrom, RaftSource};
 pub use verify::{Proof, VerifyLevel, verify_point};
-pub use window::{Question, Resumed, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned};
+pub use window::{
+    Question, Resumed, StepOutcome, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned,
+};

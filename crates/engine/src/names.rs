@@ -28,7 +28,62 @@ pub struct UsedName {
     /// Nodes whose TLS certificate is good for it.
     pub certificates: BTreeSet<String>,
     /// What makes it known: Services, Ingresses, hostAliases of the recovery point. Empty: DNS, or nothing.
-    pub answered_by: BTreeSet<String>,
+    pub answered_by: BTreeSet<Answer>,
+}
+
+/// What makes a name known.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    /// The name is the caller's own machine or pod.
+    Caller,
+    /// A Service.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Who gets this answer.
+        to: Callers,
+    },
+    /// An Ingress, by its label.
+    Ingress(String),
+    /// The hostAliases of a workload, by its label.
+    HostAliases(String),
+}
+
+/// Who gets a Service's answer to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Callers {
+    /// Every pod.
+    All,
+    /// Pods of its namespace.
+    OfItsNamespace,
+    /// Pods that know it by its names of another place.
+    ByOldNames,
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Answer::Caller => f.write_str("the caller's own machine or pod"),
+            Answer::Service { namespace, name, to } => {
+                write!(f, "Service {namespace}/{name}")?;
+                f.write_str(match to {
+                    Callers::All => "",
+                    Callers::OfItsNamespace => ", within its namespace",
+                    Callers::ByOldNames => ", by its old names",
+                })
+            }
+            Answer::Ingress(label) => f.write_str(label),
+            Answer::HostAliases(label) => write!(f, "hostAliases of {label}"),
+        }
+    }
+}
+
+impl Serialize for Answer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Returns every name of a recovery point, those first that channel configurations and packages use.
@@ -145,11 +200,15 @@ fn services(point: &RecoveryPoint, reader: &PointReader<'_>) -> Result<Vec<(Stri
     Ok(out)
 }
 
+fn service(namespace: &str, name: &str, to: Callers) -> Answer {
+    Answer::Service { namespace: namespace.to_owned(), name: name.to_owned(), to }
+}
+
 /// What makes names known inside a cluster.
 struct Answers<'d> {
     services: BTreeSet<(&'d str, &'d str)>,
     /// Name, and what answers.
-    others: Vec<(String, String)>,
+    others: Vec<(String, Answer)>,
 }
 
 impl<'d> Answers<'d> {
@@ -171,7 +230,7 @@ impl<'d> Answers<'d> {
                 }
                 "Ingress" => {
                     let hosts = texts("/spec/rules", "/host").into_iter();
-                    out.others.extend(hosts.map(|host| (host, known.label())));
+                    out.others.extend(hosts.map(|host| (host, Answer::Ingress(known.label()))));
                 }
                 _ => {
                     let pointer = match known.kind.as_str() {
@@ -180,10 +239,10 @@ impl<'d> Answers<'d> {
                         _ => "/spec/template/spec/hostAliases",
                     };
                     let aliases = texts(pointer, "/hostnames").into_iter();
-                    out.others.extend(aliases.map(|host| (host, format!("hostAliases of {}", known.label()))));
+                    out.others.extend(aliases.map(|host| (host, Answer::HostAliases(known.label()))));
                     // Names of the place before, which a restore makes hostAliases of again.
                     for old in old_names(&known.object) {
-                        let by = format!("Service {}/{}, by its old names", old.namespace, old.service);
+                        let by = service(&old.namespace, &old.service, Callers::ByOldNames);
                         out.others.extend(old.names.into_iter().map(|name| (name.to_lowercase(), by.clone())));
                     }
                 }
@@ -192,19 +251,19 @@ impl<'d> Answers<'d> {
         out
     }
 
-    fn to(&self, name: &str) -> BTreeSet<String> {
+    fn to(&self, name: &str) -> BTreeSet<Answer> {
         let mut out = BTreeSet::new();
         if name == "localhost" || name.starts_with("127.") || name == "::1" {
-            out.insert("the caller's own machine or pod".to_owned());
+            out.insert(Answer::Caller);
         }
-        for (namespace, service) in &self.services {
-            let rest = name.strip_prefix(&service.to_lowercase());
+        for (namespace, known) in &self.services {
+            let rest = name.strip_prefix(&known.to_lowercase());
             let full = rest.and_then(|rest| rest.strip_prefix('.')?.strip_prefix(&namespace.to_lowercase()));
             match (rest, full) {
                 // A bare name is looked for in the caller's own namespace.
-                (Some(""), _) => out.insert(format!("Service {namespace}/{service}, within its namespace")),
+                (Some(""), _) => out.insert(service(namespace, known, Callers::OfItsNamespace)),
                 (_, Some(end)) if end.is_empty() || end == ".svc" || end.starts_with(".svc.") => {
-                    out.insert(format!("Service {namespace}/{service}"))
+                    out.insert(service(namespace, known, Callers::All))
                 }
                 _ => false,
             };
@@ -252,7 +311,7 @@ mod tests {
         ];
         let answers = Answers::of(&all);
         for name in ["peer0", "peer0.org", "peer0.org.svc", "peer0.org.svc.cluster.local"] {
-            assert!(answers.to(name).iter().any(|by| by.starts_with("Service org/peer0")), "{name}");
+            assert!(answers.to(name).iter().any(|by| by.to_string().starts_with("Service org/peer0")), "{name}");
         }
         for name in ["peer00", "peer0.org1", "peer0.org.example.com", "xpeer0", "a.b.fabric.example"] {
             assert!(answers.to(name).is_empty(), "{name}");
@@ -261,7 +320,7 @@ mod tests {
         let note = r#"[{"namespace": "org", "service": "peer0", "names": ["peer0.first"]}]"#;
         let moved = serde_json::json!({"metadata": {"annotations": {"fabkeep.io/old-names": note}}});
         let moved = [declared("Deployment", "org", "ord", moved)];
-        assert!(Answers::of(&moved).to("peer0.first").iter().any(|by| by.starts_with("Service org/peer0")));
+        assert!(Answers::of(&moved).to("peer0.first").iter().any(|by| by.to_string().starts_with("Service org/peer0")));
         assert_eq!(answers.to("a.fabric.example").len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 
-use fabkeep_engine::{Question, quoted, resume, resume_unsigned};
+use fabkeep_engine::{Question, StepOutcome, quoted, resume, resume_unsigned};
 use fabkeep_platform::Platform;
 use serde_json::json;
 
@@ -62,6 +62,6 @@ fn unsigned(platform: &dyn Platform, output: &Output) -> Result<Code, CliError> 
     for step in &steps {
         output.line(format!("  {}: {}: {}", step.note, step.step, step.outcome));
     }
-    let left = steps.iter().any(|step| step.outcome.starts_with("left"));
+    let left = steps.iter().any(|step| matches!(step.outcome, StepOutcome::Left(_)));
     Ok(if left { Code::DoneWithFindings } else { Code::Done })
 }

@@ -293,7 +293,8 @@ fn print_names(names: &[UsedName], cluster: bool, output: &Output) {
         let called = !used.used_by.is_empty();
         list("used by", &used.used_by, "");
         list("TLS certificates of", &used.certificates, "of no node: TLS connections to this name fail");
-        list("answered by", &used.answered_by, if called { "DNS, or nothing" } else { "" });
+        let answers = used.answered_by.iter().map(ToString::to_string).collect();
+        list("answered by", &answers, if called { "DNS, or nothing" } else { "" });
     }
     output.line(if cluster {
         "In another place each used name must resolve: by a Service with the old name, hostAliases or DNS."

@@ -267,8 +267,36 @@ pub struct UnsignedStep {
     pub note: String,
     /// What it names, quoted.
     pub step: String,
-    /// `undone`, `removed`, `left`, or why it is never done.
-    pub outcome: String,
+    /// What became of it.
+    pub outcome: StepOutcome,
+}
+
+/// What became of a step of an unsigned record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// It was undone.
+    Undone,
+    /// The record was removed.
+    Removed,
+    /// It was left, because nobody agreed, or for this reason.
+    Left(Option<String>),
+}
+
+impl std::fmt::Display for StepOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StepOutcome::Undone => f.write_str("undone"),
+            StepOutcome::Removed => f.write_str("removed"),
+            StepOutcome::Left(None) => f.write_str("left"),
+            StepOutcome::Left(Some(reason)) => write!(f, "left: {reason}"),
+        }
+    }
+}
+
+impl Serialize for StepOutcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Goes through notes that this machine did not sign, step by step: what a window changes in this network is undone when `ask` agrees;
@@ -284,25 +312,23 @@ pub fn resume_unsigned(
     let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
     let mut steps = Vec::new();
     for note in platform.window()?.strange {
-        let mut done = |step: String, outcome: &str| {
-            steps.push(UnsignedStep { note: note.at.clone(), step, outcome: outcome.to_owned() });
-        };
+        let mut done = |step: String, outcome| steps.push(UnsignedStep { note: note.at.clone(), step, outcome });
         for change in note.says.iter().flat_map(|says| &says.changes) {
             let quoted = quoted(change);
             match platform.may_undo(change) {
-                Err(problem) => done(quoted, &format!("left: {problem}")),
+                Err(problem) => done(quoted, StepOutcome::Left(Some(problem))),
                 Ok(()) if ask(&Question::Undo(&note.at, change)) => {
                     platform.reopen(std::slice::from_ref(change), &reported)?;
-                    done(quoted, "undone");
+                    done(quoted, StepOutcome::Undone);
                 }
-                Ok(()) => done(quoted, "left"),
+                Ok(()) => done(quoted, StepOutcome::Left(None)),
             }
         }
         if ask(&Question::Remove(&note.at)) {
             platform.forget_note(&note)?;
-            done("the note".to_owned(), "removed");
+            done("the note".to_owned(), StepOutcome::Removed);
         } else {
-            done("the note".to_owned(), "left");
+            done("the note".to_owned(), StepOutcome::Left(None));
         }
     }
     Ok(steps)

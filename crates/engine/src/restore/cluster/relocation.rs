@@ -9,7 +9,7 @@ use fabkeep_platform::kubernetes::{
 };
 
 use crate::EngineError;
-use crate::names::UsedName;
+use crate::names::{Answer, UsedName};
 use crate::transform::{Transformed, relocate};
 
 /// What is declared in the new place.
@@ -114,19 +114,18 @@ fn aliases_to_original(
         .collect())
 }
 
-/// How names that pods know by their own hostAliases are answered; where those lead is distinguished.
-const HOST_ALIASES: &str = "hostAliases of ";
-
 /// Names that are answered outside of the moved Services: the nodes of the new place would reach those of the old one by them.
 fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocation) -> Vec<Finding> {
-    let moves = |answer: &str| to.namespaces.keys().any(|old| answer.starts_with(&format!("Service {old}/")));
     let away: Vec<&str> = used
         .iter()
         .filter(|used| !used.used_by.is_empty())
         .filter(|used| {
-            let answered =
-                |answer: &String| moves(answer) || answer.starts_with("the caller") || answer.starts_with(HOST_ALIASES);
-            !used.answered_by.iter().any(answered)
+            !used.answered_by.iter().any(|answer| match answer {
+                // Where hostAliases lead is looked at on its own.
+                Answer::Caller | Answer::HostAliases(_) => true,
+                Answer::Service { namespace, .. } => to.namespaces.contains_key(namespace),
+                Answer::Ingress(_) => false,
+            })
         })
         .map(|used| used.name.as_str())
         .collect();
@@ -257,32 +256,38 @@ mod tests {
     use fabkeep_network::Severity;
 
     use super::*;
+    use crate::names::Callers;
 
     fn to_copy() -> Relocation {
         let namespaces = BTreeMap::from([("org1".to_owned(), "org1-copy".to_owned())]);
         Relocation { namespaces, ..Relocation::default() }
     }
 
-    fn used(name: &str, by: &[&str], answered: &[&str]) -> UsedName {
-        let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
-        UsedName { name: name.to_owned(), used_by: texts(by), answered_by: texts(answered), ..UsedName::default() }
+    fn used(name: &str, by: &[&str], answered: &[Answer]) -> UsedName {
+        let used_by = by.iter().map(ToString::to_string).collect();
+        let answered_by = answered.iter().cloned().collect();
+        UsedName { name: name.to_owned(), used_by, answered_by, ..UsedName::default() }
+    }
+
+    fn service(namespace: &str, to: Callers) -> Answer {
+        Answer::Service { namespace: namespace.to_owned(), name: "orderer1".to_owned(), to }
     }
 
     #[test]
     fn names_that_lead_a_copy_to_the_original_forbid_it_and_others_do_not() {
         let consenter: &[&str] = &["consenter of ch"];
         let harmless = [
-            used("orderer1.org1", consenter, &["Service org1/orderer1"]),
-            used("localhost", consenter, &["the caller's own machine or pod"]),
+            used("orderer1.org1", consenter, &[service("org1", Callers::All)]),
+            used("localhost", consenter, &[Answer::Caller]),
             used("in.a.certificate.only", &[], &[]),
-            used("orderer1.first", consenter, &["Service org1/orderer1, by its old names"]),
-            used("orderer1.example.com", consenter, &["hostAliases of Deployment org1/peer0"]),
+            used("orderer1.first", consenter, &[service("org1", Callers::ByOldNames)]),
+            used("orderer1.example.com", consenter, &[Answer::HostAliases("Deployment org1/peer0".to_owned())]),
         ];
         assert!(leads_to_original(&[], &harmless, &to_copy()).is_empty());
         for away in [
-            used("orderer1.example.com", consenter, &["Ingress org1/in"]),
+            used("orderer1.example.com", consenter, &[Answer::Ingress("Ingress org1/in".to_owned())]),
             used("orderer1.elsewhere", consenter, &[]),
-            used("orderer1.org2", consenter, &["Service org2/orderer1"]),
+            used("orderer1.org2", consenter, &[service("org2", Callers::All)]),
         ] {
             let findings = leads_to_original(&[], &[away], &to_copy());
             assert_eq!((findings.len(), findings[0].severity), (1, Severity::Error));
