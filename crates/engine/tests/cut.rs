@@ -165,8 +165,7 @@ fn a_cut_of_smartbft_orderers_ends_at_one_height_without_what_their_logs_propose
     let note = captured.point.findings.iter().find(|finding| finding.what.contains("empty SmartBFT log")).unwrap();
     assert!((note.rule.code(), note.severity) == ("O2", Severity::Note) && note.what.contains("orderer4"), "{note:?}");
     bench.verify(VerifyLevel::Full).unwrap();
-    let to = Some(bench.path("level"));
-    bench.restore(&RestoreOptions { to, ..RestoreOptions::default() }).unwrap();
+    bench.restore_below("level", &RestoreOptions::default()).unwrap();
     let heights: BTreeSet<u64> =
         bench::chains(&bench.path("level"), "mychannel").iter().map(|chain| bench::height(chain)).collect();
     assert_eq!(heights, BTreeSet::from([height - 5]));

@@ -4,7 +4,7 @@ use std::fs;
 
 use fabkeep_engine::{CaptureOptions, RestoreOptions, RestoreTarget, Silent};
 
-use super::place::Place;
+use super::place::{Place, tree};
 
 #[test]
 fn lines_that_lead_to_the_original_are_named_with_their_new_paths() {
@@ -103,4 +103,18 @@ fn an_object_that_is_missing_is_known_before_the_first_change() {
         other => panic!("{:?}", other.map(|restored| restored.directories)),
     }
     assert!(super::place::tree(&place.bench.network()) == before);
+}
+
+#[test]
+fn a_network_that_lost_one_peer_needs_no_replace_and_its_orderers_are_left_alone() {
+    let place = Place::new(&[]);
+    let lost = place.path("Org1/peer0/production");
+    let (orderers, before) = (tree(&place.path("OrdererOrg")), tree(&lost));
+    std::fs::remove_dir_all(&lost).unwrap();
+    let restored = place.restore(&RestoreOptions { replace: false, ..place.options() }, &Silent).unwrap();
+    assert!(restored.directories.iter().all(|directory| directory.set_aside.is_none()), "{:#?}", restored.directories);
+    assert!(tree(&place.path("OrdererOrg")) == orderers, "an orderer was changed");
+    let after = tree(&lost);
+    assert!(after.iter().all(|(path, found)| before.get(path) == Some(found)), "what came is not what was captured");
+    assert!(after.keys().any(|path| path.ends_with("blockfile_000000")));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, Mounts, Platform};
 use fabkeep_store::PointReader;
@@ -17,7 +17,7 @@ use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint}
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
-use crate::transform::{Transformed, is_named, transform};
+use crate::transform::{Asked, RaftSource, Transformed, is_named, transform};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
@@ -68,7 +68,25 @@ impl PlannedDirectory {
     }
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// A plan of nothing yet.
+    fn new(places: &Places<'a>, transformed: &Transformed) -> Plan<'a> {
+        Plan {
+            places: places.clone(),
+            steps: Vec::new(),
+            findings: transformed.findings.clone(),
+            bytes: 0,
+            files: 0,
+            directories: Vec::new(),
+            again: Vec::new(),
+            resuming: false,
+            journal: PathBuf::new(),
+            loads: Vec::new(),
+            to_stop: Vec::new(),
+            to_start: Vec::new(),
+        }
+    }
+
     /// Tells this plan from others: a journal of another is not gone on with.
     fn fingerprint(&self, transformed: &Transformed, options: &RestoreOptions) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -102,21 +120,12 @@ pub(in crate::restore) fn make<'a>(
     places: &Places<'a>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan<'a>, EngineError> {
-    let mut transformed = transform(point, &reader, &options.asked())?;
-    let mut plan = Plan {
-        places: places.clone(),
-        steps: Vec::new(),
-        findings: transformed.findings.clone(),
-        bytes: 0,
-        files: 0,
-        directories: Vec::new(),
-        again: Vec::new(),
-        resuming: false,
-        journal: PathBuf::new(),
-        loads: Vec::new(),
-        to_stop: Vec::new(),
-        to_start: Vec::new(),
-    };
+    let mut asked = options.asked();
+    if orderers_are_as_captured(id, &point, &reader, places, options)? {
+        asked.raft_state = RaftSource::Captured;
+    }
+    let mut transformed = transform(point, &reader, &asked)?;
+    let mut plan = Plan::new(places, &transformed);
     let placed = place_all(&mut plan, &transformed)?;
     plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
     plan.journal = journal_path(id, &plan)?;
@@ -151,6 +160,28 @@ pub(in crate::restore) fn make<'a>(
         transformed,
         way: Way::Host(Box::new(plan)),
     })
+}
+
+/// Whether all orderers that are restored in place hold what was captured, consensus state too: then they are left alone, and nothing of theirs
+/// is written anew.
+fn orderers_are_as_captured(
+    id: &str,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    places: &Places<'_>,
+    options: &RestoreOptions,
+) -> Result<bool, EngineError> {
+    let asked = Asked { raft_state: RaftSource::Captured, ..options.asked() };
+    if places.host().is_none() || options.replace || options.go_back.is_asked() {
+        return Ok(false);
+    }
+    let mut transformed = transform(point.clone(), reader, &asked)?;
+    let mut plan = Plan::new(places, &transformed);
+    let mut placed = place_all(&mut plan, &transformed)?;
+    placed.retain(|place| transformed.point.nodes[place.node].facts.role == NodeRole::Orderer);
+    plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
+    find_equal(&mut plan, &transformed.point, reader, &Record::default());
+    Ok(!plan.directories.is_empty() && plan.directories.iter().all(|planned| planned.equal))
 }
 
 /// What speaks against the restore before its first change: broken rules over the set, data in the way, nodes that run.

@@ -37,7 +37,7 @@ pub(super) fn read(file: &Path, root: &Path, known: &[PathBuf]) -> Option<Starte
         }
         let Some((key, value)) = line.split_once('=').filter(|_| section == "[Container]") else { continue };
         let (key, value) = (key.trim(), value.trim());
-        let mut expanded = words(value).into_iter().map(|word| word.expand(&none));
+        let expanded = words(value).into_iter().map(|word| word.expand(&none));
         match key {
             "Image" => image = Some(value.to_owned()),
             "Exec" => command = expanded.collect(),

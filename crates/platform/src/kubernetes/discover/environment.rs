@@ -57,7 +57,9 @@ pub(crate) fn missing(container: &Container, namespace: &Namespace) -> BTreeSet<
         for (kind, name, key, optional) in config_map.into_iter().chain(secret) {
             let values = || if kind == "Secret" { namespace.secret(name) } else { namespace.config_map(name) };
             if optional == Some(true) {
-            } else if is_gone(kind, name) {
+                continue;
+            }
+            if is_gone(kind, name) {
                 out.insert(object(kind, name));
             } else if !values().contains_key(key) {
                 out.insert(format!("{key} of {}", object(kind, name)));
