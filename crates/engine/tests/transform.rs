@@ -268,7 +268,7 @@ fn raft_state_is_as_captured_where_the_last_block_does_not_tell_it() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     Growth::open(&bench.network(), "mychannel").unwrap().without_consenters().grow(1, 2).unwrap();
     bench.capture(&CaptureOptions::default()).unwrap();
-    let restored = bench.restore(&to(&bench, "restored")).unwrap();
+    let restored = bench.restore_below("restored", &RestoreOptions::default()).unwrap();
     let note = reported(&restored, "O2").find(|finding| finding.subject == "mychannel").unwrap();
     assert!(note.severity == Severity::Note && note.what.contains("as it was captured"), "{note:?}");
     let log = Path::new("OrdererOrg/orderer1/production/etcdraft/wal");
