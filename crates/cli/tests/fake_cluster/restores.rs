@@ -820,20 +820,20 @@ fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them(
             backup.text
         );
         // The network is as it was captured: what is known of its volume makes no difference.
-        let there = plan(&scene, &ClusterRestoreOptions { existing_workloads: true, ..options(&scene) });
-        assert!(found(&there.findings, "K8", "claims").is_none(), "{:?}", there.findings);
+        let there = planned(&scene, true);
+        assert!(found(&there, "K8", "claims").is_none(), "{:?}", there);
         assert!(
-            !there.findings.iter().any(|finding| finding.subject.contains("PersistentVolumeClaim")),
+            !there.iter().any(|finding| finding.subject.contains("PersistentVolumeClaim")),
             "{:?}",
-            there.findings
+            there
         );
         if class.is_empty() {
             continue;
         }
         assert!(cluster.delete("Namespace", "", "org1"));
         cluster.delete("PersistentVolume", "", volume);
-        let lost = plan(&scene, &options(&scene));
-        let told = found(&lost.findings, "K8", "1 claims").unwrap();
+        let lost = planned(&scene, false);
+        let told = found(&lost, "K8", "1 claims").unwrap();
         for part in [
             "org1/peer0-data (7Gi, ReadWriteOnce, NFS nas:/exports/peer0",
             "class manual",
@@ -843,14 +843,17 @@ fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them(
             assert!(told.what.contains(part), "{part} in {told:?}");
         }
         cluster.put(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "again"}, "spec": by_hand(class), "status": {"phase": "Available"}}));
-        let again = plan(&scene, &options(&scene));
-        assert!(found(&again.findings, "K8", "claims").is_none(), "{:?}", again.findings);
+        let again = planned(&scene, false);
+        assert!(found(&again, "K8", "claims").is_none(), "{:?}", again);
     }
 }
 
-fn plan(scene: &Scene, options: &ClusterRestoreOptions) -> fabkeep_engine::ClusterRestorePlan {
+/// What the plan of a restore of everything finds.
+fn planned(scene: &Scene, existing_workloads: bool) -> Vec<Finding> {
     let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
     let commit = repository.point("latest").unwrap();
     let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
-    plan_cluster_restore(&repository, &commit, &identity, options).unwrap()
+    let RestoreTarget::Cluster(cluster) = target(scene) else { unreachable!("the scene is a cluster") };
+    let target = RestoreTarget::Cluster(ClusterTarget { existing_workloads, ..cluster });
+    RestorePlan::make(&repository, &commit, &identity, &target, &options()).unwrap().findings
 }
