@@ -5,6 +5,7 @@
 pub mod host;
 pub mod kubernetes;
 mod probe;
+mod shell;
 mod sql;
 mod volume;
 mod window;
