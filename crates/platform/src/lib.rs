@@ -7,6 +7,7 @@ pub mod kubernetes;
 mod object_ref;
 mod probe;
 mod progress;
+mod shell;
 mod sql;
 mod volume;
 mod window;

@@ -36,7 +36,7 @@ pub(super) fn leave_out(
         surveyed.directory.excluded.extend((!path.is_empty()).then(|| path.to_owned()));
         let finding = Finding::warning(
             Rule::LiveCopy,
-            format!("{} {}/{path}", node.node.id, surveyed.directory.path),
+            format!("{} {}/{path}", node.node.id, surveyed.directory.path).trim_end_matches('/'),
             format!(
                 "it is the data of a {server} server that runs: a copy of its files would be of several moments, and they are left out"
             ),

@@ -8,10 +8,11 @@ use serde_norway::Value;
 
 use super::container::{Container, docker_commands};
 use super::normal;
-use super::script::{WORKING_FOLDER, Word, home, words};
+use super::script::{self, WORKING_FOLDER, home};
 use super::started::{Mount, Started};
 use super::tree::text_of;
 use crate::host::Commands;
+use crate::shell::words;
 
 /// How far services that extend others are followed.
 const MAX_EXTENDS: usize = 8;
@@ -266,8 +267,8 @@ fn expand(text: &str, variables: &Environment) -> String {
     if !text.contains('$') {
         return text.to_owned();
     }
-    let word = Word::expanding(&text.replace("$$", "\u{2}"));
-    word.expand(variables).replace('\u{2}', "$").replace(WORKING_FOLDER, ".")
+    let text = script::expand(&text.replace("$$", "\u{2}"), variables);
+    text.replace('\u{2}', "$").replace(WORKING_FOLDER, ".")
 }
 
 fn entries(value: Option<&Value>) -> Vec<(String, &Value)> {
@@ -299,7 +300,7 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 fn command(value: Option<&Value>, file: &File) -> Vec<String> {
     match value {
         Some(Value::String(text)) => {
-            words(&file.expand(text)).iter().map(|word| word.expand(&Environment::new())).collect()
+            words(&file.expand(text)).iter().map(|word| script::expand(word, &Environment::new())).collect()
         }
         other => texts(other).iter().map(|text| file.expand(text)).collect(),
     }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::Environment;
 
-use super::script::{UNKNOWN, node_command, words};
+use super::script::{UNKNOWN, expand, node_command};
 use super::started::{CONTAINER_CA_HOME, Mount, Started};
 use crate::host::Commands;
+use crate::shell::words;
 
 /// What is known of a container.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +73,7 @@ impl Container {
         // A shell's line is a command of its own.
         let mut all: Vec<String> = self.command.clone();
         for word in self.command.iter().filter(|word| word.contains(' ')) {
-            all.extend(words(word).iter().map(|word| word.expand(&self.environment)));
+            all.extend(words(word).iter().map(|word| expand(word, &self.environment)));
         }
         for position in 0..all.len() {
             let rest: Vec<&str> = all[position..].iter().map(String::as_str).collect();

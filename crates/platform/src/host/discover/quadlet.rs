@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::node_settings::Environment;
 
 use super::run::{self, Line};
-use super::script::words;
+use super::script::expand;
 use super::started::Started;
 use super::tree::text_of;
+use crate::shell::words;
 
 /// Keys of a unit, and the options of `podman run` that say the same.
 const OPTIONS: [(&str, &str); 8] = [
@@ -37,7 +38,7 @@ pub(super) fn read(file: &Path, root: &Path, known: &[PathBuf]) -> Option<Starte
         }
         let Some((key, value)) = line.split_once('=').filter(|_| section == "[Container]") else { continue };
         let (key, value) = (key.trim(), value.trim());
-        let expanded = words(value).into_iter().map(|word| word.expand(&none));
+        let expanded = words(value).into_iter().map(|word| expand(&word, &none));
         match key {
             "Image" => image = Some(value.to_owned()),
             "Exec" => command = expanded.collect(),

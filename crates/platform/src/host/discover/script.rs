@@ -8,6 +8,7 @@ use fabkeep_ledger::node_settings::Environment;
 use super::run::{self, Line};
 use super::started::{Started, on_host};
 use super::tree::text_of;
+use crate::shell::{self, Resolver, is_text_option};
 
 /// Stands for the folder that a script is started in, at the beginning of a path.
 pub(super) const WORKING_FOLDER: char = '\u{1}';
@@ -22,7 +23,7 @@ const ELSEWHERE: [&str; 6] = ["docker", "podman", "nerdctl", "kubectl", "oc", "s
 
 /// Whether a program runs what stands behind it in another place.
 pub(super) fn is_elsewhere(program: &str) -> bool {
-    ELSEWHERE.contains(&program.rsplit('/').next().unwrap_or(program))
+    ELSEWHERE.contains(&shell::base(program))
 }
 
 /// The nodes that a script starts, or that an environment file has settings for.
@@ -58,8 +59,8 @@ struct Script<'a> {
     folder: PathBuf,
     environment: Environment,
     out: Vec<Started>,
-    /// Variables and folder as they were before each open parenthesis.
-    saved: Vec<(Environment, PathBuf)>,
+    /// Variables and folder as they were before each open parenthesis; nothing for a `case`, whose patterns end in one.
+    saved: Vec<Option<(Environment, PathBuf)>>,
     /// The files that it includes.
     reads: Vec<PathBuf>,
 }
@@ -71,63 +72,36 @@ impl<'a> Script<'a> {
     }
 
     fn run(&mut self, text: &str, depth: usize) {
-        let joined = text.replace("\\\n", " ");
-        for line in joined.lines() {
-            for statement in statements(line) {
-                self.statement(&statement, depth);
+        for statement in shell::statements(&shell::tokens(text)) {
+            match statement.words.first().map(String::as_str) {
+                Some("case") => self.saved.push(None),
+                Some("esac") => self.saved.truncate(self.saved.iter().rposition(Option::is_none).unwrap_or(0)),
+                _ => self.command(statement.words, statement.conditional, depth),
+            }
+            match statement.separator {
+                "(" => self.saved.push(Some((self.environment.clone(), self.folder.clone()))),
+                ")" if self.saved.last().is_some_and(Option::is_some) => {
+                    if let Some(before) = self.saved.pop().flatten() {
+                        (self.environment, self.folder) = before;
+                    }
+                }
+                _ => {}
             }
         }
     }
 
-    fn statement(&mut self, statement: &str, depth: usize) {
-        let mut rest = statement.trim();
-        while let Some(inner) = rest.strip_prefix('(') {
-            self.saved.push((self.environment.clone(), self.folder.clone()));
-            rest = inner.trim_start();
-        }
-        let closes = rest.chars().rev().take_while(|c| matches!(c, ')' | ' ' | '&')).filter(|&c| c == ')').count();
-        let closes = if rest.contains("$(") { 0 } else { closes };
-        let rest = if closes > 0 { rest.trim_end_matches([')', ' ', '&']) } else { rest };
-        let words = words(rest);
-        self.command(&words, depth);
-        for _ in 0..closes {
-            if let Some(before) = self.saved.pop() {
-                (self.environment, self.folder) = before;
-            }
-        }
-    }
-
-    fn command(&mut self, words: &[Word], depth: usize) {
-        let mut position = 0;
-        let mut prefixed = self.environment.clone();
-        let exports =
-            matches!(words.first().map(|word| word.text.as_str()), Some("export" | "declare" | "set" | "local"));
-        if exports {
-            position = 1;
-        }
-        let mut only_assignments = true;
-        while let Some(word) = words.get(position) {
-            match word.text.as_str() {
-                "env" | "exec" | "nohup" | "sudo" | "time" | "setsid" | "-x" | "-E" => {}
-                _ => match word.assignment() {
-                    Some((name, value)) => {
-                        prefixed.insert(name.to_owned(), value.expand_marked(&prefixed));
-                    }
-                    None => {
-                        only_assignments = exports;
-                        break;
-                    }
-                },
-            }
-            position += 1;
-        }
-        if only_assignments || exports {
-            self.environment = prefixed;
-            return;
-        }
-        let command: Vec<String> = words[position..].iter().map(|word| word.expand_marked(&prefixed)).collect();
+    /// What is set under a condition, and is set to something else already, is not known.
+    fn command(&mut self, words: &[String], conditional: bool, depth: usize) {
+        let mut environment = self.environment.clone();
+        let program = shell::before_program(words, |name, value| {
+            let value = marked(value, &environment);
+            let other = environment.get(name).is_some_and(|known| !known.is_empty() && *known != value);
+            environment.insert(name.to_owned(), if conditional && other { UNKNOWN.to_string() } else { value });
+        });
+        let command: Vec<String> = words[program..].iter().map(|word| marked(word, &environment)).collect();
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         match command.as_slice() {
+            [] => self.environment = environment,
             ["." | "source", included, ..] if depth < MAX_INCLUDES => {
                 let beside = self.folder.join(included.trim_start_matches(PLACES).trim_start_matches('/'));
                 let named = on_host(included, &self.folder, &self.folder, self.root).path();
@@ -145,11 +119,20 @@ impl<'a> Script<'a> {
                     self.folder = folder;
                 }
             }
-            [program, words @ ..] if is_elsewhere(program) => self.container(words, &prefixed),
+            [program, words @ ..] if is_elsewhere(program) => self.container(words, &environment),
+            // A line in a shell of its own.
+            [program, words @ ..] if shell::is_shell(program) && words.iter().any(|word| is_text_option(word)) => {
+                let line = words.iter().skip_while(|word| !is_text_option(word)).nth(1);
+                if let Some(line) = line.filter(|_| depth < MAX_INCLUDES) {
+                    let outer = (std::mem::replace(&mut self.environment, environment), self.folder.clone());
+                    self.run(line, depth + 1);
+                    (self.environment, self.folder) = outer;
+                }
+            }
             command => {
                 if let Some((role, arguments)) = node_command(command) {
                     let mut started = Started::on_host(role, self.file, &self.folder);
-                    started.environment = prefixed;
+                    started.environment = environment;
                     started.take_flags(arguments);
                     started.starts = true;
                     started.reads.clone_from(&self.reads);
@@ -206,196 +189,42 @@ pub(super) fn node_command<'a>(words: &'a [&'a str]) -> Option<(NodeRole, &'a [&
     None
 }
 
-/// Splits a line at `;`, `&&`, `||` and `|` outside of quotes, and drops its comment.
-fn statements(line: &str) -> Vec<String> {
-    let (mut out, mut now) = (Vec::new(), String::new());
-    let (mut quote, mut before) = (None, ' ');
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '$' && chars.peek() == Some(&'(') && quote != Some('\'') {
-            now.push(c);
-            now.push_str(&substitution(&mut chars));
-            before = ')';
-            continue;
-        }
-        match (quote, c) {
-            (None, '#') if before.is_whitespace() => break,
-            (None, ';' | '|') => out.push(std::mem::take(&mut now)),
-            (None, '&') if chars.peek() == Some(&'&') => {
-                chars.next();
-                out.push(std::mem::take(&mut now));
-            }
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                now.push(c);
-            }
-            (Some(open), _) if open == c && before != '\\' => {
-                quote = None;
-                now.push(c);
-            }
-            _ => now.push(c),
-        }
-        before = c;
-    }
-    out.push(now);
-    out.retain(|statement| !statement.trim().is_empty());
-    out
-}
+/// What a script on this machine is known to be told: its folder, a home directory.
+struct Place<'e>(&'e Environment);
 
-/// A word, with the parts of it that are expanded.
-#[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub text: String,
-    /// Per character: whether a `$` there is an expansion.
-    expands: Vec<bool>,
-}
-
-/// Splits a statement into words.
-pub(super) fn words(text: &str) -> Vec<Word> {
-    let mut out: Vec<Word> = Vec::new();
-    let mut now: Option<Word> = None;
-    let mut quote = None;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (None | Some('"'), '$') if chars.peek() == Some(&'(') => {
-                push(&mut now, c, true);
-                substitution(&mut chars).chars().for_each(|c| push(&mut now, c, true));
-            }
-            (None, c) if c.is_whitespace() => out.extend(now.take()),
-            (None | Some('"'), '\\') => {
-                if let Some(next) = chars.next() {
-                    push(&mut now, next, false);
-                }
-            }
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                now.get_or_insert_with(|| Word { text: String::new(), expands: Vec::new() });
-            }
-            (Some(open), c) if c == open => quote = None,
-            (quote, c) => push(&mut now, c, quote != Some('\'')),
+impl Resolver for Place<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        match name {
+            "PWD" => Some(WORKING_FOLDER.to_string()),
+            "HOME" => Some(home(self.0)),
+            _ => None,
         }
     }
-    out.extend(now);
-    out
-}
 
-/// What stands between the parentheses of `$(…)`, with them.
-fn substitution(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> String {
-    let (mut out, mut depth) = (String::new(), 0usize);
-    for c in chars.by_ref() {
-        out.push(c);
-        match c {
-            '(' => depth += 1,
-            ')' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
-fn push(word: &mut Option<Word>, c: char, expands: bool) {
-    let word = word.get_or_insert_with(|| Word { text: String::new(), expands: Vec::new() });
-    word.text.push(c);
-    word.expands.push(expands);
-}
-
-impl Word {
-    /// A text in which every variable is replaced.
-    pub fn expanding(text: &str) -> Word {
-        Word { text: text.to_owned(), expands: vec![true; text.chars().count()] }
-    }
-
-    fn assignment(&self) -> Option<(&str, Word)> {
-        let (name, value) = self.text.split_once('=')?;
-        let plain = !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !name.starts_with(|c: char| c.is_ascii_digit());
-        let skipped = name.chars().count() + 1;
-        plain.then(|| (name, Word { text: value.to_owned(), expands: self.expands[skipped..].to_vec() }))
-    }
-
-    /// The word with its variables replaced. What cannot be known without running something is left out.
-    pub fn expand(&self, environment: &Environment) -> String {
-        self.expand_marked(environment).replace(UNKNOWN, "")
-    }
-
-    /// The word with its variables replaced, and [`UNKNOWN`] for each that is not known.
-    fn expand_marked(&self, environment: &Environment) -> String {
-        let chars: Vec<char> = self.text.chars().collect();
-        let mut out = String::new();
-        let mut at = 0;
-        if self.text == "~" || self.text.starts_with("~/") && self.expands.first() == Some(&true) {
-            out = home(environment);
-            at = 1;
-        }
-        while at < chars.len() {
-            if chars[at] != '$' && chars[at] != '`' || !self.expands.get(at).copied().unwrap_or(false) {
-                out.push(chars[at]);
-                at += 1;
-                continue;
-            }
-            let rest: String = chars[at..].iter().collect();
-            let (value, len) = expansion(&rest, environment);
-            out.push_str(&value);
-            at += len.max(1);
-        }
-        // A folder in the middle of a word is the beginning of a path.
-        match out.rfind(WORKING_FOLDER) {
-            Some(position) => out.split_off(position),
-            None => out,
-        }
+    /// The script's own folder, in the ways that scripts ask for it.
+    fn other(&self, expansion: &str) -> Option<String> {
+        let asks = expansion.starts_with("$(") || expansion.starts_with('`');
+        let own = asks && ["pwd", "dirname", "BASH_SOURCE", "$0"].iter().any(|word| expansion.contains(word));
+        let climbed = || format!("{WORKING_FOLDER}{}", "/..".repeat(expansion.matches("..").count()));
+        Some(if own { climbed() } else { UNKNOWN.to_string() })
     }
 }
 
-/// The value of what `text` begins with, and how many characters that is.
-fn expansion(text: &str, environment: &Environment) -> (String, usize) {
-    let folder = || WORKING_FOLDER.to_string();
-    let unknown = || UNKNOWN.to_string();
-    let value = |name: &str| match name {
-        "PWD" => Some(folder()),
-        "HOME" => Some(home(environment)),
-        name => environment.get(name).cloned(),
-    };
-    if let Some(inner) = text.strip_prefix("${") {
-        let Some(end) = inner.find('}') else { return (unknown(), text.chars().count()) };
-        let body = &inner[..end];
-        let name: String = body.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-        let usual = [":-", "-", ":=", "="].iter().find_map(|mark| body[name.len()..].strip_prefix(mark));
-        let found = value(&name).or_else(|| usual.map(|usual| Word::expanding(usual).expand_marked(environment)));
-        return (found.unwrap_or_else(unknown), body.chars().count() + 3);
+/// A word with its variables replaced. What cannot be known without running something is left out.
+pub(super) fn expand(word: &str, environment: &Environment) -> String {
+    marked(word, environment).replace(UNKNOWN, "")
+}
+
+/// A word with its variables replaced, and [`UNKNOWN`] for each that is not known.
+fn marked(word: &str, environment: &Environment) -> String {
+    let rest = if word == "~" { Some("") } else { word.strip_prefix('~').filter(|rest| rest.starts_with('/')) };
+    let word = rest.map_or(word.to_owned(), |rest| format!("{}{rest}", home(environment)));
+    let mut out = shell::settled(&shell::expand(&word, environment, &Place(environment)));
+    // A folder in the middle of a word is the beginning of a path.
+    match out.rfind(WORKING_FOLDER) {
+        Some(position) => out.split_off(position),
+        None => out,
     }
-    if text.starts_with("$(") || text.starts_with('`') {
-        let (mut depth, mut len) = (0usize, 0);
-        for (position, c) in text.chars().enumerate() {
-            len = position + 1;
-            match c {
-                '(' => depth += 1,
-                ')' => {
-                    depth = depth.saturating_sub(1);
-                    if depth == 0 {
-                        break;
-                    }
-                }
-                '`' if position > 0 => break,
-                _ => {}
-            }
-        }
-        let body: String = text.chars().take(len).collect();
-        // The script's own folder, in the ways that scripts ask for it.
-        let own = ["pwd", "dirname", "BASH_SOURCE", "$0"].iter().any(|word| body.contains(word));
-        let up = body.matches("..").count();
-        let climbed = if own { format!("{}{}", folder(), "/..".repeat(up)) } else { unknown() };
-        return (climbed, len);
-    }
-    let name: String = text.chars().skip(1).take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    let special = name.is_empty() && text.chars().nth(1).is_some_and(|c| "@*#?!$-".contains(c));
-    (value(&name).unwrap_or_else(unknown), name.chars().count() + if special { 2 } else { 1 })
 }
 
 /// The home directory of who runs a script: taken for that of who runs this.

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::node_settings::Environment;
 
-use super::script::{is_elsewhere, node_command, run_by, words};
+use super::script::{expand, is_elsewhere, node_command, run_by};
 use super::started::{Started, on_host};
 use super::tree::text_of;
 use crate::host::Commands;
+use crate::shell::{is_shell, is_text_option, words};
 
 /// Where units lie on a disk, the folder that counts most first.
 const UNIT_FOLDERS: [&str; 5] = [
@@ -105,7 +106,7 @@ impl Settings {
                 // An empty value takes back what stands before it.
                 "Environment" if value.is_empty() => out.environment.clear(),
                 "Environment" => {
-                    words(value).iter().for_each(|word| take(&word.expand(&Environment::new()), &mut out.environment));
+                    words(value).iter().for_each(|word| take(&expand(word, &Environment::new()), &mut out.environment));
                 }
                 "EnvironmentFile" if value.is_empty() => out.files.clear(),
                 "EnvironmentFile" => out.files.extend(find(value)),
@@ -129,8 +130,7 @@ impl Settings {
     fn started(self, file: &Path, root: &Path, known: &[PathBuf]) -> Option<Started> {
         let folder = file.parent().unwrap_or(Path::new("/"));
         let working = self.working.as_deref().unwrap_or(folder);
-        let raw = words(&self.command);
-        let expanded: Vec<String> = raw.iter().map(|word| word.expand(&self.environment)).collect();
+        let expanded: Vec<String> = words(&self.command).iter().map(|word| expand(word, &self.environment)).collect();
         let expanded: Vec<&str> = expanded.iter().map(String::as_str).collect();
         let mut reads: Vec<PathBuf> = self.files.iter().filter_map(|file| file.canonicalize().ok()).collect();
         let here = expanded.first().is_some_and(|program| !is_elsewhere(program));
@@ -141,13 +141,12 @@ impl Settings {
             started.reads = reads;
             return Some(started);
         }
-        let shell = expanded.first().is_some_and(|word| word.ends_with("sh") && !word.ends_with(".sh"));
-        let line =
-            raw.iter().skip(2).zip(expanded.iter().skip(1)).find(|(_, option)| shell && is_command_option(option));
+        let shell = expanded.first().is_some_and(|program| is_shell(program));
         let script = expanded.iter().skip(usize::from(shell)).find(|word| !word.starts_with('-'));
-        let script = script.filter(|_| line.is_none()).and_then(|named| on_host(named, working, working, root).here());
+        let inline = shell && expanded.iter().any(|word| is_text_option(word));
+        let script = script.filter(|_| !inline).and_then(|named| on_host(named, working, working, root).here());
         reads.extend(script.as_ref().and_then(|script| script.canonicalize().ok()));
-        let text = script.as_deref().and_then(text_of).or_else(|| line.map(|(line, _)| line.text.clone()));
+        let text = script.as_deref().and_then(text_of);
         let beside = script.as_deref().and_then(Path::parent).unwrap_or(working);
         let beside = self.working.as_deref().unwrap_or(beside);
         let text = text.unwrap_or_else(|| self.command.clone());
@@ -155,11 +154,6 @@ impl Settings {
         started.reads.extend(reads);
         Some(started)
     }
-}
-
-/// Whether an option of a shell says that a line follows: `-c`, `-lc`, `-ec`.
-fn is_command_option(option: &str) -> bool {
-    option.starts_with('-') && !option.starts_with("--") && option.ends_with('c')
 }
 
 fn take(text: &str, environment: &mut Environment) {

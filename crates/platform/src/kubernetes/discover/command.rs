@@ -3,6 +3,7 @@
 use fabkeep_ledger::layout::NodeRole;
 
 use super::environment::Environment;
+use crate::shell::{base, is_separator, is_shell};
 
 /// Flags of `fabric-ca-server` that have a short form.
 const SHORT: [(&str, &str); 3] = [("H", "home"), ("b", "boot"), ("c", "config")];
@@ -24,15 +25,6 @@ pub(super) enum Start {
     Client,
     /// Something else.
     Other,
-}
-
-/// The last part of a path.
-pub(super) fn base(word: &str) -> &str {
-    word.rsplit('/').next().unwrap_or(word)
-}
-
-pub(super) fn is_separator(word: &str) -> bool {
-    matches!(word, ";" | "&" | "|" | "(" | ")")
 }
 
 fn commands(words: &[String]) -> impl Iterator<Item = &[String]> {
@@ -97,10 +89,6 @@ fn is_script(command: &[String]) -> bool {
         let word = &command[at];
         (word.ends_with(".sh") || word.starts_with('/') || word.starts_with("./")) && !is_idle(word)
     })
-}
-
-pub(super) fn is_shell(word: &str) -> bool {
-    matches!(base(word), "sh" | "bash" | "ash" | "dash" | "zsh")
 }
 
 fn is_idle(word: &str) -> bool {

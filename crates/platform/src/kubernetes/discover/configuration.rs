@@ -11,10 +11,10 @@ use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
 use serde_norway::Value as Yaml;
 
-use super::command::base;
 use super::environment::Environment;
 use super::mounts::{self, Holder, Mount, below, normal};
 use crate::kubernetes::objects::Namespace;
+use crate::shell::base;
 use crate::sql::SqlDatabase;
 
 /// A path that a node names, and what it is to it.

@@ -10,6 +10,7 @@ use super::command::{self, Start};
 use super::configuration::Looked;
 use super::environment::Environment;
 use super::mounts::{Holder, Mount};
+use crate::shell::base;
 
 /// How sure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ pub(crate) fn recognise(
 
     let orderer_environment = has("ORDERER_GENERAL_LOCALMSPID") || has("ORDERER_GENERAL_LOCALMSPDIR");
     let orderer_command = start == Start::Node(NodeRole::Orderer);
-    let names_orderer = words.iter().any(|word| command::base(word) == "orderer");
+    let names_orderer = words.iter().any(|word| base(word) == "orderer");
     if role_of_custom == Some(NodeRole::Orderer) && orderer_environment {
         return found(NodeRole::Orderer, Certainty::Sure, custom.unwrap_or_default());
     }

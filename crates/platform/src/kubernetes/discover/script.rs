@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::command::{base, is_separator, is_shell, node_of};
+use super::command::node_of;
 use super::environment::{Environment, expand};
 use super::mounts::normal;
+use crate::shell::{self, Resolver, base, is_shell, is_text_option};
 
 /// How deep scripts that run others are followed.
 const MAX_DEPTH: usize = 4;
-/// Stands for a `$` that is no expansion.
-const DOLLAR: char = '\u{1}';
 
 /// What a container's command does.
 pub(super) struct Read {
@@ -32,7 +31,7 @@ pub(super) fn read(
     files: &dyn Fn(&str) -> Option<String>,
 ) -> Read {
     let line = container.command.iter().flatten().chain(container.args.iter().flatten());
-    let line: Vec<String> = line.map(|word| expand(word, environment).replace('$', &DOLLAR.to_string())).collect();
+    let line: Vec<String> = line.map(|word| shell::unexpanded(&expand(word, environment))).collect();
     let mut environment = environment.clone();
     environment.entry("HOSTNAME".to_owned()).or_insert(hostname.to_owned());
     let folder = container.working_dir.clone().unwrap_or("/".to_owned());
@@ -66,26 +65,8 @@ impl Script<'_> {
             return;
         }
         self.depth += 1;
-        let tokens = tokens(text);
-        // Open `if`s, loops and the like; whether a test or a failure comes first.
-        let (mut open, mut after_test, mut separators) = (0usize, false, String::new());
-        for statement in tokens.split_inclusive(|token| is_separator(token)) {
-            let (words, separator) = match statement.split_last() {
-                Some((last, words)) if is_separator(last) => (words, last.as_str()),
-                _ => (statement, ""),
-            };
-            if !words.is_empty() {
-                match words[0].as_str() {
-                    "if" | "for" | "while" | "until" | "case" => open += 1,
-                    "fi" | "done" | "esac" => open = open.saturating_sub(1),
-                    _ => {}
-                }
-                let conditional = open > 0 || separators == "||" || (separators == "&&" && after_test);
-                self.statement(words, conditional);
-                after_test = matches!(words[0].as_str(), "[" | "[[" | "test");
-                separators.clear();
-            }
-            separators.push_str(separator);
+        for statement in shell::statements(&shell::tokens(text)).iter().filter(|known| !known.words.is_empty()) {
+            self.statement(statement.words, statement.conditional);
         }
         self.depth -= 1;
     }
@@ -93,46 +74,22 @@ impl Script<'_> {
     /// One command with the assignments before it. What is set under a condition does not replace what is set already.
     fn statement(&mut self, words: &[String], conditional: bool) {
         let mut environment = self.environment.clone();
-        let (mut at, mut exports, mut wrapped) = (0, false, false);
-        while let Some(word) = words.get(at) {
-            match (assignment(word), base(word)) {
-                (Some((name, value)), _) => {
-                    let value = in_shell(value, &environment);
-                    let stays = conditional && environment.get(name).is_some_and(|value| !value.is_empty());
-                    if !stays && value.contains(['$', '`']) {
-                        self.unknown.insert(name.to_owned());
-                    } else if !stays {
-                        self.unknown.remove(name);
-                        environment.insert(name.to_owned(), settled(&value));
-                    }
-                }
-                (_, "export" | "declare" | "readonly" | "local") => exports = true,
-                (
-                    _,
-                    "then" | "else" | "elif" | "do" | "if" | "while" | "until" | "{" | "}" | "!" | "fi" | "done"
-                    | "esac",
-                ) => {}
-                (
-                    _,
-                    "exec" | "env" | "nohup" | "time" | "command" | "sudo" | "tini" | "dumb-init" | "busybox" | "--",
-                ) => {
-                    wrapped = true;
-                }
-                (_, "gosu" | "su-exec" | "timeout") => {
-                    wrapped = true;
-                    at += 1;
-                }
-                _ if exports => {}
-                _ if wrapped && word.starts_with('-') && !is_text_option(word) => {}
-                _ => break,
+        let unknown = &mut self.unknown;
+        let at = shell::before_program(words, |name, value| {
+            let value = in_shell(value, &environment);
+            let stays = conditional && environment.get(name).is_some_and(|value| !value.is_empty());
+            if !stays && value.contains(['$', '`']) {
+                unknown.insert(name.to_owned());
+            } else if !stays {
+                unknown.remove(name);
+                environment.insert(name.to_owned(), shell::settled(&value));
             }
-            at += 1;
-        }
+        });
         let mut command: Vec<String> = Vec::new();
-        for word in &words[at.min(words.len())..] {
+        for word in &words[at..] {
             match word.as_str() {
                 "$@" | "$*" => command.extend(self.arguments.iter().cloned()),
-                word => command.push(settled(&in_shell(word, &environment))),
+                word => command.push(shell::settled(&in_shell(word, &environment))),
             }
         }
         if command.is_empty() {
@@ -189,102 +146,21 @@ impl Script<'_> {
     }
 }
 
-/// `-c`, `-ec`, `-xc`: a script follows.
-fn is_text_option(word: &str) -> bool {
-    word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
-}
+/// What a container's script is known to be told beside its variables: the pod's name.
+struct Pod<'e>(&'e Environment);
 
-fn assignment(word: &str) -> Option<(&str, &str)> {
-    let (name, value) = word.split_once('=')?;
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    (plain && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit())).then_some((name, value))
-}
-
-fn settled(word: &str) -> String {
-    word.replace(DOLLAR, "$")
-}
-
-/// The words of a script: quotes and comments are taken away, separators stand alone.
-fn tokens(text: &str) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some('\''), '$') => word.get_or_insert_default().push(DOLLAR),
-            (None | Some('"'), '\\') => match chars.next() {
-                Some('\n') | None => {}
-                Some('$') => word.get_or_insert_default().push(DOLLAR),
-                Some(next) => word.get_or_insert_default().push(next),
-            },
-            (None | Some('"'), '$') if matches!(chars.peek(), Some('(' | '{')) => {
-                let word = word.get_or_insert_default();
-                word.push(c);
-                let (mut depth, mut rest) = (0usize, chars.clone());
-                for inner in rest.by_ref() {
-                    word.push(inner);
-                    match inner {
-                        '(' | '{' => depth += 1,
-                        ')' | '}' => depth = depth.saturating_sub(1),
-                        _ => {}
-                    }
-                    if depth == 0 {
-                        break;
-                    }
-                }
-                chars = rest;
-            }
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, '#') if word.is_none() => while chars.next_if(|&next| next != '\n').is_some() {},
-            // `2>&1`, `&>log`
-            (None, '&') if chars.peek() == Some(&'>') || word.as_ref().is_some_and(|word| word.ends_with('>')) => {
-                word.get_or_insert_default().push(c);
-            }
-            (None, ';' | '&' | '|' | '(' | ')' | '\n') => {
-                out.extend(word.take());
-                let separator = if c == '\n' { ';' } else { c };
-                out.push(separator.to_string());
-            }
-            (None, c) if c.is_whitespace() => out.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
+impl Resolver for Pod<'_> {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
     }
-    out.extend(word);
-    out
+
+    fn other(&self, expansion: &str) -> Option<String> {
+        let asks = matches!(expansion, "$(hostname)" | "$(hostname -s)" | "`hostname`");
+        asks.then(|| self.0.get("HOSTNAME").cloned())?
+    }
 }
 
-/// Replaces what is known of `$NAME`, `${NAME}`, `${NAME:-…}`, `${NAME##*…}` and `$(hostname)` as a shell does; the rest stays as it is.
-pub(super) fn in_shell(text: &str, environment: &Environment) -> String {
-    let hostname = ["$(hostname)", "$(hostname -s)", "`hostname`"]
-        .iter()
-        .fold(text.to_owned(), |text, asked| text.replace(asked, "${HOSTNAME}"));
-    let mut out = String::new();
-    let mut rest = hostname.as_str();
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let (body, after) = match rest[1..].strip_prefix('{').and_then(|body| body.split_once('}')) {
-            Some(parts) => parts,
-            None => rest[1..].split_at(rest[1..].find(|c| !is_name(c)).unwrap_or(rest.len() - 1)),
-        };
-        let (name, operation) = body.split_at(body.find(|c| !is_name(c)).unwrap_or(body.len()));
-        let value = environment.get(name);
-        let usual = [":-", "-", ":=", "="].iter().find_map(|mark| operation.strip_prefix(mark));
-        let value = match operation.strip_prefix("##*") {
-            _ if operation.is_empty() => value.cloned(),
-            Some(mark) => value.and_then(|value| value.rsplit(mark).next()).map(str::to_owned),
-            None => usual
-                .map(|usual| value.filter(|value| !value.is_empty()).cloned().unwrap_or(in_shell(usual, environment))),
-        };
-        out.push_str(value.as_deref().unwrap_or(&rest[..rest.len() - after.len()]));
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+/// A word with what is known of its expansions; the rest stays as it is.
+fn in_shell(word: &str, environment: &Environment) -> String {
+    shell::expand(word, environment, &Pod(environment))
 }
