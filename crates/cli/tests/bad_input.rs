@@ -69,6 +69,9 @@ fn keys_that_do_not_fit() {
 fn options_of_clusters_are_refused_for_a_folder() {
     let place = Place::new();
     assert_eq!(place.backup(&[]).code, 0);
+    let unknown =
+        ["restore", "--repo", "repository", "--identity", "keys/identity", "--to", "out", "--override", "b11"];
+    assert_clear(&place.run(&unknown), 2, "there is no such rule");
     for option in [&["--missing"][..], &["--no-start"], &["--workloads", "existing"], &["--map-namespace", "a=b"]] {
         let restore = ["restore", "--repo", "repository", "--identity", "keys/identity", "--to", "out"];
         let ended = place.run(&[&restore[..], option].concat());

@@ -92,7 +92,10 @@ fn private_data_that_changed_since_the_last_point_is_compared_with_the_blocks_ag
         Err(fabkeep_engine::EngineError::Refused(findings)) => {
             let found = findings.iter().find(|finding| finding.subject == "Org1/peer0 mychannel").unwrap();
             assert_eq!(found.rule.code(), "I2");
-            assert!(found.what.contains("is not of this chain") && found.what.contains(collection), "{found:?}");
+            assert!(
+                found.what.contains("does not belong to this chain") && found.what.contains(collection),
+                "{found:?}"
+            );
         }
         other => panic!("{:?}", other.map(|captured| captured.point.findings)),
     }

@@ -11,7 +11,7 @@ use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::{ClusterAddress, Relocation};
 use serde_json::json;
 
-use super::restore::{print, print_plan, relocation};
+use super::restore::{check_overrides, print, print_plan, relocation};
 use super::{backup, done, key_files, network};
 use crate::arguments::Migrate;
 use crate::error::CliError;
@@ -21,6 +21,7 @@ use crate::output::Output;
 pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let options = stopping(arguments)?;
     let relocation = relocation(&arguments.place)?;
+    check_overrides(&arguments.r#override)?;
     let host = match &arguments.to_inventory {
         Some(_) if relocation.is_asked() => {
             return Err(CliError::new(

@@ -37,6 +37,7 @@ fn restore_point(
     let identity = key_files::identity(repository, arguments.identity.identity.as_deref())?;
     let host = arguments.inventory.as_deref().map(Host::open).transpose()?;
     let target = target(arguments, host.as_ref())?;
+    check_overrides(&arguments.r#override)?;
     let start = if let RestoreTarget::Cluster(_) = target { !arguments.no_start } else { arguments.start };
     let options = RestoreOptions {
         nodes: arguments.node.clone(),
@@ -64,6 +65,18 @@ fn restore_point(
     let restored = plan.execute(output.reporter().as_ref())?;
     output.json(&restored);
     Ok(print(&restored, output))
+}
+
+/// Refuses codes that are no rule's: they would override nothing.
+pub fn check_overrides(codes: &[String]) -> Result<(), CliError> {
+    match codes.iter().find(|code| !Rule::ALL.iter().any(|rule| rule.code() == **code)) {
+        Some(code) => Err(CliError::new(
+            Code::Usage,
+            format!("--override {code}: there is no such rule"),
+            "name a rule by its code, as the finding does: --override B11",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Returns the target of the restore.

@@ -822,11 +822,7 @@ fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them(
         // The network is as it was captured: what is known of its volume makes no difference.
         let there = planned(&scene, true);
         assert!(found(&there, "K8", "claims").is_none(), "{:?}", there);
-        assert!(
-            !there.iter().any(|finding| finding.subject.contains("PersistentVolumeClaim")),
-            "{:?}",
-            there
-        );
+        assert!(!there.iter().any(|finding| finding.subject.contains("PersistentVolumeClaim")), "{:?}", there);
         if class.is_empty() {
             continue;
         }

@@ -20,10 +20,10 @@ use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Relocation};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
-use crate::EngineError;
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
 use crate::transform::{Asked, GoBack, LedgerFrom, RaftSource, Transformed};
+use crate::{Done, EngineError, Next};
 
 pub use ca::keep::CaKeep;
 
@@ -333,7 +333,12 @@ impl<'a> RestorePlan<'a> {
         let refusals = self.refusals();
         if !refusals.is_empty() {
             self.findings.iter().for_each(|finding| reporter.event(Event::Found(finding)));
-            return Err(EngineError::Precondition(refusals));
+            let refused = EngineError::Precondition(refusals);
+            // What an earlier run has changed stays so.
+            return Err(match self.done() {
+                done if done.is_empty() => refused,
+                done => refused.after(done, Next::SameCommand),
+            });
         }
         let (written, resuming, stops) = match &self.way {
             Way::Host(plan) => (plan.written(&self.transformed), plan.resuming, !plan.to_stop.is_empty()),
@@ -358,6 +363,14 @@ impl<'a> RestorePlan<'a> {
         }
         restored.seconds = begun.elapsed().as_secs_f64();
         Ok(restored)
+    }
+
+    /// What an earlier run of the same restore has done.
+    fn done(&self) -> Vec<Done> {
+        match &self.way {
+            Way::Host(plan) => plan.done.clone(),
+            Way::Cluster(plan) => plan.done(),
+        }
     }
 
     fn point(&self) -> &RecoveryPoint {

@@ -4,7 +4,7 @@ use std::fs;
 
 use fabkeep_engine::{CaptureOptions, RestoreOptions, RestoreTarget, Silent};
 
-use super::place::{Place, tree};
+use super::place::Place;
 
 #[test]
 fn lines_that_lead_to_the_original_are_named_with_their_new_paths() {
@@ -106,15 +106,41 @@ fn an_object_that_is_missing_is_known_before_the_first_change() {
 }
 
 #[test]
-fn a_network_that_lost_one_peer_needs_no_replace_and_its_orderers_are_left_alone() {
-    let place = Place::new(&[]);
-    let lost = place.path("Org1/peer0/production");
-    let (orderers, before) = (tree(&place.path("OrdererOrg")), tree(&lost));
-    std::fs::remove_dir_all(&lost).unwrap();
-    let restored = place.restore(&RestoreOptions { replace: false, ..place.options() }, &Silent).unwrap();
-    assert!(restored.directories.iter().all(|directory| directory.set_aside.is_none()), "{:#?}", restored.directories);
-    assert!(tree(&place.path("OrdererOrg")) == orderers, "an orderer was changed");
-    let after = tree(&lost);
-    assert!(after.iter().all(|(path, found)| before.get(path) == Some(found)), "what came is not what was captured");
-    assert!(after.keys().any(|path| path.ends_with("blockfile_000000")));
+fn a_copy_is_not_written_over_data_that_a_process_uses() {
+    let place = Place::new(&["Org1/peer0"]);
+    let to = place.bench.path("copy");
+    let target = RestoreTarget::Folder(to.clone());
+    place.bench.restore_to(&target, &place.options(), &Silent).unwrap();
+    let lock = to.join("Org1/peer0/production/ledgersData/pvtdataStore/LOCK");
+    let lock = if lock.parent().unwrap().exists() { lock } else { to.join("production/ledgersData/pvtdataStore/LOCK") };
+    let held = super::bench::lock(&lock);
+    let findings = super::place::refused(place.bench.restore_to(&target, &place.options(), &Silent));
+    assert!(findings.iter().any(|finding| finding.rule.code() == "P6"), "{findings:#?}");
+    drop(held);
+}
+
+#[test]
+fn a_journal_is_never_written_through_a_link_and_two_restores_do_not_work_in_one_place() {
+    let place = Place::new(&["Org1/peer0"]);
+    let commit = place.bench.repository().point("latest").unwrap();
+    let journal = place.path("Org1/peer0").join(format!(".fabkeep-restore-{}.journal", commit.id));
+    let victim = place.bench.path("victim");
+    fs::write(&victim, "not yours").unwrap();
+    std::os::unix::fs::symlink(&victim, &journal).unwrap();
+    match place.restore(&place.options(), &Silent) {
+        Err(fabkeep_engine::EngineError::Usage(text)) => assert!(text.contains("no file that a restore has written")),
+        other => panic!("{:?}", other.map(|restored| restored.directories)),
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "not yours");
+    fs::remove_file(&journal).unwrap();
+
+    // Another restore works beside the same place, of whichever recovery point.
+    let other = fs::File::open(place.path("Org1/peer0")).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    match place.restore(&place.options(), &Silent) {
+        Err(fabkeep_engine::EngineError::Usage(text)) => assert!(text.contains("another fabkeep"), "{text}"),
+        other => panic!("{:?}", other.map(|restored| restored.directories)),
+    }
+    drop(other);
+    place.restore(&place.options(), &Silent).unwrap();
 }

@@ -28,7 +28,7 @@ use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
 pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;
-pub use running::{Evidence, Running};
+pub use running::{Evidence, Running, in_use};
 pub use sql::{SqlAccess, dump_directory};
 pub use volume::HostVolume;
 

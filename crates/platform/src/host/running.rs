@@ -84,6 +84,42 @@ enum Said {
     Nothing(String),
 }
 
+/// Returns the evidence that a process uses directories of a node: locks that it holds, else files that it has open for writing.
+///
+/// # Errors
+/// [`PlatformError`] when the directories cannot be read.
+pub fn in_use(directories: &[NodeDirectory]) -> Result<Vec<Evidence>, PlatformError> {
+    let (locks, files) = look(directories)?;
+    let mut evidence: Vec<Evidence> = locks.held.into_iter().map(Evidence::Locked).collect();
+    if evidence.is_empty() {
+        evidence = Processes::look(&files).open;
+    }
+    evidence.truncate(MAX_EVIDENCE);
+    Ok(evidence)
+}
+
+/// Each directory, with the files in it.
+type Files = Vec<(PathBuf, Vec<VolumeEntry>)>;
+
+/// Looks at the locks and the files of the directories that a node writes to.
+fn look(directories: &[NodeDirectory]) -> Result<(Locks, Files), PlatformError> {
+    let mut locks = Locks::default();
+    let mut files = Vec::new();
+    for directory in directories.iter().filter(|directory| is_written(directory)) {
+        let root = PathBuf::from(&directory.path);
+        if root.is_dir() {
+            let volume = HostVolume::without(root.clone(), directory.excluded.clone());
+            let entries = volume.list("")?;
+            locks.look(directory, &volume, &entries);
+            files.push((root.canonicalize().unwrap_or(root), entries));
+        } else {
+            // A file that a process has open in a removed directory still has its path.
+            files.push((root, Vec::new()));
+        }
+    }
+    Ok((locks, files))
+}
+
 impl Host {
     /// Returns whether a node runs, and the evidence for it.
     ///
@@ -101,20 +137,7 @@ impl Host {
         if matches!(said, Some(Said::Runs)) {
             evidence.push(Evidence::Status);
         }
-        let mut locks = Locks::default();
-        let mut files = Vec::new();
-        for directory in known.directories.iter().filter(|directory| is_written(directory)) {
-            let root = PathBuf::from(&directory.path);
-            if root.is_dir() {
-                let volume = HostVolume::without(root.clone(), directory.excluded.clone());
-                let entries = volume.list("")?;
-                locks.look(directory, &volume, &entries);
-                files.push((root.canonicalize().unwrap_or(root), entries));
-            } else {
-                // A file that a process has open in a removed directory still has its path.
-                files.push((root, Vec::new()));
-            }
-        }
+        let (locks, files) = look(&known.directories)?;
         evidence.extend(locks.held.iter().map(|path| Evidence::Locked(path.clone())));
         let mut processes = Processes::default();
         if evidence.is_empty() {

@@ -32,6 +32,10 @@ impl HostVolume {
 
     /// Returns whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
     fn is_excluded(&self, path: &str) -> bool {
+        // What restores leave in the root of a mount point: what they have set aside, and what they were writing.
+        if path.starts_with(".before-") || path.starts_with(".fabkeep-restore-") {
+            return true;
+        }
         // The journal of a restore lies beside the directory that it restored: inside this one, where that one lies inside it.
         let name = path.rsplit('/').next().unwrap_or(path);
         if !self.excluded.is_empty() && name.starts_with(".fabkeep-restore-") {

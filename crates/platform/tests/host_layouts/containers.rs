@@ -303,7 +303,7 @@ fn containers_that_scripts_and_units_run_are_nodes() {
     site.write("net/up.sh", "peer() {\n  docker run -d --name $1 -v $PWD/disk/$1:/var/hyperledger/production -v $PWD/ids/$1:/etc/hyperledger/fabric hyperledger/fabric-peer:2.5 peer node start\n}\npeer peer0\n");
     let seen = site.discover("net");
     assert_eq!(seen.nodes().len(), 1, "{:#?}", seen.nodes());
-    seen.reported(&["up.sh", "depends on what it is started with"]);
+    seen.reported(&["up.sh", "depends on how it is started"]);
 }
 
 #[test]

@@ -11,13 +11,13 @@ use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known, Progress};
 use super::{nodes, relocation, scope};
-use crate::EngineError;
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::restore::ca::databases;
 use crate::restore::{ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
 use crate::transform::{Transformed, is_named, not_level, transform};
+use crate::{Done, EngineError};
 
 /// What a restore into a cluster would do.
 pub(in crate::restore) struct Plan {
@@ -365,6 +365,11 @@ impl Plan {
     /// The namespace that holds the progress record.
     pub(super) fn record_namespace(&self) -> &str {
         self.namespaces.first().map_or("", String::as_str)
+    }
+
+    /// What an earlier run of this restore has done.
+    pub fn done(&self) -> Vec<Done> {
+        self.known.progress.as_ref().map(|progress| progress.done.clone()).unwrap_or_default()
     }
 
     /// Whether an earlier run of this restore is gone on with.

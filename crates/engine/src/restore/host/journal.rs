@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use fabkeep_network::Finding;
 use serde::{Deserialize, Serialize};
 
+use super::Places;
 use super::disk::Disk;
 use super::plan::{Plan, PlannedDirectory};
 use super::staging::free_name;
@@ -58,10 +60,10 @@ pub(in crate::restore) struct Record {
 impl Record {
     /// Reads what an earlier run wrote; `None` without a journal.
     pub fn read(path: &Path) -> Result<Option<Record>, EngineError> {
-        match File::open(path) {
+        match opened(OpenOptions::new().read(true), path) {
             Ok(file) => Ok(Some(Record::of(&text(&file, path)?))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io(path)(error)),
+            Err(error) => Err(no_journal(path, &error)),
         }
     }
 
@@ -181,6 +183,58 @@ impl Record {
     }
 }
 
+/// Opens a journal: never through a link, and nothing that would block.
+fn opened(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = options.mode(0o600).custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
+
+fn no_journal(path: &Path, error: &std::io::Error) -> EngineError {
+    if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return io(path)(std::io::Error::new(error.kind(), error.to_string()));
+    }
+    match path.symlink_metadata() {
+        Ok(_) => EngineError::Usage(format!(
+            "{} is where a restore keeps its journal, and is no file that a restore has written: look who made it, and remove it",
+            path.display()
+        )),
+        Err(_) => io(path)(std::io::Error::new(error.kind(), error.to_string())),
+    }
+}
+
+fn restoring_here(path: &Path) -> EngineError {
+    EngineError::Usage(format!("another fabkeep is restoring here ({} is locked); wait for it", path.display()))
+}
+
+/// Whether a lock was taken; a file system without locks gives it.
+fn lock(file: &File) -> bool {
+    let taken = rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    !matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
+}
+
+/// Locks the folders that a restore works in: another one, of whichever recovery point and nodes, must not work there meanwhile.
+fn lock_places(plan: &Plan<'_>) -> Result<Vec<File>, EngineError> {
+    let folders: BTreeSet<&Path> = match &plan.places {
+        Places::Below(to) => BTreeSet::from([to.as_path()]),
+        Places::Of(_) => plan
+            .directories
+            .iter()
+            .flat_map(|planned| &planned.staging.regions)
+            .filter_map(|region| region.staging.ancestors().skip(1).find(|folder| folder.is_dir()))
+            .collect(),
+    };
+    let mut locks = Vec::new();
+    for folder in folders {
+        let file = File::open(folder).map_err(io(folder))?;
+        if !lock(&file) {
+            return Err(restoring_here(folder));
+        }
+        locks.push(file);
+    }
+    Ok(locks)
+}
+
 fn begin(point: &str, plan: &str) -> Line {
     Line::Begin { point: point.to_owned(), plan: plan.to_owned() }
 }
@@ -202,6 +256,8 @@ pub(super) fn of_another(path: &Path) -> EngineError {
 pub(in crate::restore) struct Journal<'a> {
     path: PathBuf,
     file: File,
+    /// Held until the end.
+    _locks: Vec<File>,
     disk: Disk<'a>,
     record: Record,
     resumed: bool,
@@ -222,10 +278,12 @@ impl<'a> Journal<'a> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         disk.make_folders(folder)?;
         disk.changing("make journal", path);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io(path))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            EngineError::Usage(format!("another fabkeep is restoring here ({} is locked); wait for it", path.display()))
-        })?;
+        let mut file = opened(OpenOptions::new().read(true).append(true).create(true), path)
+            .map_err(|error| no_journal(path, &error))?;
+        let locks = lock_places(plan)?;
+        if !lock(&file) {
+            return Err(restoring_here(path));
+        }
         let text = text(&file, path)?;
         let record = Record::of(&text);
         if !record.is_of(point, fingerprint) {
@@ -235,7 +293,7 @@ impl<'a> Journal<'a> {
         if !text.is_empty() && !text.ends_with('\n') {
             file.write_all(b"\n").map_err(io(path))?;
         }
-        let mut journal = Journal { path: path.to_path_buf(), file, disk, record, resumed };
+        let mut journal = Journal { path: path.to_path_buf(), file, _locks: locks, disk, record, resumed };
         if !resumed {
             journal.write_down(begin(point, fingerprint))?;
             disk.sync_folder(folder)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, Mounts, Platform};
 use fabkeep_store::PointReader;
@@ -11,13 +11,13 @@ use super::journal::{Record, of_another};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
 use super::{Places, existing, old_paths, room, running};
-use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
-use crate::transform::{Asked, RaftSource, Transformed, is_named, transform};
+use crate::transform::{Transformed, is_named, transform};
+use crate::{Done, EngineError};
 
 /// Format of the journal: another one's is not gone on with.
 const JOURNAL_FORMAT: &[u8] = b"2";
@@ -36,6 +36,8 @@ pub(in crate::restore) struct Plan<'a> {
     pub again: Vec<usize>,
     /// An earlier run of this restore is gone on with.
     pub resuming: bool,
+    /// What that run has done.
+    pub done: Vec<Done>,
     pub journal: PathBuf,
     pub to_stop: Vec<NodeId>,
     pub to_start: Vec<NodeId>,
@@ -80,6 +82,7 @@ impl<'a> Plan<'a> {
             directories: Vec::new(),
             again: Vec::new(),
             resuming: false,
+            done: Vec::new(),
             journal: PathBuf::new(),
             loads: Vec::new(),
             to_stop: Vec::new(),
@@ -120,11 +123,7 @@ pub(in crate::restore) fn make<'a>(
     places: &Places<'a>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan<'a>, EngineError> {
-    let mut asked = options.asked();
-    if orderers_are_as_captured(id, &point, &reader, places, options)? {
-        asked.raft_state = RaftSource::Captured;
-    }
-    let mut transformed = transform(point, &reader, &asked)?;
+    let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan::new(places, &transformed);
     let placed = place_all(&mut plan, &transformed)?;
     plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
@@ -140,6 +139,7 @@ pub(in crate::restore) fn make<'a>(
         return Err(of_another(&plan.journal));
     }
     plan.resuming = found.is_some();
+    plan.done = found.as_ref().map(|found| found.done(&plan)).unwrap_or_default();
     judge(&mut plan, &transformed, &reader, options, found.unwrap_or_default())?;
     add_steps(&mut plan, &transformed.point);
     let target = match places {
@@ -160,28 +160,6 @@ pub(in crate::restore) fn make<'a>(
         transformed,
         way: Way::Host(Box::new(plan)),
     })
-}
-
-/// Whether all orderers that are restored in place hold what was captured, consensus state too: then they are left alone, and nothing of theirs
-/// is written anew.
-fn orderers_are_as_captured(
-    id: &str,
-    point: &RecoveryPoint,
-    reader: &PointReader<'_>,
-    places: &Places<'_>,
-    options: &RestoreOptions,
-) -> Result<bool, EngineError> {
-    let asked = Asked { raft_state: RaftSource::Captured, ..options.asked() };
-    if places.host().is_none() || options.replace || options.go_back.is_asked() {
-        return Ok(false);
-    }
-    let mut transformed = transform(point.clone(), reader, &asked)?;
-    let mut plan = Plan::new(places, &transformed);
-    let mut placed = place_all(&mut plan, &transformed)?;
-    placed.retain(|place| transformed.point.nodes[place.node].facts.role == NodeRole::Orderer);
-    plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
-    find_equal(&mut plan, &transformed.point, reader, &Record::default());
-    Ok(!plan.directories.is_empty() && plan.directories.iter().all(|planned| planned.equal))
 }
 
 /// What speaks against the restore before its first change: broken rules over the set, data in the way, nodes that run.
@@ -215,13 +193,44 @@ fn judge(
         if options.start {
             plan.to_start = host.start_order().into_iter().filter(|id| chosen.contains(id)).collect();
         }
+    } else {
+        running::judge_places(plan, point, &record)?;
     }
+    owners(plan, point);
     room::check(plan, point, reader, &record)?;
     existing::compare(plan, transformed, reader, options, &record)?;
     match plan.places.host() {
         Some(host) => plan_loads(plan, point, reader, host, options.replace),
         None => old_paths::check(plan, point, reader),
     }
+}
+
+/// Files that cannot get their owner back: only root may give them away.
+fn owners(plan: &mut Plan<'_>, point: &RecoveryPoint) {
+    let (own, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if own == 0 {
+        return;
+    }
+    let mut findings = Vec::new();
+    for planned in plan.directories.iter().filter(|planned| !planned.equal) {
+        let entries = &point.nodes[planned.node].directories[planned.directory].entries;
+        let others: Vec<_> = entries.iter().filter(|entry| (entry.uid, entry.gid) != (own, group)).collect();
+        if let Some(first) = others.first() {
+            findings.push(Finding::warning(
+                Rule::FileReadable,
+                format!("{} {}", planned.id, planned.staging.place.display()),
+                format!(
+                    "{} files and directories belong to another user or group (the first: {:?}, {}:{}), and will belong to {own}:{group}",
+                    others.len(),
+                    first.path,
+                    first.uid,
+                    first.gid
+                ),
+                "run the restore as root, or change the owner (chown -R) before the node is started",
+            ));
+        }
+    }
+    plan.findings.extend(findings);
 }
 
 /// Data that is there, and would have to be set aside.

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fabkeep_network::{Finding, NodeId, Rule, Severity};
-use fabkeep_platform::{Evidence, Host, NodeState, Platform, Running};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Severity};
+use fabkeep_platform::{Evidence, Host, NodeState, Platform, Running, in_use};
 
 use super::journal::{Journal, Record};
 use super::{Plan, Run};
 use crate::EngineError;
 use crate::event::step;
+use crate::point::RecoveryPoint;
 use crate::restore::{RestoreOptions, Restored};
 
 /// How long a node may take to stop after its command.
@@ -37,6 +38,29 @@ pub(super) fn judge(
             Decision::GoOn(note) => plan.findings.extend(note),
         }
     }
+    Ok(())
+}
+
+/// Judges places that no inventory names: what a process uses there is not replaced under it.
+pub(super) fn judge_places(plan: &mut Plan<'_>, point: &RecoveryPoint, record: &Record) -> Result<(), EngineError> {
+    let mut findings = Vec::new();
+    for (index, planned) in plan.directories.iter().enumerate().filter(|(_, planned)| planned.occupied) {
+        if planned.equal || record.is_settled(index) {
+            continue;
+        }
+        let path = planned.staging.place.display().to_string();
+        let known = &point.nodes[planned.node].directories[planned.directory].directory;
+        let evidence = in_use(&[NodeDirectory { path: path.clone(), ..known.clone() }])?;
+        if let Some(first) = evidence.first() {
+            findings.push(Finding::error(
+                Rule::LiveCopy,
+                &planned.id,
+                format!("a process uses {path}: its data must not be replaced under it ({first})"),
+                "stop it, or restore into another folder (--to DIR)",
+            ));
+        }
+    }
+    plan.findings.extend(findings);
     Ok(())
 }
 

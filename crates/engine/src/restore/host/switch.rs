@@ -78,6 +78,9 @@ pub(super) fn switch_all(
 ) -> Result<Vec<RestoredDirectory>, EngineError> {
     let mut restored = Vec::new();
     for (index, planned) in plan.directories.iter().enumerate() {
+        if journal.is_equal(index) {
+            continue;
+        }
         if !journal.is_settled(index) {
             if !journal.has_aside(index) {
                 set_aside(index, planned, journal, disk)?;
