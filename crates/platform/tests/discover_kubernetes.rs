@@ -188,11 +188,9 @@ fn what_an_inline_script_sets_is_read() {
 
 #[test]
 fn a_setting_that_is_known_only_when_a_script_runs_is_told() {
-    let container = format!(
-        "image: 'hyperledger/fabric-peer:2.5', command: [sh, -c, 'export CORE_PEER_FILESYSTEMPATH=/data/$(cat /id); exec peer node start'], \
-         env: [{{name: CORE_PEER_ID, value: p}}, {{name: CORE_PEER_MSPCONFIGPATH, value: /msp}}], volumeMounts: [{MOUNTS}]"
-    );
-    let found = look(&[data_and_msp(), deployment("peer0", DATA, &container)]);
+    let container = "image: 'hyperledger/fabric-peer:2.5', command: [sh, -c, 'export CORE_PEER_FILESYSTEMPATH=/data/$(cat /id); exec peer node start'], \
+         env: [{name: CORE_PEER_ID, value: p}, {name: CORE_PEER_MSPCONFIGPATH, value: /msp}], volumeMounts: [{MOUNTS}]";
+    let found = look(&[data_and_msp(), deployment("peer0", DATA, container)]);
     let reported = findings(&found, "peer0");
     assert!(reported.iter().any(|what| what.contains("CORE_PEER_FILESYSTEMPATH")), "{reported:?}");
 }
@@ -373,13 +371,11 @@ fn what_a_nodes_environment_is_taken_from_must_be_there() {
 
 #[test]
 fn a_part_of_a_volume_may_be_named_by_what_the_pod_is() {
-    let container = format!(
-        "image: 'hyperledger/fabric-peer:2.5', env: [{{name: CORE_PEER_LOCALMSPID, value: O}}, {{name: CORE_PEER_FILESYSTEMPATH, value: /data}}, \
-         {{name: CORE_PEER_MSPCONFIGPATH, value: /msp}}, {{name: APP, valueFrom: {{fieldRef: {{fieldPath: \"metadata.labels['app']\"}}}}}}, \
-         {{name: HOST, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}], \
-         volumeMounts: [{{name: data, mountPath: /data, subPathExpr: $(HOST)/$(APP)}}, {{name: msp, mountPath: /msp}}]"
-    );
-    let set = workload("ReplicaSet", "peer", "replicas: 1,", DATA, &container);
+    let container = "image: 'hyperledger/fabric-peer:2.5', env: [{name: CORE_PEER_LOCALMSPID, value: O}, {name: CORE_PEER_FILESYSTEMPATH, value: /data}, \
+         {name: CORE_PEER_MSPCONFIGPATH, value: /msp}, {name: APP, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}, \
+         {name: HOST, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}], \
+         volumeMounts: [{name: data, mountPath: /data, subPathExpr: $(HOST)/$(APP)}, {name: msp, mountPath: /msp}]";
+    let set = workload("ReplicaSet", "peer", "replicas: 1,", DATA, container);
     let other = deployment("other", DATA, "image: busybox, volumeMounts: [{name: data, mountPath: /all}]");
     let found = look(&[set, pod("peer-x", ("ReplicaSet", "peer"), "containers: []"), other, data_and_msp()]);
     let rest = found.network().nodes().find(|node| node.role == NodeRole::Files).unwrap();

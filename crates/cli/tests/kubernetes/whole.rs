@@ -35,7 +35,9 @@ fn is_needed(style: &Style, place: &str) -> bool {
     let state = place.contains("couch") || place.contains("statedb");
     // A running PostgreSQL writes these by itself.
     let postgres = style.name == "raw" && place.contains("ca-db-data");
-    !(left_out || lock || index || state || postgres)
+    // Orderers that come back together get raft state that is written from the last block.
+    let raft = name.ends_with(".wal") || name.ends_with(".snap");
+    !(left_out || lock || index || state || postgres || raft)
 }
 
 pub fn needed(style: &Style, all: BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -133,7 +133,7 @@ fn all(
     threads: usize,
     work: impl Fn(&dyn WriteVolume) -> Result<(), EngineError> + Sync,
 ) -> Result<(), EngineError> {
-    parallel::map(volumes.to_vec(), threads, |volume| work(volume)).into_iter().collect()
+    parallel::map(volumes.to_vec(), threads, work).into_iter().collect()
 }
 
 /// Files of a directory that are to be written, those of a kind.

@@ -30,6 +30,11 @@ const PRIVATE_STORE: &str = "ledgersData/pvtdataStore/";
 /// Largest file of a private-data store, in bytes.
 const MAX_STORE_FILE_BYTES: u64 = 1 << 30;
 
+/// Says of an open store to which heights its ledgers are brought.
+type HeightsOf<'a> = &'a dyn Fn(&Database) -> Result<BTreeMap<String, u64>, LevelDbError>;
+/// Takes a block: header and data, and a node's metadata.
+type EachRecord<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>;
+
 /// What a store cannot give back, by channel, chaincode and collection.
 type Losses = BTreeMap<String, BTreeMap<(String, String), Loss>>;
 
@@ -80,11 +85,7 @@ pub(super) struct Stores<'a> {
 
 impl Stores<'_> {
     /// Brings ledgers in a peer's private-data store to the heights that `heights` gives for it; where it gives none, nothing changes.
-    pub fn bring(
-        &self,
-        node: &mut CapturedNode,
-        heights: &dyn Fn(&Database) -> Result<BTreeMap<String, u64>, LevelDbError>,
-    ) -> Result<Vec<Finding>, EngineError> {
+    pub fn bring(&self, node: &mut CapturedNode, heights: HeightsOf<'_>) -> Result<Vec<Finding>, EngineError> {
         let id = node.facts.id.clone();
         let Some((position, root)) = data_of(node) else {
             return Ok(vec![Finding::error(
@@ -140,7 +141,7 @@ impl Stores<'_> {
         &self,
         node: &CapturedNode,
         store: &Path,
-        heights: &dyn Fn(&Database) -> Result<BTreeMap<String, u64>, LevelDbError>,
+        heights: HeightsOf<'_>,
         sink: &mut dyn FnMut(&str, Vec<u8>) -> io::Result<()>,
     ) -> Result<Option<Losses>, TrimError> {
         let database = Database::open(store)?;
@@ -204,7 +205,7 @@ pub(super) fn each_record(
     channel: &str,
     numbers: Range<u64>,
     metadata: &[u8],
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>,
+    each: EachRecord<'_>,
 ) -> Result<(), EngineError> {
     let mut rest = metadata;
     for number in numbers {
