@@ -81,7 +81,7 @@ fn comes_back(network: &Network<'_>) {
     let rows = sql(network);
     let heights = network.heights();
     let before = needed(style, network.fingerprint());
-    assert!(before.len() >= 9 * nodes.len(), "{} places", before.len());
+    assert!(before.len() >= 7 * nodes.len(), "{} places", before.len());
     let channels = 2 * (expected[0] + expected[1]);
     assert!(heights.values().any(|height| height == "27") && heights.len() == channels, "{heights:?}");
     let mut reported = found;
