@@ -511,3 +511,12 @@ pub fn parse_canonical_records(buffer: &[u8]) -> Result<Vec<BlockSpan>, BlockErr
 pub fn metadata_prefix(bytes: &[u8]) -> Option<Range<usize>> {
     whole_metadata_end(bytes, 0).map(|end| 0..end)
 }
+
+/// Returns a block's metadata in the metadata of consecutive blocks; `position` 0 is the first one's. `None` when it is not there whole.
+pub fn metadata_at(bytes: &[u8], position: u64) -> Option<&[u8]> {
+    let mut rest = bytes;
+    for _ in 0..position {
+        rest = rest.get(metadata_prefix(rest)?.end..)?;
+    }
+    rest.get(metadata_prefix(rest)?)
+}

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use fabkeep_ledger::block_file::write_record;
+use fabkeep_ledger::block_file::{metadata_prefix, write_record};
 use fabkeep_ledger::chain::check_blocks;
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole};
@@ -13,7 +13,7 @@ use fabkeep_store::PointReader;
 use jiff::Timestamp;
 
 use super::is_named;
-use super::private_store::{Stores, each_record};
+use super::private_store::Stores;
 use crate::EngineError;
 use crate::blocks::{self, BlockSummary};
 use crate::content::channel_of;
@@ -335,17 +335,19 @@ impl Back<'_> {
     fn cut_part(&self, id: &NodeId, part: &Part, height: u64) -> Result<Part, EngineError> {
         let Content::Blocks { channel, first, metadata, .. } = &part.content else { return Ok(part.clone()) };
         let (mut hash, mut len, mut used) = (self.reader.names().hasher(), 0u64, 0);
-        let all = self.reader.blob(metadata)?;
+        let (blocks, all) = (self.blocks(channel)?, self.reader.blob(metadata)?);
         let mut record = Vec::new();
-        each_record(&self.blocks(channel)?, channel, *first..height, &all, &mut |canonical, metadata| {
+        for number in *first..height {
+            let lacks = |what: String| wrong(&format!("{id} {channel}"), what);
+            let own = metadata_prefix(&all[used..]).and_then(|range| all[used..].get(range));
+            let own = own.ok_or_else(|| lacks(format!("the metadata of block {number} is cut")))?;
+            let canonical = blocks.record(number).ok_or_else(|| lacks(format!("block {number} is not there")))?;
             record.clear();
-            write_record(canonical, metadata, &mut record);
+            write_record(&canonical, own, &mut record);
             hash.update(&record);
             len += record.len() as u64;
-            used += metadata.len();
-            Ok(())
-        })
-        .map_err(|error| wrong(&format!("{id} {channel}"), error.to_string()))?;
+            used += own.len();
+        }
         let content = Content::Blocks {
             channel: channel.clone(),
             first: *first,

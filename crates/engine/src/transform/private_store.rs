@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 
 use fabkeep_ledger::Hash;
 use fabkeep_ledger::block::BlockSpan;
-use fabkeep_ledger::block_file::metadata_prefix;
+use fabkeep_ledger::block_file::metadata_at;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::leveldb::{self, Database, LevelDbError};
 use fabkeep_ledger::private_hashes::{self, PrivateWrite};
@@ -32,8 +31,6 @@ const MAX_STORE_FILE_BYTES: u64 = 1 << 30;
 
 /// Says of an open store to which heights its ledgers are brought.
 type HeightsOf<'a> = &'a dyn Fn(&Database) -> Result<BTreeMap<String, u64>, LevelDbError>;
-/// Takes a block: header and data, and a node's metadata.
-type EachRecord<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>;
 
 /// What a store cannot give back, by channel, chaincode and collection.
 type Losses = BTreeMap<String, BTreeMap<(String, String), Loss>>;
@@ -149,8 +146,13 @@ impl Stores<'_> {
         if heights.is_empty() {
             return Ok(None);
         }
-        let mut writes_of =
-            |channel: &str, number: u64| self.writes_of(node, channel, number).map_err(io::Error::other);
+        let blocks = |channel| Blocks::new(self.reader, channel);
+        let blocks: BTreeMap<&str, Blocks<'_>> =
+            self.channels.iter().map(|channel| (channel.name.as_str(), blocks(channel))).collect();
+        let mut writes_of = |channel: &str, number: u64| {
+            let known = blocks.get(channel).ok_or_else(|| wrong(channel, "the recovery point has no such channel"));
+            known.and_then(|blocks| self.writes_of(node, blocks, channel, number)).map_err(io::Error::other)
+        };
         let mut trim = Trim::new(&database, &heights, &mut writes_of)?;
         leveldb::write::<TrimError>(trim.by_ref(), sink)?;
         Ok(Some(trim.report().into_iter().map(|(channel, trimmed)| (channel, trimmed.collections)).collect()))
@@ -160,6 +162,7 @@ impl Stores<'_> {
     fn writes_of(
         &self,
         node: &CapturedNode,
+        blocks: &Blocks<'_>,
         channel: &str,
         number: u64,
     ) -> Result<Vec<(PrivateWrite, Hash)>, EngineError> {
@@ -174,48 +177,13 @@ impl Stores<'_> {
         });
         let (first, metadata) = runs.next().ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
         let metadata = self.reader.blob(&metadata)?;
-        let mut rest = &metadata[..];
-        for _ in first..number {
-            let skipped = metadata_prefix(rest).ok_or_else(|| wrong(channel, "a block's metadata is cut"))?;
-            rest = &rest[skipped.end..];
-        }
-        let known = self.channels.iter().find(|known| known.name == channel);
-        let known = known.ok_or_else(|| wrong(channel, "the recovery point has no such channel"))?;
-        let mut out = Vec::new();
-        each_record(
-            &Blocks::new(self.reader, known),
-            channel,
-            number..number + 1,
-            rest,
-            &mut |canonical, metadata| {
-                let block = [canonical, metadata].concat();
-                let span =
-                    BlockSpan::parse(&block, 0..block.len()).map_err(|error| wrong(channel, error.to_string()))?;
-                out = private_hashes::of_block(&span, &block);
-                Ok(())
-            },
-        )?;
-        Ok(out)
-    }
-}
-
-/// Goes through blocks, each with its header and data and a node's metadata.
-pub(super) fn each_record(
-    blocks: &Blocks<'_>,
-    channel: &str,
-    numbers: Range<u64>,
-    metadata: &[u8],
-    each: EachRecord<'_>,
-) -> Result<(), EngineError> {
-    let mut rest = metadata;
-    for number in numbers {
-        let own = metadata_prefix(rest).and_then(|range| rest.get(range));
+        let own = metadata_at(&metadata, number - first);
         let own = own.ok_or_else(|| wrong(channel, format!("the metadata of block {number} is cut")))?;
-        let canonical = blocks.record(number).ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
-        each(&canonical, own)?;
-        rest = &rest[own.len()..];
+        let record = blocks.record(number).ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
+        let block = [&record, own].concat();
+        let span = BlockSpan::parse(&block, 0..block.len()).map_err(|error| wrong(channel, error.to_string()))?;
+        Ok(private_hashes::of_block(&span, &block))
     }
-    Ok(())
 }
 
 /// What of a peer's private data cannot be given back.

@@ -1,7 +1,7 @@
 //! Consensus state as derived data: if all consenters of a channel are restored together, their chains end at one height, and their
 //! consensus state is created from the last block instead of being copied.
 
-use fabkeep_ledger::block_file::{file_number, metadata_prefix};
+use fabkeep_ledger::block_file::{file_number, metadata_at};
 use fabkeep_ledger::layout::Kind;
 use fabkeep_ledger::raft::{FIRST_LOG_FILE, NoState, RaftState, SEGMENT_BYTES};
 use fabkeep_ledger::smartbft;
@@ -140,14 +140,8 @@ impl Source<'_> {
         let blocks = Blocks::new(self.reader, self.channel);
         let mut record = blocks.record(number).ok_or_else(|| self.wrong("the last block is missing"))?;
         let metadata = self.reader.blob(metadata)?;
-        let mut rest = &metadata[..];
-        for position in 0..*count {
-            let range = metadata_prefix(rest).ok_or_else(|| self.wrong("the metadata of a block is truncated"))?;
-            if position + 1 == *count {
-                record.extend_from_slice(&rest[range.clone()]);
-            }
-            rest = &rest[range.end..];
-        }
+        let own = metadata_at(&metadata, count - 1);
+        record.extend_from_slice(own.ok_or_else(|| self.wrong("the metadata of a block is truncated"))?);
         Ok((record, modified_ns))
     }
 
