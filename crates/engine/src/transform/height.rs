@@ -145,7 +145,7 @@ fn heights(
             return Err(EngineError::Usage(format!("--at-height {channel}: it is given twice")));
         }
     }
-    for channel in &point.channels {
+    for channel in point.channels.iter().filter(|channel| asked.names(&channel.name)) {
         let mut times = Times { before: asked.before, height: heights.get(&channel.name).copied(), ..Times::default() };
         blocks::of_channel::<EngineError>(reader, channel, &mut |block| {
             times.take(&block);
