@@ -63,7 +63,7 @@ impl Record {
         match opened(OpenOptions::new().read(true), path) {
             Ok(file) => Ok(Some(Record::of(&text(&file, path)?))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(no_journal(path, &error)),
+            Err(error) => Err(no_journal(path, error)),
         }
     }
 
@@ -190,16 +190,13 @@ fn opened(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
 }
 
-fn no_journal(path: &Path, error: &std::io::Error) -> EngineError {
-    if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
-        return io(path)(std::io::Error::new(error.kind(), error.to_string()));
-    }
+fn no_journal(path: &Path, error: std::io::Error) -> EngineError {
     match path.symlink_metadata() {
-        Ok(_) => EngineError::Usage(format!(
+        Ok(found) if !found.is_file() => EngineError::Usage(format!(
             "{} is where a restore keeps its journal, and is no file that a restore has written: look who made it, and remove it",
             path.display()
         )),
-        Err(_) => io(path)(std::io::Error::new(error.kind(), error.to_string())),
+        _ => io(path)(error),
     }
 }
 
@@ -279,7 +276,7 @@ impl<'a> Journal<'a> {
         disk.make_folders(folder)?;
         disk.changing("make journal", path);
         let mut file = opened(OpenOptions::new().read(true).append(true).create(true), path)
-            .map_err(|error| no_journal(path, &error))?;
+            .map_err(|error| no_journal(path, error))?;
         let locks = lock_places(plan)?;
         if !lock(&file) {
             return Err(restoring_here(path));
