@@ -11,6 +11,11 @@ pub(crate) const MAX_DEPTH: usize = 64;
 /// Most entries of one node directory.
 pub(crate) const MAX_ENTRIES: usize = 10_000_000;
 
+/// Begins the name of what a restore has set aside, or follows the name of what it was; the recovery point comes after it.
+pub const ASIDE: &str = ".before-";
+/// The same for what a restore on hosts writes before it is in its place, and for its journal.
+pub const STAGED: &str = ".fabkeep-restore-";
+
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{SeekFrom as HoleSeek, seek};
 
 use crate::PlatformError;
-use crate::volume::{EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, Stamp, Volume, VolumeEntry, join};
+use crate::volume::{ASIDE, EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, STAGED, Stamp, Volume, VolumeEntry, join};
 
 /// A directory of this machine.
 #[derive(Debug, Clone)]
@@ -33,21 +33,17 @@ impl HostVolume {
     /// Returns whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
     fn is_excluded(&self, path: &str) -> bool {
         // What restores leave in the root of a mount point: what they have set aside, and what they were writing.
-        if path.starts_with(".before-") || path.starts_with(".fabkeep-restore-") {
+        let is_left = |name: &str| name.starts_with(ASIDE) || name.starts_with(STAGED);
+        if is_left(path) {
             return true;
         }
         // The journal of a restore lies beside the directory that it restored: inside this one, where that one lies inside it.
         let name = path.rsplit('/').next().unwrap_or(path);
-        if !self.excluded.is_empty() && name.starts_with(".fabkeep-restore-") {
+        if !self.excluded.is_empty() && name.starts_with(STAGED) {
             return true;
         }
         self.excluded.iter().any(|excluded| match path.strip_prefix(excluded.as_str()) {
-            Some(rest) => {
-                rest.is_empty()
-                    || rest.starts_with('/')
-                    || rest.starts_with(".before-")
-                    || rest.starts_with(".fabkeep-restore-")
-            }
+            Some(rest) => rest.is_empty() || rest.starts_with('/') || is_left(rest),
             None => false,
         })
     }

@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{NodeDirectory, NodeId};
 use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, WriteKind, Writing};
-use fabkeep_platform::{EntryKind, PlatformError};
+use fabkeep_platform::{ASIDE, EntryKind, PlatformError};
 use fabkeep_store::PointReader;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -22,9 +22,6 @@ use crate::restore::ca::keep::{ExistingFile, ExistingFiles};
 use crate::restore::existing::authority_files;
 use crate::restore::write::{FileToWrite, Wants, WriteVolume, persistently, write_all};
 use crate::{Difference, EngineError, parallel};
-
-/// What data that is set aside is called, with the recovery point behind it.
-const ASIDE: &str = ".before-";
 
 /// A directory to fill.
 pub(super) struct Filled<'a> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::{Host, Mounts, Platform};
+use fabkeep_platform::{Host, Mounts, Platform, STAGED};
 use fabkeep_store::PointReader;
 
 use super::journal::{Record, of_another};
@@ -470,7 +470,7 @@ fn journal_path(point: &str, plan: &Plan<'_>) -> Result<PathBuf, EngineError> {
         let Some(above) = holds.staging.place.parent() else { break };
         folder = above.to_path_buf();
     }
-    Ok(folder.join(format!(".fabkeep-restore-{point}.journal")))
+    Ok(folder.join(format!("{STAGED}{point}.journal")))
 }
 
 fn add_steps(plan: &mut Plan<'_>, point: &RecoveryPoint) {

@@ -7,15 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fabkeep_network::NodeId;
-use fabkeep_platform::{Mounts, is_below};
+use fabkeep_platform::{ASIDE, Mounts, STAGED, is_below};
 
 use crate::EngineError;
 use crate::error::io as at;
 
-/// What the name of a folder that restored data is written into holds.
-const STAGING: &str = "fabkeep-restore-";
-/// What the name of a folder with data set aside holds.
-const ASIDE: &str = "before-";
 /// Most folders looked through for whether something is in a place.
 const MAX_FIXED: usize = 10_000;
 
@@ -192,14 +188,14 @@ impl Staging {
 fn region(point: &str, root: String, at: &Path, mounted: bool) -> Region {
     let beside = |name: String| {
         let mut own = at.file_name().unwrap_or_default().to_os_string();
-        own.push(format!(".{name}"));
+        own.push(name);
         at.with_file_name(own)
     };
-    let place = |name: String| if mounted { at.join(format!(".{name}")) } else { beside(name) };
+    let place = |name: String| if mounted { at.join(name) } else { beside(name) };
     Region {
         root,
         at: at.to_path_buf(),
-        staging: place(format!("{STAGING}{point}")),
+        staging: place(format!("{STAGED}{point}")),
         aside: place(format!("{ASIDE}{point}")),
         mounted,
     }
@@ -207,7 +203,7 @@ fn region(point: &str, root: String, at: &Path, mounted: bool) -> Region {
 
 /// Whether a name, or what stands behind a directory's name, is one that restores give.
 fn is_own(name: &str) -> bool {
-    name.contains(&format!(".{STAGING}")) || name.contains(&format!(".{ASIDE}"))
+    name.contains(STAGED) || name.contains(ASIDE)
 }
 
 /// A path and the folders above it, the directory itself (empty) among them.

@@ -27,6 +27,7 @@ use fabkeep_ledger::node_settings::PEER_CONFIG_FILE;
 
 use super::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
 use crate::PlatformError;
+use crate::volume::{ASIDE, STAGED};
 use node::Node;
 use started::Started;
 use tree::Tree;
@@ -175,7 +176,7 @@ fn is_of_a_restore(path: &Path) -> bool {
         let rest = name.split_once(marker).map(|(_, rest)| rest);
         rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('T'))
     };
-    point(".before-") || point(".fabkeep-restore-")
+    point(ASIDE) || point(STAGED)
 }
 
 /// The nodes that something starts. `only_here`: those of which nothing is on this machine are no part of what was asked for.

@@ -12,12 +12,10 @@ use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::exec::{Exec, Place};
 use crate::kubernetes::discover::mounts;
-use crate::volume::{Fetch, Volume, VolumeEntry};
+use crate::volume::{ASIDE, Fetch, Volume, VolumeEntry};
 
 /// Says that a directory is being restored, and from which recovery point.
 pub(crate) const MARKER: &str = ".fabkeep-restore";
-/// What the data set aside is called, with the recovery point after it.
-pub(crate) const ASIDE: &str = ".before-";
 
 /// `$1`: how many roots follow; then the directory itself, volumes mounted inside it, and last places inside it that are not its own.
 /// `each` walks what belongs to the directory.
