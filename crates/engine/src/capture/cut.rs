@@ -28,7 +28,7 @@ pub(super) struct Cut {
 }
 
 /// Blocks by which a peer may be behind what the highest had a whole pass before it: more is reported.
-const LAG_TOLD: u64 = 100;
+const REPORTED_LAG: u64 = 100;
 
 /// Cuts by channel; a channel without one is captured as it is.
 #[derive(Debug, Clone, Default)]
@@ -129,7 +129,7 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
     for (channel, peers) in &before {
         let (Some((_, lowest)), Some((highest, _))) = (peers.iter().min(), peers.iter().max()) else { continue };
         let Some((height, _)) = now.get(channel).and_then(|peers| peers.iter().min()) else { continue };
-        if highest.saturating_sub(*height) > LAG_TOLD {
+        if highest.saturating_sub(*height) > REPORTED_LAG {
             findings.push(Finding::warning(
                 Rule::LevelBefore,
                 format!("{lowest} {channel}"),

@@ -215,8 +215,8 @@ fn highest_term<'a>(channel: &str, consenters: impl Iterator<Item = &'a NodeFact
     consenters.filter_map(of).max().unwrap_or(0).max(1)
 }
 
-/// Gives a channel's state to all of its consenters, and the donor's chain to those whose own ends elsewhere; a note that says so, or what
-/// forbids it.
+/// Gives a channel's state to all of its consenters, and the donor's chain to those whose own ends at another height; a note that says
+/// so, or what forbids it.
 pub(super) fn give(
     channel: &str,
     donor: usize,

@@ -220,7 +220,7 @@ impl Kubernetes {
         }
     }
 
-    /// A window of this run has stopped a workload: what was reached in its pods is reached elsewhere now.
+    /// A window of this run has stopped a workload: what was reached in its pods is reached at another place now.
     fn note_stopped(&self, workload: &ObjectRef) {
         self.stopped.lock().insert(workload.clone());
         self.places.lock().clear();

@@ -306,8 +306,8 @@ fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
         return Some(format!("the recovery point does not declare namespace {namespace}"));
     }
     let differs = |at: &str, expected: &str| text(&known.object, at).is_some_and(|found| found != expected);
-    let elsewhere = known.kind != "Namespace" && differs("/metadata/namespace", &known.namespace);
-    if differs("/kind", &known.kind) || differs("/metadata/name", &known.name) || elsewhere {
+    let other_namespace = known.kind != "Namespace" && differs("/metadata/namespace", &known.namespace);
+    if differs("/kind", &known.kind) || differs("/metadata/name", &known.name) || other_namespace {
         return Some("its content is that of another object".to_owned());
     }
     None

@@ -16,7 +16,7 @@ use crate::ObjectRef;
 
 /// Lines of a log that ended that are read, and how many of them are reported.
 const READ_LINES: i64 = 200;
-const TOLD_LINES: usize = 6;
+const QUOTED_LINES: usize = 6;
 /// Most bytes of such a log, and the longest line that is reported.
 const MAX_LOG_BYTES: i64 = 256 << 10;
 const MAX_LINE_CHARS: usize = 240;
@@ -128,7 +128,7 @@ fn crash(
     let worst = classify_log(&log, "").into_iter().find(|message| message.severity == Severity::Error);
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last: Vec<String> =
-        lines[lines.len().saturating_sub(TOLD_LINES)..].iter().map(|line| shortened(line)).collect();
+        lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(|line| shortened(line)).collect();
     let words =
         if last.is_empty() { "it has no log".to_owned() } else { format!("its last lines: {}", last.join(" | ")) };
     let (rule, remedy, by_rule) = match worst {

@@ -65,7 +65,7 @@ pub(in crate::restore) struct PlannedDirectory {
 
 impl PlannedDirectory {
     /// What stays of what is there, in a sentence.
-    pub fn kept_told(&self) -> String {
+    pub fn kept_sentence(&self) -> String {
         keep::reported(&self.id, &self.kept, self.fits)
     }
 }

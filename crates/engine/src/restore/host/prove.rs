@@ -78,7 +78,7 @@ pub(super) fn prove(run: &Run<'_>, journal: &Journal<'_>) -> Result<Vec<String>,
             }
         }
         if !planned.kept.is_empty() {
-            sentences.push(planned.kept_told());
+            sentences.push(planned.kept_sentence());
         }
         databases += check_databases(&root, captured)?;
         logs += check_logs(&root, captured, &point.nodes[planned.node].facts.raft)?;
