@@ -36,6 +36,18 @@ fn lines(pairs: &[(&str, &str)], base: &str, line: impl Fn(&str, &str) -> String
     pairs.iter().map(|(name, value)| line(name, &value.replace("BASE", base)) + "\n").collect()
 }
 
+/// The peer and the orderer are found with their directories, and nothing else is.
+fn assert_both_nodes(site: &Site) {
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 2, "{nodes:#?} {:#?}", seen.remarks);
+    for part in
+        ["peer-data=net/d1", "msp=net/ids/a/msp", "orderer-ledger=net/d2", "msp=net/ids/b/msp", "tls=net/ids/b/tls"]
+    {
+        assert!(nodes.iter().any(|node| node.contains(part)), "{part} in {nodes:#?} {:#?}", seen.remarks);
+    }
+}
+
 #[test]
 fn settings_are_read_wherever_operators_write_them() {
     let export = |name: &str, value: &str| format!("export {name}={value}");
@@ -373,14 +385,7 @@ fn files_of_other_systems_editors_are_read() {
     site.write("net/peer.env", &dos(lines(PEER, "SITE/net", pair)));
     let orderer = lines(ORDERER, "\"SITE/net\"", |name, value| format!("export {name}={value} \\\n  A=b"));
     site.write("net/orderer.sh", &dos(format!("#!/bin/sh\n{orderer}orderer \\\n  start\n")));
-    let seen = site.discover("net");
-    let nodes = seen.nodes();
-    assert_eq!(nodes.len(), 2, "{nodes:#?} {:#?}", seen.remarks);
-    for part in
-        ["peer-data=net/d1", "msp=net/ids/a/msp", "orderer-ledger=net/d2", "msp=net/ids/b/msp", "tls=net/ids/b/tls"]
-    {
-        assert!(nodes.iter().any(|node| node.contains(part)), "{part} in {nodes:#?} {:#?}", seen.remarks);
-    }
+    assert_both_nodes(&site);
 }
 
 #[test]
@@ -395,12 +400,5 @@ fn programs_of_supervisord_are_nodes() {
         "; both\n[supervisord]\nnodaemon=true\n[program:peer0]\ncommand=/usr/local/bin/peer node start\nenvironment={}\ndirectory=%(here)s\n\n[program:orderer1]\ncommand=bash -c \"exec orderer\"\nenvironment={}\n[group:fabric]\nprograms=peer0,orderer1\n",
         pairs(PEER), pairs(ORDERER)
     ));
-    let seen = site.discover("net");
-    let nodes = seen.nodes();
-    assert_eq!(nodes.len(), 2, "{nodes:#?} {:#?}", seen.remarks);
-    for part in
-        ["peer-data=net/d1", "msp=net/ids/a/msp", "orderer-ledger=net/d2", "msp=net/ids/b/msp", "tls=net/ids/b/tls"]
-    {
-        assert!(nodes.iter().any(|node| node.contains(part)), "{part} in {nodes:#?} {:#?}", seen.remarks);
-    }
+    assert_both_nodes(&site);
 }
