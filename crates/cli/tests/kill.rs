@@ -44,7 +44,11 @@ fn a_killed_backup_leaves_a_repository_that_verifies_and_the_next_one_finishes()
         killed += u32::from(kill_after(&place, &arguments, whole, part));
         let verified =
             place.run(&["verify", "--repo", "repository", "--identity", "keys/identity", "--level", "quick", "--all"]);
-        assert_eq!(verified.code, 0, "{}", verified.text);
+        // Between the manifest and the commit record, the rest of the stopped backup is a warning until the next one.
+        let findings = verified.json["repository"].as_array().unwrap();
+        assert_eq!(verified.code, if findings.is_empty() { 0 } else { 3 }, "{}", verified.text);
+        let stopped = |finding: &serde_json::Value| finding["what"].to_string().contains("stopped just before its end");
+        assert!(findings.iter().all(stopped), "{}", verified.text);
     }
     assert!(killed >= KILLS / 4, "only {killed} of {KILLS} runs were still running");
     let last = place.backup(&[]);

@@ -30,7 +30,7 @@ pub fn remark_finding(remark: &Remark) -> Finding {
             Rule::CommitChain,
             subject,
             what,
-            "if no backup runs and none was killed at that time, restore the commit record (points/) from a copy of the repository",
+            "if a backup was killed then, the next one with the same writer key file records that, and this warning ends; if none was killed and none runs, restore the commit record (points/) from a copy of the repository",
         ),
         RemarkKind::Clock => Finding::warning(
             Rule::CommitClock,

@@ -109,6 +109,9 @@ pub struct Commit {
     /// The commits that its writer saw and no other had followed: a recovery point that is named here and is not there was removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<Previous>,
+    /// Recovery points of the same writer that were stopped just before their end: manifests or indexes of theirs may be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<PointId>,
     /// The sealed manifest.
     pub manifest: ObjectEntry,
     /// The signed index.

@@ -239,7 +239,8 @@ impl Repository {
         if !uncommitted.is_empty() {
             // Committed since the listing.
             let now = self.backend.list("points")?;
-            uncommitted.retain(|id| !now.contains_key(&id.commit_name()));
+            let stopped: BTreeSet<&PointId> = history.commits.iter().flat_map(|commit| &commit.stopped).collect();
+            uncommitted.retain(|id| !now.contains_key(&id.commit_name()) && !stopped.contains(id));
         }
         history.remarks.extend(uncommitted.into_iter().map(|id| {
             Remark::new(
@@ -312,7 +313,7 @@ impl Repository {
 
     /// Returns what a writer's own memory of its last recovery point says of the repository.
     pub fn remembered(&self, writer: &WriterKey, history: &History) -> Option<Remark> {
-        let last = memory::read(writer.memory.as_deref()?, &self.config.id)?;
+        let last = memory::last(&writer.memory()?, &self.config.id)?;
         let problem = match history.hashes.get(&last.point) {
             Some(hash) if *hash == last.blake3 => return None,
             Some(_) => "it differs from the commit record that this writer wrote: it was replaced",

@@ -10,7 +10,7 @@ use age::x25519;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
-use crate::{NameKey, StoreError};
+use crate::{NameKey, StoreError, memory};
 
 const ROOT_CONTEXT: &str = "fabkeep 1 root signing key";
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
@@ -88,8 +88,8 @@ pub struct WriterKey {
     pub(crate) names: NameKey,
     /// A copy of its certificate under `writers/`; older key files have none.
     pub(crate) certificate: Option<String>,
-    /// Where it remembers its last recovery point.
-    pub(crate) memory: Option<PathBuf>,
+    /// The file it was read from; what it remembers is in a file beside it.
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,7 +132,7 @@ impl WriterKey {
             signing: SigningKey::from_bytes(&bytes(&file.signing_key)?),
             names: NameKey(bytes(&file.name_key)?),
             certificate: file.certificate,
-            memory: Some(memory_of(path)),
+            file: Some(path.to_owned()),
         })
     }
 
@@ -144,6 +144,11 @@ impl WriterKey {
     /// Returns the root key that it was created with, in hexadecimal.
     pub fn root(&self) -> &str {
         &self.root
+    }
+
+    /// Returns the file in which it remembers its recovery points, if it was read from a file.
+    pub(crate) fn memory(&self) -> Option<PathBuf> {
+        self.file.as_deref().map(memory::path_of)
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
@@ -159,13 +164,6 @@ impl WriterKey {
         let text = serde_json::to_vec_pretty(&file).map_err(|error| StoreError::Internal(error.to_string()))?;
         write_key_file(path, &text)
     }
-}
-
-/// Returns the path of the file in which a writer remembers its last recovery point: `KEY.last` beside its key.
-fn memory_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".last");
-    PathBuf::from(name)
 }
 
 pub(crate) fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreError> {

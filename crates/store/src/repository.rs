@@ -109,7 +109,7 @@ impl Repository {
             signing,
             names,
             certificate: Some(certificate.clone()),
-            memory: None,
+            file: None,
         };
         let writer_path = key_file(writer_file, &id, "writer")?;
         writer.write(&writer_path)?;
@@ -191,7 +191,7 @@ impl Repository {
             signing,
             names: NameKey(names),
             certificate: Some(certificate.clone()),
-            memory: None,
+            file: None,
         };
         writer.write(writer_file)?;
         self.backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;

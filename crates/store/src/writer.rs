@@ -73,6 +73,9 @@ pub struct PointWriter<'a> {
     history: History,
     /// What this writer remembers as its last recovery point, where the repository does not have it any more.
     lost: Option<memory::LastCommit>,
+    /// Recovery points of this writer that were stopped just before their end.
+    stopped: Vec<PointId>,
+    _running: Option<memory::RunLock>,
     remarks: Vec<Remark>,
     state: Mutex<State>,
 }
@@ -84,23 +87,33 @@ impl Repository {
     /// [`StoreError`] when the key does not fit the repository or the index cannot be read.
     pub fn writer(&self, key: WriterKey) -> Result<PointWriter<'_>, StoreError> {
         self.check_writer(&key)?;
+        let running = key.file.as_deref().and_then(memory::RunLock::take);
         let history = self.history()?;
+        let memory = key.memory();
+        // Nobody else can still commit what this writer has begun.
+        let stopped: Vec<PointId> = match &memory {
+            Some(path) if running.as_ref().is_some_and(|lock| lock.alone) => {
+                memory::begun(path, &self.config.id).into_iter().filter(|point| !history.has(point)).collect()
+            }
+            _ => Vec::new(),
+        };
         // What is committed was begun before.
         let created = jiff::Timestamp::now();
         let id = PointId::new(created);
         let mut remarks = history.remarks.clone();
-        // One that is without its commit record and young may be on its way.
+        // One that is without its commit record and young may be on its way; of this writer's own, the commit says what they are.
         let young = (created - jiff::SignedDuration::from_hours(1), created + jiff::SignedDuration::from_hours(1));
         let (since, until) = (PointId::new(young.0), PointId::new(young.1));
         remarks.retain(|remark| {
             let name = remark.object.strip_prefix("points/").unwrap_or_default();
-            remark.kind != RemarkKind::Uncommitted || name < since.as_str() || name > until.as_str()
+            let old = name < since.as_str() || name > until.as_str();
+            remark.kind != RemarkKind::Uncommitted || old && stopped.iter().all(|point| point.as_str() != name)
         });
         let certificate = self.certificate_of(&key, &history, &mut remarks)?;
         remarks.extend(self.remembered(&key, &history));
-        let last = key.memory.as_deref().and_then(|path| memory::read(path, &self.config.id));
+        let last = memory.as_deref().and_then(|path| memory::last(path, &self.config.id));
         let lost = last.filter(|last| !history.has(&last.point));
-        if key.memory.as_deref().is_some_and(|path| !memory::can_write(path)) {
+        if memory.as_deref().is_some_and(|path| !memory::can_write(path)) {
             remarks.push(Remark::new(
                 RemarkKind::Note,
                 "the writer key's folder",
@@ -133,6 +146,8 @@ impl Repository {
             certificate,
             history,
             lost,
+            stopped,
+            _running: running,
             remarks,
             state: Mutex::new(state),
         })
@@ -470,6 +485,10 @@ impl PointWriter<'_> {
         drop(manifest);
         let sealed = seal::seal(&json, &self.key.recipients)?;
         json::check_len("the manifest", sealed.len())?;
+        let memory = self.key.memory();
+        if let Some(path) = &memory {
+            let _ = memory::begin(path, &self.repository.config.id, &self.id);
+        }
         let manifest_entry = self.put_named(format!("manifests/{}", self.id), sealed, json.len() as u64)?;
         let index_entry = self.put_named(index_name, signed_index, payload.len() as u64)?;
         stats.objects += 2;
@@ -492,6 +511,7 @@ impl PointWriter<'_> {
             new_bytes: stats.bytes,
             sequence: Some(sequence),
             previous,
+            stopped: std::mem::take(&mut self.stopped),
             manifest: manifest_entry,
             index: index_entry,
         };
@@ -503,9 +523,9 @@ impl PointWriter<'_> {
         if self.repository.backend.put_new(&self.id.commit_name(), bytes)? == Put::Exists {
             return Err(StoreError::Internal(format!("recovery point {} exists already", self.id)));
         }
-        if let Some(path) = &self.key.memory {
+        if let Some(path) = &memory {
             // The point is committed. A folder that cannot be written to was remarked at the beginning.
-            let _ = memory::write(path, &commit, &hash);
+            let _ = memory::committed(path, &commit, &hash);
         }
         Ok((commit, stats))
     }

@@ -56,6 +56,33 @@ fn a_removed_commit_is_missed_by_those_behind_it_by_its_manifest_and_by_its_writ
 }
 
 #[test]
+fn a_backup_that_was_stopped_before_its_commit_is_known_as_that_after_the_next_one() {
+    let place = Place::new();
+    let first = place.put(&blobs());
+    let memory = place.writer().with_extension("last");
+    let before = std::fs::read_to_string(&memory).unwrap();
+    let stopped = place.put(&blobs());
+    std::fs::remove_file(place.path(&commit_name(&stopped))).unwrap();
+    // What the file contains while the manifest is written.
+    let open = before.strip_suffix('}').unwrap();
+    std::fs::write(&memory, format!("{open},\"begun\":[\"{}\"]}}", stopped.id)).unwrap();
+    assert_eq!(kinds(&place), [(RemarkKind::Uncommitted, commit_name(&stopped))]);
+    // While another backup with this key runs, it may be that one's.
+    let repository = place.open();
+    let other = repository.writer(WriterKey::read(&place.writer()).unwrap()).unwrap();
+    assert_eq!(place.put(&blobs()).stopped, []);
+    assert_eq!(kinds(&place), [(RemarkKind::Uncommitted, commit_name(&stopped))]);
+    drop(other);
+    let next = place.put(&blobs());
+    assert_eq!(next.stopped, std::slice::from_ref(&stopped.id));
+    assert_eq!(kinds(&place), []);
+    assert_eq!(place.put(&blobs()).stopped, []);
+    // One that was committed is missed as ever.
+    std::fs::remove_file(place.path(&commit_name(&first))).unwrap();
+    assert!(kinds(&place).contains(&(RemarkKind::Missing, commit_name(&first))));
+}
+
+#[test]
 fn two_writers_at_once_make_two_ends_that_the_next_commit_joins() {
     let place = Place::new();
     place.put(&blobs());
