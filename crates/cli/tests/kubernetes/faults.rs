@@ -20,9 +20,9 @@ fn right_or_clear(output: Output) -> bool {
     assert!(!stderr.contains("panicked"), "{stderr}");
     match output.status.code() {
         Some(0 | 3) => true,
-        Some(1 | 4) => {
+        Some(1 | 4 | 6) => {
             println!("failed clearly: {stderr}");
-            assert!(stderr.contains("error"), "{stderr}");
+            assert!(stderr.contains("error") && stderr.contains("next: "), "{stderr}");
             false
         }
         other => panic!("{other:?}: {stderr}"),
