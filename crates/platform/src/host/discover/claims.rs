@@ -230,9 +230,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
             Some(known) => {
                 known.directories.retain(|(role, _)| *role != data.kind);
                 known.directories.push((data.kind, data.path.clone()));
-                known
-                    .remarks
-                    .retain(|remark| !remark.contains("data directory") && !remark.contains("ledger directory"));
+                known.settle(&[data.kind]);
             }
             None => nodes.push(node),
         }

@@ -78,7 +78,7 @@ fn give_tls(identity: &Identity, nodes: &mut [Node]) {
     let node = nodes.iter_mut().find(|node| node.directories.iter().any(|(_, path)| *path == identity.msp));
     if let Some(node) = node.filter(|node| node.directory(DirectoryRole::Tls).is_none() && !off(node)) {
         node.directories.push((DirectoryRole::Tls, tls.clone()));
-        node.remarks.retain(|remark| !remark.contains("TLS directory"));
+        node.settle(&[DirectoryRole::Tls]);
     }
 }
 
@@ -94,7 +94,7 @@ fn give(node: &mut Node, identity: &Identity) {
     if !tls {
         node.directories.extend(identity.tls.clone().map(|tls| (DirectoryRole::Tls, tls)));
     }
-    node.remarks.retain(|remark| !remark.contains("MSP directory") && !remark.contains("TLS"));
+    node.settle(&[DirectoryRole::Msp, DirectoryRole::Tls]);
 }
 
 /// How well the names of a node's data and of an identity agree: 0 not at all.

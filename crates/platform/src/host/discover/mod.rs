@@ -100,7 +100,7 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     let covered = left_over::covered(&nodes, &copies, &root);
     let rest = left_over::left_over(&root, &covered, &mut remarks)?;
     for node in &mut nodes {
-        remarks.append(&mut node.remarks);
+        remarks.extend(node.remarks.drain(..).map(|remark| remark.text));
     }
     let network = root.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok(Discovered { inventory: inventory(network, &nodes, &named, &served, rest, &base), remarks: unique(remarks) })
@@ -152,7 +152,7 @@ fn of_containers(
     let named = names::name_all(&nodes, root);
     let served = matching::state_databases(&nodes, &named, &mut remarks);
     for node in &mut nodes {
-        remarks.append(&mut node.remarks);
+        remarks.extend(node.remarks.drain(..).map(|remark| remark.text));
     }
     let base = base.canonicalize().unwrap_or_else(|_| normal(base));
     let inventory = inventory(network, &nodes, &named, &served, BTreeMap::new(), &base);

@@ -69,7 +69,15 @@ pub(super) struct Node {
     pub own: Environment,
     /// Folders that it names only for certificates that vouch for others.
     pub roots: BTreeSet<PathBuf>,
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Remark>,
+}
+
+/// What a person should know of a node.
+#[derive(Debug, Clone)]
+pub(super) struct Remark {
+    /// The directory that it is about: when that is found, the remark is settled.
+    about: Option<DirectoryRole>,
+    pub text: String,
 }
 
 impl Node {
@@ -148,7 +156,7 @@ impl Node {
         }
         let system = SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system));
         if root.starts_with(folder) || system {
-            self.remarks.push(format!(
+            self.remark(None, format!(
                 "{}: {} is in {}, which contains more than this node's files: move it to a folder of its own and name that in the inventory",
                 self.origin,
                 file.display(),
@@ -159,12 +167,22 @@ impl Node {
         self.add(role, folder.to_path_buf());
     }
 
-    fn missing(&mut self, what: &str, path: &Path) {
-        self.remarks.push(format!(
+    fn remark(&mut self, about: Option<DirectoryRole>, text: String) {
+        self.remarks.push(Remark { about, text });
+    }
+
+    /// A directory of these roles is known now: remarks on it are settled.
+    pub fn settle(&mut self, roles: &[DirectoryRole]) {
+        self.remarks.retain(|remark| remark.about.is_none_or(|role| !roles.contains(&role)));
+    }
+
+    fn missing(&mut self, about: Option<DirectoryRole>, what: &str, path: &Path) {
+        let text = format!(
             "{}: its {what} {} is not on this machine; write its place into the inventory",
             self.origin,
             path.display()
-        ));
+        );
+        self.remark(about, text);
     }
 
     /// Keeps of the environment what overrides the configuration, with paths of this machine.
@@ -299,13 +317,13 @@ impl Reader<'_> {
         match place {
             Some(Place::Here(path)) => node.add(role, path),
             Some(Place::Missing(path)) => {
-                node.missing(what, &path);
+                node.missing(Some(role), what, &path);
                 // Kept in the inventory: that it is missing is then found by every backup.
                 node.add(role, path);
             }
             None => {
                 let origin = node.origin.clone();
-                node.remarks.push(format!("{origin}: its {what} is not known; write it into the inventory"));
+                node.remark(Some(role), format!("{origin}: its {what} is not known; write it into the inventory"));
             }
         }
     }
@@ -423,10 +441,11 @@ impl Reader<'_> {
         if !found && self.started.mounts.is_none() && beside.is_dir() {
             node.add(DirectoryRole::Tls, beside);
         } else if let Some(path) = missing {
-            node.missing("TLS file", &path);
+            node.missing(Some(DirectoryRole::Tls), "TLS file", &path);
         } else if !found && self.alone {
             let origin = node.origin.clone();
-            node.remarks.push(format!("{origin}: its TLS directory is not known; write it into the inventory"));
+            let text = format!("{origin}: its TLS directory is not known; write it into the inventory");
+            node.remark(Some(DirectoryRole::Tls), text);
         }
     }
 
@@ -470,7 +489,7 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
     node.commands = started.commands.clone();
     node.hosts.clone_from(&started.hosts);
     if let Place::Missing(path) = &home {
-        node.missing("home directory", path);
+        node.missing(Some(DirectoryRole::CaHome), "home directory", path);
     }
     node.add(DirectoryRole::CaHome, path.clone());
     let usual = path.join(CA_CONFIG_FILE);
@@ -481,7 +500,7 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
         None => Place::Here(usual.clone()),
     };
     if let Place::Missing(file) = &config {
-        node.missing("configuration file", file);
+        node.missing(None, "configuration file", file);
     }
     let config = config.here().unwrap_or(usual);
     node.config = Some(config.clone()).filter(|path| path.is_file());
@@ -496,11 +515,13 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
     for named in &settings.further {
         match started.find(named, &path, root) {
             Place::Here(file) => further_authority(started, &file, root, &mut node),
-            Place::Missing(file) => node.missing("further CA's configuration", &file),
+            Place::Missing(file) => node.missing(None, "further CA's configuration", &file),
         }
     }
     if started.get("FABRIC_CA_SERVER_DB_DATASOURCE").is_some() {
-        node.remarks.extend(dump_wanted(&settings, started.mounts.is_some(), &node.origin));
+        if let Some(text) = dump_wanted(&settings, started.mounts.is_some(), &node.origin) {
+            node.remark(None, text);
+        }
     }
     node
 }
@@ -550,7 +571,7 @@ fn dump_wanted(settings: &CaConfig, in_container: bool, origin: &str) -> Option<
 fn settings_of(file: &Path, environment: &Environment, node: &mut Node) -> CaConfig {
     let bytes = std::fs::read(file).unwrap_or_else(|_| b"{}".to_vec());
     CaConfig::read(&bytes, environment).unwrap_or_else(|error| {
-        node.remarks.push(format!("{}: {error}", file.display()));
+        node.remark(None, format!("{}: {error}", file.display()));
         CaConfig::usual()
     })
 }
@@ -582,7 +603,7 @@ fn follow(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main
                     node.add_folder_of(role, &file, root);
                 }
             }
-            Place::Missing(file) if absolute => node.missing(what, &file),
+            Place::Missing(file) if absolute => node.missing(None, what, &file),
             Place::Missing(_) => {}
         }
     }
