@@ -284,6 +284,13 @@ pub fn is_private_key_pem(bytes: &[u8]) -> bool {
     pem_blocks(bytes).iter().any(|block| block.label.ends_with("PRIVATE KEY"))
 }
 
+/// Returns whether a file is a private key in DER: PKCS#8, SEC1 or PKCS#1.
+pub fn is_private_key_der(bytes: &[u8]) -> bool {
+    ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"]
+        .iter()
+        .any(|label| matches!(private_key(label, bytes), PrivateKey::Understood(_) | PrivateKey::NotUnderstood(_)))
+}
+
 fn private_key(label: &str, der: &[u8]) -> PrivateKey {
     let damaged = || PrivateKey::Damaged("its content does not decode".to_owned());
     let understood = |public: Option<Vec<u8>>| public.map_or_else(damaged, PrivateKey::Understood);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use fabkeep_ledger::certificate::is_private_key_der;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Asked, BlockFiles, Platform, Volume, VolumeEntry, block_file_heights};
@@ -128,9 +129,11 @@ fn may_be_key(captured: &CapturedDirectory, entry: &VolumeEntry) -> bool {
     holds_keys && entry.stamp.size <= MAX_KEY_BYTES
 }
 
-/// Whether a file's bytes are a private key.
-fn is_key(bytes: &[u8]) -> bool {
-    bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY)
+/// Whether a file is a private key: by its bytes, or because it lies in a key store, as idemix keys do, which have a form of their own.
+fn is_key(path: &str, bytes: &[u8]) -> bool {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let stored = folder.rsplit('/').next() == Some("keystore") && !name.ends_with("_pk") && !bytes.is_empty();
+    stored || bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY) || is_private_key_der(bytes)
 }
 
 /// Channels whose chain is higher in the place than in the recovery point.
@@ -194,9 +197,9 @@ fn lost_keys(existing: &Existing<'_>, found: Vec<VolumeEntry>, names: &NameKey) 
     let kept = |path: &str| existing.kept.iter().any(|kept| kept.entry.path == path);
     let maybe = found.into_iter().filter(|entry| may_be_key(existing.captured, entry) && !kept(&entry.path)).collect();
     let blobs = small_blobs(existing.node);
-    let lost = |bytes: &[u8]| is_key(bytes) && !blobs.contains(&names.name(bytes));
+    let lost = |path: &str, bytes: &[u8]| is_key(path, bytes) && !blobs.contains(&names.name(bytes));
     let read = existing.read(maybe)?.into_iter();
-    Ok(read.filter(|(_, bytes)| lost(bytes)).map(|(entry, _)| Unit::Key(entry.path)).collect())
+    Ok(read.filter(|(entry, bytes)| lost(&entry.path, bytes)).map(|(entry, _)| Unit::Key(entry.path)).collect())
 }
 
 /// Blocks that would be lost, unless a node that stays has them.

@@ -1,5 +1,6 @@
 //! Data that is there and that the recovery point has not: it is not taken away unless that is asked for.
 
+use base64::Engine;
 use fabkeep_engine::{CaptureOptions, RestoreOptions, Silent};
 use fabkeep_fixtures::Growth;
 
@@ -17,11 +18,20 @@ fn a_channel_a_store_a_key_and_blocks_that_only_the_node_has_are_not_taken_away(
     let chains = production.join("ledgersData/chains/chains");
     std::fs::create_dir(chains.join("newchannel")).unwrap();
     std::fs::copy(chains.join("mychannel/blockfile_000000"), chains.join("newchannel/blockfile_000000")).unwrap();
-    std::fs::copy(place.path("Org1/peer1/tls/server.key"), place.path("Org1/peer0/tls/newer.key")).unwrap();
+    let key = place.path("Org1/peer1/tls/server.key");
+    std::fs::copy(&key, place.path("Org1/peer0/tls/newer.key")).unwrap();
+    // Keys of other forms: DER, and idemix.
+    let pem = std::fs::read_to_string(key).unwrap();
+    let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = base64::engine::general_purpose::STANDARD.decode(lines).unwrap();
+    std::fs::write(place.path("Org1/peer0/tls/newer.der"), der).unwrap();
+    std::fs::write(place.path("Org1/peer0/msp/keystore/IssuerSecretKey"), b"a secret").unwrap();
     let before = tree(&place.bench.network());
     let findings = refused(place.restore(&place.options(), &Silent));
     let said = reported(&findings);
-    assert!(said.contains("the channel newchannel") && said.contains("the private key newer.key"), "{said}");
+    for lost in ["channel newchannel", "key newer.key", "key newer.der", "key keystore/IssuerSecretKey"] {
+        assert!(said.contains(lost), "{lost} in {said}");
+    }
     assert_eq!(tree(&place.bench.network()), before);
     let overridden = RestoreOptions { overrides: vec!["B11".to_owned()], ..place.options() };
     let restored = place.restore(&overridden, &Silent).unwrap();
