@@ -1,6 +1,7 @@
 //! Networks on the fake cluster: found, captured and restored by the command, without a cluster and without root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod claims;
 mod restores;
 mod scene;
 mod streams;

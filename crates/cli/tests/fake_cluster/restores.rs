@@ -17,28 +17,28 @@ use serde_json::{Value, json};
 use super::scene::Scene;
 
 /// Two peers of one organization.
-const PEERS: [Node; 2] = [SMALL[3], SMALL[4]];
-const PEER: [Node; 1] = [SMALL[3]];
+pub(super) const PEERS: [Node; 2] = [SMALL[3], SMALL[4]];
+pub(super) const PEER: [Node; 1] = [SMALL[3]];
 const BLOCKS: &str = "ledgersData/chains/chains/mychannel/blockfile_000000";
 
 /// A network that is captured.
-fn captured(nodes: &[Node]) -> Scene {
+pub(super) fn captured(nodes: &[Node]) -> Scene {
     let scene = Scene::with(nodes);
     let backup = scene.backup(&[]);
     assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
     scene
 }
 
-fn options() -> RestoreOptions {
+pub(super) fn options() -> RestoreOptions {
     RestoreOptions { start: true, deadline: Duration::from_secs(5), ..RestoreOptions::default() }
 }
 
-fn target(scene: &Scene) -> RestoreTarget<'static> {
+pub(super) fn target(scene: &Scene) -> RestoreTarget<'static> {
     let address = ClusterAddress { kubeconfig: Some(scene.cluster.kubeconfig()), context: None };
     RestoreTarget::Cluster(ClusterTarget { address, ..ClusterTarget::default() })
 }
 
-fn restore(scene: &Scene, options: &RestoreOptions) -> Result<Restored, EngineError> {
+pub(super) fn restore(scene: &Scene, options: &RestoreOptions) -> Result<Restored, EngineError> {
     restore_with(scene, options, &Silent)
 }
 
@@ -50,11 +50,11 @@ fn restore_with(scene: &Scene, options: &RestoreOptions, reporter: &dyn Reporter
 }
 
 /// One peer's data replaced.
-fn replace_peer() -> RestoreOptions {
+pub(super) fn replace_peer() -> RestoreOptions {
     RestoreOptions { nodes: vec!["org1/peer0".to_owned()], replace: true, ..options() }
 }
 
-fn damage(scene: &Scene) {
+pub(super) fn damage(scene: &Scene) {
     let file = scene.cluster.volume("org1", "peer0-data").join(BLOCKS);
     std::fs::write(file, b"this is no block file").unwrap();
 }
@@ -67,7 +67,7 @@ fn data(cluster: &Cluster, secret: &str) -> Value {
     cluster.get("Secret", "org1", secret).map_or(Value::Null, |secret| secret["data"]["server.crt"].clone())
 }
 
-fn replicas(cluster: &Cluster, name: &str) -> u64 {
+pub(super) fn replicas(cluster: &Cluster, name: &str) -> u64 {
     cluster.get("Deployment", "org1", name).unwrap()["spec"]["replicas"].as_u64().unwrap()
 }
 
@@ -75,12 +75,12 @@ fn records(cluster: &Cluster) -> Vec<String> {
     cluster.names("ConfigMap", "org1").into_iter().filter(|name| name.starts_with("fabkeep-restore")).collect()
 }
 
-fn found<'a>(findings: &'a [Finding], rule: &str, subject: &str) -> Option<&'a Finding> {
+pub(super) fn found<'a>(findings: &'a [Finding], rule: &str, subject: &str) -> Option<&'a Finding> {
     findings.iter().find(|finding| finding.rule.code() == rule && finding.subject.contains(subject))
 }
 
 /// What only the captured data has of the files that a claim holds now, what is set aside left out.
-fn differences(scene: &Scene, before: &std::collections::BTreeMap<String, u64>) -> Vec<String> {
+pub(super) fn differences(scene: &Scene, before: &std::collections::BTreeMap<String, u64>) -> Vec<String> {
     let now = scene.contents();
     let derived =
         ["/stateLeveldb/", "/historyLeveldb/", "/configHistory/", "/bookkeeper/", "/chains/index/", "/fileLock/"];
@@ -209,7 +209,7 @@ fn a_secret_that_somebody_else_makes_meanwhile_is_refused_by_name() {
     assert!(restored.set_aside.iter().any(|aside| aside.to.contains("peer1-tls.before-")), "{:?}", restored.set_aside);
 }
 
-fn findings_of(error: &EngineError) -> Vec<Finding> {
+pub(super) fn findings_of(error: &EngineError) -> Vec<Finding> {
     match error {
         EngineError::Precondition(findings) => findings.clone(),
         EngineError::Interrupted { source, .. } => findings_of(source),
@@ -504,7 +504,7 @@ fn whatever_kind_declares_something_in_the_namespace_comes_back() {
 }
 
 /// Everything replaced.
-fn replace_all() -> RestoreOptions {
+pub(super) fn replace_all() -> RestoreOptions {
     RestoreOptions { replace: true, ..options() }
 }
 
@@ -732,42 +732,6 @@ fn names_with_blanks_at_their_ends_or_like_options_come_back() {
 }
 
 #[test]
-fn room_is_judged_for_all_that_a_claim_holds() {
-    let scene = Scene::with(&PEERS);
-    let mut shared = scene.cluster.get("PersistentVolumeClaim", "org1", "peer0-data").unwrap();
-    shared["metadata"] = json!({"name": "shared", "namespace": "org1"});
-    shared["spec"].as_object_mut().unwrap().remove("volumeName");
-    shared["status"] = json!({});
-    scene.cluster.put(shared);
-    for name in ["peer0", "peer1"] {
-        let from = scene.cluster.volume("org1", &format!("{name}-data"));
-        let to = scene.cluster.volume("org1", "shared").join(name);
-        std::fs::rename(&from, &to).unwrap();
-        // Where the peers' endpoints look for their heights.
-        std::os::unix::fs::symlink(to, from).unwrap();
-        let mut object = scene.cluster.get("Deployment", "org1", name).unwrap();
-        let spec = &mut object["spec"]["template"]["spec"];
-        spec["volumes"][0]["persistentVolumeClaim"]["claimName"] = json!("shared");
-        spec["containers"][0]["volumeMounts"][0]["subPath"] = json!(name);
-        scene.cluster.put(object);
-    }
-    let backup = scene.backup(&[]);
-    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
-    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
-    let (commit, identity) =
-        (repository.point("latest").unwrap(), IdentityFile::read(&scene.path("keys/identity")).unwrap());
-    let plan = RestorePlan::make(&repository, &commit, &identity, &target(&scene), &replace_all()).unwrap();
-    // Enough for each of them.
-    let free = plan.bytes / 1024 - 1;
-    scene.cluster.tool("df", &format!("echo 'Filesystem 1024-blocks'; echo 'x 1 1 {free} 99% /'"));
-    let error = restore(&scene, &replace_all()).unwrap_err();
-    let EngineError::Precondition(findings) = &error else { panic!("{error}") };
-    assert!(found(findings, "B9", "claim org1/shared").is_some(), "{findings:?}");
-    assert_eq!((replicas(&scene.cluster, "peer0"), replicas(&scene.cluster, "peer1")), (1, 1));
-    restore(&scene, &replace_peer()).unwrap();
-}
-
-#[test]
 fn lists_that_expire_between_their_pages_begin_anew() {
     let scene = Scene::with(&PEER);
     for number in 0..300 {
@@ -787,69 +751,4 @@ fn lists_that_expire_between_their_pages_begin_anew() {
     restore(&scene, &RestoreOptions { missing: true, ..options() }).unwrap();
     assert!(scene.cluster.get("ConfigMap", "org1", "many-000").is_some());
     assert!(scene.cluster.get("ConfigMap", "org1", "many-299").is_some());
-}
-
-#[test]
-fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them() {
-    let scene = Scene::with(&PEER);
-    let cluster = &scene.cluster;
-    let by_hand = |class: &str| {
-        json!({"storageClassName": class, "persistentVolumeReclaimPolicy": "Retain", "capacity": {"storage": "7Gi"},
-            "accessModes": ["ReadWriteOnce"], "nfs": {"server": "nas", "path": "/exports/peer0"}})
-    };
-    for class in ["", "manual"] {
-        let notes = json!({"volume.kubernetes.io/storage-provisioner": null});
-        cluster.patch(
-            "PersistentVolumeClaim",
-            "org1",
-            "peer0-data",
-            &json!({"metadata": {"annotations": notes}, "spec": {"storageClassName": class}}),
-        );
-        let notes = json!({"pv.kubernetes.io/provisioned-by": null});
-        let volume = "pvc-org1-peer0-data";
-        cluster.patch(
-            "PersistentVolume",
-            "",
-            volume,
-            &json!({"metadata": {"annotations": notes}, "spec": by_hand(class)}),
-        );
-        let backup = scene.backup(&["--output", "json"]);
-        assert!(
-            backup.text.contains("was made by hand: 7Gi, ReadWriteOnce, NFS nas:/exports/peer0"),
-            "{}",
-            backup.text
-        );
-        // The network is as it was captured: what is known of its volume makes no difference.
-        let there = planned(&scene, true);
-        assert!(found(&there, "K8", "claims").is_none(), "{:?}", there);
-        assert!(!there.iter().any(|finding| finding.subject.contains("PersistentVolumeClaim")), "{:?}", there);
-        if class.is_empty() {
-            continue;
-        }
-        assert!(cluster.delete("Namespace", "", "org1"));
-        cluster.delete("PersistentVolume", "", volume);
-        let lost = planned(&scene, false);
-        let told = found(&lost, "K8", "1 claims").unwrap();
-        for part in [
-            "org1/peer0-data (7Gi, ReadWriteOnce, NFS nas:/exports/peer0",
-            "class manual",
-            "reclaim policy Retain",
-            "0 volumes wait",
-        ] {
-            assert!(told.what.contains(part), "{part} in {told:?}");
-        }
-        cluster.put(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "again"}, "spec": by_hand(class), "status": {"phase": "Available"}}));
-        let again = planned(&scene, false);
-        assert!(found(&again, "K8", "claims").is_none(), "{:?}", again);
-    }
-}
-
-/// What the plan of a restore of everything finds.
-fn planned(scene: &Scene, existing_workloads: bool) -> Vec<Finding> {
-    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
-    let commit = repository.point("latest").unwrap();
-    let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
-    let RestoreTarget::Cluster(cluster) = target(scene) else { unreachable!("the scene is a cluster") };
-    let target = RestoreTarget::Cluster(ClusterTarget { existing_workloads, ..cluster });
-    RestorePlan::make(&repository, &commit, &identity, &target, &options()).unwrap().findings
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Rule, Severity};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Severity};
 use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod};
 use fabkeep_platform::{ObjectRef, Platform};
 
 use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
 use super::record::Record;
-use super::volume::{Filled, Proof, fill_all, place_for};
+use super::volume::{Filled, Proof, fill_all};
 use super::{Run, compare};
 use crate::content::Contents;
 use crate::error::io;
@@ -40,7 +40,7 @@ pub(super) fn fill(
     decide(run, kubernetes, record, &mut directories, threads, restored)?;
     let ids: BTreeSet<String> = directories.iter().map(|directory| directory.id.to_string()).collect();
     let claims: BTreeSet<(String, String)> =
-        directories.iter().flat_map(|directory| kubernetes.claims(directory.id)).collect();
+        directories.iter().flat_map(|directory| kubernetes.claims(&directory.place.node)).collect();
     let allowed = allowed(run, kubernetes, &claims, restored)?;
     let mut proof = Proof::default();
     let mut left: Vec<&Filled<'_>> = directories.iter().collect();
@@ -66,7 +66,7 @@ pub(super) fn fill(
         }
         // Those that no pod mounts are whole, or gone on with; of the others everything is written anew.
         for directory in &left {
-            if kubernetes.claims(directory.id).iter().any(|claim| hit.contains(claim)) {
+            if kubernetes.claims(&directory.place.node).iter().any(|claim| hit.contains(claim)) {
                 set_aside(record, directory)?;
                 directory.filler.mark(&mark(record)).map_err(io(directory.label()))?;
                 directory.forget();
@@ -81,7 +81,7 @@ pub(super) fn fill(
     record.note(|progress| progress.filled.extend(ids))?;
     for directory in &directories {
         directory.filler.unmark().map_err(io(directory.label()))?;
-        let path = directory.target.mounted_at.clone().unwrap_or_else(|| directory.target.path.clone());
+        let path = directory.path().to_owned();
         let node = directory.id.to_string();
         restored.directories.push(RestoredDirectory { node: node.clone(), path: path.clone().into(), set_aside: None });
         record.done(Done::Placed { node, path });
@@ -89,28 +89,31 @@ pub(super) fn fill(
     record.write()
 }
 
+/// What has no place in the cluster.
+pub(super) fn no_place(id: &NodeId, directory: &NodeDirectory) -> Finding {
+    Finding::error(
+        Rule::NotPersistent,
+        id,
+        format!("the cluster has no place for its {} directory {}", directory.role, directory.path),
+        "compare `fabkeep discover` with `fabkeep show`: the workload mounts other volumes than when it was captured",
+    )
+}
+
 /// The directories of the plan, each in a helper pod.
 fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<Vec<Filled<'a>>, EngineError> {
     let mut wanted = Vec::new();
     for &position in &run.plan.fill {
         let node = &run.point.nodes[position];
-        for captured in node.directories.iter().filter(|captured| captured.directory.source.is_volume()) {
+        for captured in node.directories.iter().filter(|captured| run.plan.is_filled(&captured.directory)) {
             let id = &node.facts.id;
-            let Some(place) = place_for(kubernetes, id, &captured.directory) else {
-                return Err(EngineError::Precondition(vec![Finding::error(
-                    Rule::NotPersistent,
-                    id,
-                    format!(
-                        "the cluster has no place for its {} directory {}",
-                        captured.directory.role, captured.directory.path
-                    ),
-                    "compare `fabkeep discover` with `fabkeep show`: the workload mounts other volumes than when it was captured",
-                )]));
+            let Some(place) = kubernetes.place(id, &captured.directory) else {
+                return Err(EngineError::Precondition(vec![no_place(id, &captured.directory)]));
             };
             wanted.push((id, node.facts.role, captured, place));
         }
     }
-    let claims: BTreeSet<(String, String)> = wanted.iter().flat_map(|(id, ..)| kubernetes.claims(id)).collect();
+    let claims: BTreeSet<(String, String)> =
+        wanted.iter().flat_map(|(.., place)| kubernetes.claims(&place.node)).collect();
     kubernetes.remove_left_helpers(&claims)?;
     let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
         Filled::new(kubernetes, id, role, captured, place)
@@ -337,7 +340,7 @@ fn keep_existing(
     present: &ExistingFiles,
 ) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
     let contents = Contents::new(run.reader, run.point);
-    let known_as = ca_keep::known_as(&directory.captured.directory, &directory.target);
+    let known_as = ca_keep::known_as(&directory.captured.directory, &directory.place.directory);
     let kept = ca_keep::decide(directory.id, &directory.captured, &known_as, present, &contents, run.options.ca_keep)?;
     ca_keep::leave_out(directory.captured.to_mut(), None, &kept);
     (directory.kept, directory.fits) = (kept.files, kept.fits);

@@ -9,7 +9,6 @@ use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 
 use super::Run;
 use super::record::Record;
-use super::volume::place_for;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
 use crate::restore::CaKeep;
@@ -24,17 +23,15 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
     for &position in &run.plan.fill {
         let node = run.node(position);
         let id = &node.facts.id;
-        let there = kubernetes.claims(id);
-        let missing = there.iter().any(|(namespace, name)| {
-            run.plan.create.iter().any(|known| {
-                known.kind == "PersistentVolumeClaim" && known.namespace == *namespace && known.name == *name
-            })
-        });
-        if missing || there.is_empty() {
-            continue;
-        }
-        for captured in node.directories.iter().filter(|captured| captured.directory.source.is_volume()) {
-            if let Some(place) = place_for(kubernetes, id, &captured.directory) {
+        for captured in node.directories.iter().filter(|captured| run.plan.is_filled(&captured.directory)) {
+            let Some(place) = kubernetes.place(id, &captured.directory) else { continue };
+            let there = kubernetes.claims(&place.node);
+            let missing = there.iter().any(|(namespace, name)| {
+                run.plan.create.iter().any(|known| {
+                    known.kind == "PersistentVolumeClaim" && known.namespace == *namespace && known.name == *name
+                })
+            });
+            if !missing && !there.is_empty() {
                 wanted.push((node, captured, place));
             }
         }
@@ -42,8 +39,9 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
     let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Looked {
         let id = &node.facts.id;
-        let label = format!("{id} {}", place.mounted_at.as_deref().unwrap_or(&place.path));
-        let Ok(Some(filler)) = kubernetes.look_before(id, &place) else { return Looked::default() };
+        let directory = &place.directory;
+        let label = format!("{id} {}", directory.mounted_at.as_deref().unwrap_or(&directory.path));
+        let Ok(Some(filler)) = kubernetes.look_before(&place.node, directory) else { return Looked::default() };
         let Ok(state) = filler.state_now() else { return Looked::default() };
         let is_ours = is_ours(run, record, &id.to_string(), &state);
         if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {

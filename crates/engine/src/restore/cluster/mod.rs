@@ -17,8 +17,8 @@ mod undo;
 mod volume;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
-use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
+use fabkeep_platform::{ObjectRef, PlatformError};
 use fabkeep_store::PointReader;
 
 use super::{RestoreOptions, RestorePlan, Restored, SetAside};
@@ -212,6 +212,7 @@ fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError>
     if plan.scale_down.is_empty() {
         return Ok(());
     }
+    let before = record.progress.clone();
     record.note(|progress| {
         for workload in &plan.scale_down {
             // What is scaled down again has to be scaled up again.
@@ -223,14 +224,36 @@ fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError>
             }
         }
     })?;
-    for workload in &plan.scale_down {
-        run.interrupted()?;
-        let scaled = target.scale_down(workload)?;
-        stopped(&mut record.progress, workload.clone(), Some(scaled.replicas));
+    for (position, workload) in plan.scale_down.iter().enumerate() {
+        let scaled = run.interrupted().and_then(|()| Ok(target.scale_down(workload)?));
+        match scaled {
+            Ok(scaled) => stopped(&mut record.progress, workload.clone(), Some(scaled.replicas)),
+            Err(error) => {
+                // After a failure it may be scaled down nevertheless; after a refusal it is not, and those behind it were not tried.
+                let kept =
+                    matches!(error, EngineError::Stopped | EngineError::Platform(PlatformError::Forbidden { .. }));
+                let untouched = &plan.scale_down[position + usize::from(!kept)..];
+                untouched.iter().for_each(|workload| not_stopped(&mut record.progress, &before, workload));
+                return Err(error);
+            }
+        }
     }
     record.write()?;
     let kubernetes = open(plan.namespaces_there(), plan)?;
     Ok(kubernetes.wait_until_gone(&plan.scale_down)?)
+}
+
+/// Takes back what was noted of a workload that was not scaled down.
+fn not_stopped(progress: &mut record::Progress, before: &record::Progress, workload: &ObjectRef) {
+    let label = workload.to_string();
+    let done = Done::NodeStopped { node: label.clone() };
+    if !before.done.contains(&done) {
+        progress.done.retain(|known| *known != done);
+    }
+    progress.stopped.retain(|known| known.object != *workload || before.stopped.contains(known));
+    if before.started.contains(&label) {
+        progress.started.insert(label);
+    }
 }
 
 /// Notes a workload that this restore has at 0 replicas.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_network::{Finding, Rule, Stage};
+use fabkeep_ledger::layout::NodeRole;
+use fabkeep_network::{Finding, NodeDirectory, Rule, Stage};
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
@@ -10,7 +11,7 @@ use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known, Progress};
-use super::{nodes, relocation, scope};
+use super::{fill, nodes, relocation, scope};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -36,6 +37,8 @@ pub(in crate::restore) struct Plan {
     pub(super) late: Vec<Declaration>,
     /// Nodes whose volumes are filled, by position in the recovery point.
     pub(super) fill: Vec<usize>,
+    /// Captured directories that belong to no node and that nothing in the cluster mounts, by their paths in the recovery point.
+    pub(super) no_place: BTreeSet<String>,
     /// Nodes whose databases' dumps are loaded, by position in the recovery point.
     pub(super) load: Vec<usize>,
     /// Nodes that an earlier run has filled and started: this one does not write them.
@@ -224,6 +227,7 @@ fn of_declared(
         replace: Vec::new(),
         late: Vec::new(),
         fill: Vec::new(),
+        no_place: BTreeSet::new(),
         load: Vec::new(),
         left: Vec::new(),
         ran: BTreeSet::new(),
@@ -257,6 +261,7 @@ fn of_declared(
     let scope = scope::Scope::of(declared, &chosen, &namespaces, &claims, &plan, options);
     scope::judge(&mut plan, &scope, declared, options)?;
     nodes::judge(&mut plan, &chosen, &claims, options)?;
+    judge_places(&mut plan, point)?;
     // Nodes that stay as they are are not judged by what the recovery point has of them.
     let restored = |position: usize, node: &CapturedNode| {
         is_named(&node.facts.id, nodes)
@@ -288,6 +293,41 @@ fn of_declared(
     plan.findings.extend(classes);
     add_steps(&mut plan, point);
     Ok(plan)
+}
+
+/// Every directory that is filled has a place among the nodes as they will be. What belonged to no node may have lost its place with the
+/// pod that mounted it.
+fn judge_places(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), EngineError> {
+    if plan.fill.is_empty() {
+        return Ok(());
+    }
+    let created = plan.create.iter().chain(&plan.replace).chain(&plan.late);
+    let planned = plan.target.planned_nodes(&plan.namespaces_there(), created)?;
+    for node in plan.fill.iter().map(|&position| &point.nodes[position]) {
+        let id = &node.facts.id;
+        for directory in node.directories.iter().map(|captured| &captured.directory) {
+            if !directory.source.is_volume() || planned.place(id, directory).is_some() {
+                continue;
+            }
+            if node.facts.role == NodeRole::Files {
+                plan.no_place.insert(directory.path.clone());
+                plan.findings.push(Finding::warning(
+                    Rule::NotPersistent,
+                    id,
+                    format!("nothing in the cluster mounts {}, which belonged to no node: it is not restored", directory.path),
+                    "no action is needed if it is of no use; else start the pod that mounted it, and restore it with --node, or write it into a folder with --to",
+                ));
+            } else if planned.contains(id) {
+                plan.findings.push(fill::no_place(id, directory));
+            }
+        }
+    }
+    let no_place = &plan.no_place;
+    plan.fill.retain(|&position| {
+        let mut volumes = point.nodes[position].directories.iter().map(|captured| &captured.directory);
+        volumes.any(|directory| directory.source.is_volume() && !no_place.contains(&directory.path))
+    });
+    Ok(())
 }
 
 /// What else starts the nodes that are filled.
@@ -332,7 +372,8 @@ fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     steps.extend(workloads.map(|known| RestoreStep::CreateStopped { object: known.label() }));
     for &position in &plan.fill {
         let node = &point.nodes[position];
-        for directory in node.directories.iter().filter(|directory| directory.directory.source.is_volume()) {
+        let filled: Vec<_> = node.directories.iter().filter(|known| plan.is_filled(&known.directory)).collect();
+        for directory in filled {
             let (files, bytes) = (directory.file_count(), directory.data_bytes());
             plan.files += files;
             plan.bytes += bytes;
@@ -355,6 +396,11 @@ impl Plan {
     pub(super) fn namespaces_there(&self) -> Vec<String> {
         let missing = |name: &String| self.create.iter().any(|known| known.kind == "Namespace" && known.name == *name);
         self.namespaces.iter().filter(|name| !missing(name)).cloned().collect()
+    }
+
+    /// Whether a directory of a node that is filled lies in a volume and has a place.
+    pub(super) fn is_filled(&self, directory: &NodeDirectory) -> bool {
+        directory.source.is_volume() && !self.no_place.contains(&directory.path)
     }
 
     /// What earlier runs of the same restore have done.

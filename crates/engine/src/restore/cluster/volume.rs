@@ -7,8 +7,8 @@ use std::io;
 
 use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{NodeDirectory, NodeId};
-use fabkeep_platform::kubernetes::{Expected, Filler, Kubernetes, WriteEntry, WriteKind, Writing};
+use fabkeep_network::NodeId;
+use fabkeep_platform::kubernetes::{Expected, Filler, FoundPlace, Kubernetes, WriteEntry, WriteKind, Writing};
 use fabkeep_platform::{ASIDE, EntryKind, PlatformError};
 use fabkeep_store::PointReader;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,8 +32,8 @@ pub(super) struct Filled<'a> {
     pub kept: Vec<ExistingFile>,
     /// What comes and what stays fit.
     pub fits: bool,
-    /// The directory in the cluster.
-    pub target: NodeDirectory,
+    /// The directory in the cluster, and the node there that mounts it.
+    pub place: FoundPlace,
     pub filler: Filler,
     /// Sizes of the files that were there when it was begun.
     there: Mutex<BTreeMap<String, u64>>,
@@ -47,16 +47,22 @@ impl<'a> Filled<'a> {
         id: &'a NodeId,
         role: NodeRole,
         captured: &'a CapturedDirectory,
-        target: NodeDirectory,
+        place: FoundPlace,
     ) -> Result<Self, EngineError> {
-        let filler = kubernetes.filler(id, &target)?;
+        let filler = kubernetes.filler(&place.node, &place.directory)?;
         let captured = Cow::Borrowed(captured);
         let (there, expected) = (Mutex::default(), Mutex::default());
-        Ok(Filled { id, role, captured, kept: Vec::new(), fits: false, target, filler, there, expected })
+        Ok(Filled { id, role, captured, kept: Vec::new(), fits: false, place, filler, there, expected })
     }
 
     pub fn label(&self) -> String {
-        format!("{} {}", self.id, self.target.mounted_at.as_deref().unwrap_or(&self.target.path))
+        format!("{} {}", self.id, self.path())
+    }
+
+    /// Returns its path in its container.
+    pub fn path(&self) -> &str {
+        let directory = &self.place.directory;
+        directory.mounted_at.as_deref().unwrap_or(&directory.path)
     }
 
     fn expected(&self) -> MutexGuard<'_, HashMap<String, Expected>> {
@@ -393,22 +399,4 @@ fn check(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<Checked, Eng
         .map(|entry| entry.path)
         .collect();
     Ok(Checked { files: (expected.len() - bad.len()) as u64, bad, foreign })
-}
-
-/// A directory of the cluster for a captured one: of the same role and place.
-pub(super) fn place_for(kubernetes: &Kubernetes, id: &NodeId, captured: &NodeDirectory) -> Option<NodeDirectory> {
-    use fabkeep_platform::Platform;
-    let network = kubernetes.network();
-    let node = network.nodes().find(|node| node.id == *id)?;
-    let same_role: Vec<&NodeDirectory> = node
-        .directories
-        .iter()
-        .filter(|known| known.role == captured.role && known.source == captured.source)
-        .collect();
-    let exact = same_role.iter().find(|known| known.mounted_at == captured.mounted_at);
-    match (exact, same_role.as_slice()) {
-        (Some(exact), _) => Some((*exact).clone()),
-        (None, [single]) => Some((*single).clone()),
-        _ => None,
-    }
 }

@@ -25,6 +25,7 @@ use crate::sql::SqlDatabase;
 use configuration::{Configured, Looked, Named};
 use mounts::{Holder, Mount, below, holding};
 use recognise::{Certainty, Recognised, recognise};
+pub(crate) use rest::FILES;
 use workloads::{Instance, LivePod, WorkloadObject, lasting_containers, workloads};
 
 /// A node as it was found.

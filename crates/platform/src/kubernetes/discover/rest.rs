@@ -10,6 +10,9 @@ use super::workloads::WorkloadObject;
 use super::{FoundNode, View, claims_of, foreign_mounts};
 use crate::kubernetes::objects::{Namespace, name_of};
 
+/// The end of the name under which content stands that is no single node's.
+pub(crate) const FILES: &str = ".files";
+
 /// What claims hold beside the nodes' own directories.
 pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) {
     // Every place in a claim that a directory of a node is.
@@ -30,6 +33,11 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
                 }
             }
         }
+        // A pod that has ended does not use its claims any more.
+        let ended = node.pod.is_none() && node.node.workload.as_ref().is_some_and(|known| known.kind == "Pod");
+        if ended && node.node.role == NodeRole::Files {
+            continue;
+        }
         for claim in claims_of(&node.mounts) {
             users.entry((namespace.clone(), claim)).or_default().insert(position);
         }
@@ -37,12 +45,17 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
     let mut files_nodes: Vec<FoundNode> = Vec::new();
     for ((namespace, claim), positions) in &users {
         let taken = taken.get(&(namespace.clone(), claim.clone())).cloned().unwrap_or_default();
-        let mut pods: BTreeSet<String> = BTreeSet::new();
+        // Of all that mount it, and of those that are recognised: the others come and go, and what a claim contains keeps its name.
+        let (mut pods, mut recognised) = (BTreeSet::new(), BTreeSet::new());
         let mut roots: Vec<(String, usize, String)> = Vec::new();
         for &position in positions {
             let node = &found[position];
             let workload = node.node.workload.as_ref();
-            pods.extend(workload.map(|known| format!("{}{:?}", known, known.ordinal)));
+            let pod = workload.map(|known| format!("{}{:?}", known, known.ordinal));
+            if node.node.role != NodeRole::Files {
+                recognised.extend(pod.clone());
+            }
+            pods.extend(pod);
             for mount in &node.mounts {
                 if mount.holder == Holder::Claim(claim.clone()) {
                     roots.push((mount.sub_path.clone(), position, mount.path.clone()));
@@ -81,9 +94,9 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
             );
             excluded.sort();
             excluded.dedup();
-            let shared = pods.len() > 1;
-            let id = if shared || node.node.role == NodeRole::Files {
-                NodeId { organization: namespace.clone(), node: format!("{claim}.files") }
+            let apart = recognised.len() > 1 || node.node.role == NodeRole::Files;
+            let id = if apart {
+                NodeId { organization: namespace.clone(), node: format!("{claim}{FILES}") }
             } else {
                 node.node.id.clone()
             };
@@ -95,7 +108,7 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
                 path: at.clone(),
                 held_by: format!("claim {claim}, what is left of it"),
             };
-            if shared || node.node.role == NodeRole::Files {
+            if apart {
                 let mut files = node.clone();
                 files.node.id = id;
                 files.node.role = NodeRole::Files;

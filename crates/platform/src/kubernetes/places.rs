@@ -1,0 +1,112 @@
+//! Where captured directories belong in a cluster: among its nodes as they are, or as they will be when objects are created.
+
+use std::collections::BTreeMap;
+
+use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_network::{NodeDirectory, NodeId};
+
+use super::discover::{self, Analysis, FoundNode, mounts};
+use super::objects::{self, Namespace, name_of};
+use super::{Kubernetes, Target};
+use crate::{Declaration, PlatformError};
+
+/// A directory of a node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPlace {
+    /// The node that mounts it.
+    pub node: NodeId,
+    /// The directory.
+    pub directory: NodeDirectory,
+}
+
+/// The nodes of namespaces as they will be when objects are created in them.
+pub struct PlannedNodes(Analysis);
+
+impl PlannedNodes {
+    /// Returns the place of a captured directory.
+    pub fn place(&self, node: &NodeId, captured: &NodeDirectory) -> Option<FoundPlace> {
+        place(&self.0, node, captured)
+    }
+
+    /// Returns whether a node of this name will be there.
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.0.nodes.iter().any(|found| found.node.id == *node)
+    }
+}
+
+impl Kubernetes {
+    /// Returns the place of a captured directory.
+    pub fn place(&self, node: &NodeId, captured: &NodeDirectory) -> Option<FoundPlace> {
+        place(&self.analysis, node, captured)
+    }
+}
+
+impl Target {
+    /// Returns the nodes of namespaces when `created` is created in them. `existing` are the namespaces that are there.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`] when a namespace cannot be read.
+    pub fn planned_nodes<'d>(
+        &self,
+        existing: &[String],
+        created: impl Iterator<Item = &'d Declaration>,
+    ) -> Result<PlannedNodes, PlatformError> {
+        let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
+        for name in existing {
+            let read = objects::read_namespace(&self.connection, name, &[], &mut Vec::new())?;
+            namespaces.insert(name.clone(), read);
+        }
+        for declaration in created.filter(|declaration| !declaration.namespace.is_empty()) {
+            let namespace = namespaces.entry(declaration.namespace.clone()).or_default();
+            namespace.name.clone_from(&declaration.namespace);
+            let known = namespace.objects.entry(declaration.kind.clone()).or_default();
+            known.retain(|object| name_of(object) != declaration.name);
+            known.push(declaration.object.clone());
+        }
+        Ok(PlannedNodes(discover::analyse("", namespaces.into_values().collect())))
+    }
+}
+
+/// A directory of the same node, role and place. What a claim contains beside the nodes' own directories is a node's or stands for itself,
+/// by who else mounts the claim: it is found by the claim.
+fn place(analysis: &Analysis, id: &NodeId, captured: &NodeDirectory) -> Option<FoundPlace> {
+    let named = analysis.nodes.iter().find(|found| found.node.id == *id);
+    if let Some(found) = named {
+        let same = |known: &&NodeDirectory| known.role == captured.role && known.source == captured.source;
+        let same: Vec<&NodeDirectory> = found.node.directories.iter().filter(same).collect();
+        let exact = same.iter().find(|known| known.mounted_at == captured.mounted_at);
+        let single = if let [single] = same.as_slice() { Some(single) } else { None };
+        if let Some(directory) = exact.or(single) {
+            return Some(FoundPlace { node: id.clone(), directory: (*directory).clone() });
+        }
+    }
+    if captured.role != DirectoryRole::Other || !captured.source.is_volume() {
+        return None;
+    }
+    let at = captured.mounted_at.as_deref()?;
+    let own = named.and_then(|found| mounts::in_claim(&found.mounts, at));
+    let claim = match &own {
+        Some((claim, _)) => claim.as_str(),
+        None => id.node.strip_suffix(discover::FILES)?,
+    };
+    let others = analysis.nodes.iter().filter(|found| found.node.id.organization == id.organization);
+    let rest = others.flat_map(|found| rest_of(found, claim));
+    let mut fitting = rest.filter(|(_, known, inside)| match &own {
+        Some((_, own)) => own == inside,
+        None => known.mounted_at == captured.mounted_at,
+    });
+    let (found, directory, _) = fitting.next()?;
+    fitting.next().is_none().then(|| FoundPlace { node: found.node.id.clone(), directory: directory.clone() })
+}
+
+/// What a node has of a claim beside the nodes' own directories, and where in the claim that is.
+fn rest_of<'a>(
+    found: &'a FoundNode,
+    claim: &'a str,
+) -> impl Iterator<Item = (&'a FoundNode, &'a NodeDirectory, String)> {
+    let rest = found.node.directories.iter().filter(|known| known.role == DirectoryRole::Other);
+    rest.filter_map(move |known| {
+        let (holder, inside) = mounts::in_claim(&found.mounts, known.mounted_at.as_deref()?)?;
+        (holder == claim).then_some((found, known, inside))
+    })
+}
