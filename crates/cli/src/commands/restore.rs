@@ -1,6 +1,7 @@
 //! `fabkeep restore`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use fabkeep_engine::{
@@ -150,48 +151,121 @@ pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
 /// Prints the plan as text.
 pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
     output.line(format!(
-        "plan: restore {} into {}: {} files, {}",
+        "plan: restore {} into {}: {}, {}",
         plan.point,
         plan.target,
-        plan.files,
+        units::files(plan.files),
         units::bytes(plan.bytes)
     ));
-    for (number, step) in plan.steps.iter().enumerate() {
-        output.line(format!("  {:>3}. {}", number + 1, text(step)));
+    for (number, steps) in plan.steps.chunk_by(is_one_line).enumerate() {
+        output.line(format!("  {:>3}. {}", number + 1, text(steps)));
     }
     if plan.steps.is_empty() {
         output.line("  nothing to do");
     }
 }
 
-fn text(step: &RestoreStep) -> String {
+/// Returns whether a step is printed in the same line as the one before it.
+fn is_one_line(before: &RestoreStep, step: &RestoreStep) -> bool {
+    let place = |step: &RestoreStep| matches!(step, RestoreStep::SetAside { .. } | RestoreStep::Place { .. });
+    if let (RestoreStep::Write { node: first, .. }, RestoreStep::Write { node: second, .. }) = (before, step) {
+        return first == second;
+    }
+    let of_namespace = |step| object(step).and_then(|object| object.rsplit_once('/')).map(|(kind, _)| kind);
+    let alike = std::mem::discriminant(before) == std::mem::discriminant(step);
+    place(before) && place(step) || alike && object(step).is_some() && of_namespace(before) == of_namespace(step)
+}
+
+/// Returns the object or node of a step that is nothing more.
+fn object(step: &RestoreStep) -> Option<&str> {
     match step {
+        RestoreStep::Create { object }
+        | RestoreStep::Replace { object }
+        | RestoreStep::CreateStopped { object }
+        | RestoreStep::CreateLate { object }
+        | RestoreStep::Stop { node: object } => Some(object),
+        _ => None,
+    }
+}
+
+/// Returns `Kind namespace/name, name` of objects of one kind and namespace.
+fn objects(steps: &[RestoreStep]) -> String {
+    let all: Vec<&str> = steps.iter().filter_map(object).collect();
+    let further = all.iter().skip(1).map(|object| object.rsplit_once('/').map_or(*object, |(_, name)| name));
+    all.iter().take(1).copied().chain(further).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns paths, the shortest way: names below the folder that they have in common.
+fn below(paths: &[&Path]) -> String {
+    let name = |path: &&Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let folder = paths.first().and_then(|path| path.parent()).filter(|folder| *folder != Path::new("/"));
+    match (folder, paths.iter().map(name).collect::<Option<Vec<_>>>()) {
+        (Some(folder), Some(names)) if paths.len() > 1 && paths.iter().all(|path| path.parent() == Some(folder)) => {
+            format!("{} in {}", names.join(", "), folder.display())
+        }
+        _ => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Returns steps as one line.
+fn text(steps: &[RestoreStep]) -> String {
+    let Some(first) = steps.first() else { return String::new() };
+    match first {
         RestoreStep::GoOn { begun, filled, started } => {
             format!(
                 "continue the run that began {begun}: it has filled the volumes of {filled} nodes and started {started} workloads"
             )
         }
         RestoreStep::Suspend { object } => format!("suspend {object} until the end of the restore"),
-        RestoreStep::Create { object } => format!("create {object}"),
-        RestoreStep::Replace { object } => format!("replace {object}; a copy of the existing one is kept"),
-        RestoreStep::Stop { node } => format!("stop {node}"),
-        RestoreStep::CreateStopped { object } => format!("create {object} with 0 replicas"),
-        RestoreStep::Write { node, path, files, bytes } => {
-            format!("{node}: write and verify {} ({files} files, {})", path.display(), units::bytes(*bytes))
+        RestoreStep::Create { .. } => format!("create {}", objects(steps)),
+        RestoreStep::Replace { .. } => format!("replace {}; a copy of each existing one is kept", objects(steps)),
+        RestoreStep::Stop { .. } => format!("stop {}", objects(steps)),
+        RestoreStep::CreateStopped { .. } => format!("create with 0 replicas: {}", objects(steps)),
+        RestoreStep::CreateLate { .. } => format!("create after the data is in place: {}", objects(steps)),
+        RestoreStep::Write { node, .. } => {
+            let (mut paths, mut all, mut size) = (Vec::new(), 0, 0);
+            for step in steps {
+                let RestoreStep::Write { path, files, bytes, .. } = step else { continue };
+                paths.push(path.as_path());
+                (all, size) = (all + files, size + bytes);
+            }
+            format!("{node}: write and verify {} ({}, {})", below(&paths), units::files(all), units::bytes(size))
         }
         RestoreStep::Keep { node, path } => format!("{node}: keep {} as it is", path.display()),
-        RestoreStep::SetAside { path, to } => {
-            format!("set {} aside as {}, unless it equals the captured one", path.display(), to.display())
-        }
-        RestoreStep::Place { path } => format!("put into place: {}", path.display()),
+        RestoreStep::SetAside { .. } | RestoreStep::Place { .. } => placed(steps),
         RestoreStep::Load { node, database } => {
             format!(
                 "{node}: load the dump into {database} and compare; its present content is dumped or set aside first"
             )
         }
-        RestoreStep::CreateLate { object } => format!("create {object} after the data is in place"),
         RestoreStep::Start { nodes } => format!("start {}", nodes.join(", then ")),
     }
+}
+
+/// Returns how written directories take their places.
+fn placed(steps: &[RestoreStep]) -> String {
+    let count = steps.iter().filter(|step| matches!(step, RestoreStep::Place { .. })).count();
+    let asides: Vec<(String, String)> = steps
+        .iter()
+        .filter_map(|step| match step {
+            RestoreStep::SetAside { path, to } => Some((path.display().to_string(), to.display().to_string())),
+            _ => None,
+        })
+        .collect();
+    let mut out = match count {
+        1 => "put it into place".to_owned(),
+        count => format!("put {count} directories into place"),
+    };
+    let ending = asides.first().and_then(|(path, to)| to.strip_prefix(path.as_str()));
+    match ending {
+        Some(ending) if asides.iter().all(|(path, to)| to.strip_prefix(path.as_str()) == Some(ending)) => {
+            out += &format!("; what exists is set aside as DIRECTORY{ending}, unless it equals the captured data");
+        }
+        _ => asides.iter().for_each(|(path, to)| {
+            out += &format!("\n       {path} is set aside as {to}, unless it equals the captured data");
+        }),
+    }
+    out
 }
 
 /// Prints the result of a restore as text.
@@ -227,4 +301,51 @@ pub fn print(restored: &Restored, output: &Output) -> Code {
         return Code::Incomplete;
     }
     done(&restored.findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(steps: &[RestoreStep]) -> Vec<String> {
+        steps.chunk_by(is_one_line).map(text).collect()
+    }
+
+    #[test]
+    fn steps_of_one_kind_are_one_line() {
+        let create = |object: &str| RestoreStep::Create { object: object.to_owned() };
+        let steps =
+            [create("Secret org1/a"), create("Secret org1/b"), create("Secret org2/a"), create("ConfigMap org2/c")];
+        assert_eq!(lines(&steps), ["create Secret org1/a, b", "create Secret org2/a", "create ConfigMap org2/c"]);
+        let write = |node: &str, path: &str| RestoreStep::Write {
+            node: node.to_owned(),
+            path: path.into(),
+            files: 1,
+            bytes: 10,
+        };
+        let steps =
+            [write("O/a", "/net/a/msp"), write("O/a", "/net/a/tls"), write("O/b", "/data"), write("O/b", "/x/tls")];
+        assert_eq!(
+            lines(&steps),
+            [
+                "O/a: write and verify msp, tls in /net/a (2 files, 20 B)",
+                "O/b: write and verify /data, /x/tls (2 files, 20 B)"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_set_aside_is_named_where_it_is_not_beside_its_place() {
+        let place = |path: &str| RestoreStep::Place { path: path.into() };
+        let aside = |path: &str, to: &str| RestoreStep::SetAside { path: path.into(), to: to.into() };
+        let beside = [aside("/a", "/a.before-1"), place("/a"), aside("/b", "/b.before-1"), place("/b")];
+        assert_eq!(
+            lines(&beside),
+            [
+                "put 2 directories into place; what exists is set aside as DIRECTORY.before-1, unless it equals the captured data"
+            ]
+        );
+        let inside = lines(&[aside("/a", "/a.before-1"), place("/a"), aside("/m", "/m/.before-1"), place("/m")]);
+        assert!(inside.len() == 1 && inside[0].contains("/m is set aside as /m/.before-1"), "{inside:?}");
+    }
 }

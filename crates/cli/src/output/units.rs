@@ -12,6 +12,11 @@ pub fn bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Files: `1 file`, `7 files`.
+pub fn files(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}
+
 /// Seconds: `0.42 s`, `3 min 20 s`.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 100.0 {
