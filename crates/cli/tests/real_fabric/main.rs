@@ -10,7 +10,10 @@ use network::{Consensus, Network};
 
 /// A recovery point taken under load, everything lost by a crash, restored; and the same again from one of the restored network.
 fn everything_lost_twice(version: &str, consensus: Consensus, name: &str, consistency: &str, raft_state: &str) {
-    let Some(network) = Network::start(version, consensus, name) else { return };
+    let scenario = format!(
+        "captured under load ({consistency}), killed, everything lost, restored twice, raft state {raft_state}"
+    );
+    let Some(network) = Network::start(version, consensus, name, &scenario) else { return };
     let mut load = network.load("load", 400);
     network.backup(&["--consistency", consistency]);
     load.wait().unwrap();
@@ -48,7 +51,8 @@ fn a_smartbft_network_goes_on_after_losing_everything() {
 
 /// Back to heights in the middle, twice: once more from a recovery point of the network that went on from the first.
 fn goes_back(version: &str, consensus: Consensus, name: &str) {
-    let Some(network) = Network::start(version, consensus, name) else { return };
+    let scenario = "restored to two thirds of every channel's height, twice";
+    let Some(network) = Network::start(version, consensus, name, scenario) else { return };
     for prefix in ["second", "third"] {
         network.transactions(&format!("before the {prefix}"), 60);
         network.backup(&["--quiesce", "wait"]);
@@ -88,7 +92,8 @@ fn a_smartbft_network_goes_on_from_a_cut_after_losing_everything() {
 
 /// What is written from a block is what a real orderer writes when it takes a snapshot at that block.
 fn snapshots_are_those_of_real_orderers(version: &str) {
-    let Some(network) = Network::start(version, Consensus::Raft, "snapshot") else { return };
+    let scenario = "raft snapshots made from blocks equal those of orderers";
+    let Some(network) = Network::start(version, Consensus::Raft, "snapshot", scenario) else { return };
     network.net("drive", &["mychannel", "mix", "400", "--prefix", "load"]);
     let mut compared = 0;
     for orderer in ["orderer1", "orderer2", "orderer3"] {
@@ -120,7 +125,8 @@ fn a_raft_snapshot_is_the_one_that_an_orderer_of_3_1_writes() {
 /// One node of each role is lost while the others go on: a peer gets its captured data, an orderer comes back empty and replicates.
 #[test]
 fn one_peer_and_one_orderer_come_back_beside_the_others() {
-    let Some(network) = Network::start("2.5", Consensus::Raft, "one") else { return };
+    let scenario = "one peer, and one orderer that replicates, lost in a living network";
+    let Some(network) = Network::start("2.5", Consensus::Raft, "one", scenario) else { return };
     network.backup(&["--quiesce", "wait"]);
     network.transactions("later", 20);
     network.kill(&["Org1/peer1"]);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub const BINARIES: &str = "FABKEEP_TEST_FABRIC";
 /// Names the folder with `net`, which makes, starts and checks networks.
 pub const KIT: &str = "FABKEEP_TEST_FABRIC_KIT";
+/// Names the file whose table of scenarios takes in the results: docs/proven.md.
+const TABLE: &str = "FABKEEP_TEST_FABRIC_TABLE";
 
 /// How long peers may take to know each other, and a channel to have a leader.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
@@ -40,12 +42,15 @@ pub struct Network {
     space: String,
     folder: tempfile::TempDir,
     channels: &'static [&'static str],
+    /// What is tried with it, and with what, for the table of results.
+    scenario: [String; 3],
+    begun: Instant,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Network {
     /// Makes, starts and loads a network of a version. Returns `None`, and says so, when no binaries are named.
-    pub fn start(version: &str, consensus: Consensus, name: &str) -> Option<Network> {
+    pub fn start(version: &str, consensus: Consensus, name: &str, scenario: &str) -> Option<Network> {
         let (Some(binaries), Some(kit)) = (std::env::var_os(BINARIES), std::env::var_os(KIT)) else {
             let line = format!("NOT TESTED: {name}: {BINARIES} and {KIT} name no real Fabric\n");
             let _ = std::io::stderr().write_all(line.as_bytes());
@@ -57,6 +62,8 @@ impl Network {
             space: format!("fk-{name}-{}", version.replace('.', "")),
             folder: tempfile::tempdir().unwrap(),
             channels: if consensus == Consensus::Raft { &["mychannel", "settlement"] } else { &["mychannel"] },
+            scenario: [scenario.to_owned(), version.to_owned(), format!("{consensus:?}")],
+            begun: Instant::now(),
             _turn: turn(),
         };
         let kind = if consensus == Consensus::Raft { "raft" } else { "bft" };
@@ -226,8 +233,28 @@ impl Network {
     }
 }
 
+/// Puts the result of a scenario into the table: in the place of its earlier one.
+fn put_into_table(table: &Path, scenario: &[String; 3], result: &str, seconds: u64) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let old = std::fs::read_to_string(table).unwrap_or_default();
+    let key = format!("| {} |", scenario.join(" | "));
+    let is_row =
+        |line: &&str| line.starts_with('|') && !line.starts_with("| scenario |") && !line.starts_with("| --- |");
+    let (mut rows, text): (Vec<&str>, Vec<&str>) = old.lines().partition(is_row);
+    rows.retain(|row| !row.starts_with(&key));
+    let row = format!("{key} {} | {result} | {seconds} s |", jiff::Timestamp::now().strftime("%Y-%m-%d"));
+    rows.push(&row);
+    rows.sort_unstable();
+    let _ = std::fs::write(table, [text, rows].concat().join("\n") + "\n");
+}
+
 impl Drop for Network {
     fn drop(&mut self) {
+        if let Some(table) = std::env::var_os(TABLE) {
+            let result = if std::thread::panicking() { "FAILED" } else { "right" };
+            put_into_table(Path::new(&table), &self.scenario, result, self.begun.elapsed().as_secs());
+        }
         let _ = self.net_command("down", &[]).output();
         let _ = Command::new("ip").args(["netns", "delete", &self.space]).output();
         if std::thread::panicking() {
