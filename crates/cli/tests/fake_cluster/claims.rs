@@ -1,14 +1,16 @@
 //! What claims contain and who else mounts them: a restore finds the place of everything that was captured, or says before it begins what
 //! has none.
 
-use fabkeep_engine::{ClusterTarget, Done, EngineError, RestorePlan, RestoreTarget};
+use fabkeep_engine::{ClusterTarget, Done, EngineError, RestorePlan, RestoreTarget, Silent};
 use fabkeep_fake_cluster::{Answer, Cluster};
 use fabkeep_network::Finding;
+use fabkeep_platform::kubernetes::Mapping;
 use fabkeep_store::{IdentityFile, Repository};
 use serde_json::{Value, json};
 
 use super::restores::{
-    PEER, PEERS, captured, damage, differences, found, options, replace_all, replace_peer, replicas, restore, target,
+    PEER, PEERS, captured, damage, differences, found, options, replace_all, replace_peer, replicas, restore,
+    restore_into, target,
 };
 use super::scene::Scene;
 
@@ -245,12 +247,44 @@ fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them(
     }
 }
 
+#[test]
+fn a_claim_of_a_volume_that_was_made_by_hand_comes_back_on_a_storage_class() {
+    let scene = Scene::with(&PEER);
+    let cluster = &scene.cluster;
+    cluster.patch("PersistentVolumeClaim", "org1", "peer0-data", &json!({"spec": {"storageClassName": ""}}));
+    let by_hand = json!({"metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": null}},
+        "spec": {"storageClassName": "", "persistentVolumeReclaimPolicy": "Retain"}});
+    cluster.patch("PersistentVolume", "", "pvc-org1-peer0-data", &by_hand);
+    let before = scene.contents();
+    back_up(&scene);
+    let volume = cluster.volume("org1", "peer0-data");
+    assert!(cluster.delete("Namespace", "", "org1"));
+    cluster.delete("PersistentVolume", "", "pvc-org1-peer0-data");
+    // A volume that is retained keeps its data.
+    std::fs::remove_dir_all(volume).unwrap();
+    let lost = planned(&scene, false);
+    assert!(found(&lost, "K8", "claims").is_some(), "{lost:?}");
+    let RestoreTarget::Cluster(mut there) = target(&scene) else { unreachable!("the scene is a cluster") };
+    for from in [Some(String::new()), None] {
+        there.relocation.storage_classes = vec![Mapping { from, to: "standard".to_owned() }];
+        let plan = plan(&scene, &RestoreTarget::Cluster(there.clone()));
+        assert!(found(&plan, "K8", "claims").is_none(), "{plan:?}");
+    }
+    restore_into(&scene, &RestoreTarget::Cluster(there), &options(), &Silent).unwrap();
+    let claim = cluster.get("PersistentVolumeClaim", "org1", "peer0-data").unwrap();
+    assert_eq!(claim["spec"]["storageClassName"], "standard");
+    assert_eq!(differences(&scene, &before), Vec::<String>::new());
+}
+
 /// What the plan of a restore of everything finds.
 fn planned(scene: &Scene, existing_workloads: bool) -> Vec<Finding> {
+    let RestoreTarget::Cluster(cluster) = target(scene) else { unreachable!("the scene is a cluster") };
+    plan(scene, &RestoreTarget::Cluster(ClusterTarget { existing_workloads, ..cluster }))
+}
+
+fn plan(scene: &Scene, target: &RestoreTarget<'_>) -> Vec<Finding> {
     let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
     let commit = repository.point("latest").unwrap();
     let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
-    let RestoreTarget::Cluster(cluster) = target(scene) else { unreachable!("the scene is a cluster") };
-    let target = RestoreTarget::Cluster(ClusterTarget { existing_workloads, ..cluster });
-    RestorePlan::make(&repository, &commit, &identity, &target, &options()).unwrap().findings
+    RestorePlan::make(&repository, &commit, &identity, target, &options()).unwrap().findings
 }

@@ -43,10 +43,19 @@ pub(super) fn restore(scene: &Scene, options: &RestoreOptions) -> Result<Restore
 }
 
 fn restore_with(scene: &Scene, options: &RestoreOptions, reporter: &dyn Reporter) -> Result<Restored, EngineError> {
+    restore_into(scene, &target(scene), options, reporter)
+}
+
+pub(super) fn restore_into(
+    scene: &Scene,
+    target: &RestoreTarget<'_>,
+    options: &RestoreOptions,
+    reporter: &dyn Reporter,
+) -> Result<Restored, EngineError> {
     let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
     let commit = repository.point("latest").unwrap();
     let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
-    RestorePlan::make(&repository, &commit, &identity, &target(scene), options)?.execute(reporter)
+    RestorePlan::make(&repository, &commit, &identity, target, options)?.execute(reporter)
 }
 
 /// One peer's data replaced.
