@@ -8,8 +8,8 @@ use fabkeep_ledger::block::BlockSpan;
 use fabkeep_ledger::block_file::ChainReader;
 use fabkeep_ledger::proto::{common, etcdraft, raft as proto};
 use fabkeep_ledger::raft::{
-    FIRST_LOG_FILE, NoState, RaftState, RecordKind, SEGMENT_BYTES, Wal, check_wal_directory, newest_snapshot,
-    read_snapshot, read_up_to_hole, write_log_record,
+    FIRST_LOG_FILE, NoState, RaftState, RecordKind, SEGMENT_BYTES, Wal, check_wal_directory, hard_state_bytes,
+    newest_snapshot, read_snapshot, read_up_to_hole, write_log_record,
 };
 use fabkeep_ledger::{Hash, smartbft, varint, wal_split};
 use prost::Message;
@@ -85,6 +85,42 @@ fn a_raft_log_is_written_as_a_real_orderer_writes_it() {
         write_log_record(record.kind, (!data.is_empty()).then_some(data), &mut crc, &mut again);
     }
     assert!(again == real.bytes);
+}
+
+/// What a follower writes that lacks entries which the leader does not have any more: the leader sends its snapshot.
+#[test]
+fn a_log_goes_on_behind_a_snapshot_that_a_leader_has_sent() {
+    let entry =
+        |index| (RecordKind::Entry, Some(proto::Entry { index, term: 2, ..Default::default() }.encode_to_vec()));
+    let state = |commit| {
+        let state = proto::HardState { term: 2, vote: 0, commit };
+        (RecordKind::HardState, Some(hard_state_bytes(&state)))
+    };
+    let note = |index| {
+        (RecordKind::Snapshot, Some(proto::WalSnapshot { index, term: 2, ..Default::default() }.encode_to_vec()))
+    };
+    let read = |more: &[(RecordKind, Option<Vec<u8>>)]| {
+        let (mut crc, mut log) = (0, Vec::new());
+        let head =
+            [(RecordKind::Crc, None), (RecordKind::Metadata, None), note(0), entry(1), entry(2), entry(3), state(3)];
+        for (kind, data) in head.iter().chain(more) {
+            write_log_record(*kind, data.as_deref(), &mut crc, &mut log);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FIRST_LOG_FILE), log).unwrap();
+        check_wal_directory(folder.path(), |_, _| {})
+    };
+    let indexes =
+        |more: &[(RecordKind, Option<Vec<u8>>)]| read(more).map(|summary| (summary.first_index, summary.last_index));
+    assert_eq!(indexes(&[entry(4)]).unwrap(), (Some(1), Some(4)));
+    assert_eq!(indexes(&[state(188), note(188)]).unwrap(), (Some(189), Some(188)));
+    assert_eq!(indexes(&[state(188), note(188), entry(189), state(189)]).unwrap(), (Some(189), Some(189)));
+    // Its own snapshot, of entries that it has.
+    assert_eq!(indexes(&[entry(4), note(3), entry(5)]).unwrap(), (Some(1), Some(5)));
+    assert!(read(&[entry(189)]).is_err());
+    assert!(read(&[state(188), note(188), entry(190)]).is_err());
+    // Killed before the note was written: the orderer does not start.
+    assert!(read(&[state(188)]).is_err());
 }
 
 #[test]

@@ -156,9 +156,9 @@ pub struct Wal {
 pub struct WalSummary {
     /// Log files.
     pub files: usize,
-    /// Raft index of the first entry kept.
+    /// Raft index of the first entry from which on none is missing: behind a snapshot that a leader has sent, the next one.
     pub first_index: Option<u64>,
-    /// Raft index of the last entry.
+    /// Raft index of the last entry, or of such a snapshot.
     pub last_index: Option<u64>,
     /// The last entry's term.
     pub entry_term: u64,
@@ -359,6 +359,11 @@ fn read_meaning(
         RecordKind::Snapshot => {
             let snapshot = proto::WalSnapshot::decode(data).map_err(|_| bad("the snapshot note does not decode"))?;
             summary.snapshots.push((snapshot.term, snapshot.index));
+            // A leader's snapshot takes the place of the entries that a follower lacks: the log goes on behind it.
+            if summary.last_index.is_some_and(|last| snapshot.index > last) {
+                summary.first_index = Some(snapshot.index + 1);
+                summary.last_index = Some(snapshot.index);
+            }
         }
     }
     Ok(())
