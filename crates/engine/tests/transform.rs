@@ -445,3 +445,20 @@ fn peers_and_orderers_that_stay_are_not_forked_by_those_that_come_back() {
     restore(&all, &[]).unwrap();
     restore(&["Org2/peer0"], &["I1"]).unwrap();
 }
+
+#[test]
+fn a_raft_orderer_does_not_come_back_older_beside_others_that_went_on() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let orderer = "OrdererOrg/orderer2".to_owned();
+    let options = RestoreOptions { nodes: vec![orderer.clone()], replace: true, ..RestoreOptions::default() };
+    // Nothing has happened since.
+    let restored = bench.restore(&options).unwrap();
+    assert!(reported(&restored, "O2").all(|finding| finding.severity == Severity::Warning));
+    grown_without(&bench, &["orderer2"], 10);
+    let error = format!("{:?}", bench.restore(&options).unwrap_err());
+    assert!(error.contains("OrdererOrg/orderer2 mychannel") && error.contains("height 27"), "{error}");
+    assert!(error.contains("--replicate OrdererOrg/orderer2") && !error.contains("settlement"), "{error}");
+    bench.restore(&RestoreOptions { replicate: vec![orderer], ..options.clone() }).unwrap();
+    bench.restore(&RestoreOptions { overrides: vec!["O2".to_owned()], ..options }).unwrap();
+}

@@ -28,7 +28,7 @@ pub(super) fn set(
         findings.push(Finding::warning(
             Rule::OrderersLevel,
             format!("{some} of {all} orderers"),
-            "orderers older than the rest of their cluster stop the leader (\"tocommit(N) is out of range\")",
+            "a raft orderer that has fewer entries than its leader remembers panics (\"tocommit(N) is out of range\")",
             "restore them without ledgers, which they fetch from the others (--replicate NODE), or restart all other orderers before the restored ones start; if all orderers are lost, restore all of them together",
         ));
     }

@@ -1,10 +1,10 @@
-//! Effects of a restore on nodes that are not restored: a peer above the ordering service forks its chain (I1), whichever of the two is
-//! restored.
+//! What nodes that are not restored do to those that are, and the other way round: a peer above the ordering service forks its chain (I1),
+//! whichever of the two is restored; a raft orderer that has fewer entries than its leader remembers stops (O2).
 
 use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeId, Observation, Rule};
+use fabkeep_network::{Finding, NodeId, Observation, RaftFacts, Rule, WalKind};
 use fabkeep_platform::{Asked, BlockFiles, Platform};
 
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -41,6 +41,13 @@ pub(super) fn judge(
         let highest = |all: &Heights| of(all).into_iter().max_by_key(|(_, height)| *height);
         // The ordering service as it will be.
         let service = [highest(&orderers), highest(&surviving_orderers)];
+        if let Some((stays, ahead)) = highest(&surviving_orderers) {
+            let behind = of(&orderers)
+                .into_iter()
+                .filter(|(id, height)| *height < ahead && has_raft_log(point, id, &channel.name));
+            findings
+                .extend(behind.map(|(orderer, height)| behind_raft(&orderer, &channel.name, height, &stays, ahead)));
+        }
         let Some((orderer, service)) = service.into_iter().flatten().max_by_key(|(_, height)| *height) else {
             continue;
         };
@@ -64,6 +71,26 @@ pub(super) fn judge(
         }
     }
     findings
+}
+
+fn has_raft_log(point: &RecoveryPoint, orderer: &NodeId, channel: &str) -> bool {
+    let of_channel = |raft: &RaftFacts| raft.channel == channel && raft.kind == WalKind::Raft && raft.files > 0;
+    point.nodes.iter().any(|node| node.facts.id == *orderer && node.facts.raft.iter().any(of_channel))
+}
+
+/// A raft orderer that would come back older than those that stay: their leader may remember entries that it had.
+fn behind_raft(orderer: &NodeId, channel: &str, height: u64, stays: &NodeId, ahead: u64) -> Finding {
+    Finding::error(
+        Rule::OrderersLevel,
+        format!("{orderer} {channel}"),
+        format!(
+            "it would come back at height {height}, and {stays}, which stays, has {ahead}: if the leader remembers later entries of it, it panics (\"tocommit(N) is out of range\")"
+        ),
+        format!(
+            "let it come back empty and fetch everything from the others (--replicate {orderer}), or restore all orderers together; to restore its old ledger nevertheless (--override {}), restart the other orderers, one after the other, before it is started",
+            Rule::OrderersLevel
+        ),
+    )
 }
 
 fn heights<'a>(nodes: impl Iterator<Item = &'a CapturedNode>) -> Heights {
