@@ -418,7 +418,6 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             found(error(node, Rule::EveryKey, &view.label_of(&config.tls_certificate), what));
         }
     }
-    keys_without_certificate(node, &view, keys, found);
     let served = !node.node.served_by.is_empty()
         || node.node.directories.iter().any(|directory| directory.role == DirectoryRole::DatabaseDump);
     let stays = view.parts.iter().any(|(directory, _)| directory.directory.source != DirectorySource::Objects);
@@ -456,23 +455,6 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
                 Some(_) => warning(node, Rule::CaKey, &place, what),
                 None => error(node, Rule::CaKey, &place, what),
             });
-        }
-    }
-}
-
-/// A private key that fits no certificate is a hint that a certificate was lost.
-fn keys_without_certificate(node: &PlannedNode, view: &RoleView<'_>, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
-    let used = |path: &str| keys.iter().any(|key| key.key.as_deref().is_some_and(|key| key.ends_with(path)));
-    for (directory, path, entry) in view.files().filter(|(_, path, _)| path.starts_with("msp/keystore/")) {
-        let key =
-            path.ends_with("_sk") && read(directory, entry, MAX_PEM_BYTES).is_some_and(|pem| is_private_key_pem(&pem));
-        if key && !used(path) {
-            found(Finding::note(
-                Rule::EveryKey,
-                format!("{} {}", node.node.id, view.label_of(path)),
-                "no certificate in the set belongs to this private key of the CA: ca-cert.pem and tls-cert.pem are missing or do not match it",
-                "no action is needed if the key is an old one",
-            ));
         }
     }
 }

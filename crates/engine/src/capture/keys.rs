@@ -199,6 +199,9 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             "name the directory that holds it in the inventory (tls = \"…\"), or leave the node out (--exclude)",
         ));
     }
+    if node.node.role == NodeRole::CertificateAuthority {
+        keys_without_certificate(node, &by_file, &certificates, found);
+    }
     certificates
         .into_iter()
         .map(|read| {
@@ -211,6 +214,33 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             }
         })
         .collect()
+}
+
+/// A private key of a certificate authority that fits no certificate is a hint that a certificate was lost.
+fn keys_without_certificate(
+    node: &PlannedNode,
+    by_file: &HashMap<Located, Vec<Vec<u8>>>,
+    certificates: &[CertificateFile],
+    found: &dyn Fn(Finding),
+) {
+    let used = |key: &Vec<u8>| {
+        certificates.iter().any(|read| read.certificate.as_ref().is_some_and(|known| known.public_key() == key))
+    };
+    let mut unused: Vec<&Located> =
+        by_file.iter().filter(|(_, keys)| !keys.iter().any(used)).map(|(at, _)| at).collect();
+    unused.sort();
+    for (position, path) in unused {
+        let directory = &node.directories[*position].directory;
+        let (_, part, inside) = directory.part(path);
+        if part == DirectoryRole::CaHome && inside.starts_with("msp/keystore/") && inside.ends_with("_sk") {
+            found(Finding::note(
+                Rule::EveryKey,
+                format!("{} {}/{path}", node.node.id, directory.path),
+                "no certificate in the set belongs to this private key of the CA: ca-cert.pem and tls-cert.pem are missing or do not match it",
+                "no action is needed if the key is an old one",
+            ));
+        }
+    }
 }
 
 /// Returns where a certificate's key is. A file in its place that is another key, or cannot be understood, is reported as such.
