@@ -1,7 +1,7 @@
 //! What claims contain and who else mounts them: a restore finds the place of everything that was captured, or says before it begins what
 //! has none.
 
-use fabkeep_engine::{ClusterTarget, Done, EngineError, RestorePlan, RestoreTarget, Silent};
+use fabkeep_engine::{ClusterTarget, Done, EngineError, RestoreOptions, RestorePlan, RestoreTarget, Silent};
 use fabkeep_fake_cluster::{Answer, Cluster};
 use fabkeep_network::Finding;
 use fabkeep_platform::kubernetes::Mapping;
@@ -130,6 +130,21 @@ fn a_directory_without_a_place_is_refused_before_anything_is_changed() {
     assert!(found(findings, "K3", "org1/peer0").is_some(), "{findings:?}");
     let writes = scene.cluster.calls().into_iter().filter(|call| call.is_write() && call.resource != "pods");
     assert_eq!(writes.map(|call| call.name).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn a_claim_that_came_back_empty_is_not_taken_for_one_that_is_there() {
+    let scene = captured(&PEERS);
+    let missing = RestoreOptions { missing: true, ..options() };
+    let nothing = restore(&scene, &missing).unwrap();
+    assert!(nothing.findings.iter().all(|finding| !finding.what.contains("come back empty")), "{:?}", nothing.findings);
+    // A StatefulSet makes a new claim for its pod as soon as the old one is gone.
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5);
+    let created = json!({"metadata": {"creationTimestamp": later.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}});
+    scene.cluster.patch("PersistentVolumeClaim", "org1", "peer0-data", &created);
+    let restored = restore(&scene, &missing).unwrap();
+    let told = restored.findings.iter().find(|finding| finding.what.contains("may have come back empty")).unwrap();
+    assert!(told.subject == "org1/peer0" && told.remedy.contains("--node org1/peer0 --replace"), "{told:?}");
 }
 
 #[test]

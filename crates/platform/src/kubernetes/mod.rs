@@ -46,7 +46,7 @@ pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use hand_made::hand_made_volume;
 pub use objects::foreign_to_network;
-pub use places::{FoundPlace, PlannedNodes};
+pub use places::{FoundPlace, PlannedNodes, claim_of_files};
 pub use progress::{Note, Written};
 pub use ready::Started;
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, old_names};
@@ -111,13 +111,8 @@ impl Kubernetes {
     ) -> Result<Kubernetes, PlatformError> {
         let connection = Arc::new(Connection::open(address)?);
         let names = namespaces(&connection, selection)?;
-        let operators = connection.served()?.of_operators();
-        let custom: Vec<_> = operators.map(|known| (known.resource(), known.kind.clone())).collect();
         let mut findings = Vec::new();
-        let mut read = Vec::new();
-        for name in &names {
-            read.push(objects::read_namespace(&connection, name, &custom, &mut findings)?);
-        }
+        let mut read = objects::read_namespaces(&connection, &names, &mut findings)?;
         let chosen = !selection.namespaces.is_empty() || selection.selector.is_some();
         if !chosen {
             read.retain(|namespace| {

@@ -176,8 +176,19 @@ fn whole(object: DynamicObject, api_version: &str, kind: &str) -> Value {
     value
 }
 
+/// Reads the objects of namespaces, operators' custom resources among them.
+pub(crate) fn read_namespaces(
+    connection: &Connection,
+    names: &[String],
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<Namespace>, PlatformError> {
+    let operators = connection.served()?.of_operators();
+    let custom: Vec<_> = operators.map(|known| (known.resource(), known.kind.clone())).collect();
+    names.iter().map(|name| read_namespace(connection, name, &custom, findings)).collect()
+}
+
 /// Reads a namespace: everything of [`KINDS`] and of the operators' custom resources, which say what its nodes are.
-pub(crate) fn read_namespace(
+fn read_namespace(
     connection: &Connection,
     name: &str,
     custom: &[(ApiResource, String)],

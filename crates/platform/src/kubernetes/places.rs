@@ -6,7 +6,7 @@ use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{NodeDirectory, NodeId};
 
 use super::discover::{self, Analysis, FoundNode, mounts};
-use super::objects::{self, Namespace, name_of};
+use super::objects::{self, Namespace, name_of, text};
 use super::{Kubernetes, Target};
 use crate::{Declaration, PlatformError};
 
@@ -17,6 +17,12 @@ pub struct FoundPlace {
     pub node: NodeId,
     /// The directory.
     pub directory: NodeDirectory,
+}
+
+/// Returns the claim whose content beside the nodes' directories stands for itself under this name.
+pub fn claim_of_files(id: &NodeId) -> Option<(String, String)> {
+    let claim = id.node.strip_suffix(discover::FILES)?;
+    Some((id.organization.clone(), claim.to_owned()))
 }
 
 /// The nodes of namespaces as they will be when objects are created in them.
@@ -31,6 +37,12 @@ impl PlannedNodes {
     /// Returns whether a node of this name will be there.
     pub fn contains(&self, node: &NodeId) -> bool {
         self.0.nodes.iter().any(|found| found.node.id == *node)
+    }
+
+    /// Returns when a claim that is there was created.
+    pub fn created(&self, namespace: &str, claim: &str) -> Option<jiff::Timestamp> {
+        let (known, _) = self.0.all.iter().find(|(known, _)| known.name == namespace)?;
+        text(known.find("PersistentVolumeClaim", claim)?, "/metadata/creationTimestamp")?.parse().ok()
     }
 }
 
@@ -51,11 +63,9 @@ impl Target {
         existing: &[String],
         created: impl Iterator<Item = &'d Declaration>,
     ) -> Result<PlannedNodes, PlatformError> {
-        let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
-        for name in existing {
-            let read = objects::read_namespace(&self.connection, name, &[], &mut Vec::new())?;
-            namespaces.insert(name.clone(), read);
-        }
+        let existing = objects::read_namespaces(&self.connection, existing, &mut Vec::new())?;
+        let mut namespaces: BTreeMap<String, Namespace> =
+            existing.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect();
         for declaration in created.filter(|declaration| !declaration.namespace.is_empty()) {
             let namespace = namespaces.entry(declaration.namespace.clone()).or_default();
             namespace.name.clone_from(&declaration.namespace);

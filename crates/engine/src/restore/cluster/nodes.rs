@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
 use fabkeep_platform::ObjectRef;
-use fabkeep_platform::kubernetes::WorkloadState;
+use fabkeep_platform::kubernetes::{WorkloadState, claim_of_files};
 
 use super::plan::Plan;
 use crate::EngineError;
@@ -24,13 +24,14 @@ struct Before {
     ran: bool,
 }
 
-/// Judges every chosen node.
-pub(super) fn judge(
+/// Judges every chosen node. Returns the claims of those that stay because nothing of them is missing.
+pub(super) fn judge<'n>(
     plan: &mut Plan,
-    chosen: &[(usize, &CapturedNode)],
+    chosen: &[(usize, &'n CapturedNode)],
     claims: &BTreeMap<NodeId, Vec<(String, String)>>,
     options: &RestoreOptions,
-) -> Result<(), EngineError> {
+) -> Result<Vec<(&'n NodeId, (String, String))>, EngineError> {
+    let mut staying = Vec::new();
     let missing: BTreeSet<(String, String)> = plan
         .create
         .iter()
@@ -53,7 +54,7 @@ pub(super) fn judge(
             continue;
         }
         let Some(workload) = &node.workload else { continue };
-        let own = claims.get(id).map_or(&[][..], Vec::as_slice);
+        let own = claims.get(id).cloned().unwrap_or_else(|| claim_of_files(id).into_iter().collect());
         let lost = own.iter().any(|claim| missing.contains(claim));
         let key = ObjectRef::from(workload);
         let state = plan.target.workload(&key)?;
@@ -72,6 +73,7 @@ pub(super) fn judge(
             plan.ran.insert(id.to_string());
         }
         if options.missing && !lost && !before.touched {
+            staying.extend(own.into_iter().map(|claim| (id, claim)));
             continue;
         }
         if state == WorkloadState::Missing && plan.place.existing_workloads {
@@ -104,7 +106,7 @@ pub(super) fn judge(
             plan.load.push(position);
         }
     }
-    Ok(())
+    Ok(staying)
 }
 
 fn before(plan: &Plan, id: &NodeId, workload: &ObjectRef) -> Result<Before, EngineError> {

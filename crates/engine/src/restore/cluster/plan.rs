@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeDirectory, Rule, Stage};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Stage};
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
@@ -260,8 +260,8 @@ fn of_declared(
     let claims = declared_claims(declared);
     let scope = scope::Scope::of(declared, &chosen, &namespaces, &claims, &plan, options);
     scope::judge(&mut plan, &scope, declared, options)?;
-    nodes::judge(&mut plan, &chosen, &claims, options)?;
-    judge_places(&mut plan, point)?;
+    let staying = nodes::judge(&mut plan, &chosen, &claims, options)?;
+    judge_places(&mut plan, point, &staying)?;
     // Nodes that stay as they are are not judged by what the recovery point has of them.
     let restored = |position: usize, node: &CapturedNode| {
         is_named(&node.facts.id, nodes)
@@ -297,12 +297,27 @@ fn of_declared(
 
 /// Every directory that is filled has a place among the nodes as they will be. What belonged to no node may have lost its place with the
 /// pod that mounted it.
-fn judge_places(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), EngineError> {
-    if plan.fill.is_empty() {
+fn judge_places(
+    plan: &mut Plan,
+    point: &RecoveryPoint,
+    staying: &[(&NodeId, (String, String))],
+) -> Result<(), EngineError> {
+    if plan.fill.is_empty() && staying.is_empty() {
         return Ok(());
     }
     let created = plan.create.iter().chain(&plan.replace).chain(&plan.late);
     let planned = plan.target.planned_nodes(&plan.namespaces_there(), created)?;
+    let captured: Option<jiff::Timestamp> = point.created.parse().ok();
+    for (id, (namespace, claim)) in staying {
+        if planned.created(namespace, claim) > captured {
+            plan.findings.push(Finding::warning(
+                Rule::NotOverwritten,
+                id,
+                format!("claim {namespace}/{claim} was created after this recovery point: nothing is missing, but it may have come back empty"),
+                format!("compare the node's heights with the recovery point's (fabkeep status); if its data is gone, restore the node: --node {id} --replace"),
+            ));
+        }
+    }
     for node in plan.fill.iter().map(|&position| &point.nodes[position]) {
         let id = &node.facts.id;
         for directory in node.directories.iter().map(|captured| &captured.directory) {
