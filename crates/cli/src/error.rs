@@ -171,9 +171,6 @@ impl From<PlatformError> for CliError {
             ),
             PlatformError::Io { path, source } => from_io(&path, &source),
             PlatformError::NotHere { problem, next } => CliError::new(Code::Usage, problem, next),
-            PlatformError::Name { .. } => {
-                CliError::new(Code::Failed, error.to_string(), "rename the file, or leave the node out (--exclude)")
-            }
             PlatformError::Cluster { ref next, .. } | PlatformError::Forbidden { ref next, .. } => {
                 let next = next.clone();
                 CliError::new(Code::Failed, error.to_string(), next)

@@ -64,12 +64,6 @@ pub enum PlatformError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// A name that cannot be captured.
-    #[error("{path}: the name is not UTF-8 or contains a line break")]
-    Name {
-        /// The path, with invalid bytes replaced.
-        path: String,
-    },
     /// A node's command failed.
     #[error("the {which} command of {node} failed: {problem}")]
     Command {

@@ -27,7 +27,8 @@ pub enum EntryKind {
     Symlink(String),
     /// A socket, pipe or device.
     Special,
-    /// An entry whose name is not UTF-8 or contains a line break; the path has a replacement character for those characters.
+    /// An entry whose name, or a link whose target, is not UTF-8, or in a pod contains a line break; the path has a replacement character
+    /// for those characters.
     Unnamed,
 }
 

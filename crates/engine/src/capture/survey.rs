@@ -321,30 +321,19 @@ fn survey_node(
 
 /// Returns a finding with the path of data that cannot be read or captured, so that other problems are found too.
 fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Result<Finding, EngineError> {
-    let (path, what, remedy) = match error {
-        EngineError::Platform(PlatformError::Name { path }) => (
-            path,
-            "its name is not UTF-8 or contains a line break, and cannot be captured".to_owned(),
-            "rename it, or leave the node out (--exclude)",
-        ),
+    match error {
         EngineError::Platform(PlatformError::Io { path, source })
             if matches!(source.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory) =>
         {
-            (
-                path,
-                source.to_string(),
+            Ok(Finding::error(
+                Rule::FileReadable,
+                format!("{} {path}", node.id),
+                format!("its {} directory cannot be listed: {source}", directory.role),
                 "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
-            )
+            ))
         }
-        other => return Err(other),
-    };
-    let subject = format!("{} {path}", node.id);
-    Ok(Finding::error(
-        Rule::FileReadable,
-        subject,
-        format!("its {} directory cannot be listed: {what}", directory.role),
-        remedy,
-    ))
+        other => Err(other),
+    }
 }
 
 /// Returns the directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
@@ -531,7 +520,7 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
             EntryKind::Unnamed => findings.push(Finding::error(
                 Rule::FileReadable,
                 subject(),
-                "its name is not UTF-8 or contains a line break: it cannot be captured",
+                "its name, or what it links to, is not UTF-8 or contains a line break: it cannot be captured",
                 "rename or remove it, or leave the node out (--exclude)",
             )),
             EntryKind::Symlink(target) if leaves(&entry.path, target) => findings.push(Finding::error(

@@ -9,7 +9,7 @@ use super::kills::{KillBefore, killed};
 use super::place::{Place, named, refused, tree};
 
 /// Runs the rest of the test where it may mount; `false` outside, or where that is not allowed.
-fn may_mount(test: &str) -> bool {
+pub fn may_mount(test: &str) -> bool {
     const INNER: &str = "FABKEEP_TEST_MAY_MOUNT";
     if std::env::var_os(INNER).is_some() {
         return true;
@@ -32,12 +32,12 @@ fn may_mount(test: &str) -> bool {
     false
 }
 
-fn mount(arguments: &[&str], at: &Path) {
+pub fn mount(arguments: &[&str], at: &Path) {
     let status = Command::new("mount").args(arguments).arg(at).status().unwrap();
     assert!(status.success(), "mount {arguments:?} {}", at.display());
 }
 
-fn unmount(at: &Path) {
+pub fn unmount(at: &Path) {
     assert!(Command::new("umount").arg(at).status().unwrap().success(), "{}", at.display());
 }
 
@@ -46,7 +46,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Moves a folder's content onto a file system of its own.
-fn onto_tmpfs(at: &Path, size: &str) {
+pub fn onto_tmpfs(at: &Path, size: &str) {
     let saved = at.with_extension("saved");
     std::fs::rename(at, &saved).unwrap();
     std::fs::create_dir(at).unwrap();
@@ -56,7 +56,7 @@ fn onto_tmpfs(at: &Path, size: &str) {
 }
 
 /// Moves a folder beside the network, and binds it in its old place: the same file system.
-fn bound(place: &Place, at: &Path, name: &str) {
+pub fn bound(place: &Place, at: &Path, name: &str) {
     let disk = place.bench.path(name);
     std::fs::create_dir(&disk).unwrap();
     copy(at, &disk);
@@ -65,7 +65,7 @@ fn bound(place: &Place, at: &Path, name: &str) {
     mount(&["--bind", disk.to_str().unwrap()], at);
 }
 
-const PRODUCTION: &str = "Org1/peer0/production";
+pub const PRODUCTION: &str = "Org1/peer0/production";
 
 #[test]
 fn a_ledger_on_a_disk_of_its_own_is_restored_on_that_disk() {

@@ -60,8 +60,7 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<PathBuf, (u32, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if name.contains(".before-") {
+        if path.file_name().unwrap().to_string_lossy().contains(".before-") {
             continue;
         }
         let metadata = path.symlink_metadata().unwrap();
@@ -78,7 +77,7 @@ pub fn named(folder: &Path, part: &str) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_str().unwrap().contains(part) {
+        if path.file_name().unwrap().to_string_lossy().contains(part) {
             out.push(path.clone());
         }
         if path.symlink_metadata().unwrap().is_dir() {

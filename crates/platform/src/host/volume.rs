@@ -82,25 +82,34 @@ impl HostVolume {
         Ok(true)
     }
 
-    fn walk(&self, relative: &str, depth: usize, out: &mut Vec<VolumeEntry>) -> Result<(), PlatformError> {
-        let path = self.at(relative);
+    /// Lists what is at a path of this machine; `relative`: the same in the volume.
+    fn walk(
+        &self,
+        path: &Path,
+        relative: String,
+        depth: usize,
+        out: &mut Vec<VolumeEntry>,
+    ) -> Result<(), PlatformError> {
         let io = |source| PlatformError::Io { path: path.display().to_string(), source };
         // The root may be a link (an operator's choice); below it links are kept as links.
         let metadata = if relative.is_empty() { path.metadata() } else { path.symlink_metadata() }.map_err(io)?;
-        let kind = if metadata.is_dir() {
+        let named = path.file_name().is_none_or(|name| name.to_str().is_some());
+        let kind = if !relative.is_empty() && !named {
+            EntryKind::Unnamed
+        } else if metadata.is_dir() {
             EntryKind::Directory
         } else if metadata.is_file() {
             EntryKind::File
         } else if metadata.is_symlink() {
-            let target = std::fs::read_link(&path).map_err(io)?;
-            EntryKind::Symlink(utf8(&target)?)
+            let target = std::fs::read_link(path).map_err(io)?;
+            target.to_str().map_or(EntryKind::Unnamed, |target| EntryKind::Symlink(target.to_owned()))
         } else {
             EntryKind::Special
         };
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         let descend = kind == EntryKind::Directory;
         out.push(VolumeEntry {
-            path: relative.to_owned(),
+            path: relative.clone(),
             kind,
             mode: metadata.mode() & 0o7777,
             uid: metadata.uid(),
@@ -112,7 +121,7 @@ impl HostVolume {
                 inode: metadata.ino(),
             },
             links: metadata.nlink(),
-            attributes: has_attributes(&path),
+            attributes: has_attributes(path),
         });
         if !descend {
             return Ok(());
@@ -123,7 +132,7 @@ impl HostVolume {
             ))));
         }
         let mut names = Vec::new();
-        let listed = match std::fs::read_dir(&path) {
+        let listed = match std::fs::read_dir(path) {
             // A file system's own folder for what it finds after a crash: its owner alone may read it, and no node uses it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.ends_with("lost+found") => {
                 out.last_mut().into_iter().for_each(|entry| entry.kind = EntryKind::Special);
@@ -132,15 +141,16 @@ impl HostVolume {
             other => other.map_err(io)?,
         };
         for entry in listed {
-            names.push(utf8(Path::new(&entry.map_err(io)?.file_name()))?);
+            names.push(entry.map_err(io)?.file_name());
         }
         names.sort();
         for name in names {
-            let child = if relative.is_empty() { name } else { format!("{relative}/{name}") };
+            let shown = name.to_string_lossy();
+            let child = if relative.is_empty() { shown.into_owned() } else { format!("{relative}/{shown}") };
             if self.is_excluded(&child) {
                 continue;
             }
-            match self.walk(&child, depth + 1, out) {
+            match self.walk(&path.join(&name), child, depth + 1, out) {
                 // Gone since it was listed: a running node removes files.
                 Err(PlatformError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
@@ -167,14 +177,10 @@ fn has_attributes(path: &Path) -> bool {
     }
 }
 
-fn utf8(path: &Path) -> Result<String, PlatformError> {
-    path.to_str().map(str::to_owned).ok_or_else(|| PlatformError::Name { path: path.display().to_string() })
-}
-
 impl Volume for HostVolume {
     fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
         let mut out = Vec::new();
-        self.walk(path, 0, &mut out)?;
+        self.walk(&self.at(path), path.to_owned(), 0, &mut out)?;
         Ok(out)
     }
 

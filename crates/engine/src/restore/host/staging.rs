@@ -2,6 +2,7 @@
 //! place and is put into place by renames of whole directories. A directory that is a mount point, or contains mount points or other nodes'
 //! places, stays where it is: each part is written on the mount that it belongs to, and its entries are renamed one by one.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,18 +48,19 @@ pub(crate) struct Staging {
 impl Staging {
     /// `others`: places of other directories; those inside this one stay.
     pub fn new(point: &str, place: PathBuf, mounts: &Mounts, others: &[PathBuf]) -> Result<Staging, EngineError> {
-        let relative = |path: &Path| path.strip_prefix(&place).ok()?.to_str().map(str::to_owned);
-        let mut stays: Vec<String> =
-            others.iter().filter(|other| is_below(other, &place)).filter_map(|other| relative(other)).collect();
+        let relative = |path: &Path| match path.strip_prefix(&place).unwrap_or(path).to_str() {
+            Some(inside) => Ok(inside.to_owned()),
+            None => Err(not_utf8(path)),
+        };
+        let below = others.iter().filter(|other| is_below(other, &place));
+        let mut stays = below.map(|other| relative(other)).collect::<Result<Vec<String>, _>>()?;
         stays.sort();
         stays.dedup();
         let outer = stays.clone();
         stays.retain(|path| !outer.iter().any(|other| is_inside(path, other)));
         let mut regions = vec![region(point, String::new(), &place, false)];
         for mount in mounts.at_or_below(&place) {
-            let Some(root) = relative(&mount.point) else {
-                return Err(at(&mount.point)(io::Error::new(io::ErrorKind::InvalidData, "the name is not UTF-8")));
-            };
+            let root = relative(&mount.point)?;
             if stays.iter().any(|path| *path == root || is_inside(&root, path)) {
                 continue;
             }
@@ -113,13 +115,13 @@ impl Staging {
         join(&self.place, path)
     }
 
-    /// Where an entry of a folder that stays goes, below this root for what is set aside.
+    /// Where what is in a folder that stays goes, below this root for what is set aside.
     pub fn aside_of(&self, path: &str, to: &Path) -> PathBuf {
         join(to, inside(path, &self.region_of(path).root))
     }
 
-    /// Entries of a folder that stays which are not ours, not other nodes' and not folders that stay: what a restore sets aside.
-    pub fn entries(&self, folder: &str) -> Result<Vec<String>, EngineError> {
+    /// Names in a folder that stays which are not ours, not other nodes' and not folders that stay: what a restore sets aside.
+    pub fn entries(&self, folder: &str) -> Result<Vec<OsString>, EngineError> {
         let path = self.placed(folder);
         let found = match fs::read_dir(&path) {
             Ok(found) => found,
@@ -129,13 +131,13 @@ impl Staging {
         let mut out = Vec::new();
         for entry in found {
             let name = entry.map_err(at(&path))?.file_name();
-            let Some(name) = name.to_str() else {
-                let problem = io::Error::new(io::ErrorKind::InvalidData, "the name is not UTF-8");
-                return Err(at(path.join(&name))(problem));
+            // A name that is not UTF-8 is none of these.
+            let is_left_alone = |name: &str| {
+                let relative = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+                self.is_ours(folder, name) || self.is_fixed(&relative) || self.is_others(&relative)
             };
-            let relative = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            if !self.is_ours(folder, name) && !self.is_fixed(&relative) && !self.is_others(&relative) {
-                out.push(relative);
+            if !name.to_str().is_some_and(is_left_alone) {
+                out.push(name);
             }
         }
         out.sort();
@@ -256,6 +258,9 @@ pub(super) fn resolve(id: &NodeId, place: &Path) -> Result<PathBuf, EngineError>
             let found = join_path(&found, rest);
             if found.exists() && !found.is_dir() {
                 return Err(at(&found)(io::ErrorKind::NotADirectory.into()));
+            if found.to_str().is_none() {
+                return Err(not_utf8(&found));
+            }
             }
             return Ok(found);
         }
@@ -268,6 +273,14 @@ pub(super) fn resolve(id: &NodeId, place: &Path) -> Result<PathBuf, EngineError>
     }
     Ok(place)
 }
+/// The journal and the plan cannot hold such a path.
+fn not_utf8(path: &Path) -> EngineError {
+    EngineError::Usage(format!(
+        "{}: the name of a node's directory, or of what is mounted in it, is not UTF-8: rename it, or restore into another folder (--to DIR)",
+        path.display()
+    ))
+}
+
 
 fn join_path(root: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { root.to_path_buf() } else { root.join(path) }
@@ -291,7 +304,7 @@ mod tests {
             fs::create_dir_all(place.join(name)).unwrap();
         }
         assert_eq!(staging.entries("").unwrap(), ["ledgersData"]);
-        assert_eq!(staging.entries("a").unwrap(), ["a/other"]);
+        assert_eq!(staging.entries("a").unwrap(), ["other"]);
         assert!(staging.is_occupied().unwrap());
         assert_eq!(staging.staged("a/b"), folder.path().join("production.fabkeep-restore-p/a/b"));
         let alone = Staging::new("p", place, &Mounts::default(), &[]).unwrap();

@@ -1,6 +1,7 @@
 //! Puts written directories into place. Existing data is set aside first. Each step is a rename that is recorded in the journal after it is
 //! on the disk; a run after a kill determines from the journal and from the directories how far the previous run got.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use fabkeep_store::NameKey;
@@ -133,8 +134,8 @@ fn set_aside(
     let staging = &planned.staging;
     if staging.is_in_parts() {
         for folder in &staging.fixed {
-            let entries = staging.entries(folder)?;
-            set_entries_aside(index, folder, &entries, staging, journal, disk)?;
+            let names = staging.entries(folder)?;
+            set_entries_aside(index, folder, &names, staging, journal, disk)?;
         }
     } else {
         // A kill behind the rename leaves no place.
@@ -143,16 +144,16 @@ fn set_aside(
     journal.add_aside(index)
 }
 
-/// Moves entries of a folder that stays.
+/// Moves what has these names out of a folder that stays.
 fn set_entries_aside(
     index: usize,
     folder: &str,
-    entries: &[String],
+    names: &[OsString],
     staging: &Staging,
     journal: &mut Journal<'_>,
     disk: Disk<'_>,
 ) -> Result<(), EngineError> {
-    if entries.is_empty() {
+    if names.is_empty() {
         return Ok(());
     }
     let root = &staging.region_of(folder).root;
@@ -161,11 +162,12 @@ fn set_entries_aside(
     disk.make_private(&root)?;
     let to = staging.aside_of(folder, &root);
     disk.make_folders(&to)?;
-    for entry in entries {
-        disk.rename(&staging.placed(entry), &free_name(&staging.aside_of(entry, &root)))?;
+    let from = staging.placed(folder);
+    for name in names {
+        disk.rename(&from.join(name), &free_name(&to.join(name)))?;
     }
     disk.sync_folder(&to)?;
-    disk.sync_folder(&staging.placed(folder))
+    disk.sync_folder(&from)
 }
 
 /// Moves a whole place, or removes an empty one.
@@ -198,16 +200,16 @@ fn put_into_place(
     let staging = &planned.staging;
     if staging.is_in_parts() {
         for folder in &staging.fixed {
-            disk.make_folders(&staging.placed(folder))?;
-            let from = staging.staged(folder);
-            for entry in staged_entries(staging, folder, &from)? {
-                if staging.placed(&entry).symlink_metadata().is_ok() {
+            let (from, to) = (staging.staged(folder), staging.placed(folder));
+            disk.make_folders(&to)?;
+            for name in staged_names(staging, folder, &from)? {
+                if to.join(&name).symlink_metadata().is_ok() {
                     // Something came after the place was free.
-                    set_entries_aside(index, folder, std::slice::from_ref(&entry), staging, journal, disk)?;
+                    set_entries_aside(index, folder, std::slice::from_ref(&name), staging, journal, disk)?;
                 }
-                disk.rename(&staging.staged(&entry), &staging.placed(&entry))?;
+                disk.rename(&from.join(&name), &to.join(&name))?;
             }
-            disk.sync_folder(&staging.placed(folder))?;
+            disk.sync_folder(&to)?;
         }
         for entry in captured(point, planned).entries.iter().rev() {
             if matches!(entry.content, EntryContent::Directory) && staging.is_fixed(&entry.path) {
@@ -230,8 +232,8 @@ fn put_into_place(
     journal.add_placed(index)
 }
 
-/// What was written into a folder that stays, and has to be moved there.
-fn staged_entries(staging: &Staging, folder: &str, from: &Path) -> Result<Vec<String>, EngineError> {
+/// Names of what was written into a folder that stays, and has to be moved there.
+fn staged_names(staging: &Staging, folder: &str, from: &Path) -> Result<Vec<OsString>, EngineError> {
     let mut out = Vec::new();
     let found = match std::fs::read_dir(from) {
         Ok(found) => found,
@@ -241,10 +243,10 @@ fn staged_entries(staging: &Staging, folder: &str, from: &Path) -> Result<Vec<St
     for entry in found {
         let name = entry.map_err(io(from))?.file_name();
         // Names that a restore wrote are UTF-8.
-        let name = name.to_string_lossy();
-        let path = if folder.is_empty() { name.into_owned() } else { format!("{folder}/{name}") };
+        let shown = name.to_string_lossy();
+        let path = if folder.is_empty() { shown.into_owned() } else { format!("{folder}/{shown}") };
         if !staging.is_fixed(&path) {
-            out.push(path);
+            out.push(name);
         }
     }
     out.sort();
