@@ -204,3 +204,33 @@ fn what_a_killed_run_has_written_needs_no_room_again() {
         Err(error) => panic!("{error}"),
     }
 }
+
+/// Fills what is free of a file system, but this much.
+fn fill(folder: &Path, left: u64) {
+    let room = rustix::fs::statvfs(folder).unwrap();
+    let free = room.f_bavail * room.f_frsize;
+    std::fs::write(folder.join("FILLED"), vec![1; usize::try_from(free - left).unwrap()]).unwrap();
+}
+
+#[test]
+fn what_is_there_as_it_was_captured_needs_no_room() {
+    if !may_mount("mounts::what_is_there_as_it_was_captured_needs_no_room") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    let disk = place.path("Org1/peer0");
+    onto_tmpfs(&disk, "size=64m");
+    place.restore(&place.options(), &Silent).unwrap();
+    for aside in named(&disk, ".before-") {
+        std::fs::remove_dir_all(aside).unwrap();
+    }
+    fill(&disk, 64 << 10);
+    let restored = place.restore(&place.options(), &Silent).unwrap();
+    assert!(restored.set_aside.is_empty(), "{:?}", restored.set_aside);
+    // What differs needs room for itself.
+    std::fs::write(disk.join("msp/note"), "x").unwrap();
+    std::fs::remove_file(disk.join("FILLED")).unwrap();
+    fill(&disk, 256 << 10);
+    let restored = place.restore(&place.options(), &Silent).unwrap();
+    assert_eq!(restored.set_aside.len(), 1, "{:?}", restored.set_aside);
+}

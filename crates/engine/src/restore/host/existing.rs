@@ -106,7 +106,7 @@ pub(super) fn compare(
     let point = &transformed.point;
     let (mut findings, mut higher) = (Vec::new(), Vec::new());
     for (index, planned) in plan.directories.iter().enumerate().filter(|(_, planned)| planned.occupied) {
-        if record.is_settled(index) || record.has_aside(index) {
+        if planned.equal || record.is_settled(index) || record.has_aside(index) {
             continue;
         }
         let node = &point.nodes[planned.node];

@@ -172,9 +172,7 @@ fn judge(
 ) -> Result<(), EngineError> {
     let point = &transformed.point;
     settled(plan, point, reader, &mut record);
-    if !options.replace {
-        find_equal(plan, point, reader, &record);
-    }
+    find_equal(plan, point, reader, &record);
     let is_restored = |id: &NodeId| is_named(id, &transformed.nodes);
     plan.findings.extend(judge::set(point, &|_, node| is_restored(&node.facts.id), &options.replicate));
     let nodes = || point.nodes.iter().map(|node| &node.facts).filter(|node| is_restored(&node.id));
@@ -192,6 +190,14 @@ fn judge(
         running::judge(plan, host, &chosen, options, &record)?;
         if options.start {
             plan.to_start = host.start_order().into_iter().filter(|id| chosen.contains(id)).collect();
+        }
+        if options.replace {
+            // Until it is stopped a node writes: whether its directories are as captured is known after that.
+            let Plan { directories, to_stop, .. } = &mut *plan;
+            directories
+                .iter_mut()
+                .filter(|planned| to_stop.contains(&planned.id))
+                .for_each(|planned| planned.equal = false);
         }
     } else {
         running::judge_places(plan, point, &record)?;

@@ -17,7 +17,8 @@ use crate::error::io;
 use crate::point::{EntryContent, RecoveryPoint};
 use crate::restore::RestoredDirectory;
 
-/// Leaves directories alone that are already as they were captured: keys and configuration often are.
+/// Leaves directories alone that are already as they were captured: keys and configuration often are. Those of nodes that were stopped for
+/// the restore are looked at now.
 pub(super) fn keep_equal(
     plan: &Plan<'_>,
     point: &RecoveryPoint,
@@ -26,7 +27,8 @@ pub(super) fn keep_equal(
 ) -> Result<(), EngineError> {
     for (index, planned) in plan.directories.iter().enumerate() {
         let touched = journal.is_switching(index) || journal.is_equal(index) || planned.staging.is_staged();
-        let is_equal = || planned.equal || is_as_captured(planned, captured(point, planned), names);
+        let stopped = || plan.to_stop.contains(&planned.id);
+        let is_equal = || planned.equal || (stopped() && is_as_captured(planned, captured(point, planned), names));
         if planned.occupied && !touched && is_equal() {
             journal.add_equal(index)?;
         }
