@@ -9,6 +9,8 @@ mod copies;
 mod kills;
 #[path = "restore_host/mounts.rs"]
 mod mounts;
+#[path = "restore_host/obstacles.rs"]
+mod obstacles;
 #[path = "restore_host/odd_names.rs"]
 mod odd_names;
 #[path = "restore_host/place.rs"]

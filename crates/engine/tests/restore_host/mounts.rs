@@ -234,3 +234,19 @@ fn what_is_there_as_it_was_captured_needs_no_room() {
     let restored = place.restore(&place.options(), &Silent).unwrap();
     assert_eq!(restored.set_aside.len(), 1, "{:?}", restored.set_aside);
 }
+
+#[test]
+fn files_that_a_disk_has_no_inodes_for_are_counted_before_anything_changes() {
+    if !may_mount("mounts::files_that_a_disk_has_no_inodes_for_are_counted_before_anything_changes") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    let disk = place.bench.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=64m,nr_inodes=20", "none"], &disk);
+    let options = fabkeep_engine::RestoreOptions { replace: false, ..place.options() };
+    let target = fabkeep_engine::RestoreTarget::Folder(disk.join("out"));
+    let findings = refused(place.bench.restore_to(&target, &options, &Silent));
+    assert!(findings.iter().any(|found| found.rule.code() == "B9" && found.what.contains("inodes")), "{findings:?}");
+    assert!(std::fs::read_dir(&disk).unwrap().next().is_none());
+}

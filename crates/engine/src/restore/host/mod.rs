@@ -4,6 +4,7 @@
 mod disk;
 mod existing;
 mod journal;
+mod may_change;
 mod old_paths;
 mod plan;
 mod prove;

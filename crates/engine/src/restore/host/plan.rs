@@ -10,7 +10,7 @@ use fabkeep_store::PointReader;
 use super::journal::{Record, of_another};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
-use super::{Places, existing, old_paths, room, running};
+use super::{Places, existing, may_change, old_paths, room, running};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
@@ -203,7 +203,8 @@ fn judge(
         running::judge_places(plan, point, &record)?;
     }
     owners(plan, point);
-    room::check(plan, point, reader, &record)?;
+    may_change::check(plan, point, &record)?;
+    room::check(plan, point, &record)?;
     existing::compare(plan, transformed, reader, options, &record)?;
     match plan.places.host() {
         Some(host) => plan_loads(plan, point, reader, host, options.replace),
