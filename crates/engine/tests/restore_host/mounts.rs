@@ -250,3 +250,45 @@ fn files_that_a_disk_has_no_inodes_for_are_counted_before_anything_changes() {
     assert!(findings.iter().any(|found| found.rule.code() == "B9" && found.what.contains("inodes")), "{findings:?}");
     assert!(std::fs::read_dir(&disk).unwrap().next().is_none());
 }
+
+#[test]
+fn beside_a_mount_point_that_is_read_only_the_journal_lies_inside_the_mount() {
+    if !may_mount("mounts::beside_a_mount_point_that_is_read_only_the_journal_lies_inside_the_mount") {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    place.restore(&place.options(), &Silent).unwrap();
+    for aside in named(&place.bench.network(), ".before-") {
+        std::fs::remove_dir_all(aside).unwrap();
+    }
+    let (peer, production) = (place.path("Org1/peer0"), place.path(PRODUCTION));
+    let good = tree(&production);
+    bound(&place, &production, "disk");
+    mount(&["--rbind", peer.to_str().unwrap()], &peer);
+    mount(&["-o", "remount,bind,ro"], &peer);
+    let damage = || std::fs::write(production.join("MARK"), b"").unwrap();
+    damage();
+    let counted = KillBefore::never();
+    place.restore(&place.options(), &counted).unwrap();
+    let clear = || {
+        for aside in named(&place.bench.network(), ".before-") {
+            std::fs::remove_dir_all(aside).unwrap();
+        }
+    };
+    clear();
+    let changes = counted.changes();
+    let first = changes.iter().position(|what| *what == "rename").unwrap();
+    for number in [0, 1, 2, first, first + 3, changes.len() - 4, changes.len() - 1] {
+        damage();
+        assert!(killed(&place, number), "{number}");
+        place.restore(&place.options(), &Silent).unwrap_or_else(|error| panic!("{number}: {error}"));
+        assert_eq!(tree(&production), good, "killed before change {number}");
+        assert!(named(&place.bench.network(), "fabkeep-restore-").is_empty(), "{number}");
+        clear();
+    }
+    // Where nothing can be written there is no journal, and no restore.
+    damage();
+    mount(&["-o", "remount,bind,ro"], &production);
+    let findings = refused(place.restore(&place.options(), &Silent));
+    assert!(findings.iter().all(|found| found.rule.code() == "B9" && found.what.contains("written")), "{findings:?}");
+}

@@ -466,18 +466,32 @@ fn place_on(platform: &Host, node: &CapturedNode, captured: &CapturedDirectory) 
     Some(PathBuf::from(&found.path))
 }
 
-/// The journal lies where no directory of the plan is moved.
+/// The journal lies where no directory of the plan is moved: beside the first one, and where nothing can be written there, beside the next
+/// one, or inside one that is a mount point. An earlier run's stays where it is.
 fn journal_path(point: &str, plan: &Plan<'_>) -> Result<PathBuf, EngineError> {
-    let mut folder = match (&plan.places, plan.directories.first()) {
-        (Places::Below(to), _) => std::path::absolute(to).map_err(io(to))?,
-        (Places::Of(_), Some(first)) => first.staging.place.parent().map(Path::to_path_buf).unwrap_or_default(),
-        (Places::Of(_), None) => PathBuf::from("."),
+    let folders = match &plan.places {
+        Places::Below(to) => vec![outside(&std::path::absolute(to).map_err(io(to))?, plan)],
+        Places::Of(_) => plan.directories.iter().flat_map(|planned| journal_folders(planned, plan)).collect(),
     };
-    while let Some(holds) = plan.directories.iter().find(|planned| folder.starts_with(&planned.staging.place)) {
-        let Some(above) = holds.staging.place.parent() else { break };
-        folder = above.to_path_buf();
-    }
-    Ok(folder.join(format!("{STAGED}{point}.journal")))
+    let journals: Vec<PathBuf> = folders.iter().map(|folder| folder.join(format!("{STAGED}{point}.journal"))).collect();
+    let is_there = |journal: &&PathBuf| journal.symlink_metadata().is_ok();
+    let may_be = |journal: &&PathBuf| journal.parent().is_some_and(|folder| may_change::closed(folder).is_none());
+    let found = journals.iter().find(is_there).or_else(|| journals.iter().find(may_be)).or(journals.first());
+    Ok(found.cloned().unwrap_or_else(|| PathBuf::from(format!("{STAGED}{point}.journal"))))
+}
+
+/// Where a journal may lie because of a directory.
+fn journal_folders(planned: &PlannedDirectory, plan: &Plan<'_>) -> Vec<PathBuf> {
+    let place = &planned.staging.place;
+    let beside = outside(place.parent().unwrap_or(place), plan);
+    let inside = planned.staging.regions.first().filter(|region| region.mounted && region.at.is_dir());
+    std::iter::once(beside).chain(inside.map(|_| place.clone())).collect()
+}
+
+/// A folder, or the nearest one above it that lies in no place of the plan.
+fn outside(folder: &Path, plan: &Plan<'_>) -> PathBuf {
+    let is_moved = |folder: &Path| plan.directories.iter().any(|planned| folder.starts_with(&planned.staging.place));
+    folder.ancestors().find(|folder| !is_moved(folder)).unwrap_or(folder).to_path_buf()
 }
 
 fn add_steps(plan: &mut Plan<'_>, point: &RecoveryPoint) {
