@@ -1,4 +1,4 @@
-//! What would keep a restore from making its changes is found before the first of them.
+//! What would keep a restore from making its changes is found before the first of them; folders that it makes are what an operator expects.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -9,8 +9,9 @@ use fabkeep_engine::Silent;
 use fabkeep_network::Finding;
 use rustix::process::{Uid, geteuid};
 
+use super::kills::{KillBefore, killed};
 use super::mounts::{PRODUCTION, bound, may_mount};
-use super::place::{Place, refused, tree};
+use super::place::{Place, named, refused, tree};
 
 /// An attribute of a file that `chattr` sets, as long as it lives.
 struct Attribute(&'static str, PathBuf);
@@ -101,4 +102,33 @@ fn entries_of_others_in_a_sticky_folder_and_folders_of_others_are_named() {
     assert!(tree(&place.bench.network()).keys().eq(before.keys()));
     chown(&peer, Some(own), None).unwrap();
     as_user().unwrap();
+}
+
+#[test]
+fn folders_above_a_place_are_open_to_its_node_whatever_the_umask_and_whenever_the_restore_is_killed() {
+    let test =
+        "obstacles::folders_above_a_place_are_open_to_its_node_whatever_the_umask_and_whenever_the_restore_is_killed";
+    if !may_mount(test) {
+        return;
+    }
+    let place = Place::new(&["Org1/ca"]);
+    let network = place.bench.network();
+    fs::set_permissions(&network, Permissions::from_mode(0o2750)).unwrap();
+    chown(&network, Some(1234), Some(2345)).unwrap();
+    fs::set_permissions(&network, Permissions::from_mode(0o2750)).unwrap();
+    for umask in [0o077, 0] {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+        for number in [0, 1, 2, 3, 4, 5, 6, 7, 8, usize::MAX] {
+            fs::remove_dir_all(place.path("Org1")).unwrap();
+            killed(&place, number);
+            place.restore(&place.options(), &Silent).unwrap_or_else(|error| panic!("{number}: {error}"));
+            let made = place.path("Org1").metadata().unwrap();
+            assert_eq!((made.mode() & 0o7777, made.uid(), made.gid()), (0o2755, 1234, 2345), "{umask:o} {number}");
+            assert!(named(&network, "fabkeep-restore-").is_empty());
+        }
+    }
+    let counted = KillBefore::never();
+    fs::remove_dir_all(place.path("Org1")).unwrap();
+    place.restore(&place.options(), &counted).unwrap();
+    assert!(counted.changes().len() > 9);
 }

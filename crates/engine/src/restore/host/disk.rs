@@ -1,9 +1,12 @@
 //! All changes to the target's file system: each is announced before it is made, and is on the disk before the next step relies on it.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::Path;
+
+use fabkeep_platform::STAGED;
 
 use crate::EngineError;
 use crate::error::io as at;
@@ -25,21 +28,28 @@ impl<'a> Disk<'a> {
         self.reporter.changing(what, path);
     }
 
-    /// Makes a folder and those above it that are missing, and makes sure that they stay.
+    /// Makes a folder and those above it that are missing, and makes sure that they stay. Everybody may look into them, and they belong to
+    /// the owner of the folder that they are in: it gets its name when this is so, whenever a run is killed.
     pub fn make_folders(&self, path: &Path) -> Result<(), EngineError> {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         if path.is_dir() {
             return Ok(());
         }
-        let above = path.parent();
-        if let Some(above) = above {
-            self.make_folders(above)?;
+        self.make_folders(above)?;
+        let mut staged = OsString::from(STAGED);
+        staged.push(name);
+        let new = above.join(staged);
+        self.make_private(&new)?;
+        let around = above.metadata().map_err(at(above))?;
+        if rustix::process::geteuid().is_root() {
+            self.changing("set owner", &new);
+            lchown(&new, Some(around.uid()), Some(around.gid())).map_err(at(&new))?;
         }
+        // A group that is handed down goes on being so.
+        self.set_mode(&new, 0o755 | (around.mode() & 0o2000))?;
         self.changing("make folder", path);
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-            other => other.map_err(at(path))?,
-        }
-        above.map_or(Ok(()), |above| self.sync_folder(above))
+        fs::rename(&new, path).map_err(at(path))?;
+        self.sync_folder(above)
     }
 
     /// Makes a folder that only its owner may look into, unless it is there.

@@ -95,7 +95,7 @@ impl WriteVolume for Directory<'_, '_, '_> {
         let staging = &self.planned.staging;
         for entry in self.captured.entries.iter().filter(|entry| matches!(entry.content, EntryContent::Directory)) {
             let path = staging.staged(&entry.path);
-            self.disk.make_folders(&path)?;
+            self.disk.make_private(&path)?;
             // Writable while it is filled, whatever it was.
             self.disk.set_mode(&path, 0o700)?;
         }
