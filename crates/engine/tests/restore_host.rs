@@ -17,5 +17,7 @@ mod odd_names;
 mod place;
 #[path = "restore_host/running.rs"]
 mod running;
+#[path = "restore_host/same_place.rs"]
+mod same_place;
 #[path = "restore_host/taken_away.rs"]
 mod taken_away;

@@ -313,8 +313,12 @@ impl<'a> RestorePlan<'a> {
         let id = commit.id.as_str();
         match target {
             RestoreTarget::Cluster(target) => cluster::plan(id, point, reader, target, options),
-            RestoreTarget::Host(host) => host::plan(id, point, reader, &host::Places::Of(host), options),
-            RestoreTarget::Folder(to) => host::plan(id, point, reader, &host::Places::Below(to.clone()), options),
+            RestoreTarget::Host(host) => {
+                host::plan(id, point, reader, repository.folder(), &host::Places::Of(host), options)
+            }
+            RestoreTarget::Folder(to) => {
+                host::plan(id, point, reader, repository.folder(), &host::Places::Below(to.clone()), options)
+            }
         }
     }
 

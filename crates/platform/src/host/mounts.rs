@@ -21,6 +21,10 @@ pub struct Mount {
     pub read_only: bool,
     /// Its file system's type, such as `ext4`.
     pub file_system: String,
+    /// Its file system, as the kernel numbers it.
+    device: Vec<u8>,
+    /// What it shows of its file system: a path in that.
+    root: PathBuf,
 }
 
 impl Mount {
@@ -56,7 +60,7 @@ impl Mounts {
         for line in text.split(|&byte| byte == b'\n') {
             let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
             // id, parent, device, root, point, options, optional fields, "-", type, source, options of the file system
-            let (Some(point), Some(options)) = (fields.get(4), fields.get(5)) else { continue };
+            let [_, _, device, root, point, options, ..] = fields.as_slice() else { continue };
             let behind = fields.iter().position(|field| *field == b"-").map_or(fields.len(), |at| at + 1);
             let text = |at: usize| fields.get(at).map(|field| String::from_utf8_lossy(field)).unwrap_or_default();
             let read_only = |options: &str| options.split(',').any(|option| option == "ro");
@@ -64,6 +68,8 @@ impl Mounts {
                 point: unescape(point),
                 read_only: read_only(&String::from_utf8_lossy(options)) || read_only(&text(behind + 2)),
                 file_system: text(behind).into_owned(),
+                device: device.to_vec(),
+                root: unescape(root),
             };
             // A later mount at the same point covers an earlier one.
             mounts.retain(|known| known.point != mount.point);
@@ -82,6 +88,18 @@ impl Mounts {
     pub fn of(&self, path: &Path) -> Option<&Mount> {
         let holds = self.mounts.iter().filter(|mount| path.starts_with(&mount.point));
         holds.max_by_key(|mount| mount.point.components().count())
+    }
+
+    /// Returns the paths under which mounts may show what a path shows: itself first, then others where its file system, or a part of it, is
+    /// mounted more than once. Some network file systems do not say which part: compare device and inode.
+    pub fn aliases(&self, path: &Path) -> Vec<PathBuf> {
+        let inside = |mount: &Mount| Some(mount.root.join(path.strip_prefix(&mount.point).ok()?));
+        let known = self.of(path).and_then(|mount| Some((&mount.device, inside(mount)?)));
+        let shown = known.iter().flat_map(|(device, inside)| {
+            let same = self.mounts.iter().filter(move |mount| mount.device == **device);
+            same.filter_map(move |mount| Some(mount.point.join(inside.strip_prefix(&mount.root).ok()?)))
+        });
+        std::iter::once(path.to_path_buf()).chain(shown.filter(|alias| alias != path)).collect()
     }
 }
 
@@ -131,5 +149,9 @@ mod tests {
         let shared = mounts.of(Path::new("/shared/a")).unwrap();
         assert!(shared.read_only && !shared.is_shared());
         assert!(mounts.of(Path::new("/far")).unwrap().is_shared());
+        let aliases = |path: &str| mounts.aliases(Path::new(path));
+        assert_eq!(aliases("/data/a"), [Path::new("/data/a"), Path::new("/srv/my disk/ledgersData/a")]);
+        assert_eq!(aliases("/srv/my disk/ledgersData"), [Path::new("/srv/my disk/ledgersData"), Path::new("/data")]);
+        assert_eq!(aliases("/srv/x"), [Path::new("/srv/x")]);
     }
 }

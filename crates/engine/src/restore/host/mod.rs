@@ -10,6 +10,7 @@ mod plan;
 mod prove;
 mod room;
 mod running;
+mod same_place;
 mod staging;
 mod switch;
 mod volume;

@@ -10,7 +10,7 @@ use fabkeep_store::PointReader;
 use super::journal::{Record, of_another};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
-use super::{Places, existing, may_change, old_paths, room, running};
+use super::{Places, existing, may_change, old_paths, room, running, same_place};
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
@@ -120,13 +120,16 @@ pub(in crate::restore) fn make<'a>(
     id: &str,
     point: RecoveryPoint,
     reader: PointReader<'a>,
+    repository: Option<&Path>,
     places: &Places<'a>,
     options: &RestoreOptions,
 ) -> Result<RestorePlan<'a>, EngineError> {
     let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan::new(places, &transformed);
     let placed = place_all(&mut plan, &transformed)?;
-    plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
+    let mounts = Mounts::read()?;
+    plan.directories = directories(id, &placed, &mounts, &mut transformed, &mut plan)?;
+    same_place::check(&mut plan, &transformed.point, &mounts, repository)?;
     plan.journal = journal_path(id, &plan)?;
     let found = Record::read(&plan.journal)?;
     // A certificate authority's files that stay are part of what tells plans apart.
@@ -188,9 +191,6 @@ fn judge(
         plan.findings.extend(surviving::judge(host, point, &is_restored));
         let chosen: Vec<NodeId> = nodes().map(|node| node.id.clone()).collect();
         running::judge(plan, host, &chosen, options, &record)?;
-        if options.start {
-            plan.to_start = host.start_order().into_iter().filter(|id| chosen.contains(id)).collect();
-        }
         if options.replace {
             // Until it is stopped a node writes: whether its directories are as captured is known after that.
             let Plan { directories, to_stop, .. } = &mut *plan;
@@ -198,6 +198,9 @@ fn judge(
                 .iter_mut()
                 .filter(|planned| to_stop.contains(&planned.id))
                 .for_each(|planned| planned.equal = false);
+        }
+        if options.start {
+            plan.to_start = host.start_order().into_iter().filter(|id| chosen.contains(id)).collect();
         }
     } else {
         running::judge_places(plan, point, &record)?;
@@ -347,10 +350,10 @@ fn place_all(plan: &mut Plan<'_>, transformed: &Transformed) -> Result<Vec<Place
 fn directories(
     point: &str,
     places: &[Placed],
+    mounts: &Mounts,
     transformed: &mut Transformed,
     plan: &mut Plan<'_>,
 ) -> Result<Vec<PlannedDirectory>, EngineError> {
-    let mounts = Mounts::read()?;
     let network = plan.places.host().map(Host::network);
     let mut out = Vec::new();
     for Placed { node, directory, id, place } in places {
@@ -365,7 +368,7 @@ fn directories(
         let here = own.filter(|known| Path::new(&known.path) == place.as_path()).flat_map(|known| &known.excluded);
         let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
         others.extend(excluded.filter(|path| path.symlink_metadata().is_ok()));
-        let staging = Staging::new(point, place.clone(), &mounts, &others)?;
+        let staging = Staging::new(point, place.clone(), mounts, &others)?;
         leave_out_others(id, captured, &staging, &mut plan.findings);
         blocked(id, captured, &staging, &mut plan.findings);
         let occupied = staging.is_occupied()?;

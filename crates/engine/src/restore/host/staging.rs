@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::NodeId;
 use fabkeep_platform::{ASIDE, Mounts, STAGED, is_below};
 
 use crate::EngineError;
@@ -249,7 +248,7 @@ pub(in crate::restore) fn free_name(path: &Path) -> PathBuf {
 }
 
 /// Makes a place absolute. One that is a link to the data's true home keeps being one.
-pub(super) fn resolve(id: &NodeId, place: &Path) -> Result<PathBuf, EngineError> {
+pub(super) fn resolve(of: impl std::fmt::Display, place: &Path) -> Result<PathBuf, EngineError> {
     let place = std::path::absolute(place).map_err(at(place))?;
     // The deepest folder above that is there, as it is known without links.
     for above in place.ancestors() {
@@ -258,21 +257,22 @@ pub(super) fn resolve(id: &NodeId, place: &Path) -> Result<PathBuf, EngineError>
             let found = join_path(&found, rest);
             if found.exists() && !found.is_dir() {
                 return Err(at(&found)(io::ErrorKind::NotADirectory.into()));
+            }
             if found.to_str().is_none() {
                 return Err(not_utf8(&found));
-            }
             }
             return Ok(found);
         }
         if above.symlink_metadata().is_ok() {
             return Err(EngineError::Usage(format!(
-                "{id}: {} is a link that leads to nothing; mount the disk that it leads to, or remove the link",
+                "{of}: {} is a link that leads to nothing; mount the disk that it leads to, or remove the link",
                 above.display()
             )));
         }
     }
     Ok(place)
 }
+
 /// The journal and the plan cannot hold such a path.
 fn not_utf8(path: &Path) -> EngineError {
     EngineError::Usage(format!(
@@ -280,7 +280,6 @@ fn not_utf8(path: &Path) -> EngineError {
         path.display()
     ))
 }
-
 
 fn join_path(root: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { root.to_path_buf() } else { root.join(path) }
