@@ -127,9 +127,7 @@ pub(in crate::restore) fn make<'a>(
     let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan::new(places, &transformed);
     let placed = place_all(&mut plan, &transformed)?;
-    let mounts = Mounts::read()?;
-    plan.directories = directories(id, &placed, &mounts, &mut transformed, &mut plan)?;
-    same_place::check(&mut plan, &transformed.point, &mounts, repository)?;
+    plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
     plan.journal = journal_path(id, &plan)?;
     let found = Record::read(&plan.journal)?;
     // A certificate authority's files that stay are part of what tells plans apart.
@@ -144,6 +142,7 @@ pub(in crate::restore) fn make<'a>(
     plan.resuming = found.is_some();
     plan.done = found.as_ref().map(|found| found.done(&plan)).unwrap_or_default();
     judge(&mut plan, &transformed, &reader, options, found.unwrap_or_default())?;
+    same_place::check(&mut plan, &transformed.point, repository)?;
     add_steps(&mut plan, &transformed.point);
     let target = match places {
         Places::Below(to) => to.display().to_string(),
@@ -350,10 +349,10 @@ fn place_all(plan: &mut Plan<'_>, transformed: &Transformed) -> Result<Vec<Place
 fn directories(
     point: &str,
     places: &[Placed],
-    mounts: &Mounts,
     transformed: &mut Transformed,
     plan: &mut Plan<'_>,
 ) -> Result<Vec<PlannedDirectory>, EngineError> {
+    let mounts = Mounts::read()?;
     let network = plan.places.host().map(Host::network);
     let mut out = Vec::new();
     for Placed { node, directory, id, place } in places {
@@ -368,7 +367,7 @@ fn directories(
         let here = own.filter(|known| Path::new(&known.path) == place.as_path()).flat_map(|known| &known.excluded);
         let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
         others.extend(excluded.filter(|path| path.symlink_metadata().is_ok()));
-        let staging = Staging::new(point, place.clone(), mounts, &others)?;
+        let staging = Staging::new(point, place.clone(), &mounts, &others)?;
         leave_out_others(id, captured, &staging, &mut plan.findings);
         blocked(id, captured, &staging, &mut plan.findings);
         let occupied = staging.is_occupied()?;

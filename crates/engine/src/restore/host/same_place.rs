@@ -79,13 +79,9 @@ struct Other {
     roots: Vec<Root>,
 }
 
-/// Refuses places that are, hold, or lie in what is not theirs.
-pub(super) fn check(
-    plan: &mut Plan<'_>,
-    point: &RecoveryPoint,
-    mounts: &Mounts,
-    repository: Option<&Path>,
-) -> Result<(), EngineError> {
+/// Refuses places that are, hold, or lie in what is not theirs. What stays as it is may be.
+pub(super) fn check(plan: &mut Plan<'_>, point: &RecoveryPoint, repository: Option<&Path>) -> Result<(), EngineError> {
+    let mounts = &Mounts::read()?;
     let captured = |index: usize| {
         let planned = &plan.directories[index];
         Path::new(&point.nodes[planned.node].directories[planned.directory].directory.path)
@@ -97,7 +93,7 @@ pub(super) fn check(
     }
     let mut findings = Vec::new();
     for place in &others {
-        let Some(index) = place.planned else { continue };
+        let Some(index) = place.planned.filter(|&index| !plan.directories[index].equal) else { continue };
         // A copy lies beside what was captured; what is restored in its place may have another node's data in it.
         let nested = |other: &Other| {
             let in_place = plan.places.host().is_some() || captured(index) == plan.directories[index].staging.place;
