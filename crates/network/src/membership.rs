@@ -2,7 +2,7 @@
 //! other than raft and SmartBFT. Reports channels that a consenter must have and does not have.
 
 use fabkeep_ledger::certificate::CertificateSummary;
-use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization};
+use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization, Consenter};
 use fabkeep_ledger::layout::NodeRole;
 
 use crate::facts::{KeyFacts, KeyPurpose, NodeFacts};
@@ -155,11 +155,39 @@ pub fn relation(node: &NodeFacts, config: &ChannelConfig) -> Relation {
     if own.is_empty() || config.consenters.is_empty() {
         return Relation::Other;
     }
-    let known = config.consenters.iter().any(|consenter| match consensus {
+    let known = config.consenters.iter().any(|consenter| is_of(consenter, consensus, &own));
+    if known { Relation::Consenter } else { Relation::Follower }
+}
+
+/// Returns whether a consenter is the one with these keys.
+fn is_of(consenter: &Consenter, consensus: Consensus, own: &[&str]) -> bool {
+    match consensus {
         Consensus::Bft => consenter.identity_key.as_deref().is_some_and(|key| own.contains(&key)),
         _ => own.contains(&consenter.client_tls_key.as_str()) || own.contains(&consenter.server_tls_key.as_str()),
-    });
-    if known { Relation::Consenter } else { Relation::Follower }
+    }
+}
+
+/// Consenters of a channel that are not in the set, while others are.
+fn others_of(config: &ChannelConfig, orderers: &[&NodeFacts], findings: &mut Vec<Finding>) {
+    let consensus = Consensus::of(&config.consensus_type);
+    let known: Vec<&str> = orderers.iter().flat_map(|node| own_keys(node, consensus)).collect();
+    let (here, absent): (Vec<&Consenter>, Vec<&Consenter>) =
+        config.consenters.iter().partition(|consenter| is_of(consenter, consensus, &known));
+    if here.is_empty() || absent.is_empty() {
+        return;
+    }
+    let named: Vec<String> = absent.iter().map(|consenter| format!("{}:{}", consenter.host, consenter.port)).collect();
+    findings.push(Finding::note(
+        Rule::ConsenterKey,
+        &config.channel,
+        format!(
+            "{} of the channel's {} consenters are not in the set: {}",
+            absent.len(),
+            config.consenters.len(),
+            named.join(", ")
+        ),
+        "no action is needed if they are backed up by another organization, or are not restored now; otherwise find out why they are missing (`fabkeep discover`)",
+    ));
 }
 
 /// Judges every orderer against every channel's configuration.
@@ -192,6 +220,7 @@ pub(crate) fn check(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &
             }
         }
         same_keys(config, &holders, findings);
+        others_of(config, &orderers, findings);
     }
     logs_without_chain(&orderers, configs, findings);
     peers_beside(nodes, findings);

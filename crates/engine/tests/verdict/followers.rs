@@ -67,3 +67,18 @@ fn kafka_and_solo_are_named_as_such() {
         assert!(of_channel[0].what.contains(about) && of_channel[0].what.contains("orderer2"), "{of_channel:#?}");
     }
 }
+
+#[test]
+fn consenters_that_are_not_in_the_set_are_named() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let absent = |findings: &[fabkeep_network::Finding]| {
+        findings.iter().filter(|finding| finding.what.contains("are not in the set")).cloned().collect::<Vec<_>>()
+    };
+    let (_, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(absent(&findings).is_empty(), "{findings:#?}");
+    let exclude = vec!["OrdererOrg/orderer3".to_owned()];
+    let (made, findings) = verdict(&bench, &CaptureOptions { exclude, ..CaptureOptions::default() });
+    assert!(made, "{findings:#?}");
+    assert_found(&findings, "O7", "mychannel", "1 of the channel's 3 consenters are not in the set");
+    assert!(absent(&findings).iter().all(|finding| finding.severity == Severity::Note), "{findings:#?}");
+}
