@@ -55,3 +55,21 @@ fn identities_certificates_and_revocations_that_came_later_are_listed_before_the
     let healed = bench.restore(&options).unwrap();
     assert_eq!(reported(&healed.findings, "C1", "cannot be determined").severity, Severity::Note);
 }
+
+#[test]
+fn a_database_that_has_less_than_in_the_last_recovery_point_is_warned_of() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let findings = bench.capture(&CaptureOptions::default()).unwrap().point.findings;
+    assert!(findings.iter().all(|finding| finding.rule.code() != "C3"), "{findings:#?}");
+    let change = |statements: &str| {
+        let path = bench.network().join("Org1/ca/fabric-ca-server.db");
+        rusqlite::Connection::open(path).unwrap().execute_batch(statements).unwrap();
+        bench.capture(&CaptureOptions::default()).unwrap().point.findings
+    };
+    let findings = change("DELETE FROM users WHERE id = 'app6';");
+    assert_eq!(reported(&findings, "C3", "the last recovery point has").severity, Severity::Note);
+    let findings = change("DELETE FROM certificates WHERE id = 'app1';");
+    assert_eq!(reported(&findings, "C3", "the last recovery point has").severity, Severity::Warning);
+    let findings = change("DELETE FROM users; DELETE FROM certificates;");
+    assert_eq!(reported(&findings, "C3", "it contains no identity").severity, Severity::Warning);
+}

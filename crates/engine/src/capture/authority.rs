@@ -75,6 +75,14 @@ fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn 
             if counted.whole {
                 notes.take(directory, path, Known::of_authority(facts.clone()));
             }
+            if counted.whole && counted.identities == 0 {
+                found(Finding::warning(
+                    Rule::CaDatabase,
+                    subject(),
+                    "it contains no identity: a server that has been started with an empty database has at least the one that it was started with",
+                    "no action is needed if the identities are in an LDAP directory; otherwise restore the database from an earlier recovery point",
+                ));
+            }
             check_level(home, &counted, &subject(), found);
             check_issuer(node, home, &counted, &subject(), found);
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_ledger::block_file::BOOTSTRAPPING_SNAPSHOT;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LevelDbError};
-use fabkeep_network::{Finding, KeyPurpose, Rule};
+use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ struct Held {
     /// The keys of a server's certificate authorities.
     #[serde(default)]
     authorities: BTreeSet<String>,
+    /// How many identities, certificates and revoked certificates a certificate authority's database has.
+    #[serde(default)]
+    registered: Option<(u64, u64, u64)>,
     /// Private data of its organization's implicit collections that a peer holds of the first blocks, by channel: it neither expires nor is
     /// purged.
     #[serde(default)]
@@ -77,6 +80,7 @@ pub(super) fn check(
             packages: packages.iter().map(|name| hashed("package", name)).collect(),
             issuer: has_issuer(node),
             authorities: authorities(checked).map(|key| hashed("authority", key)).collect(),
+            registered: checked.ca.as_ref().and_then(|ca| Some((ca.identities?, ca.certificates?, ca.revoked?))),
         };
         let name = source_name(writer, &["held", &label]);
         let before = writer.source(&name).filter(|_| !options.reread);
@@ -138,6 +142,22 @@ fn authorities(checked: &Checked) -> impl Iterator<Item = &str> {
     own.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str()))
 }
 
+/// A certificate authority's database that has less than before: an older one, or one that began anew. An authority removes identities, but
+/// neither certificates nor revocations.
+fn forgotten(id: &NodeId, before: &Held, now: &Held) -> Option<Finding> {
+    let (had, has) = (before.registered?, now.registered?);
+    let counts = |(identities, certificates, revoked): (u64, u64, u64)| {
+        format!("{identities} identities, {certificates} certificates and {revoked} revoked ones")
+    };
+    let what = format!("its database has {}; the last recovery point has {}", counts(has), counts(had));
+    if has.1 < had.1 || has.2 < had.2 {
+        let remedy = "restore its database from the last recovery point, if it was replaced by an older or a new one";
+        return Some(Finding::warning(Rule::CaDatabase, id, what, remedy));
+    }
+    let remedy = "no action is needed if identities were removed on purpose";
+    (has.0 < had.0).then(|| Finding::note(Rule::CaDatabase, id, what, remedy))
+}
+
 fn has_issuer(node: &PlannedNode) -> bool {
     let view = RoleView::of(node, DirectoryRole::CaHome);
     ISSUER.into_iter().any(|path| view.has_file(path))
@@ -161,6 +181,7 @@ fn vanished(
             "no action is needed if the CA was replaced on purpose; otherwise restore its certificate, key and database",
         ));
     }
+    findings.extend(forgotten(id, before, now));
     if before.issuer && !now.issuer {
         findings.push(Finding::error(
             Rule::CaKey,
