@@ -135,16 +135,15 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         intermediate_certs: pem(&intermediates),
         ..FabricMspConfig::default()
     });
-    for file in of("signcerts") {
-        if let Some(certificate) = file.certificate.as_ref().filter(|_| !roots.is_empty())
-            && !msp.vouches_for(certificate)
-        {
-            if msp.cannot_check(certificate) {
-                let what = "it is signed with an algorithm that fabkeep cannot check";
-                found(Finding::note(Rule::EveryKey, &file.label, what, "no action is needed if the node runs with it"));
-                continue;
-            }
-            found(error(
+    // Of several the node uses the first.
+    let signing = of("signcerts").into_iter().filter_map(|file| Some((file, file.certificate.as_ref()?)));
+    let first = signing.min_by_key(|(file, _)| &file.label).filter(|_| !roots.is_empty());
+    if let Some((file, certificate)) = first.filter(|(_, certificate)| !msp.vouches_for(certificate)) {
+        found(if msp.cannot_check(certificate) {
+            let what = "it is signed with an algorithm that fabkeep cannot check";
+            Finding::note(Rule::EveryKey, &file.label, what, "no action is needed if the node runs with it")
+        } else {
+            error(
                 node,
                 Rule::EveryKey,
                 &file.label,
@@ -152,8 +151,8 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
                     "the enrolment certificate of {} was not issued by any of the CA certificates in the MSP's cacerts: the node does not start",
                     certificate.summary().common_name
                 ),
-            ));
-        }
+            )
+        });
     }
     let config = files.iter().find(|file| file.name == "config.yaml" && file.folder != "keystore");
     for path in config.map(|file| named_certificates(&file.bytes)).unwrap_or_default() {

@@ -1,6 +1,6 @@
 //! Certificates and keys of a node: the purpose of each certificate, and the location of its private key (I5).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use fabkeep_ledger::certificate::{Certificate, CertificateSummary, MAX_PEM_BYTES, PrivateKey, private_keys};
@@ -121,6 +121,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
     // Keys that are there and say nothing: encrypted, damaged, of other algorithms.
     let mut odd: Vec<(Located, String, PrivateKey)> = Vec::new();
     let mut certificates: Vec<CertificateFile> = Vec::new();
+    let mut signing: HashSet<(usize, String)> = HashSet::new();
     for (position, directory) in node.directories.iter().enumerate() {
         let role = directory.directory.role;
         let is_wanted = |entry: &VolumeEntry, kind: &Kind| {
@@ -170,8 +171,14 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
                     _ => {}
                 }
             }
-            let purpose = named.purpose(node.node.role, &at, part, inside);
+            let mut purpose = named.purpose(node.node.role, &at, part, inside);
             let all = Certificate::all_from_pem(&bytes);
+            // Of several certificates in signcerts the node uses the first.
+            let folder = inside.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let signs = purpose == KeyPurpose::Enrolment && all.first().is_some_and(Result::is_ok);
+            if signs && !signing.insert((position, folder.to_owned())) {
+                purpose = KeyPurpose::Trusted;
+            }
             // That an authority's own certificate cannot be read is reported by the rule for authorities.
             let expected = !matches!(purpose, KeyPurpose::Trusted | KeyPurpose::Authority);
             if all.is_empty() && !is_key && expected {

@@ -363,6 +363,7 @@ fn survey_directory(
     let entries = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
     let mut surveyed = SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() };
     servers::leave_out(node, &mut surveyed, any_dump, findings);
+    leave_out_links(node, &mut surveyed.entries, findings);
     let far = surveyed.volume.local("").is_none();
     let derived = options.include_derived || node.joined_by_snapshot;
     let Some((staging, scratch)) = staging.filter(|_| node.running || far) else {
@@ -499,6 +500,27 @@ fn check_metadata(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings
         "its set-user-id, set-group-id or sticky bit is not captured",
         "no action is needed for Fabric's nodes; set it again after a restore if something else needs it",
     );
+}
+
+/// Links among ordinary files that lead out of them, such as those of enabled services on another machine's disk: what they lead to is no
+/// part of a node.
+fn leave_out_links(node: &PlannedNode, entries: &mut Vec<(VolumeEntry, Place)>, findings: &mut Vec<Finding>) {
+    if node.node.role != NodeRole::Files {
+        return;
+    }
+    entries.retain(|(entry, _)| {
+        let EntryKind::Symlink(target) = &entry.kind else { return true };
+        if !leaves(&entry.path, target) {
+            return true;
+        }
+        findings.push(Finding::warning(
+            Rule::Contained,
+            format!("{} {}", node.node.id, entry.path),
+            format!("it links to {target}, outside of the directory: the link is not captured"),
+            "no action is needed if no node uses it; otherwise name the directory that it points to in the inventory",
+        ));
+        false
+    });
 }
 
 fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings: &mut Vec<Finding>) {

@@ -115,3 +115,28 @@ fn a_name_that_a_restore_would_refuse_is_refused_before_the_commit() {
     fs::write(bench.network().join("Org1/peer0/msp/two\tcolumns"), "x").unwrap();
     assert_refused(&bench, "B7", "Org1/peer0", "control character");
 }
+
+#[test]
+fn a_link_among_ordinary_files_that_leads_out_of_them_is_left_out_with_a_warning() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let link = bench.network().join("Org1/users/peer.service");
+    std::os::unix::fs::symlink("/etc/systemd/system/peer.service", &link).unwrap();
+    let (made, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(made, "{findings:#?}");
+    assert_found(&findings, "B7", "peer.service", "the link is not captured");
+    assert!(bench.restore_all().unwrap().join("Org1/users/peer.service").symlink_metadata().is_err());
+}
+
+#[test]
+fn of_several_certificates_in_signcerts_the_first_is_the_nodes_own() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let signcerts = bench.network().join("Org1/peer0/msp/signcerts");
+    let own = fs::read_dir(&signcerts).unwrap().next().unwrap().unwrap().path();
+    let other = fs::read_dir(bench.network().join("Org2/peer0/msp/signcerts")).unwrap().next().unwrap().unwrap().path();
+    fs::copy(&other, signcerts.join("zz-old.pem")).unwrap();
+    let (made, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(made, "{findings:#?}");
+    super::assert_no_alarm(&findings);
+    fs::rename(&own, signcerts.join("zzz.pem")).unwrap();
+    assert_refused(&bench, "I5", "Org1/peer0", "zz-old.pem");
+}
