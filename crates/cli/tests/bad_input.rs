@@ -423,3 +423,13 @@ fn an_older_point_is_not_taken_for_the_latest() {
     let gone = restore(&["out2"]);
     assert!(matches!(gone.code, 3 | 5), "{}", gone.text);
 }
+
+#[test]
+fn what_discovery_could_not_read_is_in_the_recovery_point() {
+    let place = Place::new();
+    assert_eq!(place.backup(&[]).code, 0);
+    fs::write(place.network().join("Org1/peer0/config/core.yaml"), "peer: [").unwrap();
+    let reported = place.backup(&[]);
+    assert_ne!(reported.code, 0, "{}", reported.text);
+    assert!(reported.text.contains("\"K7\"") && reported.text.contains("core.yaml"), "{}", reported.text);
+}

@@ -100,7 +100,7 @@ rules! {
     RepositoryOwn "R1" "Everything in the repository was written by its writers and still exists: objects of others are ignored and reported, missing and damaged ones are reported."
     CommitChain "R2" "Every recovery point exists that another one, its writer or the operator knows."
     CommitClock "R3" "The commits define the order of recovery points; a time that contradicts this order is reported."
-    Recognised "K7" "Every workload is recognised as part of the network, or reported as unrecognised."
+    Recognised "K7" "Every workload, and on hosts every directory, is recognised as part of the network, or reported as unrecognised."
 }
 
 impl std::fmt::Display for Rule {

@@ -16,7 +16,7 @@ use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     let consistency = consistency(&arguments.window)?;
-    let platform = network::open(&arguments.place, output)?;
+    let platform = network::open(&arguments.place)?;
     let platform = platform.as_ref();
     let options = CaptureOptions {
         include_derived: arguments.include_derived,

@@ -44,7 +44,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
         deadline: Duration::from_secs(arguments.deadline),
         ..RestoreOptions::default()
     };
-    let source = network::open(&arguments.source, output)?;
+    let source = network::open(&arguments.source)?;
     let source = source.as_ref();
     let repository = key_files::open(&arguments.repo.repo, None)?;
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;

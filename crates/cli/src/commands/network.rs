@@ -4,16 +4,14 @@ use fabkeep_platform::{Host, Platform, discover};
 
 use crate::arguments::Where;
 use crate::error::CliError;
-use crate::output::Output;
 
 /// Opens the platform that the arguments name.
-pub fn open(place: &Where, output: &Output) -> Result<Box<dyn Platform>, CliError> {
+pub fn open(place: &Where) -> Result<Box<dyn Platform>, CliError> {
     if place.cluster.is_meant() {
         return Ok(Box::new(place.cluster.open()?));
     }
     let Some(root) = &place.root else { return Ok(Box::new(Host::open(&place.inventory)?)) };
     let base = std::path::absolute(root).map_err(CliError::io(root))?;
     let found = discover(&base, &base)?;
-    found.remarks.iter().for_each(|remark| output.line(format!("check this: {remark}")));
-    Ok(Box::new(Host::new(&found.inventory, &base)?))
+    Ok(Box::new(Host::discovered(&found, &base)?))
 }

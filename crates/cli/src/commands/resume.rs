@@ -13,7 +13,7 @@ use crate::exit_code::Code;
 use crate::output::Output;
 
 pub fn run(arguments: &Resume, output: &Output) -> Result<Code, CliError> {
-    let platform = network::open(&arguments.place, output)?;
+    let platform = network::open(&arguments.place)?;
     if arguments.unsigned {
         return unsigned(platform.as_ref(), output);
     }

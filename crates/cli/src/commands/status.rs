@@ -15,7 +15,7 @@ use crate::output::{Output, interrupt, table};
 const BETWEEN: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &Status, output: &Output) -> Result<Code, CliError> {
-    let mut platform = network::open(&arguments.place, output)?;
+    let mut platform = network::open(&arguments.place)?;
     let options = |full: bool| StatusOptions {
         block_files: arguments.files && full,
         certificates: full,
@@ -40,7 +40,7 @@ pub fn run(arguments: &Status, output: &Output) -> Result<Code, CliError> {
         }
         before = now;
         // Pods come and go.
-        platform = network::open(&arguments.place, output)?;
+        platform = network::open(&arguments.place)?;
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Stage};
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Rule, Stage};
 use url::Url;
 
 use crate::volume::Volume;
@@ -38,6 +38,8 @@ const MAX_SHOWN_BYTES: usize = 2_000;
 /// A network on this machine, as an inventory describes it.
 pub struct Host {
     network: Network,
+    /// What a person should look at, of a network that was discovered for this run.
+    findings: Vec<Finding>,
     nodes: HashMap<NodeId, Reach>,
     /// Where an open window is noted.
     window_file: PathBuf,
@@ -115,7 +117,23 @@ impl Host {
             }
         }
         let window_file = normal(base).join("fabkeep.window");
-        Ok(Host { network, nodes, window_file, machine: Machine::default() })
+        Ok(Host { network, findings: Vec::new(), nodes, window_file, machine: Machine::default() })
+    }
+
+    /// Takes what was discovered below `base`, with the remarks on it.
+    ///
+    /// # Errors
+    /// [`PlatformError::Inventory`].
+    pub fn discovered(found: &Discovered, base: &Path) -> Result<Host, PlatformError> {
+        let finding = |remark: &String| {
+            Finding::warning(
+                Rule::Recognised,
+                "discovery",
+                remark,
+                "correct it, or write an inventory (`fabkeep discover --root DIR`), correct that, and use it instead of --root",
+            )
+        };
+        Ok(Host { findings: found.remarks.iter().map(finding).collect(), ..Host::new(&found.inventory, base)? })
     }
 
     /// Keeps this machine's key and its records of windows in another place.
@@ -192,6 +210,10 @@ impl Host {
 impl Platform for Host {
     fn network(&self) -> &Network {
         &self.network
+    }
+
+    fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     fn volume(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Option<Box<dyn Volume>>, PlatformError> {
