@@ -4,9 +4,9 @@
 mod bench;
 
 use bench::Bench;
-use fabkeep_engine::CaptureOptions;
+use fabkeep_engine::{CaptureOptions, RestoreOptions};
 use fabkeep_fixtures::write_to_store;
-use fabkeep_ledger::leveldb::{Database, has_private_data, missing_private_data};
+use fabkeep_ledger::leveldb::{Database, has_private_data, missing_private_data, private_data_height};
 use fabkeep_network::Severity;
 
 const STORE: &str = "production/ledgersData/pvtdataStore";
@@ -99,4 +99,38 @@ fn private_data_that_changed_since_the_last_point_is_compared_with_the_blocks_ag
         }
         other => panic!("{:?}", other.map(|captured| captured.point.findings)),
     }
+}
+
+/// As at a cut: the chains of all nodes end at one height, the stores were captured later.
+#[test]
+fn stores_that_are_ahead_of_the_restored_ordering_service_end_with_it() {
+    const HEIGHT: u64 = 20;
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let peers = ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"];
+    for peer in peers {
+        let ledgers = bench.network().join(peer).join("production/ledgersData");
+        for derived in ["stateLeveldb", "historyLeveldb", "configHistory", "bookkeeper", "chains/index"] {
+            std::fs::remove_dir_all(ledgers.join(derived)).unwrap();
+        }
+    }
+    for chain in bench::chains(&bench.network(), "mychannel") {
+        let file = chain.join("blockfile_000000");
+        let end = bench::offset_of_block(&file, HEIGHT);
+        std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
+    }
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let heights = |restored: &std::path::Path, peer: &str| {
+        let store = restored.join(peer).join(STORE);
+        Database::open(&store).unwrap().check().unwrap();
+        ["mychannel", "settlement"].map(|channel| private_data_height(&store, channel).unwrap())
+    };
+    let restored = bench.restore_below("all", &RestoreOptions::default()).unwrap();
+    assert!(restored.findings.iter().any(|finding| finding.what.contains("private data of later blocks")));
+    for peer in peers {
+        assert_eq!(heights(&bench.path("all"), peer), [Some(HEIGHT), Some(8)], "{peer}");
+    }
+    // Beside an ordering service that stays, the peer fetches the blocks whose private data it has.
+    let nodes = vec!["Org1/peer0".to_owned()];
+    bench.restore_below("one", &RestoreOptions { nodes, ..RestoreOptions::default() }).unwrap();
+    assert_eq!(heights(&bench.path("one"), "Org1/peer0"), [Some(27), Some(8)]);
 }

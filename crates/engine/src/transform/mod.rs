@@ -103,7 +103,7 @@ pub(crate) fn transform(
     for from in ledgers {
         findings.push(ledger::take(&mut point, from, &nodes)?);
     }
-    findings.extend(private_store::without_purged(&mut point, reader, &nodes)?);
+    findings.extend(private_store::write_anew(&mut point, reader, &nodes, asked.together)?);
     findings.extend(replicate::leave_empty(&mut point, replicate, &nodes)?);
     if asked.together {
         findings.extend(orderers(&mut point, reader, &nodes, asked.raft_state, &went_back)?);

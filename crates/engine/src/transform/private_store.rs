@@ -1,5 +1,5 @@
-//! Private-data stores that are written anew for a restore: at an earlier height, or without what purging has left of writes. A peer cannot make
-//! its state from such a remainder: its hash is not the one that the block names (FABRIC.md section 8).
+//! Private-data stores that are written anew for a restore: at an earlier height, at the height of a cut, or without what purging has left of
+//! writes. A peer cannot make its state from such a remainder: its hash is not the one that the block names (FABRIC.md section 8).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,42 +35,78 @@ type HeightsOf<'a> = &'a dyn Fn(&Database) -> Result<BTreeMap<String, u64>, Leve
 /// What a store cannot give back, by channel, chaincode and collection.
 type Losses = BTreeMap<String, BTreeMap<(String, String), Loss>>;
 
-/// Writes the private-data stores anew of peers whose state comes from them and in which keys were purged.
-pub(super) fn without_purged(
+/// Writes private-data stores anew: of peers whose state comes from them and in which keys were purged, and of peers whose stores are ahead of
+/// the ordering service that is restored with them. Such a peer would keep what it has of blocks that the network makes anew, and would not
+/// take their private data.
+pub(super) fn write_anew(
     point: &mut RecoveryPoint,
     reader: &PointReader<'_>,
     nodes: &[String],
+    together: bool,
 ) -> Result<Vec<Finding>, EngineError> {
-    // State that was captured is not made anew.
-    if point.derived {
-        return Ok(Vec::new());
-    }
+    let service = if together { service_heights(point, nodes) } else { BTreeMap::new() };
     let stores = Stores { reader, channels: &point.channels };
-    let mut findings = Vec::new();
+    let (mut findings, mut ended) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     let peers = point.nodes.iter_mut().filter(|node| node.facts.role == NodeRole::Peer);
     for node in peers.filter(|node| is_named(&node.facts.id, nodes)) {
-        // A recovery point of before does not tell.
-        let heights: BTreeMap<String, u64> = node
-            .facts
-            .ledgers
-            .iter()
-            .filter(|ledger| ledger.first_block == 0 && ledger.purged != Some(false))
-            .filter_map(|ledger| Some((ledger.channel.clone(), ledger.private_height?.min(ledger.height))))
-            .collect();
-        if heights.is_empty() {
+        let (mut purged, mut ahead) = (BTreeMap::new(), BTreeMap::new());
+        for ledger in node.facts.ledgers.iter().filter(|ledger| ledger.first_block == 0) {
+            let Some(private) = ledger.private_height else { continue };
+            let to = (ledger.channel.clone(), private.min(ledger.height));
+            if service.get(&ledger.channel).is_some_and(|service| private > *service) {
+                ahead.extend([to]);
+            } else if !point.derived && ledger.purged != Some(false) {
+                // A recovery point of before does not tell; state that was captured is not made anew.
+                purged.extend([to]);
+            }
+        }
+        if purged.is_empty() && ahead.is_empty() {
             continue;
         }
         findings.extend(stores.bring(node, &|store| {
-            let mut purged = BTreeMap::new();
-            for (channel, &height) in &heights {
+            let mut heights = ahead.clone();
+            for (channel, &height) in &purged {
                 if leveldb::has_purged(store, channel)? {
-                    purged.insert(channel.clone(), height);
+                    heights.insert(channel.clone(), height);
                 }
             }
-            Ok(purged)
+            Ok(heights)
         })?);
+        for ledger in node.facts.ledgers.iter_mut() {
+            if let Some(height) = ahead.get(&ledger.channel) {
+                ledger.private_height = Some(*height);
+                ended.entry(ledger.channel.clone()).or_default().push(node.facts.id.to_string());
+            }
+        }
     }
+    findings.extend(ended.into_iter().map(|(channel, peers)| {
+        Finding::note(
+            Rule::StoresInOrder,
+            &channel,
+            format!(
+                "private data of later blocks than the restored network has is left out of the stores of {}",
+                peers.join(", ")
+            ),
+            "no action is needed: the network makes these blocks anew",
+        )
+    }));
     Ok(findings)
+}
+
+/// Heights of the ordering service by channel, where its orderers are restored.
+fn service_heights(point: &RecoveryPoint, nodes: &[String]) -> BTreeMap<String, u64> {
+    let mut out: BTreeMap<String, u64> = BTreeMap::new();
+    let orderers = point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer);
+    for ledger in orderers.filter(|node| is_named(&node.facts.id, nodes)).flat_map(|node| &node.facts.ledgers) {
+        let height = out.entry(ledger.channel.clone()).or_default();
+        *height = ledger.height.max(*height);
+    }
+    // Where one stays, it has the blocks that come.
+    let stays = point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer);
+    for ledger in stays.filter(|node| !is_named(&node.facts.id, nodes)).flat_map(|node| &node.facts.ledgers) {
+        out.remove(&ledger.channel);
+    }
+    out
 }
 
 /// What stores are written anew with.
