@@ -80,6 +80,18 @@ fn peers_at_most_at_orderers(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
             }
             continue;
         };
+        let private = ledgers(nodes, NodeRole::Peer, channel).filter_map(|(_, ledger)| ledger.private_height).max();
+        if let Some(private) = private.filter(|private| *private < highest.height) {
+            findings.push(Finding::note(
+                Rule::PrivateData,
+                channel,
+                format!(
+                    "blocks {private} to {} are in the set from orderers only: private data of their transactions is in no peer's store that was captured",
+                    highest.height - 1
+                ),
+                "if the channel has private data, and everything is restored together, it is lost: back up at a cut or in a window (--consistency cut, --quiesce)",
+            ));
+        }
         for (peer, ledger) in ledgers(nodes, NodeRole::Peer, channel) {
             if ledger.height > highest.height {
                 findings.push(Finding::error(
