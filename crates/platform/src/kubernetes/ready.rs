@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeId, Rule};
 
 use super::Kubernetes;
@@ -135,6 +136,12 @@ impl Kubernetes {
                     }
                 }
             }
+            if leads.values().any(|leading| !leading) {
+                // The leader may be an orderer that was running all the time.
+                for channel in self.led_by_others(stage) {
+                    leads.entry(channel).and_modify(|leading| *leading = true);
+                }
+            }
             for (channel, _) in leads.iter().filter(|(_, leading)| !**leading) {
                 waits.push(Finding::error(
                     Rule::LogPresent,
@@ -157,5 +164,22 @@ impl Kubernetes {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Channels that orderers lead which are not of the stage.
+    fn led_by_others(&self, stage: &StageWorkloads) -> Vec<String> {
+        let others = self
+            .analysis
+            .nodes
+            .iter()
+            .filter(|found| found.node.role == NodeRole::Orderer && !stage.nodes.contains(&found.node.id));
+        let answers = others.filter_map(|found| {
+            let (workload, pod) = (found.node.workload.as_ref()?, found.pod.as_ref()?);
+            let operations = workload.operations.filter(|operations| !operations.tls)?;
+            let at = (workload.namespace.as_str(), pod.name.as_str(), operations.port);
+            let text = super::observe::get(&self.connection, at, None, "/metrics", false).ok()?;
+            Some(answers::metrics(&text).leads)
+        });
+        answers.flatten().filter(|(_, leading)| *leading).map(|(channel, _)| channel).collect()
     }
 }
