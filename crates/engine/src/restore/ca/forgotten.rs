@@ -200,10 +200,13 @@ fn differences(id: &NodeId, now: &Known, then: &Known) -> Vec<Finding> {
         "certificates were revoked after the recovery point and will not be in the next CRL",
         "keep the newest CRL in the MSPs, and revoke them again: fabric-ca-client revoke --serial … --aki …",
     );
+    // A database that began anew has removed nobody.
+    let is_later =
+        then.certificates.is_empty() || then.certificates.keys().any(|key| now.certificates.contains_key(key));
     let back = then
         .identities
         .iter()
-        .filter(|(name, revoked)| !**revoked && now.identities.get(*name).is_none_or(|revoked| *revoked))
+        .filter(|(name, revoked)| !**revoked && now.identities.get(*name).map_or(is_later, |revoked| *revoked))
         .map(|(name, _)| name.clone())
         .collect();
     tell(
