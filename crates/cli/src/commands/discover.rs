@@ -68,7 +68,7 @@ fn on_host(
         })?;
         file.write_all(text.as_bytes()).map_err(CliError::io(&arguments.inventory))?;
     }
-    output.json(&json!({"inventory": found.inventory, "remarks": found.remarks, "file": arguments.inventory}));
+    output.json(&json!({"inventory": found.inventory, "remarks": found.remarks, "left": found.left, "file": arguments.inventory}));
     for organization in &host.network().organizations {
         output.line(&organization.name);
         for node in &organization.nodes {
@@ -77,6 +77,9 @@ fn on_host(
             let msp = node.msp_id.as_deref().unwrap_or("");
             output.line(format!("  {:<14} {:<8} {msp:<12} {}", node.id.node, node.role, directories.join(", ")));
         }
+    }
+    for left in &found.left {
+        output.line(format!("note: {} was left by a restore and is not in the inventory", left.display()));
     }
     for remark in &found.remarks {
         output.line(format!("check this: {remark}"));

@@ -1,6 +1,8 @@
 //! What claims contain and who else mounts them: a restore finds the place of everything that was captured, or says before it begins what
 //! has none.
 
+use std::time::Duration;
+
 use fabkeep_engine::{ClusterTarget, Done, EngineError, RestoreOptions, RestorePlan, RestoreTarget, Silent};
 use fabkeep_fake_cluster::{Answer, Cluster};
 use fabkeep_network::Finding;
@@ -139,9 +141,13 @@ fn a_claim_that_came_back_empty_is_not_taken_for_one_that_is_there() {
     let nothing = restore(&scene, &missing).unwrap();
     assert!(nothing.findings.iter().all(|finding| !finding.what.contains("come back empty")), "{:?}", nothing.findings);
     // A StatefulSet makes a new claim for its pod as soon as the old one is gone.
-    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5);
-    let created = json!({"metadata": {"creationTimestamp": later.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}});
-    scene.cluster.patch("PersistentVolumeClaim", "org1", "peer0-data", &created);
+    let mut claim = scene.cluster.get("PersistentVolumeClaim", "org1", "peer0-data").unwrap();
+    claim["metadata"] = json!({"name": "peer0-data", "namespace": "org1"});
+    claim["spec"].as_object_mut().unwrap().remove("volumeName");
+    assert!(scene.cluster.delete("PersistentVolumeClaim", "org1", "peer0-data"));
+    // An API server counts in whole seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    scene.cluster.put(claim);
     let restored = restore(&scene, &missing).unwrap();
     let told = restored.findings.iter().find(|finding| finding.what.contains("may have come back empty")).unwrap();
     assert!(told.subject == "org1/peer0" && told.remedy.contains("--node org1/peer0 --replace"), "{told:?}");

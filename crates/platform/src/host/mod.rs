@@ -133,7 +133,16 @@ impl Host {
                 "correct it, or write an inventory (`fabkeep discover --root DIR`), correct that, and use it instead of --root",
             )
         };
-        Ok(Host { findings: found.remarks.iter().map(finding).collect(), ..Host::new(&found.inventory, base)? })
+        let left = found.left.iter().map(|path| {
+            Finding::note(
+                Rule::Recognised,
+                path.display(),
+                "a restore has left it here: it is not captured",
+                "remove it when the network works",
+            )
+        });
+        let findings = found.remarks.iter().map(finding).chain(left).collect();
+        Ok(Host { findings, ..Host::new(&found.inventory, base)? })
     }
 
     /// Keeps this machine's key and its records of windows in another place.

@@ -39,6 +39,8 @@ pub struct Discovered {
     pub inventory: Inventory,
     /// What a person should look at.
     pub remarks: Vec<String>,
+    /// What restores have left beside data: it is in no inventory.
+    pub left: Vec<PathBuf>,
 }
 
 /// Looks for nodes below `root`. Paths in the inventory are relative to `base`.
@@ -103,7 +105,8 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
         remarks.extend(node.remarks.drain(..).map(|remark| remark.text));
     }
     let network = root.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
-    Ok(Discovered { inventory: inventory(network, &nodes, &named, &served, rest, &base), remarks: unique(remarks) })
+    let inventory = inventory(network, &nodes, &named, &served, rest, &base);
+    Ok(Discovered { inventory, remarks: unique(remarks), left: tree.left })
 }
 
 /// The nodes of compose files: their containers' volumes on this machine, and the commands that start and stop them.
@@ -156,7 +159,7 @@ fn of_containers(
     }
     let base = base.canonicalize().unwrap_or_else(|_| normal(base));
     let inventory = inventory(network, &nodes, &named, &served, BTreeMap::new(), &base);
-    Ok(Discovered { inventory, remarks: unique(remarks) })
+    Ok(Discovered { inventory, remarks: unique(remarks), left: Vec::new() })
 }
 
 /// A root inside a node's data, or that is a node's data directory: the folder that holds the rest of the node.

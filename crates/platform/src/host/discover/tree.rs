@@ -86,6 +86,8 @@ pub(super) struct Tree {
     /// Podman's units of containers.
     pub quadlets: Vec<PathBuf>,
     pub remarks: Vec<String>,
+    /// What restores have left beside data.
+    pub left: Vec<PathBuf>,
 }
 
 impl Tree {
@@ -143,7 +145,7 @@ impl Tree {
             let path = entry.path();
             let Ok(kind) = entry.file_type() else { continue };
             if super::is_of_a_restore(&path) {
-                self.remarks.push(format!("{} was left by a restore and is not in the inventory", path.display()));
+                self.left.push(path.clone());
             } else if kind.is_dir() {
                 directories.push(path);
             } else if kind.is_symlink() && path.is_dir() {
