@@ -423,17 +423,17 @@ fn object_identifier(from: &mut &[u8]) -> Option<String> {
 }
 
 /// A block between `BEGIN` and `END` lines.
-struct PemBlock {
-    label: String,
+pub(crate) struct PemBlock {
+    pub(crate) label: String,
     /// Its content; `None` when it does not decode.
-    der: Option<Vec<u8>>,
+    pub(crate) der: Option<Vec<u8>>,
     /// Its header lines say that it is encrypted.
-    encrypted: bool,
+    pub(crate) encrypted: bool,
 }
 
 /// Returns every PEM block of a file. Files from Windows editors, from `openssl x509 -text` and from Kubernetes Secrets come with odd line
 /// ends, text around the blocks and lines of any length: all of that is skipped.
-fn pem_blocks(pem: &[u8]) -> Vec<PemBlock> {
+pub(crate) fn pem_blocks(pem: &[u8]) -> Vec<PemBlock> {
     let text = String::from_utf8_lossy(pem);
     let mut rest: &str = &text;
     let mut out = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, pem_blocks};
 use crate::proto::msp::FabricMspConfig;
 
 /// Longest chain of intermediate certificates followed.
@@ -71,9 +71,13 @@ impl Msp {
     /// Returns whether the certificate leads to one of the MSP's roots and is not revoked. Dates are not looked at: Fabric checks a block's
     /// signers as of their own certificate's first second.
     pub fn vouches_for(&self, certificate: &Certificate) -> bool {
-        if certificate.is_ca() || self.revoked_serials.contains(certificate.serial()) {
-            return false;
-        }
+        !certificate.is_ca()
+            && !self.revoked_serials.contains(certificate.serial())
+            && self.leads_to_a_root(certificate)
+    }
+
+    /// Returns whether one of the MSP's roots has signed the certificate, or an intermediate certificate that leads to one.
+    pub fn leads_to_a_root(&self, certificate: &Certificate) -> bool {
         let mut current = certificate;
         for _ in 0..MAX_CHAIN {
             if self.roots.iter().any(|root| current.is_signed_by(root)) {
@@ -115,6 +119,30 @@ impl Msp {
             (Role::Peer, Some(nodes)) => has(&nodes.peer),
             (Role::Orderer, Some(nodes)) => has(&nodes.orderer),
         }
+    }
+}
+
+/// What a file among an MSP's revocation lists is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationList {
+    /// A list.
+    Readable,
+    /// Not PEM: Fabric passes over it.
+    NotPem,
+    /// PEM, and no list: Fabric does not start with it.
+    NoList,
+}
+
+impl RevocationList {
+    /// Reads a file of the folder `crls` as Fabric does.
+    pub fn of(file: &[u8]) -> Self {
+        use der::Decode;
+        // What stands before the first line keeps Fabric from seeing a list in PEM.
+        let Some(first) = pem_blocks(file).into_iter().next() else { return RevocationList::NotPem };
+        let der = first.der.filter(|_| file.starts_with(b"-----BEGIN X509 CRL"));
+        // Only whether it is one: lists of unusual authorities are lists.
+        let parses = |der: &[u8]| Vec::<der::Any>::from_der(der).is_ok_and(|parts| parts.len() == 3);
+        if der.is_some_and(|der| parses(&der)) { RevocationList::Readable } else { RevocationList::NoList }
     }
 }
 

@@ -38,13 +38,24 @@ pub(crate) fn is_true(value: Option<&Value>) -> bool {
     }
 }
 
-/// A file that a configuration names.
+/// A file or directory that a configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
     /// The setting, as the file spells it out: `peer.tls.rootcert.file`.
     pub setting: String,
+    /// The environment variable that sets it: `CORE_PEER_TLS_ROOTCERT_FILE`.
+    pub variable: String,
+    /// Whether the environment says it, not the file.
+    pub by_environment: bool,
     /// The path as written: absolute, or relative to the configuration file.
     pub path: String,
+}
+
+impl NamedFile {
+    /// Returns whether it holds certificates that vouch for others, and is no file of the node's own.
+    pub fn is_root(&self) -> bool {
+        ["RootCAs", "RootCAs.files", "rootcert.file"].iter().any(|end| self.setting.ends_with(end))
+    }
 }
 
 /// A configuration file and the environment variables that override it: `CORE_PEER_MSPCONFIGPATH` is `peer.mspConfigPath`.
@@ -61,9 +72,24 @@ impl<'a> Settings<'a> {
         Settings { prefix, yaml, environment }
     }
 
+    /// Returns the name of the environment variable that overrides a setting.
+    fn variable_name(&self, path: &[&str]) -> String {
+        format!("{}_{}", self.prefix, path.join("_").to_ascii_uppercase())
+    }
+
     fn variable(&self, path: &[&str]) -> Option<&'a str> {
-        let name = format!("{}_{}", self.prefix, path.join("_").to_ascii_uppercase());
-        self.environment.get(&name).map(String::as_str).filter(|text| !text.is_empty())
+        self.environment.get(&self.variable_name(path)).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Returns the paths that a setting names. A path of another environment's is not known here.
+    fn named(&self, path: &[&str]) -> Vec<NamedFile> {
+        let by_environment = self.variable(path).is_some();
+        let (setting, variable) = (path.join("."), self.variable_name(path));
+        let all = if is_list(&variable) { self.list(path) } else { self.text(path).into_iter().collect() };
+        let known = all.into_iter().filter(|text| !text.contains('$'));
+        known
+            .map(|path| NamedFile { setting: setting.clone(), variable: variable.clone(), by_environment, path })
+            .collect()
     }
 
     /// Returns a setting as text; `None` when it is not set or empty.
@@ -86,11 +112,6 @@ impl<'a> Settings<'a> {
 
     /// Returns a list: of a sequence, or of a text with commas or in brackets, as environment variables hold one.
     pub fn list(&self, path: &[&str]) -> Vec<String> {
-        let split = |text: &str| -> Vec<String> {
-            let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
-            let parts = inner.split([',', ' ']).map(|part| part.trim().trim_matches(['"', '\'']));
-            parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
-        };
         if let Some(text) = self.variable(path) {
             return split(text);
         }
@@ -102,6 +123,25 @@ impl<'a> Settings<'a> {
             _ => Vec::new(),
         }
     }
+}
+
+/// Returns the parts of a list as environment variables hold one: with commas or spaces, with or without brackets.
+pub fn split(text: &str) -> Vec<String> {
+    let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let parts = inner.split([',', ' ']).map(|part| part.trim().trim_matches(['"', '\'']));
+    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns whether an environment variable holds a list of paths.
+pub fn is_list(variable: &str) -> bool {
+    ["ROOTCAS", "_FILES", "CAFILES"].iter().any(|end| variable.ends_with(end))
+}
+
+/// Returns whether an environment variable holds a path, or a list of paths.
+pub fn is_path(variable: &str) -> bool {
+    let one = ["FILE", "CERTIFICATE", "PRIVATEKEY", "DATASOURCE"].iter().any(|end| variable.ends_with(end));
+    one || is_list(variable)
+        || PLACES.iter().any(|of_role| of_role.iter().any(|place| variable.ends_with(&place.join("_").to_uppercase())))
 }
 
 /// Where a node's signing keys are.
@@ -299,59 +339,154 @@ pub fn has_section(yaml: &Value, name: &str) -> bool {
     value_at(yaml, &[name]).is_some_and(|value| !value.is_null())
 }
 
+/// The directories that a node's configuration names: a peer's, an orderer's.
+const PLACES: [&[&[&str]]; 2] = [
+    &[&["peer", "fileSystemPath"], &["peer", "mspConfigPath"], &["peer", "BCCSP", "SW", "FileKeyStore", "KeyStore"]],
+    &[
+        &["FileLedger", "Location"],
+        &["General", "LocalMSPDir"],
+        &["General", "BCCSP", "SW", "FileKeyStore", "KeyStore"],
+        &["Consensus", "WALDir"],
+        &["Consensus", "SnapDir"],
+    ],
+];
+
+/// Returns the settings of a node of this role, and the places of its directories among them.
+fn of_role<'a>(
+    role: NodeRole,
+    yaml: &'a Value,
+    environment: &'a Environment,
+) -> Option<(Settings<'a>, &'static [&'static [&'static str]])> {
+    match role {
+        NodeRole::Peer => Some((Settings::new("CORE", yaml, environment), PLACES[0])),
+        NodeRole::Orderer => Some((Settings::new("ORDERER", yaml, environment), PLACES[1])),
+        _ => None,
+    }
+}
+
 /// Returns the TLS files that a node of this role reads at its start, of the endpoints where TLS is on.
 pub fn tls_files(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
-    let mut out = Vec::new();
-    let mut add = |settings: &Settings<'_>, path: &[&str]| {
-        // A path of another environment's is not known here.
-        let files = settings.list(path).into_iter().filter(|text| !text.contains('$'));
-        out.extend(files.map(|file| NamedFile { setting: path.join("."), path: file }));
-    };
+    let Some((settings, _)) = of_role(role, yaml, environment) else { return Vec::new() };
+    let on = |path: &[&str]| settings.flag(path) == Some(true);
+    let mut wanted: Vec<Vec<&str>> = Vec::new();
     if role == NodeRole::Peer {
-        let settings = Settings::new("CORE", yaml, environment);
-        if settings.flag(&["peer", "tls", "enabled"]) == Some(true) {
-            ["cert", "key", "rootcert"].iter().for_each(|name| add(&settings, &["peer", "tls", name, "file"]));
-        }
-        return out;
-    }
-    let settings = Settings::new("ORDERER", yaml, environment);
-    for section in ["General", "Admin", "Operations"] {
-        if settings.flag(&[section, "TLS", "Enabled"]) == Some(true) {
-            for name in ["Certificate", "PrivateKey", "RootCAs", "ClientRootCAs"] {
-                add(&settings, &[section, "TLS", name]);
+        if on(&["peer", "tls", "enabled"]) {
+            let files = ["cert", "key", "rootcert", "clientCert", "clientKey"];
+            wanted.extend(files.map(|name| vec!["peer", "tls", name, "file"]));
+            if on(&["peer", "tls", "clientAuthRequired"]) {
+                wanted.push(vec!["peer", "tls", "clientRootCAs", "files"]);
             }
         }
-    }
-    if settings.flag(&["General", "TLS", "Enabled"]) == Some(true) {
-        for name in ["ClientCertificate", "ClientPrivateKey", "RootCAs"] {
-            add(&settings, &["General", "Cluster", name]);
+        if on(&["operations", "tls", "enabled"]) {
+            wanted.extend(["cert", "key"].map(|name| vec!["operations", "tls", name, "file"]));
+            wanted.push(vec!["operations", "tls", "clientRootCAs", "files"]);
+        }
+    } else {
+        for section in ["General", "Admin", "Operations"] {
+            if on(&[section, "TLS", "Enabled"]) {
+                wanted.extend(["Certificate", "PrivateKey", "RootCAs"].map(|name| vec![section, "TLS", name]));
+                // The general listener reads these only where clients must show a certificate.
+                if section != "General" || on(&[section, "TLS", "ClientAuthRequired"]) {
+                    wanted.push(vec![section, "TLS", "ClientRootCAs"]);
+                }
+            }
+        }
+        let own_listener = settings.text(&["General", "Cluster", "ServerCertificate"]).is_some();
+        if own_listener || on(&["General", "TLS", "Enabled"]) {
+            let files = ["ClientCertificate", "ClientPrivateKey", "RootCAs", "ServerCertificate", "ServerPrivateKey"];
+            wanted.extend(files.map(|name| vec!["General", "Cluster", name]));
         }
     }
+    wanted.iter().flat_map(|path| settings.named(path)).collect()
+}
+
+/// Returns the directories that the configuration of a node of this role names: data, MSP, key store, raft.
+pub fn places(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
+    let Some((settings, places)) = of_role(role, yaml, environment) else { return Vec::new() };
+    let token = Bccsp::read(&settings, if role == NodeRole::Peer { &["peer", "BCCSP"] } else { &["General", "BCCSP"] });
+    let used = |place: &&&[&str]| !(place.ends_with(&["KeyStore"]) && token.token().is_some());
+    places.iter().filter(used).flat_map(|path| settings.named(path)).collect()
+}
+
+/// Returns the file with the first block of the system channel that an orderer's configuration names. Fabric 1.4 calls it genesis.
+pub fn bootstrap_file(role: NodeRole, yaml: &Value, environment: &Environment) -> Option<NamedFile> {
+    let (settings, _) = of_role(role, yaml, environment).filter(|_| role == NodeRole::Orderer)?;
+    let methods = ["BootstrapMethod", "GenesisMethod"];
+    let method = methods.iter().find_map(|name| settings.text(&["General", name]))?;
+    if !method.eq_ignore_ascii_case("file") {
+        return None;
+    }
+    let files = ["BootstrapFile", "GenesisFile"];
+    files.iter().find_map(|name| settings.named(&["General", name]).into_iter().next())
+}
+
+/// Returns everything that the configuration of a node of this role names: files and directories.
+pub fn named_paths(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
+    let mut out = tls_files(role, yaml, environment);
+    out.extend(places(role, yaml, environment));
+    out.extend(bootstrap_file(role, yaml, environment));
     out
 }
 
 /// The settings below which nothing but names, paths and labels is found: these may be kept with a node.
 const KEPT: [&[&str]; 3] = [
     &[
+        "CORE_PEER_LOCALMSPID",
+        "CORE_PEER_FILESYSTEMPATH",
+        "CORE_PEER_MSPCONFIGPATH",
         "CORE_PEER_BCCSP_DEFAULT",
         "CORE_PEER_BCCSP_PKCS11_LABEL",
         "CORE_PEER_BCCSP_PKCS11_LIBRARY",
+        "CORE_PEER_BCCSP_SW_FILEKEYSTORE_KEYSTORE",
         "CORE_PEER_TLS_ENABLED",
         "CORE_PEER_TLS_CERT_FILE",
         "CORE_PEER_TLS_KEY_FILE",
+        "CORE_PEER_TLS_ROOTCERT_FILE",
         "CORE_PEER_TLS_CLIENTCERT_FILE",
         "CORE_PEER_TLS_CLIENTKEY_FILE",
+        "CORE_PEER_TLS_CLIENTAUTHREQUIRED",
+        "CORE_PEER_TLS_CLIENTROOTCAS_FILES",
+        "CORE_OPERATIONS_TLS_ENABLED",
+        "CORE_OPERATIONS_TLS_CERT_FILE",
+        "CORE_OPERATIONS_TLS_KEY_FILE",
+        "CORE_OPERATIONS_TLS_CLIENTROOTCAS_FILES",
         "CORE_LEDGER_STATE_STATEDATABASE",
     ],
     &[
+        "ORDERER_FILELEDGER_LOCATION",
+        "ORDERER_GENERAL_LOCALMSPID",
+        "ORDERER_GENERAL_LOCALMSPDIR",
+        "ORDERER_GENERAL_BOOTSTRAPMETHOD",
+        "ORDERER_GENERAL_BOOTSTRAPFILE",
+        "ORDERER_GENERAL_GENESISMETHOD",
+        "ORDERER_GENERAL_GENESISFILE",
         "ORDERER_GENERAL_BCCSP_DEFAULT",
         "ORDERER_GENERAL_BCCSP_PKCS11_LABEL",
         "ORDERER_GENERAL_BCCSP_PKCS11_LIBRARY",
+        "ORDERER_GENERAL_BCCSP_SW_FILEKEYSTORE_KEYSTORE",
         "ORDERER_GENERAL_TLS_ENABLED",
         "ORDERER_GENERAL_TLS_CERTIFICATE",
         "ORDERER_GENERAL_TLS_PRIVATEKEY",
+        "ORDERER_GENERAL_TLS_ROOTCAS",
+        "ORDERER_GENERAL_TLS_CLIENTAUTHREQUIRED",
+        "ORDERER_GENERAL_TLS_CLIENTROOTCAS",
         "ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE",
         "ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY",
+        "ORDERER_GENERAL_CLUSTER_ROOTCAS",
+        "ORDERER_GENERAL_CLUSTER_SERVERCERTIFICATE",
+        "ORDERER_GENERAL_CLUSTER_SERVERPRIVATEKEY",
+        "ORDERER_ADMIN_TLS_ENABLED",
+        "ORDERER_ADMIN_TLS_CERTIFICATE",
+        "ORDERER_ADMIN_TLS_PRIVATEKEY",
+        "ORDERER_ADMIN_TLS_ROOTCAS",
+        "ORDERER_ADMIN_TLS_CLIENTROOTCAS",
+        "ORDERER_OPERATIONS_TLS_ENABLED",
+        "ORDERER_OPERATIONS_TLS_CERTIFICATE",
+        "ORDERER_OPERATIONS_TLS_PRIVATEKEY",
+        "ORDERER_OPERATIONS_TLS_ROOTCAS",
+        "ORDERER_OPERATIONS_TLS_CLIENTROOTCAS",
+        "ORDERER_CONSENSUS_WALDIR",
+        "ORDERER_CONSENSUS_SNAPDIR",
     ],
     &[
         "FABRIC_CA_SERVER_BCCSP_DEFAULT",
@@ -524,10 +659,36 @@ mod tests {
         );
         assert!(has_section(&yaml, "general") && !has_section(&yaml, "FileLedger"));
         let peer = parse(b"peer: {tls: {enabled: true, rootcert: {file: tls/ca.crt}}}").unwrap();
-        assert_eq!(tls_files(NodeRole::Peer, &peer, &Environment::new())[0].setting, "peer.tls.rootcert.file");
+        let root = tls_files(NodeRole::Peer, &peer, &Environment::new()).remove(0);
+        assert_eq!(
+            (root.setting.as_str(), root.is_root(), root.by_environment),
+            ("peer.tls.rootcert.file", true, false)
+        );
         let off = environment(&[("CORE_PEER_TLS_ENABLED", "false")]);
         assert_eq!(tls_files(NodeRole::Peer, &peer, &off), Vec::new());
         assert!(parse(b"peer: [").is_err());
+    }
+
+    #[test]
+    fn the_files_that_only_the_environment_names_are_known() {
+        let over = environment(&[
+            ("ORDERER_GENERAL_TLS_ENABLED", "true"),
+            ("ORDERER_GENERAL_TLS_ROOTCAS", "[/t/ca.crt, /t/more.crt]"),
+            ("ORDERER_GENERAL_TLS_CLIENTROOTCAS", "/t/unread.crt"),
+            ("ORDERER_GENERAL_GENESISMETHOD", "file"),
+            ("ORDERER_GENERAL_GENESISFILE", "/b/genesis.block"),
+            ("ORDERER_FILELEDGER_LOCATION", "/data"),
+        ]);
+        let over = kept(NodeRole::Orderer, &over);
+        let named = named_paths(NodeRole::Orderer, &Value::Null, &over);
+        let paths: Vec<&str> = named.iter().map(|named| named.path.as_str()).collect();
+        assert_eq!(paths, ["/t/ca.crt", "/t/more.crt", "/data", "/b/genesis.block"]);
+        assert!(named.iter().all(|named| named.by_environment && is_path(&named.variable)), "{named:?}");
+        assert_eq!(named[0].variable, "ORDERER_GENERAL_TLS_ROOTCAS");
+        let peer = parse(b"peer: {tls: {enabled: true, clientAuthRequired: true, clientKey: {file: k}, clientRootCAs: {files: [a, b]}}}\noperations: {tls: {enabled: true, cert: {file: o}}}").unwrap();
+        let named = tls_files(NodeRole::Peer, &peer, &Environment::new());
+        let paths: Vec<&str> = named.iter().map(|named| named.path.as_str()).collect();
+        assert_eq!(paths, ["k", "a", "b", "o"]);
     }
 
     #[test]
