@@ -355,3 +355,31 @@ fn podmans_units_are_nodes() {
         assert!(nodes.iter().any(|node| parts.iter().all(|part| node.contains(part))), "{parts:?} in {nodes:#?}");
     }
 }
+
+#[test]
+fn what_a_container_names_is_kept_with_paths_of_this_machine() {
+    let site = Site::new();
+    site.identity("Org1/peer0", "net/ids/peer0").peer_data("net/disk/peer0").orderer_data("net/disk/orderer");
+    site.identity("OrdererOrg/orderer1", "net/ids/orderer").write("net/blocks/genesis.block", "block");
+    site.write("net/conf/core.yaml", "peer: {localMspId: Org1MSP, mspConfigPath: msp, tls: {enabled: true, cert: {file: tls/server.crt}, key: {file: tls/server.key}, rootcert: {file: tls/gone.crt}}}\n");
+    site.write(
+        "net/docker-compose.yaml",
+        "services:\n  peer0:\n    image: hyperledger/fabric-peer:2.5\n    environment: [CORE_PEER_ID=peer0]\n    volumes: ['./disk/peer0:/var/hyperledger/production', './ids/peer0/msp:/etc/hyperledger/fabric/msp', './ids/peer0/tls:/etc/hyperledger/fabric/tls', './conf/core.yaml:/etc/hyperledger/fabric/core.yaml']\n  orderer:\n    image: hyperledger/fabric-orderer:1.4\n    environment: {ORDERER_GENERAL_LOCALMSPDIR: /o/msp, ORDERER_GENERAL_TLS_ENABLED: 'true', ORDERER_GENERAL_TLS_CERTIFICATE: /o/tls/server.crt, ORDERER_GENERAL_TLS_PRIVATEKEY: /o/tls/server.key, ORDERER_GENERAL_TLS_ROOTCAS: '[/o/tls/ca.crt, /o/tls/gone.crt]', ORDERER_GENERAL_GENESISMETHOD: file, ORDERER_GENERAL_GENESISFILE: /o/genesis.block}\n    volumes: ['./disk/orderer:/var/hyperledger/production/orderer', './ids/orderer:/o', './blocks/genesis.block:/o/genesis.block']\n",
+    );
+    let seen = site.discover("net");
+    let at = |path: &str| site.path(path).display().to_string();
+    for line in [
+        format!("CORE_PEER_TLS_ROOTCERT_FILE = \"{}\"", at("net/ids/peer0/tls/gone.crt")),
+        format!("CORE_PEER_MSPCONFIGPATH = \"{}\"", at("net/ids/peer0/msp")),
+        format!(
+            "ORDERER_GENERAL_TLS_ROOTCAS = \"{},{}\"",
+            at("net/ids/orderer/tls/ca.crt"),
+            at("net/ids/orderer/tls/gone.crt")
+        ),
+        format!("ORDERER_GENERAL_GENESISFILE = \"{}\"", at("net/blocks/genesis.block")),
+    ] {
+        assert!(seen.text.contains(&line), "{line} in {}", seen.text);
+    }
+    let nodes = seen.nodes();
+    assert!(nodes.iter().any(|node| node.contains("other=net/blocks")), "{nodes:#?} {:#?}", seen.remarks);
+}

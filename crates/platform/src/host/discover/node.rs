@@ -1,11 +1,11 @@
 //! Combines what starts a node, its configuration file and its data on this machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CONFIG_VARIABLE, CaConfig, DataSource, DatabaseKind};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NodeSettings, StateDatabase};
+use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NamedFile, NodeSettings, StateDatabase};
 use serde_norway::Value;
 
 use super::started::{Found as Place, Started};
@@ -187,12 +187,40 @@ impl Node {
 
     /// Keeps of the environment what overrides the configuration, with paths of this machine.
     fn keep_environment(&mut self, started: &Started, config: &Path, root: &Path) {
+        let authority = self.role == NodeRole::CertificateAuthority;
         for (name, value) in node_settings::kept(self.role, &started.environment) {
-            let is_path = ["FILE", "CERTIFICATE", "PRIVATEKEY", "DATASOURCE"].iter().any(|end| name.ends_with(end));
-            let found = is_path.then(|| started.find(&value, config, root)).and_then(Place::here);
-            let value = found.map_or(value, |path| path.display().to_string());
+            let value = if !node_settings::is_path(&name) {
+                value
+            } else if authority {
+                let found = started.find(&value, config, root).here();
+                found.map_or(value, |path| path.display().to_string())
+            } else {
+                // Also of what is not there: that it is missing is then found by every backup.
+                let all = if node_settings::is_list(&name) { node_settings::split(&value) } else { vec![value] };
+                let all = all.iter().map(|named| started.find(named, config, root).path().display().to_string());
+                all.collect::<Vec<_>>().join(",")
+            };
             self.environment.insert(name, value.replace(super::script::WORKING_FOLDER, "."));
         }
+    }
+
+    /// Keeps what its configuration file names and what is in another place here than the file says: a container's paths, those of a disk
+    /// of another machine.
+    fn keep_moved(&mut self, started: &Started, yaml: &Value, config: &Path, root: &Path) {
+        let mut moved: BTreeMap<String, (bool, Vec<String>)> = BTreeMap::new();
+        for named in node_settings::named_paths(self.role, yaml, &started.environment) {
+            if named.by_environment {
+                continue;
+            }
+            let place = started.find(&named.path, config, root);
+            let elsewhere = (started.mounts.is_some() || matches!(place, Place::Here(_)))
+                && place.clone().path() != super::normal(&config.join(&named.path));
+            let (any, paths) = moved.entry(named.variable).or_default();
+            *any |= elsewhere;
+            paths.push(place.path().display().to_string());
+        }
+        let moved = moved.into_iter().filter(|(_, (any, _))| *any);
+        self.environment.extend(moved.map(|(name, (_, paths))| (name, paths.join(","))));
     }
 }
 
@@ -251,7 +279,15 @@ pub(super) fn of_started(started: &Started, config: Option<&Path>, root: &Path) 
         }
         _ => {}
     }
-    reader.tls(&settings, &mut node);
+    let named = node_settings::tls_files(started.role, &yaml, &started.environment);
+    reader.tls(&settings, &named, &mut node);
+    let bootstrap = node_settings::bootstrap_file(started.role, &yaml, &started.environment);
+    if let Some(named) = bootstrap {
+        reader.bootstrap(&named, &mut node);
+    }
+    if config.is_some() {
+        node.keep_moved(started, &yaml, &config_folder, root);
+    }
     node.own = reader.own(&settings);
     reader.served(&settings, &mut node);
     if !alone && config.is_none_or(|file| !file.starts_with(&started.folder) || started.mounts.is_some()) {
@@ -409,7 +445,7 @@ impl Reader<'_> {
     }
 
     /// The folders of TLS certificates and keys, wherever they lie.
-    fn tls(&self, settings: &NodeSettings, node: &mut Node) {
+    fn tls(&self, settings: &NodeSettings, more: &[NamedFile], node: &mut Node) {
         if !matches!(node.role, NodeRole::Peer | NodeRole::Orderer) || settings.tls.enabled == Some(false) {
             return;
         }
@@ -422,9 +458,14 @@ impl Reader<'_> {
         }
         let mut missing = None;
         let mut found = false;
-        for (named, is_root) in
-            own.into_iter().map(|own| (own, false)).chain(settings.tls.roots.iter().map(|root| (root, true)))
-        {
+        let roots = settings.tls.roots.iter().map(|root| (root, true));
+        let mut all: Vec<(&String, bool)> = own.into_iter().map(|own| (own, false)).chain(roots).collect();
+        for file in more {
+            if !all.iter().any(|(known, _)| **known == file.path) {
+                all.push((&file.path, file.is_root()));
+            }
+        }
+        for (named, is_root) in all {
             match self.find(named) {
                 Place::Here(file) if file.is_file() => {
                     found = true;
@@ -447,6 +488,26 @@ impl Reader<'_> {
             let text = format!("{origin}: its TLS directory is not known; write it into the inventory");
             node.remark(Some(DirectoryRole::Tls), text);
         }
+    }
+
+    /// The folder of the block that an orderer's ledger begins with. One that holds more than files is more than this.
+    fn bootstrap(&self, named: &NamedFile, node: &mut Node) {
+        let file = self.find(&named.path).path();
+        let Some(folder) = file.parent() else { return };
+        if !file.is_file() {
+            node.missing(None, "bootstrap block", &file);
+            return;
+        }
+        let mut entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        let only_files = entries.all(|entry| !entry.path().is_dir());
+        let known = node.directories.iter().any(|(_, known)| folder.starts_with(known));
+        if known || !only_files {
+            return;
+        }
+        let before = node.directories.len();
+        node.add_folder_of(DirectoryRole::Other, &file, self.root);
+        // Orderers may share it.
+        node.roots.extend(node.directories.get(before).map(|(_, folder)| folder.clone()));
     }
 
     /// Where it is asked for heights and health. A container's ports are this machine's only where they are published.
@@ -512,11 +573,19 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
     }
     let settings = settings_of(&config, &started.environment, &mut node);
     follow(started, &settings, &path, root, true, &mut node);
+    let mut further = Vec::new();
     for named in &settings.further {
-        match started.find(named, &path, root) {
+        let place = started.find(named, &path, root);
+        further.push(place.clone().path());
+        match place {
             Place::Here(file) => further_authority(started, &file, root, &mut node),
             Place::Missing(file) => node.missing(None, "further CA's configuration", &file),
         }
+    }
+    let moved = settings.further.iter().zip(&further).any(|(named, here)| super::normal(&path.join(named)) != *here);
+    if moved {
+        let further: Vec<String> = further.iter().map(|file| file.display().to_string()).collect();
+        node.environment.insert("FABRIC_CA_SERVER_CAFILES".to_owned(), further.join(","));
     }
     if started.get("FABRIC_CA_SERVER_DB_DATASOURCE").is_some() {
         if let Some(text) = dump_wanted(&settings, started.mounts.is_some(), &node.origin) {
