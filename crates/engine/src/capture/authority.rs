@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fabkeep_ledger::ca_config::{self, DatabaseKind};
+use fabkeep_ledger::ca_config::{self, CaConfig, DatabaseKind};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::Kind;
@@ -299,6 +299,52 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
             );
         }
     }
+}
+
+/// C5: the further authorities that a server's configuration names are in the set.
+pub(super) fn check_further(node: &PlannedNode, homes: &[CaHome], found: &dyn Fn(Finding)) {
+    let Some(first) = homes.first() else { return };
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    let remedy = "restore that CA's directory, or name it in the inventory (ca-home = [\"…\", \"…\"]), or correct the server's configuration; or leave the CA out (--exclude)";
+    let tell = |what: String| {
+        found(match &node.node.workload {
+            None => Finding::error(Rule::CaKey, &node.node.id, what, remedy),
+            Some(_) => Finding::warning(Rule::CaKey, &node.node.id, what, remedy),
+        });
+    };
+    for named in &first.config.further {
+        let places = locate_all(&directories, (first.directory, &first.at), named);
+        let bytes = places.iter().find_map(|at| settings::read(node, at, ca_config::MAX_CONFIG_BYTES)?.ok());
+        let whose =
+            format!("the configuration {named} of a further CA, which its own configuration names (cafiles, cacount),");
+        match bytes {
+            Some(bytes) if bytes.trim_ascii().is_empty() => tell(format!("{whose} is empty")),
+            Some(bytes) => {
+                if let Err(problem) = CaConfig::parse(&bytes) {
+                    tell(format!("{whose} cannot be read ({problem})"));
+                }
+            }
+            // On a cluster it may be mounted where no directory is.
+            None if places.is_empty() && node.node.workload.is_some() => {}
+            // A path of a container: a home that ends as it does is the one.
+            None if named.starts_with('/')
+                && places.is_empty()
+                && homes.iter().any(|home| ends_alike(node, home, named)) => {}
+            None => tell(format!(
+                "{whose} is not in the set: when the server starts, it does not serve that CA, or creates it anew with another key"
+            )),
+        }
+    }
+}
+
+/// Whether a home's configuration file lies in a folder of the same name and is called the same.
+fn ends_alike(node: &PlannedNode, home: &CaHome, named: &str) -> bool {
+    let own = home.file.as_ref().map(|file| Path::new(&node.directories[home.directory].directory.path).join(file));
+    let end = |path: &Path| {
+        let parts: Vec<_> = path.components().rev().take(2).map(|part| part.as_os_str().to_owned()).collect();
+        parts
+    };
+    own.is_some_and(|own| end(&own) == end(Path::new(named)))
 }
 
 /// Returns a path in an sqlite URI.

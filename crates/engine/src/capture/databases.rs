@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
-use super::{authority, identities, packages, private_data, settings, start_marks};
+use super::{authority, identities, named, packages, private_data, settings, start_marks};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -252,7 +252,9 @@ pub(crate) fn check(
         }
         checked.keys = keys::collect(node, &found);
         authority::check_keys(node, &homes, &checked.keys, &found);
+        authority::check_further(node, &homes, &found);
         identities::check(node, &checked.keys, &found);
+        named::check(node, &survey.nodes, &found);
         checked
     });
     let mut nodes = nodes;

@@ -6,9 +6,9 @@ use std::io::Read;
 use fabkeep_ledger::ca_config::{CaConfig, DatabaseKind, config_file_name};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, is_private_key_pem};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::msp::Msp;
+use fabkeep_ledger::msp::{Msp, RevocationList};
 use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
-use fabkeep_ledger::node_settings::{MAX_CONFIG_BYTES, has_section, parse, tls_files};
+use fabkeep_ledger::node_settings::{MAX_CONFIG_BYTES, has_section, parse};
 use fabkeep_ledger::proto::msp::FabricMspConfig;
 use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, Rule};
 use fabkeep_platform::VolumeEntry;
@@ -114,8 +114,31 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         found(error(node, Rule::EveryKey, &view.label_of("cacerts"), what));
     }
     for folder in ["cacerts", "intermediatecerts", "admincerts", "tlscacerts", "tlsintermediatecerts"] {
-        for file in of(folder).iter().filter(|file| file.certificate.is_none()) {
-            found(warning(node, Rule::EveryKey, &file.label, "it is not a readable certificate"));
+        for file in of(folder) {
+            match &file.certificate {
+                None => found(warning(node, Rule::EveryKey, &file.label, "it is not a readable certificate")),
+                Some(certificate) if folder != "admincerts" && !certificate.is_ca() => {
+                    let what = format!(
+                        "the certificate of {} in {folder} is not a CA's: the node does not start",
+                        certificate.summary().common_name
+                    );
+                    found(error(node, Rule::EveryKey, &file.label, what));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for file in of("crls") {
+        match RevocationList::of(&file.bytes) {
+            RevocationList::Readable => {}
+            RevocationList::NoList => {
+                let what = "it is not a readable revocation list (CRL): the node does not start";
+                found(error(node, Rule::EveryKey, &file.label, what));
+            }
+            RevocationList::NotPem => {
+                let what = "it is not PEM: the node ignores it and does not know the revocations in it";
+                found(warning(node, Rule::EveryKey, &file.label, what));
+            }
         }
     }
     let named = |entry: &VolumeEntry| entry.path == "tlscacerts" || entry.path.ends_with("/tlscacerts");
@@ -128,7 +151,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         ));
     }
     // Fabric looks a signing identity's chain up at its start.
-    let intermediates = of("intermediatecerts");
+    let (intermediates, admins) = (of("intermediatecerts"), of("admincerts"));
     let pem = |files: &[&Pem]| files.iter().map(|file| file.bytes.clone()).collect();
     let msp = Msp::from_config(&FabricMspConfig {
         root_certs: pem(&authorities),
@@ -154,6 +177,22 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
             )
         });
     }
+    // Fabric follows the chains of these as well, and does not start without one.
+    let followed = intermediates.iter().chain(&admins).filter(|_| !roots.is_empty());
+    for file in followed {
+        let Some(certificate) = &file.certificate else { continue };
+        let administrator = file.folder == "admincerts";
+        let vouched = if administrator { msp.vouches_for(certificate) } else { msp.leads_to_a_root(certificate) };
+        // That an intermediate certificate is not a CA's is said above.
+        if vouched || msp.cannot_check(certificate) || !(administrator || certificate.is_ca()) {
+            continue;
+        }
+        let what = format!(
+            "the certificate of {} was not issued by any of the CA certificates in the MSP: the node does not start",
+            certificate.summary().common_name
+        );
+        found(error(node, Rule::EveryKey, &file.label, what));
+    }
     let config = files.iter().find(|file| file.name == "config.yaml" && file.folder != "keystore");
     for path in config.map(|file| named_certificates(&file.bytes)).unwrap_or_default() {
         let there = files
@@ -164,7 +203,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
             found(warning(node, Rule::EveryKey, &view.label_of(&path), what));
         }
     }
-    let administrators = of("admincerts").iter().any(|file| file.certificate.is_some());
+    let administrators = admins.iter().any(|file| file.certificate.is_some());
     let by_units = config.map(|file| has_administrators(&file.bytes));
     if !administrators && by_units != Some(Ok(true)) {
         let (place, what) = match (config, by_units) {
@@ -262,7 +301,7 @@ fn looks_like_pem(name: &str) -> bool {
     [".crt", ".pem", ".key", ".cert", "_sk"].iter().any(|end| name.ends_with(end))
 }
 
-/// The node's configuration, and the files that it names in directories that are captured.
+/// The node's configuration: there, whole, YAML.
 fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::Config);
     let (name, sections): (&str, &[&str]) = match node.node.role {
@@ -289,6 +328,10 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
                 continue;
             }
         };
+        if bytes.trim_ascii().is_empty() && on_host(directory) {
+            found(error(node, Rule::NotPersistent, &label, "the node's configuration is empty"));
+            continue;
+        }
         for section in sections.iter().filter(|section| !has_section(&config, section)) {
             found(warning(
                 node,
@@ -297,54 +340,7 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
                 format!("the node's configuration has no section {section}: it may have been truncated"),
             ));
         }
-        if !on_host(directory) {
-            continue;
-        }
-        for named in tls_files(node.node.role, &config, &node.node.environment) {
-            let base = std::path::Path::new(&directory.directory.path).join(&entry.path);
-            let path = normal(&base.parent().unwrap_or(&base).join(&named.path));
-            if let Some(missing) = missing_in_captured(node, &path) {
-                found(error(
-                    node,
-                    Rule::EveryKey,
-                    &missing,
-                    format!("{name} names it ({}), but it is missing", named.setting),
-                ));
-            }
-        }
     }
-}
-
-/// Returns a path without `.` and `..`.
-fn normal(path: &std::path::Path) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.to_str().unwrap_or_default().split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// Returns the path, when its folder is one of the node's MSP or TLS directories and the file is not in it. A setting that the environment
-/// overrules leads to folders that are none of these.
-fn missing_in_captured(node: &PlannedNode, path: &str) -> Option<String> {
-    let (folder, _) = path.rsplit_once('/')?;
-    [DirectoryRole::Tls, DirectoryRole::Msp].into_iter().find_map(|role| {
-        let view = RoleView::of(node, role);
-        let holder = view.parts.iter().find_map(|(directory, at)| {
-            let root = format!("{}/{at}", directory.directory.path.trim_end_matches('/'));
-            let rest = folder.strip_prefix(root.trim_end_matches('/'))?;
-            (rest.is_empty() || rest.starts_with('/')).then_some(*directory)
-        })?;
-        let inside = path.strip_prefix(holder.directory.path.trim_end_matches('/'))?.trim_start_matches('/');
-        let there = holder.entries.iter().any(|(entry, _)| entry.path == inside);
-        (!there).then(|| path.to_owned())
-    })
 }
 
 /// Idemix issuer's files: they are made together at the CA's first start.

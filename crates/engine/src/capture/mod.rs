@@ -11,6 +11,7 @@ mod histories;
 mod identities;
 mod keys;
 mod memory;
+mod named;
 mod packages;
 mod pass;
 mod plan;

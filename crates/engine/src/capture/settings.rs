@@ -35,7 +35,7 @@ impl CaHome {
 }
 
 /// Removes `.` and `..` without asking the file system.
-fn normal(path: &Path) -> PathBuf {
+pub(super) fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

@@ -5,6 +5,7 @@ use std::fs;
 use super::{assert_found, assert_refused, verdict};
 use crate::bench::Bench;
 use fabkeep_engine::CaptureOptions;
+use fabkeep_network::Finding;
 use fabkeep_platform::{Host, Inventory, discover};
 
 /// A host whose inventory was written while everything was there.
@@ -16,29 +17,38 @@ fn written_before(bench: &Bench) -> Host {
 }
 
 /// A network whose inventory was written while everything was there.
-struct Place {
+pub struct Place {
     bench: Bench,
     host: Host,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
         let host = written_before(&bench);
         Place { bench, host }
     }
 
     /// What a capture finds when `change` was done to a node's directory; it must be refused. The directory is as before then.
-    fn refused_after(&self, of: &str, change: impl Fn(&Bench), rule: &str, node: &str, about: &str) {
+    pub fn refused_after(&self, of: &str, change: impl Fn(&Bench), rule: &str, node: &str, about: &str) {
+        let (made, findings) = self.after(of, change);
+        assert!(!made, "{rule} {node} {about}: a recovery point was made; {findings:#?}");
+        assert_found(&findings, rule, node, about);
+    }
+
+    /// The same, whatever comes of it.
+    pub fn after(&self, of: &str, change: impl Fn(&Bench)) -> (bool, Vec<Finding>) {
         let (here, aside) = (self.bench.network().join(of), self.bench.path("aside"));
         super::copy(&here, &aside);
         change(&self.bench);
-        match self.bench.capture_from(&self.host, &CaptureOptions::default()) {
-            Err(fabkeep_engine::EngineError::Refused(findings)) => assert_found(&findings, rule, node, about),
-            other => panic!("{rule} {node} {about}: {other:?}"),
-        }
+        let judged = match self.bench.capture_from(&self.host, &CaptureOptions::default()) {
+            Ok(captured) => (true, captured.point.findings),
+            Err(fabkeep_engine::EngineError::Refused(findings)) => (false, findings),
+            Err(error) => panic!("{error}"),
+        };
         fs::remove_dir_all(&here).unwrap();
         fs::rename(&aside, &here).unwrap();
+        judged
     }
 }
 

@@ -11,6 +11,7 @@ mod dates;
 mod earlier_points;
 mod faults;
 mod followers;
+mod named;
 mod other_files;
 mod signatures;
 mod start_marks;
