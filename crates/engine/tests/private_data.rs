@@ -113,6 +113,10 @@ fn stores_that_are_ahead_of_the_restored_ordering_service_end_with_it() {
             std::fs::remove_dir_all(ledgers.join(derived)).unwrap();
         }
     }
+    for orderer in ["orderer1", "orderer2", "orderer3"] {
+        let index = bench.network().join("OrdererOrg").join(orderer).join("production/index");
+        std::fs::remove_dir_all(index).unwrap();
+    }
     for chain in bench::chains(&bench.network(), "mychannel") {
         let file = chain.join("blockfile_000000");
         let end = bench::offset_of_block(&file, HEIGHT);
