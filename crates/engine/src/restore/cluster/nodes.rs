@@ -24,13 +24,19 @@ struct Before {
     ran: bool,
 }
 
+/// A claim of a node that stays: namespace and name.
+pub(super) struct Staying<'n> {
+    pub id: &'n NodeId,
+    pub claim: (String, String),
+}
+
 /// Judges every chosen node. Returns the claims of those that stay because nothing of them is missing.
 pub(super) fn judge<'n>(
     plan: &mut Plan,
     chosen: &[(usize, &'n CapturedNode)],
     claims: &BTreeMap<NodeId, Vec<(String, String)>>,
     options: &RestoreOptions,
-) -> Result<Vec<(&'n NodeId, (String, String))>, EngineError> {
+) -> Result<Vec<Staying<'n>>, EngineError> {
     let mut staying = Vec::new();
     let missing: BTreeSet<(String, String)> = plan
         .create
@@ -73,7 +79,7 @@ pub(super) fn judge<'n>(
             plan.ran.insert(id.to_string());
         }
         if options.missing && !lost && !before.touched {
-            staying.extend(own.into_iter().map(|claim| (id, claim)));
+            staying.extend(own.into_iter().map(|claim| Staying { id, claim }));
             continue;
         }
         if state == WorkloadState::Missing && plan.place.existing_workloads {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Stage};
+use fabkeep_network::{Finding, NodeDirectory, Rule, Stage};
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
@@ -297,18 +297,14 @@ fn of_declared(
 
 /// Every directory that is filled has a place among the nodes as they will be. What belonged to no node may have lost its place with the
 /// pod that mounted it.
-fn judge_places(
-    plan: &mut Plan,
-    point: &RecoveryPoint,
-    staying: &[(&NodeId, (String, String))],
-) -> Result<(), EngineError> {
+fn judge_places(plan: &mut Plan, point: &RecoveryPoint, staying: &[nodes::Staying<'_>]) -> Result<(), EngineError> {
     if plan.fill.is_empty() && staying.is_empty() {
         return Ok(());
     }
     let created = plan.create.iter().chain(&plan.replace).chain(&plan.late);
     let planned = plan.target.planned_nodes(&plan.namespaces_there(), created)?;
     let captured: Option<jiff::Timestamp> = point.created.parse().ok();
-    for (id, (namespace, claim)) in staying {
+    for nodes::Staying { id, claim: (namespace, claim) } in staying {
         if planned.created(namespace, claim) > captured {
             plan.findings.push(Finding::warning(
                 Rule::NotOverwritten,

@@ -587,10 +587,10 @@ pub(super) fn authority(started: &Started, root: &Path) -> Node {
         let further: Vec<String> = further.iter().map(|file| file.display().to_string()).collect();
         node.environment.insert("FABRIC_CA_SERVER_CAFILES".to_owned(), further.join(","));
     }
-    if started.get("FABRIC_CA_SERVER_DB_DATASOURCE").is_some() {
-        if let Some(text) = dump_wanted(&settings, started.mounts.is_some(), &node.origin) {
-            node.remark(None, text);
-        }
+    if started.get("FABRIC_CA_SERVER_DB_DATASOURCE").is_some()
+        && let Some(text) = dump_wanted(&settings, started.mounts.is_some(), &node.origin)
+    {
+        node.remark(None, text);
     }
     node
 }
