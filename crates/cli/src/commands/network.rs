@@ -4,6 +4,14 @@ use fabkeep_platform::{Host, Platform, discover};
 
 use crate::arguments::Where;
 use crate::error::CliError;
+use crate::output::Output;
+
+/// Prints what was remarked on a network that was discovered for this run. A backup's recovery point contains it.
+pub fn print_remarks(place: &Where, platform: &dyn Platform, output: &Output) {
+    if place.root.is_some() {
+        output.findings(platform.findings());
+    }
+}
 
 /// Opens the platform that the arguments name.
 pub fn open(place: &Where) -> Result<Box<dyn Platform>, CliError> {

@@ -14,6 +14,7 @@ use crate::output::Output;
 
 pub fn run(arguments: &Resume, output: &Output) -> Result<Code, CliError> {
     let platform = network::open(&arguments.place)?;
+    network::print_remarks(&arguments.place, platform.as_ref(), output);
     if arguments.unsigned {
         return unsigned(platform.as_ref(), output);
     }

@@ -16,6 +16,7 @@ const BETWEEN: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &Status, output: &Output) -> Result<Code, CliError> {
     let mut platform = network::open(&arguments.place)?;
+    network::print_remarks(&arguments.place, platform.as_ref(), output);
     let options = |full: bool| StatusOptions {
         block_files: arguments.files && full,
         certificates: full,
