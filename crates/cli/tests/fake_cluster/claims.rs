@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use fabkeep_engine::{ClusterTarget, Done, EngineError, RestoreOptions, RestorePlan, RestoreTarget, Silent};
+use fabkeep_engine::{ClusterTarget, Done, EngineError, RestoreOptions, RestoreTarget, Silent};
 use fabkeep_fake_cluster::{Answer, Cluster};
 use fabkeep_network::Finding;
 use fabkeep_platform::kubernetes::Mapping;
-use fabkeep_store::{IdentityFile, Repository};
 use serde_json::{Value, json};
 
 use super::restores::{
     PEER, PEERS, captured, damage, differences, found, options, replace_all, replace_peer, replicas, restore,
-    restore_into, target,
+    restore_into, target, with_plan,
 };
 use super::scene::Scene;
 
@@ -51,11 +50,6 @@ fn of_a_notebook() -> Value {
     json!([{"apiVersion": "example.com/v1", "kind": "Notebook", "name": "look", "uid": "1", "controller": true}])
 }
 
-fn back_up(scene: &Scene) {
-    let backup = scene.backup(&[]);
-    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
-}
-
 fn nodes_of(scene: &Scene) -> Vec<String> {
     let shown = scene.on_cluster(&["discover", "--output", "json"]).output().unwrap();
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
@@ -79,10 +73,10 @@ fn what_a_claim_contains_belongs_to_its_node_whoever_else_mounts_it() {
     second_pod(&scene.cluster, of_a_notebook());
     assert_eq!(nodes_of(&scene), alone);
     // Captured with the other pod, restored without it.
-    back_up(&scene);
+    scene.back_up();
     lose_and_restore(&scene);
     // Captured without it, restored beside it.
-    back_up(&scene);
+    scene.back_up();
     second_pod(&scene.cluster, json!([]));
     std::fs::remove_dir_all(scene.cluster.volume("org1", "peer0-data").join("scripts")).unwrap();
     let restored = restore(&scene, &replace_all()).unwrap();
@@ -103,7 +97,7 @@ fn what_belonged_to_no_node_and_has_no_place_any_more_is_left_out_and_reported()
     mount["subPath"] = json!("production");
     scene.cluster.put(object);
     second_pod(&scene.cluster, of_a_notebook());
-    back_up(&scene);
+    scene.back_up();
     assert!(nodes_of(&scene).iter().any(|node| node.ends_with("peer0-data.files")));
     scene.cluster.delete("Pod", "org1", "look");
     damage_part(&scene);
@@ -145,8 +139,11 @@ fn a_claim_that_came_back_empty_is_not_taken_for_one_that_is_there() {
     claim["metadata"] = json!({"name": "peer0-data", "namespace": "org1"});
     claim["spec"].as_object_mut().unwrap().remove("volumeName");
     assert!(scene.cluster.delete("PersistentVolumeClaim", "org1", "peer0-data"));
-    // An API server counts in whole seconds.
-    std::thread::sleep(Duration::from_millis(1100));
+    // An API server counts in whole seconds: the claim is younger than the recovery point in the next one.
+    let second = jiff::Timestamp::now().as_second();
+    while jiff::Timestamp::now().as_second() == second {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     scene.cluster.put(claim);
     let restored = restore(&scene, &missing).unwrap();
     let told = restored.findings.iter().find(|finding| finding.what.contains("may have come back empty")).unwrap();
@@ -197,14 +194,10 @@ fn room_is_judged_for_all_that_a_claim_holds() {
         spec["containers"][0]["volumeMounts"][0]["subPath"] = json!(name);
         scene.cluster.put(object);
     }
-    let backup = scene.backup(&[]);
-    assert!(matches!(backup.code, 0 | 3), "{}", backup.text);
-    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
-    let (commit, identity) =
-        (repository.point("latest").unwrap(), IdentityFile::read(&scene.path("keys/identity")).unwrap());
-    let plan = RestorePlan::make(&repository, &commit, &identity, &target(&scene), &replace_all()).unwrap();
+    scene.back_up();
+    let bytes = with_plan(&scene, &target(&scene), &replace_all(), |plan| plan.bytes).unwrap();
     // Enough for each of them.
-    let free = plan.bytes / 1024 - 1;
+    let free = bytes / 1024 - 1;
     scene.cluster.tool("df", &format!("echo 'Filesystem 1024-blocks'; echo 'x 1 1 {free} 99% /'"));
     let error = restore(&scene, &replace_all()).unwrap_err();
     let EngineError::Precondition(findings) = &error else { panic!("{error}") };
@@ -277,7 +270,7 @@ fn a_claim_of_a_volume_that_was_made_by_hand_comes_back_on_a_storage_class() {
         "spec": {"storageClassName": "", "persistentVolumeReclaimPolicy": "Retain"}});
     cluster.patch("PersistentVolume", "", "pvc-org1-peer0-data", &by_hand);
     let before = scene.contents();
-    back_up(&scene);
+    scene.back_up();
     let volume = cluster.volume("org1", "peer0-data");
     assert!(cluster.delete("Namespace", "", "org1"));
     cluster.delete("PersistentVolume", "", "pvc-org1-peer0-data");
@@ -304,8 +297,5 @@ fn planned(scene: &Scene, existing_workloads: bool) -> Vec<Finding> {
 }
 
 fn plan(scene: &Scene, target: &RestoreTarget<'_>) -> Vec<Finding> {
-    let repository = Repository::open(&scene.path("repository").display().to_string()).unwrap();
-    let commit = repository.point("latest").unwrap();
-    let identity = IdentityFile::read(&scene.path("keys/identity")).unwrap();
-    RestorePlan::make(&repository, &commit, &identity, target, &options()).unwrap().findings
+    with_plan(scene, target, &options(), |plan| plan.findings).unwrap()
 }

@@ -1,9 +1,9 @@
 //! Mount points in the places of directories. Each test runs again by itself in a mount namespace of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fabkeep_engine::{EngineError, Silent};
+use fabkeep_engine::{EngineError, RestoreOptions, RestoreTarget, Silent};
 
 use super::kills::{KillBefore, killed};
 use super::place::{Place, named, refused, tree};
@@ -173,17 +173,22 @@ fn a_mount_that_cannot_be_written_or_has_no_room_is_refused_before_anything_chan
     assert!(std::fs::read_dir(&ledgers).unwrap().next().is_none());
 }
 
+/// A disk of its own, and a restore into a folder on it.
+fn new_disk(place: &Place, size: &str) -> (PathBuf, RestoreTarget<'static>, RestoreOptions) {
+    let disk = place.bench.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    mount(&["-t", "tmpfs", "-o", size, "none"], &disk);
+    let target = RestoreTarget::Folder(disk.join("out"));
+    (disk, target, RestoreOptions { replace: false, ..place.options() })
+}
+
 #[test]
 fn what_a_killed_run_has_written_needs_no_room_again() {
     if !may_mount("mounts::what_a_killed_run_has_written_needs_no_room_again") {
         return;
     }
     let place = Place::new(&["Org1/peer0"]);
-    let disk = place.bench.path("disk");
-    std::fs::create_dir(&disk).unwrap();
-    mount(&["-t", "tmpfs", "-o", "size=64m", "none"], &disk);
-    let options = fabkeep_engine::RestoreOptions { replace: false, ..place.options() };
-    let target = fabkeep_engine::RestoreTarget::Folder(disk.join("out"));
+    let (disk, target, options) = new_disk(&place, "size=64m");
     let restore = |reporter: &dyn fabkeep_engine::Reporter| place.bench.restore_to(&target, &options, reporter);
     let counted = KillBefore::never();
     restore(&counted).unwrap();
@@ -241,11 +246,7 @@ fn files_that_a_disk_has_no_inodes_for_are_counted_before_anything_changes() {
         return;
     }
     let place = Place::new(&["Org1/peer0"]);
-    let disk = place.bench.path("disk");
-    std::fs::create_dir(&disk).unwrap();
-    mount(&["-t", "tmpfs", "-o", "size=64m,nr_inodes=20", "none"], &disk);
-    let options = fabkeep_engine::RestoreOptions { replace: false, ..place.options() };
-    let target = fabkeep_engine::RestoreTarget::Folder(disk.join("out"));
+    let (disk, target, options) = new_disk(&place, "size=64m,nr_inodes=20");
     let findings = refused(place.bench.restore_to(&target, &options, &Silent));
     assert!(findings.iter().any(|found| found.rule.code() == "B9" && found.what.contains("inodes")), "{findings:?}");
     assert!(std::fs::read_dir(&disk).unwrap().next().is_none());
