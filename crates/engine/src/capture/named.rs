@@ -59,13 +59,13 @@ pub(super) fn check(node: &PlannedNode, all: &[PlannedNode], found: &dyn Fn(Find
             named.speaks_of_here[usize::from(one.path.starts_with('/'))] = true;
         }
     }
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for one in tls_files(role, &yaml, environment) {
-        named.check_file(&one, Rule::EveryKey, BRING_BACK, &mut told, found);
+        named.check_file(&one, Rule::EveryKey, BRING_BACK, &mut reported, found);
     }
     if let Some(one) = bootstrap_file(role, &yaml, environment) {
         let remedy = "restore the file; or set General.BootstrapMethod to none: orderers of Fabric 2.3 and newer that have channels do not need it; or leave the node out (--exclude)";
-        named.check_file(&one, Rule::NotPersistent, remedy, &mut told, found);
+        named.check_file(&one, Rule::NotPersistent, remedy, &mut reported, found);
     }
     for one in places(role, &yaml, environment).iter().filter(|one| !one.by_environment) {
         named.check_place(one, found);
@@ -138,8 +138,8 @@ impl Named<'_> {
 
     /// Whether a setting's relative path begins at the configuration file.
     fn begins_at_file(&self, one: &NamedFile) -> bool {
-        let elsewhere = ["Admin.", "Operations.", "Consensus."].iter().any(|section| one.setting.starts_with(section));
-        one.path.starts_with('/') || self.node.node.role == NodeRole::Peer || !elsewhere
+        let outside = ["Admin.", "Operations.", "Consensus."].iter().any(|section| one.setting.starts_with(section));
+        one.path.starts_with('/') || self.node.node.role == NodeRole::Peer || !outside
     }
 
     fn says(&self, one: &NamedFile) -> String {
@@ -169,10 +169,10 @@ impl Named<'_> {
         one: &NamedFile,
         rule: Rule,
         remedy: &str,
-        told: &mut BTreeSet<PathBuf>,
+        reported: &mut BTreeSet<PathBuf>,
         found: &dyn Fn(Finding),
     ) {
-        let Some(path) = self.resolve(one).filter(|path| !told.contains(path)) else { return };
+        let Some(path) = self.resolve(one).filter(|path| !reported.contains(path)) else { return };
         if self.is_captured(&path, Sought::File) {
             return;
         }
@@ -183,12 +183,12 @@ impl Named<'_> {
         let subject = format!("{} {}", self.node.node.id, path.display());
         let says = self.says(one);
         if !is_missing(&path) {
-            told.insert(path);
+            reported.insert(path);
             let remedy = "name its directory in the inventory (tls = \"…\", other = \"…\")";
             let what = format!("{says}, but it is in none of the captured directories");
             found(Finding::warning(rule, subject, what, remedy));
         } else if certain {
-            told.insert(path);
+            reported.insert(path);
             found(Finding::error(rule, subject, format!("{says}, but it is missing"), remedy));
         }
     }
@@ -202,7 +202,7 @@ impl Named<'_> {
             Some("SnapDir") => (DirectoryRole::OrdererSnapshots, Rule::NotPersistent),
             _ => (DirectoryRole::Msp, Rule::EveryKey),
         };
-        // That the node has none at all is found elsewhere.
+        // That the node has none at all has its own finding.
         let view = RoleView::of(self.node, role);
         let Some(path) = self.resolve(one).filter(|_| !view.parts.is_empty()) else { return };
         if self.is_captured(&path, Sought::Directory)

@@ -97,13 +97,13 @@ pub(super) fn write_anew(
 fn service_heights(point: &RecoveryPoint, nodes: &[String]) -> BTreeMap<String, u64> {
     let mut out: BTreeMap<String, u64> = BTreeMap::new();
     let orderers = point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer);
-    for ledger in orderers.filter(|node| is_named(&node.facts.id, nodes)).flat_map(|node| &node.facts.ledgers) {
+    let (restored, stays): (Vec<_>, Vec<_>) = orderers.partition(|node| is_named(&node.facts.id, nodes));
+    for ledger in restored.iter().flat_map(|node| &node.facts.ledgers) {
         let height = out.entry(ledger.channel.clone()).or_default();
         *height = ledger.height.max(*height);
     }
-    // Where one stays, it has the blocks that come.
-    let stays = point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer);
-    for ledger in stays.filter(|node| !is_named(&node.facts.id, nodes)).flat_map(|node| &node.facts.ledgers) {
+    // One that stays has the blocks that come.
+    for ledger in stays.iter().flat_map(|node| &node.facts.ledgers) {
         out.remove(&ledger.channel);
     }
     out

@@ -394,13 +394,7 @@ pub fn declared_claims(declarations: &[Declaration]) -> BTreeMap<NodeId, Vec<(St
 
 /// Returns what objects declare, looked at as a cluster is.
 fn declared(declarations: &[Declaration]) -> discover::Analysis {
-    let mut namespaces: BTreeMap<&str, objects::Namespace> = BTreeMap::new();
-    for declaration in declarations.iter().filter(|declaration| !declaration.namespace.is_empty()) {
-        let namespace = namespaces.entry(&declaration.namespace).or_default();
-        namespace.name = declaration.namespace.clone();
-        namespace.objects.entry(declaration.kind.clone()).or_default().push(declaration.object.clone());
-    }
-    discover::analyse("", namespaces.into_values().collect())
+    places::analyse_with(Vec::new(), declarations.iter())
 }
 
 fn is_fabric(node: &FoundNode) -> bool {

@@ -19,6 +19,13 @@ pub struct FoundPlace {
     pub directory: NodeDirectory,
 }
 
+impl FoundPlace {
+    /// Returns the directory's path in its container.
+    pub fn path(&self) -> &str {
+        self.directory.mounted_at.as_deref().unwrap_or(&self.directory.path)
+    }
+}
+
 /// Returns the claim whose content beside the nodes' directories stands for itself under this name.
 pub fn claim_of_files(id: &NodeId) -> Option<(String, String)> {
     let claim = id.node.strip_suffix(discover::FILES)?;
@@ -64,17 +71,22 @@ impl Target {
         created: impl Iterator<Item = &'d Declaration>,
     ) -> Result<PlannedNodes, PlatformError> {
         let existing = objects::read_namespaces(&self.connection, existing, &mut Vec::new())?;
-        let mut namespaces: BTreeMap<String, Namespace> =
-            existing.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect();
-        for declaration in created.filter(|declaration| !declaration.namespace.is_empty()) {
-            let namespace = namespaces.entry(declaration.namespace.clone()).or_default();
-            namespace.name.clone_from(&declaration.namespace);
-            let known = namespace.objects.entry(declaration.kind.clone()).or_default();
-            known.retain(|object| name_of(object) != declaration.name);
-            known.push(declaration.object.clone());
-        }
-        Ok(PlannedNodes(discover::analyse("", namespaces.into_values().collect())))
+        Ok(PlannedNodes(analyse_with(existing, created)))
     }
+}
+
+/// Returns what namespaces contain with declared objects in them, each in the place of one of its kind and name.
+pub(super) fn analyse_with<'d>(existing: Vec<Namespace>, declared: impl Iterator<Item = &'d Declaration>) -> Analysis {
+    let mut namespaces: BTreeMap<String, Namespace> =
+        existing.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect();
+    for declaration in declared.filter(|declaration| !declaration.namespace.is_empty()) {
+        let namespace = namespaces.entry(declaration.namespace.clone()).or_default();
+        namespace.name.clone_from(&declaration.namespace);
+        let known = namespace.objects.entry(declaration.kind.clone()).or_default();
+        known.retain(|object| name_of(object) != declaration.name);
+        known.push(declaration.object.clone());
+    }
+    discover::analyse("", namespaces.into_values().collect())
 }
 
 /// A directory of the same node, role and place. What a claim contains beside the nodes' own directories is a node's or stands for itself,

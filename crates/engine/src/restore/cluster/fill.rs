@@ -81,7 +81,7 @@ pub(super) fn fill(
     record.note(|progress| progress.filled.extend(ids))?;
     for directory in &directories {
         directory.filler.unmark().map_err(io(directory.label()))?;
-        let path = directory.path().to_owned();
+        let path = directory.place.path().to_owned();
         let node = directory.id.to_string();
         restored.directories.push(RestoredDirectory { node: node.clone(), path: path.clone().into(), set_aside: None });
         record.done(Done::Placed { node, path });

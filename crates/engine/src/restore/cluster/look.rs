@@ -39,9 +39,8 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
     let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Looked {
         let id = &node.facts.id;
-        let directory = &place.directory;
-        let label = format!("{id} {}", directory.mounted_at.as_deref().unwrap_or(&directory.path));
-        let Ok(Some(filler)) = kubernetes.look_before(&place.node, directory) else { return Looked::default() };
+        let label = format!("{id} {}", place.path());
+        let Ok(Some(filler)) = kubernetes.look_before(&place.node, &place.directory) else { return Looked::default() };
         let Ok(state) = filler.state_now() else { return Looked::default() };
         let is_ours = is_ours(run, record, &id.to_string(), &state);
         if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {

@@ -56,13 +56,7 @@ impl<'a> Filled<'a> {
     }
 
     pub fn label(&self) -> String {
-        format!("{} {}", self.id, self.path())
-    }
-
-    /// Returns its path in its container.
-    pub fn path(&self) -> &str {
-        let directory = &self.place.directory;
-        directory.mounted_at.as_deref().unwrap_or(&directory.path)
+        format!("{} {}", self.id, self.place.path())
     }
 
     fn expected(&self) -> MutexGuard<'_, HashMap<String, Expected>> {

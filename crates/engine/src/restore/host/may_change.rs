@@ -83,14 +83,14 @@ pub(super) fn closed(folder: &Path) -> Option<Obstacle> {
     })
 }
 
-/// What keeps something from being renamed; `elsewhere`: into another folder, which changes a directory itself.
-fn immovable(path: &Path, elsewhere: bool) -> Option<Obstacle> {
+/// What keeps something from being renamed. A rename `to_other_folder` changes a directory itself.
+fn immovable(path: &Path, to_other_folder: bool) -> Option<Obstacle> {
     let found = path.symlink_metadata().ok()?;
     attribute(path).or_else(|| {
         let above = path.parent()?.metadata().ok()?;
         let what = if above.mode() & 0o1000 != 0 && !is_own(&above) && !is_own(&found) {
             "belongs to another user, and the folder that it is in has the sticky bit: this user cannot move it"
-        } else if elsewhere && found.is_dir() && access(path, Access::WRITE_OK).is_err() {
+        } else if to_other_folder && found.is_dir() && access(path, Access::WRITE_OK).is_err() {
             "is a directory that this user may not write to, and so cannot move"
         } else {
             return None;
