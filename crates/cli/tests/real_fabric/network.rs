@@ -146,9 +146,23 @@ impl Network {
     }
 
     /// Sends public and private transactions on every channel; every one of them must be committed.
+    ///
+    /// A gateway sends a transaction to every orderer of SmartBFT. One that ordered it before its own copy arrived answers "already
+    /// processed", and the gateway calls that a failure: then they are sent again.
     pub fn transactions(&self, prefix: &str, count: u32) {
         for channel in self.channels {
-            self.net("drive", &[channel, "mix", &count.to_string(), "--prefix", prefix]);
+            let send = |attempt: u32| {
+                let prefix = format!("{prefix} {attempt}");
+                let arguments = [channel, "mix", &count.to_string(), "--prefix", &prefix];
+                self.net_command("drive", &arguments).output().unwrap()
+            };
+            let output = (1..=5)
+                .map(send)
+                .find(|output| output.status.success() || !text(output).contains("request already processed"))
+                .unwrap_or_else(|| {
+                    panic!("{}: {channel}: orderers answered five times \"already processed\"", self.space)
+                });
+            assert!(output.status.success(), "{} {channel} {prefix}: {}", self.space, text(&output));
         }
     }
 
