@@ -224,10 +224,10 @@ pub struct Init {
     #[command(flatten)]
     pub repo: Repo,
     /// Where to write the identity. An existing identity file is used as it is.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// Where to write the writer key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
     /// An additional age recipient (age1…) that may read recovery points. Can be repeated.
     #[arg(long, value_name = "AGE1…")]

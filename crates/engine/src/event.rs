@@ -68,6 +68,11 @@ pub enum Notice<'a> {
     },
     /// A capture uses a window instead of a cut, as requested.
     FallsBack,
+    /// TLS handshakes failed while the nodes did not know each other yet: their logs are read again later.
+    HandshakesFailed {
+        /// After how many seconds.
+        seconds: u64,
+    },
     /// The capture reads the nodes once more, because they changed while they were read.
     OnceMore {
         /// What did not match.

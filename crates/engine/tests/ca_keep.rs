@@ -10,7 +10,7 @@ use bench::{Bench, copy};
 use fabkeep_engine::{
     CaKeep, CaptureOptions, EngineError, Event, Reporter, RestoreOptions, RestoreTarget, Restored, Silent,
 };
-use fabkeep_platform::Host;
+use fabkeep_platform::{Host, Platform};
 
 const CONFIG: &str = "fabric-ca-server-config.yaml";
 const BOTH: CaKeep = CaKeep { tls: true, config: true };
@@ -34,10 +34,29 @@ fn keys(home: &Path) -> Vec<String> {
     names
 }
 
+/// The key in the home's key store that belongs to a certificate.
+fn key_of(home: &Path, certificate: &str) -> String {
+    let public = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        match fabkeep_ledger::certificate::Certificate::from_pem(&bytes) {
+            Ok(certificate) => certificate.public_key().to_vec(),
+            Err(_) => fabkeep_ledger::certificate::public_key_of_private_pem(&bytes).unwrap(),
+        }
+    };
+    let wanted = public(&home.join(certificate));
+    keys(home).into_iter().find(|key| public(&home.join("msp/keystore").join(key)) == wanted).unwrap()
+}
+
 /// Org1's CA is captured; then its place holds a new deployment: another root, another TLS certificate (Org2's files, all of them real), a
 /// configuration with a newer profile, an empty database.
 fn redeployed() -> Redeployed {
+    redeployed_with(|_| {})
+}
+
+/// The same of a network that is changed before it is captured.
+fn redeployed_with(change: impl FnOnce(&Path)) -> Redeployed {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    change(&bench.network());
     bench.capture(&CaptureOptions::default()).unwrap();
     let host = bench.host();
     let (home, original) = (bench.network().join("Org1/ca"), bench.path("original"));
@@ -46,15 +65,7 @@ fn redeployed() -> Redeployed {
     let config = std::fs::read_to_string(home.join(CONFIG)).unwrap();
     std::fs::write(home.join(CONFIG), config.replace("expiry: 8760h", "expiry: 4380h")).unwrap();
     std::fs::write(home.join("fabric-ca-server.db"), "").unwrap();
-    let public = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        match fabkeep_ledger::certificate::Certificate::from_pem(&bytes) {
-            Ok(certificate) => certificate.public_key().to_vec(),
-            Err(_) => fabkeep_ledger::certificate::public_key_of_private_pem(&bytes).unwrap(),
-        }
-    };
-    let tls = public(&home.join("tls-cert.pem"));
-    let new_key = keys(&home).into_iter().find(|key| public(&home.join("msp/keystore").join(key)) == tls).unwrap();
+    let new_key = key_of(&home, "tls-cert.pem");
     Redeployed { bench, host, home, original, new_key }
 }
 
@@ -69,7 +80,10 @@ impl Redeployed {
         overrides: &[&str],
         reporter: &dyn Reporter,
     ) -> Result<Restored, EngineError> {
-        let nodes = vec!["Org1/ca".to_owned()];
+        let of_home = |node: &&fabkeep_network::Node| {
+            node.directories.iter().any(|directory| directory.path == self.home.display().to_string())
+        };
+        let nodes = vec![self.host.network().nodes().find(of_home).unwrap().id.to_string()];
         let overrides = overrides.iter().map(|code| (*code).to_owned()).collect();
         let options = RestoreOptions { nodes, replace: true, ca_keep, overrides, ..RestoreOptions::default() };
         self.bench.restore_to(&RestoreTarget::Host(&self.host), &options, reporter)
@@ -174,6 +188,28 @@ fn what_would_not_fit_is_refused_and_nothing_is_touched() {
     let restored = new.restore(BOTH, &Silent).unwrap();
     assert!(restored.findings.iter().any(|finding| finding.rule.code() == "C4"), "{:?}", restored.findings);
     assert!(new.same(CONFIG, &new.original) && new.same("tls-cert.pem", &new.original));
+}
+
+/// The environment names the authority's certificate and key: they are judged where they are.
+#[test]
+fn a_certificate_and_a_key_that_the_environment_names_are_found() {
+    let new = redeployed_with(|network| {
+        let (home, keys) = (network.join("Org1/ca"), network.join("Org1/ca-keys"));
+        std::fs::create_dir(&keys).unwrap();
+        let key = home.join("msp/keystore").join(key_of(&home, "ca-cert.pem"));
+        std::fs::rename(key, keys.join("ca.key")).unwrap();
+        std::fs::rename(home.join("ca-cert.pem"), keys.join("ca.pem")).unwrap();
+        std::fs::write(
+            network.join("docker-compose.yml"),
+            "services:\n  ca.org1:\n    image: hyperledger/fabric-ca:1.5\n    environment: {FABRIC_CA_HOME: /home/ca, FABRIC_CA_SERVER_CA_NAME: ca-org1, FABRIC_CA_SERVER_CA_CERTFILE: /keys/ca.pem, FABRIC_CA_SERVER_CA_KEYFILE: /keys/ca.key}\n    volumes: ['./Org1/ca:/home/ca', './Org1/ca-keys:/keys']\n",
+        )
+        .unwrap();
+    });
+    let restored = new.restore(BOTH, &Silent).unwrap();
+    assert!(new.same("tls-cert.pem", &new.bench.network().join("Org2/ca")));
+    assert!(new.same("fabric-ca-server.db", &new.original));
+    let reported = restored.proven.iter().find(|line| line.contains(" keeps the target's ")).unwrap();
+    assert!(reported.ends_with("match"), "{reported}");
 }
 
 /// Is interrupted when a step begins.

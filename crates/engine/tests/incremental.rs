@@ -6,6 +6,7 @@ mod bench;
 use bench::Bench;
 use fabkeep_engine::{CaptureOptions, VerifyLevel};
 use fabkeep_fixtures::Growth;
+use fabkeep_platform::Platform;
 
 #[test]
 fn a_second_backup_reads_and_writes_what_is_new() {
@@ -64,6 +65,28 @@ fn a_chain_that_was_replaced_is_captured_anew_and_told() {
     bench.verify(VerifyLevel::Full).unwrap();
     let restored = bench.restore_all().unwrap();
     bench.assert_equal(&captured.point, &restored);
+}
+
+/// Two networks with channels and nodes of the same names, in turn into one repository: neither is taken for the other.
+#[test]
+fn networks_of_the_same_channel_names_do_not_disturb_each_other() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let other = bench.path("staging");
+    fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_BFT, &other).unwrap();
+    let found = fabkeep_platform::discover(&other, bench.folder.path()).unwrap();
+    let other = fabkeep_platform::Host::new(&found.inventory, bench.folder.path()).unwrap();
+    let first = [bench.host(), other].map(|host| {
+        let captured = bench.capture_from(&host, &CaptureOptions::default()).unwrap();
+        let about_chains = |finding: &&fabkeep_network::Finding| finding.what.contains("last recovery point");
+        assert_eq!(captured.point.findings.iter().find(about_chains), None);
+        (host, captured.point.channels[0].tip_hash.clone())
+    });
+    assert_ne!(first[0].1, first[1].1);
+    for (host, tip) in first {
+        let idle = bench.capture_from(&host, &CaptureOptions::default()).unwrap();
+        assert_eq!((idle.read_bytes, idle.stats.objects), (0, 3), "{}", host.network().name);
+        assert_eq!(idle.point.channels[0].tip_hash, tip);
+    }
 }
 
 #[test]

@@ -68,7 +68,10 @@ pub struct PointWriter<'a> {
     taken: BTreeSet<String>,
     /// An index cannot be read: names that only it knows are not to be taken either.
     blind: bool,
-    sources: Sources,
+    /// What recovery points noted of their sources, by network: that of the network which is captured first.
+    noted: Vec<(String, Sources)>,
+    /// The first of them are of the network that is captured.
+    continues: bool,
     certificate: String,
     history: History,
     /// What this writer remembers as its last recovery point, where the repository does not have it any more.
@@ -134,7 +137,7 @@ impl Repository {
         let (bad, more) = self.bad_objects()?;
         remarks.extend(more);
         let (state, taken, blind) = self.known_blobs(&history, &bad, &mut remarks)?;
-        let sources = self.last_sources(&history, &key);
+        let noted = self.last_sources(&history, &key);
         Ok(PointWriter {
             repository: self,
             key,
@@ -142,7 +145,8 @@ impl Repository {
             created,
             taken,
             blind,
-            sources,
+            noted,
+            continues: false,
             certificate,
             history,
             lost,
@@ -216,12 +220,11 @@ impl Repository {
 
     /// Returns what the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It
     /// is a help only.
-    fn last_sources(&self, history: &History, key: &WriterKey) -> Sources {
-        let mut sources = Sources::new();
-        let mut networks: BTreeSet<&str> = BTreeSet::new();
+    fn last_sources(&self, history: &History, key: &WriterKey) -> Vec<(String, Sources)> {
+        let mut out: Vec<(String, Sources)> = Vec::new();
         for commit in history.commits.iter().rev() {
-            let network = commit.summary.network.as_str();
-            if networks.contains(network) || networks.len() >= MAX_NETWORKS {
+            let network = &commit.summary.network;
+            if out.iter().any(|(known, _)| known == network) || out.len() >= MAX_NETWORKS {
                 continue;
             }
             let Ok(index) = self.read_index(&commit.index.name) else { continue };
@@ -229,13 +232,9 @@ impl Repository {
                 Some(sealed) => sources::open(sealed, key, &commit.index.name),
                 None => Some(index.sources),
             };
-            let Some(noted) = noted else { continue };
-            networks.insert(network);
-            for (name, source) in noted {
-                sources.entry(name).or_insert(source);
-            }
+            out.extend(noted.map(|noted| (network.clone(), noted)));
         }
-        sources
+        out
     }
 
     pub(crate) fn read_index(&self, name: &str) -> Result<Index, StoreError> {
@@ -274,15 +273,31 @@ impl PointWriter<'_> {
         &self.key.names
     }
 
-    /// Returns what the last committed point recorded about a source.
-    pub fn source(&self, name: &BlobId) -> Option<&serde_json::Value> {
-        self.sources.get(&name.to_string())
+    /// Looks up sources in the recovery points of this network first: networks in one repository may have nodes and channels of the same
+    /// names.
+    pub fn prefer(&mut self, network: &str) {
+        if let Some(position) = self.noted.iter().position(|(known, _)| known == network) {
+            self.noted[..=position].rotate_right(1);
+            self.continues = true;
+        }
     }
 
-    /// Goes over the sources once more: what this run has recorded of them so far takes the place of what the last point did, and the
+    /// Returns whether recovery points of the preferred network noted sources. What others noted saves reading, and says nothing of it.
+    pub fn continues(&self) -> bool {
+        self.continues
+    }
+
+    /// Returns what the last committed points recorded about a source.
+    pub fn source(&self, name: &BlobId) -> Option<&serde_json::Value> {
+        let name = name.to_string();
+        self.noted.iter().find_map(|(_, sources)| sources.get(&name))
+    }
+
+    /// Goes over the sources once more: what this run has recorded of them so far takes the place of what the last points did, and the
     /// manifest needs nothing yet.
     pub fn begin_again(&mut self, sources: Sources) {
-        self.sources = sources;
+        self.noted = vec![(String::new(), sources)];
+        self.continues = true;
         self.state().used.clear();
     }
 

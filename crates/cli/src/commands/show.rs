@@ -184,7 +184,8 @@ pub fn print_window(window: &WindowReport, output: &Output) {
         units::seconds(window.level_after_seconds),
         if window.passes > 1 { format!("; extended, {} passes", window.passes) } else { String::new() }
     ));
-    window.changes.iter().for_each(|change| output.line(format!("    {change}: undone")));
+    let after = if window.stays_closed { "stayed so after the capture" } else { "undone" };
+    window.changes.iter().for_each(|change| output.line(format!("    {change}: {after}")));
 }
 
 /// Channels, nodes, certificates, findings.

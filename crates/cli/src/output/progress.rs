@@ -150,6 +150,9 @@ fn text(notice: &Notice<'_>) -> String {
             format!("the window could not be undone: {problem}; `fabkeep resume` undoes it")
         }
         Notice::FallsBack => "a cut is not possible here: using a window instead, as requested".to_owned(),
+        Notice::HandshakesFailed { seconds } => format!(
+            "TLS handshakes failed while the nodes were starting: the logs are read again in {seconds} s, to see whether they still do"
+        ),
         Notice::OnceMore { finding } => format!("reading once more: {}: {}", finding.subject, finding.what),
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn capture(
                 Err(_) if walk.resume => walk.resume = false,
                 // ... and if it still does not fit, the nodes hold another chain.
                 Err(restart) => {
-                    chains.findings.extend(restart.finding(&channel));
+                    chains.findings.extend(restart.finding(&channel).filter(|_| writer.continues()));
                     walk.stored.clear();
                 }
             }
@@ -157,7 +157,7 @@ impl Restart {
                     segment.end().saturating_sub(1),
                     segment.last_hash
                 ),
-                "find out why the chain was replaced; this recovery point contains the new chain, the earlier points the old one",
+                "find out why the chain was replaced (this recovery point contains the new chain, the earlier points the old one); if two networks are in this repository, give each a name of its own (`name` in the inventory, --network-name on Kubernetes)",
             ),
             Restart::Shorter(segment) => (
                 format!(

@@ -147,6 +147,7 @@ fn capture_all(
 ) -> Result<Captured, EngineError> {
     let begun = Instant::now();
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
+    writer.prefer(&platform.network().name);
     let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
     let (objects, undeclared) = step(reporter, "store objects", None, || keep_objects(platform, &writer))?;

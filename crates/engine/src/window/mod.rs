@@ -39,7 +39,10 @@ pub struct WindowOptions {
 pub struct WindowReport {
     /// What was done to keep transactions away.
     pub changes: Vec<String>,
-    /// Seconds from the first change until everything was undone.
+    /// The changes stay in force after the capture, as for a migration.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays_closed: bool,
+    /// Seconds from the first change until everything was undone, or until the capture was done.
     pub seconds: f64,
     /// Of these, until heights were equal.
     pub level_after_seconds: f64,
@@ -190,6 +193,7 @@ impl<'p> OpenWindow<'p> {
         self.undo()?;
         Ok(WindowReport {
             changes: self.record.changes.iter().map(ToString::to_string).collect(),
+            stays_closed: self.options.stay_closed,
             seconds: self.begun.elapsed().as_secs_f64(),
             level_after_seconds: self.level_after.unwrap_or_default().as_secs_f64(),
             passes,

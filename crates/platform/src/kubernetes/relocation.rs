@@ -195,7 +195,12 @@ impl Relocation {
                 Some(found) => found,
                 None => continue,
             };
-            if let Some(companion) = companion {
+            // An earlier move may have made it.
+            let is_there = |companion: &Declaration| {
+                let place = (&companion.namespace, &companion.name);
+                out.iter().any(|other| other.kind == "Service" && (&other.namespace, &other.name) == place)
+            };
+            if let Some(companion) = companion.filter(|companion| !is_there(companion)) {
                 // Beside the one that it answers for: workloads come after all Services.
                 let at = out.iter().position(|other| other.kind == "Service" && other.namespace == companion.namespace);
                 out.insert(at.unwrap_or(0), companion);
@@ -217,12 +222,8 @@ impl Relocation {
             old.namespace = self.namespace(&old.namespace);
         }
         all.extend(more.iter().cloned());
-        // What the workload itself says of a name stays.
-        let own = own_names(known);
-        for old in &mut all {
-            old.names.retain(|name| !own.contains(name));
-        }
-        all.retain(|old| !old.names.is_empty());
+        // What the workload itself says of a name stays; then what was noted first.
+        let all = merged(all, own_names(known));
         if all.is_empty() {
             return;
         }
@@ -262,6 +263,22 @@ impl Relocation {
         };
         Some((OldNames { namespace, service: name, names }, Some(companion)))
     }
+}
+
+/// Old names, each once and each Service once. `taken`: names that lead somewhere else.
+fn merged(all: Vec<OldNames>, mut taken: BTreeSet<String>) -> Vec<OldNames> {
+    let mut out: Vec<OldNames> = Vec::new();
+    for OldNames { namespace, service, mut names } in all {
+        names.retain(|name| taken.insert(name.clone()));
+        if names.is_empty() {
+            continue;
+        }
+        match out.iter_mut().find(|known| (&known.namespace, &known.service) == (&namespace, &service)) {
+            Some(known) => known.names.append(&mut names),
+            None => out.push(OldNames { namespace, service, names }),
+        }
+    }
+    out
 }
 
 /// Docker's short names.
@@ -464,7 +481,13 @@ mod tests {
         let workload = moved.iter().find(|known| known.kind == "Deployment").unwrap();
         let all = old_names(&workload.object);
         assert_eq!((all[0].namespace.as_str(), all[0].names[0].as_str()), ("third", "peer0.old.svc"));
-        assert!(all.iter().any(|old| old.names[0] == "peer0.new" && old.namespace == "third"));
+        assert!(all[0].names.iter().any(|name| name == "peer0.new"));
+        // Each Service and each name once.
+        let services: BTreeSet<&str> = all.iter().map(|old| old.service.as_str()).collect();
+        let every: Vec<&String> = all.iter().flat_map(|old| &old.names).collect();
+        assert_eq!((services.len(), every.len()), (all.len(), every.iter().collect::<BTreeSet<_>>().len()), "{all:?}");
+        let companions = moved.iter().filter(|known| known.kind == "Service" && known.name == "set-by-old-name");
+        assert_eq!(companions.count(), 1);
         assert_eq!(
             workload.object.pointer("/spec/template/spec/hostAliases"),
             own.pointer("/spec/template/spec/hostAliases")

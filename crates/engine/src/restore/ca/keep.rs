@@ -4,16 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, DatabaseKind, MAX_CONFIG_BYTES};
+use fabkeep_ledger::ca_config::{CaConfig, CaConfigError, DatabaseKind, MAX_CONFIG_BYTES, config_file_name};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, public_key_of_private_pem};
 use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_ledger::node_settings::Environment;
 use fabkeep_network::{Finding, KeyPurpose, NodeDirectory, NodeFacts, NodeId, Rule};
 use fabkeep_platform::VolumeEntry;
 use serde::Serialize;
 
 use crate::EngineError;
 use crate::content::Contents;
-use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
+use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
 
 /// Where containers usually have an authority's home: so its configuration may call it, wherever it is on this machine.
 const USUAL_HOMES: [&str; 2] = ["/etc/hyperledger/fabric-ca-server", "/etc/hyperledger/fabric-ca"];
@@ -83,11 +84,12 @@ pub(in crate::restore) fn homes(directory: &NodeDirectory) -> Vec<&str> {
 /// Whether a file that is there may be one that stays.
 pub(in crate::restore) fn is_looked_at(directory: &NodeDirectory, path: &str, size: u64) -> bool {
     let (_, role, inside) = directory.part(path);
+    // A command line may name a configuration file of any name.
+    let config = !inside.contains('/') && (inside.ends_with(".yaml") || inside.ends_with(".yml"));
     let name = inside.rsplit('/').next().unwrap_or(inside);
     let pem = [".pem", ".crt", ".cert", ".key", "_sk"].iter().any(|end| name.ends_with(end));
     let keyed = pem || inside.starts_with("msp/keystore/");
-    role == DirectoryRole::CaHome
-        && ((inside == CA_CONFIG_FILE && size <= MAX_CONFIG_BYTES) || (keyed && size <= MAX_PEM_BYTES))
+    role == DirectoryRole::CaHome && ((config && size <= MAX_CONFIG_BYTES) || (keyed && size <= MAX_PEM_BYTES))
 }
 
 /// Names that a directory goes by in its authority's configuration.
@@ -98,18 +100,22 @@ pub(in crate::restore) fn known_as<'a>(captured: &'a NodeDirectory, target: &'a 
     names
 }
 
-/// Decides what stays of what is there.
+/// Decides what stays of what is there. `environment`: the settings that override the node's configuration file where it is restored.
 pub(in crate::restore) fn decide(
-    id: &NodeId,
+    node: &CapturedNode,
     captured: &CapturedDirectory,
+    environment: &Environment,
     known_as: &[&str],
     present: &ExistingFiles,
     contents: &Contents<'_>,
     keep: CaKeep,
 ) -> Result<Kept, EngineError> {
     let mut kept = Kept::default();
+    // A server's environment speaks of its first CA only.
+    let mut environment = environment.clone();
     for home in homes(&captured.directory) {
-        let one = Home { id, captured, known_as, present, contents, home };
+        let environment = std::mem::take(&mut environment);
+        let one = Home { id: &node.facts.id, node, captured, environment, known_as, present, contents, home };
         one.decide(keep, &mut kept)?;
     }
     Ok(kept)
@@ -133,9 +139,16 @@ pub(in crate::restore) fn reported(id: &NodeId, kept: &[ExistingFile], fits: boo
     format!("{id} keeps the target's {}{fits}", files.join(", "))
 }
 
+/// Returns a directory's path as its node sees it.
+fn root(directory: &NodeDirectory) -> &str {
+    directory.mounted_at.as_deref().unwrap_or(&directory.path).trim_end_matches('/')
+}
+
 /// One home directory.
 struct Home<'a> {
     id: &'a NodeId,
+    node: &'a CapturedNode,
+    environment: Environment,
     captured: &'a CapturedDirectory,
     known_as: &'a [&'a str],
     present: &'a ExistingFiles,
@@ -171,9 +184,46 @@ impl Home<'_> {
         Some(parts.join("/"))
     }
 
-    /// A captured small file.
-    fn captured(&self, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
-        let Some(entry) = self.captured.entries.iter().find(|entry| entry.path == path) else { return Ok(None) };
+    /// Returns the captured file that the configuration names. A Secret or a ConfigMap may be mounted where it looks.
+    fn captured_entry(&self, named: &str) -> Option<&CapturedEntry> {
+        let own = self.local(named).and_then(|path| self.captured.entries.iter().find(|entry| entry.path == path));
+        own.or_else(|| {
+            let full = self.full(named);
+            self.others().find_map(|(root, other)| {
+                let path = full.strip_prefix(root)?.strip_prefix('/')?;
+                other.entries.iter().find(|entry| entry.path == path)
+            })
+        })
+    }
+
+    /// Returns a path of the configuration as the server sees it.
+    fn full(&self, named: &str) -> String {
+        if named.starts_with('/') {
+            return named.to_owned();
+        }
+        format!("{}/{}", root(&self.captured.directory), self.inside(named))
+    }
+
+    /// The node's other directories, each with the path that the server sees.
+    fn others(&self) -> impl Iterator<Item = (&str, &CapturedDirectory)> {
+        let others = self.node.directories.iter().filter(|other| other.directory.path != self.captured.directory.path);
+        others.map(|other| (root(&other.directory), other))
+    }
+
+    /// Returns the captured files in the authority's key store.
+    fn key_store(&self) -> Vec<&CapturedEntry> {
+        let store = self.inside("msp/keystore/");
+        let own = self.captured.entries.iter().filter(|entry| entry.path.starts_with(&store));
+        let full = self.full("msp/keystore");
+        let mounted = self.others().flat_map(|(root, other)| {
+            let full = &full;
+            other.entries.iter().filter(move |entry| format!("{root}/{}", entry.path).starts_with(&format!("{full}/")))
+        });
+        own.chain(mounted).collect()
+    }
+
+    /// Reads a captured small file.
+    fn read(&self, entry: &CapturedEntry) -> Result<Option<Vec<u8>>, EngineError> {
         let small = |size: &u64| *size <= MAX_CONFIG_BYTES.max(MAX_PEM_BYTES);
         match &entry.content {
             EntryContent::File { size, .. } if small(size) => self.contents.whole(entry).map(Some),
@@ -181,8 +231,13 @@ impl Home<'_> {
         }
     }
 
+    fn parse(&self, bytes: &[u8]) -> Result<CaConfig, CaConfigError> {
+        CaConfig::read(bytes, &self.environment)
+    }
+
     fn decide(&self, keep: CaKeep, kept: &mut Kept) -> Result<(), EngineError> {
-        let name = self.inside(CA_CONFIG_FILE);
+        let file_name = config_file_name(&self.environment);
+        let name = self.inside(file_name);
         let mut add = |finding: Finding| kept.findings.push(finding);
         let here = self.present.get(&name);
         if self.present.is_empty() {
@@ -194,7 +249,7 @@ impl Home<'_> {
             ));
             return Ok(());
         }
-        let theirs = match here.map(|file| CaConfig::parse(&file.bytes)).transpose() {
+        let theirs = match here.map(|file| self.parse(&file.bytes)).transpose() {
             Ok(config) => config,
             Err(error) => {
                 add(Finding::error(
@@ -206,7 +261,10 @@ impl Home<'_> {
                 return Ok(());
             }
         };
-        let captured = self.captured(&name)?.and_then(|bytes| CaConfig::parse(&bytes).ok());
+        let captured = match self.captured_entry(file_name) {
+            Some(entry) => self.read(entry)?.and_then(|bytes| self.parse(&bytes).ok()),
+            None => None,
+        };
         if keep.config {
             match here {
                 Some(file) => kept.files.push(file.clone()),
@@ -218,8 +276,9 @@ impl Home<'_> {
                 )),
             }
         }
-        let usual = || CaConfig::parse(b"{}").ok();
-        let theirs_or_usual = theirs.clone().or_else(usual);
+        let usual = || self.parse(b"{}").ok();
+        // Without a file in the volume the server reads the one that is mounted.
+        let theirs_or_usual = theirs.clone().or_else(|| captured.clone()).or_else(usual);
         let in_force = if keep.config && theirs.is_some() { theirs } else { captured.clone().or_else(usual) };
         let (Some(theirs), Some(in_force)) = (theirs_or_usual, in_force) else { return Ok(()) };
         if keep.tls {
@@ -303,7 +362,7 @@ impl Home<'_> {
 
     /// The configuration must lead to the database that comes.
     fn judge_database(&self, in_force: &CaConfig, captured: Option<&CaConfig>, kept: &mut Kept) {
-        let subject = format!("{} {}", self.id, self.inside(CA_CONFIG_FILE));
+        let subject = format!("{} {}", self.id, self.inside(config_file_name(&self.environment)));
         let remedy = "let its db section name the recovery point's database, or do not keep it (--ca-keep tls)";
         let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy));
         if let Some(captured) = captured.filter(|captured| captured.database != in_force.database) {
@@ -335,34 +394,34 @@ impl Home<'_> {
 
     /// C5: the certificate and the key that the configuration names are there, and match.
     fn judge_key(&self, in_force: &CaConfig, kept: &mut Kept) -> Result<(), EngineError> {
-        // In a Secret: it is restored as it was captured, and judged with the node's keys.
-        let Some(path) = self.local(&in_force.certificate) else { return Ok(()) };
+        let found = self.captured_entry(&in_force.certificate);
+        // Outside of everything that was captured: it is judged with the node's keys.
+        let Some(path) = self.local(&in_force.certificate).or(found.map(|entry| entry.path.clone())) else {
+            return Ok(());
+        };
         let subject = format!("{} {path}", self.id);
         let remedy = "let its ca section name the recovery point's files, or do not keep it (--ca-keep tls)";
         let mut refuse = |what: String| kept.findings.push(Finding::error(Rule::CaKey, &subject, what, remedy));
-        let read = self.captured(&path)?;
+        let read = found.map(|entry| self.read(entry)).transpose()?.flatten();
         let Some(certificate) = read.and_then(|bytes| Certificate::from_pem(&bytes).ok()) else {
             refuse(
                 "the authority's certificate is not in the recovery point: the server would make a new root".to_owned(),
             );
             return Ok(());
         };
-        let store = self.inside("msp/keystore/");
-        let candidates: Vec<String> = match &in_force.key {
-            Some(named) => match self.local(named) {
-                Some(path) => vec![path],
-                None => return Ok(()),
+        let candidates: Vec<&CapturedEntry> = match &in_force.key {
+            Some(named) => match self.captured_entry(named) {
+                Some(entry) => vec![entry],
+                None if self.local(named).is_none() => return Ok(()),
+                None => Vec::new(),
             },
-            None => {
-                let in_store = self.captured.entries.iter().filter(|entry| entry.path.starts_with(&store));
-                in_store.map(|entry| entry.path.clone()).collect()
-            }
+            None => self.key_store(),
         };
         let mut key = None;
         for candidate in candidates {
-            let public = self.captured(&candidate)?.and_then(|bytes| public_key_of_private_pem(&bytes));
+            let public = self.read(candidate)?.and_then(|bytes| public_key_of_private_pem(&bytes));
             if public.is_some_and(|public| public == certificate.public_key()) {
-                key = Some(candidate);
+                key = Some(candidate.path.clone());
             }
         }
         let Some(key) = key else {

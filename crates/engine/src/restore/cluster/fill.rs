@@ -144,7 +144,7 @@ fn decide(
                 continue;
             }
             let present = directory.present(going_on.then_some(record.progress.point.as_str()))?;
-            let (errors, others) = keep_existing(run, directory, &present)?;
+            let (errors, others) = keep_existing(run, kubernetes, directory, &present)?;
             refused.extend(errors);
             restored.findings.extend(others);
         }
@@ -336,12 +336,19 @@ fn stop_again(
 /// Leaves to a certificate authority what is there and is to stay. What forbids the restore, and what to know.
 fn keep_existing(
     run: &Run<'_>,
+    kubernetes: &Kubernetes,
     directory: &mut Filled<'_>,
     present: &ExistingFiles,
 ) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
     let contents = Contents::new(run.reader, run.point);
     let known_as = ca_keep::known_as(&directory.captured.directory, &directory.place.directory);
-    let kept = ca_keep::decide(directory.id, &directory.captured, &known_as, present, &contents, run.options.ca_keep)?;
+    let Some(node) = run.point.nodes.iter().find(|node| node.facts.id == *directory.id) else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let known = kubernetes.network().nodes().find(|node| node.id == directory.place.node);
+    let environment = known.map(|node| node.environment.clone()).unwrap_or_default();
+    let captured = &directory.captured;
+    let kept = ca_keep::decide(node, captured, &environment, &known_as, present, &contents, run.options.ca_keep)?;
     ca_keep::leave_out(directory.captured.to_mut(), None, &kept);
     (directory.kept, directory.fits) = (kept.files, kept.fits);
     Ok(kept.findings.into_iter().partition(|finding| finding.severity == Severity::Error))

@@ -156,7 +156,7 @@ fn carry_out(
     let since = jiff::Timestamp::now();
     let started = start::start(run, &kubernetes, record, restored)?;
     let is_up = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !started;
-    let logged = step(reporter, "read logs", None, || start::logged(&kubernetes, since, &is_up));
+    let logged = step(reporter, "read logs", None, || start::logged(run, &kubernetes, since, &is_up));
     let after = objects::changed_since(run)?;
     restored.well = started && after.is_empty() && logged.iter().all(|finding| finding.severity < Severity::Error);
     if logged.is_empty() && started {

@@ -197,12 +197,18 @@ pub(super) fn kept_back(record: &Record<'_>) -> Vec<Finding> {
 
 /// What the nodes logged since they were started. Handshakes that fail only until the nodes know each other are no broken rule: they are
 /// looked for once more when there was time for that.
-pub(super) fn logged(kubernetes: &Kubernetes, since: jiff::Timestamp, is_up: &dyn Fn(&NodeId) -> bool) -> Vec<Finding> {
+pub(super) fn logged(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    since: jiff::Timestamp,
+    is_up: &dyn Fn(&NodeId) -> bool,
+) -> Vec<Finding> {
     let handshake = |finding: &Finding| finding.rule == Rule::Certificates && finding.severity == Severity::Warning;
     let mut logged = crate::logs::findings(kubernetes, since, is_up);
     if !logged.iter().any(handshake) {
         return logged;
     }
+    run.reporter.event(Event::Notice(Notice::HandshakesFailed { seconds: SETTLE.as_secs() }));
     let later = jiff::Timestamp::now();
     std::thread::sleep(SETTLE);
     let again = crate::logs::findings(kubernetes, later, is_up);
