@@ -4,6 +4,8 @@ mod arguments;
 mod commands;
 mod error;
 mod exit_code;
+#[cfg(test)]
+mod options_in_texts;
 mod output;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ mod content;
 mod error;
 mod event;
 mod genesis;
+mod located;
 mod logs;
 mod names;
 mod objects;

@@ -10,8 +10,9 @@ use fabkeep_ledger::layout::Kind;
 use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, Rule};
 
 use super::databases::{Known, Notes};
-use super::settings::{self, CaHome, Located, locate_all};
+use super::settings::{self, CaHome};
 use super::survey::{PlannedNode, SurveyedDirectory};
+use crate::located::{Located, locate_all};
 
 /// Looks into the databases of all certificate authorities of a server.
 pub(super) fn check_homes(

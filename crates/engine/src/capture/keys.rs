@@ -8,8 +8,9 @@ use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, NodeId, Rule};
 use fabkeep_platform::{EntryKind, Platform, VolumeEntry};
 
-use super::settings::{self, Located, locate_all};
+use super::settings;
 use super::survey::PlannedNode;
+use crate::located::{Located, locate_all};
 
 /// What a node's configuration says of its certificates and keys, and where they are in its directories.
 #[derive(Default)]

@@ -13,10 +13,10 @@ use fabkeep_ledger::node_settings::{
     Environment, MAX_CONFIG_BYTES, NamedFile, NodeSettings, bootstrap_file, named_paths, parse, places, tls_files,
 };
 use fabkeep_network::{Finding, Rule};
-use fabkeep_platform::EntryKind;
+use fabkeep_platform::{EntryKind, normal};
 
 use super::presence::RoleView;
-use super::settings::{self, normal};
+use super::settings;
 use super::survey::{PlannedNode, SurveyedDirectory};
 
 /// The organization of Fabric's sample configurations: a node with another one gets it from its environment.

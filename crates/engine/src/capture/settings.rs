@@ -2,7 +2,7 @@
 //! node's directories.
 
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE, config_file_name};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
@@ -10,12 +10,10 @@ use fabkeep_ledger::node_settings::{
     Environment, MAX_CONFIG_BYTES, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE,
 };
 use fabkeep_network::{Node, NodeDirectory};
-use fabkeep_platform::{EntryKind, Platform, Volume, dump_directory};
+use fabkeep_platform::{EntryKind, Platform, Volume, dump_directory, normal};
 
 use super::survey::PlannedNode;
-
-/// A file in one of a node's directories: which directory, and its path in it.
-pub(super) type Located = (usize, String);
+use crate::located::{Located, locate};
 
 /// One certificate authority of a server.
 pub(super) struct CaHome {
@@ -32,58 +30,6 @@ impl CaHome {
     pub fn inside(&self, path: &str) -> String {
         if self.at.is_empty() { path.to_owned() } else { format!("{}/{path}", self.at) }
     }
-}
-
-/// Removes `.` and `..` without asking the file system.
-pub(super) fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
-    }
-    out
-}
-
-/// Returns the directory that holds what a configuration in `base` (a directory, and a folder in it) names: by the paths of this machine,
-/// or by those that its container sees.
-pub(super) fn locate(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Option<Located> {
-    locate_all(directories, base, named).into_iter().next()
-}
-
-/// Returns the same where several directories are mounted at one place, as a volume and objects in it: all that may hold it, volumes first.
-pub(super) fn locate_all(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Vec<Located> {
-    let (position, folder) = base;
-    let starts = |directory: &NodeDirectory| -> Vec<String> {
-        directory.mounted_at.iter().cloned().chain([directory.path.clone()]).collect()
-    };
-    for root in directories.get(position).map(|directory| starts(directory)).unwrap_or_default() {
-        let from = Path::new(&root).join(folder);
-        let wanted = normal(&from.join(named));
-        let mut found: Vec<(usize, Located)> = Vec::new();
-        for (position, directory) in directories.iter().enumerate() {
-            for root in starts(directory) {
-                let Ok(inside) = wanted.strip_prefix(&root) else { continue };
-                let Some(inside) = inside.to_str() else { continue };
-                let excluded = directory.excluded.iter().any(|known| Path::new(inside).starts_with(known));
-                if !excluded && !inside.is_empty() {
-                    found.push((root.len(), (position, inside.to_owned())));
-                }
-            }
-        }
-        let deepest = found.iter().map(|(depth, _)| *depth).max();
-        let mut out: Vec<Located> =
-            found.into_iter().filter(|(depth, _)| Some(*depth) == deepest).map(|(_, at)| at).collect();
-        out.sort_by_key(|(position, _)| !directories[*position].source.is_volume());
-        if !out.is_empty() {
-            return out;
-        }
-    }
-    Vec::new()
 }
 
 /// Reads a small file of a surveyed directory.

@@ -277,8 +277,8 @@ fn exclude_others(owners: &BTreeMap<PathBuf, NodeId>, organizations: &mut [Organ
     }
 }
 
-/// Removes `.` and `..` without asking the file system.
-pub(crate) fn normal(path: &Path) -> PathBuf {
+/// Returns a path without `.` and `..`; links are not followed.
+pub fn normal(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut out = PathBuf::new();
     for part in path.components() {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use discover::{Discovered, discover, discover_compose, discover_docker};
-use inventory::normal;
+pub use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
 pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::EngineError;
 use crate::content::Contents;
+use crate::located::locate_all;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
 
 /// Where containers usually have an authority's home: so its configuration may call it, wherever it is on this machine.
@@ -139,11 +140,6 @@ pub(in crate::restore) fn reported(id: &NodeId, kept: &[ExistingFile], fits: boo
     format!("{id} keeps the target's {}{fits}", files.join(", "))
 }
 
-/// Returns a directory's path as its node sees it.
-fn root(directory: &NodeDirectory) -> &str {
-    directory.mounted_at.as_deref().unwrap_or(&directory.path).trim_end_matches('/')
-}
-
 /// One home directory.
 struct Home<'a> {
     id: &'a NodeId,
@@ -184,42 +180,31 @@ impl Home<'_> {
         Some(parts.join("/"))
     }
 
-    /// Returns the captured file that the configuration names. A Secret or a ConfigMap may be mounted where it looks.
+    /// Returns the places that the configuration may mean: a Secret or a ConfigMap may be mounted where it looks.
+    fn located(&self, named: &str) -> Vec<(&CapturedDirectory, String)> {
+        let all = &self.node.directories;
+        let directories: Vec<&NodeDirectory> = all.iter().map(|captured| &captured.directory).collect();
+        let own = all.iter().position(|captured| captured.directory.path == self.captured.directory.path);
+        let found = own.map(|own| locate_all(&directories, (own, self.home), named)).unwrap_or_default();
+        let here = self.local(named).map(|path| (self.captured, path));
+        here.into_iter().chain(found.into_iter().map(|(position, path)| (&all[position], path))).collect()
+    }
+
+    /// Returns the captured file that the configuration names.
     fn captured_entry(&self, named: &str) -> Option<&CapturedEntry> {
-        let own = self.local(named).and_then(|path| self.captured.entries.iter().find(|entry| entry.path == path));
-        own.or_else(|| {
-            let full = self.full(named);
-            self.others().find_map(|(root, other)| {
-                let path = full.strip_prefix(root)?.strip_prefix('/')?;
-                other.entries.iter().find(|entry| entry.path == path)
-            })
-        })
-    }
-
-    /// Returns a path of the configuration as the server sees it.
-    fn full(&self, named: &str) -> String {
-        if named.starts_with('/') {
-            return named.to_owned();
-        }
-        format!("{}/{}", root(&self.captured.directory), self.inside(named))
-    }
-
-    /// The node's other directories, each with the path that the server sees.
-    fn others(&self) -> impl Iterator<Item = (&str, &CapturedDirectory)> {
-        let others = self.node.directories.iter().filter(|other| other.directory.path != self.captured.directory.path);
-        others.map(|other| (root(&other.directory), other))
+        let found = self.located(named).into_iter();
+        found.flat_map(|(directory, path)| directory.entries.iter().find(move |entry| entry.path == path)).next()
     }
 
     /// Returns the captured files in the authority's key store.
     fn key_store(&self) -> Vec<&CapturedEntry> {
-        let store = self.inside("msp/keystore/");
-        let own = self.captured.entries.iter().filter(|entry| entry.path.starts_with(&store));
-        let full = self.full("msp/keystore");
-        let mounted = self.others().flat_map(|(root, other)| {
-            let full = &full;
-            other.entries.iter().filter(move |entry| format!("{root}/{}", entry.path).starts_with(&format!("{full}/")))
-        });
-        own.chain(mounted).collect()
+        let found = self.located("msp/keystore").into_iter();
+        found
+            .flat_map(|(directory, path)| {
+                let store = format!("{path}/");
+                directory.entries.iter().filter(move |entry| entry.path.starts_with(&store))
+            })
+            .collect()
     }
 
     /// Reads a captured small file.
