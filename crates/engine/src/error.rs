@@ -116,6 +116,16 @@ pub enum Done {
         /// Which.
         node: String,
     },
+    /// A node's stop command was run, and it is not known to have stopped the node.
+    StopCommandRun {
+        /// Which.
+        node: String,
+    },
+    /// A node's start command was run, and it failed or did not end.
+    StartCommandRun {
+        /// Which.
+        node: String,
+    },
     /// Data was written, but is not in its place yet: nothing uses it.
     Written {
         /// Of which node.

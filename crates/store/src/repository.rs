@@ -66,6 +66,13 @@ impl Repository {
         writer_file: Option<&Path>,
         more_recipients: &[String],
     ) -> Result<Initialized, StoreError> {
+        // A key is not replaced, and nothing is made before that is known.
+        if let Some(file) = writer_file.filter(|file| file.symlink_metadata().is_ok()) {
+            return Err(StoreError::KeyFile {
+                file: file.display().to_string(),
+                problem: "it exists already: name another file for this repository's writer key".to_owned(),
+            });
+        }
         let place = location::open(location, true)?;
         let folder = place.folder.clone();
         let backend = Backend::new(place)?;

@@ -72,6 +72,8 @@ pub struct PointWriter<'a> {
     noted: Vec<(String, Sources)>,
     /// The first of them are of the network that is captured.
     continues: bool,
+    /// What this run has recorded of its sources so far, once it goes over them again.
+    again: Option<Sources>,
     certificate: String,
     history: History,
     /// What this writer remembers as its last recovery point, where the repository does not have it any more.
@@ -147,6 +149,7 @@ impl Repository {
             blind,
             noted,
             continues: false,
+            again: None,
             certificate,
             history,
             lost,
@@ -284,20 +287,28 @@ impl PointWriter<'_> {
 
     /// Returns whether recovery points of the preferred network noted sources. What others noted saves reading, and says nothing of it.
     pub fn continues(&self) -> bool {
-        self.continues
+        self.continues || self.again.is_some()
+    }
+
+    /// Returns what the last recovery point of the preferred network recorded about a source, also when this run goes over it again.
+    pub fn earlier(&self, name: &BlobId) -> Option<&serde_json::Value> {
+        let (_, sources) = self.noted.first().filter(|_| self.continues)?;
+        sources.get(&name.to_string())
     }
 
     /// Returns what the last committed points recorded about a source.
     pub fn source(&self, name: &BlobId) -> Option<&serde_json::Value> {
         let name = name.to_string();
-        self.noted.iter().find_map(|(_, sources)| sources.get(&name))
+        match &self.again {
+            Some(again) => again.get(&name),
+            None => self.noted.iter().find_map(|(_, sources)| sources.get(&name)),
+        }
     }
 
     /// Goes over the sources once more: what this run has recorded of them so far takes the place of what the last points did, and the
     /// manifest needs nothing yet.
     pub fn begin_again(&mut self, sources: Sources) {
-        self.noted = vec![(String::new(), sources)];
-        self.continues = true;
+        self.again = Some(sources);
         self.state().used.clear();
     }
 

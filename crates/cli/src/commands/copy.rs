@@ -3,9 +3,11 @@
 use std::sync::atomic::AtomicU64;
 
 use fabkeep_engine::cores;
+use fabkeep_network::Severity;
 use fabkeep_store::copy;
+use serde_json::json;
 
-use super::key_files;
+use super::{done, key_files, list};
 use crate::arguments::Copy;
 use crate::error::CliError;
 use crate::exit_code::Code;
@@ -20,9 +22,13 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     }
     // In the order of commits: a copy that is stopped is the repository as it once was.
     let chosen = |id| points.is_empty() || points.iter().any(|point| point.id == id);
-    let commits: Vec<_> = history.commits.into_iter().filter(|commit| chosen(commit.id.clone())).collect();
+    let commits: Vec<_> = history.commits.iter().filter(|commit| chosen(commit.id.clone())).cloned().collect();
+    let findings = list::findings(&repository, &history, None, None)?;
     let copied = copy(&repository, &arguments.to, &commits, cores(), &AtomicU64::new(0))?;
-    output.json(&copied);
+    output.json(&json!({
+        "points": copied.points, "left": copied.left, "objects": copied.objects, "bytes": copied.bytes, "faults": copied.faults,
+        "findings": findings,
+    }));
     output.line(format!(
         "{} of {} recovery points are in {}: {} objects, {} copied by this run",
         copied.points.len(),
@@ -34,9 +40,11 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     for fault in &copied.faults {
         output.line(format!("  not copied: {}: {}", fault.object, fault.problem));
     }
+    output.findings(&findings);
     if copied.left.is_empty() {
         output.line(format!("next: fabkeep verify --all --repo {}", arguments.to));
-        return Ok(Code::Done);
+        let damaged = findings.iter().any(|finding| finding.severity == Severity::Error);
+        return Ok(if damaged { Code::Damaged } else { done(&findings) });
     }
     let left: Vec<String> = copied.left.iter().map(ToString::to_string).collect();
     output.line(format!(

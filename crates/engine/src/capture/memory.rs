@@ -83,7 +83,7 @@ pub(super) fn check(
             registered: checked.ca.as_ref().and_then(|ca| Some((ca.identities?, ca.certificates?, ca.revoked?))),
         };
         let name = source_name(writer, &["held", &label]);
-        let before = writer.source(&name).filter(|_| writer.continues() && !options.reread);
+        let before = writer.earlier(&name).filter(|_| !options.reread);
         let before: Option<Held> = before.and_then(|value| serde_json::from_value(value.clone()).ok());
         if let Some(before) = before {
             let names: BTreeMap<String, &String> = all.iter().map(|name| (hashed("channel", name), name)).collect();

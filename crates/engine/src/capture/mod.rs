@@ -7,6 +7,7 @@ mod cursor;
 mod cut;
 mod databases;
 mod files;
+mod gone;
 mod histories;
 mod identities;
 mod keys;
@@ -25,7 +26,7 @@ mod start_marks;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::Hash;
@@ -146,6 +147,7 @@ fn capture_all(
     reporter: &dyn Reporter,
 ) -> Result<Captured, EngineError> {
     let begun = Instant::now();
+    stop_on_errors(&mut inside_a_node(platform, repository), reporter)?;
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
     writer.prefer(&platform.network().name);
     let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
@@ -401,6 +403,28 @@ fn stop_on_errors(findings: &mut Vec<Finding>, reporter: &dyn Reporter) -> Resul
         reporter.event(Event::Found(finding));
     }
     Err(EngineError::Refused(errors))
+}
+
+/// A repository in a node's directory: every backup would capture it once more, and every restore in place would be refused.
+fn inside_a_node(platform: &dyn Platform, repository: &Repository) -> Vec<Finding> {
+    let Some(folder) = repository.folder().and_then(|folder| folder.canonicalize().ok()) else { return Vec::new() };
+    let on_host = platform.network().nodes().filter(|node| node.workload.is_none());
+    let directories = on_host.flat_map(|node| node.directories.iter().map(move |directory| (&node.id, directory)));
+    let inside = directories.filter(|(_, directory)| {
+        let Ok(root) = Path::new(&directory.path).canonicalize() else { return false };
+        let Ok(at) = folder.strip_prefix(root) else { return false };
+        !directory.excluded.iter().any(|excluded| at.starts_with(excluded))
+    });
+    inside
+        .map(|(id, directory)| {
+            Finding::error(
+                Rule::RepositoryOwn,
+                id,
+                format!("its directory {} contains the repository {}", directory.path, folder.display()),
+                "move the repository out of the nodes' directories, or remove that directory from the inventory",
+            )
+        })
+        .collect()
 }
 
 fn interrupted(reporter: &dyn Reporter) -> Result<(), EngineError> {

@@ -116,8 +116,17 @@ impl Named<'_> {
 
     /// Whether it is in any node's directories, also where links lead there.
     fn is_captured(&self, path: &Path, sought: Sought) -> bool {
+        Self::lies_in_any(self.all, path, sought)
+    }
+
+    /// Whether it is in the node's own directories, also where links lead there.
+    fn is_own(&self, path: &Path, sought: Sought) -> bool {
+        Self::lies_in_any(std::slice::from_ref(self.node), path, sought)
+    }
+
+    fn lies_in_any(nodes: &[PlannedNode], path: &Path, sought: Sought) -> bool {
         let any = |path: &Path| {
-            let mut directories = self.all.iter().flat_map(|node| &node.directories);
+            let mut directories = nodes.iter().flat_map(|node| &node.directories);
             directories.any(|directory| lies_in(directory, path, sought))
         };
         any(path) || path.canonicalize().is_ok_and(|real| real != path && any(&real))
@@ -205,7 +214,7 @@ impl Named<'_> {
         // That the node has none at all has its own finding.
         let view = RoleView::of(self.node, role);
         let Some(path) = self.resolve(one).filter(|_| !view.parts.is_empty()) else { return };
-        if self.is_captured(&path, Sought::Directory)
+        if self.is_own(&path, Sought::Directory)
             || (!self.begins_at_file(one) && self.ends_like_captured(&one.path, Sought::Directory))
             || !self.speaks_of_here(one)
         {

@@ -10,7 +10,7 @@ use fabkeep_store::{PointWriter, Sources};
 
 use super::cut::Cuts;
 use super::survey;
-use super::{CaptureOptions, Members, chains, databases, files, interrupted, memory, staging, stop_on_errors};
+use super::{CaptureOptions, Members, chains, databases, files, gone, interrupted, memory, staging, stop_on_errors};
 use crate::EngineError;
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
@@ -152,6 +152,7 @@ pub(super) fn run(
         .filter(|finding| finding.rule == Rule::OneChain)
         .map(|finding| finding.subject.as_str())
         .collect();
+    findings.extend(gone::check(&survey, writer, options, &mut sources));
     findings.extend(memory::check(&survey, &facts.nodes, &renewed, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 

@@ -4,6 +4,8 @@ use std::fs;
 
 use fabkeep_engine::{CaptureOptions, Done, EngineError, RestoreOptions, RestoreTarget, Silent};
 
+use fabkeep_ledger::layout::DirectoryRole;
+
 use super::place::Place;
 
 #[test]
@@ -54,6 +56,88 @@ fn directories_that_are_there_as_captured_need_no_replace() {
         "{findings:#?}"
     );
     assert!(!place.path("Org1/peer0/production").exists());
+}
+
+/// What was captured inside another directory goes to its own place here, and the other way round; names that settle nothing are refused.
+#[test]
+fn directories_are_restored_where_this_inventory_names_them() {
+    let mut place = Place::new(&["OrdererOrg/orderer1"]);
+    let moved = place.bench.path("moved");
+    let root = |path: &str| moved.join(path).display().to_string();
+    let set = |place: &mut Place, role: DirectoryRole, paths: &[String]| {
+        let nodes = place.inventory.organizations.iter_mut().flat_map(|known| &mut known.nodes);
+        let node = nodes.into_iter().find(|node| node.name == "orderer1").unwrap();
+        let text = format!("{{\"{role}\": {}}}", serde_json::to_string(paths).unwrap());
+        let parsed: std::collections::BTreeMap<_, _> = serde_json::from_str(&text).unwrap();
+        node.directories.extend(parsed);
+    };
+    for (role, path) in [
+        (DirectoryRole::OrdererLedger, "ledger"),
+        (DirectoryRole::OrdererWal, "fast/wal"),
+        (DirectoryRole::Msp, "msp"),
+        (DirectoryRole::Tls, "tls"),
+        (DirectoryRole::Config, "config"),
+    ] {
+        set(&mut place, role, &[root(path)]);
+    }
+    let options = RestoreOptions { replace: false, ..place.options() };
+    place.restore(&options, &Silent).unwrap();
+    assert!(moved.join("fast/wal/mychannel").is_dir() && !moved.join("ledger/etcdraft/wal").exists());
+    let (wal, chains) = (super::place::tree(&moved.join("fast/wal")), super::place::tree(&moved.join("ledger/chains")));
+    // Captured apart, and one inside the other here.
+    place.bench.capture_from(&place.host(), &CaptureOptions { reread: true, ..CaptureOptions::default() }).unwrap();
+    let back = place.bench.path("back");
+    let below = |path: &str| back.join(path).display().to_string();
+    set(&mut place, DirectoryRole::OrdererLedger, &[below("ledger")]);
+    set(&mut place, DirectoryRole::OrdererWal, &[below("ledger/raft/wal")]);
+    place.restore(&options, &Silent).unwrap();
+    assert_eq!(super::place::tree(&back.join("ledger/raft/wal")), wal);
+    assert_eq!(super::place::tree(&back.join("ledger/chains")), chains);
+
+    // Two directories of one role: known by the ends of their paths, or not at all.
+    std::fs::create_dir_all(moved.join("client/tls")).unwrap();
+    for file in std::fs::read_dir(moved.join("tls")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), moved.join("client/tls").join(file.file_name())).unwrap();
+    }
+    set(&mut place, DirectoryRole::OrdererLedger, &[root("ledger")]);
+    set(&mut place, DirectoryRole::OrdererWal, &[root("fast/wal")]);
+    set(&mut place, DirectoryRole::Tls, &[root("tls"), root("client/tls")]);
+    place.bench.capture_from(&place.host(), &CaptureOptions { reread: true, ..CaptureOptions::default() }).unwrap();
+    for (role, path) in [
+        (DirectoryRole::OrdererLedger, "third/ledger"),
+        (DirectoryRole::OrdererWal, "third/wal"),
+        (DirectoryRole::Msp, "third/msp"),
+        (DirectoryRole::Config, "third/config"),
+    ] {
+        let path = place.bench.path(path).display().to_string();
+        set(&mut place, role, &[path]);
+    }
+    let folder = place.bench.path("third");
+    let third = |path: &str| folder.join(path).display().to_string();
+    let (one, other) = (third("x"), third("y"));
+    set(&mut place, DirectoryRole::Tls, &[one, other]);
+    let findings = super::place::refused(place.restore(&options, &Silent));
+    let ambiguous = |finding: &&fabkeep_network::Finding| finding.what.contains("may belong to any of");
+    assert_eq!(findings.iter().filter(ambiguous).count(), 2, "{findings:#?}");
+    assert!(findings.iter().all(|finding| finding.rule.code() == "K3"), "{findings:#?}");
+    let (one, other) = (third("client/tls"), third("o/tls"));
+    set(&mut place, DirectoryRole::Tls, &[other, one]);
+    let findings = super::place::refused(place.restore(&options, &Silent));
+    assert_eq!(findings.len(), 1, "only the one whose name says nothing is in doubt: {findings:#?}");
+}
+
+/// What stands where a directory has to be is a finding with its place.
+#[test]
+fn a_file_in_a_place_is_a_refusal() {
+    let place = Place::new(&["Org1/peer0"]);
+    fs::rename(place.path("Org1/peer0/production"), place.path("production")).unwrap();
+    fs::write(place.path("Org1/peer0/production"), "x").unwrap();
+    let findings = super::place::refused(place.restore(&place.options(), &Silent));
+    assert!(findings.iter().any(|finding| finding.rule.code() == "B8" && finding.what.contains("is a file")));
+    let to = place.bench.path("file");
+    fs::write(&to, "x").unwrap();
+    let result = place.bench.restore_to(&RestoreTarget::Folder(to), &place.options(), &Silent);
+    assert_eq!(super::place::refused(result)[0].rule.code(), "B8");
 }
 
 /// Keeps a copy of the journal as it is when it is about to be removed.

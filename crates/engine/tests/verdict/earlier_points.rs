@@ -120,3 +120,37 @@ fn what_is_unchanged_is_not_read_and_a_grown_chain_is_read_from_its_last_block()
     let size = bytes.len() as u64;
     assert!(again.read_bytes >= size && again.read_bytes < 2 * size, "{} of {size}", again.read_bytes);
 }
+
+/// A node that is gone since the last recovery point is named once, whether or not a window was opened.
+#[test]
+fn a_node_that_is_gone_is_reported() {
+    use fabkeep_engine::{Consistency, WindowOptions};
+    let window = Consistency::Window(WindowOptions {
+        quiesce: fabkeep_platform::Quiesce::default(),
+        deadline: std::time::Duration::from_secs(30),
+        settle: Some(std::time::Duration::ZERO),
+        extend: true,
+        stay_closed: false,
+    });
+    for consistency in [Consistency::AsRead, window] {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        bench.capture(&CaptureOptions::default()).unwrap();
+        fs::rename(bench.network().join("Org1/peer1"), bench.path("away")).unwrap();
+        fs::rename(bench.network().join("Org2/ca"), bench.path("away too")).unwrap();
+        let options = CaptureOptions { consistency, ..CaptureOptions::default() };
+        let findings = bench.capture(&options).unwrap().point.findings;
+        super::assert_found(&findings, "K3", "Org1/peer1", "it is not found any more");
+        super::assert_found(&findings, "K3", "Org2/ca", "it is not found any more");
+        let findings = bench.capture(&options).unwrap().point.findings;
+        assert!(findings.iter().all(|finding| !finding.what.contains("not found any more")), "{findings:#?}");
+    }
+}
+
+#[test]
+fn a_repository_in_a_nodes_directory_is_refused() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let folder = bench.network().join("Org1/ca/repository");
+    fs::rename(bench.location(), &folder).unwrap();
+    std::os::unix::fs::symlink(&folder, bench.location()).unwrap();
+    assert_refused(&bench, "R1", "Org1/ca", "contains the repository");
+}

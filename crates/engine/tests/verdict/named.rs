@@ -207,6 +207,21 @@ fn directories_that_the_configuration_names_in_another_place_contradict_the_inve
     warned(&place, PEER, elsewhere, "I5", "core.yaml names this directory (peer.mspConfigPath)");
 }
 
+/// Another node's directory in the place of the one that the configuration names, in the inventory.
+#[test]
+fn directories_of_two_nodes_that_are_exchanged_in_the_inventory_are_reported() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let mut found = discover(&bench.network(), bench.folder.path()).unwrap();
+    let text = serde_json::to_string(&found.inventory).unwrap();
+    let (one, other) = ("Org1/peer0/msp\"", "Org1/peer1/msp\"");
+    let text = text.replace(one, "\0").replace(other, one).replace('\0', other);
+    found.inventory = serde_json::from_str(&text).unwrap();
+    let host = fabkeep_platform::Host::new(&found.inventory, bench.folder.path()).unwrap();
+    let findings = bench.capture_from(&host, &CaptureOptions::default()).unwrap().point.findings;
+    assert_found(&findings, "I5", "Org1/peer0", "core.yaml names this directory (peer.mspConfigPath)");
+    assert_found(&findings, "I5", "Org1/peer1", "core.yaml names this directory (peer.mspConfigPath)");
+}
+
 /// A container's configuration names its own paths.
 #[test]
 fn a_containers_paths_and_what_its_environment_overrides_are_no_contradiction() {

@@ -27,8 +27,12 @@ enum Line {
     Begin { point: String, plan: String },
     /// A broken rule that the restore went on in spite of.
     Overridden { rule: String, subject: String, what: String },
+    /// A node's stop command is about to be run.
+    NodeStopping { node: String },
     /// A node was stopped.
     NodeStopped { node: String },
+    /// A node's start command is about to be run.
+    NodeStarting { node: String },
     /// A node was started.
     NodeStarted { node: String },
     /// A directory was there as it was captured: it is left alone.
@@ -129,8 +133,11 @@ impl Record {
         })
     }
 
+    /// Whether a node's start command was run, however it ended.
     pub fn is_started(&self, node: &str) -> bool {
-        self.lines.contains(&Line::NodeStarted { node: node.to_owned() })
+        let node = || node.to_owned();
+        self.lines.contains(&Line::NodeStarting { node: node() })
+            || self.lines.contains(&Line::NodeStarted { node: node() })
     }
 
     pub fn is_loaded(&self, directory: usize) -> bool {
@@ -152,6 +159,9 @@ impl Record {
         let node = |planned: &PlannedDirectory| planned.id.to_string();
         done.extend(self.lines.iter().filter_map(|line| match line {
             Line::NodeStopped { node } => Some(Done::NodeStopped { node: node.clone() }),
+            Line::NodeStopping { node } if !self.lines.contains(&Line::NodeStopped { node: node.clone() }) => {
+                Some(Done::StopCommandRun { node: node.clone() })
+            }
             _ => None,
         }));
         for (index, planned) in plan.directories.iter().enumerate() {
@@ -177,6 +187,9 @@ impl Record {
         }
         done.extend(self.lines.iter().filter_map(|line| match line {
             Line::NodeStarted { node } => Some(Done::NodeStarted { node: node.clone() }),
+            Line::NodeStarting { node } if !self.lines.contains(&Line::NodeStarted { node: node.clone() }) => {
+                Some(Done::StartCommandRun { node: node.clone() })
+            }
             _ => None,
         }));
         done
@@ -338,8 +351,16 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
+    pub fn add_stopping(&mut self, node: String) -> Result<(), EngineError> {
+        self.write_down(Line::NodeStopping { node })
+    }
+
     pub fn add_stopped(&mut self, node: String) -> Result<(), EngineError> {
         self.write_down(Line::NodeStopped { node })
+    }
+
+    pub fn add_starting(&mut self, node: String) -> Result<(), EngineError> {
+        self.write_down(Line::NodeStarting { node })
     }
 
     pub fn add_started(&mut self, node: String) -> Result<(), EngineError> {

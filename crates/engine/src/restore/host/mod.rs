@@ -6,6 +6,7 @@ mod existing;
 mod journal;
 mod may_change;
 mod old_paths;
+mod places;
 mod plan;
 mod prove;
 mod room;

@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, Mounts, Platform, STAGED};
 use fabkeep_store::PointReader;
 
 use super::journal::{Record, of_another};
+use super::places::{self, Placed};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
 use super::{Places, existing, may_change, old_paths, room, running, same_place};
 use crate::error::io;
-use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
+use crate::point::{CapturedDirectory, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
@@ -126,7 +126,7 @@ pub(in crate::restore) fn make<'a>(
 ) -> Result<RestorePlan<'a>, EngineError> {
     let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan::new(places, &transformed);
-    let placed = place_all(&mut plan, &transformed)?;
+    let placed = places::place_all(&mut plan, &mut transformed)?;
     plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
     plan.journal = journal_path(id, &plan)?;
     let found = Record::read(&plan.journal)?;
@@ -295,56 +295,6 @@ fn find_equal(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'
     }
 }
 
-/// The place of a captured directory.
-struct Placed {
-    node: usize,
-    directory: usize,
-    id: NodeId,
-    place: PathBuf,
-}
-
-/// Finds the place of every directory of the nodes that are restored.
-fn place_all(plan: &mut Plan<'_>, transformed: &Transformed) -> Result<Vec<Placed>, EngineError> {
-    let point = &transformed.point;
-    let common = common_folder(point);
-    let mut places: Vec<Placed> = Vec::new();
-    let chosen = point.nodes.iter().enumerate().filter(|(_, node)| is_named(&node.facts.id, &transformed.nodes));
-    for (index, node) in chosen {
-        for (position, directory) in node.directories.iter().enumerate() {
-            let place = match &plan.places {
-                Places::Below(to) => {
-                    let inside = Path::new(&directory.directory.path).strip_prefix(&common).unwrap_or(Path::new(""));
-                    Some(to.join(inside))
-                }
-                Places::Of(host) => place_on(host, node, directory),
-            };
-            let Some(place) = place else {
-                plan.findings.push(Finding::error(
-                    Rule::NotPersistent,
-                    &node.facts.id,
-                    format!(
-                        "the inventory names no place for its {} directory {}",
-                        directory.directory.role, directory.directory.path
-                    ),
-                    "add the directory to the inventory, leave the node out (--node names the others), or restore into a folder (--to)",
-                ));
-                continue;
-            };
-            let id = node.facts.id.clone();
-            let place = resolve(&id, &place)?;
-            if let Some(other) = places.iter().find(|other| other.place == place) {
-                return Err(EngineError::Usage(format!(
-                    "{} is the place of a directory of {} and of one of {id}: correct the inventory",
-                    place.display(),
-                    other.id
-                )));
-            }
-            places.push(Placed { node: index, directory: position, id, place });
-        }
-    }
-    Ok(places)
-}
-
 /// How every directory gets into its place. What the recovery point has where another node lives is left out of it.
 fn directories(
     point: &str,
@@ -370,7 +320,7 @@ fn directories(
         let staging = Staging::new(point, place.clone(), &mounts, &others)?;
         leave_out_others(id, captured, &staging, &mut plan.findings);
         blocked(id, captured, &staging, &mut plan.findings);
-        let occupied = staging.is_occupied()?;
+        let occupied = staging.is_occupied(id)?;
         out.push(PlannedDirectory {
             node: *node,
             directory: *directory,
@@ -425,47 +375,6 @@ fn blocked(id: &NodeId, captured: &CapturedDirectory, staging: &Staging, finding
             ));
         }
     }
-}
-
-/// The deepest folder that holds all captured directories.
-fn common_folder(point: &RecoveryPoint) -> PathBuf {
-    let mut folders = point
-        .nodes
-        .iter()
-        .flat_map(|node| &node.directories)
-        .filter_map(|directory| Path::new(&directory.directory.path).parent().map(Path::to_path_buf));
-    let first = folders.next().unwrap_or_default();
-    folders.fold(first, |common, folder| {
-        common.ancestors().find(|ancestor| folder.starts_with(ancestor)).unwrap_or(Path::new("")).to_path_buf()
-    })
-}
-
-/// The platform's place for a captured directory: the one of the same role and, among several, of the same name or position.
-fn place_on(platform: &Host, node: &CapturedNode, captured: &CapturedDirectory) -> Option<PathBuf> {
-    let network = platform.network();
-    let known = network.nodes().find(|known| known.id == node.facts.id)?;
-    if captured.directory.role == DirectoryRole::DatabaseDump {
-        // Beside the authority's home, wherever that is here.
-        let home = node.directories.iter().find(|known| known.directory.role == DirectoryRole::CaHome)?;
-        let suffix = captured.directory.path.strip_prefix(home.directory.path.as_str())?;
-        return Some(PathBuf::from(format!("{}{suffix}", place_on(platform, node, home)?.display())));
-    }
-    let same_role: Vec<_> =
-        known.directories.iter().filter(|directory| directory.role == captured.directory.role).collect();
-    let name = |path: &str| Path::new(path).file_name().map(std::ffi::OsStr::to_os_string);
-    let position = node
-        .directories
-        .iter()
-        .filter(|directory| directory.directory.role == captured.directory.role)
-        .position(|directory| directory.directory.path == captured.directory.path)?;
-    let exact = same_role.iter().find(|directory| directory.path == captured.directory.path);
-    let named = same_role.iter().find(|directory| name(&directory.path) == name(&captured.directory.path));
-    let found = match (exact, same_role.len()) {
-        (Some(exact), _) => exact,
-        (None, 1) => same_role.first()?,
-        (None, _) => named.or_else(|| same_role.get(position))?,
-    };
-    Some(PathBuf::from(&found.path))
 }
 
 /// The journal lies where no directory of the plan is moved: beside the first one, and where nothing can be written there, beside the next

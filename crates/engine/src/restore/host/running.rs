@@ -152,8 +152,8 @@ impl Run<'_> {
     pub(super) fn stop(&self, journal: &mut Journal<'_>) -> Result<(), EngineError> {
         let Some(host) = self.plan.places.host() else { return Ok(()) };
         for node in &self.plan.to_stop {
-            // It counts as done before it is known how far the command came.
-            journal.add_stopped(node.to_string())?;
+            // Noted before it is known how far the command came.
+            journal.add_stopping(node.to_string())?;
             step(self.reporter, &format!("stop {node}"), None, || -> Result<(), EngineError> {
                 host.stop(node)?;
                 let begun = Instant::now();
@@ -171,6 +171,7 @@ impl Run<'_> {
                     std::thread::sleep(ASKED_AGAIN);
                 }
             })?;
+            journal.add_stopped(node.to_string())?;
         }
         Ok(())
     }
@@ -205,8 +206,9 @@ impl Run<'_> {
             if !host.can_start(node) {
                 continue;
             }
-            journal.add_started(name.clone())?;
+            journal.add_starting(name.clone())?;
             step(self.reporter, &format!("start {node}"), None, || host.start(node))?;
+            journal.add_started(name.clone())?;
             restored.started.push(name);
         }
         let started = &restored.started;

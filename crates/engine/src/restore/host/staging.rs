@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{ASIDE, Mounts, STAGED, is_below};
 
 use crate::EngineError;
@@ -163,7 +164,21 @@ impl Staging {
     }
 
     /// Whether something is in the place that a restore would have to set aside.
-    pub fn is_occupied(&self) -> Result<bool, EngineError> {
+    pub fn is_occupied(&self, id: &NodeId) -> Result<bool, EngineError> {
+        self.holds_anything().map_err(|error| match error {
+            EngineError::Io { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                EngineError::Precondition(vec![Finding::error(
+                    Rule::NotOverwritten,
+                    id,
+                    format!("{path} cannot be read: {source}"),
+                    "run fabkeep as a user who may read and write the nodes' directories",
+                )])
+            }
+            error => error,
+        })
+    }
+
+    fn holds_anything(&self) -> Result<bool, EngineError> {
         if !self.is_in_parts() {
             return match fs::read_dir(&self.place) {
                 Ok(mut entries) => Ok(entries.next().is_some()),
@@ -255,8 +270,13 @@ pub(super) fn resolve(of: impl std::fmt::Display, place: &Path) -> Result<PathBu
         if let Ok(found) = above.canonicalize() {
             let rest = place.strip_prefix(above).unwrap_or(Path::new(""));
             let found = join_path(&found, rest);
-            if found.exists() && !found.is_dir() {
-                return Err(at(&found)(io::ErrorKind::NotADirectory.into()));
+            if let Some(file) = [above, &found].into_iter().find(|path| path.exists() && !path.is_dir()) {
+                return Err(EngineError::Precondition(vec![Finding::error(
+                    Rule::NotOverwritten,
+                    of.to_string(),
+                    format!("{} is a file, and a directory is to be restored there", file.display()),
+                    "move it away, or correct the place (the inventory, --to)",
+                )]));
             }
             if found.to_str().is_none() {
                 return Err(not_utf8(&found));
@@ -304,7 +324,7 @@ mod tests {
         }
         assert_eq!(staging.entries("").unwrap(), ["ledgersData"]);
         assert_eq!(staging.entries("a").unwrap(), ["other"]);
-        assert!(staging.is_occupied().unwrap());
+        assert!(staging.holds_anything().unwrap());
         assert_eq!(staging.staged("a/b"), folder.path().join("production.fabkeep-restore-p/a/b"));
         let alone = Staging::new("p", place, &Mounts::default(), &[]).unwrap();
         assert!(!alone.is_in_parts());
