@@ -126,7 +126,7 @@ pub struct CapturedDirectory {
 }
 
 /// A file, directory or link.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapturedEntry {
     /// Relative path, `/`-separated; empty for the directory itself.
     pub path: String,
@@ -144,7 +144,7 @@ pub struct CapturedEntry {
 }
 
 /// What an entry is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum EntryContent {
     /// A directory.

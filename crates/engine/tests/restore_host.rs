@@ -19,5 +19,7 @@ mod place;
 mod running;
 #[path = "restore_host/same_place.rs"]
 mod same_place;
+#[path = "restore_host/shared.rs"]
+mod shared;
 #[path = "restore_host/taken_away.rs"]
 mod taken_away;

@@ -32,7 +32,7 @@ pub struct Node {
     pub role: NodeRole,
     /// Its MSP, when known.
     pub msp_id: Option<String>,
-    /// Its directories; none is inside another.
+    /// Its directories. If one is inside another, the outer one excludes it.
     pub directories: Vec<NodeDirectory>,
     /// The workload that runs it, on Kubernetes.
     pub workload: Option<Workload>,

@@ -17,7 +17,7 @@ use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
     InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker,
-    dump_directory, in_use, is_below, normal,
+    dump_directory, in_use, is_below, may_be_shared, normal,
 };
 pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;

@@ -18,7 +18,8 @@ pub const INVENTORY_HEADER: &str = "\
 # Paths are relative to this file. Roles of a node's directories:
 #   peer-data (CORE_PEER_FILESYSTEMPATH), orderer-ledger, orderer-wal, orderer-snapshots, ca-home, msp, tls, config,
 #   state-database (the files of a CouchDB, which is a node of its own that its peer names: served_by = [\"Org1/couchdb0\"]), other
-# A directory belongs to one node; if it is inside another node's directory, it is not part of that one.
+# A directory belongs to one node; if it is inside another node's directory, it is not part of that one. Several nodes may name the same
+# msp, tls or config directory: each is captured with what it needs of it, and a restore of one of them does not change it for the others.
 # Commands are run by `sh -c`. `status` exits with 0 if the node runs, `height` prints the output of `peer channel getinfo`, `log` the log:
 #   [organization.node.commands]
 #   start = \"docker start peer0\"
@@ -196,7 +197,23 @@ impl Inventory {
     /// [`PlatformError::Inventory`] when two nodes have one name, or a directory is named twice.
     pub fn network(&self, base: &Path) -> Result<Network, PlatformError> {
         let problem = |problem: String| PlatformError::Inventory { file: self.network.clone(), problem };
-        let mut seen: BTreeMap<PathBuf, NodeId> = BTreeMap::new();
+        let mut owners = Owners::default();
+        let mut named: Vec<Vec<(PathBuf, DirectoryRole)>> = Vec::new();
+        for (organization, node) in self.nodes() {
+            let id = NodeId { organization: organization.to_owned(), node: node.name.clone() };
+            let mut directories: Vec<(PathBuf, DirectoryRole)> = Vec::new();
+            for (role, paths) in &node.directories {
+                directories.extend(paths.paths().iter().map(|path| (normal(&base.join(path)), *role)));
+            }
+            directories.sort();
+            for (path, role) in &directories {
+                owners
+                    .add(path, &id, *role)
+                    .map_err(|other| problem(format!("{} is named twice, by {other} and by {id}", path.display())))?;
+            }
+            named.push(directories);
+        }
+        let mut named = named.into_iter();
         let mut organizations = Vec::new();
         for organization in &self.organizations {
             let mut nodes: Vec<Node> = Vec::new();
@@ -210,21 +227,12 @@ impl Inventory {
                 if twice {
                     return Err(problem(format!("two nodes are called {id}")));
                 }
-                let mut directories: Vec<(PathBuf, DirectoryRole)> = Vec::new();
-                for (role, paths) in &node.directories {
-                    directories.extend(paths.paths().iter().map(|path| (normal(&base.join(path)), *role)));
-                }
-                directories.sort();
-                for (path, _) in &directories {
-                    if let Some(other) = seen.insert(path.clone(), id.clone()) {
-                        return Err(problem(format!("{} is named twice, by {other} and by {id}", path.display())));
-                    }
-                }
+                let directories = owners.of_node(&id, named.next().unwrap_or_default());
                 nodes.push(Node {
                     id,
                     role: node.role,
                     msp_id: node.msp_id.clone(),
-                    directories: nest(directories),
+                    directories,
                     workload: None,
                     served_by: node.served_by.iter().map(|name| node_id(name, &organization.name)).collect(),
                     environment: node.environment.clone(),
@@ -242,11 +250,16 @@ impl Inventory {
                 )));
             }
         }
-        exclude_others(&seen, &mut organizations);
         if organizations.iter().all(|organization| organization.nodes.is_empty()) {
             return Err(problem("it contains no node".to_owned()));
         }
         Ok(Network { name: self.network.clone(), organizations })
+    }
+
+    /// Returns every node with the name of its organization.
+    fn nodes(&self) -> impl Iterator<Item = (&str, &InventoryNode)> {
+        let organizations = self.organizations.iter();
+        organizations.flat_map(|organization| organization.nodes.iter().map(|node| (organization.name.as_str(), node)))
     }
 }
 
@@ -256,14 +269,57 @@ fn node_id(name: &str, organization: &str) -> NodeId {
     NodeId { organization: organization.to_owned(), node: node.to_owned() }
 }
 
-/// A directory belongs to one node: where one node's lies inside another's, the outer node's does not hold it. Fabric's own defaults put an
-/// orderer into a peer's data directory.
-fn exclude_others(owners: &BTreeMap<PathBuf, NodeId>, organizations: &mut [Organization]) {
-    for node in organizations.iter_mut().flat_map(|organization| &mut organization.nodes) {
-        for directory in &mut node.directories {
+/// Returns whether several nodes may have the same directory of this role: its files are read by the nodes and written by people.
+pub fn may_be_shared(role: DirectoryRole) -> bool {
+    matches!(role, DirectoryRole::Msp | DirectoryRole::Tls | DirectoryRole::Config)
+}
+
+/// The nodes that name each directory.
+#[derive(Default)]
+struct Owners(BTreeMap<PathBuf, Vec<(NodeId, DirectoryRole)>>);
+
+impl Owners {
+    /// Adds a directory of a node.
+    ///
+    /// # Errors
+    /// The node that has it already.
+    fn add(&mut self, path: &Path, id: &NodeId, role: DirectoryRole) -> Result<(), NodeId> {
+        let owners = self.0.entry(path.to_path_buf()).or_default();
+        let may_not =
+            |(other, of): &&(NodeId, DirectoryRole)| other == id || !may_be_shared(*of) || !may_be_shared(role);
+        if let Some((other, _)) = owners.iter().find(may_not) {
+            return Err(other.clone());
+        }
+        owners.push((id.clone(), role));
+        Ok(())
+    }
+
+    /// Returns a node's directories. Where one node's lies inside another's, the outer node's does not hold it: Fabric's own defaults put an
+    /// orderer into a peer's data directory. What several nodes have is a directory of its own for each of them, wherever it lies.
+    fn of_node(&self, id: &NodeId, mut named: Vec<(PathBuf, DirectoryRole)>) -> Vec<NodeDirectory> {
+        // Whatever lies in a directory of several nodes is apart for all of them: what each has of it is the same.
+        let is_shared = |path: &PathBuf| self.0.get(path).is_some_and(|owners| owners.len() > 1);
+        let in_shared = |path: &Path| path.ancestors().skip(1).map(Path::to_path_buf).any(|outer| is_shared(&outer));
+        let is_apart = |path: &Path| {
+            self.0.get(path).is_some_and(|owners| owners.iter().any(|(of, _)| of != id)) || in_shared(path)
+        };
+        // Keys that another node names inside this node's are keys of both.
+        let keys = |role: DirectoryRole| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls);
+        let mut more: Vec<(PathBuf, DirectoryRole)> = Vec::new();
+        for (path, role) in named.iter().filter(|(_, role)| keys(*role)) {
+            let inside = self.0.iter().filter(|(inner, owners)| {
+                *inner != path && inner.starts_with(path) && owners.iter().all(|(of, role)| of != id && keys(*role))
+            });
+            more.extend(inside.map(|(inner, _)| (inner.clone(), *role)));
+        }
+        named.extend(more);
+        named.sort();
+        named.dedup_by(|b, a| a.0 == b.0);
+        let mut directories = nest(named, is_apart);
+        for directory in &mut directories {
             let root = Path::new(&directory.path);
             let inside = |path: &Path| Some(path.strip_prefix(root).ok()?.to_str()?.to_owned());
-            let others = owners.iter().filter(|(_, owner)| **owner != node.id).filter_map(|(path, _)| inside(path));
+            let others = self.0.keys().filter(|path| is_apart(path)).filter_map(|path| inside(path));
             let mut excluded: Vec<String> = Vec::new();
             // Sorted, so that the outermost of several comes first.
             for path in others.filter(|path| !path.is_empty()) {
@@ -274,6 +330,7 @@ fn exclude_others(owners: &BTreeMap<PathBuf, NodeId>, organizations: &mut [Organ
             directory.nested.retain(|(at, _)| !excluded.iter().any(|outer| Path::new(at).starts_with(outer)));
             directory.excluded = excluded;
         }
+        directories
     }
 }
 
@@ -293,11 +350,12 @@ pub fn normal(path: &Path) -> PathBuf {
     out
 }
 
-/// Puts directories inside others under those: a file is captured once.
-fn nest(sorted: Vec<(PathBuf, DirectoryRole)>) -> Vec<NodeDirectory> {
+/// Puts directories inside others under those: a file is captured once. `apart`: those that stay directories of their own.
+fn nest(sorted: Vec<(PathBuf, DirectoryRole)>, apart: impl Fn(&Path) -> bool) -> Vec<NodeDirectory> {
     let mut out: Vec<(PathBuf, NodeDirectory)> = Vec::new();
     for (path, role) in sorted {
-        let outer = out.iter_mut().find_map(|(outer, directory)| {
+        // The innermost is the last one.
+        let outer = out.iter_mut().rev().filter(|_| !apart(&path)).find_map(|(outer, directory)| {
             let inside = path.strip_prefix(&*outer).ok()?.to_str()?.to_owned();
             Some((directory, inside))
         });
@@ -388,5 +446,50 @@ mod tests {
         let error = toml::from_str::<Inventory>(&text).unwrap().network(Path::new("/")).unwrap_err();
         assert!(error.to_string().contains("named twice"), "{error}");
         assert!(toml::from_str::<Inventory>("network = \"n\"\nnodes = 3").is_err());
+    }
+
+    #[test]
+    fn key_directories_of_several_nodes_are_directories_of_each_wherever_they_lie() {
+        let text = r#"
+            network = "n"
+            [[organization]]
+            name = "O"
+            [[organization.node]]
+            name = "a"
+            role = "peer"
+            directories = { peer-data = "a", msp = "a/msp", tls = "a/msp/tls" }
+            [[organization.node]]
+            name = "b"
+            role = "peer"
+            directories = { peer-data = "b", msp = "a/msp" }
+            [[organization.node]]
+            name = "c"
+            role = "peer"
+            directories = { peer-data = "c", msp = ["c/msp", "a/msp/keystore"] }
+        "#;
+        let read = |text: &str| toml::from_str::<Inventory>(text).unwrap().network(Path::new("/"));
+        let network = read(text).unwrap();
+        let found: Vec<Vec<String>> = network
+            .nodes()
+            .map(|node| {
+                let show = |known: &NodeDirectory| {
+                    let nested: Vec<&str> = known.nested.iter().map(|(at, _)| at.as_str()).collect();
+                    format!("{} {} +{} -{}", known.role, known.path, nested.join(","), known.excluded.join(","))
+                };
+                node.directories.iter().map(show).collect()
+            })
+            .collect();
+        let keys = "msp /a/msp/keystore + -".to_owned();
+        let msp = "msp /a/msp + -keystore,tls".to_owned();
+        assert_eq!(found[0], ["peer-data /a + -msp", msp.as_str(), keys.as_str(), "tls /a/msp/tls + -"]);
+        assert_eq!(found[1], [msp.as_str(), keys.as_str(), "msp /a/msp/tls + -", "peer-data /b + -"]);
+        assert_eq!(found[2], [keys.as_str(), "peer-data /c +msp -"]);
+        // Not data, and not twice by one node.
+        let error = read(&text.replace("peer-data = \"c\"", "peer-data = \"b\"")).unwrap_err();
+        assert!(error.to_string().contains("/b is named twice, by O/b and by O/c"), "{error}");
+        let error = read(&text.replace("peer-data = \"c\"", "peer-data = \"a/msp\"")).unwrap_err();
+        assert!(error.to_string().contains("/a/msp is named twice"), "{error}");
+        let error = read(&text.replace("\"c/msp\"", "\"c/msp\", \"c/msp\"")).unwrap_err();
+        assert!(error.to_string().contains("/c/msp is named twice, by O/c and by O/c"), "{error}");
     }
 }

@@ -24,8 +24,8 @@ use crate::{
 };
 
 pub use discover::{Discovered, discover, discover_compose, discover_docker};
-pub use inventory::normal;
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
+pub use inventory::{may_be_shared, normal};
 pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;
 pub use running::{Evidence, Running, in_use};

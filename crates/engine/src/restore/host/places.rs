@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_network::{Finding, Node, NodeDirectory, NodeId, Rule};
-use fabkeep_platform::{Host, Platform};
+use fabkeep_platform::{Host, Platform, may_be_shared};
 
 use super::Places;
 use super::plan::Plan;
@@ -20,6 +20,8 @@ pub(super) struct Placed {
     pub node: usize,
     pub directory: usize,
     pub id: NodeId,
+    /// Further nodes with the same directory.
+    pub shared: Vec<NodeId>,
     pub place: PathBuf,
 }
 
@@ -41,21 +43,33 @@ pub(super) fn place_all(plan: &mut Plan<'_>, transformed: &mut Transformed) -> R
             let place = match place {
                 Ok(place) => resolve(&id, &place)?,
                 Err(problem) => {
-                    plan.findings.push(problem.finding(&id, &node.directories[directory].directory));
+                    plan.findings
+                        .push(problem.finding(&id, &transformed.point.nodes[index].directories[directory].directory));
                     continue;
                 }
             };
-            if let Some(other) = out.iter().find(|other| other.place == place) {
+            if let Some(other) = out.iter_mut().find(|other| other.place == place) {
+                let nodes = &transformed.point.nodes;
+                let one = &nodes[other.node].directories[other.directory];
+                if is_same(one, &nodes[index].directories[directory]) {
+                    other.shared.push(id.clone());
+                    continue;
+                }
                 return Err(EngineError::Usage(format!(
                     "{} is the place of a directory of {} and of one of {id}: correct the inventory",
                     place.display(),
                     other.id
                 )));
             }
-            out.push(Placed { node: index, directory, id: id.clone(), place });
+            out.push(Placed { node: index, directory, id: id.clone(), shared: Vec::new(), place });
         }
     }
     Ok(out)
+}
+
+/// Returns whether two nodes were captured with the same directory: the restore puts it back once.
+fn is_same(one: &CapturedDirectory, other: &CapturedDirectory) -> bool {
+    may_be_shared(one.directory.role) && may_be_shared(other.directory.role) && one.entries == other.entries
 }
 
 /// Why a directory has no place.

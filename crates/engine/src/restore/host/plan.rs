@@ -51,6 +51,8 @@ pub(in crate::restore) struct PlannedDirectory {
     pub node: usize,
     pub directory: usize,
     pub id: NodeId,
+    /// Further nodes that are restored and have the same directory.
+    pub shared: Vec<NodeId>,
     /// Its place, and the intermediate places.
     pub staging: Staging,
     /// Something is there that would be set aside.
@@ -142,7 +144,7 @@ pub(in crate::restore) fn make<'a>(
     plan.resuming = found.is_some();
     plan.done = found.as_ref().map(|found| found.done(&plan)).unwrap_or_default();
     judge(&mut plan, &transformed, &reader, options, found.unwrap_or_default())?;
-    same_place::check(&mut plan, &transformed.point, repository)?;
+    same_place::check(&mut plan, &transformed.point, reader.names(), repository)?;
     add_steps(&mut plan, &transformed.point);
     let target = match places {
         Places::Below(to) => to.display().to_string(),
@@ -195,7 +197,7 @@ fn judge(
             let Plan { directories, to_stop, .. } = &mut *plan;
             directories
                 .iter_mut()
-                .filter(|planned| to_stop.contains(&planned.id))
+                .filter(|planned| to_stop.contains(&planned.id) && !same_place::is_used_by_others(host, planned))
                 .for_each(|planned| planned.equal = false);
         }
         if options.start {
@@ -305,7 +307,7 @@ fn directories(
     let mounts = Mounts::read()?;
     let network = plan.places.host().map(Host::network);
     let mut out = Vec::new();
-    for Placed { node, directory, id, place } in places {
+    for Placed { node, directory, id, shared, place } in places {
         let mut others: Vec<PathBuf> = places.iter().map(|other| other.place.clone()).collect();
         let known = || network.into_iter().flat_map(|network| network.nodes());
         let of_others = known().filter(|known| known.id != *id).flat_map(|known| &known.directories);
@@ -325,6 +327,7 @@ fn directories(
             node: *node,
             directory: *directory,
             id: id.clone(),
+            shared: shared.clone(),
             staging,
             occupied,
             equal: false,

@@ -4,11 +4,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::{Host, Mounts, Platform};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
+use fabkeep_platform::{Host, Mounts, Platform, may_be_shared};
+use fabkeep_store::NameKey;
 
 use super::Places;
-use super::plan::Plan;
+use super::plan::{Plan, PlannedDirectory};
+use super::prove::is_as_captured;
 use super::staging::resolve;
 use crate::EngineError;
 use crate::error::io;
@@ -79,8 +81,51 @@ struct Other {
     roots: Vec<Root>,
 }
 
+/// Returns the nodes that have the same directory and are not restored.
+fn used_by_others<'h>(host: &'h Host, planned: &'h PlannedDirectory) -> impl Iterator<Item = &'h NodeId> {
+    let others = host.network().nodes().filter(|node| node.id != planned.id && !planned.shared.contains(&node.id));
+    let is_it = |known: &NodeDirectory| {
+        may_be_shared(known.role)
+            && resolve(&planned.id, Path::new(&known.path)).is_ok_and(|path| path == planned.staging.place)
+    };
+    others.filter(move |node| node.directories.iter().any(is_it)).map(|node| &node.id)
+}
+
+/// Returns whether a node that is not restored has the same directory.
+pub(super) fn is_used_by_others(host: &Host, planned: &PlannedDirectory) -> bool {
+    used_by_others(host, planned).next().is_some()
+}
+
+/// What is there of a directory that another node uses too stays only if it is what was captured.
+fn shared(planned: &PlannedDirectory, other: &NodeId, point: &RecoveryPoint, names: &NameKey) -> Finding {
+    let place = planned.staging.place.display();
+    let captured = &point.nodes[planned.node].directories[planned.directory];
+    if is_as_captured(planned, captured, names) {
+        return Finding::note(
+            Rule::NotOverwritten,
+            &planned.id,
+            format!("{place} is used by {other} too; it equals the captured directory and stays as it is"),
+            "no action is needed",
+        );
+    }
+    Finding::error(
+        Rule::NotOverwritten,
+        &planned.id,
+        format!("{place} is used by {other} too, which is not restored, and differs from the captured directory"),
+        format!(
+            "restore both nodes (--node {} --node {other}), or restore into another folder (--to DIR) and compare",
+            planned.id
+        ),
+    )
+}
+
 /// Refuses places that are, hold, or lie in what is not theirs. What stays as it is may be.
-pub(super) fn check(plan: &mut Plan<'_>, point: &RecoveryPoint, repository: Option<&Path>) -> Result<(), EngineError> {
+pub(super) fn check(
+    plan: &mut Plan<'_>,
+    point: &RecoveryPoint,
+    names: &NameKey,
+    repository: Option<&Path>,
+) -> Result<(), EngineError> {
     let mounts = &Mounts::read()?;
     let captured = |index: usize| {
         let planned = &plan.directories[index];
@@ -92,6 +137,11 @@ pub(super) fn check(plan: &mut Plan<'_>, point: &RecoveryPoint, repository: Opti
         others.push(Other { planned: Some(index), id: planned.id.clone(), roots });
     }
     let mut findings = Vec::new();
+    if let Some(host) = plan.places.host() {
+        for planned in plan.directories.iter().filter(|planned| planned.occupied) {
+            findings.extend(used_by_others(host, planned).map(|other| shared(planned, other, point, names)));
+        }
+    }
     for place in &others {
         let Some(index) = place.planned.filter(|&index| !plan.directories[index].equal) else { continue };
         // A copy lies beside what was captured; what is restored in its place may have another node's data in it.
@@ -155,7 +205,12 @@ fn unplanned(plan: &Plan<'_>, point: &RecoveryPoint, mounts: &Mounts) -> Result<
     let mut out = Vec::new();
     for (id, path) in known {
         let path = resolve(id, Path::new(path))?;
-        if !plan.directories.iter().any(|planned| planned.id == *id && planned.staging.place == path) {
+        let host = plan.places.host();
+        let is_planned = |planned: &PlannedDirectory| {
+            let shares = || host.is_some_and(|host| used_by_others(host, planned).any(|other| other == id));
+            planned.staging.place == path && (planned.id == *id || planned.shared.contains(id) || shares())
+        };
+        if !plan.directories.iter().any(is_planned) {
             out.push(Other { planned: None, id: id.clone(), roots: Root::all(&path, mounts) });
         }
     }

@@ -238,7 +238,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
     add_raft_logs(nodes, remarks);
 }
 
-/// Gives each directory to one node: the first that names it. What is shared is reported.
+/// Gives each directory to one node: the first that names it. What is shared is reported, except for keys: those are each node's.
 pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
     let mut owners: BTreeMap<PathBuf, (usize, DirectoryRole)> = BTreeMap::new();
     // Data before anything else: a folder of configuration that is somebody's data is data.
@@ -261,7 +261,11 @@ pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
         let node = &mut nodes[position];
         node.directories.retain(|(role, path)| {
             let place = real(path);
-            let own = owners.get(&place).is_none_or(|(owner, _)| *owner == position);
+            let keys = |role: DirectoryRole| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls);
+            let owner = owners.get(&place);
+            // That of a certificate which vouches for others is theirs.
+            let both = owner.is_some_and(|(_, of)| keys(*of)) && keys(*role) && !node.roots.contains(path);
+            let own = both || owner.is_none_or(|(owner, _)| *owner == position);
             if !own && !node.roots.contains(path) {
                 lost.push((*role, path.clone(), owners[&place].0));
             }
