@@ -66,6 +66,15 @@ pub struct VolumeEntry {
     pub attributes: bool,
 }
 
+/// A part of a volume that cannot be listed.
+#[derive(Debug)]
+pub struct Unread {
+    /// Its path in the volume.
+    pub path: String,
+    /// The reason.
+    pub source: io::Error,
+}
+
 /// A file to copy out of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetch {
@@ -84,6 +93,14 @@ pub trait Volume: Send + Sync {
     /// # Errors
     /// [`PlatformError`], the first found.
     fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError>;
+
+    /// Everything that can be listed, as `list("")` returns it, and what cannot.
+    ///
+    /// # Errors
+    /// [`PlatformError`] when that holds for the whole tree.
+    fn list_readable(&self) -> Result<(Vec<VolumeEntry>, Vec<Unread>), PlatformError> {
+        Ok((self.list("")?, Vec::new()))
+    }
 
     /// Opens a range of a file, in bytes. If the file ends inside the range, the reader ends there.
     ///

@@ -11,7 +11,7 @@ use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_n
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
 use fabkeep_ledger::node_settings::StateDatabase;
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule, Severity};
-use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Volume, VolumeEntry};
+use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Unread, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
 use super::staging::{self, Copied, Wanted};
@@ -268,6 +268,10 @@ fn survey_node(
         }
         let opened = match platform.volume(&node.id, directory) {
             // A server that does not let its database be dumped is no reason to hide the other findings.
+            Err(error @ PlatformError::Io { .. }) => {
+                findings.push(unreadable(node, directory, error.into())?);
+                continue;
+            }
             Err(PlatformError::NotHere { problem, next }) if directory.role == DirectoryRole::DatabaseDump => {
                 findings.push(Finding::error(
                     Rule::CaDatabase,
@@ -297,7 +301,7 @@ fn survey_node(
         dumped |= of_server;
         let surveyed = if dumped && directory.role == DirectoryRole::Database {
             // The dump has what is in it; the server makes its files anew.
-            let mut entries = list(volume.as_ref(), directory, &mut planned.joined_by_snapshot)?;
+            let (mut entries, _) = list(volume.as_ref(), directory, &mut planned.joined_by_snapshot)?;
             entries
                 .iter_mut()
                 .filter(|(entry, _)| !entry.path.is_empty())
@@ -322,18 +326,45 @@ fn survey_node(
 /// Returns a finding with the path of data that cannot be read or captured, so that other problems are found too.
 fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Result<Finding, EngineError> {
     match error {
+        // A stream from a cluster that breaks says nothing of the directory.
         EngineError::Platform(PlatformError::Io { path, source })
-            if matches!(source.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory) =>
+            if node.workload.is_none()
+                || matches!(
+                    source.kind(),
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory
+                ) =>
         {
-            Ok(Finding::error(
-                Rule::FileReadable,
-                format!("{} {path}", node.id),
-                format!("its {} directory cannot be listed: {source}", directory.role),
-                "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
-            ))
+            let what = format!("its {} directory cannot be listed: {source}", directory.role);
+            Ok(not_listed(node, &path, what, &source))
         }
         other => Err(other),
     }
+}
+
+/// Returns the finding that a directory, or a part of one, is not listed.
+fn not_listed(node: &Node, path: &str, what: String, source: &std::io::Error) -> Finding {
+    let remedy = match source.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "make it readable for the user who runs fabkeep, or leave the node out (--exclude)"
+        }
+        std::io::ErrorKind::NotADirectory => "correct the inventory, or leave the node out (--exclude)",
+        _ => "check the disk, or move the directory away if no node uses it; or leave the node out (--exclude)",
+    };
+    Finding::error(Rule::FileReadable, format!("{} {}", node.id, shortened(path)), what, remedy)
+}
+
+/// Most characters of a path in a message.
+const MAX_SHOWN: usize = 400;
+
+/// A path as messages show it: of one that is too long, its beginning and its end.
+fn shortened(path: &str) -> String {
+    let count = path.chars().count();
+    if count <= MAX_SHOWN {
+        return path.to_owned();
+    }
+    let part = MAX_SHOWN / 2;
+    let (begin, end): (String, String) = (path.chars().take(part).collect(), path.chars().skip(count - part).collect());
+    format!("{begin}…{end}")
 }
 
 /// Returns the directories of a node that runs, in the order that keeps I3 where they lie apart: snapshots, then chains, then logs.
@@ -360,7 +391,12 @@ fn survey_directory(
     any_dump: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<SurveyedDirectory, EngineError> {
-    let entries = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
+    let (entries, unread) = list(volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
+    for part in unread {
+        let path = format!("{}/{}", directory.path.trim_end_matches('/'), part.path);
+        let what = format!("a part of its {} directory cannot be listed: {}", directory.role, part.source);
+        findings.push(not_listed(&node.node, &path, what, &part.source));
+    }
     let mut surveyed = SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() };
     servers::leave_out(node, &mut surveyed, any_dump, findings);
     leave_out_links(node, &mut surveyed.entries, findings);
@@ -392,7 +428,7 @@ fn survey_directory(
             .collect();
         if !snapshots.is_empty() {
             copy(node, &surveyed, snapshots)?;
-            surveyed.entries = list(surveyed.volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
+            (surveyed.entries, _) = list(surveyed.volume.as_ref(), directory, &mut node.joined_by_snapshot)?;
         }
     }
     check_entries(node, &surveyed.entries, findings);
@@ -423,20 +459,21 @@ fn survey_directory(
     Ok(surveyed)
 }
 
+/// An entry, and its place in the node's layout.
+type Listed = (VolumeEntry, Place);
+
 fn list(
     volume: &dyn Volume,
     directory: &NodeDirectory,
     joined_by_snapshot: &mut bool,
-) -> Result<Vec<(VolumeEntry, Place)>, EngineError> {
-    let entries = volume.list("")?;
+) -> Result<(Vec<Listed>, Vec<Unread>), EngineError> {
+    let (entries, unread) = volume.list_readable()?;
     *joined_by_snapshot |= entries.iter().any(|entry| entry.path.rsplit('/').next() == Some(BOOTSTRAPPING_SNAPSHOT));
-    Ok(entries
-        .into_iter()
-        .map(|entry| {
-            let place = directory.classify(&entry.path, *joined_by_snapshot);
-            (entry, place)
-        })
-        .collect())
+    let placed = entries.into_iter().map(|entry| {
+        let place = directory.classify(&entry.path, *joined_by_snapshot);
+        (entry, place)
+    });
+    Ok((placed.collect(), unread))
 }
 
 /// What becomes of a host's CouchDB (P3): on a cluster the platform says it.

@@ -140,3 +140,22 @@ fn of_several_certificates_in_signcerts_the_first_is_the_nodes_own() {
     fs::rename(&own, signcerts.join("zzz.pem")).unwrap();
     assert_refused(&bench, "I5", "Org1/peer0", "zz-old.pem");
 }
+
+#[test]
+fn a_part_of_a_directory_that_cannot_be_listed_is_a_finding_beside_the_others() {
+    // In files of no node, in a node's keys, in data that a running node would lock.
+    for (folder, about) in [
+        ("Org1/users", "a part of its other directory cannot be listed"),
+        ("Org1/peer0/msp", "a part of its msp directory cannot be listed"),
+        ("Org1/peer0/production/ledgersData", "a part of its peer-data directory cannot be listed"),
+    ] {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        let deep = (0..70).fold(bench.network().join(folder).join("deep"), |path, _| path.join("d"));
+        fs::create_dir_all(deep).unwrap();
+        fs::remove_dir_all(bench.network().join("Org2/peer1/production/ledgersData/pvtdataStore")).unwrap();
+        let (made, findings) = verdict(&bench, &CaptureOptions::default());
+        assert!(!made, "{folder}: {findings:#?}");
+        assert_found(&findings, "B6", &format!("{folder}/deep/d/d"), about);
+        assert_found(&findings, "I2", "Org2/peer1", "the private-data store is missing");
+    }
+}

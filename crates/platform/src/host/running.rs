@@ -94,6 +94,9 @@ pub fn in_use(directories: &[NodeDirectory]) -> Result<Vec<Evidence>, PlatformEr
     if evidence.is_empty() {
         evidence = Processes::look(&files).open;
     }
+    if let (true, Some(error)) = (evidence.is_empty(), locks.unread) {
+        return Err(error);
+    }
     evidence.truncate(MAX_EVIDENCE);
     Ok(evidence)
 }
@@ -109,7 +112,15 @@ fn look(directories: &[NodeDirectory]) -> Result<(Locks, Files), PlatformError> 
         let root = PathBuf::from(&directory.path);
         if root.is_dir() {
             let volume = HostVolume::without(root.clone(), directory.excluded.clone());
-            let entries = volume.list("")?;
+            // What cannot be listed may hold a lock.
+            let (entries, unread) = volume.list_readable().unwrap_or_else(|error| {
+                locks.unread = Some(error);
+                (Vec::new(), Vec::new())
+            });
+            if let Some(part) = unread.into_iter().next() {
+                locks.unread =
+                    Some(PlatformError::Io { path: volume.at(&part.path).display().to_string(), source: part.source });
+            }
             locks.look(directory, &volume, &entries);
             files.push((root.canonicalize().unwrap_or(root), entries));
         } else {
@@ -160,7 +171,9 @@ impl Host {
                 "its data is on a file system that other machines use too, and it has no status command".to_owned()
             }
             // A peer or orderer that runs holds its locks.
-            Some(Said::Runs) | None if locks.tried > 0 && locks.unreadable == 0 => return Ok(Running::stopped()),
+            Some(Said::Runs) | None if locks.tried > 0 && locks.unreadable == 0 && locks.unread.is_none() => {
+                return Ok(Running::stopped());
+            }
             Some(Said::Runs) | None if processes.unreadable == 0 && processes.seen > 0 => return Ok(Running::stopped()),
             Some(Said::Runs) | None => format!(
                 "it has no status command, and this user may not inspect {} processes of this machine",
@@ -282,6 +295,8 @@ struct Locks {
     held: Vec<PathBuf>,
     tried: usize,
     unreadable: usize,
+    /// Why a part of the directories, which may hold more of them, cannot be listed.
+    unread: Option<PlatformError>,
 }
 
 impl Locks {

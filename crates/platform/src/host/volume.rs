@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{SeekFrom as HoleSeek, seek};
 
 use crate::PlatformError;
-use crate::volume::{ASIDE, EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, STAGED, Stamp, Volume, VolumeEntry, join};
+use crate::volume::{
+    ASIDE, EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, STAGED, Stamp, Unread, Volume, VolumeEntry, join,
+};
 
 /// A directory of this machine.
 #[derive(Debug, Clone)]
@@ -83,13 +85,8 @@ impl HostVolume {
     }
 
     /// Lists what is at a path of this machine; `relative`: the same in the volume.
-    fn walk(
-        &self,
-        path: &Path,
-        relative: String,
-        depth: usize,
-        out: &mut Vec<VolumeEntry>,
-    ) -> Result<(), PlatformError> {
+    fn walk(&self, path: &Path, relative: String, depth: usize, found: &mut Found) -> Result<(), PlatformError> {
+        let out = &mut found.entries;
         let io = |source| PlatformError::Io { path: path.display().to_string(), source };
         // The root may be a link (an operator's choice); below it links are kept as links.
         let metadata = if relative.is_empty() { path.metadata() } else { path.symlink_metadata() }.map_err(io)?;
@@ -126,10 +123,12 @@ impl HostVolume {
         if !descend {
             return Ok(());
         }
-        if depth >= MAX_DEPTH || out.len() >= MAX_ENTRIES {
-            return Err(io(io::Error::other(format!(
-                "deeper than {MAX_DEPTH} directories or more than {MAX_ENTRIES} entries"
-            ))));
+        if out.len() >= MAX_ENTRIES {
+            return Err(io(io::Error::other(format!("it has more than {MAX_ENTRIES} entries"))));
+        }
+        if depth >= MAX_DEPTH {
+            let problem = io::Error::other(format!("it lies more than {MAX_DEPTH} directories deep"));
+            return found.unread(relative, depth, io(problem));
         }
         let mut names = Vec::new();
         let listed = match std::fs::read_dir(path) {
@@ -138,10 +137,14 @@ impl HostVolume {
                 out.last_mut().into_iter().for_each(|entry| entry.kind = EntryKind::Special);
                 return Ok(());
             }
-            other => other.map_err(io)?,
+            Err(error) => return found.unread(relative, depth, io(error)),
+            Ok(listed) => listed,
         };
         for entry in listed {
-            names.push(entry.map_err(io)?.file_name());
+            match entry {
+                Ok(entry) => names.push(entry.file_name()),
+                Err(error) => return found.unread(relative, depth, io(error)),
+            }
         }
         names.sort();
         for name in names {
@@ -150,13 +153,35 @@ impl HostVolume {
             if self.is_excluded(&child) {
                 continue;
             }
-            match self.walk(&path.join(&name), child, depth + 1, out) {
+            match self.walk(&path.join(&name), child.clone(), depth + 1, found) {
                 // Gone since it was listed: a running node removes files.
                 Err(PlatformError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
+                Err(error) => found.unread(child, depth + 1, error)?,
+                Ok(()) => {}
             }
         }
         Ok(())
+    }
+}
+
+/// What a walk has found, and where it may go on behind what cannot be read, that as well.
+#[derive(Default)]
+struct Found {
+    entries: Vec<VolumeEntry>,
+    unread: Option<Vec<Unread>>,
+}
+
+impl Found {
+    /// Takes note of a part that cannot be read; an error where none may be left out, or it is the whole tree.
+    fn unread(&mut self, path: String, depth: usize, error: PlatformError) -> Result<(), PlatformError> {
+        let full = self.entries.len() >= MAX_ENTRIES;
+        match (&mut self.unread, error) {
+            (Some(unread), PlatformError::Io { source, .. }) if depth > 0 && !full => {
+                unread.push(Unread { path, source });
+                Ok(())
+            }
+            (_, error) => Err(error),
+        }
     }
 }
 
@@ -179,9 +204,15 @@ fn has_attributes(path: &Path) -> bool {
 
 impl Volume for HostVolume {
     fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
-        let mut out = Vec::new();
-        self.walk(&self.at(path), path.to_owned(), 0, &mut out)?;
-        Ok(out)
+        let mut found = Found::default();
+        self.walk(&self.at(path), path.to_owned(), 0, &mut found)?;
+        Ok(found.entries)
+    }
+
+    fn list_readable(&self) -> Result<(Vec<VolumeEntry>, Vec<Unread>), PlatformError> {
+        let mut found = Found { unread: Some(Vec::new()), ..Found::default() };
+        self.walk(&self.root, String::new(), 0, &mut found)?;
+        Ok((found.entries, found.unread.unwrap_or_default()))
     }
 
     fn open(&self, path: &str, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
@@ -224,5 +255,42 @@ impl Volume for HostVolume {
 
     fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>> {
         files.iter().map(|file| self.copy(file)).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listed_is_told_beside_what_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = (0..MAX_DEPTH + 3).fold(folder.path().join("deep"), |path, _| path.join("d"));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(folder.path().join("file"), "text").unwrap();
+        let volume = HostVolume::new(folder.path().to_path_buf());
+        let (entries, unread) = volume.list_readable().unwrap();
+        assert!(entries.iter().any(|entry| entry.path == "file"));
+        assert_eq!(unread.len(), 1);
+        assert_eq!(unread[0].path.split('/').count(), MAX_DEPTH);
+        assert!(unread[0].source.to_string().contains("64 directories deep"), "{}", unread[0].source);
+        assert!(volume.list("").unwrap_err().to_string().contains("64 directories deep"));
+        // A name that makes the path longer than the system allows.
+        let long = "n".repeat(250);
+        let mut at = folder.path().join("long");
+        std::fs::create_dir(&at).unwrap();
+        let mut within = std::fs::File::open(&at).unwrap();
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&within, &long, rustix::fs::Mode::RWXU).unwrap();
+            let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
+            within = rustix::fs::openat(&within, &long, flags, rustix::fs::Mode::empty()).unwrap().into();
+            at.push(&long);
+        }
+        let (_, unread) = volume.list_readable().unwrap();
+        assert_eq!(unread.len(), 2, "{unread:?}");
+        assert!(unread.iter().any(|part| part.path.starts_with("long/n")));
+        // The whole tree is no part.
+        assert!(HostVolume::new(folder.path().join("none")).list_readable().is_err());
     }
 }
