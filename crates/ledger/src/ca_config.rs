@@ -52,6 +52,8 @@ pub struct CaConfig {
     pub version: Option<String>,
     /// The server's further CAs: their configuration files.
     pub further: Vec<String>,
+    /// The affiliations that the server adds to its database when it starts, with those above them, in lower case: `org1.department1`.
+    pub affiliations: Vec<String>,
 }
 
 /// TLS towards a database server; paths as written.
@@ -316,6 +318,7 @@ impl CaConfig {
             bccsp: Bccsp::read(&settings, &["bccsp"]),
             version: text(&["version"]),
             further,
+            affiliations: affiliations(yaml),
         }
     }
 
@@ -329,6 +332,43 @@ impl CaConfig {
         let bare = literal.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path).to_owned());
         std::iter::once(literal).chain(bare).filter(|path| !path.is_empty()).collect()
     }
+}
+
+/// Most levels of affiliations that are read.
+const MAX_AFFILIATION_DEPTH: usize = 32;
+
+/// Returns the section `affiliations`: names with lists or maps of names below them.
+fn affiliations(yaml: &Value) -> Vec<String> {
+    fn add(above: &str, value: &Value, depth: usize, out: &mut Vec<String>) {
+        let name = |below: &str| {
+            let below = below.to_ascii_lowercase();
+            if above.is_empty() { below } else { format!("{above}.{below}") }
+        };
+        match value {
+            Value::Mapping(map) if depth < MAX_AFFILIATION_DEPTH => {
+                for (key, value) in map {
+                    let Some(key) = key.as_str() else { continue };
+                    out.push(name(key));
+                    add(&name(key), value, depth + 1, out);
+                }
+            }
+            Value::Sequence(items) if depth < MAX_AFFILIATION_DEPTH => {
+                for item in items {
+                    match item.as_str() {
+                        Some(text) => out.push(name(text)),
+                        None => add(above, item, depth + 1, out),
+                    }
+                }
+            }
+            Value::String(text) if !text.is_empty() => out.push(name(text)),
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    if let Some(section) = yaml.get("affiliations") {
+        add("", section, 0, &mut out);
+    }
+    out
 }
 
 /// The newest schema level of identities that any server is known to write.
@@ -390,6 +430,10 @@ mod tests {
         assert_eq!(config.key.as_deref(), Some("/b"));
         assert_eq!(config.further, ["ca/ca1/fabric-ca-config.yaml", "ca/ca2/fabric-ca-config.yaml"]);
         let files = CaConfig::read(b"cafiles: [a/x.yaml]", &over(&[])).unwrap();
+        let named = b"affiliations:\n  Org1: [a, B]\n  org2:\n    c: {d: }\n    e: [f]\n";
+        let named = CaConfig::parse(named).unwrap().affiliations;
+        assert_eq!(named, ["org1", "org1.a", "org1.b", "org2", "org2.c", "org2.c.d", "org2.e", "org2.e.f"]);
+        assert!(CaConfig::usual().affiliations.is_empty());
         assert_eq!((files.further, files.bccsp), (vec!["a/x.yaml".to_owned()], Bccsp::Software));
         let token = over(&[("FABRIC_CA_SERVER_BCCSP_DEFAULT", "PKCS11"), ("FABRIC_CA_SERVER_BCCSP_PKCS11_LABEL", "l")]);
         assert!(CaConfig::read(b"{}", &token).unwrap().bccsp.token().unwrap().contains("\"l\""));

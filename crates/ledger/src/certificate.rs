@@ -279,6 +279,15 @@ pub fn public_key_of_private_pem(pem: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
+/// Returns the raw public key of the first PEM public key (`PUBLIC KEY`), in the form of [`Certificate::public_key`]; `None` when the file
+/// holds none.
+pub fn public_key_pem(pem: &[u8]) -> Option<Vec<u8>> {
+    let block = pem_blocks(pem).into_iter().find(|block| block.label == "PUBLIC KEY")?;
+    let der = block.der?;
+    let info = x509_cert::spki::SubjectPublicKeyInfoRef::try_from(der.as_slice()).ok()?;
+    Some(info.subject_public_key.raw_bytes().to_vec())
+}
+
 /// Returns whether a file holds a PEM private key, of whatever kind.
 pub fn is_private_key_pem(bytes: &[u8]) -> bool {
     pem_blocks(bytes).iter().any(|block| block.label.ends_with("PRIVATE KEY"))
@@ -301,7 +310,13 @@ fn private_key(label: &str, der: &[u8]) -> PrivateKey {
             None => unknown_curve(der).map_or_else(damaged, PrivateKey::NotUnderstood),
         },
         "PRIVATE KEY" => {
-            let Some((algorithm, parameters, key)) = pkcs8(der) else { return damaged() };
+            let Some((algorithm, parameters, key)) = pkcs8(der) else {
+                // Fabric tries every form, whatever the label says; a CA writes its revocation key in this one.
+                return match private_key("EC PRIVATE KEY", der) {
+                    PrivateKey::Damaged(_) => private_key("RSA PRIVATE KEY", der),
+                    other => other,
+                };
+            };
             match algorithm.as_str() {
                 OID_RSA => understood(rsa_public(key)),
                 OID_EC => match ec_public(der, |curve, der| EcdsaKeyPair::from_pkcs8(curve, der).ok()) {

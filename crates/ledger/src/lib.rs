@@ -15,6 +15,7 @@ pub mod chain;
 pub mod chaincode_package;
 pub mod channel_config;
 pub mod dump_commands;
+pub mod idemix;
 pub mod layout;
 pub mod leveldb;
 pub mod msp;

@@ -307,6 +307,57 @@ fn logs_without_chain(orderers: &[&NodeFacts], configs: &[&ChannelConfig], findi
     }
 }
 
+/// Certificate authorities of different organizations with one key. Those of one organization may share it: they serve in turns.
+pub(crate) fn authorities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &mut Vec<Finding>) {
+    let authorities: Vec<&NodeFacts> =
+        nodes.iter().filter(|node| node.role == NodeRole::CertificateAuthority).collect();
+    let keys = |node: &NodeFacts| -> Vec<String> {
+        let own = node.keys.iter().filter(|key| key.purpose == KeyPurpose::Authority);
+        own.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.clone())).collect()
+    };
+    // Whether the MSPs of a node's organization name one of the keys, as far as a channel's configuration says.
+    let is_trusted = |node: &NodeFacts, keys: &[String]| {
+        let beside = nodes.iter().filter(|other| other.id.organization == node.id.organization);
+        let msps: Vec<&str> = beside.filter_map(|other| other.msp_id.as_deref()).collect();
+        let organizations = configs.iter().flat_map(|config| &config.organizations);
+        let own = organizations.filter(|organization| msps.contains(&organization.msp_id.as_str()));
+        let roots: Vec<&str> = own.flat_map(|own| &own.roots).map(|(_, key)| key.as_str()).collect();
+        (!roots.is_empty()).then(|| keys.iter().any(|key| roots.contains(&key.as_str())))
+    };
+    for (position, node) in authorities.iter().enumerate() {
+        let own = keys(node);
+        let same = |other: &&&NodeFacts| {
+            other.id.organization != node.id.organization && keys(other).iter().any(|key| own.contains(key))
+        };
+        let Some(twin) = authorities[..position].iter().find(same) else { continue };
+        let foreign = match (is_trusted(node, &own), is_trusted(twin, &own)) {
+            (Some(false), Some(true)) => Some((node, twin)),
+            (Some(true), Some(false)) => Some((twin, node)),
+            _ => None,
+        };
+        findings.push(match foreign {
+            Some((foreign, other)) => Finding::error(
+                Rule::CaKey,
+                &foreign.id,
+                format!(
+                    "its certificate and key are those of {}, a CA of another organization, and the MSP of its own organization does not trust them: the key of the organization's own CA is not in the set",
+                    other.id
+                ),
+                "restore the CA's own certificate, key and database from an earlier recovery point, or leave it out (--exclude)",
+            ),
+            None => Finding::warning(
+                Rule::CaKey,
+                &node.id,
+                format!(
+                    "it has the same certificate and key as {}, a CA of another organization: one of the two may be a copy of the other, and then its own key is not in the set",
+                    twin.id
+                ),
+                "no action is needed if the two organizations share one CA; otherwise restore each CA's own certificate, key and database",
+            ),
+        });
+    }
+}
+
 /// Nodes of one identity, and peers that have no channel of their organization's other peers.
 fn peers_beside(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
     let members: Vec<&NodeFacts> =

@@ -20,6 +20,7 @@ pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool,
     orderers_level(nodes, &mut findings);
     membership::check(nodes, configs, &mut findings);
     membership::identities(nodes, configs, &mut findings);
+    membership::authorities(nodes, configs, &mut findings);
     configuration_dates(configs, now, &mut findings);
     for node in nodes {
         for ledger in &node.ledgers {

@@ -9,6 +9,7 @@ use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::Kind;
 use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, Rule};
 
+use super::ca_tables::Tables;
 use super::databases::{Known, Notes};
 use super::settings::{self, CaHome};
 use super::survey::{PlannedNode, SurveyedDirectory};
@@ -84,6 +85,7 @@ fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn 
                     "no action is needed if the identities are in an LDAP directory; otherwise restore the database from an earlier recovery point",
                 ));
             }
+            counted.tables.check(home, counted.certificates, &subject(), found);
             check_level(home, &counted, &subject(), found);
             check_issuer(node, home, &counted, &subject(), found);
         }
@@ -139,6 +141,7 @@ struct Counted {
     level: Option<u32>,
     /// Key identifiers of those who issued its certificates, hex.
     issuers: Vec<String>,
+    tables: Tables,
 }
 
 impl Counted {
@@ -170,6 +173,7 @@ impl Counted {
             revoked: count("SELECT count(*) FROM certificates WHERE status = 'revoked'")?,
             level,
             issuers,
+            tables: Tables::read(&database)?,
         })
     }
 }

@@ -13,10 +13,11 @@ use fabkeep_ledger::proto::msp::FabricMspConfig;
 use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, Rule};
 use fabkeep_platform::VolumeEntry;
 
+use super::issuer;
 use super::presence::RoleView;
 use super::survey::{PlannedNode, SurveyedDirectory};
 
-const BRING_BACK: &str = "restore the files from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
+pub(super) const BRING_BACK: &str = "restore the files from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
 
 /// A PEM file of an MSP or TLS directory.
 struct Pem {
@@ -37,13 +38,13 @@ impl Pem {
     }
 }
 
-fn read(directory: &SurveyedDirectory, entry: &VolumeEntry, most: u64) -> Option<Vec<u8>> {
+/// Reads a file that is not longer than this; one that cannot be read has its finding where it is kept.
+pub(super) fn read(directory: &SurveyedDirectory, entry: &VolumeEntry, most: u64) -> Option<Vec<u8>> {
     if entry.stamp.size > most {
         return None;
     }
     let (volume, path) = directory.source(&entry.path);
     let mut bytes = Vec::new();
-    // What cannot be read has its finding where the file is kept.
     volume.open(path, 0..most).ok()?.take(most).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
@@ -343,17 +344,6 @@ fn check_config(node: &PlannedNode, found: &dyn Fn(Finding)) {
     }
 }
 
-/// Idemix issuer's files: they are made together at the CA's first start.
-pub(super) const ISSUER: [&str; 4] = [
-    "IssuerPublicKey",
-    "IssuerRevocationPublicKey",
-    "msp/keystore/IssuerSecretKey",
-    "msp/keystore/IssuerRevocationPrivateKey",
-];
-
-/// Bytes of an idemix issuer's secret key.
-const ISSUER_SECRET_BYTES: u64 = 32;
-
 fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::CaHome);
     if view.files().next().is_none() {
@@ -425,31 +415,5 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             found(error(node, Rule::CaDatabase, &view.label_of(file), what));
         }
     }
-    let secret = view.files().find(|(_, path, _)| *path == "msp/keystore/IssuerSecretKey");
-    if let Some((_, path, entry)) = secret.filter(|(_, _, entry)| entry.stamp.size % ISSUER_SECRET_BYTES != 0) {
-        let what =
-            format!("it has {} bytes: an idemix issuer's secret key has {ISSUER_SECRET_BYTES}", entry.stamp.size);
-        found(error(node, Rule::CaKey, &view.label_of(path), what));
-    }
-    for path in ["IssuerRevocationPublicKey", "msp/keystore/IssuerRevocationPrivateKey"] {
-        let file = view.files().find(|(_, known, _)| *known == path);
-        let text = file.and_then(|(directory, _, entry)| read(directory, entry, MAX_PEM_BYTES));
-        if text.is_some_and(|text| !text.is_empty() && !text.trim_ascii_end().ends_with(b"-----")) {
-            found(error(node, Rule::CaKey, &view.label_of(path), "it is truncated: its PEM has no last line"));
-        }
-    }
-    let there: Vec<&str> = ISSUER.into_iter().filter(|path| view.has_file(path)).collect();
-    if !there.is_empty() {
-        for path in ISSUER.iter().filter(|path| !there.contains(path)) {
-            let what =
-                "it is missing or empty, although the idemix issuer's other files exist: the issuer is incomplete";
-            // Where keys are in a token, nothing of the key store may be in files.
-            let token = config.as_ref().and_then(|config| config.bccsp.token());
-            let place = view.label_of(path);
-            found(match token {
-                Some(_) => warning(node, Rule::CaKey, &place, what),
-                None => error(node, Rule::CaKey, &place, what),
-            });
-        }
-    }
+    issuer::check(node, config.as_ref(), found);
 }

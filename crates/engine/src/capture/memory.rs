@@ -12,7 +12,7 @@ use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
 use super::databases::{Checked, Heights};
-use super::identities::ISSUER;
+use super::issuer;
 use super::presence::RoleView;
 use super::private_data::implicit_to;
 use super::start_marks::{channels, inside, roots};
@@ -160,7 +160,7 @@ fn forgotten(id: &NodeId, before: &Held, now: &Held) -> Option<Finding> {
 
 fn has_issuer(node: &PlannedNode) -> bool {
     let view = RoleView::of(node, DirectoryRole::CaHome);
-    ISSUER.into_iter().any(|path| view.has_file(path))
+    issuer::FILES.into_iter().any(|path| view.has_file(path))
 }
 
 fn vanished(

@@ -2,6 +2,7 @@
 //! whole set, and only then commits. With a window or a cut the nodes are read twice: most data while they run, then the difference.
 
 mod authority;
+mod ca_tables;
 mod chains;
 mod cursor;
 mod cut;
@@ -10,6 +11,7 @@ mod files;
 mod gone;
 mod histories;
 mod identities;
+mod issuer;
 mod keys;
 mod memory;
 mod named;

@@ -6,6 +6,7 @@
 mod bench;
 
 mod absence;
+mod authorities;
 mod contradiction;
 mod dates;
 mod earlier_points;
