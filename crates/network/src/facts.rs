@@ -112,6 +112,9 @@ pub struct RaftFacts {
     pub snapshot: Option<RaftSnapshotFacts>,
     /// Raft index of the newest snapshot that the log notes.
     pub noted_snapshot: Option<u64>,
+    /// The noted snapshots, `(term, index)`, at which etcd can open the log, where it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Vec<(u64, u64)>>,
     /// An unfinished last record: file and offset.
     pub torn: Option<(String, u64)>,
     /// The consenter that wrote the log (SmartBFT).
@@ -135,6 +138,7 @@ impl RaftFacts {
             term: None,
             snapshot: None,
             noted_snapshot: None,
+            opens_at: None,
             torn: None,
             signer: None,
             proposed: None,

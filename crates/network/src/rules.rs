@@ -355,7 +355,24 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
                 format!("the raft log has no record of the snapshot at index {}", snapshot.index),
                 "capture snapshots before the raft log, or leave the node out (--exclude)",
             ));
+            return;
         }
+    }
+    let newest = raft.snapshot.as_ref().map_or((0, 0), |snapshot| (snapshot.term, snapshot.index));
+    let whole = raft.first_index.is_none_or(|first| first <= have + 1);
+    if whole && raft.opens_at.as_ref().is_some_and(|opens_at| !opens_at.contains(&newest)) {
+        let from = match newest {
+            (_, 0) => "its beginning".to_owned(),
+            (term, index) => format!("the newest snapshot (term {term}, index {index})"),
+        };
+        findings.push(Finding::error(
+            Rule::SnapshotNoted,
+            &subject,
+            format!(
+                "the raft log cannot be opened at {from}: the files that begin there by their names do not have it, and the orderer does not start"
+            ),
+            "a log file's name contains the index of its first entry: give the files their own names, take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)",
+        ));
     }
 }
 

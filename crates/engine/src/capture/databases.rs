@@ -456,6 +456,7 @@ fn raft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<Raft
         commit: summary.commit,
         term: Some(summary.term),
         noted_snapshot: summary.snapshots.iter().map(|(_, index)| *index).max().filter(|&index| index > 0),
+        opens_at: Some(summary.opens_at),
         torn: summary.torn,
         ..RaftFacts::new(channel, WalKind::Raft)
     })

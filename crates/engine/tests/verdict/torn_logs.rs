@@ -76,3 +76,17 @@ fn a_tail_that_reaches_back_over_committed_entries_is_an_error() {
     write_sparse(&path, &wal.bytes[..entry.start + (entry.end - entry.start) / 2], len);
     assert_refused(&bench, "O3", "OrdererOrg/orderer3 mychannel", "the raft log ends at");
 }
+
+/// etcd begins to read with the last file whose name does not have a higher index than the newest snapshot.
+#[test]
+fn a_log_file_under_another_ones_name_is_an_error() {
+    for (channel, name) in [
+        ("settlement", "0000000000000001-0000000000000005.wal"),
+        ("mychannel", "0000000000000000-0000000000000001.wal"),
+    ] {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        let folder = bench.network().join("OrdererOrg/orderer1/production/etcdraft/wal").join(channel);
+        fs::rename(folder.join("0000000000000000-0000000000000000.wal"), folder.join(name)).unwrap();
+        assert_refused(&bench, "O5", &format!("OrdererOrg/orderer1 {channel}"), "the raft log cannot be opened at");
+    }
+}

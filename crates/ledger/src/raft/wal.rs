@@ -14,6 +14,8 @@ use crate::varint;
 const SECTOR_BYTES: usize = 512;
 const ENTRY_NORMAL: u64 = 0;
 const ENTRY_CONF_CHANGE_V2: u64 = 2;
+/// Most noted snapshots of which it is looked at whether the log opens there: an orderer keeps five.
+const MAX_OPENED: usize = 100;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +170,8 @@ pub struct WalSummary {
     pub commit: u64,
     /// Snapshots noted: `(term, index)`.
     pub snapshots: Vec<(u64, u64)>,
+    /// Those of them from which the log can be opened: etcd chooses the file to begin with by the files' names.
+    pub opens_at: Vec<(u64, u64)>,
     /// An incomplete last record: its file and offset in bytes.
     pub torn: Option<(String, u64)>,
 }
@@ -273,8 +277,9 @@ pub fn check_wal_directory(directory: &Path, mut on_file: impl FnMut(&str, &Wal)
     let mut summary = WalSummary { files: files.len(), ..WalSummary::default() };
     let mut crc = None;
     let mut metadata: Option<Vec<u8>> = None;
+    let mut opened: Vec<OpenedFile> = Vec::new();
     let count = files.len();
-    for (position, (sequence, _, name, path)) in files.iter().enumerate() {
+    for (position, (sequence, index, name, path)) in files.iter().enumerate() {
         let expected = files[0].0 + position as u64;
         if *sequence != expected {
             return Err(RaftError::Missing(format!("log file {expected:016x}-… is missing, while {name} is there")));
@@ -288,9 +293,15 @@ pub fn check_wal_directory(directory: &Path, mut on_file: impl FnMut(&str, &Wal)
         if first.is_some_and(|record| record.kind != RecordKind::Metadata) {
             return Err(corrupt(name, 0, "the file does not begin with the node's metadata"));
         }
+        let noted = summary.snapshots.len();
+        let mut entries = Vec::new();
         for record in &wal.records {
             read_meaning(name, &wal, record, &mut summary, &mut metadata)?;
+            if record.kind == RecordKind::Entry {
+                entries.extend(summary.last_index);
+            }
         }
+        opened.push(OpenedFile { from: *index, entries, snapshots: summary.snapshots[noted..].to_vec() });
         if let Some(offset) = wal.torn {
             if position + 1 < count {
                 return Err(corrupt(name, offset as u64, "a record is cut, and later log files exist"));
@@ -304,7 +315,38 @@ pub fn check_wal_directory(directory: &Path, mut on_file: impl FnMut(&str, &Wal)
             format!("the hard state commits index {}, the last entry is {:?}", summary.commit, summary.last_index);
         return Err(RaftError::Missing(problem));
     }
+    let newest = summary.snapshots.iter().rev().take(MAX_OPENED);
+    let mut opens_at: Vec<(u64, u64)> = newest.copied().filter(|snapshot| opens(&opened, *snapshot)).collect();
+    opens_at.sort_unstable();
+    opens_at.dedup();
+    summary.opens_at = opens_at;
     Ok(summary)
+}
+
+/// What counts of a log file when etcd opens the log.
+struct OpenedFile {
+    /// The raft index in its name.
+    from: u64,
+    /// Raft indices of its entries, in order.
+    entries: Vec<u64>,
+    /// Snapshots noted in it.
+    snapshots: Vec<(u64, u64)>,
+}
+
+/// Returns whether etcd opens the log at a snapshot: it begins with the last file whose name does not have a higher index, wants the
+/// snapshot's note from there on, and no gap between the entries behind it (`wal.Open`, `ReadAll`).
+fn opens(files: &[OpenedFile], (term, index): (u64, u64)) -> bool {
+    let Some(first) = files.iter().rposition(|file| file.from <= index) else { return false };
+    let read = &files[first..];
+    let mut notes = read.iter().flat_map(|file| &file.snapshots).filter(|(_, of)| *of == index).peekable();
+    let mut last = index;
+    notes.peek().is_some()
+        && notes.all(|(of, _)| *of == term)
+        && read.iter().flat_map(|file| &file.entries).filter(|entry| **entry > index).all(|entry| {
+            let follows = *entry <= last + 1;
+            last = *entry;
+            follows
+        })
 }
 
 /// A hard state as etcd writes it: all three fields, also where they are zero.
