@@ -271,6 +271,12 @@ impl PointWriter<'_> {
         self.created
     }
 
+    /// Returns the channels that any recovery point of the repository names.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        let channels = self.history.commits.iter().flat_map(|commit| &commit.summary.channels);
+        channels.map(|channel| channel.channel.as_str())
+    }
+
     /// Returns the key for the names of blobs.
     pub fn names(&self) -> &NameKey {
         &self.key.names

@@ -56,7 +56,9 @@ pub(super) fn check(
     sources: &mut Sources,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let all: BTreeSet<String> = survey.nodes.iter().flat_map(channels).chain(known_channels.iter().cloned()).collect();
+    // Those that no node has any more are named by the commits.
+    let named = known_channels.iter().map(String::as_str).chain(writer.channels()).map(str::to_owned);
+    let all: BTreeSet<String> = survey.nodes.iter().flat_map(channels).chain(named).collect();
     let is_held = |node: &&PlannedNode| {
         matches!(node.node.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
     };
@@ -192,10 +194,15 @@ fn vanished(
     }
     let gone: Vec<&String> = before.channels.difference(&now.channels).collect();
     if !gone.is_empty() && own.is_empty() {
+        let named: Vec<&str> = gone.iter().filter_map(|hash| Some(names.get(*hash)?.as_str())).collect();
+        let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) };
         findings.push(Finding::error(
             Rule::NotPersistent,
             id,
-            format!("the last recovery point contains {} channels of this node, and it has none now", gone.len()),
+            format!(
+                "the last recovery point contains {} channels of this node{named}, and it has none now",
+                gone.len()
+            ),
             GONE,
         ));
     } else {

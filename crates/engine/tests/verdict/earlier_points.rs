@@ -153,4 +153,37 @@ fn a_repository_in_a_nodes_directory_is_refused() {
     fs::rename(bench.location(), &folder).unwrap();
     std::os::unix::fs::symlink(&folder, bench.location()).unwrap();
     assert_refused(&bench, "R1", "Org1/ca", "contains the repository");
+
+#[test]
+fn a_channel_that_no_node_has_any_more_is_named() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    bench.capture(&CaptureOptions::default()).unwrap();
+    for chain in crate::bench::chains(&bench.network(), "settlement") {
+        fs::remove_dir_all(chain).unwrap();
+    }
+    let (_, findings) = verdict(&bench, &CaptureOptions::default());
+    for node in ["Org1/peer0", "Org2/peer1", "OrdererOrg/orderer2"] {
+        let of_channel = format!("{node} settlement");
+        assert!(findings.iter().any(|finding| finding.subject.starts_with(&of_channel)), "{node}: {findings:#?}");
+    }
+    // Every other trace of it is gone as well: nothing but the earlier recovery point knows it.
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    for organization in ["Org1", "Org2"] {
+        fs::remove_dir_all(bench.network().join(organization)).unwrap();
+    }
+    bench.capture(&CaptureOptions::default()).unwrap();
+    for orderer in ["orderer1", "orderer2", "orderer3"] {
+        let production = bench.network().join("OrdererOrg").join(orderer).join("production");
+        for part in ["chains/settlement", "etcdraft/wal/settlement", "etcdraft/snapshot/settlement", "index"] {
+            fs::remove_dir_all(production.join(part)).unwrap();
+        }
+    }
+    let (made, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(made, "{findings:#?}");
+    super::assert_found(
+        &findings,
+        "K3",
+        "OrdererOrg/orderer1 settlement",
+        "the last recovery point contains this channel, and the node has no block of it now",
+    );
 }
