@@ -60,6 +60,17 @@ pub fn of_block(block: &BlockSpan, buffer: &[u8]) -> Vec<(PrivateWrite, Hash)> {
         .collect()
 }
 
+/// Returns the chaincode packages that an organization has approved, from what a private-data store holds of its implicit collection of
+/// `_lifecycle` (a `CollectionPvtReadWriteSet`): `label:hash`. An approval without a package has none.
+pub fn approved_packages(value: &[u8]) -> Vec<String> {
+    let written = field(value, 2).unwrap_or_default();
+    let of_source = |key: &[u8]| key.starts_with(b"chaincode-sources/fields/") && key.ends_with(b"/PackageID");
+    let writes = all(written, 3).filter(|write| field(write, 1).is_some_and(of_source));
+    // A StateData with a text.
+    let ids = writes.filter_map(|write| field(field(write, 3)?, 3));
+    ids.filter(|id| !id.is_empty()).map(|id| String::from_utf8_lossy(id).into_owned()).collect()
+}
+
 /// Returns the hash that a block has of private data, from what a private-data store holds of it (a `CollectionPvtReadWriteSet`).
 pub fn of_stored(value: &[u8]) -> Option<Hash> {
     field(value, 2).map(|written| crate::sha256(&[written]))

@@ -46,6 +46,9 @@ pub struct LedgerFacts {
     pub index_height: Option<u64>,
     /// Height that the world state claims (LevelDB).
     pub state_height: Option<u64>,
+    /// Height that the peer's history database has reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_height: Option<u64>,
     /// Height that the private-data store claims.
     pub private_height: Option<u64>,
     /// Raft index of the last block (raft orderers).

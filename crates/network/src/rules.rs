@@ -245,11 +245,13 @@ fn stores_in_order(node: &NodeFacts, ledger: &LedgerFacts, derived: bool, findin
             "the block files were truncated; take this node's blocks from another node or an earlier recovery point, or leave the node out (--exclude)",
         ));
     }
-    if let Some(state) = ledger.state_height.filter(|&state| state > ledger.height)
-        && !node.running
-    {
-        let what = format!("the state database has height {state}, the block store {}", ledger.height);
-        let remedy = "the block files were truncated, or the state belongs to other blocks: leave the derived data out (no --include-derived)";
+    let stores = [("state", ledger.state_height), ("history", ledger.history_height)];
+    for (store, height) in stores.into_iter().filter(|_| !node.running) {
+        let Some(height) = height.filter(|&height| height > ledger.height) else { continue };
+        let what = format!("the {store} database has height {height}, the block store {}", ledger.height);
+        let remedy = format!(
+            "the block files were truncated, or the {store} belongs to other blocks: leave the derived data out (no --include-derived)"
+        );
         findings.push(if derived {
             Finding::error(Rule::StoresInOrder, &subject, what, remedy)
         } else {

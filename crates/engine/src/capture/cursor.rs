@@ -516,6 +516,7 @@ impl Cursor<'_> {
             torn_bytes: self.reader.torn_tail().map_or(0, |torn| torn.len),
             index_height: heights.index,
             state_height: heights.state,
+            history_height: heights.history,
             private_height: heights.private,
             raft_index: self.raft_index,
             missing_private: heights.missing_private.clone(),

@@ -1,6 +1,6 @@
 //! Checks everything that is not a chain: LevelDB directories, raft and SmartBFT logs, snapshots, CA databases, keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS, Place};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
-use super::{authority, identities, named, packages, private_data, settings, start_marks};
+use super::{authority, derived, identities, named, packages, private_data, settings, start_marks};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -41,6 +41,8 @@ pub(crate) struct Heights {
     pub indexed_at: Option<(u64, u32, u64)>,
     /// Private data that the peer holds of the first and the last blocks, with the hashes that the blocks must have of it.
     pub private_writes: Vec<(PrivateWrite, Hash)>,
+    /// Chaincode packages (`label:hash`) that the peer's organization approved in the first and the last blocks.
+    pub approved: BTreeSet<String>,
     /// Whether the private-data store is not, file by file, what the earlier capture read.
     pub private_changed: bool,
     /// Whether private data was purged, where the store was at hand: then what is left of it may have another hash.
@@ -249,6 +251,7 @@ pub(crate) fn check(
         if node.node.role == NodeRole::Peer {
             private_data::read(node, &notes, &mut checked.heights);
             packages::check(node, writer, options, &found);
+            derived::check(node, options, &found);
         }
         checked.keys = keys::collect(node, &found);
         authority::check_keys(node, &homes, &checked.keys, &found);
@@ -259,6 +262,7 @@ pub(crate) fn check(
     });
     let mut nodes = nodes;
     private_data::look_elsewhere(survey, &mut nodes);
+    packages::check_approved(survey, &nodes, &found);
     let mut findings = findings.into_inner();
     findings.sort_by(|a: &Finding, b: &Finding| (a.rule, &a.subject).cmp(&(b.rule, &b.subject)));
     Ok(Facts { nodes, findings, learned: learned.into_inner() })

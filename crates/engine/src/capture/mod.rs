@@ -7,6 +7,7 @@ mod chains;
 mod cursor;
 mod cut;
 mod databases;
+mod derived;
 mod files;
 mod gone;
 mod histories;

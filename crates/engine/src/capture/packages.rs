@@ -1,19 +1,58 @@
 //! Chaincode packages: the file name contains the hash of the content, so that a truncated or foreign package is recognised.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use aws_lc_rs::digest;
-use fabkeep_ledger::layout::DirectoryRole;
+use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::PointWriter;
 
 use super::CaptureOptions;
+use super::databases::Checked;
 use super::files::is_unchanged;
 use super::presence::RoleView;
-use super::survey::PlannedNode;
+use super::survey::{PlannedNode, Survey};
 
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// Most packages that are told by name.
+const MAX_SHOWN: usize = 3;
+
+/// An organization that has approved chaincode with a package has it on one of its peers at least: which of them endorse is its own choice.
+pub(super) fn check_approved(survey: &Survey, checked: &[Checked], found: &dyn Fn(Finding)) {
+    let mut organizations: BTreeMap<&str, (Vec<&PlannedNode>, BTreeSet<&str>)> = BTreeMap::new();
+    for (node, checked) in survey.nodes.iter().zip(checked).filter(|(node, _)| node.node.role == NodeRole::Peer) {
+        let Some(msp_id) = node.node.msp_id.as_deref() else { continue };
+        let (peers, approved) = organizations.entry(msp_id).or_default();
+        peers.push(node);
+        approved.extend(checked.heights.values().flat_map(|heights| &heights.approved).map(String::as_str));
+    }
+    let is_package = |path: &str| path.starts_with("lifecycle/chaincodes/") && path.ends_with(".tar.gz");
+    for (msp_id, (peers, approved)) in organizations {
+        let has_any = |node: &&PlannedNode| {
+            RoleView::of(node, DirectoryRole::PeerData).files().any(|(_, path, _)| is_package(path))
+        };
+        if approved.is_empty() || peers.iter().any(has_any) {
+            continue;
+        }
+        let more = approved.len().saturating_sub(MAX_SHOWN);
+        let shown = approved.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>().join(", ");
+        let shown = if more > 0 { format!("{shown} (and {more} more)") } else { shown };
+        for node in peers {
+            let place = RoleView::of(node, DirectoryRole::PeerData).label_of("lifecycle/chaincodes");
+            found(Finding::warning(
+                Rule::NotPersistent,
+                format!("{} {place}", node.node.id),
+                format!(
+                    "it contains no chaincode package, nor does that of any other captured peer of {msp_id}, although the organization has approved {shown}: none of these peers endorses"
+                ),
+                "no action is needed if other peers of the organization endorse; otherwise install the packages again, or take them from an earlier recovery point",
+            ));
+        }
+    }
+}
 
 /// Checks the packages that are new since the last capture.
 pub(super) fn check(node: &PlannedNode, writer: &PointWriter<'_>, options: &CaptureOptions, found: &dyn Fn(Finding)) {

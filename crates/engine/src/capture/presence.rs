@@ -88,12 +88,17 @@ fn inside_of(folder: &str, path: &str) -> String {
 }
 
 /// Finds missing data of a node, as far as its listings show it.
-pub(super) fn check(node: &PlannedNode, findings: &mut Vec<Finding>) {
+pub(super) fn check(node: &PlannedNode, include_derived: bool, findings: &mut Vec<Finding>) {
     let before = findings.len();
     match node.node.role {
         NodeRole::Peer => {
             let what = "data directory (CORE_PEER_FILESYSTEMPATH)";
-            judge(node, DirectoryRole::PeerData, what, findings, peer_data);
+            judge(node, DirectoryRole::PeerData, what, findings, |node, part, findings| {
+                peer_data(node, part, findings);
+                if include_derived && !node.joined_by_snapshot {
+                    dropped_alone(node, part, findings);
+                }
+            });
         }
         NodeRole::Orderer => {
             let what = "ledger directory (ORDERER_FILELEDGER_LOCATION)";
@@ -227,6 +232,32 @@ fn packages(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>
     }
 }
 
+/// Derived stores that a peer makes again together with its world state, and never beside one.
+fn dropped_alone(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>) {
+    if !(part.holds("ledgersData/stateLeveldb") || has_couch(node, part)) {
+        return;
+    }
+    for (path, lost) in [
+        ("ledgersData/configHistory", "the collection configurations of earlier blocks"),
+        ("ledgersData/bookkeeper", "the dates on which private data expires"),
+    ] {
+        if !has_database(part, path) {
+            findings.push(Finding::error(
+                Rule::StoresInOrder,
+                format!("{} {}", node.node.id, part.label_of(path)),
+                format!("it is missing, and the world state exists: the peer does not rebuild it beside a state, and lacks {lost}"),
+                "stop the peer and remove its derived data (peer node rebuild-dbs), or run the backup without --include-derived: a peer that is restored without this data rebuilds all of it",
+            ));
+        }
+    }
+}
+
+fn has_couch(node: &PlannedNode, part: &RoleView<'_>) -> bool {
+    node.node.directories.iter().any(|directory| of_role(directory, DirectoryRole::StateDatabase))
+        || !node.node.served_by.is_empty()
+        || part.holds("ledgersData/couchdbRedoLogs")
+}
+
 fn joined_by_snapshot(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>) {
     let remedy = "nothing of a channel joined by snapshot can be rebuilt: take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)";
     let not_there = |path: &str, what: &str| {
@@ -242,10 +273,7 @@ fn joined_by_snapshot(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Ve
             findings.push(not_there(path, what));
         }
     }
-    let couch = node.node.directories.iter().any(|directory| of_role(directory, DirectoryRole::StateDatabase))
-        || !node.node.served_by.is_empty()
-        || part.holds("ledgersData/couchdbRedoLogs");
-    if !couch && !part.holds("ledgersData/stateLeveldb") {
+    if !has_couch(node, part) && !part.holds("ledgersData/stateLeveldb") {
         findings.push(not_there("ledgersData/stateLeveldb", "the world state from before the snapshot is lost"));
     }
     if !part.holds("ledgersData/historyLeveldb") {

@@ -43,7 +43,7 @@ pub(super) fn read(node: &PlannedNode, notes: &Notes<'_>, heights: &mut ByChanne
                 Some(local) => {
                     heights.missing = leveldb::missing_private_data(&local, &channel).unwrap_or_default();
                     heights.missing_private = by_collection(&heights.missing);
-                    read_writes(&local, &channel, heights);
+                    read_writes(&local, &channel, node.node.msp_id.as_deref(), heights);
                     heights.private_changed = !notes.is_unchanged(directory, &path);
                     if !heights.missing_private.is_empty() {
                         let missing = heights.missing_private.clone();
@@ -62,11 +62,13 @@ pub(super) fn read(node: &PlannedNode, notes: &Notes<'_>, heights: &mut ByChanne
 }
 
 /// Reads what the store holds of the first and the last blocks.
-fn read_writes(local: &Path, channel: &str, heights: &mut Heights) {
+fn read_writes(local: &Path, channel: &str, msp_id: Option<&str>, heights: &mut Heights) {
     let (Ok(store), Some(height)) = (Database::open(local), heights.private) else { return };
     let last = height.saturating_sub(BLOCKS_COMPARED);
     for (from, to) in [(0, BLOCKS_COMPARED.min(last)), (last, height)] {
         heights.private_writes.extend(leveldb::stored_private_data(&store, channel, from, to).unwrap_or_default());
+        let approved = msp_id.map(|msp_id| leveldb::approved_packages(&store, channel, msp_id, from, to));
+        heights.approved.extend(approved.and_then(Result::ok).unwrap_or_default());
     }
     heights.private_writes.truncate(MAX_COMPARED);
     heights.purged = Some(leveldb::has_purged(&store, channel).unwrap_or(true));

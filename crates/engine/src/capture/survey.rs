@@ -318,7 +318,7 @@ fn survey_node(
     start_marks::leave_out_removed(&mut planned, |node, directory, path| {
         databases::known_list(staging?.writer, node, directory, path)
     });
-    presence::check(&planned, &mut findings);
+    presence::check(&planned, options.include_derived, &mut findings);
     state_database(&planned, options.include_derived, &mut findings);
     Ok((planned, findings))
 }

@@ -302,7 +302,8 @@ impl Back<'_> {
         for ledger in node.facts.ledgers.iter_mut().filter(|ledger| channels.contains(&ledger.channel)) {
             let cut = &self.cuts[&ledger.channel];
             (ledger.height, ledger.tip_hash) = (cut.height, cut.tip_hash.clone());
-            (ledger.commit_hash, ledger.index_height, ledger.state_height) = (None, None, None);
+            (ledger.commit_hash, ledger.index_height) = (None, None);
+            (ledger.state_height, ledger.history_height) = (None, None);
             ledger.raft_index = None;
             ledger.torn_bytes = 0;
             ledger.private_height = ledger.private_height.map(|height| height.min(cut.height));

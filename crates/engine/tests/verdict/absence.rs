@@ -263,3 +263,30 @@ fn a_ledger_joined_by_snapshot_must_have_what_it_cannot_rebuild() {
     fs::remove_file(chain.join("bootstrappingSnapshot.info")).unwrap();
     assert_refused(&bench, "B1", "Org1/peer0 mychannel", "block 12");
 }
+
+#[test]
+fn no_chaincode_package_on_any_peer_of_an_organization_that_has_approved_one_is_a_finding() {
+    let removed = |peers: &[&str]| {
+        let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+        for peer in peers {
+            let production = bench.network().join(peer).join("production");
+            for folder in ["lifecycle/chaincodes", "externalbuilder/builds"] {
+                for entry in fs::read_dir(production.join(folder)).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+                }
+            }
+        }
+        verdict(&bench, &CaptureOptions::default())
+    };
+    // Which of its peers endorse is an organization's choice.
+    let (made, findings) = removed(&["Org1/peer0"]);
+    assert!(made, "{findings:#?}");
+    super::assert_no_alarm(&findings);
+    let (made, findings) = removed(&["Org1/peer0", "Org1/peer1"]);
+    assert!(made, "{findings:#?}");
+    for peer in ["Org1/peer0", "Org1/peer1"] {
+        assert_found(&findings, "K3", peer, "nor does that of any other captured peer of Org1MSP");
+    }
+    assert!(!findings.iter().any(|finding| finding.what.contains("Org2MSP")), "{findings:#?}");
+}

@@ -9,6 +9,7 @@ mod absence;
 mod authorities;
 mod contradiction;
 mod dates;
+mod derived;
 mod earlier_points;
 mod faults;
 mod followers;

@@ -1,6 +1,6 @@
 //! The content of Fabric's LevelDB directories: the height of each store, and the list of ledgers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,23 @@ pub fn state_height(directory: &Path, channel: &str) -> Result<Savepoint, LevelD
 pub fn knows_channel(directory: &Path, channel: &str) -> Result<bool, LevelDbError> {
     let (from, to) = ([channel.as_bytes(), &[0]].concat(), [channel.as_bytes(), &[1]].concat());
     Ok(!Database::open(directory)?.range(&from, &to)?.is_empty())
+}
+
+/// Returns the organizations whose own data of `_lifecycle` a world state (`stateLeveldb`) contains: a peer's has that of its organization
+/// alone, and of the others the hashes.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn own_organizations(directory: &Path, channel: &str) -> Result<BTreeSet<String>, LevelDbError> {
+    // `channel 0 d namespace 0 key`; private data is in the namespace `chaincode$$pcollection`.
+    let prefix = [channel.as_bytes(), b"\0d_lifecycle$$p_implicit_org_"].concat();
+    let end = [prefix.as_slice(), &[0xff]].concat();
+    let entries = Database::open(directory)?.range(&prefix, &end)?;
+    let organization = |key: &Vec<u8>| {
+        let name = key.get(prefix.len()..)?.split(|&byte| byte == 0).next()?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    };
+    Ok(entries.keys().filter_map(organization).collect())
 }
 
 /// What a peer's list of ledgers says of one.
@@ -245,13 +262,27 @@ pub fn stored_private_data(
     from: u64,
     to: u64,
 ) -> Result<Vec<(PrivateWrite, Hash)>, LevelDbError> {
+    let mut out = Vec::new();
+    private_data(store, channel, from, to, |write, value| {
+        out.extend(private_hashes::of_stored(value).map(|hash| (write, hash)));
+    })?;
+    Ok(out)
+}
+
+/// Goes over what a peer's open `pvtdataStore` holds of blocks `from..to`.
+fn private_data(
+    store: &Database,
+    channel: &str,
+    from: u64,
+    to: u64,
+    mut each: impl FnMut(PrivateWrite, &[u8]),
+) -> Result<(), LevelDbError> {
     let prefix = [channel.as_bytes(), &[0, 2]].concat();
     let bound = |block: u64| {
         let mut key = prefix.clone();
         ordered(block, &mut key);
         key
     };
-    let mut out = Vec::new();
     for (key, value) in store.range(&bound(from), &bound(to))? {
         let decode = || {
             let (block, rest) = read_ordered(&key[prefix.len()..])?;
@@ -259,11 +290,34 @@ pub fn stored_private_data(
             let mut parts = rest.splitn(2, |&byte| byte == 0);
             let mut text = || Some(String::from_utf8_lossy(parts.next()?).into_owned());
             let (chaincode, collection) = (text()?, text()?);
-            let hash = private_hashes::of_stored(&value)?;
-            Some((PrivateWrite { block, transaction, chaincode, collection }, hash))
+            Some(PrivateWrite { block, transaction, chaincode, collection })
         };
-        out.extend(decode());
+        if let Some(write) = decode() {
+            each(write, &value);
+        }
     }
+    Ok(())
+}
+
+/// Returns the chaincode packages (`label:hash`) that an organization has approved, from what a peer's open `pvtdataStore` holds of blocks
+/// `from..to`.
+///
+/// # Errors
+/// [`LevelDbError`].
+pub fn approved_packages(
+    store: &Database,
+    channel: &str,
+    msp_id: &str,
+    from: u64,
+    to: u64,
+) -> Result<Vec<String>, LevelDbError> {
+    let collection = format!("_implicit_org_{msp_id}");
+    let mut out = Vec::new();
+    private_data(store, channel, from, to, |write, value| {
+        if write.chaincode == "_lifecycle" && write.collection == collection {
+            out.extend(private_hashes::approved_packages(value));
+        }
+    })?;
     Ok(out)
 }
 

@@ -14,9 +14,9 @@ use std::io;
 
 pub use database::{Database, Entries, Report};
 pub use fabric::{
-    LedgerList, LedgerStatus, MissingPrivateData, Savepoint, block_index_height, block_location, has_private_data,
-    has_purged, is_no_member, knows_channel, ledger_ids, ledger_list, missing_private_data, private_data_height,
-    state_height, stored_private_data,
+    LedgerList, LedgerStatus, MissingPrivateData, Savepoint, approved_packages, block_index_height, block_location,
+    has_private_data, has_purged, is_no_member, knows_channel, ledger_ids, ledger_list, missing_private_data,
+    own_organizations, private_data_height, state_height, stored_private_data,
 };
 pub(crate) use fabric::{MAX_TRANSACTIONS, ordered, read_ordered};
 pub use log::{LogEnd, LogWriter, read_log};
