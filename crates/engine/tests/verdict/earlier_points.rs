@@ -153,6 +153,7 @@ fn a_repository_in_a_nodes_directory_is_refused() {
     fs::rename(bench.location(), &folder).unwrap();
     std::os::unix::fs::symlink(&folder, bench.location()).unwrap();
     assert_refused(&bench, "R1", "Org1/ca", "contains the repository");
+}
 
 #[test]
 fn a_channel_that_no_node_has_any_more_is_named() {
