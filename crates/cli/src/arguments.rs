@@ -278,6 +278,10 @@ pub struct Backup {
     /// Capture state, history and block index too: nodes then start faster after a restore.
     #[arg(long)]
     pub include_derived: bool,
+    /// Check raft logs and snapshots of orderers (and SmartBFT logs), but do not store them. A restore of all consenters of a channel creates
+    /// their state from the chain; a single orderer comes back empty and fetches everything from the others (restore --replicate).
+    #[arg(long)]
+    pub without_raft_logs: bool,
     /// Read everything again, including data that has not changed since an earlier recovery point.
     #[arg(long)]
     pub reread: bool,
@@ -580,6 +584,11 @@ pub struct Restore {
     /// beside orderers that kept running. Can be repeated.
     #[arg(long, value_name = "ORDERER")]
     pub replicate: Vec<String>,
+    /// With raft orderers among --node: restart every other orderer of their channels, one at a time with a leader awaited between, before
+    /// the restored ones are started. A leader that remembers later entries of a restored orderer would make it panic. On hosts with the
+    /// stop and start commands of the inventory.
+    #[arg(long, requires = "node", conflicts_with_all = ["to", "no_start"])]
+    pub restart_others: bool,
     /// Source of the consensus state of orderers, if all orderers of a channel are restored together.
     #[arg(long, value_enum, default_value_t = RaftState::Rebuilt)]
     pub raft_state: RaftState,

@@ -153,6 +153,7 @@ pub fn reported(done: &Done) -> String {
         Done::NodeStarted { node } => format!("{node} was started"),
         Done::StopCommandRun { node } => format!("the stop command of {node} was run, and did not stop it"),
         Done::StartCommandRun { node } => format!("the start command of {node} was run, and failed or did not end"),
+        Done::NodeRestarted { node } => format!("{node} was restarted"),
         Done::Written { node, path } => format!("{node}: data was written to {path}; nothing uses it yet"),
         Done::SetAside { what, to } => format!("{what} was set aside as {to}"),
         Done::Placed { node, path } => format!("{node}: {path} was put into place"),

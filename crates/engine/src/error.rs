@@ -126,6 +126,11 @@ pub enum Done {
         /// Which.
         node: String,
     },
+    /// A node that is not restored was restarted.
+    NodeRestarted {
+        /// Which.
+        node: String,
+    },
     /// Data was written, but is not in its place yet: nothing uses it.
     Written {
         /// Of which node.

@@ -23,6 +23,9 @@ pub struct RecoveryPoint {
     pub derived: bool,
     /// Nodes of the network that were left out on request.
     pub excluded: Vec<String>,
+    /// Channels whose raft logs and snapshots were checked and are not stored: a restore creates them from the chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_logs: Vec<String>,
     /// The channels.
     pub channels: Vec<Channel>,
     /// The nodes.

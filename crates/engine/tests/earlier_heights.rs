@@ -5,7 +5,7 @@ mod bench;
 
 use std::path::Path;
 
-use bench::Bench;
+use bench::{Bench, join_by_snapshot};
 use fabkeep_engine::{CaptureOptions, EngineError, GoBack, HeightOf, RestoreOptions, blocks};
 use fabkeep_ledger::leveldb::{Database, private_data_height};
 use fabkeep_network::Severity;
@@ -114,4 +114,27 @@ fn heights_that_are_none_are_refused_before_anything_is_written() {
     );
     assert!("mychannel=0".parse::<HeightOf>().is_err() && "mychannel".parse::<HeightOf>().is_err());
     assert!(!bench.path("refused").exists());
+}
+
+/// What nobody can rebuild does not go back; the others do.
+#[test]
+fn a_peer_that_was_joined_by_snapshot_stays_out_of_an_earlier_height() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    join_by_snapshot(&bench.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel"), 12);
+    let captured = bench.capture(&CaptureOptions::default()).unwrap();
+    for height in [5, 20] {
+        let Err(EngineError::Precondition(findings)) = bench.restore_below("refused", &at(height)) else {
+            panic!("height {height} is restored")
+        };
+        let found = findings.iter().find(|finding| finding.rule.code() == "H3").unwrap();
+        assert!(found.subject == "Org1/peer0" && found.what.contains("joined by snapshot"), "{found:?}");
+        assert!(found.remedy.contains("--node names the others"), "{found:?}");
+    }
+    // The way out.
+    let others = captured.point.nodes.iter().map(|node| node.facts.id.to_string()).filter(|id| id != "Org1/peer0");
+    let nodes: Vec<String> = others.collect();
+    bench.restore_below("others", &RestoreOptions { nodes, ..at(20) }).unwrap();
+    let chains: Vec<_> =
+        bench::chains(&bench.path("others"), CHANNEL).into_iter().filter(|chain| chain.exists()).collect();
+    assert!(chains.len() >= 6 && chains.iter().all(|chain| bench::height(chain) == 20), "{chains:?}");
 }

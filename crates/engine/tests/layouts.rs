@@ -4,28 +4,11 @@
 mod bench;
 
 use std::fs;
-use std::path::Path;
 
-use bench::Bench;
+use bench::{Bench, join_by_snapshot};
 use fabkeep_engine::{CaptureOptions, EngineError, RestoreOptions, RestoreTarget, VerifyLevel};
-use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BootstrappingSnapshot, ChainReader};
+use fabkeep_ledger::block_file::BOOTSTRAPPING_SNAPSHOT;
 use fabkeep_platform::{Host, Inventory};
-use prost::Message;
-
-/// Makes a peer's chain one that was joined by a snapshot of its first `blocks` blocks.
-fn join_by_snapshot(chain: &Path, blocks: u64) {
-    let mut reader = ChainReader::open(chain).unwrap();
-    let batch = reader.next_batch(8 << 20, blocks - 1).unwrap().unwrap();
-    let last = batch.blocks.last().unwrap();
-    let info = BootstrappingSnapshot {
-        last_block: last.number,
-        last_block_hash: last.header_hash(&batch.buffer).to_vec(),
-        previous_block_hash: batch.buffer[last.previous_hash.clone()].to_vec(),
-    };
-    let whole = fs::read(chain.join("blockfile_000000")).unwrap();
-    fs::write(chain.join("blockfile_000000"), &whole[batch.len as usize..]).unwrap();
-    fs::write(chain.join(BOOTSTRAPPING_SNAPSHOT), info.encode_to_vec()).unwrap();
-}
 
 #[test]
 fn a_ledger_joined_by_snapshot_is_kept_with_everything_it_cannot_rebuild() {

@@ -13,6 +13,8 @@ mod mounts;
 mod obstacles;
 #[path = "restore_host/odd_names.rs"]
 mod odd_names;
+#[path = "restore_host/others.rs"]
+mod others;
 #[path = "restore_host/place.rs"]
 mod place;
 #[path = "restore_host/running.rs"]

@@ -133,6 +133,15 @@ fn raft_state_is_written_from_the_last_block_when_all_consenters_come_back_toget
 
 #[test]
 fn raft_state_goes_to_where_each_orderer_keeps_it() {
+    raft_state_finds_its_place(&CaptureOptions::default());
+}
+
+#[test]
+fn raft_state_goes_to_where_each_orderer_kept_its_logs_that_are_not_stored() {
+    raft_state_finds_its_place(&CaptureOptions { without_raft_logs: true, ..CaptureOptions::default() });
+}
+
+fn raft_state_finds_its_place(options: &CaptureOptions) {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let mut inventory = "network = \"apart\"\n[[organization]]\nname = \"OrdererOrg\"\n".to_owned();
     for orderer in ORDERERS {
@@ -162,7 +171,7 @@ fn raft_state_goes_to_where_each_orderer_keeps_it() {
     }
     std::fs::write(bench.path("fabkeep.toml"), inventory).unwrap();
     let host = Host::new(&Inventory::read(&bench.path("fabkeep.toml")).unwrap(), bench.folder.path()).unwrap();
-    bench.capture_from(&host, &CaptureOptions::default()).unwrap();
+    bench.capture_from(&host, options).unwrap();
     for lost in ["network/OrdererOrg", "wal1", "wal2", "snapshots2", "raft3"] {
         std::fs::remove_dir_all(bench.path(lost)).unwrap();
     }

@@ -20,6 +20,7 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     let platform = platform.as_ref();
     let options = CaptureOptions {
         include_derived: arguments.include_derived,
+        without_raft_logs: arguments.without_raft_logs,
         reread: arguments.reread,
         exclude: arguments.exclude.clone(),
         work_folder: arguments.work_dir.clone(),

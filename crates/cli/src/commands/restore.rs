@@ -44,6 +44,7 @@ fn restore_point(
         nodes: arguments.node.clone(),
         ledgers: arguments.ledger_from.clone(),
         replicate: arguments.replicate.clone(),
+        restart_others: arguments.restart_others,
         raft_state: arguments.raft_state.into(),
         go_back: GoBack { heights: arguments.at_height.clone(), before: arguments.before },
         ca_keep: ca_keep(arguments),
@@ -238,6 +239,7 @@ fn text(steps: &[RestoreStep]) -> String {
                 "{node}: load the dump into {database} and compare; its present content is dumped or set aside first"
             )
         }
+        RestoreStep::Restart { node } => format!("restart {node}, and wait until its channels have a leader"),
         RestoreStep::Start { nodes } => format!("start {}", nodes.join(", then ")),
     }
 }

@@ -153,7 +153,7 @@ fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
         .collect();
     json!({
         "fabkeep": point.fabkeep, "network": point.network, "created": point.created, "derived": point.derived,
-        "excluded": point.excluded, "channels": channels, "nodes": nodes, "findings": point.findings, "window": point.window,
+        "excluded": point.excluded, "without_logs": point.without_logs, "channels": channels, "nodes": nodes, "findings": point.findings, "window": point.window,
         "objects": point.objects.iter().map(|object| json!({"namespace": object.namespace, "kind": object.kind, "name": object.name})).collect::<Vec<_>>(),
     })
 }
@@ -226,6 +226,12 @@ pub fn print_point(point: &RecoveryPoint, output: &Output) {
     }
     if !point.excluded.is_empty() {
         output.line(format!("\nleft out on request: {}", point.excluded.join(", ")));
+    }
+    if !point.without_logs.is_empty() {
+        output.line(format!(
+            "\nwithout raft logs: {} (a restore of all orderers creates their raft state; one alone comes back empty: --replicate)",
+            point.without_logs.join(", ")
+        ));
     }
     output.line(String::new());
     if point.findings.is_empty() {

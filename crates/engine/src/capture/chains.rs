@@ -42,6 +42,11 @@ pub(crate) struct Chains {
     pub parts: HashMap<(usize, usize, String), Vec<Part>>,
     /// Header hashes that raft logs speak of.
     pub known: ByChannel<KnownHashes>,
+    /// Orderers whose raft state cannot be created from their last block of a channel, and why: by node and channel. Looked for only where
+    /// raft logs need not be stored.
+    pub no_raft_state: HashMap<(usize, String), String>,
+    /// Channels whose raft logs and snapshots need not be stored.
+    pub without_logs: BTreeSet<String>,
     pub findings: Vec<Finding>,
     pub read_bytes: u64,
 }
@@ -67,6 +72,8 @@ pub(crate) fn capture(
         ledgers: survey.nodes.iter().map(|_| Vec::new()).collect(),
         parts: HashMap::new(),
         known: ByChannel::new(),
+        no_raft_state: HashMap::new(),
+        without_logs: BTreeSet::new(),
         findings: Vec::new(),
         read_bytes: 0,
     };
@@ -111,7 +118,7 @@ pub(crate) fn capture(
             &outcome.progress.private,
             &outcome.progress.private_read,
         ));
-        finish(&channel, outcome, facts, writer, sources, &mut chains)?;
+        finish(&walk, outcome, facts, sources, &mut chains)?;
     }
     Ok(chains)
 }
@@ -416,29 +423,35 @@ fn push_blocks(
     progress: &mut Progress,
     walk: &Walk<'_>,
 ) -> Result<(), StoredDiffers> {
+    let mut before = reference.raft_index;
     for ((batch, span), hash) in reference.blocks().zip(&reference.hashes) {
+        // The block before the lowest one counts too.
+        let is_logged = span.number.saturating_add(1) >= walk.lowest_logged;
+        let index = is_logged.then(|| orderer_metadata(span.slots(&batch.buffer)).raft_index).flatten();
         segments.push(span.number, &batch.buffer[span.canonical.clone()], *hash)?;
         if walk.with_private.contains(&span.number) {
             progress.note_private(batch, span);
         }
         if span.number >= walk.lowest_logged {
             progress.known.insert(span.number, *hash);
-            let index = orderer_metadata(span.slots(&batch.buffer)).raft_index;
-            progress.ordered.extend(index.map(|index| (index, (span.number, *hash))));
+            // A block that changes the consenters has the index of the block before it: that of its own entry is not known.
+            let own = index.filter(|_| index > before);
+            progress.ordered.extend(own.map(|index| (index, (span.number, *hash))));
         }
+        before = before.max(index);
     }
     Ok(())
 }
 
 fn finish(
-    channel: &str,
+    walk: &Walk<'_>,
     outcome: Outcome<'_>,
     facts: &Facts,
-    writer: &PointWriter<'_>,
     sources: &mut Sources,
     chains: &mut Chains,
 ) -> Result<(), EngineError> {
     let Outcome { cursors, segments, progress } = outcome;
+    let (channel, writer) = (walk.channel, walk.writer);
     chains.findings.extend(progress.findings.iter().cloned());
     let put_source = |sources: &mut Sources, name: &[&str], state: serde_json::Result<serde_json::Value>| {
         if let Ok(state) = state {
@@ -453,6 +466,10 @@ fn finish(
         chains.findings.extend(histories::compare(channel, cursor, checked, &progress.known, &progress.ordered));
         chains.findings.extend(torn(&ledger, &member.label, member.survey.nodes[member.node].running));
         chains.ledgers[member.node].push(ledger);
+        if walk.options.without_raft_logs && !member.peer {
+            let why = cursor.no_raft_state().map(|why| ((member.node, channel.to_owned()), why));
+            chains.no_raft_state.extend(why);
+        }
         for (file, parts) in &cursor.parts {
             let path = format!("{}/{}", member.files.path, file_name(*file));
             chains.parts.insert((member.node, member.directory, path), parts.clone());

@@ -11,6 +11,7 @@ use fabkeep_ledger::block_file::{
 use fabkeep_ledger::block_signature::orderer_metadata;
 use fabkeep_ledger::chain::{ChainError, Tip, check_blocks, place};
 use fabkeep_ledger::channel_config::ChannelConfig;
+use fabkeep_ledger::raft::RaftState;
 use fabkeep_network::{Finding, LedgerFacts, Rule};
 use fabkeep_platform::Stamp;
 use fabkeep_store::{BlobHasher, PointWriter, StoreError};
@@ -35,6 +36,9 @@ pub(crate) struct ChainState {
     tip_hash: String,
     commit_hash: Option<String>,
     raft_index: Option<u64>,
+    /// Whether that is the raft index of an earlier block's entry.
+    #[serde(default)]
+    inherits_index: bool,
     /// Where the next record begins.
     file: u32,
     offset: u64,
@@ -145,6 +149,9 @@ pub(crate) struct Cursor<'a> {
     commit_hash: Option<String>,
     /// Raft index of the last block's entry.
     pub raft_index: Option<u64>,
+    /// Whether that is the raft index of an earlier block's entry: a configuration block that changes the consenters has the index of the
+    /// block before it (`writeConfigBlock` of etcdraft).
+    pub inherits_index: bool,
     /// The last configuration block: number, file, offset.
     pub config: Option<(u64, u32, u64)>,
     /// Where the last block's record begins: file, offset.
@@ -243,6 +250,7 @@ pub(crate) fn start<'a>(member: &'a Member<'a>, resume: bool) -> Result<Cursor<'
         open_part: None,
         commit_hash: None,
         raft_index: None,
+        inherits_index: false,
         config: None,
         last: None,
         unchecked: 0,
@@ -288,6 +296,7 @@ fn resumed<'a>(member: &'a Member<'a>, state: &ChainState) -> Option<Cursor<'a>>
         open_part: None,
         commit_hash: state.commit_hash.clone(),
         raft_index: state.raft_index,
+        inherits_index: state.inherits_index,
         config: state.config,
         last: state.last,
         unchecked: state.unchecked,
@@ -424,8 +433,12 @@ impl Cursor<'_> {
             let start = batch.blocks.len().checked_sub(2).map_or(0, |before| batch.blocks[before].metadata.end);
             self.last = Some((batch.file, batch.offset + start as u64));
             if let Some(last) = batch.blocks.last() {
+                let index_of = |span: &BlockSpan| orderer_metadata(span.slots(&batch.buffer)).raft_index;
                 let slots = last.slots(&batch.buffer);
-                self.raft_index = orderer_metadata(slots).raft_index;
+                let before =
+                    batch.blocks.len().checked_sub(2).map_or(self.raft_index, |at| index_of(&batch.blocks[at]));
+                self.raft_index = index_of(last);
+                self.inherits_index = self.raft_index.is_some() && self.raft_index <= before;
                 self.commit_hash = commit_hash(slots.get(SLOT_COMMIT_HASH));
             }
             self.read_bytes += batch.len;
@@ -472,6 +485,20 @@ impl Cursor<'_> {
         let batch = self.reader_of(file, offset, number).next_batch(1, number).ok()??;
         let envelope = batch.blocks.first()?.envelopes(&batch.buffer).next()?;
         Some((number, ChannelConfig::from_envelope(envelope).ok()??))
+    }
+
+    /// Why a raft orderer's state cannot be created from the chain's last block, read again from the node's own files; `None` if it can.
+    pub fn no_raft_state(&self) -> Option<String> {
+        let (file, offset) = self.last?;
+        let number = self.next.checked_sub(1)?;
+        let read = self.reader_of(file, offset, number).next_batch(1, number);
+        let batch = match read {
+            Ok(batch) => batch?,
+            Err(error) => return Some(error.to_string()),
+        };
+        let span = batch.blocks.first()?;
+        let record = &batch.buffer[span.canonical.start..span.metadata.end];
+        RaftState::of_block(record, 1).err().map(|why| format!("block {number}: {why}"))
     }
 
     /// A reader of one block file, from the record of a block on.
@@ -534,6 +561,7 @@ impl Cursor<'_> {
             tip_hash: self.tip.map(|tip| hex::encode(tip.header_hash)).unwrap_or_default(),
             commit_hash: self.commit_hash.clone(),
             raft_index: self.raft_index,
+            inherits_index: self.inherits_index,
             file,
             offset,
             parts: self.parts.iter().map(|(file, parts)| (*file, parts.clone())).collect(),

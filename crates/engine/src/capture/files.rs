@@ -1,6 +1,6 @@
 //! Captures everything that is not a block: small files as a whole, large ones in pieces, raft logs split, holes left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -110,7 +110,8 @@ pub(crate) fn capture(
         let mut captured = Vec::new();
         for (directory, surveyed) in planned.directories.iter().enumerate() {
             let peer = planned.node.role == NodeRole::Peer;
-            let (skeleton, files) = skeleton(surveyed, options.include_derived, |path, channel| {
+            let kept = Kept { derived: options.include_derived, without_logs: &chains.without_logs };
+            let (skeleton, files) = skeleton(surveyed, &kept, |path, channel| {
                 let parts = chains.parts.get(&(node, directory, path.to_owned())).cloned();
                 // Behind a cut there are no block files.
                 if cuts.limit(channel, peer).is_some() { parts } else { Some(parts.unwrap_or_default()) }
@@ -195,25 +196,44 @@ fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptio
     results.into_iter().collect()
 }
 
+/// What is stored of a directory.
+struct Kept<'a> {
+    /// Derived data too.
+    derived: bool,
+    /// Channels without their raft logs and snapshots.
+    without_logs: &'a BTreeSet<String>,
+}
+
+impl Kept<'_> {
+    /// Why a file is left out; `None` for one that is stored.
+    fn left_out(&self, place: &Place) -> Option<Class> {
+        let is_left = match (place.class, &place.kind) {
+            (Class::Authoritative, Kind::WalFile(channel) | Kind::RaftSnapshot(channel)) => {
+                return self.without_logs.contains(channel).then_some(Class::Derived);
+            }
+            (Class::Authoritative, _) => false,
+            (Class::Derived, _) => !self.derived,
+            (Class::Skip, _) => true,
+        };
+        is_left.then_some(place.class)
+    }
+}
+
 /// Returns a directory's entries without the files' content, and the files still to be kept: position here and in the survey. Block files
 /// have their parts from the walk.
 fn skeleton(
     surveyed: &SurveyedDirectory,
-    derived: bool,
+    kept: &Kept<'_>,
     blocks: impl Fn(&str, &str) -> Option<Vec<Part>>,
 ) -> (CapturedDirectory, Vec<(usize, usize)>) {
     let mut entries = Vec::new();
     let mut files = Vec::new();
     let mut omitted: Vec<Omitted> = Vec::new();
     for (surveyed_position, (entry, place)) in surveyed.entries.iter().enumerate() {
-        let left_out = match place.class {
-            Class::Authoritative => false,
-            Class::Derived => !derived,
-            Class::Skip => true,
-        };
-        if left_out {
-            if entry.kind == EntryKind::File {
-                omit(&mut omitted, entry, place.class, &place.kind);
+        let is_file = entry.kind == EntryKind::File;
+        if let Some(class) = kept.left_out(place).filter(|_| is_file || place.class != Class::Authoritative) {
+            if is_file {
+                omit(&mut omitted, entry, class, &place.kind);
             }
             continue;
         }

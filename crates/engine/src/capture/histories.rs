@@ -99,8 +99,8 @@ fn raft_log(
     ordered: &Ordered,
 ) -> Option<Finding> {
     let proposals = checked.proposals.get(channel)?;
-    let tip =
-        cursor.tip.zip(cursor.raft_index).map(|(tip, index)| (index, (tip.height.saturating_sub(1), tip.header_hash)));
+    let own_index = cursor.raft_index.filter(|_| !cursor.inherits_index);
+    let tip = cursor.tip.zip(own_index).map(|(tip, index)| (index, (tip.height.saturating_sub(1), tip.header_hash)));
     let below = cursor.next;
     let blocks = ordered.iter().map(|(index, block)| (*index, *block)).chain(tip);
     let (index, (number, _), entry) = blocks

@@ -21,6 +21,7 @@ mod pass;
 mod plan;
 mod presence;
 mod private_data;
+mod raft_logs;
 mod segments;
 mod servers;
 mod settings;
@@ -69,6 +70,8 @@ pub enum Consistency {
 pub struct CaptureOptions {
     /// Keep state, history and index too: nodes start faster after a restore.
     pub include_derived: bool,
+    /// Check raft logs and snapshots, and do not store those that a restore can create from the chain.
+    pub without_raft_logs: bool,
     /// Read everything again, also what an earlier recovery point holds unchanged.
     pub reread: bool,
     /// Nodes to leave out, as `Organization/node`.
@@ -89,6 +92,7 @@ impl Default for CaptureOptions {
     fn default() -> Self {
         CaptureOptions {
             include_derived: false,
+            without_raft_logs: false,
             reread: false,
             exclude: Vec::new(),
             work_folder: None,
@@ -180,7 +184,7 @@ fn capture_all(
         writer.keep(object.blob);
     });
     let Made { pass, window, findings: more } = made;
-    let Pass { mut findings, sources, read_bytes, facts, channels, directories, nodes, .. } = pass;
+    let Pass { mut findings, sources, read_bytes, facts, channels, directories, without_logs, nodes } = pass;
     findings.extend(more);
     findings.extend(undeclared);
     let configs: Vec<_> = channels.iter().filter_map(|channel| channel.config.as_ref()).collect();
@@ -195,6 +199,7 @@ fn capture_all(
         created: writer.created().to_string(),
         derived: options.include_derived,
         excluded: options.exclude.clone(),
+        without_logs: without_logs.into_iter().collect(),
         channels,
         nodes: facts
             .into_iter()

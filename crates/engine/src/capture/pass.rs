@@ -10,7 +10,9 @@ use fabkeep_store::{PointWriter, Sources};
 
 use super::cut::Cuts;
 use super::survey;
-use super::{CaptureOptions, Members, chains, databases, files, gone, interrupted, memory, staging, stop_on_errors};
+use super::{
+    CaptureOptions, Members, chains, databases, files, gone, interrupted, memory, raft_logs, staging, stop_on_errors,
+};
 use crate::EngineError;
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
@@ -62,6 +64,8 @@ pub(super) struct Pass {
     pub facts: Vec<NodeFacts>,
     pub channels: Vec<Channel>,
     pub directories: Vec<Vec<CapturedDirectory>>,
+    /// Channels whose raft logs and snapshots were checked and are not kept.
+    pub without_logs: BTreeSet<String>,
     pub nodes: Vec<Node>,
     pub sources: Sources,
     pub findings: Vec<Finding>,
@@ -156,6 +160,9 @@ pub(super) fn run(
     findings.extend(memory::check(&survey, &facts.nodes, &renewed, &names, writer, options, &mut sources));
     judge(&mut findings)?;
 
+    if options.without_raft_logs {
+        chains.without_logs = raft_logs::left_out(&facts, &chains, &mut findings);
+    }
     let files = step(reporter, "store files", Some(survey.file_bytes()), || {
         files::capture(&survey, &chains, &cuts, writer, options, reporter, &mut sources)
     })?;
@@ -178,6 +185,7 @@ pub(super) fn run(
         facts,
         channels,
         directories,
+        without_logs: chains.without_logs,
         nodes: survey.nodes.iter().map(|planned| planned.node.clone()).collect(),
         sources,
         findings,

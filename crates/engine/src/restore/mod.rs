@@ -6,6 +6,7 @@ mod cluster;
 mod existing;
 mod host;
 mod judge;
+mod others;
 mod surviving;
 mod taken_away;
 mod write;
@@ -60,6 +61,8 @@ pub struct RestoreOptions {
     pub ledgers: Vec<LedgerFrom>,
     /// Orderers that are restored without ledgers, to fetch everything from the others.
     pub replicate: Vec<String>,
+    /// Restart every other raft orderer, one at a time, before restored ones are started: then no leader remembers entries that these lack.
+    pub restart_others: bool,
     /// The source of the raft state of orderers that are restored together.
     pub raft_state: RaftSource,
     /// To which earlier heights channels go back.
@@ -90,6 +93,7 @@ impl Default for RestoreOptions {
             nodes: Vec::new(),
             ledgers: Vec::new(),
             replicate: Vec::new(),
+            restart_others: false,
             raft_state: RaftSource::default(),
             go_back: GoBack::default(),
             ca_keep: CaKeep::default(),
@@ -198,6 +202,11 @@ pub enum RestoreStep {
         node: String,
         /// Where: kind, host, port, name.
         database: String,
+    },
+    /// An orderer that is not restored is restarted, and a leader awaited.
+    Restart {
+        /// Which.
+        node: String,
     },
     /// An object that starts something by itself is created after the data is in place.
     CreateLate {

@@ -18,6 +18,7 @@ pub(super) fn judge(
     platform: &dyn Platform,
     point: &RecoveryPoint,
     restored: &dyn Fn(&NodeId) -> bool,
+    others_restart: bool,
 ) -> Vec<Finding> {
     let of_point = |role: NodeRole| {
         let nodes = point.nodes.iter().filter(move |node| node.facts.role == role && restored(&node.facts.id));
@@ -45,8 +46,10 @@ pub(super) fn judge(
             let behind = of(&orderers)
                 .into_iter()
                 .filter(|(id, height)| *height < ahead && has_raft_log(point, id, &channel.name));
-            findings
-                .extend(behind.map(|(orderer, height)| behind_raft(&orderer, &channel.name, height, &stays, ahead)));
+            findings.extend(behind.map(|(orderer, height)| {
+                let old = Behind { orderer, channel: &channel.name, height, stays: &stays, ahead };
+                old.judge(others_restart)
+            }));
         }
         let Some((orderer, service)) = service.into_iter().flatten().max_by_key(|(_, height)| *height) else {
             continue;
@@ -78,19 +81,40 @@ fn has_raft_log(point: &RecoveryPoint, orderer: &NodeId, channel: &str) -> bool 
     point.nodes.iter().any(|node| node.facts.id == *orderer && node.facts.raft.iter().any(of_channel))
 }
 
-/// A raft orderer that would come back older than those that stay: their leader may remember entries that it had.
-fn behind_raft(orderer: &NodeId, channel: &str, height: u64, stays: &NodeId, ahead: u64) -> Finding {
-    Finding::error(
-        Rule::OrderersLevel,
-        format!("{orderer} {channel}"),
-        format!(
-            "it would come back at height {height}, and {stays}, which stays, has {ahead}: if the leader remembers later entries of it, it panics (\"tocommit(N) is out of range\")"
-        ),
-        format!(
-            "let it come back empty and fetch everything from the others (--replicate {orderer}), or restore all orderers together; to restore its old ledger nevertheless (--override {}), restart the other orderers, one after the other, before it is started",
-            Rule::OrderersLevel
-        ),
-    )
+/// A raft orderer that would come back older than those that stay.
+struct Behind<'a> {
+    orderer: NodeId,
+    channel: &'a str,
+    height: u64,
+    stays: &'a NodeId,
+    ahead: u64,
+}
+
+impl Behind<'_> {
+    /// The leader of those that stay may remember entries that it had, unless all of them are restarted.
+    fn judge(&self, others_restart: bool) -> Finding {
+        let Behind { orderer, channel, height, stays, ahead } = self;
+        let subject = format!("{orderer} {channel}");
+        let what = format!("it would come back at height {height}, and {stays}, which stays, has {ahead}");
+        if others_restart {
+            return Finding::note(
+                Rule::OrderersLevel,
+                subject,
+                format!(
+                    "{what}: every other orderer of the channel is restarted before it is started, so that no leader remembers later entries of it"
+                ),
+                "start it only when the restore is complete: it fetches the later blocks from the others",
+            );
+        }
+        Finding::error(
+            Rule::OrderersLevel,
+            subject,
+            format!("{what}: if the leader remembers later entries of it, it panics (\"tocommit(N) is out of range\")"),
+            format!(
+                "let it come back empty and fetch everything from the others (--replicate {orderer}), have every other orderer restarted before it is started (--restart-others), or restore all orderers together"
+            ),
+        )
+    }
 }
 
 fn heights<'a>(nodes: impl Iterator<Item = &'a CapturedNode>) -> Heights {

@@ -12,8 +12,8 @@ use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
 use fabkeep_store::PointReader;
 use jiff::Timestamp;
 
-use super::is_named;
 use super::private_store::Stores;
+use super::{is_named, signers};
 use crate::EngineError;
 use crate::blocks::{self, BlockSummary};
 use crate::content::channel_of;
@@ -69,11 +69,12 @@ impl GoBack {
     }
 }
 
-/// Brings the channels of a recovery point to the heights that are asked for. What was done, and what forbids the restore.
+/// Brings the channels of a recovery point, and the nodes that are restored, to the heights that are asked for. What was done, and what forbids the restore.
 pub(super) fn go_back(
     point: &mut RecoveryPoint,
     reader: &PointReader<'_>,
     asked: &GoBack,
+    nodes: &[String],
 ) -> Result<(BTreeSet<String>, Vec<Finding>), EngineError> {
     if !asked.is_asked() {
         return Ok((BTreeSet::new(), Vec::new()));
@@ -85,8 +86,15 @@ pub(super) fn go_back(
     }
     // The nodes' metadata belongs to the whole channels: these are cut last.
     let whole = point.channels.clone();
-    for node in &mut point.nodes {
+    // What is left out may have what cannot go back.
+    for node in point.nodes.iter_mut().filter(|node| is_named(&node.facts.id, nodes)) {
         findings.extend(Back { reader, whole: &whole, cuts: &cuts }.node(node)?);
+    }
+    let chosen: Vec<&CapturedNode> = point.nodes.iter().filter(|node| is_named(&node.facts.id, nodes)).collect();
+    for channel in whole.iter() {
+        if let Some(cut) = cuts.get(&channel.name) {
+            findings.extend(signers::judge(channel, cut, &chosen, reader)?);
+        }
     }
     for channel in &mut point.channels {
         if let Some(cut) = cuts.remove(&channel.name) {

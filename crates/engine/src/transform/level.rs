@@ -137,6 +137,16 @@ fn folder(directory: &NodeDirectory, part: Part, channel: &str) -> Option<String
     nested.or_else(|| inside(directory.role))
 }
 
+/// Whether a folder is where an orderer keeps a part, if its logs and snapshots have folders of their own.
+fn is_usual(directory: &NodeDirectory, part: Part, path: &str) -> bool {
+    let (_, role, inside) = directory.part(path);
+    match part {
+        Part::Chain => true,
+        Part::Log => role == DirectoryRole::OrdererWal || inside.starts_with("etcdraft/wal/"),
+        Part::Snapshot => role == DirectoryRole::OrdererSnapshots || inside.starts_with("etcdraft/snapshot/"),
+    }
+}
+
 /// Where a node keeps a channel's part: by what it has there, else by its directories' roles.
 fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option<(usize, String)> {
     let has = directories.iter().enumerate().find_map(|(position, captured)| {
@@ -154,15 +164,19 @@ fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option
                 .filter(below)
                 .any(|entry| part_of(&captured.directory, &entry.path, channel).is_some())
         };
-        directories.iter().enumerate().find_map(|(position, captured)| {
-            let entry = captured.entries.iter().find(|entry| {
+        let folders = directories.iter().enumerate().flat_map(|(position, captured)| {
+            let folders = captured.entries.iter().filter(|entry| {
                 matches!(entry.content, EntryContent::Directory)
                     && part_of(&captured.directory, &format!("{}/{}", entry.path, part.first_file()), channel)
                         == Some(part)
                     && is_empty(captured, &entry.path)
-            })?;
-            Some((position, entry.path.clone()))
-        })
+            });
+            folders.map(|entry| (position, entry.path.clone())).collect::<Vec<_>>()
+        });
+        let folders: Vec<(usize, String)> = folders.collect();
+        // Logs may be found among snapshots, and snapshots among logs: by their names alone both folders could be the one.
+        let usual = folders.iter().find(|(position, path)| is_usual(&directories[*position].directory, part, path));
+        usual.or(folders.first()).cloned()
     };
     let beside_others = || {
         directories.iter().enumerate().find_map(|(position, captured)| {

@@ -9,6 +9,7 @@ mod private_store;
 pub(crate) mod rebuild;
 pub(crate) mod relocate;
 mod replicate;
+mod signers;
 
 use std::collections::BTreeSet;
 
@@ -86,7 +87,7 @@ pub(crate) fn transform(
         }
     }
     contained::check(&point, point.nodes.iter())?;
-    let (went_back, mut findings) = height::go_back(&mut point, reader, asked.go_back)?;
+    let (went_back, mut findings) = height::go_back(&mut point, reader, asked.go_back, nodes)?;
     let nodes = with_state_databases(&point, nodes, &mut findings);
     // A CouchDB that no restore reaches must be emptied by hand.
     findings.extend(
@@ -149,7 +150,7 @@ fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut 
 }
 
 /// How many of a channel's consenters must run for it to order: of raft a majority, of SmartBFT more than two thirds.
-fn quorum(kind: WalKind, consenters: usize) -> usize {
+pub(crate) fn quorum(kind: WalKind, consenters: usize) -> usize {
     match kind {
         WalKind::Raft => consenters / 2 + 1,
         WalKind::SmartBft => {
@@ -178,7 +179,8 @@ fn orderers(
     for (channel, declared) in channels {
         // That only some are chosen is another matter: the plan tells of it.
         let captured = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).count();
-        let RecoveryPoint { nodes: all_nodes, channels, .. } = &mut *point;
+        let RecoveryPoint { nodes: all_nodes, channels, without_logs, .. } = &mut *point;
+        let without_logs = without_logs.contains(&channel);
         let mut chosen: Vec<Levelled<'_>> = all_nodes
             .iter_mut()
             .filter(|node| is_named(&node.facts.id, nodes))
@@ -203,7 +205,7 @@ fn orderers(
         let is_level = heights.len() < 2;
         // An orderer that stays must not meet others that forgot what they told it.
         let together = consenters.len() == all && captured == consenters.len();
-        let is_other = kind == WalKind::Raft || !is_level || went_back.contains(&channel);
+        let is_other = kind == WalKind::Raft || !is_level || went_back.contains(&channel) || without_logs;
         if raft == RaftSource::Rebuilt && together && is_other && rank(donor).0 > 0 {
             let known = channels.iter().find(|known| known.name == channel);
             let given = known.map(|known| rebuild::made_anew(reader, known, kind, donor, &consenters, &chosen));
@@ -216,7 +218,8 @@ fn orderers(
                 None => {}
             }
         }
-        if is_level {
+        // Without logs there is nothing to give; that they are missing is judged node by node.
+        if is_level || without_logs {
             continue;
         }
         match kind {

@@ -183,13 +183,19 @@ pub(crate) fn empty_smartbft_logs(
     for node in nodes {
         let Some(raft) = raft_of(node.facts, channel).filter(|raft| raft.kind == WalKind::SmartBft) else { continue };
         let own = taken(node.directories, channel).into_iter().filter(|(part, ..)| *part == Part::Log);
-        let Some(modified_ns) = own.map(|(.., entry)| entry.modified_ns).max() else { continue };
+        let facts = RaftFacts { files: 1, ..RaftFacts::new(channel, raft.kind) };
+        let Some(modified_ns) = own.map(|(.., entry)| entry.modified_ns).max() else {
+            // It is not stored, and is not missed at the height of the cut either.
+            node.facts.raft.retain(|known| known.channel != channel);
+            node.facts.raft.push(facts);
+            continue;
+        };
         let len = bytes.len() as u64;
         let empty = file(writer.put(&bytes)?, len, len, LOG_MODE, modified_ns);
         // A node that has a log has a place for it.
         if replace(node.directories, channel, &[Part::Log], &[(Part::Log, name.to_owned(), empty)]).is_ok() {
             node.facts.raft.retain(|known| known.channel != channel);
-            node.facts.raft.push(RaftFacts { files: 1, ..RaftFacts::new(channel, raft.kind) });
+            node.facts.raft.push(facts);
             names.push(node.facts.id.to_string());
         }
     }

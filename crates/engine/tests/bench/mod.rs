@@ -8,8 +8,10 @@ use fabkeep_engine::{
     CaptureOptions, Captured, EngineError, EntryContent, Proof, RaftSource, RecoveryPoint, Reporter, RestoreOptions,
     RestorePlan, RestoreTarget, Restored, Silent, VerifyLevel, capture, verify_point,
 };
+use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BootstrappingSnapshot, ChainReader};
 use fabkeep_platform::{Host, Machine, discover};
 use fabkeep_store::{IdentityFile, Repository, WriterKey};
+use prost::Message;
 use tempfile::TempDir;
 
 pub struct Bench {
@@ -232,4 +234,19 @@ pub fn copy_file(from: &Path, to: &Path) {
     std::fs::File::options().write(true).open(to).unwrap().set_len(metadata.len()).unwrap();
     std::fs::set_permissions(to, metadata.permissions()).unwrap();
     std::fs::File::open(to).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
+}
+
+/// Makes a peer's chain one that was joined by a snapshot of its first `blocks` blocks.
+pub fn join_by_snapshot(chain: &Path, blocks: u64) {
+    let mut reader = ChainReader::open(chain).unwrap();
+    let batch = reader.next_batch(8 << 20, blocks - 1).unwrap().unwrap();
+    let last = batch.blocks.last().unwrap();
+    let info = BootstrappingSnapshot {
+        last_block: last.number,
+        last_block_hash: last.header_hash(&batch.buffer).to_vec(),
+        previous_block_hash: batch.buffer[last.previous_hash.clone()].to_vec(),
+    };
+    let whole = std::fs::read(chain.join("blockfile_000000")).unwrap();
+    std::fs::write(chain.join("blockfile_000000"), &whole[batch.len as usize..]).unwrap();
+    std::fs::write(chain.join(BOOTSTRAPPING_SNAPSHOT), info.encode_to_vec()).unwrap();
 }

@@ -240,7 +240,7 @@ fn a_ledger_joined_by_snapshot_must_have_what_it_cannot_rebuild() {
     ] {
         let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
         let data = bench.network().join("Org1/peer0/production");
-        super::signatures::join_by_snapshot(&data.join("ledgersData/chains/chains/mychannel"), 12);
+        crate::bench::join_by_snapshot(&data.join("ledgersData/chains/chains/mychannel"), 12);
         fs::remove_dir_all(data.join(lost)).unwrap();
         assert_refused(&bench, "P4", "Org1/peer0", about);
     }
@@ -248,7 +248,7 @@ fn a_ledger_joined_by_snapshot_must_have_what_it_cannot_rebuild() {
     for anew in ["historyLeveldb", "configHistory"] {
         let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
         let data = bench.network().join("Org1/peer0/production/ledgersData");
-        super::signatures::join_by_snapshot(&data.join("chains/chains/mychannel"), 12);
+        crate::bench::join_by_snapshot(&data.join("chains/chains/mychannel"), 12);
         for entry in fs::read_dir(data.join(anew)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|end| end == "log") {
@@ -259,7 +259,7 @@ fn a_ledger_joined_by_snapshot_must_have_what_it_cannot_rebuild() {
     }
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let chain = bench.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel");
-    super::signatures::join_by_snapshot(&chain, 12);
+    crate::bench::join_by_snapshot(&chain, 12);
     fs::remove_file(chain.join("bootstrappingSnapshot.info")).unwrap();
     assert_refused(&bench, "B1", "Org1/peer0 mychannel", "block 12");
 }

@@ -154,3 +154,28 @@ fn a_certificate_authority_that_lost_its_issuers_keys_is_compared_with_what_it_h
     }
     assert_refused(&bench, "C5", "Org1/ca", "idemix issuer");
 }
+
+/// Real orderers write blocks that change the consenters with the raft index of the block before, also when several follow each other.
+#[test]
+fn blocks_with_the_raft_index_of_the_block_before_them_are_no_other_history() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let mut growth = Growth::open(&bench.network(), "settlement").unwrap();
+    growth.grow(5, 2).unwrap();
+    let quiet = |what: &str| {
+        for reread in [false, false, true] {
+            let (made, findings) = verdict(&bench, &CaptureOptions { reread, ..CaptureOptions::default() });
+            let alarms: Vec<_> = findings.iter().filter(|finding| finding.rule.code() == "I3").collect();
+            assert!(made && alarms.is_empty(), "{what}: {findings:?}");
+        }
+    };
+    quiet("before");
+    for block in ["first", "second"] {
+        growth.inherit_index();
+        growth.grow(1, 1).unwrap();
+        quiet(block);
+    }
+    growth.grow(3, 2).unwrap();
+    quiet("behind");
+    growth.compact().unwrap();
+    quiet("compacted");
+}

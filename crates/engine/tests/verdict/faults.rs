@@ -429,7 +429,7 @@ fn clean_variants_raise_no_alarm() {
     quiet(&bench, "derived data dropped");
     let joined = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let chain = joined.network().join("Org1/peer0/production/ledgersData/chains/chains/mychannel");
-    super::signatures::join_by_snapshot(&chain, 12);
+    crate::bench::join_by_snapshot(&chain, 12);
     // The index of a ledger that was joined by snapshot counts from its own first record.
     fs::remove_dir_all(joined.network().join("Org1/peer0")).unwrap();
     quiet(&joined, "one peer less");

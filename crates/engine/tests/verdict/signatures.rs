@@ -1,28 +1,10 @@
 //! What was not checked is not called signed.
 
 use std::fs;
-use std::path::Path;
 
 use super::{assert_found, verdict};
-use crate::bench::Bench;
+use crate::bench::{Bench, join_by_snapshot};
 use fabkeep_engine::{CaptureOptions, VerifyLevel};
-use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BootstrappingSnapshot, ChainReader};
-use prost::Message;
-
-/// Makes a peer's chain one that was joined by a snapshot of its first `blocks` blocks.
-pub fn join_by_snapshot(chain: &Path, blocks: u64) {
-    let mut reader = ChainReader::open(chain).unwrap();
-    let batch = reader.next_batch(8 << 20, blocks - 1).unwrap().unwrap();
-    let last = batch.blocks.last().unwrap();
-    let info = BootstrappingSnapshot {
-        last_block: last.number,
-        last_block_hash: last.header_hash(&batch.buffer).to_vec(),
-        previous_block_hash: batch.buffer[last.previous_hash.clone()].to_vec(),
-    };
-    let whole = fs::read(chain.join("blockfile_000000")).unwrap();
-    fs::write(chain.join("blockfile_000000"), &whole[batch.len as usize..]).unwrap();
-    fs::write(chain.join(BOOTSTRAPPING_SNAPSHOT), info.encode_to_vec()).unwrap();
-}
 
 fn chain(bench: &Bench, peer: &str) -> std::path::PathBuf {
     bench.network().join(peer).join("production/ledgersData/chains/chains/mychannel")

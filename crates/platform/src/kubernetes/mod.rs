@@ -10,6 +10,7 @@ mod places;
 mod progress;
 mod ready;
 mod relocation;
+mod restart;
 mod scale;
 mod served;
 mod sql;

@@ -20,7 +20,7 @@ use crate::restore::surviving;
 /// Nodes that are filled beside those that stay.
 pub(super) fn heights(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Finding>, EngineError> {
     let filled: BTreeSet<&NodeId> = run.plan.fill.iter().map(|&position| &run.node(position).facts.id).collect();
-    let findings = surviving::judge(kubernetes, run.point, &|id| filled.contains(id));
+    let findings = surviving::judge(kubernetes, run.point, &|id| filled.contains(id), run.options.restart_others);
     let errors = run.options.refusals(&findings);
     if errors.is_empty() { Ok(findings) } else { Err(EngineError::Precondition(errors)) }
 }

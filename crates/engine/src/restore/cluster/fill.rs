@@ -178,6 +178,9 @@ fn decide(
     let generations = generations(run)?;
     record.note(|progress| {
         progress.touched.extend(ids.iter().cloned());
+        // An orderer may have run since: what leaders remember of it now counts.
+        progress.restarting.clear();
+        progress.restarted.clear();
         progress.generations.extend(generations);
         progress.ran.extend(run.plan.ran.iter().cloned());
     })?;

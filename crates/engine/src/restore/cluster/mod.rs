@@ -11,6 +11,7 @@ mod objects;
 mod plan;
 mod record;
 mod relocation;
+mod restart;
 mod scope;
 mod start;
 mod undo;
@@ -121,6 +122,9 @@ fn carry_out(
     if has_data && !there.is_empty() {
         let kubernetes = step(reporter, "examine the target", None, || open(there, plan))?;
         restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(run, &kubernetes))?);
+        if options.restart_others {
+            restored.findings.extend(step(reporter, "examine the other orderers", None, || restart::look(run))?);
+        }
         if plan.load.iter().any(|position| plan.fill.contains(position)) {
             let found = step(reporter, "compare databases", None, || compare::servers(run, &kubernetes))?;
             found.iter().for_each(|finding| run.found(finding));
@@ -153,6 +157,9 @@ fn carry_out(
     }
     // Bare pods and DaemonSets are there only now.
     let kubernetes = if plan.late.is_empty() { kubernetes } else { open(plan.namespaces.clone(), plan)? };
+    if options.restart_others {
+        restart::others(run, record)?;
+    }
     let since = jiff::Timestamp::now();
     let started = start::start(run, &kubernetes, record, restored)?;
     let is_up = |id: &NodeId| restored.ready.contains_key(&id.to_string()) || !started;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeDirectory, Rule, Stage};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Stage};
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
@@ -11,7 +11,7 @@ use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known, Progress};
-use super::{fill, nodes, relocation, scope};
+use super::{fill, nodes, relocation, restart, scope};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -59,6 +59,8 @@ pub(in crate::restore) struct Plan {
     pub(super) replicas: BTreeMap<ObjectRef, u32>,
     /// What earlier runs of the same restore have done.
     pub(super) known: Known,
+    /// Orderers that stay, and are restarted before restored ones are started.
+    pub(super) others: Vec<NodeId>,
     /// Nodes that it is about, as `Organization/node`; empty: all.
     pub(super) nodes: Vec<String>,
 }
@@ -239,6 +241,7 @@ fn of_declared(
         usage: Usage::of(declared, &live),
         replicas: declared.iter().filter(|known| is_workload(&known.kind)).map(replicas).collect(),
         known,
+        others: if options.restart_others { restart::planned(point, nodes) } else { Vec::new() },
         nodes: nodes.clone(),
     };
     if plan.known.foreign {
@@ -267,7 +270,7 @@ fn of_declared(
         is_named(&node.facts.id, nodes)
             && (!options.missing || plan.fill.contains(&position) || plan.load.contains(&position))
     };
-    let broken = judge::set(point, &restored, &options.replicate);
+    let broken = judge::set(point, &restored, options);
     plan.findings.extend(broken);
     if options.missing {
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
@@ -395,6 +398,7 @@ fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     let loads = plan.load.iter().map(|&position| point.nodes[position].facts.id.to_string());
     steps.extend(loads.map(|node| RestoreStep::Load { node, database: "its database server".to_owned() }));
     steps.extend(plan.late.iter().map(|known| RestoreStep::CreateLate { object: known.label() }));
+    steps.extend(plan.others.iter().map(|node| RestoreStep::Restart { node: node.to_string() }));
     if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() || plan.progress().is_some() {
         let stages = Stage::ALL.iter().map(ToString::to_string);
         steps.push(RestoreStep::Start { nodes: stages.collect() });

@@ -47,6 +47,12 @@ pub(super) struct Progress {
     pub filled: BTreeSet<String>,
     /// Workloads that were begun to be scaled up: `Kind namespace/name`.
     pub started: BTreeSet<String>,
+    /// Orderers that are not restored, and whose restart was begun.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub restarting: BTreeSet<String>,
+    /// Those of them that run again, with a leader.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub restarted: BTreeSet<String>,
     /// Nodes whose databases' dumps are loaded.
     pub loaded: BTreeSet<String>,
     /// The generation of each workload when its nodes' volumes began to be filled, by `Kind namespace/name`.
@@ -119,8 +125,9 @@ impl Identity {
             place.relocation,
             place.existing_workloads,
             // Nothing where nothing is asked: records of before are known.
-            if options.go_back.is_asked() || options.raft_state != RaftSource::default() {
-                format!(" {:?} {:?}", options.go_back, options.raft_state)
+            if options.go_back.is_asked() || options.raft_state != RaftSource::default() || options.restart_others {
+                let others = if options.restart_others { " restart others" } else { "" };
+                format!(" {:?} {:?}{others}", options.go_back, options.raft_state)
             } else {
                 String::new()
             }

@@ -35,6 +35,10 @@ enum Line {
     NodeStarting { node: String },
     /// A node was started.
     NodeStarted { node: String },
+    /// The restart of a node that is not restored has begun.
+    Restarting { node: String },
+    /// It runs again, and its channels have a leader.
+    Restarted { node: String },
     /// A directory was there as it was captured: it is left alone.
     Equal { directory: usize },
     /// A file is written: directory and entry by position.
@@ -90,6 +94,8 @@ impl Record {
             | Line::SettingAside { directory, .. }
             | Line::Aside { directory }
             | Line::Placed { directory } => *directory != index,
+            // The node may have run since: what leaders remember of it now counts.
+            Line::Restarting { .. } | Line::Restarted { .. } => false,
             _ => true,
         });
     }
@@ -140,6 +146,16 @@ impl Record {
             || self.lines.contains(&Line::NodeStarted { node: node() })
     }
 
+    /// Whether the restart of a node that is not restored has begun.
+    pub fn is_restarting(&self, node: &str) -> bool {
+        self.lines.contains(&Line::Restarting { node: node.to_owned() })
+    }
+
+    /// Whether a node that is not restored was restarted.
+    pub fn is_restarted(&self, node: &str) -> bool {
+        self.lines.contains(&Line::Restarted { node: node.to_owned() })
+    }
+
     pub fn is_loaded(&self, directory: usize) -> bool {
         self.lines.contains(&Line::Loaded { directory })
     }
@@ -185,6 +201,11 @@ impl Record {
                 done.push(Done::DatabaseLoaded { node, database: load.access.label() });
             }
         }
+        done.extend(self.lines.iter().filter_map(|line| match line {
+            Line::Restarting { node } if self.is_restarted(node) => Some(Done::NodeRestarted { node: node.clone() }),
+            Line::Restarting { node } => Some(Done::NodeStopped { node: node.clone() }),
+            _ => None,
+        }));
         done.extend(self.lines.iter().filter_map(|line| match line {
             Line::NodeStarted { node } => Some(Done::NodeStarted { node: node.clone() }),
             Line::NodeStarting { node } if !self.lines.contains(&Line::NodeStarted { node: node.clone() }) => {
@@ -365,6 +386,14 @@ impl<'a> Journal<'a> {
 
     pub fn add_started(&mut self, node: String) -> Result<(), EngineError> {
         self.write_down(Line::NodeStarted { node })
+    }
+
+    pub fn add_restarting(&mut self, node: String) -> Result<(), EngineError> {
+        self.write_down(Line::Restarting { node })
+    }
+
+    pub fn add_restarted(&mut self, node: String) -> Result<(), EngineError> {
+        self.write_down(Line::Restarted { node })
     }
 
     pub fn add_file(&mut self, directory: usize, entry: usize) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@ mod old_paths;
 mod places;
 mod plan;
 mod prove;
+mod restart;
 mod room;
 mod running;
 mod same_place;
@@ -91,6 +92,9 @@ impl<'a> Run<'a> {
                 return Err(error);
             }
             return Err(error.after(done, Next::SameCommand));
+        }
+        if let Err(error) = self.restart_others(&mut journal) {
+            return Err(error.after(journal.done(self.plan), Next::SameCommand));
         }
         let finished = self
             .start(&mut journal, restored)

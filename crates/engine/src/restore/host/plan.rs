@@ -10,11 +10,12 @@ use super::journal::{Record, of_another};
 use super::places::{self, Placed};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
-use super::{Places, existing, may_change, old_paths, room, running, same_place};
+use super::{Places, existing, may_change, old_paths, restart, room, running, same_place};
 use crate::error::io;
 use crate::point::{CapturedDirectory, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
+use crate::restore::others::{self, Others};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
 use crate::transform::{Transformed, is_named, transform};
 use crate::{Done, EngineError};
@@ -41,6 +42,8 @@ pub(in crate::restore) struct Plan<'a> {
     pub journal: PathBuf,
     pub to_stop: Vec<NodeId>,
     pub to_start: Vec<NodeId>,
+    /// Orderers that stay, and are restarted before restored ones are started.
+    pub others: Others,
     /// Dumps to load.
     pub loads: Vec<PlannedLoad>,
 }
@@ -89,6 +92,7 @@ impl<'a> Plan<'a> {
             loads: Vec::new(),
             to_stop: Vec::new(),
             to_start: Vec::new(),
+            others: Others::default(),
         }
     }
 
@@ -99,6 +103,9 @@ impl<'a> Plan<'a> {
         hasher.update(transformed.fingerprint().as_bytes());
         if options.go_back.is_asked() {
             hasher.update(format!("{:?}", options.go_back).as_bytes());
+        }
+        if options.restart_others {
+            hasher.update(b"restart others");
         }
         for directory in &self.directories {
             hasher.update(directory.id.to_string().as_bytes());
@@ -178,7 +185,7 @@ fn judge(
     settled(plan, point, reader, &mut record);
     find_equal(plan, point, reader, &record);
     let is_restored = |id: &NodeId| is_named(id, &transformed.nodes);
-    plan.findings.extend(judge::set(point, &|_, node| is_restored(&node.facts.id), &options.replicate));
+    plan.findings.extend(judge::set(point, &|_, node| is_restored(&node.facts.id), options));
     let nodes = || point.nodes.iter().map(|node| &node.facts).filter(|node| is_restored(&node.id));
     if let Some(name) = options.assume_stopped.iter().find(|name| !nodes().any(|node| node.id.to_string() == **name)) {
         return Err(EngineError::Usage(format!(
@@ -189,7 +196,14 @@ fn judge(
         in_the_way(plan, &record);
     }
     if let Some(host) = plan.places.host() {
-        plan.findings.extend(surviving::judge(host, point, &is_restored));
+        plan.findings.extend(surviving::judge(host, point, &is_restored, options.restart_others));
+        if options.restart_others {
+            let begun = |id: &NodeId| record.is_restarting(&id.to_string());
+            let (others, findings) = others::find(host, point, &is_restored, options, &begun)?;
+            plan.findings.extend(findings);
+            plan.findings.extend(others.nodes.iter().filter_map(|id| restart::no_command(host, id)));
+            plan.others = others;
+        }
         let chosen: Vec<NodeId> = nodes().map(|node| node.id.clone()).collect();
         running::judge(plan, host, &chosen, options, &record)?;
         if options.replace {
@@ -439,5 +453,6 @@ fn add_steps(plan: &mut Plan<'_>, point: &RecoveryPoint) {
         let node = plan.directories[load.directory].id.to_string();
         plan.steps.push(RestoreStep::Load { node, database: load.access.label() });
     }
+    plan.steps.extend(plan.others.nodes.iter().map(|node| RestoreStep::Restart { node: node.to_string() }));
     plan.steps.extend(plan.to_start.iter().map(|node| RestoreStep::Start { nodes: vec![node.to_string()] }));
 }

@@ -154,26 +154,29 @@ impl Run<'_> {
         for node in &self.plan.to_stop {
             // Noted before it is known how far the command came.
             journal.add_stopping(node.to_string())?;
-            step(self.reporter, &format!("stop {node}"), None, || -> Result<(), EngineError> {
-                host.stop(node)?;
-                let begun = Instant::now();
-                loop {
-                    let running = host.running(node)?;
-                    if running.state != NodeState::Running {
-                        return Ok(());
-                    }
-                    if self.reporter.is_interrupted() {
-                        return Err(EngineError::Stopped);
-                    }
-                    if begun.elapsed() > STOPPED_WITHIN {
-                        return Err(runs(node, &running, "the node still runs after its stop command"));
-                    }
-                    std::thread::sleep(ASKED_AGAIN);
-                }
-            })?;
+            step(self.reporter, &format!("stop {node}"), None, || self.stop_one(host, node))?;
             journal.add_stopped(node.to_string())?;
         }
         Ok(())
+    }
+
+    /// Stops one node by its command, and waits until nothing tells any more that it runs.
+    pub(super) fn stop_one(&self, host: &Host, node: &NodeId) -> Result<(), EngineError> {
+        host.stop(node)?;
+        let begun = Instant::now();
+        loop {
+            let running = host.running(node)?;
+            if running.state != NodeState::Running {
+                return Ok(());
+            }
+            if self.reporter.is_interrupted() {
+                return Err(EngineError::Stopped);
+            }
+            if begun.elapsed() > STOPPED_WITHIN {
+                return Err(runs(node, &running, "the node still runs after its stop command"));
+            }
+            std::thread::sleep(ASKED_AGAIN);
+        }
     }
 
     /// Nothing has started a node whose data is about to be replaced.
@@ -220,7 +223,7 @@ impl Run<'_> {
 }
 
 /// What a restore ends with where a node runs that must not.
-fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
+pub(super) fn runs(node: &NodeId, running: &Running, what: &str) -> EngineError {
     EngineError::Precondition(vec![Finding::error(
         Rule::LiveCopy,
         node,
