@@ -348,7 +348,7 @@ impl Reporter for Killed {
 }
 
 /// Runs a restore that is killed at its request number `at`, then the same command. Whether it was killed.
-fn killed_at(scene: &Scene, options: &RestoreOptions, at: u64) -> bool {
+pub(super) fn killed_at(scene: &Scene, options: &RestoreOptions, at: u64) -> bool {
     let (count, killed) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
     let dead = Arc::clone(&killed);
     scene.cluster.before(move |_, _| {
