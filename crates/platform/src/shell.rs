@@ -251,12 +251,19 @@ fn replaced(expansion: &str, variables: &Environment, resolver: &dyn Resolver, d
         return if expansion.len() > 1 { resolver.other(expansion) } else { None };
     }
     let value = variables.get(name).cloned().or_else(|| resolver.variable(name));
-    let usual = [":-", ":=", "-", "="].into_iter().find_map(|mark| Some((mark, operation.strip_prefix(mark)?)));
+    let marks = [":-", ":=", ":?", ":+", "-", "=", "?", "+"];
+    let usual = marks.into_iter().find_map(|mark| Some((mark, operation.strip_prefix(mark)?)));
     let found = match usual {
         _ if operation.is_empty() => value,
         Some((mark, usual)) => {
             let set = value.filter(|value| !(mark.starts_with(':') && value.is_empty()));
-            Some(set.unwrap_or_else(|| expand_in(usual, variables, resolver, depth + 1)))
+            let other = || expand_in(usual, variables, resolver, depth + 1);
+            match mark {
+                // What is behind these is what is said when it is not set.
+                ":?" | "?" => set,
+                ":+" | "+" => Some(set.map(|_| other()).unwrap_or_default()),
+                _ => Some(set.unwrap_or_else(other)),
+            }
         }
         None => value.and_then(|value| Some(cut(&value, operation)?.to_owned())),
     };
@@ -337,6 +344,8 @@ mod tests {
             ("$A/x ${A}x '$A'", "a/b/c/x a/b/cx $A"),
             ("${A##*/} ${A#*/} ${A%/*} ${A%%/*} ${A%c} ${A#x}", "c b/c a/b a a/b/ a/b/c"),
             ("${N:-x} ${N-${A}} ${E:-x} ${E-x}.", "x a/b/c x ."),
+            ("${A:?set A} ${A?x} ${E?x}. ${E:?x} ${N?x}", "a/b/c a/b/c . ${E:?x} ${N?x}"),
+            ("${A:+x} ${A+${A}} ${E:+x}. ${E+x} ${N:+x}. ${N+x}.", "x a/b/c . x . ."),
             ("$PWD ${PWD} $(pwd) `pwd`", "/here /here /here /here"),
             ("$N $1a ${A/x/y} $(x) $@ $", "$N $1a ${A/x/y} $(x) $@ $"),
             ("\\$A \"\\$A\"", "$A $A"),

@@ -112,7 +112,7 @@ fn services_are_nodes_with_their_volumes_and_commands() {
 fn files_that_override_others_are_read_with_them() {
     let site = site();
     site.edit("net/docker-compose.yaml", "      - ./ids/peer0:/etc/hyperledger/fabric\n", "");
-    site.write("net/docker/docker-compose.override.yaml", "services:\n  peer0.org1.example.com:\n    volumes: ['./ids/peer0:/etc/hyperledger/fabric']\n    env_file: ../peer.env\n");
+    site.write("net/docker/docker-compose.override.yaml", "services:\n  peer0.org1.example.com:\n    volumes: ['./ids/peer0:/etc/hyperledger/fabric']\n    env_file: peer.env\n");
     site.write("net/peer.env", "CORE_PEER_BCCSP_DEFAULT=PKCS11\nCORE_PEER_BCCSP_PKCS11_LABEL=token\n");
     let seen = site.discover("net");
     assert_right(&seen, "override");

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod authorities;
+mod compose;
 mod containers;
+mod docker;
 mod scripts;
 mod site;
 

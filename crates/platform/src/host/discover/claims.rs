@@ -1,10 +1,12 @@
 //! Assigns directories to nodes: old copies are excluded, and each directory belongs to one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 
+use super::container::Unrecognised;
 use super::names::{copied_from, holds_copies};
 use super::node::Node;
 use super::tree::Tree;
@@ -12,20 +14,34 @@ use super::tree::Tree;
 /// How deep below an orderer's folder its raft logs are looked for.
 const RAFT_DEPTH: usize = 3;
 
-/// Takes old copies of nodes and networks out of what was found, and tells of them. Returns where they lie.
-pub(super) fn set_copies_apart(tree: &mut Tree, root: &Path, remarks: &mut Vec<String>) -> Vec<PathBuf> {
-    let live: Vec<PathBuf> =
-        tree.data.iter().map(|data| data.path.clone()).chain(tree.authorities.iter().cloned()).collect();
-    let mut copies: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-    let all = [&tree.configs, &tree.authorities].into_iter().flatten().cloned();
-    let all = all.chain(tree.data.iter().map(|data| data.path.clone()));
-    let all = all.chain(tree.identities.iter().map(|identity| identity.msp.clone()));
-    copies.extend(all.filter_map(|path| copy_of(&path, root, &live)));
-    let is_copy = |path: &Path| copies.keys().any(|copy| path.starts_with(copy));
-    tree.data.retain(|data| !is_copy(&data.path));
-    tree.identities.retain(|identity| !is_copy(&identity.msp));
-    let files = [&mut tree.authorities, &mut tree.configs, &mut tree.scripts, &mut tree.compose, &mut tree.units];
-    files.into_iter().for_each(|paths| paths.retain(|path| !is_copy(path)));
+/// Takes old copies of nodes and networks out of what was found, and tells of them. Returns where they lie. `used`: the directories of the
+/// nodes that the files below the root start or configure; one that is used is no copy, whatever its name.
+pub(super) fn set_copies_apart(
+    tree: &mut Tree,
+    root: &Path,
+    used: impl Fn(&Tree) -> Vec<PathBuf>,
+    remarks: &mut Vec<String>,
+) -> Vec<PathBuf> {
+    let mut copies = copies_by_name(tree, root);
+    if !copies.is_empty() {
+        let mut others = tree.clone();
+        others.set_apart(&copies.keys().cloned().collect::<Vec<_>>(), false);
+        let used = used(&others);
+        let is_used = |path: &Path| used.iter().any(|used| used.starts_with(path));
+        for (copy, original) in copies.clone() {
+            if !is_used(&copy) {
+                continue;
+            }
+            copies.remove(&copy);
+            let holds = tree.data.iter().any(|data| data.path.starts_with(&original));
+            // The copy is the one beside it that nothing uses.
+            if holds && copy.parent() == original.parent() && !is_used(&original) {
+                copies.insert(original, copy);
+            }
+        }
+    }
+    let all: Vec<PathBuf> = copies.keys().cloned().collect();
+    tree.set_apart(&all, true);
     for (copy, original) in &copies {
         remarks.push(format!(
             "{} looks like an old copy of {}: it is not treated as a node and is not in the inventory; to capture it, name it there as a directory `other`",
@@ -33,7 +49,17 @@ pub(super) fn set_copies_apart(tree: &mut Tree, root: &Path, remarks: &mut Vec<S
             original.display()
         ));
     }
-    copies.into_keys().collect()
+    all
+}
+
+/// What the names of folders say is a copy, and of what.
+fn copies_by_name(tree: &Tree, root: &Path) -> BTreeMap<PathBuf, PathBuf> {
+    let live: Vec<PathBuf> =
+        tree.data.iter().map(|data| data.path.clone()).chain(tree.authorities.iter().cloned()).collect();
+    let all = [&tree.configs, &tree.authorities].into_iter().flatten().cloned();
+    let all = all.chain(tree.data.iter().map(|data| data.path.clone()));
+    let all = all.chain(tree.identities.iter().map(|identity| identity.msp.clone()));
+    all.filter_map(|path| copy_of(&path, root, &live)).collect()
 }
 
 /// Where a copy that holds this path begins, and what it is a copy of.
@@ -74,21 +100,94 @@ pub(super) fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
+/// A directory as the machine knows it: one that is mounted in two places is one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// Its device and number.
+    Here(u64, u64),
+    /// It is not here.
+    Named(PathBuf),
+}
+
+impl Place {
+    pub fn of(path: &Path) -> Place {
+        path.metadata().map_or_else(|_| Place::Named(path.to_path_buf()), |found| Place::Here(found.dev(), found.ino()))
+    }
+}
+
+/// Takes containers out that do not run and have the data of another: an old container that was kept is no node, whatever its name.
+pub(super) fn set_stopped_apart(nodes: &mut Vec<Node>, stopped: &BTreeSet<String>, remarks: &mut Vec<String>) {
+    let mut out: Vec<Node> = Vec::new();
+    for node in std::mem::take(nodes) {
+        let data = node.data().filter(|path| path.exists()).map(Place::of);
+        let mut known = out.iter().filter(|known| known.role == node.role);
+        let same = known.find(|known| data.is_some() && known.data().map(Place::of) == data);
+        match same.filter(|_| stopped.contains(&node.origin)) {
+            Some(known) if stopped.contains(&known.origin) => remarks.push(format!(
+                "{} and {} both do not run and have the same data {}: the node is the first of them, with its commands; if the second is \
+                 the one that is started, correct the inventory",
+                known.origin,
+                node.origin,
+                node.data().unwrap_or(Path::new("")).display()
+            )),
+            Some(known) => remarks.push(format!(
+                "{} does not run and has the data of {}, {}: it is not in the inventory; remove it, so that nobody starts it on this data",
+                node.origin,
+                known.origin,
+                node.data().unwrap_or(Path::new("")).display()
+            )),
+            None => out.push(node),
+        }
+    }
+    *nodes = out;
+}
+
+/// Tells of containers that hold what a node has, and are none of the nodes that were found.
+pub(super) fn tell_unrecognised(unrecognised: &[Unrecognised], nodes: &[Node], remarks: &mut Vec<String>) {
+    let known: Vec<PathBuf> =
+        nodes.iter().flat_map(|node| node.directories.iter().map(|(_, path)| real(path))).collect();
+    for one in unrecognised {
+        let unclaimed: Vec<String> = one
+            .data
+            .iter()
+            .filter(|path| !known.iter().any(|known| real(path).starts_with(known)))
+            .map(|path| path.display().to_string())
+            .collect();
+        let what = match (one.data.is_empty(), unclaimed.is_empty()) {
+            (false, true) => continue,
+            (false, false) => format!("has the data of a Fabric node ({})", unclaimed.join(", ")),
+            (true, _) => "has the configuration of a Fabric node, and its data is not where that says".to_owned(),
+        };
+        remarks.push(format!(
+            "{} {what}, and neither its image nor its command nor its settings tell which node it is (K7): add the node to the \
+             inventory, with its role and its directories",
+            one.origin
+        ));
+    }
+}
+
 /// Makes one node of what tells of one: a script and the environment file that it reads, a service of two compose files. What says more
 /// comes first.
 pub(super) fn settle(nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
     let mut out: Vec<Node> = Vec::new();
     for mut node in std::mem::take(nodes) {
-        let data = node.data().map(real);
-        let same = out.iter_mut().find(|known| data.is_some() && known.data().map(real) == data);
+        let data = node.data().map(Place::of);
+        let same = out.iter_mut().find(|known| data.is_some() && known.data().map(Place::of) == data);
         match same {
-            Some(known) if known.role == node.role => merge(known, &mut node),
+            Some(known) if known.role == node.role => {
+                if let (Some(one), Some(other)) = (known.data(), node.data())
+                    && real(one) != real(other)
+                {
+                    remarks.push(same_directory(other, one));
+                }
+                merge(known, &mut node);
+            }
             Some(known) => {
                 remarks.push(format!(
                     "{} and {} both name the directory {}: it is kept as the {}'s; correct one of them, or the inventory",
                     known.origin,
                     node.origin,
-                    data.unwrap_or_default().display(),
+                    node.data().unwrap_or(Path::new("")).display(),
                     known.role
                 ));
                 let data = node.data().map(Path::to_path_buf);
@@ -99,6 +198,15 @@ pub(super) fn settle(nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
         }
     }
     *nodes = out;
+}
+
+/// What is said of a directory that is found under two paths.
+pub(super) fn same_directory(second: &Path, first: &Path) -> String {
+    format!(
+        "{} is the same directory as {}, mounted a second time: what is in it is in the inventory under one of the two paths only",
+        second.display(),
+        first.display()
+    )
 }
 
 fn merge(known: &mut Node, more: &mut Node) {
@@ -129,6 +237,7 @@ fn merge(known: &mut Node, more: &mut Node) {
     }
     known.roots.append(&mut more.roots);
     known.hosts.append(&mut more.hosts);
+    known.aliases.append(&mut more.aliases);
     known.ports.append(&mut more.ports);
     let have = |role: DirectoryRole| known.directories.iter().any(|(known, path)| *known == role && path.exists());
     let settled = have(DirectoryRole::Msp) && have(DirectoryRole::Tls);
@@ -190,11 +299,11 @@ fn folders_of(folder: &Path, end: &str, depth: usize, out: &mut Vec<PathBuf>) {
 /// Adds the nodes of which only data was found.
 pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
     for data in &tree.data {
-        let path = real(&data.path);
+        let path = Place::of(&data.path);
         let claimed = nodes
             .iter()
             .flat_map(|node| &node.directories)
-            .any(|(role, known)| *role == data.kind && real(known) == path);
+            .any(|(role, known)| *role == data.kind && Place::of(known) == path);
         if claimed {
             continue;
         }
@@ -240,18 +349,18 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
 
 /// Gives each directory to one node: the first that names it. What is shared is reported, except for keys: those are each node's.
 pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
-    let mut owners: BTreeMap<PathBuf, (usize, DirectoryRole)> = BTreeMap::new();
+    let mut owners: BTreeMap<Place, (usize, DirectoryRole)> = BTreeMap::new();
     // Data before anything else: a folder of configuration that is somebody's data is data.
     for (position, node) in nodes.iter().enumerate() {
         if let Some(data) = node.data() {
-            owners.entry(real(data)).or_insert((position, DirectoryRole::PeerData));
+            owners.entry(Place::of(data)).or_insert((position, DirectoryRole::PeerData));
         }
     }
     // A node's own files before certificates that vouch for others.
     for roots in [false, true] {
         for (position, node) in nodes.iter().enumerate() {
             for (role, path) in node.directories.iter().filter(|(_, path)| node.roots.contains(path) == roots) {
-                owners.entry(real(path)).or_insert((position, *role));
+                owners.entry(Place::of(path)).or_insert((position, *role));
             }
         }
     }
@@ -260,7 +369,7 @@ pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
         let mut seen = Vec::new();
         let node = &mut nodes[position];
         node.directories.retain(|(role, path)| {
-            let place = real(path);
+            let place = Place::of(path);
             let keys = |role: DirectoryRole| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls);
             let owner = owners.get(&place);
             // That of a certificate which vouches for others is theirs.

@@ -1,14 +1,21 @@
 //! A container of a compose file or of this machine: which node it is, and which directories of this machine it mounts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use fabkeep_ledger::ca_config::CA_CONFIG_FILE;
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_ledger::node_settings::Environment;
+use fabkeep_ledger::node_settings::{Environment, NodeSettings};
 
+use super::node::read_yaml;
 use super::script::{UNKNOWN, expand, node_command};
 use super::started::{CONTAINER_CA_HOME, Mount, Started};
+use super::tree::{is_data, is_data_of};
 use crate::host::Commands;
 use crate::shell::words;
+
+/// Most entries of a mounted folder that are looked at.
+const MAX_ENTRIES: usize = 1000;
 
 /// What is known of a container.
 #[derive(Debug, Clone, Default)]
@@ -22,10 +29,52 @@ pub(super) struct Container {
     pub environment: Environment,
     pub mounts: Vec<Mount>,
     pub hosts: Vec<String>,
+    /// Names that others of a network reach it by: the network, the name.
+    pub aliases: Vec<(String, String)>,
     pub ports: Vec<u16>,
     pub commands: Commands,
     /// The files that say this, but for its compose files.
     pub reads: Vec<PathBuf>,
+}
+
+/// Containers, and what is known of them besides.
+#[derive(Debug, Default)]
+pub(super) struct Containers {
+    /// Those that are nodes; those that only their data and configuration tell of last.
+    pub started: Vec<Started>,
+    /// Those that are none and hold what a node has.
+    pub unrecognised: Vec<Unrecognised>,
+    /// Those that do not run, by their origins.
+    pub stopped: BTreeSet<String>,
+    /// How many of the nodes are known by data and configuration only.
+    by_configuration: usize,
+}
+
+/// A container that nothing makes a node and that holds what a node has.
+#[derive(Debug)]
+pub(super) struct Unrecognised {
+    pub origin: String,
+    /// Where it has nodes' data from. Empty when it only has a node's configuration.
+    pub data: Vec<PathBuf>,
+}
+
+impl Containers {
+    /// Adds a container that was started in this folder.
+    pub fn add(&mut self, container: Container, folder: &Path) {
+        let certain = container.role_by_command().is_some();
+        let unrecognised = container.unrecognised();
+        match container.started(folder) {
+            Some(started) if certain => {
+                let at = self.started.len() - self.by_configuration;
+                self.started.insert(at, started);
+            }
+            Some(started) => {
+                self.by_configuration += 1;
+                self.started.push(started);
+            }
+            None => self.unrecognised.extend(unrecognised),
+        }
+    }
 }
 
 impl Container {
@@ -50,6 +99,7 @@ impl Container {
             mounts: Some(self.mounts),
             commands: self.commands,
             hosts: self.hosts,
+            aliases: self.aliases,
             ports: self.ports,
             starts: true,
             config_flag: None,
@@ -66,15 +116,112 @@ impl Container {
 
     /// What node it is, and the arguments of the command that starts it, where it names one.
     fn role(&self) -> Option<(NodeRole, Option<Vec<String>>)> {
-        let image = self.image.rsplit('/').next().unwrap_or(&self.image).to_ascii_lowercase();
-        if image.contains("couchdb") {
-            return Some((NodeRole::StateDatabase, None));
-        }
-        // A shell's line is a command of its own.
+        self.role_by_command().or_else(|| Some((self.role_by_configuration()?, None)))
+    }
+
+    /// Every word of its command; a shell's line is a command of its own.
+    fn words(&self) -> Vec<String> {
         let mut all: Vec<String> = self.command.clone();
         for word in self.command.iter().filter(|word| word.contains(' ')) {
             all.extend(words(word).iter().map(|word| expand(word, &self.environment)));
         }
+        all
+    }
+
+    /// Whether it is an administrator's tool.
+    fn is_tool(&self) -> bool {
+        let own = |name: &str| self.environment.contains_key(name);
+        let image = self.image_name();
+        let serves =
+            || self.environment.keys().any(|name| name.starts_with("FABRIC_CA_SERVER_") || name == "FABRIC_CA_HOME");
+        self.words().iter().any(|word| word.rsplit('/').next() == Some("fabric-ca-client"))
+            || (own("FABRIC_CA_CLIENT_HOME") && !serves())
+            || image.contains("tools")
+            || image.contains("ca-client")
+    }
+
+    fn image_name(&self) -> String {
+        self.image.rsplit('/').next().unwrap_or(&self.image).to_ascii_lowercase()
+    }
+
+    /// It as a node of this role, to ask where its paths lead.
+    fn probe(&self, role: NodeRole) -> Started {
+        Started {
+            environment: self.environment.clone(),
+            mounts: Some(self.mounts.clone()),
+            ..Started::on_host(role, Path::new("/"), Path::new("/"))
+        }
+    }
+
+    /// Whether it has the data of a node of this role where such a node has it, and settings of one.
+    fn holds(&self, role: NodeRole) -> bool {
+        let root = Path::new("/");
+        let probe = self.probe(role);
+        let own = |name: &str| self.environment.contains_key(name);
+        let config = probe.config_file(root);
+        let (told, usual) = match role {
+            NodeRole::Peer => (own("CORE_PEER_LOCALMSPID") || own("CORE_PEER_ID"), "/var/hyperledger/production"),
+            NodeRole::Orderer => (own("ORDERER_GENERAL_LOCALMSPID"), "/var/hyperledger/production/orderer"),
+            NodeRole::StateDatabase => (true, "/opt/couchdb/data"),
+            NodeRole::CertificateAuthority => {
+                let home = probe.find(&probe.home_named(), root, root).here();
+                return home.is_some_and(|home| is_authority(&home));
+            }
+            _ => return false,
+        };
+        let yaml = config.as_deref().and_then(|file| read_yaml(file).ok());
+        let settings = yaml.as_ref().map(|yaml| NodeSettings::of(role, yaml, &self.environment));
+        let settings =
+            settings.unwrap_or_else(|| NodeSettings::of(role, &serde_norway::Value::Null, &self.environment));
+        let data = probe.find(settings.data.as_deref().unwrap_or(usual), root, root).here();
+        (told || config.is_some()) && data.is_some_and(|data| is_data_of(role, &data))
+    }
+
+    /// The node that its data and its configuration make it, whatever its image and its command are called.
+    fn role_by_configuration(&self) -> Option<NodeRole> {
+        let roles = [NodeRole::Peer, NodeRole::Orderer, NodeRole::CertificateAuthority, NodeRole::StateDatabase];
+        let held: Vec<NodeRole> = roles.into_iter().filter(|role| !self.is_tool() && self.holds(*role)).collect();
+        match held.as_slice() {
+            [role] => Some(*role),
+            _ => None,
+        }
+    }
+
+    /// What a container that is no node has of one.
+    fn unrecognised(&self) -> Option<Unrecognised> {
+        let held = |path: &Path| is_data(path) || is_authority(path);
+        let mut data = Vec::new();
+        for mount in &self.mounts {
+            if held(&mount.path) {
+                data.push(mount.path.clone());
+                continue;
+            }
+            let below = std::fs::read_dir(&mount.path).into_iter().flatten().take(MAX_ENTRIES).filter_map(Result::ok);
+            data.extend(below.map(|entry| entry.path()).filter(|path| held(path)));
+        }
+        data.sort();
+        data.dedup();
+        let configured = |role: NodeRole| {
+            let probe = self.probe(role);
+            probe.config_file(Path::new("/")).is_some() && !probe.is_of_a_client()
+        };
+        let settings =
+            !self.is_tool() && !self.is_shell() && [NodeRole::Peer, NodeRole::Orderer].into_iter().any(configured);
+        let any = !data.is_empty() || settings;
+        any.then(|| Unrecognised { origin: self.origin.clone(), data })
+    }
+
+    fn is_shell(&self) -> bool {
+        self.words().iter().any(|word| matches!(word.as_str(), "bash" | "sh" | "/bin/bash" | "/bin/sh" | "sleep"))
+    }
+
+    /// The node that its image, its command or its environment makes it.
+    fn role_by_command(&self) -> Option<(NodeRole, Option<Vec<String>>)> {
+        let image = self.image_name();
+        if image.contains("couchdb") {
+            return Some((NodeRole::StateDatabase, None));
+        }
+        let all = self.words();
         for position in 0..all.len() {
             let rest: Vec<&str> = all[position..].iter().map(String::as_str).collect();
             if let Some((role, arguments)) = node_command(&rest) {
@@ -82,16 +229,9 @@ impl Container {
             }
         }
         let own = |name: &str| self.environment.contains_key(name);
-        let enrols = all.iter().any(|word| word.rsplit('/').next() == Some("fabric-ca-client"))
-            || (own("FABRIC_CA_CLIENT_HOME")
-                && !self
-                    .environment
-                    .keys()
-                    .any(|name| name.starts_with("FABRIC_CA_SERVER_") || name == "FABRIC_CA_HOME"));
-        let tools = enrols || image.contains("tools") || image.contains("ca-client");
         let serves = own("CORE_PEER_LISTENADDRESS") && (own("CORE_PEER_ID") || own("CORE_PEER_LOCALMSPID"));
         let role = match () {
-            () if tools => return None,
+            () if self.is_tool() => return None,
             () if image.contains("fabric-peer") || own("CORE_PEER_FILESYSTEMPATH") || serves => NodeRole::Peer,
             () if image.contains("fabric-orderer") || own("ORDERER_GENERAL_LOCALMSPID") => NodeRole::Orderer,
             () if image.contains("fabric-ca") || own("FABRIC_CA_SERVER_CA_NAME") => NodeRole::CertificateAuthority,
@@ -106,6 +246,11 @@ impl Container {
         }
         Some((role, None))
     }
+}
+
+/// Whether a directory is a certificate authority's home.
+fn is_authority(directory: &Path) -> bool {
+    [CA_CONFIG_FILE, "fabric-ca-server.db"].iter().any(|name| directory.join(name).is_file())
 }
 
 /// Commands of a container by its name.

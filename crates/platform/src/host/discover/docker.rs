@@ -5,23 +5,36 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::container::{Container, docker_commands};
-use super::started::{Mount, Started};
+use super::container::{Container, Containers, docker_commands};
+use super::started::Mount;
 use crate::PlatformError;
 
 /// The nodes among the containers, running or not. `program`: docker, or what answers as it does.
-pub(super) fn containers(program: &Path) -> Result<Vec<Started>, PlatformError> {
+pub(super) fn containers(program: &Path) -> Result<Containers, PlatformError> {
     let ids = run(program, &["ps", "--all", "--quiet", "--no-trunc"])?;
     let ids: Vec<&str> = ids.split_whitespace().collect();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Containers::default());
     }
     let text = run(program, &[&["inspect"][..], &ids].concat())?;
-    let all: Vec<Value> = serde_json::from_str(&text)
+    let mut all: Vec<Value> = serde_json::from_str(&text)
         .map_err(|error| failed(format!("`docker inspect` printed what is not JSON: {error}")))?;
-    let mut out: Vec<Started> = all.iter().filter_map(|one| container(one).started(Path::new("/"))).collect();
-    out.sort_by(|a, b| a.name.cmp(&b.name));
+    let name = |one: &Value| one.pointer("/Name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // What runs counts before what does not.
+    all.sort_by_key(|one| (is_stopped(one), name(one)));
+    let mut out = Containers::default();
+    for one in &all {
+        let container = container(one);
+        if is_stopped(one) {
+            out.stopped.insert(container.origin.clone());
+        }
+        out.add(container, Path::new("/"));
+    }
     Ok(out)
+}
+
+fn is_stopped(one: &Value) -> bool {
+    one.pointer("/State/Running").and_then(Value::as_bool) == Some(false)
 }
 
 fn failed(problem: String) -> PlatformError {
@@ -66,11 +79,24 @@ fn container(one: &Value) -> Container {
         one.pointer("/HostConfig/PortBindings").and_then(Value::as_object).into_iter().flat_map(|all| all.values());
     let ports = ports.flat_map(|bindings| bindings.as_array().into_iter().flatten());
     let ports = ports.filter_map(|binding| binding.get("HostPort")?.as_str()?.parse().ok());
-    let networks =
-        one.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flat_map(|all| all.values());
-    let aliases = networks.flat_map(|network| network.get("Aliases").and_then(Value::as_array).into_iter().flatten());
-    let mut hosts: Vec<String> = aliases.filter_map(Value::as_str).map(str::to_owned).collect();
-    hosts.extend([name.clone(), text("/Config/Hostname"), text("/Config/Labels/com.docker.compose.service")]);
+    let of_compose = |key: &str| text(&format!("/Config/Labels/com.docker.compose.{key}"));
+    let mut hosts: Vec<String> = Vec::new();
+    let mut aliases: Vec<(String, String)> = Vec::new();
+    for (network, settings) in one.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flatten()
+    {
+        let given = settings.get("Aliases").and_then(Value::as_array).into_iter().flatten();
+        let given: Vec<String> = given.filter_map(Value::as_str).map(str::to_owned).collect();
+        let all = given.iter().cloned().chain([name.clone(), of_compose("service")]);
+        aliases.extend(all.filter(|alias| !alias.is_empty()).map(|alias| (network.clone(), alias)));
+        hosts.extend(given);
+    }
+    if let (project, service) = (of_compose("project"), of_compose("service"))
+        && !project.is_empty()
+        && !service.is_empty()
+    {
+        aliases.push((format!("project {project}"), service));
+    }
+    hosts.extend([name.clone(), text("/Config/Hostname"), of_compose("service")]);
     hosts.retain(|host| !host.is_empty());
     Container {
         origin: format!("container {name}"),
@@ -80,6 +106,7 @@ fn container(one: &Value) -> Container {
         environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         mounts: mounts.collect(),
         hosts,
+        aliases,
         ports: ports.collect(),
         reads: Vec::new(),
         name,

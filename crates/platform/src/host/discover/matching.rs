@@ -185,22 +185,45 @@ pub(super) fn state_databases(
     let mut out = BTreeMap::new();
     let mut free: BTreeSet<usize> = databases.iter().copied().collect();
     let mut waiting = Vec::new();
+    // Peers whose address leads to several, and to which.
+    let mut several: Vec<(usize, Vec<usize>)> = Vec::new();
+    let mut addressed: Vec<(usize, String)> = Vec::new();
     for (position, node) in nodes.iter().enumerate().filter(|(_, node)| node.role == NodeRole::Peer) {
         let Some(address) = couch_of(node, !databases.is_empty()) else { continue };
-        let (host, port) = address.rsplit_once(':').unwrap_or((address.as_str(), "5984"));
-        let by_address = databases.iter().copied().find(|&database| {
-            let database = &nodes[database];
-            database.hosts.iter().any(|known| known == host)
-                || port.parse().is_ok_and(|port: u16| database.ports.contains(&port) && is_local(host))
-        });
-        match by_address {
-            Some(database) => {
-                free.remove(&database);
-                out.insert(position, name_of(database));
+        // In the peer's own network a name leads to one container.
+        let near = databases.iter().copied().filter(|&database| is_near(node, &nodes[database], host_of(&address)));
+        match near.collect::<Vec<usize>>().as_slice() {
+            [] => addressed.push((position, address)),
+            [database] => {
+                free.remove(database);
+                out.insert(position, name_of(*database));
             }
-            None => waiting.push(position),
+            all => several.push((position, all.to_vec())),
         }
     }
+    let mut candidates: Vec<(usize, Vec<usize>)> = Vec::new();
+    for (position, address) in addressed {
+        let host = host_of(&address);
+        let port: Option<u16> = address.rsplit_once(':').map_or(Some(5984), |(_, port)| port.parse().ok());
+        let leads = |database: &Node| {
+            database.hosts.iter().any(|known| known == host)
+                || port.is_some_and(|port| database.ports.contains(&port) && is_local(host))
+        };
+        let all: Vec<usize> = free.iter().copied().filter(|&database| leads(&nodes[database])).collect();
+        if all.is_empty() { waiting.push(position) } else { candidates.push((position, all)) }
+    }
+    for (position, all) in &candidates {
+        // One that others name as well serves one of them.
+        let shared =
+            candidates.iter().any(|(other, theirs)| other != position && theirs.iter().any(|one| all.contains(one)));
+        match all.as_slice() {
+            [database] if !shared => {
+                out.insert(*position, name_of(*database));
+            }
+            _ => several.push((*position, all.clone())),
+        }
+    }
+    free.retain(|database| !candidates.iter().chain(&several).any(|(_, all)| all.contains(database)));
     // The best agreement first, so that nobody takes another's.
     while !waiting.is_empty() {
         let pairs = waiting.iter().flat_map(|&peer| free.iter().map(move |&database| (peer, database)));
@@ -217,6 +240,16 @@ pub(super) fn state_databases(
         free.remove(&database);
         waiting.retain(|&known| known != peer);
         out.insert(peer, name_of(database));
+    }
+    for (peer, all) in several {
+        let names: Vec<String> = all.into_iter().map(name_of).collect();
+        remarks.push(format!(
+            "{}: its world state is in a CouchDB, and its address ({}) does not tell which of this machine's it is, or other peers have \
+             the same: write the right one into the inventory, served_by = [\"{}\"]",
+            name_of(peer),
+            nodes[peer].couch.as_deref().unwrap_or_default(),
+            names.join("\"] or [\"")
+        ));
     }
     for peer in waiting {
         let candidates: Vec<String> = free.iter().map(|&database| name_of(database)).collect();
@@ -241,6 +274,18 @@ pub(super) fn state_databases(
         ));
     }
     out
+}
+
+fn host_of(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}
+
+/// Whether this name leads from a peer's container to a CouchDB's in a network that both are in.
+fn is_near(peer: &Node, database: &Node, host: &str) -> bool {
+    database
+        .aliases
+        .iter()
+        .any(|(network, name)| name == host && peer.aliases.iter().any(|(known, _)| known == network))
 }
 
 /// The address of a peer's CouchDB; empty when only the missing LevelDB tells of it.

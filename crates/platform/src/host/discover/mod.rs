@@ -10,6 +10,7 @@ mod left_over;
 mod matching;
 mod names;
 mod node;
+mod project;
 mod quadlet;
 mod run;
 mod script;
@@ -23,12 +24,14 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, FURTHER_CA_CONFIG_FILE};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_settings::PEER_CONFIG_FILE;
+use fabkeep_ledger::node_settings::{Environment, PEER_CONFIG_FILE};
 
 use super::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
 use crate::PlatformError;
 use crate::volume::{ASIDE, STAGED};
+use container::{Containers, Unrecognised};
 use node::Node;
+use project::Given;
 use started::Started;
 use tree::Tree;
 
@@ -63,25 +66,12 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
             root.display()
         ));
     }
-    let copies = claims::set_copies_apart(&mut tree, &root, &mut remarks);
-    let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
-    let scripts = tree
-        .scripts
-        .iter()
-        .flat_map(|file| supervisor::read(file, &root, &known).unwrap_or_else(|| script::read(file, &root, &known)));
-    let mut started: Vec<Started> = scripts.collect();
-    started.extend(tree.units.iter().filter_map(|file| unit::read(file, &root, &known)));
-    started.extend(tree.quadlets.iter().filter_map(|file| quadlet::read(file, &root, &known)));
-    let mut services = compose::read(&tree.compose, &root, &known, &mut remarks);
-    // Whether docker runs here and these containers are its own is not known: commands are written by `--compose` and `--docker`.
-    services.iter_mut().for_each(|service| service.commands = super::Commands::default());
-    started.extend(services);
-    // What a node reads or runs at its start is no node of its own.
-    let read: BTreeSet<(NodeRole, PathBuf)> =
-        started.iter().flat_map(|one| one.reads.iter().map(|file| (one.role, file.clone()))).collect();
-    started.retain(|one| !read.contains(&(one.role, claims::real(Path::new(&one.origin)))));
-    let mut nodes = started_nodes(started, &root, true, &mut remarks);
-    configured_nodes(&tree, &root, &mut nodes, &mut remarks);
+    let used = |tree: &Tree| {
+        let (nodes, _) = told_nodes(tree, &root, &mut Vec::new());
+        nodes.into_iter().flat_map(|node| node.directories).map(|(_, path)| path).filter(|path| path.exists()).collect()
+    };
+    let mut copies = claims::set_copies_apart(&mut tree, &root, used, &mut remarks);
+    let (mut nodes, unrecognised) = told_nodes(&tree, &root, &mut remarks);
     claims::settle(&mut nodes, &mut remarks);
     claims::add_data(&tree, &mut nodes, &mut remarks);
     if nodes.is_empty() {
@@ -93,12 +83,20 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
                     .to_owned(),
         });
     }
+    claims::tell_unrecognised(&unrecognised, &nodes, &mut remarks);
     let base = base.canonicalize().unwrap_or_else(|_| normal(base));
     matching::identities(&tree, &mut nodes);
     claims::one_owner_each(&mut nodes, &mut remarks);
     let named = names::name_all(&nodes, &root);
     matching::ask_for_identities(&tree, &nodes, &named, &base, &mut remarks);
     let served = matching::state_databases(&nodes, &named, &mut remarks);
+    // What is mounted twice is kept under one of its paths.
+    for (second, first) in &tree.twice {
+        let all = nodes.iter().flat_map(|node| &node.directories);
+        let here = all.filter_map(|(_, path)| Some(first.join(path.strip_prefix(second).ok()?)));
+        copies.extend(here.collect::<Vec<_>>());
+        copies.push(second.clone());
+    }
     let covered = left_over::covered(&nodes, &copies, &root);
     let rest = left_over::left_over(&root, &covered, &mut remarks)?;
     for node in &mut nodes {
@@ -107,6 +105,29 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     let network = root.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
     let inventory = inventory(network, &nodes, &named, &served, rest, &base);
     Ok(Discovered { inventory, remarks: unique(remarks), left: tree.left })
+}
+
+/// The nodes that files below a root start or configure, and the containers that are none and hold what a node has.
+fn told_nodes(tree: &Tree, root: &Path, remarks: &mut Vec<String>) -> (Vec<Node>, Vec<Unrecognised>) {
+    let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
+    let scripts = tree
+        .scripts
+        .iter()
+        .flat_map(|file| supervisor::read(file, root, &known).unwrap_or_else(|| script::read(file, root, &known)));
+    let mut started: Vec<Started> = scripts.collect();
+    started.extend(tree.units.iter().filter_map(|file| unit::read(file, root, &known)));
+    started.extend(tree.quadlets.iter().filter_map(|file| quadlet::read(file, root, &known)));
+    let mut containers = compose::read(&tree.compose, Given::Found, root, &known, remarks);
+    // Whether docker runs here and these containers are its own is not known: commands are written by `--compose` and `--docker`.
+    containers.started.iter_mut().for_each(|service| service.commands = super::Commands::default());
+    started.append(&mut containers.started);
+    // What a node reads or runs at its start is no node of its own.
+    let read: BTreeSet<(NodeRole, PathBuf)> =
+        started.iter().flat_map(|one| one.reads.iter().map(|file| (one.role, file.clone()))).collect();
+    started.retain(|one| !read.contains(&(one.role, claims::real(Path::new(&one.origin)))));
+    let mut nodes = started_nodes(started, root, true, remarks);
+    configured_nodes(tree, root, &mut nodes, remarks);
+    (nodes, containers.unrecognised)
 }
 
 /// The nodes of compose files: their containers' volumes on this machine, and the commands that start and stop them.
@@ -121,9 +142,13 @@ pub fn discover_compose(files: &[PathBuf], base: &Path) -> Result<Discovered, Pl
     let absolute = std::path::absolute(first).unwrap_or_else(|_| first.to_path_buf());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
     let mut remarks = Vec::new();
-    let started = compose::read(files, &folder, &[], &mut remarks);
+    // Compose takes variables of its environment before those of `.env`. The folder that fabkeep runs in is not the one that compose runs in.
+    let texts =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment: Environment = texts.filter(|(name, _)| name != "PWD").collect();
+    let containers = compose::read(files, Given::InOrder(&environment), &folder, &[], &mut remarks);
     let name = folder.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
-    of_containers(started, &folder, name, base, remarks, &first.display().to_string())
+    of_containers(containers, &folder, name, base, remarks, &first.display().to_string())
 }
 
 /// The nodes of this machine's containers, running or not: what `docker inspect` says of them. `program`: docker, or what answers as it does.
@@ -131,26 +156,30 @@ pub fn discover_compose(files: &[PathBuf], base: &Path) -> Result<Discovered, Pl
 /// # Errors
 /// [`PlatformError::NotHere`] when docker cannot be asked; [`PlatformError::Inventory`] when none of its containers is a node.
 pub fn discover_docker(program: &Path, base: &Path) -> Result<Discovered, PlatformError> {
-    let started = docker::containers(program)?;
-    of_containers(started, Path::new("/"), "docker".to_owned(), base, Vec::new(), "docker")
+    let containers = docker::containers(program)?;
+    of_containers(containers, Path::new("/"), "docker".to_owned(), base, Vec::new(), "docker")
 }
 
 fn of_containers(
-    started: Vec<Started>,
+    containers: Containers,
     root: &Path,
     network: String,
     base: &Path,
     mut remarks: Vec<String>,
     file: &str,
 ) -> Result<Discovered, PlatformError> {
-    let mut nodes = started_nodes(started, root, false, &mut remarks);
+    let mut nodes = started_nodes(containers.started, root, false, &mut remarks);
+    claims::set_stopped_apart(&mut nodes, &containers.stopped, &mut remarks);
     claims::settle(&mut nodes, &mut remarks);
     if nodes.is_empty() {
-        return Err(PlatformError::Inventory {
-            file: file.to_owned(),
-            problem: "none of its containers is a peer, an orderer, a certificate authority or a CouchDB".to_owned(),
-        });
+        let mut problem =
+            "none of its containers is a peer, an orderer, a certificate authority or a CouchDB".to_owned();
+        for one in &containers.unrecognised {
+            problem.push_str(&format!("; {} has what such a node has and was not recognised (K7)", one.origin));
+        }
+        return Err(PlatformError::Inventory { file: file.to_owned(), problem });
     }
+    claims::tell_unrecognised(&containers.unrecognised, &nodes, &mut remarks);
     claims::one_owner_each(&mut nodes, &mut remarks);
     let named = names::name_all(&nodes, root);
     let served = matching::state_databases(&nodes, &named, &mut remarks);

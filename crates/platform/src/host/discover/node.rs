@@ -37,6 +37,10 @@ const SYSTEM_FOLDERS: [&str; 20] = [
     "/etc/hyperledger",
 ];
 
+/// Most directories below a folder with a node's keys that are looked at, and how deep.
+const MAX_LOOKED: usize = 1000;
+const MAX_LOOKED_DEPTH: usize = 4;
+
 /// A node.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -58,6 +62,8 @@ pub(super) struct Node {
     pub couch: Option<String>,
     /// Names and ports of this machine that lead to it.
     pub hosts: Vec<String>,
+    /// Names in networks of containers: the network, the name.
+    pub aliases: Vec<(String, String)>,
     pub ports: Vec<u16>,
     /// The file that tells of it, for people.
     pub origin: String,
@@ -102,6 +108,7 @@ impl Node {
             commands: Commands::default(),
             couch: None,
             hosts: Vec::new(),
+            aliases: Vec::new(),
             ports: Vec::new(),
             origin: origin.display().to_string(),
             config: None,
@@ -155,7 +162,7 @@ impl Node {
             return;
         }
         let system = SYSTEM_FOLDERS.iter().any(|system| folder == Path::new(system));
-        if root.starts_with(folder) || system {
+        if root.starts_with(folder) || system || self.is_of_others(folder) {
             self.remark(None, format!(
                 "{}: {} is in {}, which contains more than this node's files: move it to a folder of its own and name that in the inventory",
                 self.origin,
@@ -165,6 +172,30 @@ impl Node {
             return;
         }
         self.add(role, folder.to_path_buf());
+    }
+
+    /// Whether a folder holds what no node has beside its keys: other nodes' data and identities, a repository, or too much to look at.
+    fn is_of_others(&self, folder: &Path) -> bool {
+        let mut left = vec![(folder.to_path_buf(), 0)];
+        let mut looked = 0;
+        while let Some((directory, depth)) = left.pop() {
+            let own = self.directories.iter().any(|(_, known)| *known != *folder && directory.starts_with(known));
+            if own || directory.is_symlink() {
+                continue;
+            }
+            looked += 1;
+            let identity = depth > 1 && directory.join("signcerts").is_dir() && directory.join("keystore").is_dir();
+            let other = [CA_CONFIG_FILE, "fabkeep.json"].iter().any(|name| directory.join(name).is_file());
+            if looked > MAX_LOOKED || identity || other || super::tree::is_data(&directory) {
+                return true;
+            }
+            if depth < MAX_LOOKED_DEPTH {
+                let below = std::fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
+                let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                left.extend(below.map(|entry| (entry.path(), depth + 1)));
+            }
+        }
+        false
     }
 
     fn remark(&mut self, about: Option<DirectoryRole>, text: String) {
@@ -224,7 +255,7 @@ impl Node {
     }
 }
 
-fn read_yaml(file: &Path) -> Result<Value, String> {
+pub(super) fn read_yaml(file: &Path) -> Result<Value, String> {
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     if length > node_settings::MAX_CONFIG_BYTES {
         return Err(format!("{length} bytes are too many for a configuration"));
@@ -263,6 +294,7 @@ pub(super) fn of_started(started: &Started, config: Option<&Path>, root: &Path) 
     node.msp_id.clone_from(&settings.msp_id);
     node.commands = started.commands.clone();
     node.hosts.clone_from(&started.hosts);
+    node.aliases.clone_from(&started.aliases);
     node.ports.clone_from(&started.ports);
     node.config = config.map(Path::to_path_buf);
     if let Some(file) = config.filter(|_| alone || config_folder.starts_with(root)) {

@@ -149,7 +149,7 @@ fn mounted(source: &str, at: &str, inside: Option<&str>, line: &Line<'_>) -> Mou
     let is_path = source.starts_with(['/', '.', WORKING_FOLDER, UNKNOWN]);
     let path = match is_path {
         true => on_host(source, line.folder, line.folder, line.root).path(),
-        false => volume_path(source, source, line.root, line.known),
+        false => volume_path(source, line.root, line.known),
     };
     let path = inside.map_or(path.clone(), |inside| path.join(inside));
     Mount { at: normal(Path::new(at)).display().to_string(), path, volume: (!is_path).then(|| source.to_owned()) }

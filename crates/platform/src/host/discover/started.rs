@@ -42,6 +42,8 @@ pub(super) struct Started {
     pub commands: Commands,
     /// Names that others reach it by.
     pub hosts: Vec<String>,
+    /// The same in networks of containers: the network, the name.
+    pub aliases: Vec<(String, String)>,
     /// Ports of this machine that lead to it.
     pub ports: Vec<u16>,
     /// A command was seen that starts it.
@@ -88,6 +90,7 @@ impl Started {
             mounts: None,
             commands: Commands::default(),
             hosts: Vec::new(),
+            aliases: Vec::new(),
             ports: Vec::new(),
             starts: false,
             config_flag: None,

@@ -1,6 +1,6 @@
 //! Searches the directories below a root once, for data, configuration and identities of nodes, and for files that start nodes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::CA_CONFIG_FILE;
@@ -8,6 +8,7 @@ use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
+use super::claims::{Place, same_directory};
 use crate::PlatformError;
 
 /// Deepest directory looked at below the root.
@@ -63,7 +64,7 @@ pub(super) struct Identity {
 
 /// The directories that were looked at.
 struct Seen {
-    directories: BTreeSet<PathBuf>,
+    directories: BTreeMap<Place, PathBuf>,
     /// As many are looked at.
     most: usize,
     /// There were more.
@@ -71,7 +72,7 @@ struct Seen {
 }
 
 /// Everything below a root that could tell of a node.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Tree {
     pub data: Vec<Data>,
     /// `core.yaml`, `orderer.yaml`.
@@ -88,6 +89,8 @@ pub(super) struct Tree {
     pub remarks: Vec<String>,
     /// What restores have left beside data.
     pub left: Vec<PathBuf>,
+    /// Directories that were found a second time under another path, each with the first.
+    pub twice: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Tree {
@@ -100,7 +103,7 @@ impl Tree {
         let io = |source| PlatformError::Io { path: root.display().to_string(), source };
         std::fs::read_dir(root).map_err(io)?;
         let mut tree = Tree::default();
-        let mut seen = Seen { directories: BTreeSet::new(), most, left_out: false };
+        let mut seen = Seen { directories: BTreeMap::new(), most, left_out: false };
         let mut later = Vec::new();
         tree.enter(root, 0, &mut seen, &mut later);
         // Links last: what lies below the root is known by its own path first.
@@ -116,20 +119,47 @@ impl Tree {
             });
         }
         tree.data.sort_by(|a, b| a.path.cmp(&b.path));
+        let twice = std::mem::take(&mut tree.twice);
+        tree.twice = twice.into_iter().filter(|(_, first)| tree.tells_of(first)).collect();
+        tree.remarks.extend(tree.twice.iter().map(|(second, first)| same_directory(second, first)));
         Ok(tree)
+    }
+
+    /// Whether anything that tells of a node lies in a directory.
+    fn tells_of(&self, directory: &Path) -> bool {
+        let files = [&self.configs, &self.authorities, &self.scripts, &self.compose, &self.units, &self.quadlets];
+        let data = self.data.iter().map(|data| &data.path);
+        let identities = self.identities.iter().map(|identity| &identity.msp);
+        files.into_iter().flatten().chain(data).chain(identities).any(|path| path.starts_with(directory))
+    }
+
+    /// Takes out what lies in these directories: everything, or only the files that start and configure nodes.
+    pub fn set_apart(&mut self, directories: &[PathBuf], everything: bool) {
+        let is_apart = |path: &Path| directories.iter().any(|directory| path.starts_with(directory));
+        let files = [&mut self.authorities, &mut self.configs, &mut self.scripts, &mut self.compose, &mut self.units];
+        files.into_iter().for_each(|paths| paths.retain(|path| !is_apart(path)));
+        if everything {
+            self.data.retain(|data| !is_apart(&data.path));
+            self.identities.retain(|identity| !is_apart(&identity.msp));
+        }
     }
 
     fn enter(&mut self, directory: &Path, depth: usize, seen: &mut Seen, links: &mut Vec<(PathBuf, usize)>) {
         // A network that is linked twice is one network.
         let Ok(real) = directory.canonicalize() else { return };
-        if seen.directories.contains(&real) {
+        let place = Place::of(&real);
+        if let Some(first) = seen.directories.get(&place) {
+            // Behind a link it has the same real path; mounted twice it has two.
+            if *first != real {
+                self.twice.push((directory.to_path_buf(), first.clone()));
+            }
             return;
         }
         if seen.directories.len() >= seen.most {
             seen.left_out = true;
             return;
         }
-        seen.directories.insert(real);
+        seen.directories.insert(place, real);
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) => {
