@@ -38,10 +38,17 @@ impl<'a> Contents<'a> {
             Content::Wal { channel, split, hash } => {
                 let blocks = self.blocks.get(channel.as_str());
                 let split = self.reader.blob(split)?;
-                let bytes = wal_split::join(&split, MAX_FILE_BYTES, &mut |number| {
-                    blocks.and_then(|blocks| blocks.record(number))
-                })
-                .map_err(|error| wrong(error.to_string()))?;
+                let mut damaged = None;
+                let joined = wal_split::join(&split, MAX_FILE_BYTES, &mut |number| {
+                    blocks?.record(number).unwrap_or_else(|error| {
+                        damaged = Some(error);
+                        None
+                    })
+                });
+                if let Some(error) = damaged {
+                    return Err(error);
+                }
+                let bytes = joined.map_err(|error| wrong(error.to_string()))?;
                 if self.reader.names().name(&bytes) != *hash {
                     return Err(wrong("the joined raft log is not the one that was captured".to_owned()));
                 }

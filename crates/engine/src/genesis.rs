@@ -34,7 +34,7 @@ pub fn genesis_blocks(
 fn genesis(point: &RecoveryPoint, reader: &PointReader<'_>, channel: &Channel) -> Result<Vec<u8>, EngineError> {
     let wrong =
         |problem: &str| EngineError::Point { point: format!("{} block 0", channel.name), problem: problem.to_owned() };
-    let record = Blocks::new(reader, channel).record(0).ok_or_else(|| wrong("it cannot be read"))?;
+    let record = Blocks::new(reader, channel).record(0)?.ok_or_else(|| wrong("it cannot be read"))?;
     let span = BlockSpan::parse_canonical(&record, 0..record.len()).map_err(|error| wrong(&error.to_string()))?;
     // Any node's will do: nobody signs a genesis block.
     let parts = point.nodes.iter().flat_map(|node| &node.directories).flat_map(|directory| &directory.entries);

@@ -344,26 +344,29 @@ impl<'a> Blocks<'a> {
         Blocks { reader, channel, open: Mutex::default() }
     }
 
-    /// Returns a block's canonical record; `None` when the channel does not hold it or its segment is damaged.
-    pub fn record(&self, number: u64) -> Option<Vec<u8>> {
-        let opened = self.segment_of(number)?;
-        let span = opened.spans.get(usize::try_from(number - opened.segment.first).ok()?)?;
-        Some(opened.bytes[span.canonical.clone()].to_vec())
+    /// Returns a block's canonical record; `None` when the channel does not hold it.
+    ///
+    /// # Errors
+    /// [`EngineError`] when its segment is missing or damaged.
+    pub fn record(&self, number: u64) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(opened) = self.segment_of(number)? else { return Ok(None) };
+        let position = usize::try_from(number - opened.segment.first).unwrap_or(usize::MAX);
+        Ok(opened.spans.get(position).map(|span| opened.bytes[span.canonical.clone()].to_vec()))
     }
 
-    fn segment_of(&self, number: u64) -> Option<Arc<Opened>> {
+    fn segment_of(&self, number: u64) -> Result<Option<Arc<Opened>>, EngineError> {
         let mut open = self.open.lock();
         let holds = |segment: &Segment| segment.first <= number && number < segment.end();
         if let Some(known) = open.iter().find(|opened| holds(&opened.segment)) {
-            return Some(Arc::clone(known));
+            return Ok(Some(Arc::clone(known)));
         }
         let at = self.channel.segments.partition_point(|segment| segment.end() <= number);
-        let segment = self.channel.segments.get(at).filter(|segment| holds(segment))?;
-        let opened = Arc::new(open_segment(self.reader, &self.channel.name, segment).ok()?);
+        let Some(segment) = self.channel.segments.get(at).filter(|segment| holds(segment)) else { return Ok(None) };
+        let opened = Arc::new(open_segment(self.reader, &self.channel.name, segment)?);
         open.push_back(Arc::clone(&opened));
         if open.len() > 2 {
             open.pop_front();
         }
-        Some(opened)
+        Ok(Some(opened))
     }
 }

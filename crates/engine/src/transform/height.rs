@@ -350,7 +350,7 @@ impl Back<'_> {
             let lacks = |what: String| wrong(&format!("{id} {channel}"), what);
             let own = metadata_prefix(&all[used..]).and_then(|range| all[used..].get(range));
             let own = own.ok_or_else(|| lacks(format!("the metadata of block {number} is cut")))?;
-            let canonical = blocks.record(number).ok_or_else(|| lacks(format!("block {number} is not there")))?;
+            let canonical = blocks.record(number)?.ok_or_else(|| lacks(format!("block {number} is not there")))?;
             record.clear();
             write_record(&canonical, own, &mut record);
             hash.update(&record);

@@ -215,7 +215,7 @@ impl Stores<'_> {
         let metadata = self.reader.blob(&metadata)?;
         let own = metadata_at(&metadata, number - first);
         let own = own.ok_or_else(|| wrong(channel, format!("the metadata of block {number} is cut")))?;
-        let record = blocks.record(number).ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
+        let record = blocks.record(number)?.ok_or_else(|| wrong(channel, format!("block {number} is not there")))?;
         let block = [&record, own].concat();
         let span = BlockSpan::parse(&block, 0..block.len()).map_err(|error| wrong(channel, error.to_string()))?;
         Ok(private_hashes::of_block(&span, &block))

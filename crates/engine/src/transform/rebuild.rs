@@ -138,7 +138,7 @@ impl Source<'_> {
             return Err(self.wrong("the block files end with another block than was recorded"));
         }
         let blocks = Blocks::new(self.reader, self.channel);
-        let mut record = blocks.record(number).ok_or_else(|| self.wrong("the last block is missing"))?;
+        let mut record = blocks.record(number)?.ok_or_else(|| self.wrong("the last block is missing"))?;
         let metadata = self.reader.blob(metadata)?;
         let own = metadata_at(&metadata, count - 1);
         record.extend_from_slice(own.ok_or_else(|| self.wrong("the metadata of a block is truncated"))?);
