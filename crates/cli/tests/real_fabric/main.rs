@@ -2,7 +2,11 @@
 //! of it is complete.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authority;
+mod heights;
 mod network;
+mod others;
+mod peers;
 
 use fabkeep_ledger::block_file::ChainReader;
 use fabkeep_ledger::raft::{RaftState, newest_snapshot};
@@ -23,8 +27,12 @@ fn everything_lost_twice(version: &str, consensus: Consensus, name: &str, consis
         let told = network.restore(&["--replace", "--raft-state", raft_state]);
         let rebuilt = told.contains("raft state created from block");
         assert_eq!(rebuilt, consensus == Consensus::Raft && raft_state == "rebuilt", "{told}");
-        network.goes_on(prefix);
+        // The chain is enough for what comes after a restore from the chain.
+        network.goes_on(prefix, if raft_state == "rebuilt" { &["--without-raft-logs"] } else { &[] });
         network.kill(&[]);
+    }
+    if raft_state == "rebuilt" {
+        network.refused(&["--replace", "--raft-state", "captured"], "captured without raft logs");
     }
 }
 
@@ -66,7 +74,7 @@ fn goes_back(version: &str, consensus: Consensus, name: &str) {
         back.iter().for_each(|height| arguments.extend(["--at-height", height]));
         let told = network.restore(&arguments);
         assert!(told.contains("it goes back to height"), "{told}");
-        network.goes_on(prefix);
+        network.goes_on(prefix, &[]);
     }
 }
 
@@ -153,5 +161,5 @@ fn one_peer_and_one_orderer_come_back_beside_the_others() {
     network.check();
     network.transactions("with the orderer", 20);
     network.check();
-    network.backup(&["--quiesce", "wait"]);
+    others::comes_back_older(&network);
 }

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fabkeep_platform::Inventory;
+
 /// Names the folder with `2.5/bin` and `3.1/bin`: peer, orderer, osnadmin, configtxgen, configtxlator, cryptogen.
 pub const BINARIES: &str = "FABKEEP_TEST_FABRIC";
 /// Names the folder with `net`, which makes, starts and checks networks.
@@ -35,6 +37,32 @@ pub enum Consensus {
     SmartBft,
 }
 
+/// What is tried, and with what: a row of the table of results when it ends.
+pub struct Scenario {
+    key: [String; 3],
+    begun: Instant,
+}
+
+impl Scenario {
+    pub fn begin(what: &str, version: &str, consensus: &str) -> Scenario {
+        Scenario { key: [what, version, consensus].map(str::to_owned), begun: Instant::now() }
+    }
+
+    /// Another one with the same network.
+    pub fn also(&self, what: &str) -> Scenario {
+        Scenario::begin(what, &self.key[1], &self.key[2])
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        if let Some(table) = std::env::var_os(TABLE) {
+            let result = if std::thread::panicking() { "FAILED" } else { "right" };
+            put_into_table(Path::new(&table), &self.key, result, self.begun.elapsed().as_secs());
+        }
+    }
+}
+
 /// A running network and a repository beside it.
 pub struct Network {
     kit: PathBuf,
@@ -42,9 +70,7 @@ pub struct Network {
     space: String,
     folder: tempfile::TempDir,
     channels: &'static [&'static str],
-    /// What is tried with it, and with what, for the table of results.
-    scenario: [String; 3],
-    begun: Instant,
+    scenario: Scenario,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -62,13 +88,13 @@ impl Network {
             space: format!("fk-{name}-{}", version.replace('.', "")),
             folder: tempfile::tempdir().unwrap(),
             channels: if consensus == Consensus::Raft { &["mychannel", "settlement"] } else { &["mychannel"] },
-            scenario: [scenario.to_owned(), version.to_owned(), format!("{consensus:?}")],
-            begun: Instant::now(),
+            scenario: Scenario::begin(scenario, version, &format!("{consensus:?}")),
             _turn: turn(),
         };
         let kind = if consensus == Consensus::Raft { "raft" } else { "bft" };
         let made = network.plain(network.kit.join("net")).arg("new").arg(network.path()).arg(kind).output().unwrap();
         assert!(made.status.success(), "{}", text(&made));
+        network.meet_soon();
         network.up();
         network.net("deploy", &[]);
         network.wait_until_accepted();
@@ -78,9 +104,24 @@ impl Network {
         Some(network)
     }
 
+    /// Begins something else that is tried with this network.
+    pub fn also(&self, what: &str) -> Scenario {
+        self.scenario.also(what)
+    }
+
     /// The network's folder.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("network")
+    }
+
+    /// Peers look for those of other organizations that they know again after two seconds instead of 25.
+    fn meet_soon(&self) {
+        for peer in ["Org1/peer0", "Org1/peer1", "Org2/peer0", "Org2/peer1"] {
+            let path = self.path().join(peer).join("config/core.yaml");
+            let settings = std::fs::read_to_string(&path).unwrap();
+            assert!(settings.contains("reconnectInterval: 25s"));
+            std::fs::write(path, settings.replace("reconnectInterval: 25s", "reconnectInterval: 2s")).unwrap();
+        }
     }
 
     fn plain(&self, program: impl AsRef<Path>) -> Command {
@@ -118,7 +159,7 @@ impl Network {
     }
 
     /// Waits until every channel takes transactions: until it has a leader, and until peers know by gossip which others endorse. Gossip asks
-    /// the other organizations' anchor peers again after 25 seconds.
+    /// the other organizations' anchor peers again after some seconds.
     pub fn wait_until_accepted(&self) {
         for channel in self.channels {
             let begun = Instant::now();
@@ -136,6 +177,18 @@ impl Network {
                 );
                 std::thread::sleep(ASKED_AGAIN);
             }
+        }
+    }
+
+    /// Waits until there is something.
+    pub fn wait_for<T>(&self, what: &str, found: impl Fn() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            assert!(begun.elapsed() < SETTLED_WITHIN, "{}: no {what}", self.space);
+            std::thread::sleep(ASKED_AGAIN);
         }
     }
 
@@ -170,6 +223,33 @@ impl Network {
     pub fn load(&self, prefix: &str, count: u32) -> Child {
         let mut command = self.net_command("drive", &["mychannel", "mix", &count.to_string(), "--prefix", prefix]);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// An orderer that does not lead a channel: one that a leader remembers.
+    pub fn follower(&self, channel: &str) -> String {
+        let leads = |orderer: u16| {
+            let url = format!("http://127.0.0.1:{}/metrics", 16955 + 100 * orderer);
+            let answer = text(&self.inside("curl").args(["-s", &url]).output().unwrap());
+            answer.contains(&format!("consensus_etcdraft_is_leader{{channel=\"{channel}\"}} 1"))
+        };
+        assert!((1..=3).any(leads), "{}: nobody leads {channel}", self.space);
+        let follower = (1..=3).find(|orderer| !leads(*orderer)).unwrap();
+        format!("OrdererOrg/orderer{follower}")
+    }
+
+    /// Gives the orderers stop and start commands.
+    pub fn with_commands(&self) {
+        let path = self.folder.path().join("fabkeep.toml");
+        let mut inventory = Inventory::read(&path).unwrap();
+        let organizations = inventory.organizations.iter_mut().filter(|known| known.name == "OrdererOrg");
+        for node in organizations.flat_map(|known| &mut known.nodes).filter(|node| node.name.starts_with("orderer")) {
+            let call = |verb: &str| {
+                let (kit, network) = (self.kit.join("net"), self.path());
+                Some(format!("{} {verb} {} OrdererOrg/{}", kit.display(), network.display(), node.name))
+            };
+            (node.commands.stop, node.commands.start) = (call("down"), call("up"));
+        }
+        std::fs::write(&path, inventory.to_text().unwrap()).unwrap();
     }
 
     /// Equal heights and block hashes on every node, and no panic in any log.
@@ -211,6 +291,14 @@ impl Network {
         self.fabkeep(&arguments)
     }
 
+    /// A restore of the newest recovery point in place that is refused for what `part` says.
+    pub fn refused(&self, more: &[&str], part: &str) {
+        let restore = ["restore", "--repo", "repository", "--inventory", "fabkeep.toml", "--identity", "keys/identity"];
+        let output = self.try_fabkeep(&[&restore[..], more].concat());
+        let told = text(&output);
+        assert!(output.status.code() == Some(4) && told.contains(part), "{:?}: {told}", output.status);
+    }
+
     /// The network's channels.
     pub fn channels(&self) -> &'static [&'static str] {
         self.channels
@@ -237,13 +325,24 @@ impl Network {
     }
 
     /// What a restored network must do: start, agree, accept transactions on every channel, and be complete in the next backup.
-    pub fn goes_on(&self, prefix: &str) {
+    pub fn goes_on(&self, prefix: &str, backup: &[&str]) {
         self.up();
         self.check();
         self.wait_until_accepted();
         self.transactions(prefix, 40);
         self.check();
-        self.backup(&["--consistency", "as-read", "--quiesce", "wait"]);
+        self.backup(&[&["--consistency", "as-read", "--quiesce", "wait"], backup].concat());
+    }
+
+    /// A folder that the newest recovery point was restored into, as a network beside this one: not started yet.
+    pub fn copy(&self, name: &str, more: &[&str]) -> Copied<'_> {
+        let to = self.folder.path().join(name).display().to_string();
+        let restore = ["restore", "--repo", "repository", "--identity", "keys/identity", "--to", &to];
+        let told = self.fabkeep(&[&restore[..], more].concat());
+        // What is no node's data is not restored.
+        let kind = self.path().join("kind");
+        std::fs::copy(kind, self.folder.path().join(name).join("kind")).unwrap();
+        Copied { of: self, path: PathBuf::from(to), space: format!("{}-c", self.space), told }
     }
 }
 
@@ -265,26 +364,76 @@ fn put_into_table(table: &Path, scenario: &[String; 3], result: &str, seconds: u
 
 impl Drop for Network {
     fn drop(&mut self) {
-        if let Some(table) = std::env::var_os(TABLE) {
-            let result = if std::thread::panicking() { "FAILED" } else { "right" };
-            put_into_table(Path::new(&table), &self.scenario, result, self.begun.elapsed().as_secs());
-        }
         let _ = self.net_command("down", &[]).output();
         let _ = Command::new("ip").args(["netns", "delete", &self.space]).output();
         if std::thread::panicking() {
-            // The nodes' last alarms say why.
-            if let Ok(logs) = std::fs::read_dir(self.path().join(".run")) {
-                for log in logs.flatten().filter(|log| log.path().extension().is_some_and(|kind| kind == "log")) {
-                    let all = std::fs::read_to_string(log.path()).unwrap_or_default();
-                    let alarm = |line: &&str| ["PANI", "FATA", "ERRO", "panic"].iter().any(|word| line.contains(word));
-                    let lines: Vec<&str> = all.lines().filter(alarm).collect();
-                    eprintln!("{}:\n{}", log.path().display(), lines[lines.len().saturating_sub(6)..].join("\n"));
-                }
-            }
+            show_alarms(&self.path());
         }
     }
 }
 
-fn text(output: &Output) -> String {
+/// A restored copy of a network, in a network namespace of its own.
+pub struct Copied<'n> {
+    of: &'n Network,
+    path: PathBuf,
+    space: String,
+    /// What the restore said.
+    told: String,
+}
+
+impl Copied<'_> {
+    fn net_command(&self, verb: &str, arguments: &[&str]) -> Command {
+        let mut command = self.of.plain(self.of.kit.join("net"));
+        command.arg("space").arg(&self.space).arg(self.of.kit.join("net")).arg(verb).arg(&self.path).args(arguments);
+        command
+    }
+
+    /// A verb of the kit, which must succeed.
+    pub fn net(&self, verb: &str, arguments: &[&str]) -> String {
+        let output = self.net_command(verb, arguments).output().unwrap();
+        assert!(output.status.success(), "{} net {verb} {arguments:?}: {}\n{}", self.space, text(&output), self.told);
+        text(&output)
+    }
+
+    /// Waits until a channel takes transactions, and sends some: how long the first one was waited for.
+    pub fn transactions(&self, channel: &str, count: u32) -> Duration {
+        let begun = Instant::now();
+        loop {
+            let output = self.net_command("drive", &[channel, "mix", "1", "--prefix", "probe"]).output().unwrap();
+            if output.status.success() {
+                break;
+            }
+            assert!(begun.elapsed() < SETTLED_WITHIN, "{} {channel}: {}\n{}", self.space, text(&output), self.told);
+            std::thread::sleep(ASKED_AGAIN);
+        }
+        let waited = begun.elapsed();
+        self.net("drive", &[channel, "mix", &count.to_string(), "--prefix", "copied"]);
+        waited
+    }
+}
+
+impl Drop for Copied<'_> {
+    fn drop(&mut self) {
+        let _ = self.net_command("down", &[]).output();
+        let _ = Command::new("ip").args(["netns", "delete", &self.space]).output();
+        if std::thread::panicking() {
+            show_alarms(&self.path);
+        }
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// The nodes' last alarms say why.
+fn show_alarms(network: &Path) {
+    let Ok(logs) = std::fs::read_dir(network.join(".run")) else { return };
+    for log in logs.flatten().filter(|log| log.path().extension().is_some_and(|kind| kind == "log")) {
+        let all = std::fs::read_to_string(log.path()).unwrap_or_default();
+        let alarm = |line: &&str| ["PANI", "FATA", "ERRO", "panic"].iter().any(|word| line.contains(word));
+        let lines: Vec<&str> = all.lines().filter(alarm).collect();
+        eprintln!("{}:\n{}", log.path().display(), lines[lines.len().saturating_sub(6)..].join("\n"));
+    }
+}
+
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
