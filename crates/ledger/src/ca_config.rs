@@ -48,6 +48,8 @@ pub struct CaConfig {
     pub intermediate: bool,
     /// Where its keys are.
     pub bccsp: Bccsp,
+    /// The folder of its keys, where one is named: else `msp/keystore`.
+    pub key_store: Option<String>,
     /// The server's version that the file was written for or by.
     pub version: Option<String>,
     /// The server's further CAs: their configuration files.
@@ -316,6 +318,7 @@ impl CaConfig {
             chain: usual(&["ca", "chainfile"], "ca-chain.pem"),
             intermediate: text(&["intermediate", "parentserver", "url"]).is_some(),
             bccsp: Bccsp::read(&settings, &["bccsp"]),
+            key_store: text(&["bccsp", "sw", "filekeystore", "keystore"]),
             version: text(&["version"]),
             further,
             affiliations: affiliations(yaml),
@@ -428,6 +431,10 @@ mod tests {
         let file = b"ca: {keyfile: /a}\ncacount: 2\nbccsp: {default: SW}\nversion: 1.5.5\n";
         let config = CaConfig::read(file, &over(&[("FABRIC_CA_SERVER_CA_KEYFILE", "/b")])).unwrap();
         assert_eq!(config.key.as_deref(), Some("/b"));
+        let store = b"bccsp: {default: SW, sw: {filekeystore: {keystore: /k}}}\n";
+        assert_eq!(CaConfig::parse(store).unwrap().key_store.as_deref(), Some("/k"));
+        let over_store = over(&[("FABRIC_CA_SERVER_BCCSP_SW_FILEKEYSTORE_KEYSTORE", "/l")]);
+        assert_eq!(CaConfig::read(store, &over_store).unwrap().key_store.as_deref(), Some("/l"));
         assert_eq!(config.further, ["ca/ca1/fabric-ca-config.yaml", "ca/ca2/fabric-ca-config.yaml"]);
         let files = CaConfig::read(b"cafiles: [a/x.yaml]", &over(&[])).unwrap();
         let named = b"affiliations:\n  Org1: [a, B]\n  org2:\n    c: {d: }\n    e: [f]\n";

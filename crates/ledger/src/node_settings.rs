@@ -139,7 +139,7 @@ pub fn is_list(variable: &str) -> bool {
 
 /// Returns whether an environment variable holds a path, or a list of paths.
 pub fn is_path(variable: &str) -> bool {
-    let one = ["FILE", "CERTIFICATE", "PRIVATEKEY", "DATASOURCE"].iter().any(|end| variable.ends_with(end));
+    let one = ["FILE", "CERTIFICATE", "PRIVATEKEY", "DATASOURCE", "KEYSTORE"].iter().any(|end| variable.ends_with(end));
     one || is_list(variable)
         || PLACES.iter().any(|of_role| of_role.iter().any(|place| variable.ends_with(&place.join("_").to_uppercase())))
 }
@@ -492,6 +492,7 @@ const KEPT: [&[&str]; 3] = [
         "FABRIC_CA_SERVER_BCCSP_DEFAULT",
         "FABRIC_CA_SERVER_BCCSP_PKCS11_LABEL",
         "FABRIC_CA_SERVER_BCCSP_PKCS11_LIBRARY",
+        "FABRIC_CA_SERVER_BCCSP_SW_FILEKEYSTORE_KEYSTORE",
         "FABRIC_CA_SERVER_CA_CERTFILE",
         "FABRIC_CA_SERVER_CA_KEYFILE",
         "FABRIC_CA_SERVER_CA_CHAINFILE",

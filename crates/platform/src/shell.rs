@@ -1,25 +1,26 @@
 //! Text as a shell reads it: words, commands, assignments, expansions. Nothing of it is executed; who reads it says what is known beside the
 //! variables.
 
+mod wrapped;
+
 use fabkeep_ledger::node_settings::Environment;
+
+pub(crate) use wrapped::{before_program, unwrapped};
 
 /// Stand for a `$` and a backtick that begin no expansion.
 const DOLLAR: char = '\u{4}';
 const BACKTICK: char = '\u{5}';
+/// Stands before an expansion in quotes: what comes of it is one word.
+const QUOTED: char = '\u{6}';
+/// Stands where the value of an expansion that is not in quotes is split.
+const SPLIT: char = '\u{7}';
 /// Words that a command may stand behind.
 const KEYWORDS: [&str; 14] =
     ["then", "else", "elif", "do", "if", "while", "until", "{", "}", "!", "fi", "done", "esac", "--"];
-/// Programs that run the command behind them, and those of them that take a word of their own first.
-const WRAPPERS: [&str; 12] =
-    ["exec", "env", "nohup", "time", "command", "sudo", "setsid", "nice", "tini", "dumb-init", "busybox", "runuser"];
-const WRAPPERS_OF_ONE: [&str; 3] = ["gosu", "su-exec", "timeout"];
 /// How deep an expansion inside another one is replaced.
 const MAX_DEPTH: usize = 8;
 /// Length of a value behind which nothing more is replaced, in bytes.
 const MAX_VALUE_BYTES: usize = 64 << 10;
-/// Options of these programs that have a value.
-const WITH_VALUE: [&str; 4] = ["-u", "-g", "-n", "--user"];
-
 /// What is known of expansions that no variable tells.
 pub(crate) trait Resolver {
     /// A variable that nothing sets.
@@ -85,7 +86,23 @@ fn read(text: &str, script: bool) -> Vec<String> {
             },
             (_, '`' | '$') if c == '`' || matches!(next, Some('(' | '{')) => {
                 let end = at + length(&text[at..]);
-                word.get_or_insert_default().push_str(&text[at..end]);
+                let word = word.get_or_insert_default();
+                word.extend(quote.map(|_| QUOTED));
+                word.push_str(&text[at..end]);
+                while chars.next_if(|(at, _)| *at < end).is_some() {}
+            }
+            (Some(_), '$') => {
+                let end = at + length(&text[at..]);
+                let (word, expansion) = (word.get_or_insert_default(), &text[at..end]);
+                word.push(QUOTED);
+                // What stands behind the quotes is no part of the name.
+                match expansion
+                    .strip_prefix('$')
+                    .filter(|name| name.starts_with(|c: char| is_name(c) && !c.is_ascii_digit()))
+                {
+                    Some(name) => word.extend(["${", name, "}"]),
+                    None => word.push_str(expansion),
+                }
                 while chars.next_if(|(at, _)| *at < end).is_some() {}
             }
             (None, '\'' | '"') => {
@@ -93,8 +110,20 @@ fn read(text: &str, script: bool) -> Vec<String> {
                 word.get_or_insert_default();
             }
             (None, '#') if script && word.is_none() => while chars.next_if(|(_, next)| *next != '\n').is_some() {},
+            // A redirection is a word of its own.
+            (None, '<' | '>') if script => {
+                let begins = |c: char| c.is_ascii_digit() || matches!(c, '&' | '<' | '>');
+                if word.as_ref().is_some_and(|word| !word.chars().all(begins)) {
+                    out.extend(word.take());
+                }
+                word.get_or_insert_default().push(c);
+            }
             // `2>&1`, `&>log`
-            (None, '&') if next == Some('>') || word.as_ref().is_some_and(|word| word.ends_with('>')) => {
+            (None, '&') if script && next == Some('>') => {
+                out.extend(word.take());
+                word = Some(c.to_string());
+            }
+            (None, '&') if word.as_ref().is_some_and(|word| word.ends_with('>')) => {
                 word.get_or_insert_default().push(c);
             }
             (None, '&' | '(' | ')') if in_value(&word) => {
@@ -122,12 +151,32 @@ fn literal(c: char) -> char {
 
 /// A word as it is when nothing more is expanded in it.
 pub(crate) fn settled(word: &str) -> String {
-    word.replace(DOLLAR, "$").replace(BACKTICK, "`")
+    word.replace(DOLLAR, "$").replace(BACKTICK, "`").replace(QUOTED, "")
+}
+
+/// Whether a word stands for all arguments of a script.
+pub(crate) fn is_arguments(word: &str) -> bool {
+    matches!(word.strip_prefix(QUOTED).unwrap_or(word), "$@" | "$*")
 }
 
 /// A text in which nothing is expanded.
 pub(crate) fn unexpanded(text: &str) -> String {
     text.chars().map(literal).collect()
+}
+
+/// The words of a command without where it reads and writes: `>log`, `2>&1`, `< file`.
+pub(crate) fn without_redirections(words: &[String]) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let behind = word.strip_prefix('&').unwrap_or_else(|| word.trim_start_matches(|c: char| c.is_ascii_digit()));
+        if !behind.starts_with(['<', '>']) {
+            out.push(word.clone());
+        } else if behind.trim_start_matches(['<', '>']).trim_start_matches('&').is_empty() {
+            rest.next();
+        }
+    }
+    out
 }
 
 /// One command of a script.
@@ -163,30 +212,6 @@ pub(crate) fn statements(tokens: &[String]) -> Vec<Statement<'_>> {
         out.push(Statement { words, conditional, separator });
     }
     out
-}
-
-/// What stands before a command's program: each assignment with its value as it is written, in order. Where the program stands.
-pub(crate) fn before_program(words: &[String], mut assign: impl FnMut(&str, &str)) -> usize {
-    let (mut at, mut exports, mut wrapped) = (0, false, false);
-    while let Some(word) = words.get(at) {
-        match (assignment(word), base(word)) {
-            (Some((name, value)), _) => assign(name, value),
-            (_, "export" | "declare" | "readonly" | "local") => exports = true,
-            (_, name) if KEYWORDS.contains(&name) => {}
-            (_, name) if WRAPPERS.contains(&name) => wrapped = true,
-            (_, name) if WRAPPERS_OF_ONE.contains(&name) => {
-                wrapped = true;
-                at += 1;
-            }
-            _ if exports => {}
-            _ if wrapped && word.starts_with('-') && !is_text_option(word) => {
-                at += usize::from(WITH_VALUE.contains(&word.as_str()));
-            }
-            _ => break,
-        }
-        at += 1;
-    }
-    at.min(words.len())
 }
 
 fn assignment(word: &str) -> Option<(&str, &str)> {
@@ -225,16 +250,37 @@ fn length(text: &str) -> usize {
 
 /// A word with its expansions replaced: by the variables, else by what the resolver knows; what neither knows stays as it is.
 pub(crate) fn expand(word: &str, variables: &Environment, resolver: &dyn Resolver) -> String {
-    expand_in(word, variables, resolver, 0)
+    expand_in(word, variables, resolver, 0, false)
 }
 
-fn expand_in(word: &str, variables: &Environment, resolver: &dyn Resolver, depth: usize) -> String {
+/// The words that a shell makes of one: what comes of an expansion that is not in quotes is split at spaces, and may be none.
+pub(crate) fn fields(word: &str, variables: &Environment, resolver: &dyn Resolver) -> Vec<String> {
+    let expanded = expand_in(word, variables, resolver, 0, true);
+    if expanded.is_empty() && (word.is_empty() || word.contains(QUOTED)) {
+        return vec![expanded];
+    }
+    expanded.split(SPLIT).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn expand_in(word: &str, variables: &Environment, resolver: &dyn Resolver, depth: usize, split: bool) -> String {
     let mut out = String::new();
     let mut rest = word;
-    while let Some(at) = rest.find(['$', '`']).filter(|_| depth < MAX_DEPTH && out.len() < MAX_VALUE_BYTES) {
+    while let Some(at) = rest.find(['$', '`', QUOTED]).filter(|_| depth < MAX_DEPTH && out.len() < MAX_VALUE_BYTES) {
         out.push_str(&rest[..at]);
-        let (expansion, after) = rest[at..].split_at(length(&rest[at..]));
-        out.push_str(&replaced(expansion, variables, resolver, depth).unwrap_or_else(|| expansion.to_owned()));
+        rest = &rest[at..];
+        let unquoted = rest.strip_prefix(QUOTED);
+        rest = unquoted.unwrap_or(rest);
+        if !rest.starts_with(['$', '`']) {
+            continue;
+        }
+        let (expansion, after) = rest.split_at(length(rest));
+        match replaced(expansion, variables, resolver, depth) {
+            Some(value) if split && unquoted.is_none() => {
+                out.extend(value.chars().map(|c| if c.is_whitespace() { SPLIT } else { c }));
+            }
+            Some(value) => out.push_str(&value),
+            None => out.push_str(expansion),
+        }
         rest = after;
     }
     out.push_str(rest);
@@ -257,7 +303,7 @@ fn replaced(expansion: &str, variables: &Environment, resolver: &dyn Resolver, d
         _ if operation.is_empty() => value,
         Some((mark, usual)) => {
             let set = value.filter(|value| !(mark.starts_with(':') && value.is_empty()));
-            let other = || expand_in(usual, variables, resolver, depth + 1);
+            let other = || expand_in(usual, variables, resolver, depth + 1, false);
             match mark {
                 // What is behind these is what is said when it is not set.
                 ":?" | "?" => set,
@@ -317,6 +363,8 @@ mod tests {
             ("A=`cat x y` b", &["A=`cat x y`", "b"]),
             ("S=root:pw@tcp(db:3306)/ca?a=b&c=d", &["S=root:pw@tcp(db:3306)/ca?a=b&c=d"]),
             ("A=b& c", &["A=b", "&", "c"]),
+            ("a>b 2>c &>>d <e", &["a", ">b", "2>c", "&>>d", "<e"]),
+            ("a&>b", &["a", "&>b"]),
         ] {
             assert_eq!(tokens(text), expected, "{text}");
         }
@@ -334,6 +382,23 @@ mod tests {
         let deep = format!("{}{}", "${N:-".repeat(100_000), "}".repeat(100_000));
         assert_eq!(tokens(&deep), std::slice::from_ref(&deep));
         expand(&deep, &variables, &Nothing);
+    }
+
+    #[test]
+    fn what_is_not_in_quotes_is_split_at_spaces() {
+        let variables = Environment::from(
+            [("O", "-b a:b  -H /x"), ("E", ""), ("A", "a b")].map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        for (text, expected) in [
+            ("$O -d", &["-b", "a:b", "-H", "/x", "-d"][..]),
+            ("\"$O\" ${O}", &["-b a:b  -H /x", "-b", "a:b", "-H", "/x"]),
+            ("x$A'$A'", &["xa", "b$A"]),
+            ("x\"$A\"y $E \"$E\" '' ${N:-$A}", &["xa by", "", "", "a", "b"]),
+            ("A=$A \"`pwd`\" $N", &["A=a", "b", "/here", "$N"]),
+        ] {
+            let all: Vec<String> = words(text).iter().flat_map(|word| fields(word, &variables, &Nothing)).collect();
+            assert_eq!(all.iter().map(|word| settled(word)).collect::<Vec<_>>(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::ca_tables::Tables;
 use super::databases::{Known, Notes};
 use super::settings::{self, CaHome};
 use super::survey::{PlannedNode, SurveyedDirectory};
-use crate::located::{Located, locate_all};
+use crate::located::{Located, locate, locate_all};
 
 /// Looks into the databases of all certificate authorities of a server.
 pub(super) fn check_homes(
@@ -268,7 +268,13 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
                 "put the CA's own certificate there",
             );
         }
-        let store = format!("{}/{}", directories[home.directory].role, home.inside("msp/keystore/"));
+        // The folder that the configuration names, else the home's own.
+        let named_store = config.key_store.as_deref().and_then(|store| {
+            let inside = locate(&directories, (home.directory, &home.at), &format!("{store}/key"))?;
+            label(&inside).strip_suffix("key").map(str::to_owned)
+        });
+        let usual_store = || format!("{}/{}", directories[home.directory].role, home.inside("msp/keystore/"));
+        let store = named_store.unwrap_or_else(usual_store);
         let named = config.key.as_deref();
         let named_at = named.and_then(at);
         if let (Some(named), None, None) = (named, &named_at, &facts.key) {

@@ -116,13 +116,26 @@ impl Kubernetes {
         let mut read = objects::read_namespaces(&connection, &names, &mut findings)?;
         let chosen = !selection.namespaces.is_empty() || selection.selector.is_some();
         if !chosen {
+            let mut doubts = Vec::new();
+            let mut doubtful = Vec::new();
             read.retain(|namespace| {
-                let nodes = discover::analyse("", vec![namespace.clone()]).nodes;
-                nodes.iter().any(is_fabric)
+                let analysis = discover::analyse("", vec![namespace.clone()]);
+                let holds_node = analysis.nodes.iter().any(is_fabric);
+                if !holds_node && !analysis.doubts.is_empty() {
+                    doubts.extend(analysis.doubts);
+                    doubtful.push(namespace.clone());
+                }
+                holds_node
             });
+            if read.is_empty() {
+                read = doubtful;
+                doubts.clear();
+            }
             findings.retain(|finding| {
                 read.iter().any(|namespace| finding.subject.ends_with(&format!(" in {}", namespace.name)))
             });
+            // What may be a node is told wherever it is.
+            findings.extend(doubts);
         }
         if read.is_empty() {
             return Err(PlatformError::Cluster {

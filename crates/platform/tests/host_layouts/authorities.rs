@@ -240,3 +240,134 @@ fn a_configuration_under_another_name_is_kept_with_the_node() {
     site.whole("net").write("net/ca.sh", "cd Org1/ca\nfabric-ca-server start -c own.yaml -b a:b\n");
     site.discover("net").reported(&["net/Org1/ca/own.yaml", "not on this machine"]);
 }
+
+/// A server whose database is not in its home, where an old one lies.
+fn with_database_elsewhere() -> Site {
+    let site = Site::new();
+    site.whole("net").copy("Org1/ca/fabric-ca-server.db", "net/db/ca.db");
+    site
+}
+
+const OPTIONS: &str = "-b admin:adminpw -H SITE/net/Org1/ca --db.datasource SITE/net/db/ca.db";
+
+#[test]
+fn options_in_a_variable_are_split_as_their_shell_does_it() {
+    let unit = |site: &Site, start: &str| {
+        site.write("net/etc/default/ca", &format!("OPTS=\"{OPTIONS}\"\nCMD=\"fabric-ca-server start {OPTIONS}\"\n"));
+        site.write(
+            "net/etc/systemd/system/ca1.service",
+            &format!("[Service]\nEnvironmentFile=/etc/default/ca\nExecStart={start}\n"),
+        );
+    };
+    let compose = |site: &Site, command: &str| {
+        site.write("net/compose.yaml", &format!("services:\n  ca:\n    image: hyperledger/fabric-ca:1.5\n    environment: {{OPTS: '-b a:b --db.datasource /db/ca.db', CMD: 'fabric-ca-server start --db.datasource /db/ca.db'}}\n    command: {command}\n    volumes: ['./Org1/ca:/etc/hyperledger/fabric-ca-server', './db:/db']\n"));
+    };
+    type Write<'a> = Box<dyn Fn(&Site) + 'a>;
+    let script = |text: &'static str| -> Write<'_> {
+        Box::new(move |site: &Site| {
+            site.write("net/start-ca.sh", &text.replace("OPTIONS", OPTIONS));
+        })
+    };
+    let cases: Vec<(&str, Write<'_>)> = vec![
+        ("a unit", Box::new(|site| unit(site, "/usr/local/bin/fabric-ca-server start $OPTS"))),
+        ("a unit's shell", Box::new(|site| unit(site, "/bin/sh -c 'exec fabric-ca-server start $OPTS'"))),
+        ("a unit's command in a variable", Box::new(|site| unit(site, "/bin/sh -c 'exec $CMD'"))),
+        ("a script", script("OPTS=\"OPTIONS\"\nfabric-ca-server start $OPTS\n")),
+        (
+            "a script's own folder",
+            script("OPTS=\"-H $PWD/Org1/ca --db.datasource=$PWD/db/ca.db\"\nfabric-ca-server start ${OPTS}\n"),
+        ),
+        ("a script's command in a variable", script("CMD='fabric-ca-server start OPTIONS'\nsh -c \"$CMD\"\n")),
+        ("a compose file", Box::new(|site| compose(site, "sh -c \"fabric-ca-server start $$OPTS\""))),
+        (
+            "a compose file's list",
+            Box::new(|site| compose(site, "[sh, -c, 'exec fabric-ca-server start $${OPTS} -d']")),
+        ),
+        ("a compose file's command in a variable", Box::new(|site| compose(site, "[sh, -c, $$CMD]"))),
+    ];
+    for (what, write) in cases {
+        let site = with_database_elsewhere();
+        write(&site);
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        let ca: Vec<&String> = nodes.iter().filter(|node| node.contains("ca-home=net/Org1/ca")).collect();
+        assert_eq!((nodes.len(), ca.len()), (9, 1), "{what}: {nodes:#?} {:#?}", seen.remarks);
+        assert!(ca[0].contains("other=net/db"), "{what}: {} {:#?}", ca[0], seen.remarks);
+        let line = format!("FABRIC_CA_SERVER_DB_DATASOURCE = \"{}\"", site.path("net/db/ca.db").display());
+        assert!(seen.text.contains(&line), "{what}: {}", seen.text);
+        assert!(
+            seen.remarks.iter().all(|told| told.contains("not in any node's directory")),
+            "{what}: {:#?}",
+            seen.remarks
+        );
+    }
+}
+
+#[test]
+fn options_that_are_not_known_are_told_and_make_no_home() {
+    let unit = "net/etc/systemd/system/ca1.service";
+    for (what, path, text, told) in [
+        (
+            "a file that is not here",
+            unit,
+            "EnvironmentFile=/etc/none\nExecStart=/usr/bin/fabric-ca-server start $OPTS",
+            "home",
+        ),
+        (
+            "braces are one word",
+            unit,
+            "Environment=\"OPTS=-b a:b -H /x\"\nExecStart=/usr/bin/fabric-ca-server start ${OPTS}",
+            "home",
+        ),
+        ("a unit without a home", unit, "ExecStart=/usr/bin/fabric-ca-server start -b a:b", "home"),
+        ("a script's arguments", "net/start-ca.sh", "fabric-ca-server start -b a:b \"$@\"", "home"),
+        (
+            "a script's arguments beside a home",
+            "net/start-ca.sh",
+            "fabric-ca-server start -H $PWD/Org1/ca -d $MORE",
+            "options",
+        ),
+        ("a value", "net/start-ca.sh", "fabric-ca-server start -H $PWD/Org1/ca --db.datasource $DIR/ca.db", "options"),
+    ] {
+        let site = with_database_elsewhere();
+        let head = if path == unit { "[Service]\n" } else { "" };
+        site.write(path, &format!("{head}{text}\n"));
+        let seen = site.discover("net");
+        assert_eq!(seen.names().len(), 9, "{what}: {:#?}", seen.nodes());
+        assert!(seen.node("Org1/ca").contains("ca-home=net/Org1/ca"), "{what}");
+        seen.reported(&[path, told, "not known"]);
+    }
+    // What is known is not told.
+    let site = with_database_elsewhere();
+    site.write("net/start-ca.sh", "cd Org1/ca\nfabric-ca-server start -b $USER:$PASSWORD -d >>log 2>&1 &\n");
+    let seen = site.discover("net");
+    assert!(seen.remarks.iter().all(|told| !told.contains("not known")), "{:#?}", seen.remarks);
+}
+
+#[test]
+fn a_key_store_outside_of_a_home_is_followed() {
+    type Write = fn(&Site);
+    let cases: [(&str, Write); 3] = [
+        ("the configuration, absolute", |site| {
+            site.edit(CONFIG, "keystore: msp/keystore", "keystore: SITE/outside/keys");
+        }),
+        ("the configuration, relative", |site| {
+            site.edit(CONFIG, "keystore: msp/keystore", "keystore: ../../../outside/keys");
+        }),
+        ("a container's environment", |site| {
+            site.write("net/compose.yaml", "services:\n  ca.org1:\n    image: hyperledger/fabric-ca:1.5\n    environment: [FABRIC_CA_SERVER_BCCSP_SW_FILEKEYSTORE_KEYSTORE=/keys]\n    volumes: ['./Org1/ca:/etc/hyperledger/fabric-ca-server', '../outside/keys:/keys']\n");
+        }),
+    ];
+    for (what, write) in cases {
+        let site = Site::new();
+        site.whole("net").copy("Org1/ca/msp/keystore", "outside/keys").remove("net/Org1/ca/msp/keystore");
+        write(&site);
+        let seen = site.discover("net");
+        let nodes = seen.nodes();
+        let ca = nodes.iter().find(|node| node.contains("ca-home=net/Org1/ca")).unwrap();
+        assert!(ca.contains("other=outside/keys"), "{what}: {ca} {:#?}", seen.remarks);
+        let line =
+            format!("FABRIC_CA_SERVER_BCCSP_SW_FILEKEYSTORE_KEYSTORE = \"{}\"", site.path("outside/keys").display());
+        assert_eq!(seen.text.contains(&line), what.starts_with("a container"), "{what}: {}", seen.text);
+    }
+}

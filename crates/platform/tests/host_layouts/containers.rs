@@ -383,3 +383,57 @@ fn what_a_container_names_is_kept_with_paths_of_this_machine() {
     let nodes = seen.nodes();
     assert!(nodes.iter().any(|node| node.contains("other=net/blocks")), "{nodes:#?} {:#?}", seen.remarks);
 }
+
+#[test]
+fn what_an_images_configuration_names_is_found_through_the_mounts() {
+    let orderer = |more: &str, volumes: &str| {
+        format!(
+            "services:\n  o1:\n    image: hyperledger/fabric-orderer:2.5\n    command: orderer\n    environment: {{ORDERER_GENERAL_LOCALMSPID: O, ORDERER_GENERAL_LOCALMSPDIR: /id/msp, ORDERER_GENERAL_TLS_ENABLED: 'false'{more}}}\n    volumes: ['./id:/id', {volumes}]\n"
+        )
+    };
+    let looked = |site: &Site| {
+        let files = [site.path("net/compose.yaml")];
+        Seen::new(discover_compose(&files, site.folder.path()).unwrap(), site)
+    };
+    let moved = ", ORDERER_FILELEDGER_LOCATION: /var/hyperledger/ledger";
+    for (what, more, volumes, ledger, raft) in [
+        (
+            "a volume of its own",
+            "",
+            "'./l:/var/hyperledger/production/orderer', './raft:/var/hyperledger/production/orderer/etcdraft'",
+            "net/l",
+            "net/raft",
+        ),
+        (
+            "a ledger elsewhere on the volume",
+            moved,
+            "'./v:/var/hyperledger'",
+            "net/v/ledger",
+            "net/v/production/orderer/etcdraft",
+        ),
+        ("in the ledger", "", "'./l:/var/hyperledger/production/orderer'", "net/l", "net/l/etcdraft"),
+    ] {
+        let site = Site::new();
+        site.identity("OrdererOrg/orderer1", "net/id").write(&format!("{ledger}/chains/c/blockfile_000000"), "");
+        site.write(&format!("{ledger}/index/CURRENT"), "").write(&format!("{raft}/wal/c/0.wal"), "");
+        site.write(&format!("{raft}/snapshot/c/0.snap"), "");
+        site.write("net/compose.yaml", &orderer(more, volumes));
+        let nodes = looked(&site).nodes();
+        for part in [format!("orderer-wal={raft}/wal"), format!("orderer-snapshots={raft}/snapshot")] {
+            assert!(nodes.iter().any(|node| node.contains(&part)), "{what}: {part} in {nodes:#?}");
+        }
+    }
+    // A ledger without raft logs, as those of SmartBFT: nothing is missing.
+    let site = Site::new();
+    site.identity("OrdererOrg/orderer1", "net/id").write("net/v/ledger/chains/c/blockfile_000000", "");
+    site.write("net/compose.yaml", &orderer(moved, "'./v:/var/hyperledger'"));
+    let seen = looked(&site);
+    assert!(seen.nodes().iter().all(|node| !node.contains("orderer-wal")), "{:#?}", seen.nodes());
+    assert_eq!(seen.remarks, Vec::<String>::new());
+
+    let site = Site::new();
+    site.identity("Org1/peer0", "net/id").peer_data("net/data").write("net/snap/completed/c/10/x.data", "");
+    site.write("net/compose.yaml", "services:\n  p0:\n    image: hyperledger/fabric-peer:2.5\n    command: peer node start\n    environment: {CORE_PEER_ID: p0, CORE_PEER_FILESYSTEMPATH: /data, CORE_PEER_MSPCONFIGPATH: /id/msp, CORE_PEER_TLS_ENABLED: 'false'}\n    volumes: ['./id:/id', './data:/data', './snap:/var/hyperledger/production/snapshots']\n");
+    let nodes = looked(&site).nodes();
+    assert!(nodes.iter().any(|node| node.contains("other=net/snap")), "{nodes:#?}");
+}

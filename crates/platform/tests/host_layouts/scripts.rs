@@ -402,3 +402,160 @@ fn programs_of_supervisord_are_nodes() {
     ));
     assert_both_nodes(&site);
 }
+
+/// Three orderers with nothing but data and identities.
+fn orderers() -> Site {
+    let site = Site::new();
+    for number in 1..=3 {
+        site.orderer_data(&format!("net/l{number}"));
+        site.identity(&format!("OrdererOrg/orderer{number}"), &format!("net/id/k{number}"));
+    }
+    site
+}
+
+fn assert_orderers(seen: &super::site::Seen, what: &str) {
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 3, "{what}: {nodes:#?} {:#?}", seen.remarks);
+    for number in 1..=3 {
+        let own = nodes.iter().find(|node| node.contains(&format!("orderer-ledger=net/l{number}"))).unwrap();
+        for part in ["msp", "tls"] {
+            assert!(own.contains(&format!("{part}=net/id/k{number}/{part}")), "{what}: {own} {:#?}", seen.remarks);
+        }
+    }
+}
+
+fn of_orderer(number: usize, base: &str) -> Vec<(&'static str, String)> {
+    ORDERER
+        .iter()
+        .map(|(name, value)| {
+            let value = value.replace("BASE/d2", &format!("{base}/l{number}"));
+            (*name, value.replace("BASE/ids/b", &format!("{base}/id/k{number}")))
+        })
+        .collect()
+}
+
+#[test]
+fn several_nodes_of_one_script_are_found_behind_redirections_and_wrappers() {
+    for form in [
+        "nohup orderer > oN.log 2>&1 &",
+        "nohup orderer >oN.log 2>&1 &",
+        "orderer &> oN.log &",
+        "orderer 2> oN.log &",
+        "orderer>oN.log &",
+        "setsid orderer </dev/null >oN.log 2>&1 &",
+        "su fabric -c \"orderer\" &",
+        "screen -dmS oN orderer",
+        "start-stop-daemon --start --background --exec /usr/bin/orderer",
+        "taskset -c 1 orderer &",
+        "nice -n 5 ionice -c2 -n7 env A=b orderer >>oN.log &",
+        "sudo -E -u fabric orderer &",
+    ] {
+        let site = orderers();
+        let text = (1..=3).map(|number| {
+            let settings = of_orderer(number, "$PWD");
+            let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("export {}\n{}\n", settings.join(" "), form.replace('N', &number.to_string()))
+        });
+        site.write("net/start.sh", &text.collect::<String>());
+        assert_orderers(&site.discover("net"), form);
+    }
+}
+
+#[test]
+fn units_set_variables_and_redirect_as_scripts_do() {
+    let pairs = |number: usize| -> Vec<String> {
+        let of = of_orderer(number, "SITE/net");
+        of.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    };
+    type Unit<'a> = Box<dyn Fn(&Site, usize) -> String + 'a>;
+    let cases: Vec<(&str, Unit<'_>)> = vec![
+        (
+            "a shell that redirects",
+            Box::new(|_, number| {
+                let all = pairs(number).join(" ");
+                format!("Environment={all}\nExecStart=/bin/sh -c 'exec orderer >>/var/log/o{number}.log 2>&1'\n")
+            }),
+        ),
+        ("env", Box::new(|_, number| format!("ExecStart=/usr/bin/env {} /usr/bin/orderer\n", pairs(number).join(" ")))),
+        (
+            "several files",
+            Box::new(|site, number| {
+                for (part, some) in pairs(number).chunks(3).enumerate() {
+                    site.write(&format!("net/etc/o{number}/{part}.env"), &some.join("\n"));
+                }
+                site.write(&format!("net/etc/o{number}/other.conf"), "ORDERER_FILELEDGER_LOCATION=/wrong\n");
+                format!("EnvironmentFile=-/etc/o{number}/*.env\nExecStart=/usr/bin/orderer\n")
+            }),
+        ),
+        (
+            "values that go on in the next line",
+            Box::new(|site, number| {
+                let all = pairs(number).join("\n").replace("/net/", "/net/\\\n");
+                site.write(&format!("net/etc/o{number}.env"), &all);
+                format!("EnvironmentFile=/etc/o{number}.env\nExecStart=/usr/bin/orderer\n")
+            }),
+        ),
+    ];
+    for (what, unit) in cases {
+        let site = orderers();
+        for number in 1..=3 {
+            let text = unit(&site, number);
+            site.write(&format!("net/etc/systemd/system/o{number}.service"), &format!("[Service]\n{text}"));
+        }
+        assert_orderers(&site.discover("net"), what);
+    }
+}
+
+#[test]
+fn a_unit_whose_directories_are_not_there_is_a_node_of_its_machine() {
+    let peer = "[Service]\nEnvironment=CORE_PEER_ID=p0 CORE_PEER_FILESYSTEMPATH=/nowhere/disk2/p0 CORE_PEER_MSPCONFIGPATH=/nowhere/disk2/msp\nExecStart=/opt/fabric/bin/peer node start\n";
+    let authority = "[Service]\nExecStart=/usr/bin/fabric-ca-server start -b a:b -H /nowhere/disk2/ca\n";
+    let site = Site::new();
+    site.whole("net").remove("net/Org1/peer0").remove("net/Org2/ca");
+    site.write("net/etc/systemd/system/p0.service", peer).write("net/etc/systemd/system/ca.service", authority);
+    let seen = site.discover("net");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 9, "{nodes:#?}");
+    for part in ["peer-data=/nowhere/disk2/p0", "msp=/nowhere/disk2/msp", "ca-home=/nowhere/disk2/ca"] {
+        assert!(nodes.iter().any(|node| node.contains(part)), "{part} in {nodes:#?}");
+    }
+    seen.reported(&["p0.service", "/nowhere/disk2/p0", "not on this machine"]);
+    // A package's unit that nothing wants, and a file in another place, are told and are none.
+    for folder in ["net/usr/lib/systemd/system", "net/templates"] {
+        let site = Site::new();
+        site.whole("net").write(&format!("{folder}/p0.service"), peer);
+        let seen = site.discover("net");
+        assert_eq!(seen.names().len(), 9, "{:#?}", seen.names());
+        seen.reported(&["p0.service", "not in the inventory"]);
+    }
+    let site = Site::new();
+    site.whole("net").write("net/usr/lib/systemd/system/p0.service", peer);
+    let wants = site.path("net/etc/systemd/system/multi-user.target.wants");
+    std::fs::create_dir_all(&wants).unwrap();
+    std::os::unix::fs::symlink("/usr/lib/systemd/system/p0.service", wants.join("p0.service")).unwrap();
+    assert_eq!(site.discover("net").names().len(), 10);
+}
+
+#[test]
+fn a_path_is_that_of_the_disk_which_is_looked_at_and_this_machines_is_told() {
+    let site = Site::new();
+    let local = site.path("local").display().to_string();
+    // Both machines have the directory.
+    for base in ["local".to_owned(), format!("disk{local}")] {
+        site.peer_data(&format!("{base}/production")).identity("Org1/peer0", &base);
+    }
+    site.write("disk/etc/systemd/system/p0.service", "[Service]\nEnvironment=CORE_PEER_ID=p0 CORE_PEER_FILESYSTEMPATH=SITE/local/production CORE_PEER_MSPCONFIGPATH=SITE/local/msp\nEnvironment=CORE_PEER_TLS_ENABLED=true CORE_PEER_TLS_CERT_FILE=SITE/local/tls/server.crt CORE_PEER_TLS_KEY_FILE=SITE/local/tls/server.key\nExecStart=/usr/bin/peer node start\n");
+    let seen = site.discover("disk");
+    let nodes = seen.nodes();
+    assert_eq!(nodes.len(), 1, "{nodes:#?}");
+    for part in ["peer-data", "msp", "tls"] {
+        let place = if part == "peer-data" { "production" } else { part };
+        assert!(nodes[0].contains(&format!("{part}=disk{local}/{place}")), "{part}: {nodes:#?}");
+    }
+    seen.reported(&["p0.service", &format!("{local}/production"), "as well as"]);
+    // Nothing is told where only the disk has it.
+    site.remove("local");
+    let seen = site.discover("disk");
+    assert!(seen.nodes()[0].contains(&format!("peer-data=disk{local}/production")), "{:#?}", seen.nodes());
+    assert_eq!(seen.remarks, Vec::<String>::new());
+}

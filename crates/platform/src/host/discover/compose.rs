@@ -12,7 +12,7 @@ use super::script::{self, WORKING_FOLDER, home};
 use super::started::Mount;
 use super::tree::text_of;
 use crate::host::Commands;
-use crate::shell::words;
+use crate::shell::{settled, words};
 
 /// How far services that extend others, or have their volumes, are followed.
 const MAX_EXTENDS: usize = 8;
@@ -224,9 +224,7 @@ pub(super) fn texts(value: Option<&Value>) -> Vec<String> {
 
 fn command(value: Option<&Value>, file: &File) -> Vec<String> {
     match value {
-        Some(Value::String(text)) => {
-            words(&file.expand(text)).iter().map(|word| script::expand(word, &Environment::new())).collect()
-        }
+        Some(Value::String(text)) => words(&file.expand(text)).iter().map(|word| settled(word)).collect(),
         other => texts(other).iter().map(|text| file.expand(text)).collect(),
     }
 }

@@ -8,11 +8,11 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::{Environment, NodeSettings};
 
 use super::node::read_yaml;
-use super::script::{UNKNOWN, expand, node_command};
+use super::script::{UNKNOWN, line, node_command};
 use super::started::{CONTAINER_CA_HOME, Mount, Started};
 use super::tree::{is_data, is_data_of};
 use crate::host::Commands;
-use crate::shell::words;
+use crate::shell::is_separator;
 
 /// Most entries of a mounted folder that are looked at.
 const MAX_ENTRIES: usize = 1000;
@@ -102,7 +102,9 @@ impl Container {
             aliases: self.aliases,
             ports: self.ports,
             starts: true,
+            installed: false,
             config_flag: None,
+            unknown_options: false,
             reads: self.reads,
         };
         if unknown {
@@ -119,13 +121,15 @@ impl Container {
         self.role_by_command().or_else(|| Some((self.role_by_configuration()?, None)))
     }
 
+    /// The words of the shell's lines in its command.
+    fn lines(&self) -> Vec<String> {
+        let texts = self.command.iter().filter(|word| word.contains([' ', '$', ';', '>']));
+        texts.flat_map(|text| line(text, &self.environment)).collect()
+    }
+
     /// Every word of its command; a shell's line is a command of its own.
     fn words(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.command.clone();
-        for word in self.command.iter().filter(|word| word.contains(' ')) {
-            all.extend(words(word).iter().map(|word| expand(word, &self.environment)));
-        }
-        all
+        self.command.iter().cloned().chain(self.lines()).collect()
     }
 
     /// Whether it is an administrator's tool.
@@ -221,10 +225,11 @@ impl Container {
         if image.contains("couchdb") {
             return Some((NodeRole::StateDatabase, None));
         }
-        let all = self.words();
-        for position in 0..all.len() {
-            let rest: Vec<&str> = all[position..].iter().map(String::as_str).collect();
-            if let Some((role, arguments)) = node_command(&rest) {
+        let lines = self.lines();
+        let words = (0..self.command.len()).map(|position| &self.command[position..]);
+        for command in words.chain(lines.split(|word| is_separator(word))) {
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            if let Some((role, arguments)) = node_command(&command) {
                 return Some((role, Some(arguments.iter().map(|word| (*word).to_owned()).collect())));
             }
         }
@@ -238,7 +243,7 @@ impl Container {
             () => return None,
         };
         // An administrator's shell in a peer's image is no peer.
-        let shell = all.iter().any(|word| matches!(word.as_str(), "bash" | "sh" | "/bin/bash" | "/bin/sh"));
+        let shell = self.words().iter().any(|word| matches!(word.as_str(), "bash" | "sh" | "/bin/bash" | "/bin/sh"));
         let listens =
             own("CORE_PEER_LISTENADDRESS") || own("CORE_PEER_FILESYSTEMPATH") || own("CORE_PEER_GOSSIP_BOOTSTRAP");
         if role == NodeRole::Peer && shell && !listens {

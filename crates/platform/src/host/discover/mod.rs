@@ -32,7 +32,7 @@ use crate::volume::{ASIDE, STAGED};
 use container::{Containers, Unrecognised};
 use node::Node;
 use project::Given;
-use started::Started;
+use started::{Started, Unknown};
 use tree::Tree;
 
 /// An inventory, and what could not be settled.
@@ -87,6 +87,7 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     let base = base.canonicalize().unwrap_or_else(|_| normal(base));
     matching::identities(&tree, &mut nodes);
     claims::one_owner_each(&mut nodes, &mut remarks);
+    nodes.iter().for_each(|node| remarks.extend(also_outside(node, &root)));
     let named = names::name_all(&nodes, &root);
     matching::ask_for_identities(&tree, &nodes, &named, &base, &mut remarks);
     let served = matching::state_databases(&nodes, &named, &mut remarks);
@@ -211,16 +212,49 @@ fn is_of_a_restore(path: &Path) -> bool {
     point(ASIDE) || point(STAGED)
 }
 
+/// The directories of a node below the root that this machine has at the paths which something names too: those are another node's.
+fn also_outside(node: &Node, root: &Path) -> Option<String> {
+    let outside = |path: &Path| Some(Path::new("/").join(path.strip_prefix(root).ok()?));
+    let twice = |path: &Path| {
+        let outside = outside(path).filter(|outside| !outside.starts_with(root) && outside.exists())?;
+        (path.exists() && claims::real(&outside) != claims::real(path)).then(|| outside.display().to_string())
+    };
+    let twice: Vec<String> = node.directories.iter().filter_map(|(_, path)| twice(path)).collect();
+    let told = root != Path::new("/") && !node.by_layout && !twice.is_empty();
+    told.then(|| {
+        format!(
+            "{}: this machine has {} as well as the disk {}: the inventory names what is on the disk; if the node uses this machine's, correct it there",
+            node.origin,
+            twice.join(", "),
+            root.display()
+        )
+    })
+}
+
 /// The nodes that something starts. `only_here`: those of which nothing is on this machine are no part of what was asked for.
 fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &mut Vec<String>) -> Vec<Node> {
     let mut out: Vec<Node> = Vec::new();
     for mut one in started {
-        if one.settle_unknown() {
-            remarks.push(format!(
-                "{}: the location of the {}'s data depends on how it is started: the node is recognised by its data alone",
-                one.origin, one.role
-            ));
-            continue;
+        match one.settle_unknown() {
+            Unknown::Nothing => {}
+            Unknown::Data => {
+                remarks.push(format!(
+                    "{}: the location of the {}'s data depends on how it is started: the node is recognised by its data alone",
+                    one.origin, one.role
+                ));
+                continue;
+            }
+            Unknown::Home => {
+                remarks.push(format!(
+                    "{}: the home of the certificate authority is not known, as nothing names it: the node is recognised by its data alone; look whether the inventory has it with all of its directories",
+                    one.origin
+                ));
+                continue;
+            }
+            Unknown::Options => remarks.push(format!(
+                "{}: some options of the certificate authority's command are not known: a database, certificate or key that they name is not in the inventory; write its folder there",
+                one.origin
+            )),
         }
         let config = one.config_file(root);
         let built = match one.role {
@@ -228,7 +262,8 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
             _ => node::of_started(&one, config.as_deref(), root),
         };
         match built {
-            Ok(node) if node.is_here() || !only_here => out.push(node),
+            // Kept in the inventory: that its directories are missing is then found by every backup.
+            Ok(node) if node.is_here() || !only_here || one.installed => out.push(node),
             Ok(node) if one.starts => remarks.push(format!(
                 "{}: the {} that it starts has nothing on this machine and is not in the inventory",
                 node.origin, node.role

@@ -13,6 +13,8 @@ use crate::host::{ClientFiles, Commands};
 
 /// Folders that configuration files lie in below their node's own.
 const CONFIG_FOLDERS: [&str; 3] = ["config", "conf", "etc"];
+/// What the setting of a certificate authority's key store is called.
+const KEY_STORE: &str = "BCCSP_SW_FILEKEYSTORE_KEYSTORE";
 /// Folders of a system that hold more than one node's files.
 const SYSTEM_FOLDERS: [&str; 20] = [
     "/",
@@ -401,7 +403,9 @@ impl Reader<'_> {
         self.add(node, DirectoryRole::PeerData, data, "data directory (peer.fileSystemPath)");
         let msp = self.directory(settings.msp.as_deref(), &["msp"], self.of_image("msp"));
         self.add(node, DirectoryRole::Msp, msp, "MSP directory (peer.mspConfigPath)");
-        if let Some(Place::Here(path)) = settings.snapshots.as_deref().map(|named| self.find(named))
+        // The image's configuration file names its own place, wherever the data is.
+        let of_image = || self.of_image("/var/hyperledger/production/snapshots").filter(|_| node.config.is_none());
+        if let Some(Place::Here(path)) = settings.snapshots.as_deref().or_else(of_image).map(|named| self.find(named))
             && !node.directories.iter().any(|(_, known)| path.starts_with(known))
         {
             node.add(DirectoryRole::Other, path);
@@ -420,9 +424,14 @@ impl Reader<'_> {
         self.add(node, DirectoryRole::Msp, msp, "MSP directory (General.LocalMSPDir)");
         let inside =
             |name: &str| data.as_ref().map(|data| data.join("etcdraft").join(name)).filter(|path| path.is_dir());
+        // What the image's configuration file names, wherever the ledger is.
+        let of_image = |named: Option<&str>, name: &str| {
+            let default = format!("/var/hyperledger/production/orderer/etcdraft/{name}");
+            self.find(self.of_image(&default).filter(|_| named.is_none() && node.config.is_none())?).here()
+        };
         let raft = |named: Option<&str>, usual: [&str; 2], name: &str| match self.directory(named, &usual, None) {
             Some(Place::Here(path)) => Some(Place::Here(path)),
-            missing => inside(name).map(Place::Here).or(missing),
+            missing => of_image(named, name).or_else(|| inside(name)).map(Place::Here).or(missing),
         };
         let wal = raft(settings.wal.as_deref(), ["production/etcdraft/wal", "etcdraft/wal"], "wal");
         let usual = ["production/etcdraft/snapshot", "etcdraft/snapshot"];
@@ -692,7 +701,7 @@ fn follow(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main
     for (name, role, named, what) in files {
         let Some(named) = named else { continue };
         // Relative paths begin at the home, whatever the server's working directory is.
-        let absolute = named.starts_with('/');
+        let absolute = named.starts_with(['/', super::script::WORKING_FOLDER]);
         let place = if absolute { started.find(named, home, root) } else { beside(home, named) };
         match place {
             Place::Here(file) => {
@@ -707,6 +716,25 @@ fn follow(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main
             Place::Missing(file) if absolute => node.missing(None, what, &file),
             Place::Missing(_) => {}
         }
+    }
+    follow_key_store(started, settings, home, root, main, node);
+}
+
+/// Follows the folder of a CA's keys where it is not in its home.
+fn follow_key_store(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main: bool, node: &mut Node) {
+    let Some(named) = settings.key_store.as_deref().filter(|_| settings.bccsp.token().is_none()) else { return };
+    let absolute = named.starts_with(['/', super::script::WORKING_FOLDER]);
+    match if absolute { started.find(named, home, root) } else { beside(home, named) } {
+        Place::Here(folder) => {
+            if absolute && main && folder != super::normal(Path::new(named)) {
+                node.environment.insert(format!("FABRIC_CA_SERVER_{KEY_STORE}"), folder.display().to_string());
+            }
+            if !node.directories.iter().any(|(_, known)| folder.starts_with(known)) {
+                node.add(DirectoryRole::Other, folder);
+            }
+        }
+        Place::Missing(folder) if absolute => node.missing(None, "key store", &folder),
+        Place::Missing(_) => {}
     }
 }
 

@@ -51,6 +51,38 @@ pub(super) fn run_by(
     script.out
 }
 
+/// The same of one command, word by word, in which nothing is expanded.
+pub(super) fn run_words(
+    file: &Path,
+    words: &[String],
+    folder: &Path,
+    root: &Path,
+    known: &[PathBuf],
+    environment: &Environment,
+) -> Vec<Started> {
+    let mut script = Script::new(file, folder, root, known, environment.clone());
+    let words: Vec<String> = words.iter().map(|word| shell::unexpanded(word)).collect();
+    script.command(&words, false, 0);
+    script.out
+}
+
+/// The words of the commands that a line of a container's shell runs; what separates them stands alone.
+pub(super) fn line(text: &str, environment: &Environment) -> Vec<String> {
+    let mut environment = environment.clone();
+    let mut out = Vec::new();
+    for statement in shell::statements(&shell::tokens(text)) {
+        let words = shell::without_redirections(statement.words);
+        let program = shell::before_program(&words, |name, value| {
+            let value = marked(value, &environment);
+            environment.insert(name.to_owned(), value);
+        });
+        let command = words[program..].iter().flat_map(|word| fields(word, &environment)).collect();
+        out.extend(shell::unwrapped(command, |_, _| ()));
+        out.push(";".to_owned());
+    }
+    out
+}
+
 struct Script<'a> {
     file: &'a Path,
     root: &'a Path,
@@ -92,13 +124,17 @@ impl<'a> Script<'a> {
 
     /// What is set under a condition, and is set to something else already, is not known.
     fn command(&mut self, words: &[String], conditional: bool, depth: usize) {
+        let words = shell::without_redirections(words);
         let mut environment = self.environment.clone();
-        let program = shell::before_program(words, |name, value| {
+        let program = shell::before_program(&words, |name, value| {
             let value = marked(value, &environment);
             let other = environment.get(name).is_some_and(|known| !known.is_empty() && *known != value);
             environment.insert(name.to_owned(), if conditional && other { UNKNOWN.to_string() } else { value });
         });
-        let command: Vec<String> = words[program..].iter().map(|word| marked(word, &environment)).collect();
+        let command: Vec<String> = words[program..].iter().flat_map(|word| fields(word, &environment)).collect();
+        let command = shell::unwrapped(command, |name, value| {
+            environment.insert(name.to_owned(), value.to_owned());
+        });
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         match command.as_slice() {
             [] => self.environment = environment,
@@ -171,17 +207,19 @@ impl<'a> Script<'a> {
 
 /// Which node a command line starts, and what stands behind the command.
 pub(super) fn node_command<'a>(words: &'a [&'a str]) -> Option<(NodeRole, &'a [&'a str])> {
+    let words = words.split(|word| shell::is_separator(word)).next().unwrap_or_default();
+    if words.first().is_some_and(|word| matches!(*word, "echo" | "printf")) {
+        return None;
+    }
     for (position, word) in words.iter().enumerate() {
         let rest = &words[position + 1..];
-        match word.rsplit('/').next().unwrap_or(word) {
+        match shell::base(word) {
             "peer" if matches!(rest, ["node", "start", ..]) => return Some((NodeRole::Peer, &rest[2..])),
-            "orderer"
-                if position == 0 && matches!(rest.first(), None | Some(&"start" | &"&" | &">" | &">>" | &"2>&1")) =>
-            {
+            "orderer" if position == 0 && matches!(rest.first(), None | Some(&"start")) => {
                 return Some((NodeRole::Orderer, rest));
             }
-            "fabric-ca-server" if matches!(rest.first(), Some(&"start" | &"init")) => {
-                return Some((NodeRole::CertificateAuthority, &rest[1..]));
+            "fabric-ca-server" if rest.iter().any(|word| matches!(*word, "start" | "init")) => {
+                return Some((NodeRole::CertificateAuthority, rest));
             }
             _ => {}
         }
@@ -217,14 +255,30 @@ pub(super) fn expand(word: &str, environment: &Environment) -> String {
 
 /// A word with its variables replaced, and [`UNKNOWN`] for each that is not known.
 fn marked(word: &str, environment: &Environment) -> String {
+    in_place(&shell::expand(&from_home(word, environment), environment, &Place(environment)))
+}
+
+/// The words that a shell makes of one, each with [`UNKNOWN`] for what is not known.
+fn fields(word: &str, environment: &Environment) -> Vec<String> {
+    let all = shell::fields(&from_home(word, environment), environment, &Place(environment));
+    all.iter().map(|word| in_place(word)).collect()
+}
+
+fn from_home(word: &str, environment: &Environment) -> String {
     let rest = if word == "~" { Some("") } else { word.strip_prefix('~').filter(|rest| rest.starts_with('/')) };
-    let word = rest.map_or(word.to_owned(), |rest| format!("{}{rest}", home(environment)));
-    let mut out = shell::settled(&shell::expand(&word, environment, &Place(environment)));
-    // A folder in the middle of a word is the beginning of a path.
-    match out.rfind(WORKING_FOLDER) {
-        Some(position) => out.split_off(position),
-        None => out,
-    }
+    rest.map_or(word.to_owned(), |rest| format!("{}{rest}", home(environment)))
+}
+
+/// An expanded word. A folder in the middle of it is the beginning of a path, in each of several words of one value.
+fn in_place(expanded: &str) -> String {
+    let of_part = |part: &str| match part.rfind(WORKING_FOLDER) {
+        Some(position) => {
+            let option = part[..position].rfind('=').filter(|_| part.starts_with('-'));
+            format!("{}{}", option.map_or("", |at| &part[..=at]), &part[position..])
+        }
+        None => part.to_owned(),
+    };
+    shell::settled(expanded).split(' ').map(of_part).collect::<Vec<_>>().join(" ")
 }
 
 /// The home directory of who runs a script: taken for that of who runs this.
@@ -234,6 +288,7 @@ pub(super) fn home(environment: &Environment) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::started::Unknown;
     use super::*;
 
     fn run(text: &str) -> Vec<Started> {
@@ -281,7 +336,7 @@ mod tests {
         let data = |text: &str| {
             let mut found =
                 run(&format!("export CORE_PEER_FILESYSTEMPATH={text} CORE_PEER_ID=$1\npeer node start \"$@\"\n"));
-            let unknown = found[0].settle_unknown();
+            let unknown = found[0].settle_unknown() == Unknown::Data;
             (
                 found[0].get("CORE_PEER_FILESYSTEMPATH").map(str::to_owned),
                 found[0].get("CORE_PEER_ID").is_some(),

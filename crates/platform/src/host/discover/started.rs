@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_ledger::node_settings::{Environment, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
+use fabkeep_ledger::node_settings::{self, Environment, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
 use super::normal;
 use super::script::{UNKNOWN, WORKING_FOLDER};
@@ -15,6 +15,9 @@ const CONTAINER_CONFIG: &str = "/etc/hyperledger/fabric";
 pub(super) const CONTAINER_CA_HOME: &str = "/etc/hyperledger/fabric-ca-server";
 /// The variables that name a certificate authority's home, the one that counts most first.
 const CA_HOMES: [&str; 3] = ["FABRIC_CA_SERVER_HOME", "FABRIC_CA_HOME", "CA_CFG_PATH"];
+
+/// Flags of a certificate authority that have no value.
+const SWITCHES: [&str; 4] = ["d", "debug", "tls.enabled", "allowremove"];
 
 /// A directory of this machine that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +51,27 @@ pub(super) struct Started {
     pub ports: Vec<u16>,
     /// A command was seen that starts it.
     pub starts: bool,
+    /// The machine itself starts it: it is a node of the machine whether its directories are there or not.
+    pub installed: bool,
     /// The configuration file that a certificate authority's command line names: its folder is the home.
     pub config_flag: Option<String>,
+    /// Its command has options that are not known.
+    pub unknown_options: bool,
     /// Other files that were read for it, by their real paths.
     pub reads: Vec<PathBuf>,
+}
+
+/// What of a node cannot be known without running something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// Nothing that matters.
+    Nothing,
+    /// Where its data is.
+    Data,
+    /// A certificate authority's home: nothing names it.
+    Home,
+    /// What a certificate authority's options name beside its home.
+    Options,
 }
 
 /// Where a path of a node leads.
@@ -93,7 +113,9 @@ impl Started {
             aliases: Vec::new(),
             ports: Vec::new(),
             starts: false,
+            installed: false,
             config_flag: None,
+            unknown_options: false,
             reads: Vec::new(),
         }
     }
@@ -109,7 +131,10 @@ impl Started {
         }
         let mut arguments = arguments.iter().copied().peekable();
         while let Some(argument) = arguments.next() {
-            let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else { continue };
+            let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+                self.unknown_options |= argument.contains(UNKNOWN);
+                continue;
+            };
             let (name, value) = match flag.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (flag, arguments.next_if(|next| !next.starts_with('-')).map(str::to_owned)),
@@ -124,6 +149,8 @@ impl Started {
             if name == "config" {
                 // A container's working directory is its image's matter.
                 self.config_flag = Some(value).filter(|value| value.starts_with('/') || self.mounts.is_none());
+            } else if name.contains(UNKNOWN) || (SWITCHES.contains(&name) && value == UNKNOWN.to_string()) {
+                self.unknown_options = true;
             } else if name.len() > 1 {
                 let name = format!("FABRIC_CA_SERVER_{}", name.replace('.', "_").to_ascii_uppercase());
                 self.environment.insert(name, value);
@@ -154,14 +181,34 @@ impl Started {
         }
     }
 
-    /// Whether where its data is depends on what nobody can know without running something. Other such settings are dropped.
-    pub fn settle_unknown(&mut self) -> bool {
+    /// Drops the settings that depend on what nobody can know without running something, and returns what that leaves open.
+    pub fn settle_unknown(&mut self) -> Unknown {
         let data = self.data_settings();
         let unknown = |value: &str| value.contains(UNKNOWN);
         let settings = self.config_flag.as_deref().into_iter().chain(data.iter().filter_map(|name| self.get(name)));
-        let first = settings.take(1).any(unknown);
+        let known: Vec<&str> = settings.take(1).collect();
+        let moved = known.iter().any(|value| unknown(value));
+        let authority = self.role == NodeRole::CertificateAuthority;
+        let paths = |(name, value): &(&String, &String)| {
+            authority && unknown(value) && node_settings::is_path(name) && !CA_HOMES.contains(&name.as_str())
+        };
+        let options = self.unknown_options || self.environment.iter().any(|pair| paths(&pair));
+        let out = match () {
+            () if moved => Unknown::Data,
+            () if authority && known.is_empty() && self.mounts.is_none() => {
+                let home = self.get("FABRIC_CA_SERVER_CONFIG").is_some()
+                    || (!options && super::tree::is_authority(&self.folder));
+                match home {
+                    false => Unknown::Home,
+                    true if options => Unknown::Options,
+                    true => Unknown::Nothing,
+                }
+            }
+            () if options => Unknown::Options,
+            () => Unknown::Nothing,
+        };
         self.environment.retain(|_, value| !unknown(value));
-        first
+        out
     }
 
     /// The configuration folder as the node sees it.
@@ -229,7 +276,7 @@ fn in_container(path: &Path, mounts: &[Mount]) -> Found {
     if here.exists() { Found::Here(here) } else { Found::Missing(here) }
 }
 
-/// A path that something on this machine names: as it is, below the root (a disk of another machine), from the folder it starts in.
+/// A path that something on this machine names: below the root (a disk of another machine), as it is, from the folder it starts in.
 pub(super) fn on_host(named: &str, config: &Path, folder: &Path, root: &Path) -> Found {
     let mut candidates = Vec::new();
     if let Some(rest) = named.strip_prefix(WORKING_FOLDER) {
@@ -239,8 +286,12 @@ pub(super) fn on_host(named: &str, config: &Path, folder: &Path, root: &Path) ->
         candidates.push(normal(&folder.join(rest)));
         candidates.extend(folders.map(|folder| normal(&folder.join(rest))));
     } else if named.starts_with('/') {
-        candidates.push(normal(Path::new(named)));
-        candidates.push(normal(&root.join(named.trim_start_matches('/'))));
+        let own = normal(Path::new(named));
+        let below = normal(&root.join(named.trim_start_matches('/')));
+        if !own.starts_with(root) && below.exists() {
+            return Found::Here(below);
+        }
+        candidates.extend([own, below]);
     } else {
         candidates.extend([config, folder, root].map(|base| normal(&base.join(named))));
     }

@@ -213,10 +213,7 @@ impl Tree {
                 self.data.push(Data { role, kind, path: directory.to_path_buf() });
             }
         }
-        if has(CA_CONFIG_FILE)
-            || has("fabric-ca-server.db")
-            || (has("ca-cert.pem") && has("IssuerPublicKey") && has("msp"))
-        {
+        if is_authority(directory) {
             self.authorities.push(directory.to_path_buf());
         }
         if has("signcerts")
@@ -309,6 +306,12 @@ pub(super) fn is_data_of(role: NodeRole, directory: &Path) -> bool {
         NodeRole::StateDatabase => is_couchdb(directory),
         _ => false,
     }
+}
+
+/// Whether a directory is a certificate authority's home.
+pub(super) fn is_authority(directory: &Path) -> bool {
+    let has = |name: &str| directory.join(name).exists();
+    has(CA_CONFIG_FILE) || has("fabric-ca-server.db") || (has("ca-cert.pem") && has("IssuerPublicKey") && has("msp"))
 }
 
 /// Whether a directory holds a node's data.

@@ -7,6 +7,8 @@ use crate::shell::{base, is_separator, is_shell};
 
 /// Flags of `fabric-ca-server` that have a short form.
 const SHORT: [(&str, &str); 3] = [("H", "home"), ("b", "boot"), ("c", "config")];
+/// Flags of it that have no value.
+const SWITCHES: [&str; 2] = ["d", "debug"];
 /// Programs of Fabric's administrators.
 const CLIENTS: [&str; 6] = ["fabric-ca-client", "configtxgen", "configtxlator", "cryptogen", "osnadmin", "discover"];
 
@@ -96,23 +98,41 @@ fn is_idle(word: &str) -> bool {
 }
 
 /// Adds what flags of `fabric-ca-server` say to the environment, under the names of the variables that say the same; flags count more.
-/// Its configuration file is named by the flag only.
-pub(super) fn add_flags(words: &[String], environment: &mut Environment) {
+/// Its configuration file is named by the flag only. Returns whether there are flags that are known only when the command runs.
+pub(super) fn add_flags(words: &[String], environment: &mut Environment) -> bool {
     environment.remove("FABRIC_CA_SERVER_CONFIG");
+    let mut unknown = false;
     for command in commands(words).filter(|command| node_of(command) == Some(NodeRole::CertificateAuthority)) {
         let mut words = command.iter().skip_while(|word| base(word) != "fabric-ca-server").peekable();
         while let Some(word) = words.next() {
-            let Some(flag) = word.strip_prefix('-') else { continue };
+            let Some(flag) = word.strip_prefix('-') else {
+                unknown |= is_unknown(word);
+                continue;
+            };
             let flag = flag.strip_prefix('-').unwrap_or(flag);
             let (name, value) = match flag.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
+                None if SWITCHES.contains(&flag) => continue,
                 None => (flag, words.next_if(|next| !next.starts_with('-')).cloned()),
             };
             let name = SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
             let Some(value) = value.filter(|_| !name.is_empty()) else { continue };
+            let names_place =
+                ["home", "config", "file", "datasource", "keystore"].iter().any(|end| name.ends_with(end));
+            if names_place && is_unknown(&value) {
+                unknown = true;
+                continue;
+            }
             environment.insert(format!("FABRIC_CA_SERVER_{}", name.replace(['.', '-'], "_").to_uppercase()), value);
         }
     }
+    unknown
+}
+
+/// Whether a word begins with an expansion that nothing replaced.
+fn is_unknown(word: &str) -> bool {
+    let behind = word.strip_prefix('`').or_else(|| word.strip_prefix('$'));
+    behind.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic() || "_{(@*/".contains(c)))
 }
 
 #[cfg(test)]
@@ -151,6 +171,9 @@ mod tests {
             (&["sh", "-c", "while true; do sleep 5; done"], &[], Start::Idle),
             (&["sh", "-c", "fabric-ca-client enroll -M /msp"], &[], Start::Client),
             (&["sh", "-c", "/scripts/prepare; peer channel list"], &[], Start::Script),
+            (&["su", "fabric", "-c", "peer node start"], &[], peer),
+            (&["dlv", "exec", "/usr/bin/peer", "--headless", "--", "node", "start"], &[], peer),
+            (&["sh", "-c", "nohup orderer >o.log 2>&1"], &[], orderer),
         ] {
             assert_eq!(start(&words(command, args, &Environment::new())), expected, "{command:?} {args:?}");
         }
@@ -168,6 +191,22 @@ mod tests {
         assert_eq!(get("HOME"), Some("/home/ca"));
         assert_eq!(get("CA_KEYFILE"), Some("/keys/key.pem"));
         assert_eq!(get("CA_CERTFILE"), Some("/keys/cert.pem"));
+        // Options in a variable are split at spaces; what is not known is told.
+        for (script, known) in [
+            ("fabric-ca-server start $OPTS", true),
+            ("exec fabric-ca-server start ${OPTS} -d", true),
+            ("O=\"-b a:b -H /home/ca\"; fabric-ca-server start -d $O", true),
+            ("fabric-ca-server start -H /home/ca -d $MORE", false),
+            ("fabric-ca-server start -H /home/ca --db.datasource $MORE/ca.db", false),
+            ("fabric-ca-server start -H /home/ca -b admin:$PASSWORD", true),
+        ] {
+            let mut environment = Environment::from([("OPTS".to_owned(), "-b a:b -H /home/ca".to_owned())]);
+            let unknown = add_flags(&words(&["sh", "-c"], &[script], &environment), &mut environment);
+            assert_eq!(environment.get("FABRIC_CA_SERVER_HOME").map(String::as_str), Some("/home/ca"), "{script}");
+            assert_eq!(unknown, !known, "{script}");
+        }
+        let environment = Environment::from([("CMD".to_owned(), "exec peer node start".to_owned())]);
+        assert_eq!(start(&words(&["sh", "-c", "$CMD"], &[], &environment)), Start::Node(NodeRole::Peer));
         let mut environment = Environment::new();
         let args = ["start", "--db.type", "postgres", "--db.datasource", "host=db user=ca"];
         add_flags(&words(&["fabric-ca-server"], &args, &environment), &mut environment);

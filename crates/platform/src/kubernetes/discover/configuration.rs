@@ -44,6 +44,17 @@ pub(super) struct Looked<'a> {
     pub mounts: Vec<Mount>,
     /// Settings of folders that its scripts make when they run.
     pub unknown: BTreeSet<String>,
+    /// A certificate authority's command has options that are known only when it runs.
+    pub unknown_options: bool,
+}
+
+/// What besides its program tells of a node of a role.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evidence {
+    /// Its configuration file is mounted where it would be read.
+    pub configured: bool,
+    /// Its data directory is on a volume that lasts.
+    pub keeps: bool,
 }
 
 impl Looked<'_> {
@@ -55,6 +66,30 @@ impl Looked<'_> {
     fn yaml(&self, directory: &str, file: &str) -> Yaml {
         let files = mounts::object_files(&self.mounts, self.namespace, directory);
         files.get(file).and_then(|(bytes, _)| parse(bytes).ok()).unwrap_or(Yaml::Null)
+    }
+
+    /// What mounts tell of a node of this role: a peer, an orderer or a certificate authority.
+    pub fn evidence(&self, role: NodeRole) -> Evidence {
+        let (folder, file) = match role {
+            NodeRole::Peer => (self.config_folder(PEER_CONFIG_FILE), PEER_CONFIG_FILE),
+            NodeRole::Orderer => (self.config_folder(ORDERER_CONFIG_FILE), ORDERER_CONFIG_FILE),
+            NodeRole::CertificateAuthority => (self.authority_home(), self.authority_file()),
+            _ => return Evidence::default(),
+        };
+        let lasts = |mount: &Mount| !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_));
+        let keeps = self.configured(role).named.first().is_some_and(|data| {
+            mounts::holding(&self.mounts, &data.path).is_some_and(lasts)
+                || mounts::nested(&self.mounts, &data.path).any(|(mount, _)| lasts(mount))
+        });
+        Evidence { configured: self.yaml(&folder, file) != Yaml::Null, keeps }
+    }
+
+    /// The folder of a configuration file: without a setting the working directory counts before the usual place.
+    fn config_folder(&self, file: &str) -> String {
+        let working = self.container.working_dir.as_deref().map(normal);
+        let holds = |folder: &String| self.yaml(folder, file) != Yaml::Null;
+        let usual = || working.filter(holds).unwrap_or("/etc/hyperledger/fabric".to_owned());
+        self.get("FABRIC_CFG_PATH").map_or_else(usual, normal)
     }
 
     pub fn configured(&self, role: NodeRole) -> Configured {
@@ -83,7 +118,7 @@ impl Looked<'_> {
 
     /// The configuration folder, and the settings of a node of this role.
     fn settings(&self, role: NodeRole, file: &str) -> (String, NodeSettings) {
-        let config = normal(self.get("FABRIC_CFG_PATH").unwrap_or("/etc/hyperledger/fabric"));
+        let config = self.config_folder(file);
         let yaml = self.yaml(&config, file);
         (config, NodeSettings::of(role, &yaml, &self.environment))
     }
@@ -175,6 +210,12 @@ impl Looked<'_> {
                     let role = if name.contains("TLS") { DirectoryRole::Tls } else { DirectoryRole::Other };
                     out.push(named(role, folder, true));
                 }
+            }
+        }
+        if let Some(path) = self.get("FABRIC_CA_SERVER_BCCSP_SW_FILEKEYSTORE_KEYSTORE") {
+            let folder = resolve(&home, path);
+            if below(&folder, &home).is_none() {
+                out.push(named(DirectoryRole::Other, folder, true));
             }
         }
         // SQLite's file outside of the home.

@@ -24,7 +24,7 @@ use crate::kubernetes::objects::Namespace;
 use crate::sql::SqlDatabase;
 use configuration::{Configured, Looked, Named};
 use mounts::{Holder, Mount, below, holding};
-use recognise::{Certainty, Recognised, recognise};
+use recognise::{Certainty, Doubt, Recognised, by_evidence, recognise};
 pub(crate) use rest::FILES;
 use workloads::{Instance, LivePod, WorkloadObject, lasting_containers, workloads};
 
@@ -71,6 +71,8 @@ pub(crate) struct Analysis {
     pub nodes: Vec<FoundNode>,
     pub others: Vec<Other>,
     pub findings: Vec<Finding>,
+    /// Those of them that tell of workloads that may be nodes.
+    pub doubts: Vec<Finding>,
     pub all: Vec<(Namespace, Vec<WorkloadObject>)>,
 }
 
@@ -83,6 +85,7 @@ struct Recognition {
     found: Vec<FoundNode>,
     others: Vec<Other>,
     findings: Vec<Finding>,
+    doubts: Vec<Finding>,
 }
 
 impl Recognition {
@@ -92,7 +95,7 @@ impl Recognition {
             all.iter().flat_map(|(namespace, all)| all.iter().map(move |known| (namespace, known)))
         {
             let wanted = wanted.get(&workload.key()).copied();
-            let nodes = look_at(namespace, workload, wanted, &mut out.findings);
+            let nodes = look_at(namespace, workload, wanted, &mut out.findings, &mut out.doubts);
             if nodes.iter().all(|node| node.node.role == NodeRole::Files) {
                 let claims = nodes.iter().flat_map(|node| claims_of(&node.mounts)).collect();
                 let images = workload.spec.containers.iter().filter_map(|container| container.image.clone()).collect();
@@ -115,8 +118,9 @@ pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
     if !wanted.is_empty() {
         looked = Recognition::of(&all, &wanted);
     }
-    let Recognition { mut found, others, mut findings } = looked;
+    let Recognition { mut found, others, mut findings, doubts } = looked;
     findings.extend(unread);
+    findings.extend(doubts.iter().cloned());
     relations::relate(&all, &mut found, &mut findings);
     rest::add_rest(&mut found, &mut findings);
     rest::exclude_others(&mut found);
@@ -140,7 +144,7 @@ pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
                 .collect(),
         })
         .collect();
-    Analysis { network: Network { name: name.to_owned(), organizations }, nodes: found, others, findings, all }
+    Analysis { network: Network { name: name.to_owned(), organizations }, nodes: found, others, findings, doubts, all }
 }
 
 fn claims_of(mounts: &[Mount]) -> Vec<String> {
@@ -167,6 +171,7 @@ fn look_at(
     workload: &WorkloadObject,
     wanted: Option<NodeRole>,
     findings: &mut Vec<Finding>,
+    doubts: &mut Vec<Finding>,
 ) -> Vec<FoundNode> {
     let mut out = Vec::new();
     let pods = workload.replicas.max(u32::try_from(workload.pods.len()).unwrap_or(u32::MAX));
@@ -176,24 +181,38 @@ fn look_at(
         let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
         let hostname = workload.spec.hostname.as_ref().unwrap_or(&live_name);
         let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
+        let mut all_words = Vec::new();
         for container in lasting_containers(&workload.spec) {
             let mut environment = environment::resolve(container, namespace, &live_name);
             let mounts = mounts::mounts(&workload.spec, container, &environment, &claims);
             let text = |path: &str| mounts::object_text(&mounts, namespace, path);
             let script::Read { words, settings, unknown } = script::read(container, &environment, hostname, &text);
             environment.extend(settings);
-            command::add_flags(&words, &mut environment);
+            let unknown_options = command::add_flags(&words, &mut environment);
             let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
             let role = recognise(container, &words, &environment, custom);
-            recognised.push((role, Looked { namespace, container, environment, mounts, unknown }));
+            recognised.push((role, Looked { namespace, container, environment, mounts, unknown, unknown_options }));
+            all_words.push(words);
         }
         if let Some(role) = wanted {
             recognise::give(role, &mut recognised);
         }
+        let is_fabric = |found: &Recognised| {
+            matches!(found.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
+        };
+        // What stands beside a node is told the same as the node.
+        let alone = !recognised.iter().any(|(found, _)| found.as_ref().is_some_and(is_fabric));
+        for ((found, looked), words) in
+            recognised.iter_mut().zip(&all_words).filter(|((found, _), _)| alone && found.is_none())
+        {
+            match by_evidence(looked, words) {
+                Ok(node) => *found = Some(node),
+                Err(Some(doubt)) => doubts.push(may_be(workload, looked, &doubt)),
+                Err(None) => {}
+            }
+        }
         // The Fabric node of the pod has the pod's name; what is beside it has its container's name too.
-        let main = recognised.iter().position(|(role, _)| {
-            matches!(role, Some(found) if matches!(found.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority))
-        });
+        let main = recognised.iter().position(|(found, _)| found.as_ref().is_some_and(is_fabric));
         let main = main.or_else(|| recognised.iter().position(|(role, _)| role.is_some())).unwrap_or(0);
         for (position, (role, looked)) in recognised.into_iter().enumerate() {
             if role.is_none() && claims_of(&looked.mounts).is_empty() {
@@ -210,6 +229,19 @@ fn look_at(
         }
     }
     out
+}
+
+/// A container that may be a node.
+fn may_be(workload: &WorkloadObject, looked: &Looked<'_>, doubt: &Doubt) -> Finding {
+    Finding::warning(
+        Rule::Recognised,
+        workload.label(),
+        format!(
+            "its container {} may be a node ({}), by {}: neither its command nor a volume at its data directory tells, and it is not captured as one",
+            looked.container.name, doubt.role, doubt.by
+        ),
+        "look whether it is one: then start the node by its command in the workload, or set the variable of its data directory there",
+    )
 }
 
 /// Several pods of one node: each may have data of its own.
@@ -279,6 +311,14 @@ fn found_node(
             &id,
             format!("its script sets {name} to a value that is known only when it runs"),
             "check whether its directories are correct; otherwise set the variable in the container's environment",
+        ));
+    }
+    if looked.unknown_options && role == NodeRole::CertificateAuthority {
+        findings.push(Finding::warning(
+            Rule::Recognised,
+            &id,
+            "options of its command are known only when it runs",
+            "check whether its directories are correct; otherwise write the options into the command, or set the variables of the same names (FABRIC_CA_SERVER_…)",
         ));
     }
     if !workload.is_known() && role != NodeRole::Files {

@@ -181,6 +181,50 @@ pub(crate) fn recognise(
     None
 }
 
+/// What a container is of which neither command nor image is known, by what it is told and by what it mounts: a node where its data is kept,
+/// or a reason to think that it may be one.
+pub(super) fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recognised, Option<Doubt>> {
+    let image = image_name(looked.container);
+    let start = command::start(words);
+    let of_user = looked.get("CORE_PEER_MSPCONFIGPATH").is_some_and(is_of_a_user);
+    let enrols = looked.get("FABRIC_CA_CLIENT_HOME").is_some();
+    if matches!(start, Start::Idle | Start::Client) || image.contains("tools") || image.contains("ca-client") {
+        return Err(None);
+    }
+    let any = |prefix: &str| looked.environment.keys().any(|name| name.starts_with(prefix));
+    let peer = any("CORE_PEER_LOCALMSPID") || any("CORE_PEER_ID");
+    let authority = any("FABRIC_CA_SERVER_") || any("FABRIC_CA_HOME");
+    let mut doubt = None;
+    for (role, name, told, program) in [
+        (NodeRole::Peer, "core.yaml", peer && !of_user, "fabric-peer"),
+        (NodeRole::Orderer, "orderer.yaml", any("ORDERER_GENERAL_LOCALMSP"), "fabric-orderer"),
+        (NodeRole::CertificateAuthority, "fabric-ca-server-config.yaml", authority && !enrols, "fabric-ca"),
+    ] {
+        let evidence = looked.evidence(role);
+        let by = match () {
+            () if evidence.configured && !(of_user && role == NodeRole::Peer) => format!("a {name} that it mounts"),
+            () if told => format!("the environment of one ({role})"),
+            () if image.contains(program) && evidence.keeps && !enrols => {
+                format!("its image, and a volume for the data of one ({role})")
+            }
+            () => continue,
+        };
+        if evidence.keeps {
+            let by = format!("{by}, with a command that is not known");
+            return Ok(Recognised { role, certainty: Certainty::Half, by });
+        }
+        doubt = doubt.or(Some(Doubt { role, by }));
+    }
+    Err(doubt)
+}
+
+/// A node that a container may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub role: NodeRole,
+    pub by: String,
+}
+
 /// Gives the role of a server that other nodes name to the container of its pod that is one: it listens at the server's port, or keeps data
 /// that no recognised container has.
 pub(super) fn give(role: NodeRole, containers: &mut [(Option<Recognised>, Looked<'_>)]) {

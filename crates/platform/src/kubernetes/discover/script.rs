@@ -73,9 +73,10 @@ impl Script<'_> {
 
     /// One command with the assignments before it. What is set under a condition does not replace what is set already.
     fn statement(&mut self, words: &[String], conditional: bool) {
+        let words = shell::without_redirections(words);
         let mut environment = self.environment.clone();
         let unknown = &mut self.unknown;
-        let at = shell::before_program(words, |name, value| {
+        let at = shell::before_program(&words, |name, value| {
             let value = in_shell(value, &environment);
             let stays = conditional && environment.get(name).is_some_and(|value| !value.is_empty());
             if !stays && value.contains(['$', '`']) {
@@ -87,11 +88,16 @@ impl Script<'_> {
         });
         let mut command: Vec<String> = Vec::new();
         for word in &words[at..] {
-            match word.as_str() {
-                "$@" | "$*" => command.extend(self.arguments.iter().cloned()),
-                word => command.push(shell::settled(&in_shell(word, &environment))),
+            if shell::is_arguments(word) {
+                command.extend(self.arguments.iter().cloned());
+            } else {
+                let fields = shell::fields(word, &environment, &Pod(&environment));
+                command.extend(fields.iter().map(|word| shell::settled(word)));
             }
         }
+        let mut command = shell::unwrapped(command, |name, value| {
+            environment.insert(name.to_owned(), value.to_owned());
+        });
         if command.is_empty() {
             if !self.starts {
                 self.environment = environment;

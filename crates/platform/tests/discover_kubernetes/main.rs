@@ -1,6 +1,8 @@
 //! Nodes in namespaces as deployers make them, looked at through an API server that answers lists.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod evidence;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
