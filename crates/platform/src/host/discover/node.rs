@@ -39,6 +39,8 @@ const SYSTEM_FOLDERS: [&str; 20] = [
     "/etc/hyperledger",
 ];
 
+/// The file that makes a folder a repository.
+const REPOSITORY_FILE: &str = "fabkeep.json";
 /// Most directories below a folder with a node's keys that are looked at, and how deep.
 const MAX_LOOKED: usize = 1000;
 const MAX_LOOKED_DEPTH: usize = 4;
@@ -186,9 +188,12 @@ impl Node {
                 continue;
             }
             looked += 1;
-            let identity = depth > 1 && directory.join("signcerts").is_dir() && directory.join("keystore").is_dir();
-            let other = [CA_CONFIG_FILE, "fabkeep.json"].iter().any(|name| directory.join(name).is_file());
-            if looked > MAX_LOOKED || identity || other || super::tree::is_data(&directory) {
+            // One folder below it may be this node's own, or one that lies beside it: each of those has an owner.
+            let of_node = || {
+                let identity = directory.join("signcerts").is_dir() && directory.join("keystore").is_dir();
+                identity || directory.join(CA_CONFIG_FILE).is_file() || super::tree::is_data(&directory)
+            };
+            if looked > MAX_LOOKED || directory.join(REPOSITORY_FILE).is_file() || (depth > 1 && of_node()) {
                 return true;
             }
             if depth < MAX_LOOKED_DEPTH {
