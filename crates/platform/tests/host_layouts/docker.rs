@@ -158,6 +158,12 @@ fn a_couchdb_is_looked_for_in_its_peers_own_network() {
         let database = serves(&seen, &format!("site{number}-peer0-1")).unwrap_or_default();
         assert!(database.contains(&format!("site{number}-couchdb-1")), "{database} {:#?}", seen.remarks);
     }
+    // One that no name leads to is not taken because it is left.
+    let mut two = all[2..].to_vec();
+    two[1]["NetworkSettings"] = json!({"Networks": {"other": {"Aliases": ["state"]}}});
+    let seen = docker(&site, &two).unwrap();
+    assert_eq!(serves(&seen, "site2-peer0-1"), None);
+    seen.reported(&["site2-peer0-1", "couchdb:5984", "does not lead to", "site2-couchdb-1"]);
     // Without networks the name leads to two: neither is taken.
     for one in &mut all {
         one["Config"]["Hostname"] = json!("couchdb");

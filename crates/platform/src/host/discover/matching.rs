@@ -227,6 +227,11 @@ pub(super) fn state_databases(
     // The best agreement first, so that nobody takes another's.
     while !waiting.is_empty() {
         let pairs = waiting.iter().flat_map(|&peer| free.iter().map(move |&database| (peer, database)));
+        // Containers whose names are known, and that the address is none of, are others.
+        let named = |node: &Node| !node.aliases.is_empty();
+        let pairs = pairs.filter(|(peer, database)| {
+            nodes[*peer].couch.is_none() || !named(&nodes[*peer]) || !named(&nodes[*database])
+        });
         let mut ranked: Vec<(usize, usize, usize)> =
             pairs.map(|(peer, database)| (closeness(&nodes[peer], &nodes[database]), peer, database)).collect();
         ranked.sort_by(|a, b| b.cmp(a));
@@ -253,16 +258,21 @@ pub(super) fn state_databases(
     }
     for peer in waiting {
         let candidates: Vec<String> = free.iter().map(|&database| name_of(database)).collect();
-        let what = if candidates.is_empty() {
-            "it was not found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
-             on this machine, add a node with role = \"state-database\" and directories = { state-database = \"…\" }, and the peer's \
-             served_by = [\"…\"]"
-                .to_owned()
-        } else {
-            format!(
+        let what = match candidates.as_slice() {
+            [] => {
+                "it was not found: after a restore of the peer it must be emptied before the peer starts (P3); if its files are \
+                 on this machine, add a node with role = \"state-database\" and directories = { state-database = \"…\" }, and the peer's \
+                 served_by = [\"…\"]"
+                    .to_owned()
+            }
+            [one] if nodes[peer].couch.as_ref().is_some_and(|address| !address.is_empty()) => format!(
+                "its address ({}) does not lead to {one}: if it is that one, write served_by = [\"{one}\"] into the inventory",
+                nodes[peer].couch.as_deref().unwrap_or_default()
+            ),
+            several => format!(
                 "several are possible: write the right one into the inventory, served_by = [\"{}\"]",
-                candidates.join("\"] or [\"")
-            )
+                several.join("\"] or [\"")
+            ),
         };
         remarks.push(format!("{}: its world state is in a CouchDB; {what}", name_of(peer)));
     }
