@@ -214,10 +214,13 @@ impl Named<'_> {
         // That the node has none at all has its own finding.
         let view = RoleView::of(self.node, role);
         let Some(path) = self.resolve(one).filter(|_| !view.parts.is_empty()) else { return };
-        if self.is_own(&path, Sought::Directory)
-            || (!self.begins_at_file(one) && self.ends_like_captured(&one.path, Sought::Directory))
-            || !self.speaks_of_here(one)
-        {
+        if self.is_own(&path, Sought::Directory) {
+            return;
+        }
+        // Where the path may mean several places, another node's is none of them by chance.
+        let is_anothers = self.is_captured(&path, Sought::Directory);
+        let by_its_end = || !self.begins_at_file(one) && self.ends_like_captured(&one.path, Sought::Directory);
+        if !is_anothers && (by_its_end() || !self.speaks_of_here(one)) {
             return;
         }
         let missing = if is_missing(&path) { ", which does not exist" } else { "" };

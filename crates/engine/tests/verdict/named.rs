@@ -215,11 +215,14 @@ fn directories_of_two_nodes_that_are_exchanged_in_the_inventory_are_reported() {
     let text = serde_json::to_string(&found.inventory).unwrap();
     let (one, other) = ("Org1/peer0/msp\"", "Org1/peer1/msp\"");
     let text = text.replace(one, "\0").replace(other, one).replace('\0', other);
+    let (one, other) = ("orderer1/production/etcdraft/wal\"", "orderer2/production/etcdraft/wal\"");
+    let text = text.replace(one, "\0").replace(other, one).replace('\0', other);
     found.inventory = serde_json::from_str(&text).unwrap();
     let host = fabkeep_platform::Host::new(&found.inventory, bench.folder.path()).unwrap();
     let findings = bench.capture_from(&host, &CaptureOptions::default()).unwrap().point.findings;
     assert_found(&findings, "I5", "Org1/peer0", "core.yaml names this directory (peer.mspConfigPath)");
     assert_found(&findings, "I5", "Org1/peer1", "core.yaml names this directory (peer.mspConfigPath)");
+    assert_found(&findings, "K3", "OrdererOrg/orderer1", "orderer.yaml names this directory (Consensus.WALDir)");
 }
 
 /// A container's configuration names its own paths.
