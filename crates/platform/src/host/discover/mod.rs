@@ -216,7 +216,11 @@ fn is_of_a_restore(path: &Path) -> bool {
 fn also_outside(node: &Node, root: &Path) -> Option<String> {
     let outside = |path: &Path| Some(Path::new("/").join(path.strip_prefix(root).ok()?));
     let twice = |path: &Path| {
-        let outside = outside(path).filter(|outside| !outside.starts_with(root) && outside.exists())?;
+        // Every machine has the root and folders like /etc and /var.
+        let outside = outside(path).filter(|outside| outside.components().count() > 2)?;
+        if outside.starts_with(root) || !outside.exists() {
+            return None;
+        }
         (path.exists() && claims::real(&outside) != claims::real(path)).then(|| outside.display().to_string())
     };
     let twice: Vec<String> = node.directories.iter().filter_map(|(_, path)| twice(path)).collect();
