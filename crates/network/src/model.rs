@@ -199,4 +199,9 @@ impl Network {
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.organizations.iter().flat_map(|organization| &organization.nodes)
     }
+
+    /// Returns the node of this name.
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes().find(|node| node.id == *id)
+    }
 }

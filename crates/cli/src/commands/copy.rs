@@ -3,11 +3,10 @@
 use std::sync::atomic::AtomicU64;
 
 use fabkeep_engine::cores;
-use fabkeep_network::Severity;
 use fabkeep_store::copy;
 use serde_json::json;
 
-use super::{done, key_files, list};
+use super::{key_files, list};
 use crate::arguments::Copy;
 use crate::error::CliError;
 use crate::exit_code::Code;
@@ -43,8 +42,7 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     output.findings(&findings);
     if copied.left.is_empty() {
         output.line(format!("next: fabkeep verify --all --repo {}", arguments.to));
-        let damaged = findings.iter().any(|finding| finding.severity == Severity::Error);
-        return Ok(if damaged { Code::Damaged } else { done(&findings) });
+        return Ok(list::code(&findings));
     }
     let left: Vec<String> = copied.left.iter().map(ToString::to_string).collect();
     output.line(format!(

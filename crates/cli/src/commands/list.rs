@@ -42,7 +42,13 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     }
     output.line(format!("{} in {objects} objects", units::bytes(bytes)));
     output.findings(&findings);
-    Ok(if damaged.is_empty() { done(&findings) } else { Code::Damaged })
+    Ok(code(&findings))
+}
+
+/// What a command that has done its work ends with, by what is wrong with the repository.
+pub fn code(findings: &[Finding]) -> Code {
+    let damaged = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if damaged { Code::Damaged } else { done(findings) }
 }
 
 /// Returns a recovery point's commit record. Whoever asks for the latest one gets what is not as it should be among the commits.

@@ -267,11 +267,11 @@ fn survey_node(
             continue;
         }
         let opened = match platform.volume(&node.id, directory) {
-            // A server that does not let its database be dumped is no reason to hide the other findings.
             Err(error @ PlatformError::Io { .. }) => {
                 findings.push(unreadable(node, directory, error.into())?);
                 continue;
             }
+            // A server that does not let its database be dumped is no reason to hide the other findings.
             Err(PlatformError::NotHere { problem, next }) if directory.role == DirectoryRole::DatabaseDump => {
                 findings.push(Finding::error(
                     Rule::CaDatabase,

@@ -69,7 +69,8 @@ impl GoBack {
     }
 }
 
-/// Brings the channels of a recovery point, and the nodes that are restored, to the heights that are asked for. What was done, and what forbids the restore.
+/// Brings the channels of a recovery point, and the nodes that are restored, to the heights that are asked for. What was done, and what
+/// forbids the restore.
 pub(super) fn go_back(
     point: &mut RecoveryPoint,
     reader: &PointReader<'_>,

@@ -66,7 +66,7 @@ fn get(reach: &Reach, url: &Url, path: &str, any_status: bool) -> Result<String,
 
 impl Host {
     pub(super) fn ask(&self, node: &NodeId, asked: Asked) -> Observation {
-        let known = self.network.nodes().find(|known| known.id == *node);
+        let known = self.network.node(node);
         let role = known.map_or(NodeRole::Files, |known| known.role);
         let nobody = self.nodes.get(node).is_none_or(|reach| {
             reach.operations.is_none() && reach.participation.is_none() && reach.commands.height.is_none()

@@ -137,7 +137,7 @@ impl Host {
     /// # Errors
     /// [`PlatformError`] when its directories cannot be read.
     pub fn running(&self, node: &NodeId) -> Result<Running, PlatformError> {
-        let Some(known) = self.network.nodes().find(|known| known.id == *node) else { return Ok(Running::stopped()) };
+        let Some(known) = self.network.node(node) else { return Ok(Running::stopped()) };
         if known.role == NodeRole::Files {
             return Ok(Running::stopped());
         }
@@ -211,7 +211,7 @@ impl Host {
 
     /// Ports that a node's configuration file makes it listen on.
     fn configured_ports(&self, node: &NodeId) -> Vec<u16> {
-        let Some(known) = self.network.nodes().find(|known| known.id == *node) else { return Vec::new() };
+        let Some(known) = self.network.node(node) else { return Vec::new() };
         let mut ports = Vec::new();
         for directory in &known.directories {
             let places = directory.nested.iter().map(|(at, role)| (format!("{}/{at}", directory.path), *role));

@@ -80,7 +80,7 @@ impl Host {
         node: &NodeId,
         directory: &NodeDirectory,
     ) -> Result<Option<Box<dyn Volume>>, PlatformError> {
-        let all = self.network.nodes().find(|known| known.id == *node).map(authorities).unwrap_or_default();
+        let all = self.network.node(node).map(authorities).unwrap_or_default();
         let Some(Authority { home, config, .. }) = all.into_iter().find(|known| known.dump == directory.path) else {
             return Ok(None);
         };

@@ -141,7 +141,7 @@ fn access(
     platform: &Host,
 ) -> Result<Option<SqlAccess>, EngineError> {
     let dump = &point.nodes[planned.node].directories[planned.directory].directory.path;
-    let known = platform.network().nodes().find(|node| node.id == planned.id);
+    let known = platform.network().node(&planned.id);
     // What the server's environment says is said of its own authority only.
     let mut environment = known.map(|node| node.environment.clone()).unwrap_or_default();
     let mut further: Vec<PathBuf> = Vec::new();

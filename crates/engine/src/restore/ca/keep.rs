@@ -116,7 +116,7 @@ pub(in crate::restore) fn decide(
     let mut environment = environment.clone();
     for home in homes(&captured.directory) {
         let environment = std::mem::take(&mut environment);
-        let one = Home { id: &node.facts.id, node, captured, environment, known_as, present, contents, home };
+        let one = Home { node, captured, environment, known_as, present, contents, home };
         one.decide(keep, &mut kept)?;
     }
     Ok(kept)
@@ -142,7 +142,6 @@ pub(in crate::restore) fn reported(id: &NodeId, kept: &[ExistingFile], fits: boo
 
 /// One home directory.
 struct Home<'a> {
-    id: &'a NodeId,
     node: &'a CapturedNode,
     environment: Environment,
     captured: &'a CapturedDirectory,
@@ -153,6 +152,10 @@ struct Home<'a> {
 }
 
 impl Home<'_> {
+    fn id(&self) -> &NodeId {
+        &self.node.facts.id
+    }
+
     fn inside(&self, path: &str) -> String {
         if self.home.is_empty() { path.to_owned() } else { format!("{}/{path}", self.home) }
     }
@@ -228,7 +231,7 @@ impl Home<'_> {
         if self.present.is_empty() {
             add(Finding::warning(
                 Rule::CaKept,
-                self.id,
+                self.id(),
                 "the target has nothing that can be kept: everything is restored from the recovery point",
                 "deploy the certificate authority and let it start once before the restore, if its new TLS certificate or configuration should stay",
             ));
@@ -239,7 +242,7 @@ impl Home<'_> {
             Err(error) => {
                 add(Finding::error(
                     Rule::CaKept,
-                    format!("{} {name}", self.id),
+                    format!("{} {name}", self.id()),
                     format!("the existing one cannot be read: {error}"),
                     "correct it, or restore that of the recovery point (without --ca-keep)",
                 ));
@@ -255,7 +258,7 @@ impl Home<'_> {
                 Some(file) => kept.files.push(file.clone()),
                 None => add(Finding::warning(
                     Rule::CaKept,
-                    format!("{} {name}", self.id),
+                    format!("{} {name}", self.id()),
                     "the target has no server configuration: that of the recovery point is restored",
                     "no action is needed if its configuration is in a ConfigMap or the environment",
                 )),
@@ -278,7 +281,7 @@ impl Home<'_> {
         let Some(path) = self.local(&theirs.tls_certificate) else {
             return add(Finding::warning(
                 Rule::CaKept,
-                self.id,
+                self.id(),
                 format!(
                     "its TLS certificate is at {}, outside of its home: here nothing of it is kept",
                     theirs.tls_certificate
@@ -286,7 +289,7 @@ impl Home<'_> {
                 "no action is needed if that is a Secret, or a directory that the recovery point does not have; otherwise copy the file to another place first, and put it back afterwards",
             ));
         };
-        let subject = format!("{} {path}", self.id);
+        let subject = format!("{} {path}", self.id());
         let Some(file) = self.present.get(&path) else {
             return add(Finding::warning(
                 Rule::CaKept,
@@ -347,7 +350,7 @@ impl Home<'_> {
 
     /// The configuration must lead to the database that comes.
     fn judge_database(&self, in_force: &CaConfig, captured: Option<&CaConfig>, kept: &mut Kept) {
-        let subject = format!("{} {}", self.id, self.inside(config_file_name(&self.environment)));
+        let subject = format!("{} {}", self.id(), self.inside(config_file_name(&self.environment)));
         let remedy = "let its db section name the recovery point's database, or do not keep it (--ca-keep tls)";
         let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy));
         if let Some(captured) = captured.filter(|captured| captured.database != in_force.database) {
@@ -384,7 +387,7 @@ impl Home<'_> {
         let Some(path) = self.local(&in_force.certificate).or(found.map(|entry| entry.path.clone())) else {
             return Ok(());
         };
-        let subject = format!("{} {path}", self.id);
+        let subject = format!("{} {path}", self.id());
         let remedy = "let its ca section name the recovery point's files, or do not keep it (--ca-keep tls)";
         let mut refuse = |what: String| kept.findings.push(Finding::error(Rule::CaKey, &subject, what, remedy));
         let read = found.map(|entry| self.read(entry)).transpose()?.flatten();

@@ -46,7 +46,7 @@ pub(super) fn servers(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
     for &position in run.plan.load.iter().filter(|position| run.plan.fill.contains(position)) {
         let node = run.node(position);
         let id = &node.facts.id;
-        let known = kubernetes.network().nodes().find(|known| known.id == *id);
+        let known = kubernetes.network().node(id);
         let server = |directory: &&NodeDirectory| directory.source == DirectorySource::Server;
         let Some(directory) = known.and_then(|known| known.directories.iter().find(server)) else { continue };
         let Some(entry) = dump_of(node) else { continue };

@@ -348,7 +348,7 @@ fn keep_existing(
     let Some(node) = run.point.nodes.iter().find(|node| node.facts.id == *directory.id) else {
         return Ok((Vec::new(), Vec::new()));
     };
-    let known = kubernetes.network().nodes().find(|node| node.id == directory.place.node);
+    let known = kubernetes.network().node(&directory.place.node);
     let environment = known.map(|node| node.environment.clone()).unwrap_or_default();
     let captured = &directory.captured;
     let kept = ca_keep::decide(node, captured, &environment, &known_as, present, &contents, run.options.ca_keep)?;

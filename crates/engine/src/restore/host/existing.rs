@@ -45,7 +45,7 @@ pub(super) fn keep(
         let mut known_as = ca_keep::known_as(&captured.directory, &captured.directory);
         known_as.push(&place);
         let present = files(index, planned, captured, earlier)?;
-        let known = plan.places.host().and_then(|host| host.network().nodes().find(|node| node.id == planned.id));
+        let known = plan.places.host().and_then(|host| host.network().node(&planned.id));
         let environment = known.map(|node| node.environment.clone()).unwrap_or_default();
         let kept = ca_keep::decide(node, captured, &environment, &known_as, &present, &contents, options.ca_keep)?;
         decided.push((index, kept));

@@ -127,7 +127,7 @@ fn common_folder(point: &RecoveryPoint) -> PathBuf {
 /// The inventory's places. What was captured inside another directory and has a place of its own here becomes a directory of its own.
 fn on_host(host: &Host, node: &mut CapturedNode) -> Result<Found, EngineError> {
     let id = node.facts.id.clone();
-    let Some(known) = host.network().nodes().find(|known| known.id == id) else {
+    let Some(known) = host.network().node(&id) else {
         return Ok(node.directories.iter().map(|_| Err(NoPlace::None)).collect());
     };
     let assigned = assign(node, known);
@@ -231,7 +231,7 @@ fn next_pair(paths: &[String], places: &[String]) -> Option<(usize, usize)> {
     }
     let is_sole = |&(length, one, other): &(usize, usize, usize)| {
         let rivals = pairs.iter().filter(|(_, path, place)| (*path == one) != (*place == other));
-        length > 0 && rivals.into_iter().all(|(rival, ..)| *rival < length)
+        length > 0 && rivals.map(|(rival, ..)| rival).all(|rival| *rival < length)
     };
     pairs.iter().filter(|pair| is_sole(pair)).max().map(|(_, one, other)| (*one, *other))
 }
