@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use fabkeep_ledger::ca_config::CA_CONFIG_FILE;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::node_settings::{Environment, NodeSettings};
 
 use super::node::read_yaml;
 use super::script::{UNKNOWN, line, node_command};
 use super::started::{CONTAINER_CA_HOME, Mount, Started};
-use super::tree::{is_data, is_data_of};
+use super::tree::{is_authority, is_data, is_data_of};
 use crate::host::Commands;
 use crate::shell::is_separator;
 
@@ -251,11 +250,6 @@ impl Container {
         }
         Some((role, None))
     }
-}
-
-/// Whether a directory is a certificate authority's home.
-fn is_authority(directory: &Path) -> bool {
-    [CA_CONFIG_FILE, "fabric-ca-server.db"].iter().any(|name| directory.join(name).is_file())
 }
 
 /// Commands of a container by its name.

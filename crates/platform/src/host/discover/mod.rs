@@ -2,6 +2,7 @@
 //! by their configuration files, and by the layout of their data. A directory belongs to one node, and the search never stops at the first
 //! match.
 
+mod authority;
 mod claims;
 mod compose;
 mod container;
@@ -262,7 +263,7 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
         }
         let config = one.config_file(root);
         let built = match one.role {
-            NodeRole::CertificateAuthority => Ok(node::authority(&one, root)),
+            NodeRole::CertificateAuthority => Ok(authority::of_started(&one, root)),
             _ => node::of_started(&one, config.as_deref(), root),
         };
         match built {
@@ -321,11 +322,11 @@ fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &m
             });
             // A flag that nobody sees may have made it.
             if let Some(server) = server.filter(|_| further.is_file() && !home.join(CA_CONFIG_FILE).is_file()) {
-                node::further_authority(&started, &further, root, server);
+                authority::add_further(&started, &further, root, server);
                 continue;
             }
             started.environment.insert("FABRIC_CA_SERVER_HOME".to_owned(), home.display().to_string());
-            nodes.push(node::authority(&started, root));
+            nodes.push(authority::of_started(&started, root));
         }
     }
 }
