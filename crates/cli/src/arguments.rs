@@ -214,6 +214,9 @@ pub struct Cluster {
     /// Image of helper pods. It needs sh, tar and sha256sum, and the cluster must be able to pull it.
     #[arg(long, env = "FABKEEP_HELPER_IMAGE", value_name = "IMAGE", default_value = "busybox:1.36")]
     pub helper_image: String,
+    /// A VolumeSnapshotClass or VolumeGroupSnapshotClass to use instead of its driver's default (--volumes). Can be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub snapshot_class: Vec<String>,
     /// Name of the network in recovery points. Default: the names of its namespaces.
     #[arg(long, value_name = "NAME")]
     pub network_name: Option<String>,
@@ -294,11 +297,24 @@ pub struct Backup {
     /// On Kubernetes: copy the files of CA database servers instead of dumping their databases with pg_dump or mysqldump in their pods.
     #[arg(long)]
     pub copy_databases: bool,
+    /// How volumes are read on Kubernetes.
+    #[arg(long, value_enum, default_value_t = Volumes::Stream)]
+    pub volumes: Volumes,
     /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
     pub window: Window,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Volumes {
+    /// Through the nodes' own containers, or helper pods with the same volumes, while the nodes run.
+    Stream,
+    /// From CSI snapshots of all volumes, read as clones. A window ends as soon as they are cut. Refused if one cannot be taken.
+    Snapshot,
+    /// From CSI snapshots, if one can be taken of every volume; else as stream.
+    Auto,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -650,7 +666,7 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Clean {
-    /// Remove only pods older than this, in seconds: a younger one may belong to a run that is still active.
+    /// Remove only what is older than this, in seconds: something younger may belong to a run that is still active.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub older_than: i64,
     /// Print what would be removed.

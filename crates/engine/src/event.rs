@@ -66,6 +66,11 @@ pub enum Notice<'a> {
         /// Why.
         problem: &'a str,
     },
+    /// Volumes are read without snapshots, though snapshots are preferred.
+    NoSnapshots {
+        /// Why.
+        reason: &'a str,
+    },
     /// A capture uses a window instead of a cut, as requested.
     FallsBack,
     /// TLS handshakes failed while the nodes did not know each other yet: their logs are read again later.

@@ -26,7 +26,7 @@ mod verify;
 mod window;
 
 pub use blocks::{BlockSummary, blocks};
-pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, capture, plan_capture};
+pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, Volumes, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
 pub use genesis::genesis_blocks;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::Class;
 use fabkeep_network::{Finding, NodeDirectory, NodeFacts, NodeId, Workload};
+use fabkeep_platform::SnapshotReport;
 use fabkeep_store::BlobId;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,9 @@ pub struct RecoveryPoint {
     /// The no-transaction window that it was captured in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowReport>,
+    /// The snapshots that the volumes were read from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotReport>,
 }
 
 /// A channel: its blocks, once for all nodes.

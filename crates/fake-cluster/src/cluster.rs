@@ -16,6 +16,7 @@ use crate::call::{Answer, Call};
 use crate::folders::{self, Container};
 use crate::patch;
 use crate::selector::Selector;
+use crate::snapshots;
 use crate::state::{Refusal, State, text};
 
 type Hook = Arc<dyn Fn(&Cluster, &Call) -> Answer + Send + Sync>;
@@ -178,6 +179,26 @@ impl Cluster {
         let definition = serde_json::json!({"spec": {"group": group, "scope": scope, "names": {"kind": kind, "plural": plural},
             "versions": [{"name": version, "served": true}]}});
         self.state().kinds.extend(crate::kinds::of_definition(&definition));
+    }
+
+    /// Serves the API of snapshots, with a default class of the only driver, `fake`; with `groups`, that of groups of them too. A claim
+    /// whose annotation `k8s.local/fail-snapshot` has a message cannot be snapshotted, and the message is the driver's error.
+    pub fn serve_snapshots(&self, groups: bool) {
+        let v1 = |group: &str| format!("{group}/v1");
+        let mut kinds = vec![(snapshots::GROUP, "VolumeSnapshot", "volumesnapshots")];
+        if groups {
+            kinds.push((snapshots::GROUPS, "VolumeGroupSnapshot", "volumegroupsnapshots"));
+        }
+        for (group, kind, plural) in kinds {
+            self.serve_kind(&v1(group), kind, plural, true);
+            for (suffix, plurals) in [("Class", "classes"), ("Content", "contents")] {
+                let plural = format!("{}{plurals}", kind.to_lowercase());
+                self.serve_kind(&v1(group), &format!("{kind}{suffix}"), &plural, false);
+            }
+            let class = serde_json::json!({"apiVersion": v1(group), "kind": format!("{kind}Class"),
+                "metadata": {"name": "fake"}, "driver": "fake", "deletionPolicy": "Delete"});
+            self.put(class);
+        }
     }
 
     /// Stops serving a kind, as a cluster without that API.

@@ -55,6 +55,7 @@ pub(crate) fn removed(state: &mut State, key: &Key, object: &Value) {
             let endpoints = Key { plural: "endpoints".to_owned(), ..key.clone() };
             state.drop_object(&endpoints);
         }
+        "volumesnapshots" => crate::snapshots::removed(state, key),
         "pods" => folders::remove(&folders::pod(&state.root, &key.namespace, &key.name)),
         "persistentvolumeclaims" => {
             let volume = Key {
@@ -83,6 +84,7 @@ pub(crate) fn reconcile(state: &mut State) {
         let before = state.version();
         collect_garbage(state);
         workloads(state);
+        crate::snapshots::take(state);
         bind_claims(state);
         start_pods(state);
         if state.version() == before {
@@ -91,7 +93,7 @@ pub(crate) fn reconcile(state: &mut State) {
     }
 }
 
-fn keys(state: &State, group: &str, plural: &str) -> Vec<Key> {
+pub(crate) fn keys(state: &State, group: &str, plural: &str) -> Vec<Key> {
     state.objects.keys().filter(|key| key.group == group && key.plural == plural).cloned().collect()
 }
 
@@ -243,7 +245,7 @@ fn scale(state: &mut State, key: &Key, wanted: u64) {
     state.store(key, object, "MODIFIED");
 }
 
-fn owner(kind: &str, object: &Value) -> Value {
+pub(crate) fn owner(kind: &str, object: &Value) -> Value {
     json!({"apiVersion": "apps/v1", "kind": kind, "name": object["metadata"]["name"], "uid": object["metadata"]["uid"],
         "controller": true, "blockOwnerDeletion": true})
 }
@@ -273,7 +275,7 @@ fn hash(value: &Value) -> String {
     format!("{:08x}", sum >> 32)
 }
 
-fn put(state: &mut State, key: &Key, mut object: Value, api_version: &str, kind: &str) {
+pub(crate) fn put(state: &mut State, key: &Key, mut object: Value, api_version: &str, kind: &str) {
     object["apiVersion"] = api_version.into();
     object["kind"] = kind.into();
     object["metadata"]["namespace"] = key.namespace.clone().into();
@@ -354,6 +356,7 @@ fn bind_claims(state: &mut State) {
         };
         let by_hand = class == Some("");
         let mut claim = claim;
+        let volume = volume.filter(|volume| crate::snapshots::fill(state, &claim, &volume.name));
         match volume {
             Some(volume) => {
                 let _ = std::fs::create_dir_all(folders::volume(&state.root, &volume.name));
@@ -407,11 +410,12 @@ fn new_volume(state: &mut State, key: &Key, claim: &Value, class: Option<&str>) 
         Some(class) => class.to_owned(),
         None => classes.iter().find(default)?.name.clone(),
     };
-    classes.iter().find(|known| known.name == class)?;
+    let found = state.objects.get(classes.iter().find(|known| known.name == class)?)?;
+    let policy = if text(found, "/reclaimPolicy") == "Retain" { "Retain" } else { "Delete" };
     let volume = volume_key(&format!("pvc-{}-{}", key.namespace, key.name));
     let object = json!({
         "metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": "fake"}}, "spec": {"capacity": claim["spec"]["resources"]["requests"], "accessModes": claim["spec"]["accessModes"],
-            "persistentVolumeReclaimPolicy": "Delete", "storageClassName": class}, "status": {"phase": "Available"},
+            "persistentVolumeReclaimPolicy": policy, "storageClassName": class, "csi": {"driver": "fake", "volumeHandle": volume.name}}, "status": {"phase": "Available"},
     });
     let mut object = object;
     object["metadata"]["name"] = volume.name.clone().into();

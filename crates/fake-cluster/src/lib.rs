@@ -56,6 +56,7 @@
 //! * controllers, at once: ReplicaSets and pods of Deployments, pods and claims of StatefulSets, a pod for each DaemonSet; claims bound
 //!   to new volumes of their class or to free static ones (class `""`); deletion of objects whose owner is gone; addresses of Services;
 //!   a namespace's `default` ServiceAccount and `kube-root-ca.crt`. A pod waits for its claims, Secrets and ConfigMaps.
+//! * snapshots and groups of them, where [`Cluster::serve_snapshots`] asks for it: copies of volumes, and claims filled from them.
 //! * commands: `exec` runs its words as a process of this machine. Absolute paths in the words after a script, and quoted absolute
 //!   paths in lines that a script reads and executes, are mapped to the container's folders: that of a volume, or an empty folder that
 //!   represents the image ([`Cluster::path`] finds it).
@@ -79,6 +80,7 @@ mod kinds;
 mod patch;
 mod selector;
 mod server;
+mod snapshots;
 mod state;
 
 use std::ops::Deref;

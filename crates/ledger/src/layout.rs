@@ -66,6 +66,14 @@ pub enum DirectoryRole {
     Other,
 }
 
+impl DirectoryRole {
+    /// Returns whether a node writes data there that it cannot create again.
+    pub fn is_data(self) -> bool {
+        use DirectoryRole::{CaHome, Database, OrdererLedger, OrdererSnapshots, OrdererWal, PeerData};
+        matches!(self, PeerData | OrdererLedger | OrdererWal | OrdererSnapshots | CaHome | Database)
+    }
+}
+
 impl std::fmt::Display for DirectoryRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {

@@ -8,9 +8,12 @@ mod object_ref;
 mod probe;
 mod progress;
 mod shell;
+mod snapshot;
 mod sql;
 mod volume;
 mod window;
+
+use std::time::Duration;
 
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
@@ -23,6 +26,7 @@ pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;
 pub use probe::{Asked, BlockFiles};
 pub use progress::{OnProgress, Progress};
+pub use snapshot::{NoSnapshot, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
 pub use volume::{ASIDE, EntryKind, Fetch, STAGED, Stamp, Unread, Volume, VolumeEntry};
 pub use window::{Change, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord};
 
@@ -33,6 +37,8 @@ pub enum NodeState {
     Running,
     /// It does not run.
     Stopped,
+    /// Its volumes are read from snapshots, which do not change. They show what a power cut would leave.
+    Snapshot,
     /// It is unknown.
     Unknown,
 }
@@ -131,6 +137,15 @@ pub struct Declared {
     pub findings: Vec<Finding>,
 }
 
+fn no_snapshots() -> PlatformError {
+    PlatformError::NotHere {
+        problem: "snapshots are taken of volumes on Kubernetes only".to_owned(),
+        next:
+            "remove --volumes; on hosts, mount a snapshot of the file system and name its directories in an inventory"
+                .to_owned(),
+    }
+}
+
 /// A place where networks run.
 pub trait Platform: Sync {
     /// Returns the network.
@@ -222,6 +237,28 @@ pub trait Platform: Sync {
     /// # Errors
     /// [`PlatformError`].
     fn forget_note(&self, note: &StrangeNote) -> Result<(), PlatformError>;
+
+    /// Plans snapshots of the volumes of nodes.
+    ///
+    /// # Errors
+    /// [`PlatformError::NotHere`] when this platform takes none.
+    fn plan_snapshots(&self, _nodes: &[&NodeId]) -> Result<SnapshotPlan, PlatformError> {
+        Err(no_snapshots())
+    }
+
+    /// Takes the snapshots of a plan. When this returns they are cut, and the volumes may change again: until [`Platform::finish`] the
+    /// volumes of the plan's nodes are read from the snapshots. `limit`: how long a set may take.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    fn take_snapshots(
+        &self,
+        _plan: &SnapshotPlan,
+        _limit: Duration,
+        _reported: &OnProgress<'_>,
+    ) -> Result<SnapshotReport, PlatformError> {
+        Err(no_snapshots())
+    }
 
     /// Returns how many directories should be read at the same time, if that is not the number of cores: remote ones mostly wait.
     fn readers(&self) -> Option<usize> {

@@ -15,6 +15,13 @@ pub enum Progress<'a> {
     ScalingUp(&'a ObjectRef),
     /// What is not ready yet.
     WaitsFor(&'a Finding),
+    /// A snapshot is not there yet, and this is reported of it.
+    WaitsForSnapshot {
+        /// What is waited for.
+        what: &'a str,
+        /// The message of the CSI driver or of the snapshot controller.
+        problem: &'a str,
+    },
     /// A database server does not answer yet.
     WaitsForDatabase {
         /// Whose it is.

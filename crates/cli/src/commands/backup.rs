@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use fabkeep_engine::{CaptureOptions, CapturePlan, Captured, Consistency, WindowOptions, capture, plan_capture};
+use fabkeep_engine::{
+    CaptureOptions, CapturePlan, Captured, Consistency, Volumes, WindowOptions, capture, plan_capture,
+};
 use fabkeep_network::Severity;
 use fabkeep_platform::Hook;
 use serde_json::json;
 
-use super::show::print_window;
+use super::show::{print_snapshots, print_window};
 use super::{done, key_files, network};
-use crate::arguments::{Backup, Consistency as Asked, OnGrowth, Quiesce, Window};
+use crate::arguments::{Backup, Consistency as Asked, OnGrowth, Quiesce, Volumes as AskedVolumes, Window};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, table, units};
@@ -24,6 +26,11 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
         reread: arguments.reread,
         exclude: arguments.exclude.clone(),
         work_folder: arguments.work_dir.clone(),
+        volumes: match arguments.volumes {
+            AskedVolumes::Stream => Volumes::Stream,
+            AskedVolumes::Snapshot => Volumes::Snapshot,
+            AskedVolumes::Auto => Volumes::Auto,
+        },
         copy_databases: arguments.copy_databases,
         live_attempts: arguments.live_attempts,
         consistency,
@@ -109,6 +116,7 @@ pub fn report(captured: &Captured) -> serde_json::Value {
         "read_bytes": captured.read_bytes,
         "written": captured.stats,
         "window": captured.point.window,
+        "snapshots": captured.point.snapshots,
         "findings": captured.point.findings,
         "repository": captured.repository,
         "seconds": captured.seconds,
@@ -126,6 +134,9 @@ pub fn print(captured: &Captured, output: &Output) {
     output.line(format!("  {} nodes, heights: {}", summary.nodes, channels.join(", ")));
     if let Some(window) = &captured.point.window {
         print_window(window, output);
+    }
+    if let Some(snapshots) = &captured.point.snapshots {
+        print_snapshots(snapshots, output);
     }
     output.line(format!(
         "  {} of files, {} read, {} written in {} objects, {}",

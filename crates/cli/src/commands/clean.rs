@@ -1,4 +1,4 @@
-//! `fabkeep clean`: removes helper pods that a killed run left behind.
+//! `fabkeep clean`: removes helper pods, snapshots and their clones that a killed run left behind.
 
 use fabkeep_platform::kubernetes::Kubernetes;
 use serde_json::json;
@@ -11,12 +11,12 @@ use crate::output::Output;
 pub fn run(arguments: &Clean, output: &Output) -> Result<Code, CliError> {
     let cluster = &arguments.cluster;
     let found = Kubernetes::clean(&cluster.address(), &cluster.selection(), arguments.older_than, arguments.dry_run)?;
-    output.json(&json!({"removed": !arguments.dry_run, "pods": found}));
-    for pod in &found {
-        output.line(format!("{} {pod}", if arguments.dry_run { "would remove" } else { "removed" }));
+    output.json(&json!({"removed": !arguments.dry_run, "found": found}));
+    for thing in &found {
+        output.line(format!("{} {thing}", if arguments.dry_run { "would remove" } else { "removed" }));
     }
     if found.is_empty() {
-        output.line("no helper pods were found");
+        output.line("no helper pods, snapshots or clones were found");
     }
     Ok(Code::Done)
 }

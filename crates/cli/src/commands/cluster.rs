@@ -29,7 +29,7 @@ impl Cluster {
     }
 
     pub fn helper(&self) -> HelperOptions {
-        HelperOptions { image: self.helper_image.clone() }
+        HelperOptions { image: self.helper_image.clone(), snapshot_classes: self.snapshot_class.clone() }
     }
 
     pub fn open(&self) -> Result<Kubernetes, CliError> {

@@ -8,6 +8,7 @@ use fabkeep_engine::{
     CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint, UsedName, WindowReport, blocks, genesis_blocks, names,
 };
 use fabkeep_network::KeyPurpose;
+use fabkeep_platform::SnapshotReport;
 use fabkeep_store::{Commit, IdentityFile, Repository};
 use serde_json::json;
 
@@ -153,7 +154,7 @@ fn json_point(point: &RecoveryPoint, files: bool) -> serde_json::Value {
         .collect();
     json!({
         "fabkeep": point.fabkeep, "network": point.network, "created": point.created, "derived": point.derived,
-        "excluded": point.excluded, "without_logs": point.without_logs, "channels": channels, "nodes": nodes, "findings": point.findings, "window": point.window,
+        "excluded": point.excluded, "without_logs": point.without_logs, "channels": channels, "nodes": nodes, "findings": point.findings, "window": point.window, "snapshots": point.snapshots,
         "objects": point.objects.iter().map(|object| json!({"namespace": object.namespace, "kind": object.kind, "name": object.name})).collect::<Vec<_>>(),
     })
 }
@@ -188,10 +189,28 @@ pub fn print_window(window: &WindowReport, output: &Output) {
     window.changes.iter().for_each(|change| output.line(format!("    {change}: {after}")));
 }
 
+/// The snapshots that the volumes were read from.
+pub fn print_snapshots(snapshots: &SnapshotReport, output: &Output) {
+    let groups = snapshots.sets.iter().filter(|set| set.grouped).count();
+    let grouped = match groups {
+        0 => String::new(),
+        1 => ", in one group".to_owned(),
+        more => format!(", in {more} groups"),
+    };
+    output.line(format!(
+        "  volumes: {} snapshots{grouped}, taken in {}",
+        snapshots.volumes(),
+        units::seconds(snapshots.seconds)
+    ));
+}
+
 /// Channels, nodes, certificates, findings.
 pub fn print_point(point: &RecoveryPoint, output: &Output) {
     if let Some(window) = &point.window {
         print_window(window, output);
+    }
+    if let Some(snapshots) = &point.snapshots {
+        print_snapshots(snapshots, output);
     }
     let mut channels = table(["channel", "height", "tip hash", "donor", "consensus", "organizations", "last config"]);
     for channel in &point.channels {

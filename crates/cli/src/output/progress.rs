@@ -139,6 +139,8 @@ fn text(notice: &Notice<'_>) -> String {
         Notice::Platform(Platform::WaitsForDatabase { node, problem }) => {
             format!("waiting for the database of {node}: {problem}")
         }
+        Notice::Platform(Platform::WaitsForSnapshot { what, problem }) => format!("{what}: {problem}"),
+        Notice::NoSnapshots { reason } => format!("reading the volumes without snapshots: {reason}"),
         Notice::StoppingNodes => "stopping the nodes".to_owned(),
         Notice::PodsGoing => "waiting until the pods are gone".to_owned(),
         Notice::Behind { chains } => format!("waiting for equal heights: {}", chains.join(", ")),

@@ -5,6 +5,7 @@ mod claims;
 mod others;
 mod restores;
 mod scene;
+mod snapshots;
 mod streams;
 mod whole;
 mod windows;

@@ -117,3 +117,17 @@ fn a_window_of_this_machine_is_undone_by_its_own_record_and_never_by_an_altered_
     assert!(matches!(plain.code, 0 | 3), "{}", plain.text);
     assert!(!reopened.exists());
 }
+
+/// Scaling such a node to 0 deletes what the backup is about to capture.
+#[test]
+fn a_window_does_not_stop_nodes_that_lose_their_data_then() {
+    let scene = Scene::new();
+    let mut peer = scene.cluster.get("Deployment", "org1", "peer0").unwrap();
+    peer["spec"]["template"]["spec"]["volumes"][0] = json!({"name": "data", "emptyDir": {}});
+    scene.cluster.put(peer);
+    let refused = scene.backup(&["--quiesce", "stop"]);
+    assert_eq!(refused.code, 4, "{}", refused.text);
+    assert!(refused.text.contains("K3") && refused.text.contains("stopping the node deletes it"), "{}", refused.text);
+    assert_eq!(scene.cluster.get("Deployment", "org1", "peer0").unwrap()["spec"]["replicas"], 1);
+    assert!(scene.cluster.get("ConfigMap", "org1", "fabkeep-window").is_none());
+}

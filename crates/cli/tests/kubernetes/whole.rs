@@ -102,7 +102,7 @@ fn comes_back(network: &Network<'_>) {
         database_goes_back(network, &place, &rows);
     }
     let left = succeeded(place.on_cluster(&["clean", "--dry-run"]).output().unwrap());
-    assert!(left.contains("no helper pods were found"), "{left}");
+    assert!(left.contains("no helper pods, snapshots or clones were found"), "{left}");
 }
 
 /// The CA's PostgreSQL alone, while it runs; then the same in two runs, the first of which does not come to the dump.

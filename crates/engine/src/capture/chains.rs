@@ -464,7 +464,7 @@ fn finish(
         let heights = checked.heights.get(channel).cloned().unwrap_or_default();
         let ledger = cursor.facts(channel, &heights);
         chains.findings.extend(histories::compare(channel, cursor, checked, &progress.known, &progress.ordered));
-        chains.findings.extend(torn(&ledger, &member.label, member.survey.nodes[member.node].running));
+        chains.findings.extend(torn(&ledger, &member.label, member.survey.nodes[member.node].may_be_torn()));
         chains.ledgers[member.node].push(ledger);
         if walk.options.without_raft_logs && !member.peer {
             let why = cursor.no_raft_state().map(|why| ((member.node, channel.to_owned()), why));
@@ -503,7 +503,7 @@ fn finish(
     Ok(())
 }
 
-fn torn(ledger: &LedgerFacts, label: &str, running: bool) -> Option<Finding> {
+fn torn(ledger: &LedgerFacts, label: &str, expected: bool) -> Option<Finding> {
     if ledger.torn_bytes == 0 {
         return None;
     }
@@ -512,7 +512,7 @@ fn torn(ledger: &LedgerFacts, label: &str, running: bool) -> Option<Finding> {
         "the last block file ends inside block {} ({} bytes of it, left out)",
         ledger.height, ledger.torn_bytes
     );
-    Some(if running {
+    Some(if expected {
         Finding::note(Rule::TornTail, subject, what, "no action is needed: the node was writing it")
     } else {
         Finding::warning(

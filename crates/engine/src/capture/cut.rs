@@ -4,7 +4,7 @@
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, Rule, WalKind};
-use fabkeep_platform::Platform;
+use fabkeep_platform::{Platform, SnapshotPlan, SnapshotReport};
 use fabkeep_store::PointWriter;
 
 use super::chains::members;
@@ -12,7 +12,7 @@ use super::cursor::{Member, height_of};
 use super::databases::Facts;
 use super::pass::{self, Effort, Pass};
 use super::survey::Survey;
-use super::{ByChannel, CaptureOptions, until_settled};
+use super::{ByChannel, CaptureOptions, SNAPSHOT_DEADLINE, snapshots, until_settled};
 use crate::event::Reporter;
 use crate::{EngineError, parallel};
 
@@ -82,8 +82,8 @@ fn has_log(facts: &Facts, node: usize, channel: &str) -> bool {
 
 /// What came of a cut.
 pub(super) enum Outcome {
-    /// It is made.
-    Made(Box<Pass>),
+    /// It is made; from these snapshots.
+    Made(Box<Pass>, Option<SnapshotReport>),
     /// Rules forbid it.
     Forbidden(Vec<Finding>),
 }
@@ -93,8 +93,10 @@ pub(super) fn capture(
     platform: &dyn Platform,
     writer: &mut PointWriter<'_>,
     options: &CaptureOptions,
+    planned: Option<&SnapshotPlan>,
     reporter: &dyn Reporter,
 ) -> Result<Outcome, EngineError> {
+    let taken = planned.map(|plan| snapshots::take(platform, plan, SNAPSHOT_DEADLINE, reporter)).transpose()?;
     let mut bulk = pass::run(platform, writer, options, Effort::Bulk, reporter)?;
     let forbidden = forbidden(&bulk, options);
     if !forbidden.is_empty() {
@@ -108,7 +110,7 @@ pub(super) fn capture(
     })?;
     cut.findings.extend(laggards(&bulk.facts, &cut.facts));
     let read_bytes = cut.read_bytes + read_bytes;
-    Ok(Outcome::Made(Box::new(Pass { read_bytes, ..cut })))
+    Ok(Outcome::Made(Box::new(Pass { read_bytes, ..cut }), taken))
 }
 
 /// Peers that are so far behind that every peer comes back much lower than it was. While nodes are gone over a running network grows, so

@@ -292,7 +292,7 @@ fn check_databases(
             };
             match Database::open(&local).and_then(check) {
                 Ok(report) => {
-                    if let Some((file, offset)) = report.torn.filter(|_| !node.running) {
+                    if let Some((file, offset)) = report.torn.filter(|_| !node.may_be_torn()) {
                         found(Finding::warning(
                             Rule::DatabaseWhole,
                             subject(),
@@ -413,7 +413,7 @@ fn found_torn(node: &PlannedNode, channel: &str, facts: &RaftFacts, found: &dyn 
         WalKind::SmartBft => "the recovery point contains the log as it is; SmartBFT repairs it when it starts",
     };
     let what = format!("{file} ends inside a record (byte {offset}): {cut}");
-    found(if node.running {
+    found(if node.may_be_torn() {
         Finding::note(Rule::RaftLogWhole, subject, what, "no action is needed: the orderer was writing it")
     } else {
         let remedy = match facts.kind {

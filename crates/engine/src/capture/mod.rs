@@ -25,6 +25,7 @@ mod raft_logs;
 mod segments;
 mod servers;
 mod settings;
+mod snapshots;
 mod staging;
 mod start_marks;
 mod survey;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use fabkeep_ledger::Hash;
 use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set, contradictions, unanswered};
-use fabkeep_platform::{Asked, BlockFiles, Platform};
+use fabkeep_platform::{Asked, BlockFiles, Change, Platform, SnapshotPlan, SnapshotReport};
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
 use crate::event::{Event, Notice, Reporter, step};
@@ -47,6 +48,7 @@ use crate::{EngineError, parallel};
 pub(crate) use keys::certificates_of;
 use pass::{Effort, Pass};
 pub use plan::{CapturePlan, plan_capture};
+pub use snapshots::Volumes;
 pub use survey::PlannedNode;
 pub(crate) use survey::leaves;
 
@@ -78,6 +80,8 @@ pub struct CaptureOptions {
     pub exclude: Vec<String>,
     /// Folder for copies of running nodes' databases; the system's temporary folder when `None`.
     pub work_folder: Option<PathBuf>,
+    /// How volumes are read.
+    pub volumes: Volumes,
     /// Copy the files of database servers on a cluster instead of dumping their databases.
     pub copy_databases: bool,
     /// How often a running node's database is copied until the copy proves consistent.
@@ -96,6 +100,7 @@ impl Default for CaptureOptions {
             reread: false,
             exclude: Vec::new(),
             work_folder: None,
+            volumes: Volumes::default(),
             copy_databases: false,
             live_attempts: 10,
             threads: parallel::cores(),
@@ -161,18 +166,20 @@ fn capture_all(
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
     let (objects, undeclared) = step(reporter, "store objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
+    let planned = snapshots::plan(platform, options)?.report(reporter);
+    let planned = planned.as_ref();
     let made = match &options.consistency {
-        Consistency::AsRead => as_read(platform, &mut writer, options, reporter)?,
-        Consistency::Window(window) => in_window(platform, &mut writer, options, window, reporter)?,
-        Consistency::Cut { fallback } => match cut::capture(platform, &mut writer, options, reporter)? {
-            cut::Outcome::Made(pass) => Made { pass: *pass, window: None, findings: Vec::new() },
+        Consistency::AsRead => as_read(platform, &mut writer, options, planned, reporter)?,
+        Consistency::Window(window) => in_window(platform, &mut writer, options, window, planned, reporter)?,
+        Consistency::Cut { fallback } => match cut::capture(platform, &mut writer, options, planned, reporter)? {
+            cut::Outcome::Made(pass, snapshots) => Made { pass: *pass, window: None, snapshots, findings: Vec::new() },
             cut::Outcome::Forbidden(findings) => {
                 let Some(window) = fallback else { return Err(EngineError::Refused(findings)) };
                 for finding in &findings {
                     reporter.event(Event::Found(finding));
                 }
                 reporter.event(Event::Notice(Notice::FallsBack));
-                let made = in_window(platform, &mut writer, options, window, reporter)?;
+                let made = in_window(platform, &mut writer, options, window, planned, reporter)?;
                 let reported = findings.into_iter().map(|finding| Finding { severity: Severity::Warning, ..finding });
                 Made { findings: made.findings.into_iter().chain(reported).collect(), ..made }
             }
@@ -183,7 +190,7 @@ fn capture_all(
     objects.iter().for_each(|object| {
         writer.keep(object.blob);
     });
-    let Made { pass, window, findings: more } = made;
+    let Made { pass, window, snapshots, findings: more } = made;
     let Pass { mut findings, sources, read_bytes, facts, channels, directories, without_logs, nodes } = pass;
     findings.extend(more);
     findings.extend(undeclared);
@@ -215,6 +222,7 @@ fn capture_all(
         findings,
         objects,
         window,
+        snapshots,
     };
     // Nothing is committed that a restore would refuse.
     if let Err(EngineError::Point { point: subject, problem }) = crate::contained::check(&point, point.nodes.iter()) {
@@ -233,8 +241,12 @@ fn capture_all(
 struct Made {
     pass: Pass,
     window: Option<WindowReport>,
+    snapshots: Option<SnapshotReport>,
     findings: Vec<Finding>,
 }
+
+/// How long a set of snapshots may take outside a window.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// The pause before nodes that moved on are gone over again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -274,10 +286,12 @@ fn as_read(
     platform: &dyn Platform,
     writer: &mut PointWriter<'_>,
     options: &CaptureOptions,
+    planned: Option<&SnapshotPlan>,
     reporter: &dyn Reporter,
 ) -> Result<Made, EngineError> {
     let observed = window::observe_all(platform, Asked { block_files: BlockFiles::Never, health: false });
     let read_ms = jiff::Timestamp::now().as_millisecond();
+    let snapshots = planned.map(|plan| snapshots::take(platform, plan, SNAPSHOT_DEADLINE, reporter)).transpose()?;
     let mut first = true;
     let pass = until_settled(writer, options, reporter, |writer| {
         // What was read again is read.
@@ -285,7 +299,7 @@ fn as_read(
         pass::run(platform, writer, &options, Effort::Final, reporter)
     })?;
     let findings = window::cross_check(&observed, &pass.facts, read_ms);
-    Ok(Made { pass, window: None, findings })
+    Ok(Made { pass, window: None, snapshots, findings })
 }
 
 /// Returns the bulk while transactions flow, then the window, then the difference.
@@ -294,12 +308,17 @@ fn in_window(
     writer: &mut PointWriter<'_>,
     options: &CaptureOptions,
     how: &WindowOptions,
+    planned: Option<&SnapshotPlan>,
     reporter: &dyn Reporter,
 ) -> Result<Made, EngineError> {
     if !how.quiesce.changes_nothing() {
         window::refuse_open(platform)?;
     }
     let (changes, mut findings) = platform.closing(&how.quiesce)?;
+    stop_on_errors(&mut findings, reporter)?;
+    if let Some(plan) = planned {
+        return with_snapshots(platform, writer, options, how, plan, (changes, findings), reporter);
+    }
     let mut bulk = pass::run(platform, writer, options, Effort::Bulk, reporter)?;
     let members = bulk.members();
     let mut read_bytes = bulk.read_bytes;
@@ -338,8 +357,54 @@ fn in_window(
         let captured = |id: &NodeId| last.facts.iter().any(|node| node.id == *id);
         findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
         let pass = Pass { read_bytes, ..last };
-        return Ok(Made { pass, window: Some(report), findings });
+        return Ok(Made { pass, window: Some(report), snapshots: None, findings });
     }
+}
+
+/// Returns what snapshots show that were taken inside a window. The window ends when they are cut; they are read afterwards.
+fn with_snapshots(
+    platform: &dyn Platform,
+    writer: &PointWriter<'_>,
+    options: &CaptureOptions,
+    how: &WindowOptions,
+    plan: &SnapshotPlan,
+    (changes, mut findings): (Vec<Change>, Vec<Finding>),
+    reporter: &dyn Reporter,
+) -> Result<Made, EngineError> {
+    let members = step(reporter, "list nodes", None, || snapshots::members(platform, options))?;
+    let run = writer.id().to_string();
+    let (begun, since) = (Instant::now(), jiff::Timestamp::now());
+    let mut window = OpenWindow::open(platform, reporter, how, &run, changes, members, snapshots::SETTLE)?;
+    let mut passes = 0;
+    let (taken, read_ms, grown) = loop {
+        step(reporter, "wait for equal heights", None, || window.wait_until_level())?;
+        passes += 1;
+        let read_ms = jiff::Timestamp::now().as_millisecond();
+        let limit = how.deadline.saturating_sub(begun.elapsed());
+        let (taken, grown) = window::watched(&window, || snapshots::take(platform, plan, limit, reporter));
+        let taken = taken?;
+        if grown.is_empty() || !how.extend || begun.elapsed() >= how.deadline {
+            break (taken, read_ms, grown);
+        }
+        reporter.event(Event::Notice(Notice::WindowExtended { chains: grown.len() }));
+    };
+    let (level, observed) = (window.level().to_vec(), window.observed().to_vec());
+    let report = step(reporter, "end the window", None, || window.close(passes))?;
+    let pass = pass::run(platform, writer, options, Effort::Final, reporter)?;
+    findings.extend(window::cross_check(&observed, &pass.facts, read_ms));
+    findings.extend(observed.iter().flat_map(contradictions));
+    findings.extend(observed.iter().filter_map(unanswered));
+    let mut all = grown;
+    for more in window::grown(&level, &pass.heights()) {
+        if !all.iter().any(|known| (&known.node, &known.channel) == (&more.node, &more.channel)) {
+            all.push(more);
+        }
+    }
+    findings.extend(all.iter().map(fabkeep_network::Grown::finding));
+    findings.extend(unequal(&pass));
+    let captured = |id: &NodeId| pass.facts.iter().any(|node| node.id == *id);
+    findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
+    Ok(Made { pass, window: Some(report), snapshots: Some(taken), findings })
 }
 
 /// Chains that were captured at different heights though they were captured inside a window.

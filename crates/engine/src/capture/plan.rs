@@ -5,7 +5,7 @@ use fabkeep_network::Finding;
 use fabkeep_platform::{EntryKind, Platform};
 use serde::Serialize;
 
-use super::{CaptureOptions, Consistency, survey};
+use super::{CaptureOptions, Consistency, snapshots, survey};
 use crate::EngineError;
 use crate::window::WindowOptions;
 
@@ -49,7 +49,12 @@ pub struct PlannedCapture {
 /// [`EngineError`] when a directory cannot be listed.
 pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result<CapturePlan, EngineError> {
     let mut survey = survey::survey(platform, options, None)?;
-    let consistency = consistency(platform, options, &mut survey.findings)?;
+    let mut consistency = consistency(platform, options, &mut survey.findings)?;
+    match snapshots::plan(platform, options) {
+        Ok(decided) => consistency.extend(decided.steps()),
+        Err(EngineError::Refused(findings)) => survey.findings.extend(findings),
+        Err(error) => return Err(error),
+    }
     let nodes = survey
         .nodes
         .iter()

@@ -22,13 +22,22 @@ use crate::{EngineError, parallel};
 pub struct PlannedNode {
     /// The node.
     pub node: Node,
-    /// Whether it runs.
+    /// Whether it runs, and its files change while they are read.
     pub running: bool,
+    /// Whether its volumes are read from snapshots.
+    pub snapshot: bool,
     /// Whether a channel on it was joined by snapshot (P4).
     pub joined_by_snapshot: bool,
     /// Ledgers that the node's next start removes: they are left out.
     pub(crate) removed_by_start: BTreeSet<String>,
     pub(crate) directories: Vec<SurveyedDirectory>,
+}
+
+impl PlannedNode {
+    /// Returns whether an unfinished record at the end of a file is no sign of damage: the node was writing it.
+    pub(crate) fn may_be_torn(&self) -> bool {
+        self.running || self.snapshot
+    }
 }
 
 /// A directory as the survey found it.
@@ -250,10 +259,12 @@ fn survey_node(
         (node.role == NodeRole::CertificateAuthority).then(|| settings::with_databases(platform, node));
     let node = with_databases.as_ref().unwrap_or(node);
     // What may run is read as what runs.
-    let running = platform.state(&node.id)? != NodeState::Stopped;
+    let state = platform.state(&node.id)?;
+    let running = !matches!(state, NodeState::Stopped | NodeState::Snapshot);
     let mut planned = PlannedNode {
         node: node.clone(),
         running,
+        snapshot: state == NodeState::Snapshot,
         joined_by_snapshot: false,
         removed_by_start: BTreeSet::new(),
         directories: Vec::new(),

@@ -110,6 +110,11 @@ pub(crate) fn open_finding(open: &WindowRecord) -> Finding {
     )
 }
 
+/// Returns the chains that grew since the channels were level, by later observations.
+pub(crate) fn grown(level: &[Standing], now: &[Observation]) -> Vec<Grown> {
+    fabkeep_network::grown(level, &fabkeep_network::standings(now, &BTreeMap::new()))
+}
+
 impl<'p> OpenWindow<'p> {
     /// Notes the window and keeps transactions away. Nodes are stopped later, when they are level.
     pub fn open(
@@ -180,9 +185,14 @@ impl<'p> OpenWindow<'p> {
         &self.observed
     }
 
+    /// Returns the heights of the channels when they were level.
+    pub fn level(&self) -> &[Standing] {
+        &self.level
+    }
+
     /// Returns the chains that grew since then, by other observations.
     pub fn grown(&self, now: &[Observation]) -> Vec<Grown> {
-        fabkeep_network::grown(&self.level, &fabkeep_network::standings(now, &BTreeMap::new()))
+        grown(&self.level, now)
     }
 
     /// Undoes everything, unless it is to stay closed.

@@ -82,7 +82,7 @@ impl Host {
             reported(&Progress::Starting(node));
             let started = self.state(node).and_then(|state| match state {
                 NodeState::Running => Ok(false),
-                NodeState::Stopped | NodeState::Unknown => self.start(node),
+                NodeState::Stopped | NodeState::Snapshot | NodeState::Unknown => self.start(node),
             });
             result = result.and(started.map(|_| ()));
         }

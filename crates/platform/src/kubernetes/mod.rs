@@ -13,6 +13,7 @@ mod relocation;
 mod restart;
 mod scale;
 mod served;
+mod snapshots;
 mod sql;
 mod suspend;
 mod target;
@@ -23,6 +24,7 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId, Observation};
 use kube::Api;
@@ -39,7 +41,7 @@ use volume::{PodVolume, patiently};
 use crate::volume::Volume;
 use crate::{
     Asked, Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform,
-    PlatformError, Quiesce, StrangeNote, WindowRecord,
+    PlatformError, Quiesce, SnapshotPlan, SnapshotReport, StrangeNote, WindowRecord,
 };
 
 pub use connection::ClusterAddress;
@@ -80,16 +82,29 @@ pub struct Kubernetes {
     options: HelperOptions,
     /// Marks what this run makes.
     run: String,
-    /// Where each node's directories are read: found when first asked for.
-    places: Mutex<HashMap<usize, Arc<Mutex<Option<Reached>>>>>,
+    /// Where each node's directories are read, in their own volumes and in clones of snapshots: found when first asked for.
+    places: Mutex<HashMap<(usize, Volumes), Arc<Mutex<Option<Reached>>>>>,
     /// By the first node of those that a helper serves.
-    helpers: Mutex<HashMap<usize, Arc<Mutex<Option<Helper>>>>>,
+    helpers: Mutex<HashMap<(usize, Volumes), Arc<Mutex<Option<Helper>>>>>,
     /// Helper pods made so far, by namespace and name, and how many there were in all.
     made: Mutex<(Vec<(String, String)>, usize)>,
+    /// What this run made for snapshots.
+    taken: Mutex<Option<snapshots::Taken>>,
+    /// Nodes whose volumes are read from snapshots.
+    frozen: Mutex<BTreeSet<NodeId>>,
     /// Workloads that a window of this run has stopped: their pods are gone.
     stopped: Mutex<BTreeSet<ObjectRef>>,
     /// What signs the notes of windows.
     machine: Machine,
+}
+
+/// Which volumes of a node are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Volumes {
+    /// Its own.
+    Own,
+    /// Clones of their snapshots.
+    Clones,
 }
 
 /// Where a node's paths are reached.
@@ -161,6 +176,8 @@ impl Kubernetes {
             places: Mutex::default(),
             helpers: Mutex::default(),
             made: Mutex::default(),
+            taken: Mutex::default(),
+            frozen: Mutex::default(),
             stopped: Mutex::default(),
             machine: Machine::default(),
         })
@@ -189,21 +206,24 @@ impl Kubernetes {
         Ok((position, &self.analysis.nodes[position]))
     }
 
-    /// Returns where a node's paths are reached: in its own running container, else in a helper pod.
+    /// Returns where a node's paths are reached: in a helper pod with clones of its volumes, when snapshots were taken of them; in its own
+    /// running container; else in a helper pod with its volumes.
     fn reach(&self, position: usize, only_own: bool) -> Result<Option<Reached>, PlatformError> {
+        let frozen = self.frozen.lock().contains(&self.analysis.nodes[position].node.id);
+        let volumes = if frozen && !only_own { Volumes::Clones } else { Volumes::Own };
         let slot = {
             let mut places = self.places.lock();
-            Arc::clone(places.entry(position).or_default())
+            Arc::clone(places.entry((position, volumes)).or_default())
         };
         let mut slot = slot.lock();
         if let Some(reached) = slot.as_ref() {
             return Ok(Some(reached.clone()));
         }
-        let own = self.own_place(position)?;
+        let own = if volumes == Volumes::Own { self.own_place(position)? } else { None };
         let reached = match own {
             Some(place) => Reached { place, root: String::new() },
             None if only_own => return Ok(None),
-            None => self.in_helper(position)?,
+            None => self.in_helper(position, volumes)?,
         };
         *slot = Some(reached.clone());
         Ok(Some(reached))
@@ -242,6 +262,12 @@ impl Kubernetes {
         self.places.lock().clear();
     }
 
+    /// Returns whether a node's container runs.
+    fn runs(&self, node: &FoundNode) -> bool {
+        let container = node.node.workload.as_ref().map(|workload| workload.container.clone()).unwrap_or_default();
+        node.pod.as_ref().is_some_and(|pod| pod.running.contains(&container)) && !self.is_stopped_by_window(node)
+    }
+
     fn is_stopped_by_window(&self, node: &FoundNode) -> bool {
         let stopped = self.stopped.lock();
         node.node.workload.as_ref().is_some_and(|known| {
@@ -256,18 +282,22 @@ impl Kubernetes {
         Target::over(Arc::clone(&self.connection))
     }
 
-    fn in_helper(&self, position: usize) -> Result<Reached, PlatformError> {
-        let group = self.group(position);
+    fn in_helper(&self, position: usize, volumes: Volumes) -> Result<Reached, PlatformError> {
+        let mut group = self.group(position);
+        if volumes == Volumes::Clones {
+            let frozen = self.frozen.lock();
+            group.retain(|&position| frozen.contains(&self.analysis.nodes[position].node.id));
+        }
         let slot = {
             let mut helpers = self.helpers.lock();
-            Arc::clone(helpers.entry(group.first().copied().unwrap_or(position)).or_default())
+            Arc::clone(helpers.entry((group.first().copied().unwrap_or(position), volumes)).or_default())
         };
         // Other groups' helpers start meanwhile.
         let mut slot = slot.lock();
         let running = match slot.take() {
             // Somebody may have removed it: then another is made.
             Some(known) if helper::runs(&self.connection, &known.place)? => known,
-            _ => self.start_helper(&group, position)?,
+            _ => self.start_helper(&group, position, volumes)?,
         };
         let root = running.roots.iter().find(|(of, _)| *of == position).map(|(_, root)| root.clone());
         let place = running.place.clone();
@@ -279,7 +309,7 @@ impl Kubernetes {
         })
     }
 
-    fn start_helper(&self, group: &[usize], position: usize) -> Result<Helper, PlatformError> {
+    fn start_helper(&self, group: &[usize], position: usize, volumes: Volumes) -> Result<Helper, PlatformError> {
         let nodes: Vec<_> = group
             .iter()
             .filter_map(|&position| {
@@ -295,7 +325,11 @@ impl Kubernetes {
             made.0.push((self.analysis.nodes[position].node.id.organization.clone(), name.clone()));
             name
         };
-        helper::start(&self.connection, &name, &self.run, &self.options, &nodes)
+        let clones = match volumes {
+            Volumes::Own => None,
+            Volumes::Clones => Some(self.clones_of(&nodes.iter().map(|(_, node, _)| *node).collect::<Vec<_>>())?),
+        };
+        helper::start(&self.connection, &name, &self.run, &self.options, &nodes, clones.as_ref())
     }
 
     /// Claims that a node's container mounts: namespace and name.
@@ -346,10 +380,10 @@ impl Kubernetes {
         for (namespace, name) in made {
             result = result.and(helper::remove(&self.connection, &namespace, &name));
         }
-        result
+        result.and(self.remove_snapshots())
     }
 
-    /// Removes every helper pod in the namespaces, of any run, older than this many seconds. Their names.
+    /// Removes every helper pod, snapshot and clone in the namespaces, of any run, older than this many seconds. Returns what they are.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -367,7 +401,15 @@ impl Kubernetes {
                     if !only_look {
                         helper::remove(&connection, &namespace, &name)?;
                     }
-                    out.push(format!("{namespace}/{name} (run {run}, {age} s old)"));
+                    out.push(format!("Pod {namespace}/{name} (run {run}, {age} s old)"));
+                }
+            }
+            for (thing, name, run, age) in snapshots::left(&connection, &namespace)? {
+                if age >= older_than_seconds {
+                    if !only_look {
+                        snapshots::remove(&connection, thing, &namespace, &name)?;
+                    }
+                    out.push(format!("{} {namespace}/{name} (run {run}, {age} s old)", thing.kind()));
                 }
             }
         }
@@ -497,10 +539,24 @@ impl Platform for Kubernetes {
 
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError> {
         let (_, found) = self.found(node)?;
-        let container = found.node.workload.as_ref().map(|workload| workload.container.clone()).unwrap_or_default();
-        let running =
-            found.pod.as_ref().is_some_and(|pod| pod.running.contains(&container)) && !self.is_stopped_by_window(found);
-        Ok(if running { NodeState::Running } else { NodeState::Stopped })
+        Ok(match self.runs(found) {
+            _ if self.frozen.lock().contains(node) => NodeState::Snapshot,
+            true => NodeState::Running,
+            false => NodeState::Stopped,
+        })
+    }
+
+    fn plan_snapshots(&self, nodes: &[&NodeId]) -> Result<SnapshotPlan, PlatformError> {
+        self.plan_of_snapshots(nodes)
+    }
+
+    fn take_snapshots(
+        &self,
+        plan: &SnapshotPlan,
+        limit: Duration,
+        reported: &OnProgress<'_>,
+    ) -> Result<SnapshotReport, PlatformError> {
+        self.take_planned_snapshots(plan, limit, reported)
     }
 
     fn observe(&self, node: &NodeId, asked: Asked) -> Observation {

@@ -69,7 +69,7 @@ impl Kubernetes {
         };
         let mut out = Observation::new(node.clone(), found.node.role, false);
         let Some(workload) = found.node.workload.as_ref().filter(|_| out.has_ledger()) else {
-            out.running = self.state(node).is_ok_and(|state| state == crate::NodeState::Running);
+            out.running = self.runs(found);
             return out;
         };
         let pod = match self.pod_now(found) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Rule, Stage};
+use fabkeep_network::{DirectorySource, Finding, Rule, Stage, Workload};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
@@ -29,6 +29,17 @@ const MAX_NOTE_BYTES: usize = 1 << 20;
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is started again after a window.
 const READY_WITHIN: Duration = Duration::from_secs(300);
+
+/// Returns whether an object is a StatefulSet that deletes the claims of pods that it scales away.
+pub(super) fn deletes_claims_when_scaled(object: &Value) -> bool {
+    text(object, "/kind") == Some("StatefulSet")
+        && text(object, "/spec/persistentVolumeClaimRetentionPolicy/whenScaled") == Some("Delete")
+}
+
+/// Returns whether a window that stops nodes scales this one.
+fn is_scaled(node: &FoundNode) -> bool {
+    node.node.workload.as_ref().is_some_and(|workload| SCALED.contains(&workload.kind.as_str()))
+}
 
 impl Kubernetes {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
@@ -54,6 +65,7 @@ impl Kubernetes {
         if quiesce.stop {
             changes.extend(self.operators_of_nodes()?);
             changes.extend(self.stops());
+            findings.extend(self.lost_when_stopped());
         }
         Ok((changes, findings))
     }
@@ -97,6 +109,50 @@ impl Kubernetes {
             }
         }
         out
+    }
+
+    /// Returns an error for each node that loses data when its workload is scaled to 0: data on no volume, and claims that their StatefulSet
+    /// deletes.
+    fn lost_when_stopped(&self) -> Vec<Finding> {
+        let remedy = "keep transactions away without stopping the nodes (--quiesce scale, fence or hook)";
+        let mut findings = Vec::new();
+        for node in self.analysis.nodes.iter().filter(|node| is_scaled(node)) {
+            let data = |directory: &&fabkeep_network::NodeDirectory| {
+                directory.source == DirectorySource::Ephemeral && directory.role.is_data()
+            };
+            for directory in node.node.directories.iter().filter(data) {
+                findings.push(Finding::error(
+                    Rule::NotPersistent,
+                    &node.node.id,
+                    format!(
+                        "its {} directory {} is on no volume: stopping the node deletes it",
+                        directory.role, directory.path
+                    ),
+                    format!("give the node a PersistentVolumeClaim there, or {remedy}"),
+                ));
+            }
+            if let Some(workload) = &node.node.workload
+                && self.deletes_claims_when_scaled(workload)
+            {
+                findings.push(Finding::error(
+                    Rule::NotPersistent,
+                    &node.node.id,
+                    format!(
+                        "StatefulSet {}/{} deletes its claims when it is scaled down (persistentVolumeClaimRetentionPolicy): stopping the node deletes its data",
+                        workload.namespace, workload.name
+                    ),
+                    format!("set whenScaled to Retain, or {remedy}"),
+                ));
+            }
+        }
+        findings
+    }
+
+    /// Returns whether a StatefulSet deletes the claims of pods that it scales away.
+    fn deletes_claims_when_scaled(&self, workload: &Workload) -> bool {
+        let namespace = self.analysis.all.iter().find(|(known, _)| known.name == workload.namespace);
+        let object = namespace.and_then(|(namespace, _)| namespace.find(&workload.kind, &workload.name));
+        object.is_some_and(deletes_claims_when_scaled)
     }
 
     /// Stages of nodes that can be scaled, without what is no node.

@@ -97,7 +97,7 @@ fn refused_while_running(
     replaced: bool,
 ) -> Decision {
     match running.state {
-        NodeState::Stopped => Decision::GoOn(None),
+        NodeState::Stopped | NodeState::Snapshot => Decision::GoOn(None),
         NodeState::Unknown if assumed => Decision::GoOn(Some(Finding::warning(
             Rule::LiveCopy,
             id,

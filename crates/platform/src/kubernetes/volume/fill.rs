@@ -9,9 +9,9 @@ use fabkeep_network::{NodeDirectory, NodeId};
 
 use super::{PodVolume, patiently};
 use crate::PlatformError;
-use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::exec::{Exec, Place};
 use crate::kubernetes::discover::mounts;
+use crate::kubernetes::{Kubernetes, Volumes};
 use crate::volume::{ASIDE, Fetch, Volume, VolumeEntry};
 
 /// Says that a directory is being restored, and from which recovery point.
@@ -181,7 +181,7 @@ impl Kubernetes {
     /// [`PlatformError`] when the node is not there or its helper does not start.
     pub fn filler(&self, node: &NodeId, directory: &NodeDirectory) -> Result<Filler, PlatformError> {
         let (position, _) = self.found(node)?;
-        let reached = self.in_helper(position)?;
+        let reached = self.in_helper(position, Volumes::Own)?;
         self.filler_in(node, directory, reached)
     }
 

@@ -1,5 +1,6 @@
 //! Helper pods: they mount what a workload mounts, if no pod of it runs or its image has no shell.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,20 +22,24 @@ use crate::kubernetes::uses::selects;
 const START: Duration = Duration::from_secs(180);
 /// A helper that a killed run left ends by itself after this long, in seconds.
 const LIFETIME_SECONDS: i64 = 24 * 60 * 60;
+/// The same for one that mounts clones of snapshots, which may be copied before they can be mounted.
+const START_WITH_CLONES: Duration = Duration::from_secs(30 * 60);
 /// Where helpers mount volumes.
 const ROOT: &str = "/fabkeep";
 const CONTAINER: &str = "helper";
 
-/// How helper pods are made.
+/// How helper pods and the clones that they mount are made.
 #[derive(Debug, Clone)]
 pub struct HelperOptions {
     /// Their image: any with a POSIX shell, tar and sha256sum.
     pub image: String,
+    /// VolumeSnapshotClasses and VolumeGroupSnapshotClasses that are preferred to the defaults of their drivers.
+    pub snapshot_classes: Vec<String>,
 }
 
 impl Default for HelperOptions {
     fn default() -> Self {
-        HelperOptions { image: "busybox:1.36".to_owned() }
+        HelperOptions { image: "busybox:1.36".to_owned(), snapshot_classes: Vec::new() }
     }
 }
 
@@ -57,6 +62,7 @@ fn manifest(
     options: &HelperOptions,
     nodes: &[(usize, &FoundNode, &WorkloadObject)],
     host: Option<&str>,
+    clones: Option<&BTreeMap<(String, String), String>>,
 ) -> Option<Value> {
     let (_, first, workload) = nodes.first()?;
     let spec = &workload.spec;
@@ -64,9 +70,14 @@ fn manifest(
     let mut mounts: Vec<Value> = Vec::new();
     for (position, node, workload) in nodes {
         for mount in node.mounts.iter().filter(|mount| is_mounted(mount)) {
-            let volume = match &mount.holder {
-                Holder::Claim(claim) => json!({"persistentVolumeClaim": {"claimName": claim}}),
-                _ => {
+            let volume = match (&mount.holder, clones) {
+                (Holder::Claim(claim), Some(clones)) => {
+                    let Some(clone) = clones.get(&(node.node.id.organization.clone(), claim.clone())) else { continue };
+                    json!({"persistentVolumeClaim": {"claimName": clone}})
+                }
+                (_, Some(_)) => continue,
+                (Holder::Claim(claim), None) => json!({"persistentVolumeClaim": {"claimName": claim}}),
+                (_, None) => {
                     let known = workload.spec.volumes.iter().flatten().find(|volume| volume.name == mount.volume)?;
                     let mut value = serde_json::to_value(known).ok()?;
                     value.as_object_mut()?.remove("name");
@@ -80,6 +91,9 @@ fn manifest(
             let mut entry = json!({"name": format!("v{at}"), "mountPath": format!("{ROOT}/{position}{}", mount.path)});
             if !mount.sub_path.is_empty() {
                 entry["subPath"] = mount.sub_path.clone().into();
+            }
+            if clones.is_some() {
+                entry["readOnly"] = true.into();
             }
             mounts.push(entry);
         }
@@ -209,22 +223,25 @@ fn short_hash(text: &str) -> String {
     hex::encode(&hash.as_ref()[..6])
 }
 
-/// Starts a helper for nodes and waits until it runs.
+/// Starts a helper for nodes and waits until it runs. `clones`: it mounts these instead of the claims, by claim.
 pub(crate) fn start(
     connection: &Arc<Connection>,
     name: &str,
     run: &str,
     options: &HelperOptions,
     nodes: &[(usize, &FoundNode, &WorkloadObject)],
+    clones: Option<&BTreeMap<(String, String), String>>,
 ) -> Result<Helper, PlatformError> {
-    let host = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone());
+    // A clone is nobody else's: it may be read on any machine.
+    let host = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone()).filter(|_| clones.is_none());
+    let limit = if clones.is_some() { START_WITH_CLONES } else { START };
     let namespace = nodes.first().map(|(_, node, _)| node.node.id.organization.clone()).unwrap_or_default();
     let wrong = |problem: String, next: &str| PlatformError::Cluster {
         what: format!("starting the helper pod {namespace}/{name}"),
         problem,
         next: next.to_owned(),
     };
-    let manifest = manifest(name, run, options, nodes, host.as_deref());
+    let manifest = manifest(name, run, options, nodes, host.as_deref(), clones);
     let pod: Pod = manifest
         .and_then(|manifest| serde_json::from_value(manifest).ok())
         .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers"))?;
@@ -249,7 +266,7 @@ pub(crate) fn start(
         })?;
         let Some(found) = found else {
             // Somebody removed it.
-            if begun.elapsed() > START {
+            if begun.elapsed() > limit {
                 return Err(wrong(
                     "something keeps removing it".to_owned(),
                     "find out what removes it, then run the same command again",
@@ -278,7 +295,7 @@ pub(crate) fn start(
         let why = waits
             .or(scheduling.and_then(|condition| condition.message.clone()))
             .unwrap_or_else(|| "it is not running yet".to_owned());
-        if why.starts_with("ErrImageNeverPull") || why.starts_with("InvalidImageName") || begun.elapsed() > START {
+        if why.starts_with("ErrImageNeverPull") || why.starts_with("InvalidImageName") || begun.elapsed() > limit {
             return Err(wrong(
                 why,
                 "name an image that this cluster can pull (--helper-image), and check the pod with `kubectl describe`; `fabkeep clean` removes it",

@@ -1,0 +1,65 @@
+//! Snapshots of volumes: planned over all nodes, taken by the CSI drivers, read through clones in helper pods, and removed with them.
+
+mod clones;
+mod plan;
+mod remove;
+mod take;
+
+use std::collections::BTreeMap;
+
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::objects::{MANAGED_BY, resource};
+
+pub(super) use remove::{left, remove};
+
+/// A claim: its namespace and its name.
+pub(super) type Claim = (String, String);
+
+/// Marks claims that one group of snapshots is taken of: the API chooses the members of a group by their labels.
+const GROUP_LABEL: &str = "fabkeep.io/snapshot";
+const SNAPSHOT: &str = "snapshot";
+const CLONE: &str = "clone";
+
+/// What a run made in the cluster for snapshots. Each thing is noted before it is made, so that all of it can be removed.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The names of snapshots, by the claim that each is of.
+    snapshots: BTreeMap<Claim, String>,
+    /// Groups: namespace, name, version of the API.
+    groups: Vec<(String, String, &'static str)>,
+    /// Claims that were labelled for a group.
+    labelled: Vec<Claim>,
+    /// Storage classes of the clones.
+    classes: BTreeMap<Claim, String>,
+    /// The names of clones, by the claim that each is a clone of.
+    clones: BTreeMap<Claim, String>,
+    /// How many names were given.
+    names: usize,
+}
+
+impl Taken {
+    /// Returns a new name.
+    fn name(&mut self, run: &str) -> String {
+        self.names += 1;
+        format!("fabkeep-{run}-s{}", self.names)
+    }
+}
+
+fn snapshots(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &resource(plan::SNAPSHOT_API, "VolumeSnapshot", Some("volumesnapshots")))
+}
+
+fn group_resource(version: &str) -> ApiResource {
+    resource(version, "VolumeGroupSnapshot", Some("volumegroupsnapshots"))
+}
+
+fn claims(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &resource("v1", "PersistentVolumeClaim", None))
+}
+
+fn labels(component: &str, run: &str) -> Value {
+    json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": component, "fabkeep.io/run": run})
+}

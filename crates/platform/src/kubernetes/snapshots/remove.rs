@@ -1,0 +1,228 @@
+//! Removes what was made for snapshots: clones first, then snapshots, then the labels of claims.
+
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::{CLONE, GROUP_LABEL, SNAPSHOT, claims, group_resource, plan, snapshots};
+use crate::PlatformError;
+use crate::kubernetes::Kubernetes;
+use crate::kubernetes::connection::{Connection, failed, is_forbidden, is_missing};
+use crate::kubernetes::objects::{MANAGED_BY, label, resource, text};
+
+/// Something of a run that can be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kubernetes) enum Thing {
+    /// A clone of a snapshot.
+    Clone,
+    /// A snapshot.
+    Snapshot,
+    /// A group of snapshots, in this version of the API.
+    Group(&'static str),
+    /// The label of a claim.
+    Label,
+}
+
+impl Thing {
+    /// Returns what it is, for people.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Thing::Clone => "PersistentVolumeClaim",
+            Thing::Snapshot => "VolumeSnapshot",
+            Thing::Group(_) => "VolumeGroupSnapshot",
+            Thing::Label => "label of PersistentVolumeClaim",
+        }
+    }
+
+    fn api(self, client: kube::Client, namespace: &str) -> Api<DynamicObject> {
+        match self {
+            Thing::Clone | Thing::Label => claims(client, namespace),
+            Thing::Snapshot => snapshots(client, namespace),
+            Thing::Group(version) => Api::namespaced_with(client, namespace, &group_resource(version)),
+        }
+    }
+}
+
+impl Kubernetes {
+    /// Removes this run's snapshots and clones; the volumes are read in their own place again.
+    pub(in crate::kubernetes) fn remove_snapshots(&self) -> Result<(), PlatformError> {
+        self.frozen.lock().clear();
+        let Some(taken) = self.taken.lock().take() else { return Ok(()) };
+        let grouped = |(namespace, _): &&(String, String)| taken.groups.iter().any(|(known, ..)| known == namespace);
+        let clones = taken.clones.iter().map(|((namespace, _), name)| (Thing::Clone, namespace, name));
+        let groups = taken.groups.iter().map(|(namespace, name, version)| (Thing::Group(version), namespace, name));
+        let single = taken.snapshots.iter().map(|((namespace, _), name)| (Thing::Snapshot, namespace, name));
+        let labelled = taken.labelled.iter().filter(grouped).map(|(namespace, claim)| (Thing::Label, namespace, claim));
+        let mut result = Ok(());
+        // What cannot be removed keeps nothing else from being removed.
+        for (thing, namespace, name) in clones.chain(groups).chain(single).chain(labelled) {
+            result = result.and(remove(&self.connection, thing, namespace, name));
+        }
+        result
+    }
+}
+
+/// Removes a thing; that it is gone is fine.
+pub(in crate::kubernetes) fn remove(
+    connection: &Connection,
+    thing: Thing,
+    namespace: &str,
+    name: &str,
+) -> Result<(), PlatformError> {
+    match thing {
+        Thing::Label => {
+            let change = json!({"metadata": {"labels": {GROUP_LABEL: null}}});
+            let patched = connection.try_run(|client| {
+                let change = change.clone();
+                async move {
+                    let api = claims(client, namespace);
+                    api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.map(|_| ())
+                }
+            });
+            return match patched {
+                Err(error) if !is_missing(&error) => {
+                    Err(failed(&format!("removing the label {GROUP_LABEL} of claim {namespace}/{name}"), &error))
+                }
+                _ => Ok(()),
+            };
+        }
+        Thing::Clone => delete_with_volume(connection, namespace, name)?,
+        Thing::Snapshot => delete_with_content(connection, namespace, name)?,
+        Thing::Group(_) => {
+            for member in members(connection, namespace, name)? {
+                delete_with_content(connection, namespace, &member)?;
+            }
+        }
+    }
+    let deleted = connection.try_run(|client| async move {
+        thing.api(client, namespace).delete(name, &DeleteParams::default()).await.map(|_| ())
+    });
+    match deleted {
+        Err(error) if !is_missing(&error) => {
+            Err(failed(&format!("removing the {} {namespace}/{name}", thing.kind()), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lets the volume of a clone go with its claim, where its class would keep it.
+fn delete_with_volume(connection: &Connection, namespace: &str, name: &str) -> Result<(), PlatformError> {
+    let found = connection.run(&format!("looking at claim {namespace}/{name}"), |client| async move {
+        claims(client, namespace).get_opt(name).await
+    })?;
+    let volume = found.and_then(|claim| text(&claim.data, "/spec/volumeName").map(str::to_owned));
+    let Some(volume) = volume else { return Ok(()) };
+    let volumes = resource("v1", "PersistentVolume", Some("persistentvolumes"));
+    let known = |found: &Value| text(found, "/spec/persistentVolumeReclaimPolicy") == Some("Retain");
+    let change = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
+    let of_claim = move |found: &Value| {
+        (text(found, "/spec/claimRef/namespace"), text(found, "/spec/claimRef/name")) == (Some(namespace), Some(name))
+    };
+    let what = format!("letting the volume {volume} of clone {namespace}/{name} be deleted");
+    change_policy(connection, &what, |client| Api::all_with(client, &volumes), &volume, &change, &|found: &Value| {
+        known(found) && of_claim(found)
+    })
+}
+
+/// Lets what a driver keeps of a snapshot go with the snapshot, where its class would keep it.
+fn delete_with_content(connection: &Connection, namespace: &str, name: &str) -> Result<(), PlatformError> {
+    let found = connection.run(&format!("looking at the snapshot {namespace}/{name}"), |client| async move {
+        snapshots(client, namespace).get_opt(name).await
+    })?;
+    let content =
+        found.and_then(|found| text(&found.data, "/status/boundVolumeSnapshotContentName").map(str::to_owned));
+    let Some(content) = content else { return Ok(()) };
+    let contents = resource(plan::SNAPSHOT_API, "VolumeSnapshotContent", Some("volumesnapshotcontents"));
+    let change = json!({"spec": {"deletionPolicy": "Delete"}});
+    let what = format!("letting the content {content} of snapshot {namespace}/{name} be deleted");
+    change_policy(connection, &what, |client| Api::all_with(client, &contents), &content, &change, &|found: &Value| {
+        let of = "/spec/volumeSnapshotRef";
+        let (of_namespace, of_name) = (text(found, &format!("{of}/namespace")), text(found, &format!("{of}/name")));
+        text(found, "/spec/deletionPolicy") == Some("Retain")
+            && (of_namespace, of_name) == (Some(namespace), Some(name))
+    })
+}
+
+/// Changes an object of the whole cluster, if it is as wanted. Without the right to read it, it is left to its policy.
+fn change_policy(
+    connection: &Connection,
+    what: &str,
+    api: impl Fn(kube::Client) -> Api<DynamicObject>,
+    name: &str,
+    change: &Value,
+    wanted: &dyn Fn(&Value) -> bool,
+) -> Result<(), PlatformError> {
+    let found = connection.try_run(|client| {
+        let api = api(client);
+        async move { api.get_opt(name).await }
+    });
+    let found = match found {
+        Ok(found) => found,
+        Err(error) if is_forbidden(&error) => return Ok(()),
+        Err(error) => return Err(failed(what, &error)),
+    };
+    if !found.is_some_and(|found| wanted(&found.data)) {
+        return Ok(());
+    }
+    let patched = connection.try_run(|client| {
+        let api = api(client);
+        async move { api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.map(|_| ()) }
+    });
+    match patched {
+        Err(error) if !is_missing(&error) => Err(failed(what, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn members(connection: &Connection, namespace: &str, group: &str) -> Result<Vec<String>, PlatformError> {
+    let list = connection.run(&format!("listing the snapshots of group {namespace}/{group}"), |client| async move {
+        snapshots(client, namespace).list(&ListParams::default()).await
+    })?;
+    let own = list.items.into_iter().filter(|item| text(&item.data, "/status/volumeGroupSnapshotName") == Some(group));
+    Ok(own.filter_map(|item| item.metadata.name).collect())
+}
+
+/// What runs left in a namespace: what it is, its name, its run, its age in seconds.
+pub(in crate::kubernetes) fn left(
+    connection: &Connection,
+    namespace: &str,
+) -> Result<Vec<(Thing, String, String, i64)>, PlatformError> {
+    let served = connection.served()?;
+    let version = plan::group_api(connection)?;
+    let with_snapshots = served.resource(plan::SNAPSHOT_API, "VolumeSnapshot").is_some();
+    let of = |component: &str| format!("{}={},app.kubernetes.io/component={component}", MANAGED_BY.0, MANAGED_BY.1);
+    let mut searches = vec![(Thing::Clone, of(CLONE))];
+    searches.extend(version.map(|version| (Thing::Group(version), of(SNAPSHOT))));
+    if with_snapshots {
+        searches.push((Thing::Snapshot, of(SNAPSHOT)));
+    }
+    searches.push((Thing::Label, GROUP_LABEL.to_owned()));
+    let now = jiff::Timestamp::now().as_second();
+    let mut out = Vec::new();
+    for (thing, selector) in searches {
+        let what = format!("listing what backups left in namespace {namespace} ({})", thing.kind());
+        let list = connection.try_run(|client| {
+            let (api, parameters) = (thing.api(client, namespace), ListParams::default().labels(&selector));
+            async move { api.list(&parameters).await }
+        });
+        let list = match list {
+            Ok(list) => list,
+            Err(error) if is_missing(&error) => continue,
+            Err(error) => return Err(failed(&what, &error)),
+        };
+        for item in list.items {
+            let name = item.metadata.name.clone().unwrap_or_default();
+            let made = item.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
+            let value = serde_json::to_value(&item).unwrap_or_default();
+            let mark = if thing == Thing::Label { GROUP_LABEL } else { "fabkeep.io/run" };
+            let mark = label(&value, mark).unwrap_or_default().to_owned();
+            // A label has no time of its own: the name of its group has that of its run.
+            let run = mark.strip_prefix("fabkeep-").and_then(|rest| rest.split('-').next()).unwrap_or(&mark).to_owned();
+            let begun = i64::from_str_radix(&run, 16).ok().map(|ms| ms / 1_000);
+            let since = if thing == Thing::Label { begun } else { made };
+            let age = since.map_or(0, |since| now.saturating_sub(since));
+            out.push((thing, name, run, age));
+        }
+    }
+    Ok(out)
+}
