@@ -17,7 +17,7 @@ fn roles(test: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")).unwrap();
     let blocks: Vec<String> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     blocks.iter().map(|block| block.replace("name: fabkeep-", &format!("name: {test}-fabkeep-"))).collect()
 }
 
@@ -44,8 +44,8 @@ impl<'c> Accounts<'c> {
 
     fn remove(&self) {
         let named = |name: &str| format!("{}-{name}", self.test);
-        let bindings = ["restore-fabkeep-backup", "restore-fabkeep-restore"].map(named);
-        let roles = ["fabkeep-backup", "fabkeep-window", "fabkeep-restore"].map(named);
+        let bindings = ["backup-fabkeep-snapshot", "restore-fabkeep-backup", "restore-fabkeep-restore"].map(named);
+        let roles = ["fabkeep-backup", "fabkeep-window", "fabkeep-snapshot", "fabkeep-restore"].map(named);
         for (kind, names) in [("clusterrolebinding", &bindings[..]), ("clusterrole", &roles[..])] {
             let mut arguments = vec!["delete", kind, "--ignore-not-found"];
             arguments.extend(names.iter().map(String::as_str));
@@ -136,9 +136,19 @@ fn losses_come_back_with_the_documented_rights() {
         place.command(&all).arg("--kubeconfig").arg(kubeconfig.path()).output().unwrap()
     };
 
-    println!("-- backup with its rights only");
+    println!("-- backup with its rights only: in the nodes' containers, and from snapshots");
     let reported = succeeded(place.with_kubeconfig(&["backup", "--repo", repo], backup.path()).output().unwrap());
     assert!(!reported.contains("no right"), "{reported}");
+    accounts.bind_everywhere("backup", "fabkeep-snapshot");
+    let arguments = ["backup", "--repo", repo, "--volumes", "snapshot"];
+    let reported = succeeded(place.with_kubeconfig(&arguments, backup.path()).output().unwrap());
+    assert!(reported.contains("snapshots, taken in") && !reported.contains("no right"), "{reported}");
+    let all = cluster.json(&["get", "volumesnapshots", "--all-namespaces"]);
+    let left =
+        all["items"].as_array().unwrap().iter().filter(|one| {
+            network.names().iter().any(|name| one.pointer("/metadata/namespace").unwrap() == name.as_str())
+        });
+    assert_eq!(left.count(), 0, "{all}");
 
     println!("-- nothing to do: everything is there");
     let (pods_before, org2) = (pods(&network), network.namespaces["Org2"].clone());
