@@ -140,7 +140,10 @@ fn give_up(done: &[Done]) -> String {
     if done.iter().any(|done| matches!(done, Done::DatabaseDumped { .. })) {
         steps.push("load the dumps of the databases' earlier content");
     }
-    if done.iter().any(|done| matches!(done, Done::NodeStopped { .. })) {
+    let stopped = |done: &Done| {
+        matches!(done, Done::NodeStopped { .. } | Done::NodeStopping { .. } | Done::NodeRestarting { .. })
+    };
+    if done.iter().any(stopped) {
         steps.push("start the nodes that were stopped");
     }
     if steps.is_empty() { String::new() } else { format!("; to give it up instead, {}", steps.join(", then ")) }
@@ -151,8 +154,9 @@ pub fn reported(done: &Done) -> String {
     match done {
         Done::NodeStopped { node } => format!("{node} was stopped"),
         Done::NodeStarted { node } => format!("{node} was started"),
-        Done::StopCommandRun { node } => format!("the stop command of {node} was run, and did not stop it"),
-        Done::StartCommandRun { node } => format!("the start command of {node} was run, and failed or did not end"),
+        Done::NodeStopping { node } => format!("the stop of {node} was begun; it is not known whether it runs"),
+        Done::NodeStarting { node } => format!("the start of {node} was begun; it is not known whether it runs"),
+        Done::NodeRestarting { node } => format!("the restart of {node} was begun; it is not known whether it runs"),
         Done::NodeRestarted { node } => format!("{node} was restarted"),
         Done::Written { node, path } => format!("{node}: data was written to {path}; nothing uses it yet"),
         Done::SetAside { what, to } => format!("{what} was set aside as {to}"),

@@ -116,17 +116,25 @@ pub enum Done {
         /// Which.
         node: String,
     },
-    /// A node's stop command was run, and it is not known to have stopped the node.
-    StopCommandRun {
+    /// The stop of a node was begun, and it is not known whether the node was stopped.
+    NodeStopping {
         /// Which.
         node: String,
     },
-    /// A node's start command was run, and it failed or did not end.
-    StartCommandRun {
+    /// The start of a node was begun, and failed or did not end: it may run.
+    NodeStarting {
+        /// Which.
+        node: String,
+    },
+    /// The restart of a node that is not restored was begun: it may be stopped, or run again.
+    // An earlier version wrote the other names into its journals.
+    #[serde(alias = "restarting")]
+    NodeRestarting {
         /// Which.
         node: String,
     },
     /// A node that is not restored was restarted.
+    #[serde(alias = "restarted")]
     NodeRestarted {
         /// Which.
         node: String,

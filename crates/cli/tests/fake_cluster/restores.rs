@@ -454,9 +454,10 @@ fn a_progress_record_that_somebody_changed_is_not_believed() {
     let names = records(&scene.cluster);
     assert_eq!(names.len(), 1);
     let record = scene.cluster.get("ConfigMap", "org1", &names[0]).unwrap();
-    let text =
-        record["data"]["progress.json"].as_str().unwrap().replace(r#"filled\":[]"#, r#"filled\":[\"org1/peer0\"]"#);
-    scene.cluster.patch("ConfigMap", "org1", &names[0], &json!({"data": {"progress.json": text}}));
+    let text = record["data"]["progress.json"].as_str().unwrap();
+    let forged = text.replace(r#"\"done\":\"filling\""#, r#"\"done\":\"filled\""#);
+    assert_ne!(forged, text);
+    scene.cluster.patch("ConfigMap", "org1", &names[0], &json!({"data": {"progress.json": forged}}));
     let restored = restore(&scene, &replace).unwrap();
     assert!(found(&restored.findings, "B8", &names[0]).is_some(), "{:?}", restored.findings);
     assert_eq!(differences(&scene, &before), Vec::<String>::new());

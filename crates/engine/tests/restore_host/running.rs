@@ -96,7 +96,7 @@ fn stop_without_a_stop_command_or_one_that_does_not_stop_replaces_nothing() {
     let before = tree(&place.path("Org1/peer0"));
     match place.restore(&options, &Silent) {
         Err(EngineError::Interrupted { done, .. }) => {
-            assert_eq!(done, [Done::StopCommandRun { node: "Org1/peer0".to_owned() }]);
+            assert_eq!(done, [Done::NodeStopping { node: "Org1/peer0".to_owned() }]);
         }
         other => panic!("{:?}", other.map(|restored| restored.directories)),
     }

@@ -18,6 +18,7 @@ use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, RecoveryPoint};
 use crate::restore::RestoredDirectory;
 use crate::restore::host::{Disk, Journal, Plan, PlannedDirectory, free_name};
+use crate::restore::progress::Step;
 use crate::{Difference, EngineError};
 
 /// A dump to load, by its directory's position in the plan.
@@ -238,7 +239,7 @@ pub(in crate::restore) fn load_all(
         if !expected.complete {
             return Err(unproven(&dump, "the dump is incomplete"));
         }
-        journal.add_loading(load.directory)?;
+        journal.note(Step::Loading { directory: load.directory })?;
         load.access.load(&dump)?;
         let scratch = tempfile::tempdir().map_err(io(std::env::temp_dir()))?;
         let again = scratch.path().join(DUMP_FILE);
@@ -248,7 +249,7 @@ pub(in crate::restore) fn load_all(
             return Err(unproven(&dump, "the database does not hold the dump's rows after it was loaded"));
         }
         proven.push(reported(&load.access.label(), &found));
-        journal.add_loaded(load.directory)?;
+        journal.note(Step::Loaded { directory: load.directory })?;
     }
     Ok((proven, aside))
 }
@@ -280,7 +281,7 @@ fn set_aside(
     File::open(&partial).and_then(|dump| dump.sync_all()).map_err(io(&partial))?;
     disk.rename(&partial, &path)?;
     disk.sync_folder(&folder)?;
-    journal.add_dumped_aside(load.directory, &folder)?;
+    journal.note(Step::DumpedAside { directory: load.directory, folder: folder.clone() })?;
     Ok(Some(folder))
 }
 

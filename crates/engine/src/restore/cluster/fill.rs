@@ -10,13 +10,14 @@ use fabkeep_platform::{ObjectRef, Platform};
 
 use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
-use super::record::Record;
+use super::record::Journal;
 use super::volume::{Filled, Proof, fill_all};
 use super::{Run, compare};
 use crate::content::Contents;
 use crate::error::io;
 use crate::event::{Event, Notice, step};
 use crate::restore::ca::keep::{self as ca_keep, ExistingFiles};
+use crate::restore::progress::{Record, Step};
 use crate::restore::{Restored, RestoredDirectory};
 use crate::{Done, EngineError, parallel};
 
@@ -27,7 +28,7 @@ const REPEATS: usize = 3;
 pub(super) fn fill(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     restored: &mut Restored,
 ) -> Result<(), EngineError> {
     if run.plan.fill.is_empty() {
@@ -67,26 +68,25 @@ pub(super) fn fill(
         // Those that no pod mounts are whole, or gone on with; of the others everything is written anew.
         for directory in &left {
             if kubernetes.claims(&directory.place.node).iter().any(|claim| hit.contains(claim)) {
-                set_aside(record, directory)?;
-                directory.filler.mark(&mark(record)).map_err(io(directory.label()))?;
+                set_aside(run, record, directory)?;
+                directory.filler.mark(&mark(run, record)).map_err(io(directory.label()))?;
                 directory.forget();
             }
         }
         // What ran beside the fill is set aside now.
-        let generations = generations(run)?;
-        record.note(|progress| progress.generations.extend(generations))?;
+        record.note_all(generations(run)?)?;
         left = directories.iter().collect();
     }
     restored.proven.extend(proof.reported());
-    record.note(|progress| progress.filled.extend(ids))?;
+    record.note_all(ids.into_iter().map(|node| Step::Filled { node }))?;
     for directory in &directories {
         directory.filler.unmark().map_err(io(directory.label()))?;
         let path = directory.place.path().to_owned();
         let node = directory.id.to_string();
         restored.directories.push(RestoredDirectory { node: node.clone(), path: path.clone().into(), set_aside: None });
-        record.done(Done::Placed { node, path });
+        record.add(Done::Placed { node, path })?;
     }
-    record.write()
+    record.store()
 }
 
 /// What has no place in the cluster.
@@ -125,7 +125,7 @@ fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<
 fn decide(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     directories: &mut Vec<Filled<'_>>,
     threads: usize,
     restored: &mut Restored,
@@ -143,7 +143,7 @@ fn decide(
                 whole.push(position);
                 continue;
             }
-            let present = directory.present(going_on.then_some(record.progress.point.as_str()))?;
+            let present = directory.present(going_on.then_some(run.id))?;
             let (errors, others) = keep_existing(run, kubernetes, directory, &present)?;
             refused.extend(errors);
             restored.findings.extend(others);
@@ -175,33 +175,27 @@ fn decide(
         .filter(|(position, _)| !kept.contains(position))
         .map(|(_, directory)| directory.id.to_string())
         .collect();
-    let generations = generations(run)?;
-    record.note(|progress| {
-        progress.touched.extend(ids.iter().cloned());
-        // An orderer may have run since: what leaders remember of it now counts.
-        progress.restarting.clear();
-        progress.restarted.clear();
-        progress.generations.extend(generations);
-        progress.ran.extend(run.plan.ran.iter().cloned());
-    })?;
+    let touched = ids.iter().map(|node| Step::Filling { node: node.clone() });
+    let ran = run.plan.ran.iter().map(|node| Step::Ran { node: node.clone() });
+    record.note_all(touched.chain(generations(run)?).chain(ran))?;
     for directory in aside.iter().map(|&position| &directories[position]) {
         run.interrupted()?;
-        set_aside(record, directory)?;
+        set_aside(run, record, directory)?;
     }
     for position in whole.into_iter().rev() {
         let kept = directories.remove(position);
         restored.proven.push(format!("{} stays as it is", kept.label()));
     }
-    let mark = mark(record);
+    let mark = mark(run, record);
     let marked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
         directory.filler.mark(&mark).map_err(io(directory.label()))
     });
     marked.into_iter().collect::<Result<Vec<()>, _>>()?;
     // From here on the marks say whose it is.
-    for known in [&mut record.progress.filled, &mut record.progress.loaded, &mut record.progress.ran] {
-        known.retain(|id| !ids.contains(id));
+    for node in ids {
+        record.add(Step::Emptied { node })?;
     }
-    record.write()?;
+    record.store()?;
     for directory in directories.iter() {
         if !directory.kept.is_empty() {
             restored.proven.push(ca_keep::reported(directory.id, &directory.kept, directory.fits));
@@ -210,14 +204,13 @@ fn decide(
     Ok(())
 }
 
-fn mark(record: &Record<'_>) -> Mark {
-    Mark { point: record.progress.point.clone(), run: record.progress.run.clone() }
+fn mark(run: &Run<'_>, record: &Record) -> Mark {
+    Mark { point: run.id.to_owned(), run: record.run().0.to_owned() }
 }
 
-fn set_aside(record: &mut Record<'_>, directory: &Filled<'_>) -> Result<(), EngineError> {
-    let to = directory.filler.set_aside(&record.progress.point).map_err(io(directory.label()))?;
-    record.done(Done::SetAside { what: directory.label(), to });
-    Ok(())
+fn set_aside(run: &Run<'_>, record: &mut Journal<'_>, directory: &Filled<'_>) -> Result<(), EngineError> {
+    let to = directory.filler.set_aside(run.id).map_err(io(directory.label()))?;
+    record.add(Done::SetAside { what: directory.label(), to })
 }
 
 /// Pods that mount the claims and are of no node that is filled: they may stay, and are reported.
@@ -293,12 +286,12 @@ fn refused(pods: &[MountingPod]) -> Vec<Finding> {
     pods.iter().map(finding).collect()
 }
 
-/// The generations of the filled nodes' workloads as they are now, by `Kind namespace/name`.
-fn generations(run: &Run<'_>) -> Result<Vec<(String, String)>, EngineError> {
+/// The generations of the filled nodes' workloads as they are now.
+fn generations(run: &Run<'_>) -> Result<Vec<Step>, EngineError> {
     let mut out = Vec::new();
     for workload in workloads(run) {
         let generation = run.target.generation(&workload)?;
-        out.extend(generation.map(|generation| (workload.to_string(), generation)));
+        out.extend(generation.map(|generation| Step::Generation { workload: workload.to_string(), generation }));
     }
     Ok(out)
 }
@@ -307,7 +300,7 @@ fn generations(run: &Run<'_>) -> Result<Vec<(String, String)>, EngineError> {
 fn stop_again(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     hit: &BTreeSet<(String, String)>,
 ) -> Result<(), EngineError> {
     let mut again = Vec::new();
@@ -319,21 +312,18 @@ fn stop_again(
             again.push(key);
         }
     }
-    record.note(|progress| {
-        for workload in &again {
-            let done = Done::NodeStopped { node: workload.to_string() };
-            if !progress.done.contains(&done) {
-                progress.done.push(done);
-            }
-        }
-    })?;
+    record.note_all(again.iter().map(|workload| Done::NodeStopping { node: workload.to_string() }.into()))?;
     step(run.reporter, "scale down again", None, || -> Result<(), EngineError> {
         for workload in again.iter().filter(|workload| workload.kind != "Pod" && workload.kind != "DaemonSet") {
             run.target.scale_down(workload)?;
         }
         run.reporter.event(Event::Notice(Notice::PodsGoing));
         Ok(kubernetes.wait_until_gone(&again)?)
-    })
+    })?;
+    for workload in again {
+        record.add(Done::NodeStopped { node: workload.to_string() })?;
+    }
+    Ok(())
 }
 
 /// Leaves to a certificate authority what is there and is to stay. What forbids the restore, and what to know.

@@ -8,17 +8,17 @@ use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 
 use super::Run;
-use super::record::Record;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
 use crate::restore::CaKeep;
 use crate::restore::existing::Existing;
+use crate::restore::progress::Record;
 use crate::restore::taken_away::{self, Higher, lost_blocks};
 use crate::{EngineError, parallel};
 
 /// Looks into the volumes that are there, in the nodes' own containers where they run. What forbids the restore ends it here, before its
 /// first change; a volume that can be looked at only when its node is stopped is left to the second look.
-pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Result<Vec<Finding>, EngineError> {
+pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) -> Result<Vec<Finding>, EngineError> {
     let mut wanted = Vec::new();
     for &position in &run.plan.fill {
         let node = run.node(position);
@@ -61,14 +61,13 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>
 }
 
 /// Whether what is there was written by this restore, and by nobody since.
-pub(super) fn is_ours(run: &Run<'_>, record: &Record<'_>, id: &str, state: &FillState) -> bool {
-    let progress = &record.progress;
+pub(super) fn is_ours(run: &Run<'_>, record: &Record, id: &str, state: &FillState) -> bool {
     let ours = match &state.marked {
-        Some(mark) => mark.run == progress.run,
+        Some(mark) => mark.run == record.run().0,
         // The mark goes when the fill is proven, and the record has that already.
-        None => progress.filled.contains(id),
+        None => record.is_filled(id),
     };
-    ours && progress.touched.contains(id) && !run.plan.ran.contains(id)
+    ours && record.is_touched(id) && !run.plan.ran.contains(id)
 }
 
 /// Whether a directory holds nothing but what a certificate authority keeps.

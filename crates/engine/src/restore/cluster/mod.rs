@@ -18,20 +18,23 @@ mod undo;
 mod volume;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_platform::PlatformError;
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
-use fabkeep_platform::{ObjectRef, PlatformError};
 use fabkeep_store::PointReader;
 
+use super::progress::Step;
 use super::{RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::{Done, EngineError};
-use record::{Record, Stopped};
+use record::Journal;
 
 pub(super) use plan::{Plan, make as plan};
 
 /// One run of a restore: what it works with.
 struct Run<'a> {
+    /// The recovery point's identity.
+    id: &'a str,
     plan: &'a Plan,
     point: &'a RecoveryPoint,
     reader: &'a PointReader<'a>,
@@ -62,23 +65,23 @@ pub(super) fn execute(
     restored: &mut Restored,
 ) -> Result<(), EngineError> {
     let (point, target, options) = (whole.point(), &plan.target, &whole.options);
-    let run = Run { plan, point, reader: &whole.reader, target, options, reporter };
-    let mut record = Record::new(target, plan.record_namespace(), plan.identity.clone(), plan.known.clone());
-    restored.resumed = record.resumed;
-    if record.resumed {
+    let run = Run { id: &whole.point, plan, point, reader: &whole.reader, target, options, reporter };
+    let mut record = Journal::go_on(target, plan.record_namespace(), plan.identity.clone(), plan.known.clone())?;
+    restored.resumed = record.is_resumed();
+    if restored.resumed {
         restored.findings.push(gone_on_with(&run, &record));
     }
     match carry_out(&run, whole, &mut record, restored) {
         Ok(()) => {}
-        Err(error) if !record.is_changed() => {
+        Err(error) if record.changes().is_empty() => {
             // Nothing was done that could be gone on with; a record that stays behind says no more than that.
             let _ = record.remove();
             return Err(error);
         }
         Err(error) => return Err(undo::after(&run, &mut record, error)),
     }
-    let aside = record.progress.done.iter().filter_map(|done| match done {
-        Done::SetAside { what, to } => Some(SetAside { what: what.clone(), to: to.clone() }),
+    let aside = record.changes().into_iter().filter_map(|done| match done {
+        Done::SetAside { what, to } => Some(SetAside { what, to }),
         _ => None,
     });
     restored.set_aside = aside.collect();
@@ -87,14 +90,11 @@ pub(super) fn execute(
 }
 
 /// The earlier run that is gone on with: nodes that it has started are neither written nor compared by this one.
-fn gone_on_with(run: &Run<'_>, record: &Record<'_>) -> Finding {
-    let progress = &record.progress;
-    let subject = format!("run {}", progress.run);
+fn gone_on_with(run: &Run<'_>, record: &Journal<'_>) -> Finding {
+    let ((begun_by, begun), (filled, started)) = (record.run(), record.counts());
+    let subject = format!("run {begun_by}");
     let what = format!(
-        "this continues an earlier run of the same restore, begun {}: it filled the volumes of {} nodes and started {} workloads",
-        progress.begun,
-        progress.filled.len(),
-        progress.started.len()
+        "this continues an earlier run of the same restore, begun {begun}: it filled the volumes of {filled} nodes and started {started} workloads"
     );
     if run.plan.left.is_empty() {
         let next = "no action is needed: what this run proves is reported separately; to begin anew instead, delete its progress record";
@@ -113,7 +113,7 @@ fn gone_on_with(run: &Run<'_>, record: &Record<'_>) -> Finding {
 fn carry_out(
     run: &Run<'_>,
     whole: &RestorePlan<'_>,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     restored: &mut Restored,
 ) -> Result<(), EngineError> {
     let (plan, options, reporter) = (run.plan, run.options, run.reporter);
@@ -140,7 +140,7 @@ fn carry_out(
     }
     run.interrupted()?;
     objects::namespaces(run, record, restored)?;
-    record.write()?;
+    record.store()?;
     // Before there is a claim that a node could begin anew on.
     step(reporter, "scale down", None, || scale_down(run, record))?;
     step(reporter, "create objects", None, || objects::create(run, record, restored))?;
@@ -172,13 +172,13 @@ fn carry_out(
     restored.findings.extend(logged);
     restored.findings.extend(after);
     if started {
-        start::let_others_go_on(run, record)?;
+        start::let_others_go_on(run, record, &mut Vec::new())?;
         record.remove()?;
     } else {
         restored.findings.extend(start::kept_back(record));
-        let loaded = |&position: &usize| record.progress.loaded.contains(&run.node(position).facts.id.to_string());
-        let waiting = record.progress.is_done() && plan.load.iter().all(loaded);
-        record.note(|progress| progress.waiting = waiting)?;
+        let loaded = |&position: &usize| record.is_node_loaded(&run.node(position).facts.id.to_string());
+        let waits = record.is_complete() && plan.load.iter().all(loaded);
+        record.note_all(waits.then_some(Step::Waiting))?;
     }
     Ok(())
 }
@@ -189,84 +189,54 @@ fn open(namespaces: Vec<String>, plan: &Plan) -> Result<Kubernetes, EngineError>
 }
 
 /// Controllers and operators first: they would undo it.
-fn scale_down(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError> {
+fn scale_down(run: &Run<'_>, record: &mut Journal<'_>) -> Result<(), EngineError> {
     let (plan, target) = (run.plan, run.target);
     for controller in &plan.controllers.suspend {
-        if !record.progress.suspended.iter().any(|known| known.label() == controller.label()) {
-            record.note(|progress| progress.suspended.push(controller.clone()))?;
-        }
+        let node = controller.label();
+        // What stood there before the first suspension is what comes back.
+        let known = record.suspended().iter().any(|known| known.label() == node);
+        let suspended = (!known).then(|| Step::Suspended(controller.clone()));
+        record.note_all(suspended.into_iter().chain([Done::NodeStopping { node: node.clone() }.into()]))?;
         if target.suspend(controller)? {
-            record.done(Done::NodeStopped { node: controller.label() });
+            record.add(Done::NodeStopped { node })?;
             continue;
         }
         run.found(&Finding::warning(
             Rule::OperatorScales,
-            controller.label(),
+            &node,
             "fabkeep has no right to suspend it: if it scales nodes up while their volumes are filled, these are filled again",
             "give fabkeep the right to patch it (docs/kubernetes.md), or suspend it by hand until the restore is done",
         ));
-        record.progress.suspended.retain(|known| known.label() != controller.label());
+        record.add(Step::Released { node })?;
     }
     for operator in &plan.operators {
-        record.note(|progress| {
-            if !progress.operators.contains(operator) {
-                progress.operators.push(operator.clone());
-            }
-        })?;
-        let scaled = target.scale_down(&ObjectRef::new("Deployment", &operator.0, &operator.1))?;
-        record.done(Done::NodeStopped { node: scaled.workload });
+        let node = operator.to_string();
+        record.note_all([Step::OperatorAtRest(operator.clone()), Done::NodeStopping { node: node.clone() }.into()])?;
+        target.scale_down(operator)?;
+        record.add(Done::NodeStopped { node })?;
     }
     if plan.scale_down.is_empty() {
         return Ok(());
     }
-    let before = record.progress.clone();
-    record.note(|progress| {
-        for workload in &plan.scale_down {
-            // What is scaled down again has to be scaled up again.
-            progress.started.remove(&workload.to_string());
-            stopped(progress, workload.clone(), None);
-            let done = Done::NodeStopped { node: workload.to_string() };
-            if !progress.done.contains(&done) {
-                progress.done.push(done);
+    for workload in &plan.scale_down {
+        run.interrupted()?;
+        let (before, node) = (record.clone(), workload.to_string());
+        record.note_all([record.resting(workload, None), Done::NodeStopping { node: node.clone() }.into()])?;
+        match target.scale_down(workload) {
+            Ok(scaled) => {
+                record.add(record.resting(workload, Some(scaled.replicas)))?;
+                record.add(Done::NodeStopped { node })?;
             }
-        }
-    })?;
-    for (position, workload) in plan.scale_down.iter().enumerate() {
-        let scaled = run.interrupted().and_then(|()| Ok(target.scale_down(workload)?));
-        match scaled {
-            Ok(scaled) => stopped(&mut record.progress, workload.clone(), Some(scaled.replicas)),
             Err(error) => {
-                // After a failure it may be scaled down nevertheless; after a refusal it is not, and those behind it were not tried.
-                let kept =
-                    matches!(error, EngineError::Stopped | EngineError::Platform(PlatformError::Forbidden { .. }));
-                let untouched = &plan.scale_down[position + usize::from(!kept)..];
-                untouched.iter().for_each(|workload| not_stopped(&mut record.progress, &before, workload));
-                return Err(error);
+                // After a failure it may be scaled down nevertheless, after a refusal it is not.
+                if matches!(error, PlatformError::Forbidden { .. }) {
+                    record.take_back(before);
+                }
+                return Err(error.into());
             }
         }
     }
-    record.write()?;
+    record.store()?;
     let kubernetes = open(plan.namespaces_there(), plan)?;
     Ok(kubernetes.wait_until_gone(&plan.scale_down)?)
-}
-
-/// Takes back what was noted of a workload that was not scaled down.
-fn not_stopped(progress: &mut record::Progress, before: &record::Progress, workload: &ObjectRef) {
-    let label = workload.to_string();
-    let done = Done::NodeStopped { node: label.clone() };
-    if !before.done.contains(&done) {
-        progress.done.retain(|known| *known != done);
-    }
-    progress.stopped.retain(|known| known.object != *workload || before.stopped.contains(known));
-    if before.started.contains(&label) {
-        progress.started.insert(label);
-    }
-}
-
-/// Notes a workload that this restore has at 0 replicas.
-fn stopped(progress: &mut record::Progress, object: ObjectRef, replicas: Option<u32>) {
-    match progress.stopped.iter_mut().find(|known| known.object == object) {
-        Some(known) => known.replicas = replicas.or(known.replicas),
-        None => progress.stopped.push(Stopped { object, replicas }),
-    }
 }

@@ -116,19 +116,19 @@ pub(super) fn judge<'n>(
 }
 
 fn before(plan: &Plan, id: &NodeId, workload: &ObjectRef) -> Result<Before, EngineError> {
-    let Some(progress) = plan.progress() else {
+    let Some(record) = plan.record() else {
         return Ok(Before { touched: false, started: false, loaded: false, ran: false });
     };
     let (node, label) = (id.to_string(), workload.to_string());
-    let changed = match progress.generations.get(&label) {
-        Some(known) => plan.target.generation(workload)?.as_ref() != Some(known),
+    let changed = match record.generation(workload) {
+        Some(known) => plan.target.generation(workload)?.as_deref() != Some(known),
         None => false,
     };
     Ok(Before {
-        touched: progress.touched.contains(&node),
-        started: progress.filled.contains(&node) && progress.started.contains(&label),
-        loaded: progress.loaded.contains(&node),
-        ran: changed || progress.ran.contains(&node),
+        touched: record.is_touched(&node),
+        started: record.is_filled(&node) && record.is_started(&label),
+        loaded: record.is_node_loaded(&node),
+        ran: changed || record.has_run(&node),
     })
 }
 

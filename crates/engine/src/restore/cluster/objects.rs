@@ -5,18 +5,18 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced};
 use fabkeep_platform::{Declaration, ObjectRef};
 
+use super::Run;
 use super::plan::is_workload;
-use super::record::Record;
-use super::{Run, stopped};
+use super::record::Journal;
 use crate::restore::Restored;
 use crate::{Done, EngineError};
 
 /// Namespaces: the progress record lies in the first of them.
-pub(super) fn namespaces(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+pub(super) fn namespaces(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     for known in run.plan.create.iter().filter(|known| known.kind == "Namespace") {
         run.interrupted()?;
         if run.target.create(known)? == Created::Made {
-            record.done(Done::ObjectCreated { object: known.label() });
+            record.add(Done::ObjectCreated { object: known.label() })?;
             restored.objects += 1;
         }
     }
@@ -24,7 +24,7 @@ pub(super) fn namespaces(run: &Run<'_>, record: &mut Record<'_>, restored: &mut 
 }
 
 /// Secrets and ConfigMaps first, in the order of the recovery point.
-pub(super) fn create(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+pub(super) fn create(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     let (plan, target) = (run.plan, run.target);
     let mut minted = Vec::new();
     for known in &plan.replace {
@@ -39,24 +39,24 @@ pub(super) fn create(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Rest
         }
         if is_workload(&known.kind) {
             let replicas = plan.replicas.get(&ObjectRef::from(known)).copied();
-            record.note(|progress| stopped(progress, known.into(), replicas))?;
+            record.note(record.resting(&known.into(), replicas))?;
         }
         match target.create(known)? {
             Created::Made => {
-                record.done(Done::ObjectCreated { object: known.label() });
+                record.add(Done::ObjectCreated { object: known.label() })?;
                 restored.objects += 1;
             }
             Created::There(state) => minted.extend(made_by_others(run, record, restored, known, state)?),
         }
     }
-    record.write()?;
+    record.store()?;
     if minted.is_empty() { Ok(()) } else { Err(EngineError::Precondition(minted)) }
 }
 
 /// What somebody else has made since the plan was made.
 fn made_by_others(
     run: &Run<'_>,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     restored: &mut Restored,
     known: &Declaration,
     state: ObjectState,
@@ -99,14 +99,13 @@ fn minted(known: &Declaration, at: &str) -> Finding {
 
 fn replace(
     run: &Run<'_>,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     restored: &mut Restored,
     known: &Declaration,
 ) -> Result<Option<Finding>, EngineError> {
     let replaced = run.target.replace(known, &restored.point, &mut |name| {
         let to = format!("{} {}/{name}", known.kind, known.namespace);
-        record.done(Done::SetAside { what: known.label(), to });
-        record.write()
+        record.note(Done::SetAside { what: known.label(), to })
     })?;
     if replaced == Replaced::MadeAgain {
         return Ok(Some(Finding::error(
@@ -116,13 +115,13 @@ fn replace(
             "stop what creates it (cert-manager, an operator, GitOps) until the restore is done; then run the same command again",
         )));
     }
-    record.done(Done::ObjectReplaced { object: known.label() });
+    record.add(Done::ObjectReplaced { object: known.label() })?;
     restored.objects += 1;
     Ok(None)
 }
 
 /// Secrets and ConfigMaps as nodes are about to find them: all have to be the recovery point's.
-pub(super) fn settle(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+pub(super) fn settle(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     let all: Vec<&Declaration> = run.plan.keyed.iter().collect();
     let mut minted = Vec::new();
     for (known, state) in all.iter().copied().zip(run.target.compare(&all)?) {
@@ -130,7 +129,7 @@ pub(super) fn settle(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Rest
             ObjectState::Equal => {}
             ObjectState::Missing => match run.target.create(known)? {
                 Created::Made => {
-                    record.done(Done::ObjectCreated { object: known.label() });
+                    record.add(Done::ObjectCreated { object: known.label() })?;
                     restored.objects += 1;
                 }
                 Created::There(state) => minted.extend(made_by_others(run, record, restored, known, state)?),
@@ -142,16 +141,19 @@ pub(super) fn settle(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Rest
 }
 
 /// Objects that start something by themselves.
-pub(super) fn late(run: &Run<'_>, record: &mut Record<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+pub(super) fn late(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
     for known in &run.plan.late {
         run.interrupted()?;
         if is_workload(&known.kind) {
             // It runs as soon as it is there.
-            record.note(|progress| progress.started.extend([known.label()]))?;
+            record.note(Done::NodeStarting { node: known.label() })?;
         }
         match run.target.create(known)? {
             Created::Made => {
-                record.done(Done::ObjectCreated { object: known.label() });
+                record.add(Done::ObjectCreated { object: known.label() })?;
+                if is_workload(&known.kind) {
+                    record.add(Done::NodeStarted { node: known.label() })?;
+                }
                 restored.objects += 1;
             }
             Created::There(state) => {

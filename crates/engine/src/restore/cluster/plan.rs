@@ -10,12 +10,13 @@ use fabkeep_platform::kubernetes::{
 use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
-use super::record::{Identity, Known, Progress};
+use super::record::{Identity, Known};
 use super::{fill, nodes, relocation, restart, scope};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::restore::ca::databases;
+use crate::restore::progress::Record;
 use crate::restore::{ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
 use crate::transform::{Transformed, is_named, not_level, transform};
 use crate::{Done, EngineError};
@@ -48,7 +49,8 @@ pub(in crate::restore) struct Plan {
     pub(super) namespaces: Vec<String>,
     /// Workloads to scale down.
     pub(super) scale_down: Vec<ObjectRef>,
-    pub(super) operators: Vec<(String, String)>,
+    /// Deployments.
+    pub(super) operators: Vec<ObjectRef>,
     /// What else would scale workloads up.
     pub(super) controllers: Controllers,
     /// Secrets and ConfigMaps that have to be as captured when nodes start.
@@ -279,7 +281,9 @@ fn of_declared(
     let managed: BTreeSet<&str> =
         declared.iter().map(|known| known.api_version.as_str()).filter(|version| is_managed(version)).collect();
     if !managed.is_empty() {
-        plan.operators = plan.target.operators(&managed.into_iter().collect::<Vec<_>>())?;
+        let operators = plan.target.operators(&managed.into_iter().collect::<Vec<_>>())?;
+        let deployment = |(namespace, name)| ObjectRef::new("Deployment", namespace, name);
+        plan.operators = operators.into_iter().map(deployment).collect();
         if plan.operators.is_empty() {
             plan.findings.push(Finding::warning(
                 Rule::OperatorScaledDown,
@@ -371,13 +375,13 @@ fn judge_controllers(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), Engin
 
 fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     let mut steps = Vec::new();
-    if let Some(progress) = plan.progress() {
-        let (filled, started) = (progress.filled.len(), progress.started.len());
-        steps.push(RestoreStep::GoOn { begun: progress.begun.clone(), filled, started });
+    if let Some(record) = plan.record() {
+        let ((filled, started), (_, begun)) = (record.counts(), record.run());
+        steps.push(RestoreStep::GoOn { begun: begun.to_owned(), filled, started });
     }
     let create = |known: &Declaration| RestoreStep::Create { object: known.label() };
     let suspended = plan.controllers.suspend.iter().map(|controller| controller.label());
-    let operators = plan.operators.iter().map(|(namespace, name)| format!("Deployment {namespace}/{name}"));
+    let operators = plan.operators.iter().map(ToString::to_string);
     steps.extend(suspended.chain(operators).map(|object| RestoreStep::Suspend { object }));
     steps.extend(plan.create.iter().filter(|known| !is_workload(&known.kind)).map(create));
     steps.extend(plan.replace.iter().map(|known| RestoreStep::Replace { object: known.label() }));
@@ -399,7 +403,7 @@ fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     steps.extend(loads.map(|node| RestoreStep::Load { node, database: "its database server".to_owned() }));
     steps.extend(plan.late.iter().map(|known| RestoreStep::CreateLate { object: known.label() }));
     steps.extend(plan.others.iter().map(|node| RestoreStep::Restart { node: node.to_string() }));
-    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() || plan.progress().is_some() {
+    if !plan.fill.is_empty() || !plan.load.is_empty() || !plan.create.is_empty() || plan.is_resuming() {
         let stages = Stage::ALL.iter().map(ToString::to_string);
         steps.push(RestoreStep::Start { nodes: stages.collect() });
     }
@@ -419,8 +423,8 @@ impl Plan {
     }
 
     /// What earlier runs of the same restore have done.
-    pub(super) fn progress(&self) -> Option<&Progress> {
-        self.known.progress.as_ref()
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.known.record.as_ref()
     }
 
     /// The namespace that holds the progress record.
@@ -430,12 +434,12 @@ impl Plan {
 
     /// What an earlier run of this restore has done.
     pub fn done(&self) -> Vec<Done> {
-        self.known.progress.as_ref().map(|progress| progress.done.clone()).unwrap_or_default()
+        self.record().map(Record::changes).unwrap_or_default()
     }
 
     /// Whether an earlier run of this restore is gone on with.
     pub fn is_resuming(&self) -> bool {
-        self.known.progress.is_some()
+        self.record().is_some()
     }
 
     /// Nodes whose data is written, or loaded into a database.

@@ -8,11 +8,12 @@ use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{Kubernetes, WorkloadState};
 
 use super::plan::Plan;
-use super::record::{Progress, Record};
+use super::record::Journal;
 use super::{Run, open};
 use crate::event::step;
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::restore::others::{self, Others};
+use crate::restore::progress::Record;
 use crate::transform::is_named;
 use crate::{Done, EngineError};
 
@@ -47,12 +48,12 @@ fn restored(plan: &Plan) -> impl Fn(&NodeId) -> bool + '_ {
 
 /// Looks whether the others can be restarted, before anything is changed.
 pub(super) fn look(run: &Run<'_>) -> Result<Vec<Finding>, EngineError> {
-    found(run, &opened(run)?, &Progress::default()).map(|(_, findings)| findings)
+    found(run, &opened(run)?, &Record::default()).map(|(_, findings)| findings)
 }
 
 /// The others that run, or whose restart an earlier run has begun; what forbids to restart them ends it.
-fn found(run: &Run<'_>, kubernetes: &Kubernetes, progress: &Progress) -> Result<(Others, Vec<Finding>), EngineError> {
-    let begun = |id: &NodeId| progress.restarting.contains(&id.to_string());
+fn found(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) -> Result<(Others, Vec<Finding>), EngineError> {
+    let begun = |id: &NodeId| record.is_restarting(&id.to_string());
     let (others, mut findings) = others::find(kubernetes, run.point, &restored(run.plan), run.options, &begun)?;
     let scaled: BTreeSet<ObjectRef> = workloads(run).map(|(_, workload)| workload).collect();
     for id in &others.nodes {
@@ -84,23 +85,20 @@ fn workloads<'a>(run: &'a Run<'_>) -> impl Iterator<Item = (&'a NodeId, ObjectRe
 }
 
 /// Restarts the others of restored orderers, one at a time, with a leader awaited between. What an earlier run has restarted stays so.
-pub(super) fn others(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError> {
-    let started = |(_, workload): (&NodeId, ObjectRef)| record.progress.started.contains(&workload.to_string());
+pub(super) fn others(run: &Run<'_>, record: &mut Journal<'_>) -> Result<(), EngineError> {
+    let started = |(_, workload): (&NodeId, ObjectRef)| record.is_started(&workload.to_string());
     if workloads(run).any(started) {
         // An earlier run has come that far.
         return Ok(());
     }
     let kubernetes = opened(run)?;
-    let (others, _) = found(run, &kubernetes, &record.progress)?;
-    let left: Vec<&NodeId> =
-        others.nodes.iter().filter(|id| !record.progress.restarted.contains(&id.to_string())).collect();
+    let (others, _) = found(run, &kubernetes, record)?;
+    let left: Vec<&NodeId> = others.nodes.iter().filter(|id| !record.is_restarted(&id.to_string())).collect();
     for id in left {
         run.interrupted()?;
         restored_are_at_rest(run)?;
         let name = id.to_string();
-        record.note(|progress| {
-            progress.restarting.insert(name.clone());
-        })?;
+        record.note(Done::NodeRestarting { node: name.clone() })?;
         let before = others.heights(&kubernetes);
         step(run.reporter, &format!("restart {id}"), None, || -> Result<(), EngineError> {
             let deadline = run.options.deadline;
@@ -117,10 +115,7 @@ pub(super) fn others(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), Engin
             // Its pod may have another name now.
             others.wait(&opened(run)?, id, &before, deadline, run.reporter)
         })?;
-        record.done(Done::NodeRestarted { node: name.clone() });
-        record.note(|progress| {
-            progress.restarted.insert(name);
-        })?;
+        record.note(Done::NodeRestarted { node: name })?;
     }
     Ok(())
 }

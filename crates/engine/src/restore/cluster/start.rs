@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{Finding, NodeId, Rule, Severity, Stage};
-use fabkeep_platform::kubernetes::{Kubernetes, StageWorkloads, WorkloadState};
+use fabkeep_platform::kubernetes::{Kubernetes, StageWorkloads, Suspension, WorkloadState};
 use fabkeep_platform::{ObjectRef, Progress};
 
 use super::Run;
 use super::nodes::dump_of;
-use super::record::Record;
+use super::record::Journal;
+use super::undo::put_back;
 use crate::error::io;
 use crate::event::{Event, Notice, step};
 use crate::point::CapturedNode;
 use crate::restore::Restored;
 use crate::restore::ca::{databases, forgotten};
+use crate::restore::progress::Step;
 use crate::transform::is_named;
 use crate::{Difference, Done, EngineError};
 
@@ -28,7 +30,7 @@ const SETTLE: Duration = Duration::from_secs(30);
 pub(super) fn start(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     restored: &mut Restored,
 ) -> Result<bool, EngineError> {
     let reporter = run.reporter;
@@ -84,21 +86,19 @@ pub(super) fn start(
 }
 
 /// Scales one workload up, if this restore or a window of fabkeep has it at 0 replicas. Whether it does.
-fn scale_up(run: &Run<'_>, record: &mut Record<'_>, workload: &ObjectRef) -> Result<bool, EngineError> {
+fn scale_up(run: &Run<'_>, record: &mut Journal<'_>, workload: &ObjectRef) -> Result<bool, EngineError> {
     let label = workload.to_string();
-    let own = record.progress.stopped.iter().find(|known| known.object == *workload).cloned();
+    let own = record.at_rest().find(|known| known.object == *workload).cloned();
     match run.target.workload(workload)? {
         WorkloadState::ScaledDown => {}
         // Somebody has taken the note of its replicas away.
         WorkloadState::AtRest if own.is_some() => {}
         _ => return Ok(false),
     }
-    record.note(|progress| {
-        progress.started.insert(label.clone());
-    })?;
+    record.note(Done::NodeStarting { node: label.clone() })?;
     let declared = run.plan.replicas.get(workload).copied();
     run.target.scale_up(workload, own.and_then(|own| own.replicas).or(declared))?;
-    record.done(Done::NodeStarted { node: label });
+    record.add(Done::NodeStarted { node: label })?;
     Ok(true)
 }
 
@@ -106,7 +106,7 @@ fn scale_up(run: &Run<'_>, record: &mut Record<'_>, workload: &ObjectRef) -> Res
 fn load(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
-    record: &mut Record<'_>,
+    record: &mut Journal<'_>,
     restored: &mut Restored,
 ) -> Result<(), EngineError> {
     for &position in &run.plan.load {
@@ -118,23 +118,20 @@ fn load(
         forgotten::write_captured(entry, run.point, run.reader, &path)?;
         let expected = databases::read(&path)?;
         let reported = |progress: &Progress<'_>| run.reporter.event(Event::Notice(Notice::Platform(progress)));
-        record.done(Done::DatabaseLoaded { node: id.to_string(), database: "its database server".to_owned() });
-        record.write()?;
+        record.note(Done::DatabaseLoaded { node: id.to_string(), database: "its database server".to_owned() })?;
         let found = kubernetes.load_dump(id, &path, run.options.deadline, &reported)?;
         if !expected.complete || found.content != expected.content {
             let what = "the database does not hold the captured rows after its dump was loaded: the certificate authorities are left at 0 replicas; read the server's log";
             return Err(Difference::new(id, what).into());
         }
-        record.note(|progress| {
-            progress.loaded.insert(id.to_string());
-        })?;
+        record.note(Step::NodeLoaded { node: id.to_string() })?;
         restored.proven.push(databases::reported(&id.to_string(), &found));
     }
     Ok(())
 }
 
 /// The stages of what this restore is about.
-fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<StageWorkloads> {
+fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Journal<'_>) -> Vec<StageWorkloads> {
     let (plan, point, options) = (run.plan, run.point, run.options);
     if options.nodes.is_empty() && !options.missing {
         return kubernetes.stages(None);
@@ -145,7 +142,7 @@ fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<St
         node.workload.as_ref().is_some_and(|workload| {
             let workload = ObjectRef::from(workload);
             plan.create.iter().chain(&plan.late).any(|known| ObjectRef::from(known) == workload)
-                || record.progress.stopped.iter().any(|known| known.object == workload)
+                || record.at_rest().any(|known| known.object == workload)
         })
     };
     nodes.extend(point.nodes.iter().filter(created).map(|node| node.facts.id.clone()));
@@ -156,14 +153,18 @@ fn stages(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record<'_>) -> Vec<St
     kubernetes.stages(Some(&nodes))
 }
 
-/// What was suspended and scaled down for the restore goes on: operators last, when everything that they manage is as it should be.
-pub(super) fn let_others_go_on(run: &Run<'_>, record: &mut Record<'_>) -> Result<(), EngineError> {
-    for (namespace, name) in record.progress.operators.clone() {
-        run.target.scale_up(&ObjectRef::new("Deployment", &namespace, &name), None)?;
-        record.done(Done::NodeStarted { node: format!("Deployment {namespace}/{name}") });
-        record.progress.operators.retain(|known| *known != (namespace.clone(), name.clone()));
+/// What was suspended and scaled down for the restore goes on: operators last, when everything that they manage is as it should be. Adds
+/// it to what was done.
+pub(super) fn let_others_go_on(
+    run: &Run<'_>,
+    record: &mut Journal<'_>,
+    done: &mut Vec<Done>,
+) -> Result<(), EngineError> {
+    for operator in record.operators() {
+        run.target.scale_up(&operator, None)?;
+        put_back(record, operator.to_string(), done)?;
     }
-    for controller in record.progress.suspended.clone() {
+    for controller in record.suspended() {
         if !run.target.unsuspend(&controller)? {
             run.found(&Finding::warning(
                 Rule::OperatorScales,
@@ -172,18 +173,16 @@ pub(super) fn let_others_go_on(run: &Run<'_>, record: &mut Record<'_>) -> Result
                 format!("resume it by hand: the field was {} before", controller.before),
             ));
         }
-        record.done(Done::NodeStarted { node: controller.label() });
-        record.progress.suspended.retain(|known| *known != controller);
+        put_back(record, controller.label(), done)?;
     }
     Ok(())
 }
 
 /// What stays suspended, as not everything that it manages runs.
-pub(super) fn kept_back(record: &Record<'_>) -> Vec<Finding> {
-    let operators = record.progress.operators.iter().map(|(namespace, name)| format!("Deployment {namespace}/{name}"));
-    let controllers = record.progress.suspended.iter().map(|controller| controller.label());
+pub(super) fn kept_back(record: &Journal<'_>) -> Vec<Finding> {
+    let operators = record.operators().into_iter().map(|operator| operator.to_string());
     operators
-        .chain(controllers)
+        .chain(record.suspended().iter().map(Suspension::label))
         .map(|subject| {
             Finding::warning(
                 Rule::OperatorScaledDown,

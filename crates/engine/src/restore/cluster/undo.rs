@@ -7,32 +7,31 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::ObjectRef;
 
 use super::Run;
-use super::record::{Record, Stopped};
+use super::record::Journal;
 use crate::point::CapturedNode;
+use crate::restore::progress::{AtRest, Step};
 use crate::{Done, EngineError, Next};
 
 /// Scales up what may be scaled up, and says what was done.
-pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) -> EngineError {
-    if record.lost {
-        return error.after(record.progress.done.clone(), Next::SameCommand);
+pub(super) fn after(run: &Run<'_>, record: &mut Journal<'_>, error: EngineError) -> EngineError {
+    let mut done = record.changes();
+    if record.storage.lost {
+        return error.after(done, Next::SameCommand);
     }
     let (free, left) = split(run, record);
-    let mut left: Vec<String> = left.iter().map(Stopped::label).collect();
-    let untouched = left.is_empty() && record.progress.touched.is_empty() && record.progress.started.is_empty();
+    let mut left: Vec<String> = left.iter().map(AtRest::label).collect();
+    let untouched = left.is_empty() && !record.has_begun();
     for workload in &free {
-        match run.target.scale_up(&workload.object, workload.replicas) {
-            Ok(()) => {
-                record.done(Done::NodeStarted { node: workload.label() });
-                record.progress.stopped.retain(|known| known != workload);
-            }
-            Err(_) => left.push(workload.label()),
+        let scaled = run.target.scale_up(&workload.object, workload.replicas).map_err(EngineError::from);
+        if scaled.and_then(|()| put_back(record, workload.label(), &mut done)).is_err() {
+            left.push(workload.label());
         }
     }
     let settled = if untouched && left.is_empty() {
         // Nothing of the network's is changed: what else was stopped goes on, and there is nothing to go on with.
-        super::start::let_others_go_on(run, record).and_then(|()| record.remove())
+        super::start::let_others_go_on(run, record, &mut done).and_then(|()| record.remove())
     } else {
-        record.write()
+        record.store()
     };
     if let Err(problem) = settled {
         left.push(format!("(and resuming what was suspended failed: {problem})"));
@@ -45,13 +44,18 @@ pub(super) fn after(run: &Run<'_>, record: &mut Record<'_>, error: EngineError) 
             "correct what the error names, then run the same command again: it continues and starts them",
         ));
     }
-    error.after(record.progress.done.clone(), Next::SameCommand)
+    error.after(done, Next::SameCommand)
+}
+
+/// Notes that something is as it was before the restore: the record says no more of it.
+pub(super) fn put_back(record: &mut Journal<'_>, node: String, done: &mut Vec<Done>) -> Result<(), EngineError> {
+    done.push(Done::NodeStarted { node: node.clone() });
+    record.add(Step::Released { node })
 }
 
 /// Workloads that this restore has at 0 replicas: those that may be scaled up as they are, and those that may not.
-fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
-    let progress = &record.progress;
-    let of = |workload: &Stopped| -> Vec<&CapturedNode> {
+fn split(run: &Run<'_>, record: &Journal<'_>) -> (Vec<AtRest>, Vec<AtRest>) {
+    let of = |workload: &AtRest| -> Vec<&CapturedNode> {
         let nodes = run
             .point
             .nodes
@@ -59,29 +63,24 @@ fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
             .filter(|node| node.workload.as_ref().is_some_and(|known| ObjectRef::from(known) == workload.object));
         nodes.collect()
     };
-    let was_there: BTreeSet<String> = progress
-        .done
-        .iter()
-        .filter_map(|done| if let Done::NodeStopped { node } = done { Some(node.clone()) } else { None })
-        .collect();
-    let replaced: BTreeSet<&String> = progress
-        .done
-        .iter()
+    let replaced: BTreeSet<String> = record
+        .changes()
+        .into_iter()
         .filter_map(|done| match done {
             Done::ObjectReplaced { object } | Done::ObjectCreated { object } => Some(object),
             Done::SetAside { what, .. } => Some(what),
             _ => None,
         })
         .collect();
-    let objects_changed = |workload: &Stopped| {
+    let objects_changed = |workload: &AtRest| {
         let keyed = run.plan.replace.iter().chain(&run.plan.create).chain(&run.plan.keyed);
         keyed
             .into_iter()
             .any(|known| replaced.contains(&known.label()) && run.plan.usage.users(known).contains(&workload.object))
     };
-    let touched = |node: &CapturedNode| progress.touched.contains(&node.facts.id.to_string());
+    let touched = |node: &CapturedNode| record.is_touched(&node.facts.id.to_string());
     let orderers_touched = run.point.nodes.iter().any(|node| node.facts.role == NodeRole::Orderer && touched(node));
-    let is_free = |workload: &Stopped| {
+    let is_free = |workload: &AtRest| {
         let nodes = of(workload);
         let own = nodes.iter().any(|node| touched(node));
         // A peer with its state database, an authority with its database.
@@ -94,9 +93,7 @@ fn split(run: &Run<'_>, record: &Record<'_>) -> (Vec<Stopped>, Vec<Stopped>) {
         let ledger = nodes.iter().any(|node| matches!(node.facts.role, NodeRole::Orderer | NodeRole::Peer));
         let forks = ledger && orderers_touched;
         let of_changed = own || beside || forks || objects_changed(workload);
-        was_there.contains(&workload.label()) && !of_changed
+        record.is_stopped(&workload.label()) && !of_changed
     };
-    let waiting = progress.stopped.iter().filter(|workload| !progress.started.contains(&workload.label()));
-    let (free, left): (Vec<Stopped>, Vec<Stopped>) = waiting.cloned().partition(is_free);
-    (free, left)
+    record.at_rest().filter(|workload| !record.is_started(&workload.label())).cloned().partition(is_free)
 }

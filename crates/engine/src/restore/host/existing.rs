@@ -7,7 +7,6 @@ use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::{HostVolume, Platform};
 use fabkeep_store::PointReader;
 
-use super::journal::Record;
 use super::plan::{Plan, PlannedDirectory};
 use crate::EngineError;
 use crate::content::Contents;
@@ -15,6 +14,7 @@ use crate::point::CapturedDirectory;
 use crate::restore::ca::forgotten;
 use crate::restore::ca::keep::{self as ca_keep, ExistingFiles, Kept};
 use crate::restore::existing::{Existing, authority_files};
+use crate::restore::progress::Record;
 use crate::restore::{RestoreOptions, taken_away};
 use crate::transform::Transformed;
 

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use fabkeep_network::{Finding, Rule};
 use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, access, statx};
 
-use super::journal::Record;
 use super::plan::{Plan, PlannedDirectory};
 use crate::EngineError;
 use crate::point::{CapturedDirectory, RecoveryPoint};
+use crate::restore::progress::Record;
 
 /// What keeps something from being changed.
 pub(super) struct Obstacle {

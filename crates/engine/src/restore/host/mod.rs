@@ -19,11 +19,12 @@ mod volume;
 
 use std::path::PathBuf;
 
-use fabkeep_network::{Finding, Severity};
+use fabkeep_network::Severity;
 use fabkeep_platform::Host;
 use parking_lot::Mutex;
 
 use super::ca::databases;
+use super::progress::Step;
 use super::write::{self, WriteVolume};
 use super::{RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Reporter, step};
@@ -86,7 +87,7 @@ impl<'a> Run<'a> {
         let mut journal = Journal::open(self.plan, &self.whole.point, &self.whole.fingerprint, self.disk)?;
         restored.resumed = journal.is_resumed();
         if let Err(error) = self.data(&mut journal, restored) {
-            let done = journal.done(self.plan);
+            let done = self.plan.done_by(&journal);
             if done.is_empty() {
                 journal.abandon()?;
                 return Err(error);
@@ -94,7 +95,7 @@ impl<'a> Run<'a> {
             return Err(error.after(done, Next::SameCommand));
         }
         if let Err(error) = self.restart_others(&mut journal) {
-            return Err(error.after(journal.done(self.plan), Next::SameCommand));
+            return Err(error.after(self.plan.done_by(&journal), Next::SameCommand));
         }
         let finished = self
             .start(&mut journal, restored)
@@ -104,7 +105,7 @@ impl<'a> Run<'a> {
             let nodes = self.plan.to_start.iter().map(ToString::to_string);
             let nodes: Vec<String> = nodes.filter(|node| !journal.is_started(node)).collect();
             let next = if nodes.is_empty() { Next::SameCommand } else { Next::StartNodes { nodes } };
-            return Err(error.after(journal.done(self.plan), next));
+            return Err(error.after(self.plan.done_by(&journal), next));
         }
         let asides = restored.directories.iter().filter_map(|directory| {
             let to = directory.set_aside.as_ref()?.display().to_string();
@@ -118,7 +119,7 @@ impl<'a> Run<'a> {
     fn data(&self, journal: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
         let (plan, point, reporter, disk) = (self.plan, self.point, self.reporter, self.disk);
         let reader = &self.whole.reader;
-        journal.add_overrides(&self.overridden())?;
+        journal.note_all(self.overridden())?;
         self.stop(journal)?;
         switch::finish_begun(plan, point, journal, disk)?;
         switch::keep_equal(plan, point, reader.names(), journal)?;
@@ -143,8 +144,12 @@ impl<'a> Run<'a> {
     }
 
     /// Findings that would have forbidden the restore.
-    fn overridden(&self) -> Vec<Finding> {
+    fn overridden(&self) -> impl Iterator<Item = Step> {
         let broken = self.whole.findings.iter().filter(|finding| finding.severity == Severity::Error);
-        broken.filter(|finding| self.options.is_overridden(finding)).cloned().collect()
+        broken.filter(|finding| self.options.is_overridden(finding)).map(|finding| Step::Overridden {
+            rule: finding.rule.code().to_owned(),
+            subject: finding.subject.clone(),
+            what: finding.what.clone(),
+        })
     }
 }

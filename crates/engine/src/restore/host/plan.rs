@@ -6,7 +6,7 @@ use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, Mounts, Platform, STAGED};
 use fabkeep_store::PointReader;
 
-use super::journal::{Record, of_another};
+use super::journal::{self, of_another};
 use super::places::{self, Placed};
 use super::prove::is_as_captured;
 use super::staging::{Staging, resolve};
@@ -16,6 +16,7 @@ use crate::point::{CapturedDirectory, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::others::{self, Others};
+use crate::restore::progress::{Record, Step};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
 use crate::transform::{Transformed, is_named, transform};
 use crate::{Done, EngineError};
@@ -138,7 +139,7 @@ pub(in crate::restore) fn make<'a>(
     let placed = places::place_all(&mut plan, &mut transformed)?;
     plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
     plan.journal = journal_path(id, &plan)?;
-    let found = Record::read(&plan.journal)?;
+    let found = journal::read(&plan.journal)?;
     // A certificate authority's files that stay are part of what tells plans apart.
     if options.ca_keep.is_asked() {
         existing::keep(&mut plan, &mut transformed, &reader, options, found.as_ref())?;
@@ -149,7 +150,7 @@ pub(in crate::restore) fn make<'a>(
         return Err(of_another(&plan.journal));
     }
     plan.resuming = found.is_some();
-    plan.done = found.as_ref().map(|found| found.done(&plan)).unwrap_or_default();
+    plan.done = found.as_ref().map(|found| plan.done_by(found)).unwrap_or_default();
     judge(&mut plan, &transformed, &reader, options, found.unwrap_or_default())?;
     same_place::check(&mut plan, &transformed.point, reader.names(), repository)?;
     add_steps(&mut plan, &transformed.point);
@@ -296,7 +297,7 @@ fn settled(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>,
             plan.again.push(index);
         }
     }
-    plan.again.iter().for_each(|index| record.forget(*index));
+    plan.again.iter().for_each(|&directory| record.add(Step::Again { directory }));
 }
 
 /// Finds directories that are there as they were captured: nothing of theirs has to be replaced.

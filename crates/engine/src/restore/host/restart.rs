@@ -7,9 +7,9 @@ use fabkeep_platform::{Host, NodeState, Platform};
 use super::Run;
 use super::journal::Journal;
 use super::running::runs;
-use crate::EngineError;
 use crate::event::step;
 use crate::transform::is_named;
+use crate::{Done, EngineError};
 
 /// What is missing to restart an orderer.
 pub(super) fn no_command(host: &Host, id: &NodeId) -> Option<Finding> {
@@ -47,14 +47,14 @@ impl Run<'_> {
             step(self.reporter, &format!("restart {node}"), None, || -> Result<(), EngineError> {
                 let before = others.heights(host);
                 // It counts as begun before it is known how far the command came.
-                journal.add_restarting(name.clone())?;
+                journal.note(Done::NodeRestarting { node: name.clone() })?;
                 if host.state(node)? != NodeState::Stopped {
                     self.stop_one(host, node)?;
                 }
                 host.start(node)?;
                 others.wait(host, node, &before, self.options.deadline, self.reporter)
             })?;
-            journal.add_restarted(name)?;
+            journal.note(Done::NodeRestarted { node: name })?;
         }
         self.restored_are_stopped(host)
     }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_network::{Finding, Rule};
 
-use super::journal::Record;
 use super::plan::{Plan, PlannedDirectory};
 use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, EntryContent, RecoveryPoint};
+use crate::restore::progress::Record;
 
 /// Room in a file system.
 #[derive(Clone, Copy, Default)]

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Severity};
 use fabkeep_platform::{Evidence, Host, NodeState, Platform, Running, in_use};
 
-use super::journal::{Journal, Record};
+use super::journal::Journal;
 use super::{Plan, Run};
-use crate::EngineError;
 use crate::event::step;
 use crate::point::RecoveryPoint;
+use crate::restore::progress::Record;
 use crate::restore::{RestoreOptions, Restored};
+use crate::{Done, EngineError};
 
 /// How long a node may take to stop after its command.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
@@ -153,9 +154,9 @@ impl Run<'_> {
         let Some(host) = self.plan.places.host() else { return Ok(()) };
         for node in &self.plan.to_stop {
             // Noted before it is known how far the command came.
-            journal.add_stopping(node.to_string())?;
+            journal.note(Done::NodeStopping { node: node.to_string() })?;
             step(self.reporter, &format!("stop {node}"), None, || self.stop_one(host, node))?;
-            journal.add_stopped(node.to_string())?;
+            journal.note(Done::NodeStopped { node: node.to_string() })?;
         }
         Ok(())
     }
@@ -209,9 +210,9 @@ impl Run<'_> {
             if !host.can_start(node) {
                 continue;
             }
-            journal.add_starting(name.clone())?;
+            journal.note(Done::NodeStarting { node: name.clone() })?;
             step(self.reporter, &format!("start {node}"), None, || host.start(node))?;
-            journal.add_started(name.clone())?;
+            journal.note(Done::NodeStarted { node: name.clone() })?;
             restored.started.push(name);
         }
         let started = &restored.started;

@@ -16,6 +16,7 @@ use crate::EngineError;
 use crate::error::io;
 use crate::point::{EntryContent, RecoveryPoint};
 use crate::restore::RestoredDirectory;
+use crate::restore::progress::Step;
 
 /// Leaves directories alone that are already as they were captured: keys and configuration often are. Those of nodes that were stopped for
 /// the restore are looked at now.
@@ -30,7 +31,7 @@ pub(super) fn keep_equal(
         let stopped = || plan.to_stop.contains(&planned.id);
         let is_equal = || planned.equal || (stopped() && is_as_captured(planned, captured(point, planned), names));
         if planned.occupied && !touched && is_equal() {
-            journal.add_equal(index)?;
+            journal.note(Step::Equal { directory: index })?;
         }
     }
     Ok(())
@@ -122,7 +123,7 @@ fn aside_name(
         return Ok(known);
     }
     let to = free_name(&staging.regions[region].aside);
-    journal.add_setting_aside(index, region, to.clone())?;
+    journal.note(Step::SettingAside { directory: index, region, to: to.clone() })?;
     Ok(to)
 }
 
@@ -143,7 +144,7 @@ fn set_aside(
         // A kill behind the rename leaves no place.
         free_place(index, staging, journal, disk)?;
     }
-    journal.add_aside(index)
+    journal.note(Step::Aside { directory: index })
 }
 
 /// Moves what has these names out of a folder that stays.
@@ -231,7 +232,7 @@ fn put_into_place(
     } else if !staging.place.exists() {
         return Err(io(&staging.place)(std::io::ErrorKind::NotFound.into()));
     }
-    journal.add_placed(index)
+    journal.note(Step::Placed { directory: index })
 }
 
 /// Names of what was written into a folder that stays, and has to be moved there.

@@ -17,6 +17,7 @@ use super::prove::compare;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
 use crate::replay::Sink;
+use crate::restore::progress::Step;
 use crate::restore::write::{FileToWrite, Wants, WriteVolume};
 use crate::{EngineError, parallel};
 
@@ -62,7 +63,7 @@ pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'
     parallel::map(written, run.threads, |(one, position, path, size, parts)| {
         let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
         if !is_file || compare(&path, size, parts, names).is_err() {
-            one.journal().forget_file(one.index, position);
+            one.journal().forget(&Step::File { directory: one.index, entry: position });
         }
     });
     directories
@@ -187,7 +188,8 @@ impl Sink for Files<'_, '_, '_, '_> {
         finish_file(open, path, entry, directory.disk)?;
         let (file, _, open) = &mut self.files[number];
         *open = None;
-        directory.journal().add_file(directory.index, file.position)
+        let written = Step::File { directory: directory.index, entry: file.position };
+        directory.journal().add(written)
     }
 }
 
