@@ -7,21 +7,21 @@ use super::network::{Consensus, Network};
 /// How many heights: 2 unless the environment says otherwise.
 const COUNT: &str = "FABKEEP_HEIGHTS";
 /// What they are chosen by: printed, and another one each time, unless the environment names it.
-const SEED: &str = "FABKEEP_SEED";
+pub const SEED: &str = "FABKEEP_SEED";
 /// Blocks that a channel has when its chaincode is committed: genesis, two approvals, the commit.
 const WITH_CHAINCODE: u64 = 4;
 /// No peer waits longer than this for what it lacks.
 const NO_WAIT: Duration = Duration::from_secs(5);
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Numbers in a row that looks random.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
+    pub fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         range.start() + (self.0 >> 33) % (range.end() - range.start() + 1)
     }

@@ -7,6 +7,7 @@ mod heights;
 mod network;
 mod others;
 mod peers;
+mod pods;
 
 use fabkeep_ledger::block_file::ChainReader;
 use fabkeep_ledger::raft::{RaftState, newest_snapshot};

@@ -16,14 +16,14 @@ pub const KIT: &str = "FABKEEP_TEST_FABRIC_KIT";
 const TABLE: &str = "FABKEEP_TEST_FABRIC_TABLE";
 
 /// How long peers may take to know each other, and a channel to have a leader.
-const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// How long between two tries.
-const ASKED_AGAIN: Duration = Duration::from_millis(500);
+pub const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// Two networks at a time: each is eight processes, and the machine may have two cores.
 static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
 
-fn turn() -> MutexGuard<'static, ()> {
+pub fn turn() -> MutexGuard<'static, ()> {
     match TURNS[0].try_lock() {
         Ok(guard) => guard,
         Err(_) => TURNS[1].lock().unwrap_or_else(PoisonError::into_inner),
@@ -428,10 +428,15 @@ fn show_alarms(network: &Path) {
     let Ok(logs) = std::fs::read_dir(network.join(".run")) else { return };
     for log in logs.flatten().filter(|log| log.path().extension().is_some_and(|kind| kind == "log")) {
         let all = std::fs::read_to_string(log.path()).unwrap_or_default();
-        let alarm = |line: &&str| ["PANI", "FATA", "ERRO", "panic"].iter().any(|word| line.contains(word));
-        let lines: Vec<&str> = all.lines().filter(alarm).collect();
-        eprintln!("{}:\n{}", log.path().display(), lines[lines.len().saturating_sub(6)..].join("\n"));
+        eprintln!("{}:\n{}", log.path().display(), alarms(&all));
     }
+}
+
+/// The last alarms in a node's log.
+pub fn alarms(log: &str) -> String {
+    let alarm = |line: &&str| ["PANI", "FATA", "ERRO", "panic"].iter().any(|word| line.contains(word));
+    let lines: Vec<&str> = log.lines().filter(alarm).collect();
+    lines[lines.len().saturating_sub(6)..].join("\n")
 }
 
 pub fn text(output: &Output) -> String {
