@@ -1,4 +1,5 @@
-//! Real Fabric networks in pods: everything lost, also when the restore is killed; single claims lost; other namespaces; new authorities.
+//! Real Fabric networks in pods: everything lost, also when the restore is killed; single claims lost; other
+//! namespaces; new authorities.
 
 mod authorities;
 mod kit;

@@ -32,7 +32,7 @@ pub fn enrols_and_revokes(pods: &Pods, organization: &str) {
     if organization == "OrdererOrg" {
         return;
     }
-    // The organization's certificate authority is the one that its channels know: the new certificate signs transactions.
+    // It is the authority that the channels know: the new certificate signs transactions.
     let folder = format!("/tmp/{organization}-afterwards");
     pods.in_tools(&pods.prefix, &format!("mv {folder}/keystore/* {folder}/key.pem"));
     let (certificate, key) = (format!("{folder}/signcerts/cert.pem"), format!("{folder}/key.pem"));
@@ -49,7 +49,8 @@ fn certificate(pods: &Pods, namespace: &str) -> String {
     pods.kubectl(&["-n", namespace, "exec", "deployment/ca", "--", "cat", path])
 }
 
-/// An authority loses its claim and is deployed again with an empty one: it makes a new TLS certificate and a new database.
+/// An authority loses its claim and is deployed again with an empty one: it makes a new TLS certificate and database.
+/// Returns both TLS certificates.
 fn deployed_anew(pods: &Pods, organization: &str) -> [String; 2] {
     let namespace = namespace(pods, organization);
     let captured = certificate(pods, &namespace);

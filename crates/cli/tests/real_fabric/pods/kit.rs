@@ -200,8 +200,10 @@ impl Pods {
         }
     }
 
-    /// Sends public and private transactions on every channel; every one of them must be committed. A channel may have no leader yet, and
-    /// peers may not know each other; and see [`crate::network::Network::transactions`].
+    /// Sends public and private transactions on every channel; every one of them must be committed.
+    ///
+    /// A channel may have no leader yet, and peers may not know each other. Of those that are sent several times speaks
+    /// [`crate::network::Network::transactions`].
     pub fn transactions(&self, at: &str, prefix: &str, count: u32) {
         for channel in self.channels {
             let begun = Instant::now();
@@ -238,7 +240,8 @@ impl Pods {
         assert!(!told.contains("restarted"), "{at}: {told}");
     }
 
-    /// What a network must do after a restore: accept transactions on every channel, agree, and be complete in the next backup.
+    /// What a network must do after a restore: accept transactions on every channel, agree, and be complete in the next
+    /// backup. Returns the name of that recovery point.
     pub fn goes_on(&self, at: &str, prefix: &str) -> String {
         self.transactions(at, prefix, 20);
         self.check(at);
