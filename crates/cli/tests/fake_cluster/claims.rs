@@ -224,12 +224,9 @@ fn volumes_that_were_made_by_hand_are_described_before_a_restore_waits_for_them(
         );
         let notes = json!({"pv.kubernetes.io/provisioned-by": null});
         let volume = "pvc-org1-peer0-data";
-        cluster.patch(
-            "PersistentVolume",
-            "",
-            volume,
-            &json!({"metadata": {"annotations": notes}, "spec": by_hand(class)}),
-        );
+        let mut spec = by_hand(class);
+        spec["csi"] = Value::Null;
+        cluster.patch("PersistentVolume", "", volume, &json!({"metadata": {"annotations": notes}, "spec": spec}));
         let backup = scene.backup(&["--output", "json"]);
         assert!(
             backup.text.contains("was made by hand: 7Gi, ReadWriteOnce, NFS nas:/exports/peer0"),

@@ -70,7 +70,7 @@ fn what_is_captured_is_what_the_snapshots_show() {
         assert!(matches!(restored.code, 0 | 3) && restored.text.contains("every block checked"), "{}", restored.text);
         let after = scene.contents();
         let lost: Vec<_> =
-            before.keys().filter(|name| !after.contains_key(*name) && name.contains("/chains/")).collect();
+            before.keys().filter(|name| !after.contains_key(*name) && name.contains("/chains/chains/")).collect();
         assert!(lost.is_empty(), "{lost:?}");
         let verify = scene.verify();
         assert_eq!(verify.code, 0, "{}", verify.text);

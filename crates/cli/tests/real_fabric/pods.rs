@@ -55,6 +55,7 @@ fn a_network_in_pods_goes_on_after_losing_everything() {
     pods.restore(&[]);
     let whole = begun.elapsed();
     pods.goes_on(&pods.prefix, "second");
+    losses::from_snapshots(&pods);
     killed(&pods, whole);
 }
 

@@ -14,6 +14,20 @@ pub fn window(pods: &Pods) {
     pods.goes_on(&pods.prefix, "after the window");
 }
 
+/// Group snapshots under load, then everything is lost: the drivers cut them while nodes write.
+pub fn from_snapshots(pods: &Pods) {
+    let _scenario = pods.also("in pods: CSI group snapshots under load, everything lost, restored");
+    let mut load = pods.load();
+    pods.backup(&pods.prefix, &["--volumes", "snapshot", "--consistency", "cut"]);
+    assert!(load.is_sent(), "the load ended before the snapshots");
+    let left = pods.kubectl(&["get", "volumesnapshots,volumegroupsnapshots", "--all-namespaces", "-o", "name"]);
+    assert_eq!(left.trim(), "");
+    pods.lose(&pods.prefix);
+    load.ends();
+    pods.restore(&[]);
+    pods.goes_on(&pods.prefix, "from snapshots");
+}
+
 /// One peer's claim and one authority's.
 pub fn claims(pods: &Pods) {
     let _scenario = pods.also("in pods: the claims of a peer and of an authority lost, restore --missing");
