@@ -69,7 +69,7 @@ fn policy(state: &State, plural: &str, group: &str, class: &str) -> String {
 pub(crate) fn take(state: &mut State) {
     for snapshot in keys(state, GROUP, "volumesnapshots") {
         let Some(object) = state.objects.get(&snapshot).cloned() else { continue };
-        if text(&object, "/status/creationTime") != "" {
+        if !text(&object, "/status/creationTime").is_empty() {
             continue;
         }
         let claim = text(&object, "/spec/source/persistentVolumeClaimName");
@@ -89,7 +89,7 @@ pub(crate) fn take(state: &mut State) {
     }
     for group in keys(state, GROUPS, "volumegroupsnapshots") {
         let Some(object) = state.objects.get(&group).cloned() else { continue };
-        if text(&object, "/status/creationTime") != "" {
+        if !text(&object, "/status/creationTime").is_empty() {
             continue;
         }
         let labels = object.pointer("/spec/source/selector/matchLabels").and_then(Value::as_object);

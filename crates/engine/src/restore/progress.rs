@@ -118,12 +118,12 @@ impl Step {
             (Step::Released { node: of }, Step::AtRest(known)) => *of == known.label(),
             (Step::Released { node: of }, Step::Suspended(known)) => *of == known.label(),
             (Step::Released { node: of }, Step::OperatorAtRest(known)) => *of == known.to_string(),
-            (Step::Released { node: of }, Step::Changed(done)) => match done {
-                NodeStopping { node } | NodeStopped { node } | NodeStarting { node } | NodeStarted { node } => {
-                    of == node
-                }
-                _ => false,
-            },
+            (
+                Step::Released { node: of },
+                Step::Changed(
+                    NodeStopping { node } | NodeStopped { node } | NodeStarting { node } | NodeStarted { node },
+                ),
+            ) => of == node,
             (Step::Changed(now), Step::Changed(earlier)) => match (now, earlier) {
                 (NodeStopping { node: of }, NodeStopped { node } | NodeStarting { node } | NodeStarted { node })
                 | (NodeStopped { node: of }, NodeStopping { node } | NodeStarting { node } | NodeStarted { node })

@@ -83,9 +83,9 @@ pub struct Kubernetes {
     /// Marks what this run makes.
     run: String,
     /// Where each node's directories are read, in their own volumes and in clones of snapshots: found when first asked for.
-    places: Mutex<HashMap<(usize, Volumes), Arc<Mutex<Option<Reached>>>>>,
+    places: Mutex<HashMap<(usize, Volumes), Slot<Reached>>>,
     /// By the first node of those that a helper serves.
-    helpers: Mutex<HashMap<(usize, Volumes), Arc<Mutex<Option<Helper>>>>>,
+    helpers: Mutex<HashMap<(usize, Volumes), Slot<Helper>>>,
     /// Helper pods made so far, by namespace and name, and how many there were in all.
     made: Mutex<(Vec<(String, String)>, usize)>,
     /// What this run made for snapshots.
@@ -97,6 +97,9 @@ pub struct Kubernetes {
     /// What signs the notes of windows.
     machine: Machine,
 }
+
+/// Something that is made when it is first asked for; who asks meanwhile waits.
+type Slot<T> = Arc<Mutex<Option<T>>>;
 
 /// Which volumes of a node are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

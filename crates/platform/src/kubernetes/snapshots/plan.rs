@@ -30,6 +30,9 @@ struct Wanted {
     phase: u8,
 }
 
+/// A claim's name and the phase of its snapshot.
+type PhasedClaim = (String, u8);
+
 /// How a claim's volume is provisioned.
 struct Provisioned {
     driver: Option<String>,
@@ -84,7 +87,7 @@ impl Kubernetes {
             }
         }
         let classes = self.snapshot_classes()?;
-        let mut sets: BTreeMap<(String, Option<String>), Vec<(String, u8)>> = BTreeMap::new();
+        let mut sets: BTreeMap<(String, Option<String>), Vec<PhasedClaim>> = BTreeMap::new();
         for ((namespace, claim), wanted) in &wanted {
             match self.provisioned(&classes, namespace, claim) {
                 Ok(known) => {
