@@ -72,15 +72,23 @@ fn a_smartbft_network_in_pods_goes_on_after_losing_everything() {
     }
 }
 
-/// What is lost while the rest of a network runs, a copy beside it, and a copy of that.
+/// A claim of each role is lost while the rest of a network runs.
 #[test]
-fn single_nodes_in_pods_come_back_and_the_network_moves() {
-    let scenario = "in pods: one network from loss to loss and to other namespaces";
-    let Some(pods) = Pods::start("2.5", Consensus::Raft, "one", scenario) else { return };
+fn nodes_in_pods_that_lose_their_claims_come_back() {
+    let scenario = "in pods: one network from loss to loss of single claims";
+    let Some(pods) = Pods::start("2.5", Consensus::Raft, "claims", scenario) else { return };
     losses::window(&pods);
     losses::claims(&pods);
     losses::orderer_with_its_raft_log(&pods);
     losses::orderer_that_replicates(&pods);
+}
+
+/// Authorities that were deployed anew; a copy beside the network, and the copy moves.
+#[test]
+fn a_network_in_pods_gets_its_authorities_back_and_moves_twice() {
+    let scenario = "in pods: one network with other authorities, and in other namespaces";
+    let Some(pods) = Pods::start("2.5", Consensus::Raft, "moves", scenario) else { return };
+    pods.backup(&pods.prefix, &[]);
     authorities::replaced(&pods);
     losses::moved(&pods);
 }
