@@ -131,7 +131,7 @@ impl Kubernetes {
         let connection = Arc::new(Connection::open(address)?);
         let names = namespaces(&connection, selection)?;
         let mut findings = Vec::new();
-        let mut read = objects::read_namespaces(&connection, &names, &mut findings)?;
+        let mut read = objects::read_namespaces(&connection, &names, selection.namespaces.is_empty(), &mut findings)?;
         let chosen = !selection.namespaces.is_empty() || selection.selector.is_some();
         if !chosen {
             let mut doubts = Vec::new();

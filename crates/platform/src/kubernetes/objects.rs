@@ -18,6 +18,8 @@ const PAGE: u32 = 250;
 const REQUESTS: usize = 32;
 /// What fabkeep puts on everything that it makes in a cluster.
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fabkeep");
+/// The run that made it.
+pub(crate) const RUN: &str = "fabkeep.io/run";
 /// How many replicas a workload had before it was put to sleep.
 pub(crate) const REPLICAS: &str = "fabkeep.io/replicas";
 
@@ -52,6 +54,8 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("NetworkPolicy", "networkpolicies", &["networking.k8s.io/v1"], false),
     kind("PersistentVolumeClaim", "persistentvolumeclaims", &["v1"], true),
     kind("Service", "services", &["v1"], true),
+    kind("Endpoints", "endpoints", &["v1"], false),
+    kind("EndpointSlice", "endpointslices", &["discovery.k8s.io/v1"], false),
     kind("Ingress", "ingresses", &["networking.k8s.io/v1"], false),
     kind("PodDisruptionBudget", "poddisruptionbudgets", &["policy/v1"], false),
     kind("HorizontalPodAutoscaler", "horizontalpodautoscalers", &["autoscaling/v2", "autoscaling/v1"], false),
@@ -95,9 +99,14 @@ pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 
 /// Returns the controller that owns an object: kind and name.
 pub(crate) fn controller(object: &Value) -> Option<(&str, &str)> {
+    controller_with_version(object).map(|(_, kind, name)| (kind, name))
+}
+
+/// Returns the controller that owns an object: API version, kind and name.
+pub(crate) fn controller_with_version(object: &Value) -> Option<(&str, &str, &str)> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))).or(owners.first())?;
-    Some((text(owner, "/kind")?, text(owner, "/name")?))
+    Some((text(owner, "/apiVersion").unwrap_or_default(), text(owner, "/kind")?, text(owner, "/name")?))
 }
 
 impl Namespace {
@@ -176,38 +185,47 @@ fn whole(object: DynamicObject, api_version: &str, kind: &str) -> Value {
     value
 }
 
-/// Reads the objects of namespaces, operators' custom resources among them.
+/// Reads the objects of namespaces, operators' custom resources among them. `listed`: they are those of a list, and one that was deleted
+/// since then is left out.
 pub(crate) fn read_namespaces(
     connection: &Connection,
     names: &[String],
+    listed: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<Vec<Namespace>, PlatformError> {
     let operators = connection.served()?.of_operators();
     let custom: Vec<_> = operators.map(|known| (known.resource(), known.kind.clone())).collect();
-    names.iter().map(|name| read_namespace(connection, name, &custom, findings)).collect()
+    let mut out = Vec::new();
+    for name in names {
+        let namespaces = resource("v1", "Namespace", Some("namespaces"));
+        let asked = connection.try_run(|client| {
+            let namespaces = namespaces.clone();
+            async move { Api::<DynamicObject>::all_with(client, &namespaces).get(name).await }
+        });
+        let object = match asked {
+            Ok(object) => whole(object, "v1", "Namespace"),
+            // A Role cannot give the right to read the namespace itself: its labels are not needed for life.
+            Err(error) if is_forbidden(&error) => {
+                serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            }
+            Err(error) if is_missing(&error) && listed => continue,
+            Err(error) => return Err(super::connection::failed(&format!("reading namespace {name}"), &error)),
+        };
+        let namespace = Namespace { name: name.clone(), object, objects: BTreeMap::new() };
+        out.push(read_namespace(connection, namespace, &custom, findings)?);
+    }
+    Ok(out)
 }
 
 /// Reads a namespace: everything of [`KINDS`] and of the operators' custom resources, which say what its nodes are.
 fn read_namespace(
     connection: &Connection,
-    name: &str,
+    mut namespace: Namespace,
     custom: &[(ApiResource, String)],
     findings: &mut Vec<Finding>,
 ) -> Result<Namespace, PlatformError> {
-    let mut namespace = Namespace { name: name.to_owned(), ..Namespace::default() };
-    let namespaces = resource("v1", "Namespace", Some("namespaces"));
-    let asked = connection.try_run(|client| {
-        let namespaces = namespaces.clone();
-        async move { Api::<DynamicObject>::all_with(client, &namespaces).get(name).await }
-    });
-    match asked {
-        Ok(object) => namespace.object = whole(object, "v1", "Namespace"),
-        // A Role cannot give the right to read the namespace itself: its labels are not needed for life.
-        Err(error) if is_forbidden(&error) => {
-            namespace.object = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        }
-        Err(error) => return Err(super::connection::failed(&format!("reading namespace {name}"), &error)),
-    }
+    let name = &namespace.name.clone();
+    let mut hidden = Vec::new();
     // All kinds at once: a request waits more than it works.
     let kinds: Vec<(ApiResource, &str, bool)> =
         KINDS.iter().map(|kind| (resource(kind.versions[0], kind.name, None), kind.name, kind.needed)).collect();
@@ -239,25 +257,70 @@ fn read_namespace(
                 let objects: Vec<Value> = list
                     .into_iter()
                     .map(|object| whole(object, &api_version, kind))
-                    .filter(|object| label(object, MANAGED_BY.0) != Some(MANAGED_BY.1))
+                    .filter(|object| !is_ours(kind, object))
                     .collect();
                 if !objects.is_empty() {
                     namespace.objects.entry(kind.to_owned()).or_default().extend(objects);
                 }
             }
             Err(error) if is_missing(&error) => {}
-            Err(error) if is_forbidden(&error) && !needed => findings.push(Finding::warning(
-                Rule::Declared,
-                format!("{kind} in {name}"),
-                "fabkeep has no right to list these: they are not in the recovery point",
-                "give it the rights of its Role (docs/kubernetes.md), or back these objects up separately",
-            )),
+            Err(error) if is_forbidden(&error) && !needed => hidden.push(kind.to_owned()),
             Err(error) => {
                 return Err(super::connection::failed(&format!("listing {kind} in namespace {name}"), &error));
             }
         }
     }
+    let by_hand = namespace.of_kind("Service").iter().any(|service| is_served_by_hand(&namespace, name_of(service)));
+    for kind in hidden.iter().filter(|kind| by_hand || !matches!(kind.as_str(), "Endpoints" | "EndpointSlice")) {
+        findings.push(Finding::warning(
+            Rule::Declared,
+            format!("{kind} in {name}"),
+            "fabkeep has no right to list these: they are not in the recovery point",
+            "give it the rights of its Role (docs/kubernetes.md), or back these objects up separately",
+        ));
+    }
     Ok(namespace)
+}
+
+/// Returns whether fabkeep made an object for a backup or a restore. Its label alone does not tell: tools put it on what is the user's.
+pub(crate) fn is_ours(kind: &str, object: &Value) -> bool {
+    let name = name_of(object);
+    let of_a_run = || label(object, RUN).is_some_and(|run| name.starts_with(&format!("fabkeep-{run}-")));
+    let component = label(object, "app.kubernetes.io/component");
+    let holds = |key: &str| object.get("data").is_some_and(|data| data.get(key).is_some());
+    label(object, MANAGED_BY.0) == Some(MANAGED_BY.1)
+        && match kind {
+            "Pod" => component == Some("helper") && of_a_run(),
+            "PersistentVolumeClaim" => of_a_run(),
+            "ConfigMap" => {
+                name == super::window::RECORD || (component == Some("restore") && holds(super::progress::KEY))
+            }
+            "NetworkPolicy" => name.starts_with(super::window::FENCE),
+            _ => false,
+        }
+}
+
+/// Returns whether somebody says by hand where a Service leads: it selects no pods.
+fn is_served_by_hand(namespace: &Namespace, service: &str) -> bool {
+    let of_cluster = namespace.name == "default" && service == "kubernetes";
+    namespace.find("Service", service).filter(|_| !of_cluster).is_some_and(|service| {
+        let selector = service.pointer("/spec/selector").and_then(Value::as_object);
+        selector.is_none_or(serde_json::Map::is_empty) && text(service, "/spec/type") != Some("ExternalName")
+    })
+}
+
+/// Returns whether somebody wrote these addresses of a Service, and no controller.
+fn are_addresses_by_hand(namespace: &Namespace, kind: &str, object: &Value) -> bool {
+    let service = match kind {
+        "Endpoints" => Some(name_of(object)),
+        _ => label(object, "kubernetes.io/service-name"),
+    };
+    let by_controller = label(object, "endpointslice.kubernetes.io/managed-by")
+        .is_some_and(|by| by.ends_with("controller.k8s.io"))
+        || annotation(object, "control-plane.alpha.kubernetes.io/leader").is_some();
+    !by_controller
+        && controller(object).is_none()
+        && service.is_some_and(|service| is_served_by_hand(namespace, service))
 }
 
 pub(crate) fn is_operator_group(group: &str) -> bool {
@@ -285,7 +348,9 @@ pub fn foreign_to_network(declared: &[Declaration]) -> Vec<(String, String)> {
 
 fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
     let (group, version) = known.api_version.split_once('/').unwrap_or(("", &known.api_version));
-    let custom = group.contains('.') && !is_of_kubernetes(group) && !KINDS.iter().any(|kind| kind.name == known.kind);
+    let made = served::is_made(group, &known.kind);
+    let custom =
+        group.contains('.') && !made && !is_of_kubernetes(group) && !KINDS.iter().any(|kind| kind.name == known.kind);
     let own_kind = known.kind == "Namespace" && known.api_version == "v1"
         || custom
         || KINDS.iter().any(|kind| {
@@ -358,7 +423,6 @@ pub(crate) fn read_others(connection: &Connection, namespaces: &[&str]) -> Resul
                     let declared = list
                         .into_iter()
                         .map(|object| whole(object, &kind.api_version, &kind.kind))
-                        .filter(|object| label(object, MANAGED_BY.0) != Some(MANAGED_BY.1))
                         .filter(|object| controller(object).is_none());
                     for object in declared {
                         *counts.entry((&kind.api_version, &kind.kind)).or_default() += 1;
@@ -435,9 +499,11 @@ pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
     let mut add = |kind: &str, object: &Value| out.push(declaration(&namespace.name, kind, object));
     add("Namespace", &namespace.object);
     for kind in KINDS {
-        for object in namespace.of_kind(kind.name).iter().filter(|object| !is_made_by_others(kind.name, object)) {
-            add(kind.name, object);
-        }
+        let is_kept = |object: &&Value| match kind.name {
+            "Endpoints" | "EndpointSlice" => are_addresses_by_hand(namespace, kind.name, object),
+            name => !is_made_by_others(name, object),
+        };
+        namespace.of_kind(kind.name).iter().filter(is_kept).for_each(|object| add(kind.name, object));
     }
     for (kind, objects) in &namespace.objects {
         if !KINDS.iter().any(|known| known.name == kind) {
@@ -493,7 +559,8 @@ pub(crate) fn clean(kind: &str, object: &Value) -> Value {
             remove(&mut object, "", &["spec"]);
             remove(&mut object, "/metadata/labels", &["kubernetes.io/metadata.name"]);
         }
-        "PersistentVolumeClaim" => remove(&mut object, "/spec", &["volumeName"]),
+        // What it was filled from, as a snapshot, is not in a new cluster; fabkeep fills it.
+        "PersistentVolumeClaim" => remove(&mut object, "/spec", &["volumeName", "dataSource", "dataSourceRef"]),
         "Service" => {
             if text(&object, "/spec/clusterIP") != Some("None") {
                 remove(&mut object, "/spec", &["clusterIP", "clusterIPs"]);
@@ -568,6 +635,9 @@ mod tests {
             declared("hlf.kungfusoftware.es/v1alpha1", "FabricPeer", "org1", "peer0"),
             declared("networking.istio.io/v1", "VirtualService", "org1", "peer0"),
             declared("gateway.networking.k8s.io/v1", "TLSRoute", "org1", "peer0"),
+            declared("argoproj.io/v1alpha1", "WorkflowTemplate", "org1", "peer0"),
+            declared("discovery.k8s.io/v1", "EndpointSlice", "org1", "orderer"),
+            declared("v1", "Endpoints", "org1", "orderer"),
         ] {
             assert_eq!(foreign_to_network(&[namespace.clone(), good.clone()]), Vec::new(), "{}", good.label());
         }
@@ -587,10 +657,62 @@ mod tests {
             declared("batch/v1", "Job", "org1", "x"),
             declared("certificates.k8s.io/v1", "CertificateSigningRequest", "org1", "x"),
             declared("example", "Thing", "org1", "x"),
+            declared("argoproj.io/v1alpha1", "Workflow", "org1", "x"),
+            declared("tekton.dev/v1", "TaskRun", "org1", "x"),
+            declared("velero.io/v1", "Restore", "org1", "x"),
+            declared("acme.cert-manager.io/v1", "Order", "org1", "x"),
             other,
         ] {
             assert_eq!(foreign_to_network(&[namespace.clone(), bad.clone()]).len(), 1, "{}", bad.label());
         }
+    }
+
+    #[test]
+    fn addresses_that_somebody_wrote_are_declared_and_those_of_controllers_are_not() {
+        let named = |kind: &str, name: &str, more: Value| {
+            let mut object = json!({"kind": kind, "metadata": {"name": name}});
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            object
+        };
+        let slice = |name: &str, service: &str, by: Option<&str>| {
+            let mut labels = json!({"kubernetes.io/service-name": service});
+            if let Some(by) = by {
+                labels["endpointslice.kubernetes.io/managed-by"] = by.into();
+            }
+            json!({"kind": "EndpointSlice", "metadata": {"name": name, "labels": labels}})
+        };
+        let (mirror, own) = ("endpointslicemirroring-controller.k8s.io", "endpointslice-controller.k8s.io");
+        let mut namespace = Namespace {
+            name: "org1".to_owned(),
+            object: json!({"metadata": {"name": "org1"}}),
+            ..Namespace::default()
+        };
+        let services = vec![
+            named("Service", "outside", json!({"spec": {"ports": []}})),
+            named("Service", "peer", json!({"spec": {"selector": {"app": "peer"}}})),
+            named("Service", "other", json!({"spec": {"type": "ExternalName"}})),
+        ];
+        let leader =
+            json!({"metadata": {"name": "outside", "annotations": {"control-plane.alpha.kubernetes.io/leader": "x"}}});
+        let endpoints = ["outside", "peer", "other", "nobody"].map(|name| named("Endpoints", name, json!({})));
+        let slices = vec![
+            slice("by-hand", "outside", None),
+            slice("by-staff", "outside", Some("staff")),
+            slice("mirrored", "outside", Some(mirror)),
+            slice("peer-x", "peer", Some(own)),
+        ];
+        for (kind, objects) in [("Service", services), ("Endpoints", endpoints.to_vec()), ("EndpointSlice", slices)] {
+            namespace.objects.insert(kind.to_owned(), objects);
+        }
+        let declared = |namespace: &Namespace| -> Vec<String> {
+            let all = declarations(namespace).into_iter();
+            all.filter(|known| known.kind.starts_with("Endpoint"))
+                .map(|known| format!("{} {}", known.kind, known.name))
+                .collect()
+        };
+        assert_eq!(declared(&namespace), ["Endpoints outside", "EndpointSlice by-hand", "EndpointSlice by-staff"]);
+        namespace.objects.insert("Endpoints".to_owned(), vec![leader]);
+        assert_eq!(declared(&namespace).len(), 2);
     }
 
     #[test]
@@ -599,7 +721,7 @@ mod tests {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"},
             "metadata": {"name": "data-peer-0", "uid": "x", "resourceVersion": "5", "finalizers": ["kubernetes.io/pvc-protection"],
                 "annotations": {"pv.kubernetes.io/bind-completed": "yes"}, "labels": {"app": "peer"}},
-            "spec": {"volumeName": "pvc-1", "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
+            "spec": {"volumeName": "pvc-1", "dataSource": {"name": "s"}, "dataSourceRef": {"name": "s"}, "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
         });
         let expected = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",

@@ -70,7 +70,7 @@ impl Target {
         existing: &[String],
         created: impl Iterator<Item = &'d Declaration>,
     ) -> Result<PlannedNodes, PlatformError> {
-        let existing = objects::read_namespaces(&self.connection, existing, &mut Vec::new())?;
+        let existing = objects::read_namespaces(&self.connection, existing, false, &mut Vec::new())?;
         Ok(PlannedNodes(analyse_with(existing, created)))
     }
 }

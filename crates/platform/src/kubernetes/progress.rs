@@ -10,7 +10,7 @@ use super::target::Target;
 use crate::PlatformError;
 
 /// Where in the ConfigMap the text is.
-const KEY: &str = "progress.json";
+pub(crate) const KEY: &str = "progress.json";
 /// Longest note that is read, in bytes.
 const MAX_NOTE_BYTES: usize = 1 << 20;
 

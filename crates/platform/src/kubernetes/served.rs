@@ -112,6 +112,12 @@ const MADE_KINDS: [(&str, &str); 11] = [
     ("tekton.dev", "TaskRun"),
 ];
 
+/// Returns whether objects of a kind are measured, reported, run once or made by controllers: they declare nothing.
+pub(crate) fn is_made(group: &str, kind: &str) -> bool {
+    let passes = is_operator_group(group) && PASSING_KINDS.contains(&kind);
+    passes || MADE_GROUPS.contains(&group) || MADE_KINDS.contains(&(group, kind))
+}
+
 pub(crate) fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
@@ -179,9 +185,7 @@ impl Served {
     /// Returns all other kinds that declare something in a namespace.
     pub fn of_others(&self) -> impl Iterator<Item = &ServedKind> {
         self.namespaced().filter(|known| {
-            let made = MADE_GROUPS.contains(&known.group())
-                || MADE_KINDS.contains(&(known.group(), known.kind.as_str()))
-                || PASSING_KINDS.contains(&known.kind.as_str());
+            let made = is_made(known.group(), &known.kind);
             known.kept && !made && !is_operator_group(known.group()) && !has_core_name(&known.kind)
         })
     }

@@ -81,8 +81,8 @@ impl Usage {
             .filter(|known| spec_of(&known.kind).is_some())
             .map(|known| (ObjectRef::from(known), labels(known)))
             .collect();
-        // Twice: what points at an object that is found to be used only in the first round is found in the second.
-        for _ in 0..2 {
+        // What points at an object that is found to be used only in one round is found in the next: the Secret of the Ingress of a Service.
+        for _ in 0..3 {
             for known in declared {
                 for user in self.indirect_users(known, declared, &workloads) {
                     self.add(ObjectRef::from(known), &user);
@@ -126,6 +126,26 @@ impl Usage {
                 named_services(&known.object, &mut services);
                 services.into_iter().flat_map(|name| of(same("Service", &name))).collect()
             }
+            "Secret" => {
+                let names = |other: &&Declaration| {
+                    let named = |secret: &Value, at: &str| text(secret, at) == Some(&known.name);
+                    let list = |at: &str| other.object.pointer(at).and_then(Value::as_array).into_iter().flatten();
+                    other.namespace == known.namespace
+                        && match other.kind.as_str() {
+                            "ServiceAccount" => {
+                                let mut all = list("/imagePullSecrets").chain(list("/secrets"));
+                                all.any(|secret| named(secret, "/name"))
+                            }
+                            "Ingress" => list("/spec/tls").any(|tls| named(tls, "/secretName")),
+                            _ => false,
+                        }
+                };
+                declared.iter().filter(names).flat_map(|other| of(ObjectRef::from(other))).collect()
+            }
+            "Endpoints" => of(same("Service", &known.name)),
+            "EndpointSlice" => super::objects::label(&known.object, "kubernetes.io/service-name")
+                .map(|service| of(same("Service", service)))
+                .unwrap_or_default(),
             "RoleBinding" => {
                 let subjects = known.object.get("subjects").and_then(Value::as_array).into_iter().flatten();
                 let accounts = subjects.filter(|subject| text(subject, "/kind") == Some("ServiceAccount"));
@@ -163,6 +183,7 @@ fn references(value: &Value, out: &mut BTreeSet<(&'static str, String)>) {
                 let name = || inner.get("name").and_then(Value::as_str).map(str::to_owned);
                 let found = match key.as_str() {
                     "secretName" => inner.as_str().map(|name| ("Secret", name.to_owned())),
+                    "secretProviderClass" => inner.as_str().map(|name| ("SecretProviderClass", name.to_owned())),
                     "claimName" => inner.as_str().map(|name| ("PersistentVolumeClaim", name.to_owned())),
                     "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
                         name().map(|name| ("Secret", name))
@@ -251,6 +272,7 @@ mod tests {
                 {"name": "b", "projected": {"sources": [{"secret": {"name": "projected"}}, {"configMap": {"name": "projected-map"}}]}},
                 {"name": "d", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "by-driver"}}},
                 {"name": "e", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "f", "csi": {"driver": "x", "volumeAttributes": {"secretProviderClass": "vault"}}},
             ],
         });
         let template = json!({"metadata": {"labels": {"app": "peer0"}}, "spec": pod});
@@ -272,6 +294,15 @@ mod tests {
         all.push(declared("Service", "peer1", json!({"spec": {"selector": {"app": "peer1"}}})));
         let binding = json!({"subjects": [{"kind": "ServiceAccount", "name": "account"}]});
         all.push(declared("RoleBinding", "rights", binding));
+        all.push(declared("SecretProviderClass", "vault", json!({})));
+        all.push(declared("Secret", "pull-of-account", json!({})));
+        all.push(declared("Secret", "tls-of-ingress", json!({})));
+        let ingress = json!({"spec": {"tls": [{"secretName": "tls-of-ingress"}],
+            "rules": [{"http": {"paths": [{"backend": {"service": {"name": "peer0"}}}]}}]}});
+        all.push(declared("Ingress", "peer0", ingress));
+        if let Some(account) = all.iter_mut().find(|known| known.kind == "ServiceAccount") {
+            account.object = json!({"imagePullSecrets": [{"name": "pull-of-account"}]});
+        }
         let scaled = json!({"spec": {"scaleTargetRef": {"kind": "Deployment", "name": "peer0"}}});
         all.push(declared("HorizontalPodAutoscaler", "peer0", scaled));
         all.push(declared("Secret", "of-nobody", json!({})));

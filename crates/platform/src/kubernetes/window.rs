@@ -19,10 +19,10 @@ use crate::window::unknown_hook;
 use crate::{Change, NotedWindows, ObjectRef, OnProgress, PlatformError, Progress, Quiesce, StrangeNote, WindowRecord};
 
 /// The ConfigMap that notes a window, and its key.
-const RECORD: &str = "fabkeep-window";
+pub(crate) const RECORD: &str = "fabkeep-window";
 const RECORD_KEY: &str = "window.json";
 /// What a fence's name begins with.
-const FENCE: &str = "fabkeep-window-";
+pub(crate) const FENCE: &str = "fabkeep-window-";
 /// Longest note read, in bytes: a ConfigMap has at most 1 MiB.
 const MAX_NOTE_BYTES: usize = 1 << 20;
 /// A namespace's label that holds its name; the API server keeps it there.
@@ -166,8 +166,8 @@ impl Kubernetes {
     }
 
     fn fences(&self, findings: &mut Vec<Finding>) -> Result<Vec<Change>, PlatformError> {
-        // What the nodes' pods are selected by: namespace and labels.
-        let mut inside: Vec<(String, String, Value)> = Vec::new();
+        // What the nodes' pods are selected by: namespace, name and kind of their workload, labels.
+        let mut inside: Vec<(String, String, String, Value)> = Vec::new();
         for found in &self.analysis.nodes {
             if !matches!(found.node.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::Chaincode) {
                 continue;
@@ -181,7 +181,9 @@ impl Kubernetes {
                 .and_then(|(namespace, _)| namespace.find(&known.kind, &known.name))
                 .and_then(|object| object.pointer("/spec/selector").cloned());
             match selector {
-                Some(selector) => inside.push((known.namespace.clone(), known.name.clone(), selector)),
+                Some(selector) => {
+                    inside.push((known.namespace.clone(), known.name.clone(), known.kind.clone(), selector));
+                }
                 None => findings.push(Finding::warning(
                     Rule::WindowQuiet,
                     &found.node.id,
@@ -190,8 +192,8 @@ impl Kubernetes {
                 )),
             }
         }
-        inside.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-        inside.dedup_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1));
+        inside.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
+        inside.dedup_by(|a, b| (&a.0, &a.1, &a.2) == (&b.0, &b.1, &b.2));
         let namespaces: BTreeSet<&String> = inside.iter().map(|(namespace, ..)| namespace).collect();
         for (namespace, _) in &self.analysis.all {
             if !namespaces.contains(&namespace.name) {
@@ -208,7 +210,7 @@ impl Kubernetes {
         }
         let from: Vec<Value> = inside
             .iter()
-            .map(|(namespace, _, selector)| {
+            .map(|(namespace, _, _, selector)| {
                 let mut peer = json!({"podSelector": selector});
                 if namespaces.len() > 1 {
                     peer["namespaceSelector"] = json!({"matchLabels": {NAMESPACE_LABEL: namespace}});
@@ -218,8 +220,15 @@ impl Kubernetes {
             .collect();
         Ok(inside
             .iter()
-            .map(|(namespace, name, selector)| {
-                let policy = format!("{FENCE}{name}");
+            .enumerate()
+            .map(|(at, (namespace, name, kind, selector))| {
+                // One of another kind may have the same name.
+                let has_name =
+                    |(other, known, ..): &&(String, String, String, Value)| (other, known) == (namespace, name);
+                let policy = match inside[..at].iter().any(|known| has_name(&known)) {
+                    true => format!("{FENCE}{name}.{}", kind.to_lowercase()),
+                    false => format!("{FENCE}{name}"),
+                };
                 let object = json!({
                     "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                     "metadata": {"name": policy, "namespace": namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
