@@ -347,7 +347,7 @@ impl Kubernetes {
             let pod = |node: &FoundNode| {
                 node.node.workload.clone().map(|known| (known.namespace, known.kind, known.name, known.ordinal))
             };
-            let same_pod = pod(a) == pod(b);
+            let same_pod = pod(a) == pod(b) && a.pod_name() == b.pod_name();
             let same_namespace = a.node.id.organization == b.node.id.organization;
             same_pod || (same_namespace && a.shares.intersection(&b.shares).next().is_some())
         };
@@ -367,7 +367,7 @@ impl Kubernetes {
     fn workload_of(&self, node: &FoundNode) -> Option<&workloads::WorkloadObject> {
         let known = node.node.workload.as_ref()?;
         let (_, workloads) = self.analysis.all.iter().find(|(namespace, _)| namespace.name == known.namespace)?;
-        workloads.iter().find(|workload| workload.kind == known.kind && workload.name == known.name)
+        workloads.iter().find(|workload| workload.runs(known, node.pod.as_ref()))
     }
 
     /// Removes what this run made in the cluster and forgets where nodes were reached.

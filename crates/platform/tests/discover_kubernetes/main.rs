@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod evidence;
+mod pods;
+mod programs;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,6 +18,15 @@ use serde_json::{Value, json};
 
 /// What a cluster with these objects in its namespace `org1` is found to hold.
 fn look(manifests: &[String]) -> Kubernetes {
+    look_in(manifests, vec!["org1".to_owned()])
+}
+
+/// The same without saying which namespaces.
+fn look_everywhere(manifests: &[String]) -> Kubernetes {
+    look_in(manifests, Vec::new())
+}
+
+fn look_in(manifests: &[String], namespaces: Vec<String>) -> Kubernetes {
     let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "org1"}})];
     for document in serde_norway::Deserializer::from_str(&manifests.concat()) {
         let mut object = Value::deserialize(document).unwrap();
@@ -39,7 +50,7 @@ fn look(manifests: &[String]) -> Kubernetes {
         }
     });
     let address = ClusterAddress { kubeconfig: Some(kubeconfig), context: None };
-    let selection = Selection { namespaces: vec!["org1".to_owned()], ..Selection::default() };
+    let selection = Selection { namespaces, ..Selection::default() };
     Kubernetes::open(&address, &selection, HelperOptions::default()).unwrap()
 }
 
@@ -52,14 +63,20 @@ fn answer(mut stream: TcpStream, objects: &[Value]) {
     let plural = path.rsplit('/').next().unwrap_or_default();
     let of_kind = |object: &&Value| format!("{}s", object["kind"].as_str().unwrap().to_lowercase()) == plural;
     let items: Vec<&Value> = objects.iter().filter(of_kind).collect();
+    let gone = path.strip_prefix("/api/v1/namespaces/").is_some_and(|name| name != "org1" && !name.contains('/'));
+    let status = if gone { "404 Not Found" } else { "200 OK" };
     let body = match path {
+        _ if gone => {
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "not found",
+            "reason": "NotFound", "code": 404})
+        }
         "/apis" => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}),
         "/api/v1/namespaces/org1" => objects[0].clone(),
         _ => json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}),
     }
     .to_string();
     let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     let _ = stream.write_all((head + &body).as_bytes());

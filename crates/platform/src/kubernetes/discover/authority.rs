@@ -68,8 +68,7 @@ fn used(analysis: &Analysis, node: &FoundNode) -> Vec<(&'static str, String, boo
     let workload = node.node.workload.as_ref();
     let containers = analysis.all.iter().flat_map(|(_, workloads)| workloads).filter_map(|known| {
         let workload = workload?;
-        let same =
-            (&known.kind, &known.namespace, &known.name) == (&workload.kind, &workload.namespace, &workload.name);
+        let same = known.runs(workload, node.pod.as_ref());
         let of = |container: &&k8s_openapi::api::core::v1::Container| container.name == workload.container;
         super::workloads::lasting_containers(&known.spec).find(of).filter(|_| same)
     });

@@ -1,6 +1,7 @@
 //! Parses a container's command: the program that it starts, and its flags.
 
 use fabkeep_ledger::layout::NodeRole;
+use k8s_openapi::api::core::v1::Container;
 
 use super::environment::Environment;
 use crate::shell::{base, is_separator, is_shell};
@@ -57,7 +58,8 @@ pub(super) fn node_of(command: &[String]) -> Option<NodeRole> {
 
 /// What a container starts.
 pub(super) fn start(words: &[String]) -> Start {
-    if words.is_empty() {
+    // The image's entry point takes options for its program.
+    if words.first().is_none_or(|word| word.starts_with('-')) {
         return Start::Image;
     }
     if let Some(role) = commands(words).find_map(node_of) {
@@ -82,6 +84,48 @@ pub(super) fn start(words: &[String]) -> Start {
             || word.chars().next().is_some_and(|first| first.is_ascii_digit())
     });
     if only_idle { Start::Idle } else { Start::Other }
+}
+
+/// Which node a container starts whose script starts several: the one of its image, else of its variables, else of its arguments.
+pub(super) fn chosen(container: &Container, environment: &Environment, words: &[String]) -> Option<NodeRole> {
+    let mut roles: Vec<NodeRole> = Vec::new();
+    for role in commands(words).filter_map(node_of) {
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    let first = roles.first().copied().filter(|_| roles.len() > 1)?;
+    let image = container.image.as_deref().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let arguments = || container.command.iter().chain(&container.args).flatten();
+    let only = |shows: &dyn Fn(NodeRole) -> bool| {
+        let mut shown = roles.iter().filter(|role| shows(**role));
+        shown.next().copied().filter(|_| shown.next().is_none())
+    };
+    let of_image = only(&|role| {
+        image.contains(match role {
+            NodeRole::Peer => "fabric-peer",
+            NodeRole::Orderer => "fabric-orderer",
+            _ => "fabric-ca",
+        })
+    });
+    let of_variables = || {
+        let prefixes = |role| match role {
+            NodeRole::Peer => ["CORE_PEER_", "CORE_LEDGER_"],
+            NodeRole::Orderer => ["ORDERER_GENERAL_", "ORDERER_FILELEDGER_"],
+            _ => ["FABRIC_CA_SERVER_", "FABRIC_CA_HOME"],
+        };
+        let told = |role| prefixes(role).iter().any(|prefix| environment.keys().any(|name| name.starts_with(prefix)));
+        only(&told)
+    };
+    let of_arguments = || {
+        let called = |role| match role {
+            NodeRole::Peer => ["peer", "peer"],
+            NodeRole::Orderer => ["orderer", "ordering"],
+            _ => ["ca", "fabric-ca"],
+        };
+        only(&|role| arguments().any(|word| called(role).contains(&word.as_str())))
+    };
+    Some(of_image.or_else(of_variables).or_else(of_arguments).unwrap_or(first))
 }
 
 /// Whether a command runs a script: its path stands where a command stands, or behind a shell.
@@ -137,15 +181,13 @@ fn is_unknown(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Container;
-
     use super::super::script;
     use super::*;
 
     fn words(command: &[&str], args: &[&str], environment: &Environment) -> Vec<String> {
         let list = |words: &[&str]| (!words.is_empty()).then(|| words.iter().map(|word| (*word).to_owned()).collect());
         let container = Container { command: list(command), args: list(args), ..Container::default() };
-        script::read(&container, environment, "pod", &|_| None).words
+        script::read(&container, environment, "pod", &|_| None, None).words
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
-    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, parse, value_at,
+    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, parse, tls_files, value_at,
 };
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
@@ -84,6 +84,16 @@ impl Looked<'_> {
         Evidence { configured: self.yaml(&folder, file) != Yaml::Null, keeps }
     }
 
+    /// Where the data of a node of this role would lie in volumes: the volume, and the path inside it.
+    pub fn data_places(&self, role: NodeRole) -> BTreeSet<(String, String)> {
+        let configured = self.configured(role);
+        let Some(data) = configured.named.first() else { return BTreeSet::new() };
+        let nested = mounts::nested(&self.mounts, &data.path).map(|(mount, _)| mount.path.as_str());
+        let paths = std::iter::once(data.path.as_str()).chain(nested);
+        let places = paths.filter_map(|path| mounts::in_volume(&self.mounts, path));
+        places.map(|(volume, inside)| (volume.to_string(), format!("/{inside}"))).collect()
+    }
+
     /// The folder of a configuration file: without a setting the working directory counts before the usual place.
     fn config_folder(&self, file: &str) -> String {
         let working = self.container.working_dir.as_deref().map(normal);
@@ -92,7 +102,21 @@ impl Looked<'_> {
         self.get("FABRIC_CFG_PATH").map_or_else(usual, normal)
     }
 
+    /// What the configuration says of a node of this role; each path once for what it is.
     pub fn configured(&self, role: NodeRole) -> Configured {
+        let mut out = self.all_configured(role);
+        let mut named: Vec<Named> = Vec::new();
+        for known in out.named {
+            match named.iter_mut().find(|other| other.role == known.role && other.path == known.path) {
+                Some(other) => other.needed |= known.needed,
+                None => named.push(known),
+            }
+        }
+        out.named = named;
+        out
+    }
+
+    fn all_configured(&self, role: NodeRole) -> Configured {
         let only = |named| Configured { named, ..Configured::default() };
         match role {
             NodeRole::Peer => self.peer(),
@@ -123,6 +147,15 @@ impl Looked<'_> {
         (config, NodeSettings::of(role, &yaml, &self.environment))
     }
 
+    /// The folders of the TLS files of endpoints where TLS is on: of the general one, of operations, of administration, of clients.
+    fn tls_of_endpoints(&self, role: NodeRole, config: &str, file: &str) -> impl Iterator<Item = Named> {
+        let files = tls_files(role, &self.yaml(config, file), &self.environment);
+        files.into_iter().map(move |file| {
+            let is_key = file.setting.to_lowercase().contains("key");
+            named(DirectoryRole::Tls, parent(&resolve(config, &file.path)), is_key)
+        })
+    }
+
     fn peer(&self) -> Configured {
         let (config, settings) = self.settings(NodeRole::Peer, PEER_CONFIG_FILE);
         let absolute = |path: &String| resolve(&config, path);
@@ -140,6 +173,7 @@ impl Looked<'_> {
                 out.push(named(DirectoryRole::Tls, parent(&absolute(path)), needed));
             }
         }
+        out.extend(self.tls_of_endpoints(NodeRole::Peer, &config, PEER_CONFIG_FILE));
         let operations = settings.operations.as_ref().and_then(operations);
         let server = match &settings.state_database {
             StateDatabase::CouchDb { address } => {
@@ -177,6 +211,7 @@ impl Looked<'_> {
                 out.push(named(DirectoryRole::Tls, parent(&absolute(&path)), needed));
             }
         }
+        out.extend(self.tls_of_endpoints(NodeRole::Orderer, &config, ORDERER_CONFIG_FILE));
         let operations = settings.operations.as_ref().and_then(operations);
         let participation = settings.participation.as_ref().and_then(self::operations);
         Configured { named: out, msp_id: settings.msp_id, operations, participation, server: None }
@@ -203,6 +238,8 @@ impl Looked<'_> {
             "FABRIC_CA_SERVER_CA_KEYFILE",
             "FABRIC_CA_SERVER_TLS_CERTFILE",
             "FABRIC_CA_SERVER_TLS_KEYFILE",
+            "FABRIC_CA_SERVER_OPERATIONS_TLS_CERT_FILE",
+            "FABRIC_CA_SERVER_OPERATIONS_TLS_KEY_FILE",
         ] {
             if let Some(path) = self.get(name) {
                 let folder = parent(&resolve(&home, path));

@@ -23,8 +23,9 @@ use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, No
 use crate::kubernetes::objects::Namespace;
 use crate::sql::SqlDatabase;
 use configuration::{Configured, Looked, Named};
+use environment::OfPod;
 use mounts::{Holder, Mount, below, holding};
-use recognise::{Certainty, Doubt, Recognised, by_evidence, recognise};
+use recognise::{Certainty, Doubt, Recognised, recognise};
 pub(crate) use rest::FILES;
 use workloads::{Instance, LivePod, WorkloadObject, lasting_containers, workloads};
 
@@ -46,6 +47,13 @@ pub(crate) struct FoundNode {
     pub sql: Option<SqlDatabase>,
     /// The server that it keeps its data in, and that server's host.
     server: Option<(NodeRole, String)>,
+}
+
+impl FoundNode {
+    /// Returns the name of its pod.
+    pub fn pod_name(&self) -> Option<&String> {
+        self.pod.as_ref().map(|pod| &pod.name)
+    }
 }
 
 /// A directory and what holds it, for people.
@@ -86,6 +94,8 @@ struct Recognition {
     others: Vec<Other>,
     findings: Vec<Finding>,
     doubts: Vec<Finding>,
+    /// Names of nodes.
+    names: BTreeSet<NodeId>,
 }
 
 impl Recognition {
@@ -95,13 +105,99 @@ impl Recognition {
             all.iter().flat_map(|(namespace, all)| all.iter().map(move |known| (namespace, known)))
         {
             let wanted = wanted.get(&workload.key()).copied();
-            let nodes = look_at(namespace, workload, wanted, &mut out.findings, &mut out.doubts);
+            let nodes = out.look_at(namespace, workload, wanted);
             if nodes.iter().all(|node| node.node.role == NodeRole::Files) {
                 let claims = nodes.iter().flat_map(|node| claims_of(&node.mounts)).collect();
                 let images = workload.spec.containers.iter().filter_map(|container| container.image.clone()).collect();
                 out.others.push(Other { workload: workload.label(), images, claims });
             }
             out.found.extend(nodes);
+        }
+        out
+    }
+
+    /// Returns a node's name that no other node has: two workloads of different kinds may call their pods the same.
+    fn unique(&mut self, namespace: &Namespace, workload: &WorkloadObject, name: String) -> NodeId {
+        let id = |node: String| NodeId { organization: namespace.name.clone(), node };
+        let kind = workload.kind.to_lowercase();
+        let others = (1_u32..).map(|number| match number {
+            1 => format!("{name}.{kind}"),
+            _ => format!("{name}.{kind}.{number}"),
+        });
+        // That ending is of claims' content.
+        let is_free = |known: &NodeId| !self.names.contains(known) && !known.node.ends_with(FILES);
+        let free = std::iter::once(name.clone()).chain(others).map(id).find(is_free);
+        let free = free.unwrap_or_else(|| id(name));
+        self.names.insert(free.clone());
+        free
+    }
+
+    /// The nodes of a workload's pods. A container with claims that is no node counts as files.
+    fn look_at(
+        &mut self,
+        namespace: &Namespace,
+        workload: &WorkloadObject,
+        wanted: Option<NodeRole>,
+    ) -> Vec<FoundNode> {
+        let mut out = Vec::new();
+        let pods = workload.replicas.max(u32::try_from(workload.pods.len()).unwrap_or(u32::MAX));
+        for Instance { name: pod_name, ordinal, claims } in workload.instances(namespace) {
+            let several = ordinal.is_none() && pods > 1;
+            let pod = workload.pod(ordinal).cloned();
+            let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
+            let hostname = workload.spec.hostname.as_ref().unwrap_or(&live_name);
+            let named_later = pod.is_none() && !workload.names_its_pods();
+            let of_pod = OfPod { workload, ordinal, name: &live_name, named_later };
+            let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
+            let mut all_words = Vec::new();
+            for container in lasting_containers(&workload.spec) {
+                let resolved = environment::resolve(container, namespace, of_pod);
+                let mounts = mounts::mounts(&workload.spec, container, &resolved, &claims);
+                let mut environment = resolved.environment;
+                let text = |path: &str| mounts::object_text(&mounts, namespace, path);
+                let read = |role| script::read(container, &environment, hostname, &text, role);
+                let all = read(None);
+                let chosen = command::chosen(container, &environment, &all.words);
+                let script::Read { words, settings, unknown } = chosen.map_or(all, |role| read(Some(role)));
+                environment.extend(settings);
+                let unknown_options = command::add_flags(&words, &mut environment);
+                let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
+                let role = recognise(container, &words, &environment, custom);
+                recognised.push((role, Looked { namespace, container, environment, mounts, unknown, unknown_options }));
+                all_words.push(words);
+            }
+            if let Some(role) = wanted {
+                recognise::give(role, &mut recognised);
+            }
+            let is_fabric = |found: &Recognised| {
+                matches!(found.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
+            };
+            // The Fabric node of the pod has the pod's name; what is beside it has its container's name too. What is known by its program
+            // comes first.
+            let of_fabric = |all: &[(Option<Recognised>, Looked<'_>)]| {
+                all.iter().position(|(found, _)| found.as_ref().is_some_and(is_fabric))
+            };
+            let known = of_fabric(&recognised);
+            let doubts = recognise::recognise_by_evidence(&mut recognised, &all_words);
+            self.doubts.extend(doubts.iter().map(|(at, doubt)| may_be(workload, &recognised[*at].1, doubt)));
+            let main = known.or_else(|| of_fabric(&recognised));
+            let main = main.or_else(|| recognised.iter().position(|(role, _)| role.is_some())).unwrap_or(0);
+            for (position, (role, looked)) in recognised.into_iter().enumerate() {
+                if role.is_none() && claims_of(&looked.mounts).is_empty() {
+                    continue;
+                }
+                let node_name =
+                    if position == main { pod_name.clone() } else { format!("{pod_name}.{}", looked.container.name) };
+                let id = match role {
+                    Some(_) => self.unique(namespace, workload, node_name),
+                    None => NodeId { organization: namespace.name.clone(), node: node_name },
+                };
+                let node = found_node(id, role, &looked, workload, ordinal, pod.clone(), &mut self.findings);
+                if several && !matches!(node.node.role, NodeRole::Chaincode | NodeRole::Files) {
+                    self.findings.push(several_pods(workload, &node, pods));
+                }
+                out.push(node);
+            }
         }
         out
     }
@@ -118,7 +214,7 @@ pub(crate) fn analyse(name: &str, namespaces: Vec<Namespace>) -> Analysis {
     if !wanted.is_empty() {
         looked = Recognition::of(&all, &wanted);
     }
-    let Recognition { mut found, others, mut findings, doubts } = looked;
+    let Recognition { mut found, others, mut findings, doubts, .. } = looked;
     findings.extend(unread);
     findings.extend(doubts.iter().cloned());
     relations::relate(&all, &mut found, &mut findings);
@@ -163,72 +259,6 @@ fn claims_of(mounts: &[Mount]) -> Vec<String> {
 /// Claims that a node's container mounts: namespace and name.
 pub(crate) fn claims_of_node(node: &FoundNode) -> Vec<(String, String)> {
     claims_of(&node.mounts).into_iter().map(|claim| (node.node.id.organization.clone(), claim)).collect()
-}
-
-/// The nodes of a workload's pods. A container with claims that is no node counts as files.
-fn look_at(
-    namespace: &Namespace,
-    workload: &WorkloadObject,
-    wanted: Option<NodeRole>,
-    findings: &mut Vec<Finding>,
-    doubts: &mut Vec<Finding>,
-) -> Vec<FoundNode> {
-    let mut out = Vec::new();
-    let pods = workload.replicas.max(u32::try_from(workload.pods.len()).unwrap_or(u32::MAX));
-    for Instance { name: pod_name, ordinal, claims } in workload.instances(namespace) {
-        let several = ordinal.is_none() && pods > 1;
-        let pod = workload.pod(ordinal).cloned();
-        let live_name = pod.as_ref().map_or(pod_name.clone(), |pod| pod.name.clone());
-        let hostname = workload.spec.hostname.as_ref().unwrap_or(&live_name);
-        let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
-        let mut all_words = Vec::new();
-        for container in lasting_containers(&workload.spec) {
-            let mut environment = environment::resolve(container, namespace, &live_name);
-            let mounts = mounts::mounts(&workload.spec, container, &environment, &claims);
-            let text = |path: &str| mounts::object_text(&mounts, namespace, path);
-            let script::Read { words, settings, unknown } = script::read(container, &environment, hostname, &text);
-            environment.extend(settings);
-            let unknown_options = command::add_flags(&words, &mut environment);
-            let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
-            let role = recognise(container, &words, &environment, custom);
-            recognised.push((role, Looked { namespace, container, environment, mounts, unknown, unknown_options }));
-            all_words.push(words);
-        }
-        if let Some(role) = wanted {
-            recognise::give(role, &mut recognised);
-        }
-        let is_fabric = |found: &Recognised| {
-            matches!(found.role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority)
-        };
-        // What stands beside a node is told the same as the node.
-        let alone = !recognised.iter().any(|(found, _)| found.as_ref().is_some_and(is_fabric));
-        for ((found, looked), words) in
-            recognised.iter_mut().zip(&all_words).filter(|((found, _), _)| alone && found.is_none())
-        {
-            match by_evidence(looked, words) {
-                Ok(node) => *found = Some(node),
-                Err(Some(doubt)) => doubts.push(may_be(workload, looked, &doubt)),
-                Err(None) => {}
-            }
-        }
-        // The Fabric node of the pod has the pod's name; what is beside it has its container's name too.
-        let main = recognised.iter().position(|(found, _)| found.as_ref().is_some_and(is_fabric));
-        let main = main.or_else(|| recognised.iter().position(|(role, _)| role.is_some())).unwrap_or(0);
-        for (position, (role, looked)) in recognised.into_iter().enumerate() {
-            if role.is_none() && claims_of(&looked.mounts).is_empty() {
-                continue;
-            }
-            let node_name =
-                if position == main { pod_name.clone() } else { format!("{pod_name}.{}", looked.container.name) };
-            let id = NodeId { organization: namespace.name.clone(), node: node_name };
-            let node = found_node(id, role, &looked, workload, ordinal, pod.clone(), findings);
-            if several && !matches!(node.node.role, NodeRole::Chaincode | NodeRole::Files) {
-                findings.push(several_pods(workload, &node, pods));
-            }
-            out.push(node);
-        }
-    }
-    out
 }
 
 /// A container that may be a node.
@@ -298,6 +328,19 @@ fn found_node(
             format!("only partly recognised as {role}: by {}", half.by),
             "check whether it is one; if it is not, leave it out (--exclude)",
         ));
+    }
+    for mount in looked.mounts.iter().filter(|_| role != NodeRole::Files) {
+        if let Some(unnamed) = &mount.unnamed {
+            findings.push(Finding::error(
+                Rule::NotPersistent,
+                &id,
+                format!(
+                    "what it mounts at {} is {}, and that variable has no value before its pod runs: it cannot be read without the pod, and not be restored",
+                    mount.path, mount.holder.what()
+                ),
+                format!("give {} a value that does not depend on the pod, or name the folder in the mount (subPath)", unnamed.variable),
+            ));
+        }
     }
     let Configured { named, msp_id, operations, participation, server } = looked.configured(role);
     let mut views = Vec::new();
@@ -386,7 +429,32 @@ fn add_directories(
     findings: &mut Vec<Finding>,
 ) {
     let at = known.path.as_str();
-    if directories.iter().any(|directory| directory.mounted_at.as_deref() == Some(at)) {
+    let not_persistent = |what: String, findings: &mut Vec<Finding>| {
+        let captured = if lives {
+            "it is copied while the pod runs, and a restore cannot restore it"
+        } else {
+            "and the pod does not run: it cannot be captured"
+        };
+        findings.push(Finding::warning(
+            Rule::NotPersistent,
+            id,
+            format!("its {} directory {at} is held by {what}: {captured}", known.role),
+            match known.role {
+                DirectoryRole::Msp | DirectoryRole::Tls => {
+                    "if an init container fetches keys (from Vault, from a CA), back them up at their source"
+                }
+                DirectoryRole::StateDatabase => "no action is needed: the peer rebuilds its state when it starts",
+                _ => "give the node a PersistentVolumeClaim there: its data is lost with the pod",
+            },
+        ));
+    };
+    if let Some(known_there) = directories.iter().find(|directory| directory.mounted_at.as_deref() == Some(at)) {
+        if let Some(Holder::Ephemeral(what)) = holding(&looked.mounts, at).map(|mount| &mount.holder)
+            && known_there.source == DirectorySource::Ephemeral
+            && known.needed
+        {
+            not_persistent(what.clone(), findings);
+        }
         return;
     }
     let mut add = |source: DirectorySource, held_by: String| {
@@ -416,25 +484,6 @@ fn add_directories(
             .collect();
         add(DirectorySource::Objects, holders.into_iter().collect::<Vec<_>>().join(", "));
     }
-    let not_persistent = |what: String, findings: &mut Vec<Finding>| {
-        let captured = if lives {
-            "it is copied while the pod runs, and a restore cannot restore it"
-        } else {
-            "and the pod does not run: it cannot be captured"
-        };
-        findings.push(Finding::warning(
-            Rule::NotPersistent,
-            id,
-            format!("its {} directory {at} is held by {what}: {captured}", known.role),
-            match known.role {
-                DirectoryRole::Msp | DirectoryRole::Tls => {
-                    "if an init container fetches keys (from Vault, from a CA), back them up at their source"
-                }
-                DirectoryRole::StateDatabase => "no action is needed: the peer rebuilds its state when it starts",
-                _ => "give the node a PersistentVolumeClaim there: its data is lost with the pod",
-            },
-        ));
-    };
     match holding(&looked.mounts, at) {
         Some(mount) => match &mount.holder {
             Holder::Claim(claim) => add(DirectorySource::Volume, mounts::claim_label(looked.namespace, claim)),
@@ -445,7 +494,7 @@ fn add_directories(
                     if lives {
                         add_ephemeral(&mut *directories, &mut *views, known, id, looked, what);
                     }
-                    if known.needed {
+                    if known.needed && mount.unnamed.is_none() {
                         not_persistent(what.clone(), findings);
                     }
                 }

@@ -1,11 +1,12 @@
 //! Resolves a path in a container to its storage: the deepest mount, and the volume of that mount.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume as PodVolumeSpec};
 use serde_json::Value;
 
-use super::environment::{Environment, expand};
+use super::environment::{Resolved, expand_known};
 use super::mounted::MountedFiles;
 use crate::kubernetes::objects::{Namespace, name_of};
 
@@ -36,6 +37,13 @@ pub(crate) struct Projection {
     pub optional: bool,
 }
 
+impl Holder {
+    /// Returns what it is, without how long it lasts.
+    pub fn what(&self) -> String {
+        if let Holder::Ephemeral(what) = self { what.clone() } else { self.to_string() }
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -64,6 +72,17 @@ pub(crate) struct Mount {
     /// The part of the volume that is seen; empty: all.
     pub sub_path: String,
     pub holder: Holder,
+    /// The part of the volume has a name that is known only while its pod runs: nothing can be read there otherwise.
+    pub unnamed: Option<Unnamed>,
+}
+
+/// What is not known of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unnamed {
+    /// The variable without a value.
+    pub variable: String,
+    /// The claim of which a part is mounted.
+    pub claim: Option<String>,
 }
 
 /// Removes `.`, `..`, doubled and closing slashes.
@@ -94,15 +113,15 @@ pub(crate) fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
 pub(crate) fn mounts(
     spec: &PodSpec,
     container: &Container,
-    environment: &Environment,
+    resolved: &Resolved,
     claims: &[(String, String)],
 ) -> Vec<Mount> {
     let mut out = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
-            (Some(path), _) => path.clone(),
-            (None, Some(expression)) => expand(expression, environment),
-            _ => String::new(),
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(expression)) => expand_known(expression, resolved),
+            _ => Ok(String::new()),
         };
         let template = claims.iter().find(|(volume, _)| *volume == mount.name);
         let volume = spec.volumes.iter().flatten().find(|volume| volume.name == mount.name);
@@ -111,11 +130,18 @@ pub(crate) fn mounts(
             (None, Some(volume)) => holder(volume),
             (None, None) => Holder::Other(format!("volume {}, which the pod does not declare", mount.name)),
         };
-        out.push(Mount {
-            path: normal(&mount.mount_path),
-            volume: mount.name.clone(),
-            sub_path: sub_path.trim_matches('/').to_owned(),
-            holder,
+        let (path, volume) = (normal(&mount.mount_path), mount.name.clone());
+        out.push(match sub_path {
+            Ok(sub_path) => {
+                let sub_path = normal(&sub_path).trim_start_matches('/').to_owned();
+                Mount { path, volume, sub_path, holder, unnamed: None }
+            }
+            Err(variable) => {
+                let what = format!("a folder of {} named by $({variable})", holder.what());
+                let claim = if let Holder::Claim(claim) = holder { Some(claim) } else { None };
+                let (sub_path, holder) = (String::new(), Holder::Ephemeral(what));
+                Mount { path, volume, sub_path, holder, unnamed: Some(Unnamed { variable, claim }) }
+            }
         });
     }
     out.sort_by(|a, b| (a.path.len(), &a.path).cmp(&(b.path.len(), &b.path)));
@@ -255,11 +281,15 @@ pub(crate) fn object_text(mounts: &[Mount], namespace: &Namespace, path: &str) -
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// What the Secret or ConfigMap of a projection holds, by key.
+fn values(projection: &Projection, namespace: &Namespace) -> BTreeMap<String, Vec<u8>> {
+    if projection.secret { namespace.secret(&projection.name) } else { namespace.config_map(&projection.name) }
+}
+
 fn projected(projections: &[Projection], namespace: &Namespace) -> MountedFiles {
     let mut out = MountedFiles::new();
     for projection in projections {
-        let mut values =
-            if projection.secret { namespace.secret(&projection.name) } else { namespace.config_map(&projection.name) };
+        let mut values = values(projection, namespace);
         match &projection.items {
             None => out.extend(values.into_iter().map(|(key, value)| (key, (Arc::from(value), projection.mode)))),
             Some(items) => {
@@ -274,16 +304,21 @@ fn projected(projections: &[Projection], namespace: &Namespace) -> MountedFiles 
     out
 }
 
-/// Secrets and ConfigMaps that mounts need and the namespace does not have.
+/// Secrets and ConfigMaps, and keys of them, that mounts need and the namespace does not have.
 pub(crate) fn missing_objects(mounts: &[Mount], namespace: &Namespace) -> Vec<String> {
     let mut out = Vec::new();
     for mount in mounts {
         let Holder::Objects(projections) = &mount.holder else { continue };
         for projection in projections.iter().filter(|projection| !projection.optional) {
             let kind = if projection.secret { "Secret" } else { "ConfigMap" };
+            let object = format!("{kind} {}", projection.name);
             if namespace.find(kind, &projection.name).is_none() {
-                out.push(format!("{kind} {}", projection.name));
+                out.push(object);
+                continue;
             }
+            let values = values(projection, namespace);
+            let wanted = projection.items.iter().flatten().filter(|(key, _)| !values.contains_key(key));
+            out.extend(wanted.map(|(key, _)| format!("{key} of {object}")));
         }
     }
     out.sort();

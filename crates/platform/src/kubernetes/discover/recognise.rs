@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::command::{self, Start};
 use super::configuration::Looked;
 use super::environment::Environment;
-use super::mounts::{Holder, Mount};
+use super::mounts::{Holder, Mount, below};
 use crate::shell::base;
 
 /// How sure it is.
@@ -54,6 +54,65 @@ pub(crate) fn role_of_custom_kind(kind: &str) -> Option<NodeRole> {
 /// Whether a path leads to the identity of a person, as the samples and the deployers call its folder.
 fn is_of_a_user(path: &str) -> bool {
     path.split('/').any(|part| part == "users" || part.to_lowercase().starts_with("admin"))
+}
+
+/// Parts of the names of images that work on a database server and are none.
+const TOOLS_OF_SERVERS: [&str; 17] = [
+    "admin",
+    "adminer",
+    "backup",
+    "backups",
+    "bouncer",
+    "cli",
+    "client",
+    "dump",
+    "exporter",
+    "init",
+    "metrics",
+    "operator",
+    "pgadmin",
+    "pgbouncer",
+    "prometheus",
+    "proxy",
+    "router",
+];
+/// Where the images of database servers keep their data.
+const SERVER_DATA: [&str; 7] = [
+    "/bitnami/couchdb",
+    "/bitnami/mariadb",
+    "/bitnami/mysql",
+    "/bitnami/postgresql",
+    "/opt/couchdb",
+    "/var/lib/mysql",
+    "/var/lib/postgresql",
+];
+
+/// Whether a database's image is that of its server, and not of a tool: by its name, or by where it keeps its data.
+fn serves_data(container: &Container, image: &str) -> bool {
+    let is_tool = image.split(['-', '_', '.']).any(|part| TOOLS_OF_SERVERS.contains(&part));
+    let keeps = |path: &str| SERVER_DATA.iter().any(|data| below(path, data).is_some());
+    !is_tool || container.volume_mounts.iter().flatten().any(|mount| keeps(&mount.mount_path))
+}
+
+/// The database that a server serves.
+fn database_of(container: &Container, image: &str, environment: &Environment) -> Option<(NodeRole, &'static str)> {
+    let any = |prefix: &str| environment.keys().any(|name| name.starts_with(prefix));
+    if image.contains("couchdb") || (has_port(container, 5984) && any("COUCHDB_")) {
+        return Some((NodeRole::StateDatabase, "CouchDB's image, or its port and environment"));
+    }
+    if image.contains("postgres") || (has_port(container, 5432) && any("POSTGRES")) {
+        return Some((NodeRole::CaDatabase, "PostgreSQL's image, or its port and environment"));
+    }
+    let mysql = ["mysql", "mariadb"].iter().any(|name| image.contains(name))
+        || (has_port(container, 3306) && (any("MYSQL_") || any("MARIADB_")));
+    mysql.then_some((NodeRole::CaDatabase, "MySQL's image, or its port and environment"))
+}
+
+/// Whether a container is told that it is a chaincode.
+fn has_chaincode(environment: &Environment) -> bool {
+    ["CHAINCODE_SERVER_ADDRESS", "CHAINCODE_ID", "CORE_CHAINCODE_ID_NAME", "CHAINCODE_CCID"]
+        .iter()
+        .any(|name| environment.contains_key(*name))
 }
 
 /// Recognises a container by what it runs; `custom` is the kind of the custom resource that its workload belongs to.
@@ -145,19 +204,12 @@ pub(crate) fn recognise(
         );
     }
 
-    if image.contains("couchdb") || (has_port(container, 5984) && any("COUCHDB_")) {
-        return found(NodeRole::StateDatabase, Certainty::Sure, "CouchDB's image, or its port and environment");
+    if serves_data(container, &image) {
+        if let Some((role, by)) = database_of(container, &image, environment) {
+            return found(role, Certainty::Sure, by);
+        }
     }
-    if image.contains("postgres") || (has_port(container, 5432) && any("POSTGRES")) {
-        return found(NodeRole::CaDatabase, Certainty::Sure, "PostgreSQL's image, or its port and environment");
-    }
-    if ["mysql", "mariadb"].iter().any(|name| image.contains(name))
-        || (has_port(container, 3306) && (any("MYSQL_") || any("MARIADB_")))
-    {
-        return found(NodeRole::CaDatabase, Certainty::Sure, "MySQL's image, or its port and environment");
-    }
-    if has("CHAINCODE_SERVER_ADDRESS") || has("CHAINCODE_ID") || has("CORE_CHAINCODE_ID_NAME") || has("CHAINCODE_CCID")
-    {
+    if has_chaincode(environment) {
         return found(NodeRole::Chaincode, Certainty::Sure, "CHAINCODE_SERVER_ADDRESS or CHAINCODE_ID");
     }
     if role_of_custom == Some(NodeRole::Chaincode) {
@@ -183,7 +235,7 @@ pub(crate) fn recognise(
 
 /// What a container is of which neither command nor image is known, by what it is told and by what it mounts: a node where its data is kept,
 /// or a reason to think that it may be one.
-pub(super) fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recognised, Option<Doubt>> {
+fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recognised, Option<Doubt>> {
     let image = image_name(looked.container);
     let start = command::start(words);
     let of_user = looked.get("CORE_PEER_MSPCONFIGPATH").is_some_and(is_of_a_user);
@@ -216,6 +268,58 @@ pub(super) fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recog
         doubt = doubt.or(Some(Doubt { role, by }));
     }
     Err(doubt)
+}
+
+/// Whether two nodes would keep their data at one place, or two of one role in one another.
+fn is_same_data(a: (NodeRole, &Looked<'_>), b: (NodeRole, &Looked<'_>)) -> bool {
+    let lies_in = |inner: &str, outer: &str| below(inner, outer).is_some();
+    let (of_a, of_b) = (a.1.data_places(a.0), b.1.data_places(b.0));
+    of_a.iter().any(|(volume, at)| {
+        of_b.iter().any(|(other, there)| {
+            let within = a.0 == b.0 && (lies_in(at, there) || lies_in(there, at));
+            volume == other && (at == there || within)
+        })
+    })
+}
+
+/// Whether a container is told what a node of this role is told.
+fn tells(looked: &Looked<'_>, role: NodeRole) -> bool {
+    let prefixes: &[&str] = match role {
+        NodeRole::Peer => &["CORE_PEER_LOCALMSPID", "CORE_PEER_ID"],
+        NodeRole::Orderer => &["ORDERER_GENERAL_LOCALMSP"],
+        _ => &["FABRIC_CA_SERVER_", "FABRIC_CA_HOME"],
+    };
+    let any = |prefix: &&str| looked.environment.keys().any(|name| name.starts_with(prefix));
+    prefixes.iter().any(any) || looked.evidence(role).configured
+}
+
+/// Gives containers of a pod that are not known the roles that [`by_evidence`] shows, and returns which of the others may be nodes. What
+/// stands beside a node and keeps nothing of its own is told the same as the node.
+pub(super) fn recognise_by_evidence(
+    containers: &mut [(Option<Recognised>, Looked<'_>)],
+    words: &[Vec<String>],
+) -> Vec<(usize, Doubt)> {
+    let is_fabric =
+        |role: NodeRole| matches!(role, NodeRole::Peer | NodeRole::Orderer | NodeRole::CertificateAuthority);
+    let mut doubts = Vec::new();
+    for (at, words) in words.iter().enumerate().take(containers.len()) {
+        if containers[at].0.is_some() {
+            continue;
+        }
+        let shown = by_evidence(&containers[at].1, words);
+        let nodes = containers.iter().filter_map(|(found, looked)| Some((found.as_ref()?.role, looked)));
+        let mut nodes = nodes.filter(|(role, _)| is_fabric(*role));
+        match shown {
+            Ok(node) if !nodes.any(|known| is_same_data((node.role, &containers[at].1), known)) => {
+                containers[at].0 = Some(node);
+            }
+            Err(Some(doubt)) if nodes.all(|(role, node)| role != doubt.role && !tells(node, doubt.role)) => {
+                doubts.push((at, doubt));
+            }
+            _ => {}
+        }
+    }
+    doubts
 }
 
 /// A node that a container may be.
@@ -268,7 +372,7 @@ mod tests {
     fn role(image: &str, command: &[&str], variables: &[&str]) -> Option<NodeRole> {
         let environment = variables.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
         let container = container(image, command);
-        let words = super::super::script::read(&container, &environment, "pod", &|_| None).words;
+        let words = super::super::script::read(&container, &environment, "pod", &|_| None, None).words;
         recognise(&container, &words, &environment, None).map(|found| found.role)
     }
 

@@ -28,11 +28,10 @@ impl<'a> Server<'a> {
     fn is(&self, client: &FoundNode, other: &FoundNode) -> bool {
         let (Some(own), Some(theirs)) = (&client.node.workload, &other.node.workload) else { return false };
         let leads_there = if self.beside {
-            is_same(own, theirs) && own.ordinal == theirs.ordinal
+            is_same(own, theirs) && own.ordinal == theirs.ordinal && client.pod_name() == other.pod_name()
         } else {
             self.targets.iter().any(|(target, ordinal)| {
-                (&target.kind, &target.name, &target.namespace) == (&theirs.kind, &theirs.name, &theirs.namespace)
-                    && (ordinal.is_none() || *ordinal == theirs.ordinal)
+                target.runs(theirs, other.pod.as_ref()) && (ordinal.is_none() || *ordinal == theirs.ordinal)
             })
         };
         other.node.role == self.role && leads_there
@@ -62,7 +61,9 @@ pub(super) fn wanted(all: &[(Namespace, Vec<WorkloadObject>)], found: &[FoundNod
         let Some(server) = Server::of(all, node).filter(|server| server.find(found, node).is_none()) else { continue };
         match &node.node.workload {
             Some(own) if server.beside => {
-                out.insert((own.namespace.clone(), own.kind.clone(), own.name.clone()), server.role);
+                let all = all.iter().flat_map(|(_, workloads)| workloads);
+                let own = all.filter(|workload| workload.runs(own, node.pod.as_ref()));
+                out.extend(own.map(|workload| (workload.key(), server.role)));
             }
             _ => out.extend(server.targets.iter().map(|(target, _)| (target.key(), server.role))),
         }
@@ -135,7 +136,8 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
 fn add_dump(found: &mut [FoundNode], client: usize, server: usize) {
     let same_pod = {
         let pod = |node: &FoundNode| {
-            node.node.workload.as_ref().map(|known| (known.kind.clone(), known.name.clone(), known.ordinal))
+            let workload = node.node.workload.as_ref();
+            workload.map(|known| (known.kind.clone(), known.name.clone(), known.ordinal, node.pod_name().cloned()))
         };
         pod(&found[client]) == pod(&found[server])
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
 
-use super::mounts::{self, Holder};
+use super::mounts::{self, Holder, Mount};
 use super::workloads::WorkloadObject;
 use super::{FoundNode, View, claims_of, foreign_mounts};
 use crate::kubernetes::objects::{Namespace, name_of};
@@ -51,7 +51,7 @@ pub(super) fn add_rest(found: &mut Vec<FoundNode>, findings: &mut Vec<Finding>) 
         for &position in positions {
             let node = &found[position];
             let workload = node.node.workload.as_ref();
-            let pod = workload.map(|known| format!("{}{:?}", known, known.ordinal));
+            let pod = workload.map(|known| format!("{}{:?}{:?}", known, known.ordinal, node.pod_name()));
             if node.node.role != NodeRole::Files {
                 recognised.extend(pod.clone());
             }
@@ -197,14 +197,28 @@ fn inside<'a>(path: &'a str, root: &str) -> Option<&'a str> {
 
 /// Claims that nothing mounts, and claims that are mounted and missing.
 pub(super) fn check_claims(all: &[(Namespace, Vec<WorkloadObject>)], found: &[FoundNode], findings: &mut Vec<Finding>) {
-    let used: BTreeSet<(String, String)> = found
-        .iter()
-        .flat_map(|node| claims_of(&node.mounts).into_iter().map(|claim| (node.node.id.organization.clone(), claim)))
-        .collect();
+    let claims = |of: &dyn Fn(&Mount) -> Option<&String>| -> BTreeSet<(String, String)> {
+        let of_node = |node: &FoundNode| {
+            let namespace = node.node.id.organization.clone();
+            let claims: Vec<_> = node.mounts.iter().filter_map(of).cloned().collect();
+            claims.into_iter().map(move |claim| (namespace.clone(), claim))
+        };
+        found.iter().flat_map(of_node).collect()
+    };
+    let used = claims(&|mount| if let Holder::Claim(claim) = &mount.holder { Some(claim) } else { None });
+    let unnamed = claims(&|mount| mount.unnamed.as_ref()?.claim.as_ref());
     for (namespace, _) in all {
         let there: BTreeSet<&str> = namespace.of_kind("PersistentVolumeClaim").iter().map(name_of).collect();
         for claim in &there {
-            if !used.contains(&(namespace.name.clone(), (*claim).to_owned())) {
+            let key = (namespace.name.clone(), (*claim).to_owned());
+            if !used.contains(&key) && unnamed.contains(&key) {
+                findings.push(Finding::warning(
+                    Rule::NotPersistent,
+                    format!("{} claim {claim}", namespace.name),
+                    "workloads mount only folders of it whose names are known while their pods run: its content is not captured",
+                    "start the workloads, and run the backup again",
+                ));
+            } else if !used.contains(&key) {
                 findings.push(Finding::warning(
                     Rule::NotPersistent,
                     format!("{} claim {claim}", namespace.name),

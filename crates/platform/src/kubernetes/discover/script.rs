@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use fabkeep_ledger::layout::NodeRole;
 use k8s_openapi::api::core::v1::Container;
 
 use super::command::node_of;
@@ -23,12 +24,13 @@ pub(super) struct Read {
     pub unknown: BTreeSet<String>,
 }
 
-/// Reads a container's command. `files` has the text of mounted files.
+/// Reads a container's command. `files` has the text of mounted files. `role`: what starts other nodes than one of these does not run.
 pub(super) fn read(
     container: &Container,
     environment: &Environment,
     hostname: &str,
     files: &dyn Fn(&str) -> Option<String>,
+    role: Option<NodeRole>,
 ) -> Read {
     let line = container.command.iter().flatten().chain(container.args.iter().flatten());
     let line: Vec<String> = line.map(|word| shell::unexpanded(&expand(word, environment))).collect();
@@ -36,7 +38,7 @@ pub(super) fn read(
     environment.entry("HOSTNAME".to_owned()).or_insert(hostname.to_owned());
     let folder = container.working_dir.clone().unwrap_or("/".to_owned());
     let (words, unknown, arguments) = (Vec::new(), BTreeSet::new(), Vec::new());
-    let mut script = Script { files, folder, environment, arguments, words, unknown, starts: false, depth: 0 };
+    let mut script = Script { files, role, folder, environment, arguments, words, unknown, starts: false, depth: 0 };
     script.statement(&line, false);
     let is_setting = |name: &str| ["CORE_", "ORDERER_", "FABRIC_"].iter().any(|prefix| name.starts_with(prefix));
     script.environment.retain(|name, _| is_setting(name));
@@ -48,6 +50,7 @@ pub(super) fn read(
 
 struct Script<'a> {
     files: &'a dyn Fn(&str) -> Option<String>,
+    role: Option<NodeRole>,
     folder: String,
     environment: Environment,
     /// What `$@` stands for.
@@ -124,7 +127,11 @@ impl Script<'_> {
             _ => match inline.or_else(file) {
                 Some((text, arguments)) => self.run_apart(&text, arguments, environment),
                 None => {
-                    if !self.starts && node_of(&command).is_some() {
+                    let node = node_of(&command);
+                    if node.is_some_and(|node| self.role.is_some_and(|role| role != node)) {
+                        return;
+                    }
+                    if !self.starts && node.is_some() {
                         self.starts = true;
                         self.environment = environment;
                     }

@@ -1,15 +1,17 @@
 //! The workloads of a namespace: what runs pods, with which template, and which pods exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Rule, Workload};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::Value;
 
+use super::recognise::role_of_custom_kind;
 use crate::ObjectRef;
 use crate::kubernetes::objects::{
-    Namespace, REPLICAS, annotation, controller, is_operator_group, label, name_of, text,
+    Namespace, REPLICAS, annotation, controller, controller_with_version, is_operator_group, label, name_of, text,
 };
+use crate::kubernetes::served::group_of;
 
 /// Kinds of controllers whose template is read.
 const KINDS: [&str; 5] = ["StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "ReplicationController"];
@@ -35,6 +37,9 @@ pub(crate) struct WorkloadObject {
     pub replicas: u32,
     pub spec: PodSpec,
     pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Its only pod, where pods of one controller are nodes of their own.
+    pub instance: Option<String>,
     /// A StatefulSet's volumes by template: volume name.
     pub templates: Vec<String>,
     pub pods: Vec<LivePod>,
@@ -68,7 +73,18 @@ impl WorkloadObject {
     }
 
     pub fn key(&self) -> (String, String, String) {
-        (self.namespace.clone(), self.kind.clone(), self.name.clone())
+        (self.namespace.clone(), self.kind.clone(), self.instance.as_ref().unwrap_or(&self.name).clone())
+    }
+
+    /// Returns whether the names of its pods are known before they exist.
+    pub fn names_its_pods(&self) -> bool {
+        matches!(self.kind.as_str(), "StatefulSet" | "Pod") || self.instance.is_some()
+    }
+
+    /// Returns whether a node with this pod is one of its.
+    pub fn runs(&self, node: &Workload, pod: Option<&LivePod>) -> bool {
+        let same = (&self.namespace, &self.kind, &self.name) == (&node.namespace, &node.kind, &node.name);
+        same && self.instance.as_ref().is_none_or(|name| pod.is_some_and(|pod| pod.name == *name))
     }
 
     /// Whether Kubernetes' own controllers run it, and not one that fabkeep does not know.
@@ -78,13 +94,11 @@ impl WorkloadObject {
 
     /// The pods that it runs or would run.
     pub fn instances(&self, namespace: &Namespace) -> Vec<Instance> {
+        if let Some(name) = &self.instance {
+            return vec![Instance { name: name.clone(), ordinal: ordinal(name, &self.name), claims: Vec::new() }];
+        }
         if self.kind != "StatefulSet" {
-            let ordinal = match self.pods.as_slice() {
-                [pod] if !self.is_known() => ordinal(&pod.name, &self.name),
-                _ => None,
-            };
-            let name = ordinal.map_or(self.name.clone(), |ordinal| format!("{}-{ordinal}", self.name));
-            return vec![Instance { name, ordinal, claims: Vec::new() }];
+            return vec![Instance { name: self.name.clone(), ordinal: None, claims: Vec::new() }];
         }
         let object = namespace.find("StatefulSet", &self.name);
         let first = object.and_then(|object| object.pointer("/spec/ordinals/start")?.as_u64()).unwrap_or(0);
@@ -101,7 +115,7 @@ impl WorkloadObject {
 
     /// The live pod of an instance.
     pub fn pod(&self, ordinal: Option<u32>) -> Option<&LivePod> {
-        match ordinal {
+        match ordinal.filter(|_| self.instance.is_none()) {
             Some(ordinal) => {
                 let name = format!("{}-{ordinal}", self.name);
                 self.pods.iter().find(|pod| pod.name == name)
@@ -151,9 +165,39 @@ pub(crate) fn live_pod(object: &Value) -> Option<LivePod> {
     })
 }
 
+/// The name of a kind of controller: with its group, where Kubernetes itself has another kind of this name.
+fn kind_of_controller(api_version: &str, kind: &str) -> String {
+    let group = group_of(api_version);
+    if KINDS.contains(&kind) && !matches!(group, "" | "apps" | "extensions") {
+        format!("{kind}.{group}")
+    } else {
+        kind.to_owned()
+    }
+}
+
+/// What pods of one controller keep their data in: where it differs, they are nodes of their own.
+fn kept_by(pod: &Value) -> BTreeSet<String> {
+    let of_volume = |volume: &Value| {
+        let claim = text(volume, "/persistentVolumeClaim/claimName").map(|name| format!("claim {name}"));
+        let folder = || text(volume, "/hostPath/path").map(|path| format!("folder {path}"));
+        let share = || {
+            let server = text(volume, "/nfs/server")?;
+            Some(format!("share {server}:{}", text(volume, "/nfs/path")?))
+        };
+        claim.or_else(folder).or_else(share)
+    };
+    let list = |at: &str| pod.pointer(at).and_then(Value::as_array).into_iter().flatten();
+    let kept: BTreeSet<String> = list("/spec/volumes").filter_map(of_volume).collect();
+    if kept.is_empty() {
+        return list("/spec/containers").filter_map(|container| text(container, "/name")).map(str::to_owned).collect();
+    }
+    kept
+}
+
 /// The workload that a pod belongs to: kind and name.
 fn workload_of_pod(namespace: &Namespace, pod: &Value) -> Option<(String, String)> {
-    let (kind, name) = controller(pod)?;
+    let (api_version, kind, name) = controller_with_version(pod)?;
+    let kind = kind_of_controller(api_version, kind);
     if kind == "ReplicaSet" {
         let owner = namespace.find("ReplicaSet", name).and_then(controller);
         // Where those cannot be listed: a ReplicaSet's name is its Deployment's and a hash.
@@ -163,7 +207,7 @@ fn workload_of_pod(namespace: &Namespace, pod: &Value) -> Option<(String, String
             return Some((kind.to_owned(), name.to_owned()));
         }
     }
-    Some((kind.to_owned(), name.to_owned()))
+    Some((kind, name.to_owned()))
 }
 
 /// What a workload's pods are. One that cannot be understood is reported.
@@ -193,6 +237,8 @@ pub(crate) fn workloads(namespace: &Namespace, findings: &mut Vec<Finding>) -> V
             replicas: u32::try_from(pods.len()).unwrap_or(1).max(1),
             spec: pod_spec(pod, "/spec", &subject(kind, name), findings)?,
             labels: labels(pod, "/metadata/labels"),
+            annotations: labels(pod, "/metadata/annotations"),
+            instance: None,
             templates: Vec::new(),
             pods,
             custom: None,
@@ -235,41 +281,67 @@ pub(crate) fn workloads(namespace: &Namespace, findings: &mut Vec<Finding>) -> V
                 replicas: stopped.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1)),
                 spec,
                 labels: labels(object, "/spec/template/metadata/labels"),
+                annotations: labels(object, "/spec/template/metadata/annotations"),
+                instance: None,
                 templates: templates.into_iter().flatten().map(|template| name_of(template).to_owned()).collect(),
             });
         }
     }
-    // What controllers of other kinds run: each pod that has a number has data of its own; the others are pods of one node.
+    // What controllers of other kinds run: each pod that has a number has data of its own, and so have those whose volumes differ; the
+    // others are pods of one node.
     for ((kind, name), pods) in by_owner.into_iter().filter(|((kind, _), _)| kind != "Job") {
         let (numbered, others): (Vec<_>, Vec<_>) =
             pods.into_iter().partition(|(live, _)| ordinal(&live.name, &name).is_some());
-        out.extend(numbered.into_iter().filter_map(|(live, pod)| of_pod(&kind, &name, pod, vec![live], findings)));
-        let first = others.first().map(|(_, pod)| *pod);
-        let others = others.into_iter().map(|(live, _)| live).collect();
-        out.extend(first.and_then(|pod| of_pod(&kind, &name, pod, others, findings)));
+        let apart =
+            |instance: String, workload: WorkloadObject| WorkloadObject { instance: Some(instance), ..workload };
+        for (live, pod) in numbered {
+            let instance = live.name.clone();
+            out.extend(of_pod(&kind, &name, pod, vec![live], findings).map(|known| apart(instance, known)));
+        }
+        let mut alike: BTreeMap<BTreeSet<String>, Vec<(LivePod, &Value)>> = BTreeMap::new();
+        for (live, pod) in others {
+            alike.entry(kept_by(pod)).or_default().push((live, pod));
+        }
+        let several = alike.len() > 1;
+        for mut pods in alike.into_values() {
+            pods.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+            let Some((instance, pod)) = pods.first().map(|(live, pod)| (live.name.clone(), *pod)) else { continue };
+            let pods = pods.into_iter().map(|(live, _)| live).collect();
+            let workload = of_pod(&kind, &name, pod, pods, findings);
+            out.extend(workload.map(|known| if several { apart(instance, known) } else { known }));
+        }
     }
-    out.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+    out.sort_by(|a, b| (&a.name, &a.kind, &a.instance).cmp(&(&b.name, &b.kind, &b.instance)));
     out
 }
 
-/// The operator's custom resource that a workload belongs to: its owner, else the one that has the name of its release.
+/// The operator's custom resource that a workload belongs to: its owner, else the one that has its name or that of its release; one that
+/// makes a node before others, such as identities.
 fn custom_of(namespace: &Namespace, object: &Value) -> Option<(String, String, String)> {
     let release = ["release", "app.kubernetes.io/instance"].into_iter().filter_map(|name| label(object, name));
     let names: Vec<&str> = release.chain([name_of(object)]).collect();
     let owner = controller(object);
+    let mut best: Option<(u8, (String, String, String))> = None;
     for (kind, objects) in &namespace.objects {
         for custom in objects {
             let api = text(custom, "/apiVersion").unwrap_or_default();
-            let group = api.split('/').next().unwrap_or_default();
+            let (group, name) = (group_of(api), name_of(custom));
             if !is_operator_group(group) || group == "cert-manager.io" {
                 continue;
             }
-            if owner == Some((kind, name_of(custom))) || names.contains(&name_of(custom)) {
-                return Some((api.to_owned(), kind.clone(), name_of(custom).to_owned()));
+            let rank = match (role_of_custom_kind(kind).is_some(), name == name_of(object)) {
+                _ if owner == Some((kind, name)) => 4,
+                _ if !names.contains(&name) => continue,
+                (true, true) => 3,
+                (true, false) => 2,
+                (false, _) => 1,
+            };
+            if best.as_ref().is_none_or(|(known, _)| rank > *known) {
+                best = Some((rank, (api.to_owned(), kind.clone(), name.to_owned())));
             }
         }
     }
-    None
+    best.map(|(_, custom)| custom)
 }
 
 /// The workloads that a host name in the cluster leads to, from a namespace, and which of their pods: by the Service of this name and its
@@ -291,6 +363,8 @@ pub(crate) fn behind<'a>(
     let (Some(known), [pod, service, ..]) = (namespace(2), parts.as_slice()) else { return Vec::new() };
     let selected = of_service(known, service);
     let named = selected.into_iter().filter_map(|workload| match ordinal(pod, &workload.name) {
+        _ if workload.instance.as_deref() == Some(*pod) => Some((workload, ordinal(pod, &workload.name))),
+        _ if workload.instance.is_some() => None,
         Some(ordinal) => Some((workload, Some(ordinal))),
         None => (workload.spec.hostname.as_deref().unwrap_or(&workload.name) == *pod).then_some((workload, None)),
     });
