@@ -384,6 +384,8 @@ mod tests {
             replicas: 1,
             spec: serde_json::from_value(spec).unwrap(),
             labels: BTreeMap::from([("role".to_owned(), "peer".to_owned())]),
+            annotations: BTreeMap::new(),
+            instance: None,
             templates: Vec::new(),
             pods: Vec::new(),
             custom: None,
