@@ -1,6 +1,8 @@
 //! Finds what a dump makes a database client do besides sending SQL: `psql` obeys every backslash outside of quotes (`\!`, `\copy`, `\g
 //! |cmd`), `mysql` and `mariadb` also words at the beginning of a line (`system`, `source`). A dump of a certificate authority's database
-//! needs none of these, nor statements that run programs or read files; a dump that contains any is refused before it is loaded.
+//! needs none of these, nor statements that run programs or read files; a dump that contains any is refused before it is loaded. Of
+//! statements only those pass that such a database needs: its tables, indexes and sequences with their rows, owners and grants. A function,
+//! a trigger or a rule would be run with the rights of the one who loads the dump, and so would what a constraint or a default calls.
 //!
 //! The text is split into quotes, comments and statements as the clients do. If two settings of a server would split it differently, it is
 //! refused.
@@ -43,6 +45,8 @@ pub struct Refused {
     pub line: u64,
     /// Why.
     pub why: Why,
+    /// What it is, where it is a statement: its first words, or what it calls.
+    pub what: Option<String>,
 }
 
 /// Why a dump is refused.
@@ -77,7 +81,8 @@ impl std::fmt::Display for Why {
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "line {}: {}", self.line, self.why)
+        write!(f, "line {}: {}", self.line, self.why)?;
+        self.what.as_ref().map_or(Ok(()), |what| write!(f, " ({what})"))
     }
 }
 
@@ -101,7 +106,7 @@ pub fn refused(reader: impl Read, dialect: Dialect) -> io::Result<Option<Refused
         if first != SANDBOX {
             for byte in first {
                 if let Err(why) = scanner.push(byte) {
-                    return Ok(Some(Refused { line: scanner.line, why }));
+                    return Ok(Some(scanner.refused(why)));
                 }
             }
         }
@@ -114,12 +119,12 @@ pub fn refused(reader: impl Read, dialect: Dialect) -> io::Result<Option<Refused
         let len = bytes.len();
         for &byte in bytes {
             if let Err(why) = scanner.push(byte) {
-                return Ok(Some(Refused { line: scanner.line, why }));
+                return Ok(Some(scanner.refused(why)));
             }
         }
         reader.consume(len);
     }
-    Ok(scanner.finish().err().map(|why| Refused { line: scanner.line, why }))
+    Ok(scanner.finish().err().map(|why| scanner.refused(why)))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +178,19 @@ struct Scanner {
     word: Option<Vec<u8>>,
     /// A dollar quote's tag that may be opening.
     tag: Option<Vec<u8>>,
+    /// The line on which the statement begins.
+    statement_line: u64,
+    /// The last word, name (quoted parts as their quote) or sign of the statement, and the one before it.
+    token: Vec<u8>,
+    token_before: Vec<u8>,
+    /// More of the word or name may follow.
+    token_open: bool,
+    /// What the statement calls, where a dump of such a database calls nothing.
+    call: Option<String>,
+    /// What may be a call: `name`(100) is the beginning of a column in a key.
+    maybe_call: Option<String>,
+    /// What is refused, as far as it is a statement.
+    what: Option<String>,
 }
 
 fn is_word(byte: u8) -> bool {
@@ -180,8 +198,12 @@ fn is_word(byte: u8) -> bool {
 }
 
 /// Words of statements that are looked for, however long the statement is.
-const WATCHED: [&str; 10] = [
-    "begin",
+const WATCHED: [&str; 14] = [
+    "select",
+    "global",
+    "persist",
+    "password",
+    "role",
     "program",
     "infile",
     "outfile",
@@ -227,39 +249,154 @@ const CLIENT_WORDS: [&str; 30] = [
     "delimiter",
 ];
 
-/// Beginnings of statements that `pg_dump` writes.
-const POSTGRES: [&str; 14] = [
+/// Beginnings of statements that `pg_dump` writes of tables, indexes and sequences. Older versions name the language that every database has.
+const POSTGRES: &[&str] = &[
     "set ",
     "select pg_catalog.set_config(",
     "select pg_catalog.setval(",
-    "create ",
-    "alter ",
-    "drop ",
-    "comment on ",
+    "create table ",
+    "create unlogged table ",
+    "create sequence ",
+    "create index ",
+    "create unique index ",
+    "create schema public;",
+    "create schema if not exists public;",
+    "create extension if not exists plpgsql with schema pg_catalog;",
+    "alter table ",
+    "alter sequence ",
+    "alter index ",
+    "alter schema public owner to ",
+    "alter default privileges ",
+    "drop table ",
+    "drop index ",
+    "drop sequence ",
+    "drop schema public;",
+    "drop schema if exists public;",
+    "drop extension plpgsql;",
+    "drop extension if exists plpgsql;",
+    "comment on table ",
+    "comment on column ",
+    "comment on index ",
+    "comment on sequence ",
+    "comment on constraint ",
+    "comment on schema ",
+    "comment on database ",
+    "comment on extension plpgsql ",
     "insert into ",
     "grant ",
     "revoke ",
     "copy ",
-    "refresh materialized view ",
     "begin;",
     "commit;",
+    "start transaction;",
 ];
-/// Beginnings of statements that `mysqldump` and `mariadb-dump` write.
-const MYSQL: [&str; 13] = [
+/// What grants of tables and sequences name. A grant of anything else may make its receiver the server's master.
+const GRANTED: [&str; 3] = [" on table ", " on sequence ", " on schema "];
+/// Beginnings of statements that `mysqldump` and `mariadb-dump` write of tables.
+const MYSQL: &[&str] = &[
     "set ",
-    "drop ",
-    "create ",
+    "drop table ",
+    "create table ",
     "lock tables ",
     "unlock tables;",
     "insert into ",
     "insert ignore into ",
     "replace into ",
-    "alter ",
+    "alter table ",
     "start transaction;",
     "begin;",
     "commit;",
     "lock table ",
 ];
+/// Engines of tables that keep rows and nothing else: others read files or ask other servers.
+const ENGINES: [&str; 7] = ["innodb", "myisam", "aria", "memory", "rocksdb", "ndbcluster", "ndb"];
+/// Words that stand before a parenthesis without being a call that does anything: keywords, types, functions of a value.
+const BEFORE_PARENTHESIS: &[&str] = &[
+    "all",
+    "and",
+    "any",
+    "array",
+    "as",
+    "bigint",
+    "binary",
+    "bit",
+    "blob",
+    "bpchar",
+    "brin",
+    "btree",
+    "by",
+    "case",
+    "char",
+    "char_length",
+    "character",
+    "check",
+    "coalesce",
+    "columns",
+    "current_timestamp",
+    "datetime",
+    "decimal",
+    "default",
+    "double",
+    "else",
+    "enum",
+    "exclude",
+    "float",
+    "from",
+    "gin",
+    "gist",
+    "greatest",
+    "hash",
+    "identity",
+    "in",
+    "include",
+    "insert",
+    "int",
+    "integer",
+    "interval",
+    "is",
+    "key",
+    "lcase",
+    "least",
+    "length",
+    "list",
+    "localtimestamp",
+    "lower",
+    "mediumint",
+    "nextval",
+    "not",
+    "now",
+    "numeric",
+    "octet_length",
+    "or",
+    "range",
+    "references",
+    "select",
+    "set",
+    "smallint",
+    "spgist",
+    "text",
+    "then",
+    "time",
+    "timestamp",
+    "tinyint",
+    "to",
+    "unique",
+    "update",
+    "upper",
+    "values",
+    "varbinary",
+    "varchar",
+    "varying",
+    "when",
+    "where",
+    "with",
+];
+/// Words that a table's name follows, which a parenthesis may follow.
+const BEFORE_NAME: [&str; 8] = ["table", "exists", "into", "copy", "only", "references", "of", "key"];
+/// What stands for a comment inside a statement.
+const COMMENT: &[u8] = b"--";
+/// Longest word or name that is looked at.
+const MAX_TOKEN: usize = 200;
 
 impl Scanner {
     fn new(dialect: Dialect) -> Self {
@@ -281,7 +418,19 @@ impl Scanner {
             parentheses: 0,
             word: Some(Vec::new()),
             tag: None,
+            statement_line: 1,
+            token: Vec::new(),
+            token_before: Vec::new(),
+            token_open: false,
+            call: None,
+            maybe_call: None,
+            what: None,
         }
+    }
+
+    fn refused(&mut self, why: Why) -> Refused {
+        let line = if why == Why::Statement { self.statement_line } else { self.line };
+        Refused { line, why, what: self.what.take().filter(|what| why == Why::Statement && !what.is_empty()) }
     }
 
     fn push(&mut self, byte: u8) -> Result<(), Why> {
@@ -335,6 +484,9 @@ impl Scanner {
     }
 
     fn note(&mut self, byte: u8) {
+        if self.head.is_empty() {
+            self.statement_line = self.line;
+        }
         if self.head.len() < MAX_HEAD {
             self.head.push(byte.to_ascii_lowercase());
         } else {
@@ -362,6 +514,7 @@ impl Scanner {
             return Ok(());
         }
         self.watch(byte);
+        self.look_at(byte);
         if let Some(mut tag) = self.tag.take() {
             // Dollar quotes are psql's.
             if byte == b'$' {
@@ -399,6 +552,7 @@ impl Scanner {
             }
             b'#' if mysql => {
                 self.end_word()?;
+                self.interrupt_token();
                 self.state = State::LineComment;
                 return Ok(());
             }
@@ -406,6 +560,7 @@ impl Scanner {
         }
         if pair == (b'-', b'-') && !mysql {
             self.drop_last();
+            self.interrupt_token();
             self.state = State::LineComment;
             return Ok(());
         }
@@ -413,6 +568,7 @@ impl Scanner {
         if mysql && byte.is_ascii_whitespace() && (self.third, self.before) == (b'-', b'-') {
             self.drop_last();
             self.drop_last();
+            self.interrupt_token();
             if byte == b'\n' {
                 self.new_line();
             } else {
@@ -422,6 +578,7 @@ impl Scanner {
         }
         if pair == (b'/', b'*') {
             self.drop_last();
+            self.interrupt_token();
             self.last = 0;
             self.state = State::Comment(1);
             return Ok(());
@@ -465,6 +622,72 @@ impl Scanner {
 
     fn drop_last(&mut self) {
         self.head.pop();
+    }
+
+    /// Follows words, names and signs, and notes what is called.
+    fn look_at(&mut self, byte: u8) {
+        let quote = match self.dialect {
+            Dialect::Postgres => b'"',
+            Dialect::MySql => b'`',
+        };
+        if self.maybe_call.is_some() && !byte.is_ascii_digit() && byte != b')' {
+            self.call = self.call.take().or(self.maybe_call.take());
+        }
+        if byte == b')' {
+            self.maybe_call = None;
+        }
+        if is_word(byte) || byte == b'.' || byte == quote {
+            if !self.token_open {
+                self.token_before = std::mem::take(&mut self.token);
+                self.token_open = true;
+            }
+            if self.token.len() < MAX_TOKEN {
+                self.token.push(byte.to_ascii_lowercase());
+            }
+            return;
+        }
+        self.token_open = false;
+        if byte.is_ascii_whitespace() {
+            return;
+        }
+        if byte == b'(' && self.call.is_none() {
+            let called = self.called();
+            if self.token.ends_with(b"`") && self.token_before != b"." && self.head.starts_with(b"create table ") {
+                self.maybe_call = called;
+            } else {
+                self.call = called;
+            }
+        }
+        self.token_before = std::mem::replace(&mut self.token, vec![byte]);
+    }
+
+    /// A comment inside a statement: what is before it and what is behind it may belong together.
+    fn interrupt_token(&mut self) {
+        if self.head.iter().any(|byte| !byte.is_ascii_whitespace()) {
+            self.token = COMMENT.to_vec();
+            self.token_before.clear();
+        }
+        self.token_open = false;
+    }
+
+    /// Returns what is called where a parenthesis opens: a name before it that is neither a table's nor a known word.
+    fn called(&self) -> Option<String> {
+        let token = String::from_utf8_lossy(&self.token).into_owned();
+        let is_name =
+            self.token == COMMENT || self.token.iter().any(|byte| is_word(*byte) || matches!(byte, b'.' | b'"' | b'`'));
+        let before = String::from_utf8_lossy(&self.token_before);
+        let of_table = BEFORE_NAME.contains(&before.as_ref()) && self.token != COMMENT;
+        let known = BEFORE_PARENTHESIS.contains(&token.strip_prefix("pg_catalog.").unwrap_or(&token));
+        let digits = self.token.iter().all(u8::is_ascii_digit);
+        let of_dump = self.head.starts_with(b"select pg_catalog.set");
+        (is_name && !of_table && !known && !digits && !of_dump).then(|| {
+            let shown: String = match self.token.as_slice() {
+                COMMENT => "what stands before a comment".to_owned(),
+                quoted if quoted.iter().any(|byte| matches!(byte, b'"' | b'`')) => "a quoted name".to_owned(),
+                _ => token.chars().filter(|c| !c.is_control()).take(60).collect(),
+            };
+            format!("it calls {shown}")
+        })
     }
 
     /// Collects words of plain text, and remembers those that are watched.
@@ -622,6 +845,10 @@ impl Scanner {
         let long = std::mem::take(&mut self.head_is_long);
         let seen = std::mem::replace(&mut self.seen, [false; WATCHED.len()]);
         let in_quotes = std::mem::take(&mut self.in_quotes);
+        let call = self.call.take().or(self.maybe_call.take());
+        self.token.clear();
+        self.token_before.clear();
+        self.token_open = false;
         self.parentheses = 0;
         let text = String::from_utf8_lossy(&head).into_owned();
         let mut text = text.trim();
@@ -636,12 +863,23 @@ impl Scanner {
         } else if text.trim_matches([';', ' ']).is_empty() {
             return Ok(());
         }
-        let known: &[&str] = if self.dialect == Dialect::Postgres { &POSTGRES } else { &MYSQL };
+        let known: &[&str] = if self.dialect == Dialect::Postgres { POSTGRES } else { MYSQL };
         let ends = if ended { text.to_owned() } else { format!("{text};") };
-        if !known.iter().any(|known| ends.starts_with(known)) {
+        let is_known = known.iter().any(|known| ends.starts_with(known));
+        let words = text.trim_end_matches(';').split(' ').map(|word| word.trim_end_matches("*/"));
+        let words = words.take_while(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic())).take(4);
+        let first = words.collect::<Vec<_>>().join(" ").to_uppercase();
+        let is_call = call.is_some();
+        self.what = Some(call.filter(|_| is_known).unwrap_or(first));
+        if is_call || !is_known {
             return Err(Why::Statement);
         }
         let has = |word: &str| WATCHED.iter().zip(&seen).any(|(known, seen)| *seen && *known == word);
+        if has("select")
+            && !["select ", "grant ", "revoke ", "alter default "].iter().any(|begin| text.starts_with(begin))
+        {
+            return Err(Why::Statement);
+        }
         match self.dialect {
             Dialect::Postgres => {
                 if text.starts_with("copy ") {
@@ -650,22 +888,19 @@ impl Scanner {
                     }
                     self.state = State::Rows { begun: false, line: Vec::new() };
                 }
-                // `BEGIN ATOMIC`: semicolons inside do not end the statement for newer clients, and do for older ones.
-                let system = text.starts_with("alter system") || text.starts_with("create subscription");
-                let routine = ["function ", "procedure ", "or replace "];
-                let created = text.strip_prefix("create ").unwrap_or_default();
-                let body = routine.iter().any(|word| created.starts_with(word)) && has("begin");
-                let setting = has("standard_conforming_strings") || has("client_encoding");
-                if system || body {
+                if !judge_postgres(&ends, &in_quotes) {
                     return Err(Why::Statement);
                 }
+                let setting = has("standard_conforming_strings") || has("client_encoding");
                 if setting && !["set standard_conforming_strings = on;", "set client_encoding = '';"].contains(&text) {
                     return Err(Why::Ambiguous);
                 }
             }
             Dialect::MySql => {
                 let file = has("infile") || has("outfile") || has("dumpfile") || has("load_file") || has("soname");
-                if file {
+                let gtid = text.starts_with("set @@global.gtid_purged=") && !text.contains(',');
+                let of_server = has("persist") || has("password") || has("role") || (has("global") && !gtid);
+                if file || (text.starts_with("set ") && of_server) || !judge_mysql(text, long) {
                     return Err(Why::Statement);
                 }
                 let escapes = in_quotes.windows(12).any(|part| part == b"no_backslash");
@@ -674,6 +909,49 @@ impl Scanner {
                 }
             }
         }
+        self.what = None;
         Ok(())
     }
+}
+
+/// Looks closer at statements whose beginning is known. `in_quotes`: the text of their quotes.
+fn judge_postgres(text: &str, in_quotes: &[u8]) -> bool {
+    if let Some(set) = text.strip_prefix("set ") {
+        let name = set.split([' ', '=']).next().unwrap_or_default();
+        return !matches!(name, "role" | "session" | "local") && !name.contains("librar") && !name.contains("\"");
+    }
+    if text.starts_with("select pg_catalog.set_config(") {
+        return text == "select pg_catalog.set_config('', '', false);" && in_quotes == b"search_path";
+    }
+    if let Some(rest) = text.strip_prefix("select pg_catalog.setval('', ") {
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
+        return matches!(rest, ", true);" | ", false);");
+    }
+    if text.starts_with("select ") {
+        return false;
+    }
+    if text.starts_with("grant ") || text.starts_with("revoke ") {
+        return GRANTED.iter().any(|on| text.contains(on));
+    }
+    true
+}
+
+/// The same for `mysqldump`.
+fn judge_mysql(text: &str, long: bool) -> bool {
+    if text.starts_with("alter table ") {
+        return text.contains(" disable keys") || text.contains(" enable keys");
+    }
+    if text.starts_with("create table ") {
+        let engines = text.match_indices("engine").filter_map(|(at, word)| {
+            let rest = text[at + word.len()..].trim_start();
+            let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+            (!rest.is_empty()).then(|| rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default())
+        });
+        let elsewhere = [" connection=", " data directory", " index directory", " like ", " union="];
+        // What a long statement ends with is not seen.
+        return !long
+            && engines.into_iter().all(|engine| ENGINES.contains(&engine))
+            && !elsewhere.iter().any(|word| text.contains(word));
+    }
+    true
 }
