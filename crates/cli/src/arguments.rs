@@ -368,7 +368,7 @@ pub struct Window {
     /// A workload that sends transactions: namespace/name or namespace/kind/name (--quiesce scale). Can be repeated.
     #[arg(long, value_name = "WORKLOAD")]
     pub client: Vec<fabkeep_platform::ObjectRef>,
-    /// How long to wait for equal heights, in seconds.
+    /// How long to wait for equal heights, and how long --hook-before may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub window_deadline: u64,
     /// How long heights must stay equal before the difference is read, in seconds. Default: the longest BatchTimeout of the channels.

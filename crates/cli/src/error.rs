@@ -70,6 +70,15 @@ impl From<EngineError> for CliError {
             EngineError::Stopped => {
                 CliError::new(Code::Interrupted, "interrupted", "run the same command again: it continues where it can")
             }
+            EngineError::WindowLeft(source) => {
+                let cause = CliError::from(source);
+                let first = cause.help.map(|help| format!("{help}; then ")).unwrap_or_default();
+                CliError::new(
+                    Code::Incomplete,
+                    format!("the window stays open: {}", cause.message),
+                    format!("{first}`fabkeep resume` undoes it, with the same --kubernetes or --inventory options"),
+                )
+            }
             EngineError::Interrupted { done, next, source } => interrupted(done, &next, *source),
             EngineError::ProofFailed { done, next, source } => {
                 let message = format!("the proof failed: the restored data differs from the captured data: {source}");

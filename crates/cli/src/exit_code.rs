@@ -15,7 +15,7 @@ pub enum Code {
     Refused = 4,
     /// A recovery point or the repository is damaged.
     Damaged = 5,
-    /// A restore ended early after its first change: what was done is listed; the same command continues.
+    /// A restore ended early after its first change: what was done is listed; the same command continues. Or a window stays open.
     Incomplete = 6,
     /// What a restore wrote is not what was captured.
     Unproven = 7,

@@ -204,3 +204,68 @@ fn a_window_whose_record_is_gone_is_undone_with_the_command_that_the_operator_na
     assert!(undone.status.success(), "{}", text(&undone));
     assert!(!note.exists() && !closed.exists());
 }
+
+/// Ends a process that a hook has left behind.
+fn end(place: &Place, file: &str) {
+    let id = std::fs::read_to_string(place.path(file)).unwrap();
+    let _ = Command::new("kill").arg(id.trim()).status();
+}
+
+#[test]
+fn a_hook_that_leaves_a_process_behind_has_ended_with_its_shell() {
+    let place = place();
+    let leaving = |file: &str| format!("sleep 300 & echo $! > {}", place.path(file).display());
+    let begun = std::time::Instant::now();
+    let mut command = backup_of(&place);
+    command.args(["--hook-before", &leaving("one"), "--hook-after", &leaving("two"), "--settle", "0.05"]);
+    // Its output is not a pipe: the process that stays would keep that open.
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    end(&place, "one");
+    end(&place, "two");
+    assert!(matches!(status.code(), Some(0 | 3)), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(200));
+    assert!(!place.path("fabkeep.toml.window").exists());
+}
+
+#[test]
+fn a_hook_that_does_not_end_is_stopped_at_the_deadline_and_on_request_and_the_window_is_undone() {
+    let place = place();
+    let undone = place.path("undone");
+    let before = format!("echo $$ > {}; exec sleep 300", place.path("hook").display());
+    let after = format!("touch {}", undone.display());
+    let mut command = backup_of(&place);
+    command.args(["--hook-before", &before, "--hook-after", &after, "--window-deadline", "1"]);
+    let late = command.output().unwrap();
+    assert!(!late.status.success() && text(&late).contains("did not end within 1 s"), "{}", text(&late));
+    assert!(undone.exists() && !place.path("fabkeep.toml.window").exists());
+    std::fs::remove_file(&undone).unwrap();
+    std::fs::remove_file(place.path("hook")).unwrap();
+    let mut command = backup_of(&place);
+    command.args(["--hook-before", &before, "--hook-after", &after]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !place.path("hook").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(undone.exists() && !place.path("fabkeep.toml.window").exists());
+}
+
+#[test]
+fn a_window_that_cannot_be_undone_is_not_called_nothing_done() {
+    let place = place();
+    for before in ["true", "exit 3"] {
+        let mut command = backup_of(&place);
+        command.args(["--hook-before", before, "--hook-after", "exit 4", "--settle", "0.05"]);
+        let left = command.output().unwrap();
+        assert_eq!(left.status.code(), Some(6), "{}", text(&left));
+        assert!(text(&left).contains("the window stays open") && text(&left).contains("fabkeep resume"));
+        assert!(place.path("fabkeep.toml.window").exists());
+        let failed = place.command(&["resume", "--hook-after", "exit 5"]).output().unwrap();
+        assert_eq!(failed.status.code(), Some(6), "{}", text(&failed));
+        let undone = place.command(&["resume", "--hook-after", "true"]).output().unwrap();
+        assert!(undone.status.success(), "{}", text(&undone));
+        assert!(!place.path("fabkeep.toml.window").exists());
+    }
+}

@@ -72,6 +72,9 @@ pub enum EngineError {
     /// Something that was requested does not exist.
     #[error("{0}")]
     Usage(String),
+    /// What a window changed could not be undone: it stays open, with its record.
+    #[error("the window stays open: {0}")]
+    WindowLeft(#[source] PlatformError),
     /// Stopped on request.
     #[error("stopped on request")]
     Stopped,

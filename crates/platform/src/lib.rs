@@ -2,6 +2,7 @@
 //! machine, named by an inventory file. `kubernetes`: workloads, volumes, Secrets and ConfigMaps of a cluster, which are discovered.
 #![deny(missing_docs)]
 
+mod command;
 pub mod host;
 pub mod kubernetes;
 mod object_ref;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
 
+pub use command::Until;
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
     InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker,
@@ -194,11 +196,11 @@ pub trait Platform: Sync {
     /// [`PlatformError::NotHere`] when this platform cannot.
     fn closing(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError>;
 
-    /// Makes the changes of a window. Changes that are already made are not an error.
+    /// Makes the changes of a window. Changes that are already made are not an error. `until`: what ends the wait for the operator's command.
     ///
     /// # Errors
     /// [`PlatformError`]; some of the changes may have been made.
-    fn close(&self, changes: &[Change]) -> Result<(), PlatformError>;
+    fn close(&self, changes: &[Change], until: Until<'_>) -> Result<(), PlatformError>;
 
     /// Undoes the changes of a window, in the order that the nodes need. Changes that are already undone are not an error. `reported` is called
     /// with what the call waits for.

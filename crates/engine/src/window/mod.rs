@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
-use fabkeep_platform::{Change, NotedWindows, Platform, Progress, Quiesce, StrangeNote, WindowRecord};
+use fabkeep_platform::{Change, NotedWindows, Platform, Progress, Quiesce, StrangeNote, Until, WindowRecord};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use heights::{cross_check, observe, observe_all};
@@ -151,8 +151,27 @@ impl<'p> OpenWindow<'p> {
         };
         // From here on an error undoes what was done: the value is dropped.
         let quiet: Vec<Change> = window.record.changes.iter().filter(|change| !change.is_stop()).cloned().collect();
-        platform.close(&quiet)?;
-        Ok(window)
+        match window.shut(&quiet) {
+            Ok(()) => Ok(window),
+            Err(error) => Err(window.give_up(error)),
+        }
+    }
+
+    fn shut(&self, changes: &[Change]) -> Result<(), EngineError> {
+        let asked = || self.reporter.is_interrupted();
+        let until = Until { deadline: Some(self.options.deadline), is_interrupted: &asked };
+        self.platform.close(changes, until).map_err(|error| if asked() { EngineError::Stopped } else { error.into() })
+    }
+
+    /// Undoes what was done. An undo that fails weighs more than what came before it: the network stays as it is.
+    fn give_up(mut self, error: EngineError) -> EngineError {
+        match self.undo() {
+            Ok(()) => error,
+            Err(left) => {
+                self.noted = false;
+                left
+            }
+        }
     }
 
     fn stops(&self) -> Vec<Change> {
@@ -170,7 +189,7 @@ impl<'p> OpenWindow<'p> {
         let stops = self.stops();
         if !stops.is_empty() {
             self.reporter.event(Event::Notice(Notice::StoppingNodes));
-            self.platform.close(&stops)?;
+            self.shut(&stops)?;
         }
         Ok(())
     }
@@ -216,8 +235,8 @@ impl<'p> OpenWindow<'p> {
             return Ok(());
         }
         let reported = |progress: &Progress<'_>| self.reporter.event(Event::Notice(Notice::Platform(progress)));
-        self.platform.reopen(&self.record.changes, &reported)?;
-        self.platform.forget_window(&self.record)?;
+        self.platform.reopen(&self.record.changes, &reported).map_err(EngineError::WindowLeft)?;
+        self.platform.forget_window(&self.record).map_err(EngineError::WindowLeft)?;
         self.noted = false;
         Ok(())
     }
@@ -244,7 +263,7 @@ pub struct Resumed {
 /// machine has no record of it.
 ///
 /// # Errors
-/// [`EngineError::Platform`]: then the record stays, and another attempt continues.
+/// [`EngineError::WindowLeft`]: then the record stays, and another attempt continues.
 pub fn resume(
     platform: &dyn Platform,
     hook_after: Option<&str>,
@@ -261,7 +280,8 @@ pub fn resume(
         let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
         platform.reopen(&record.changes, &reported)?;
         platform.forget_window(&record)
-    })?;
+    })
+    .map_err(EngineError::WindowLeft)?;
     Ok(Resumed { undone: Some(record), findings })
 }
 

@@ -11,12 +11,12 @@ mod window;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Rule, Stage};
 use url::Url;
 
+use crate::command::{self, Ran, Until};
 use crate::volume::Volume;
 use crate::{
     Asked, Change, Machine, NodeState, NotedWindows, OnProgress, Platform, PlatformError, Quiesce, StrangeNote,
@@ -32,8 +32,8 @@ pub use running::{Evidence, Running, in_use};
 pub use sql::{SqlAccess, dump_directory};
 pub use volume::HostVolume;
 
-/// Most of a failed command's error output that is shown, in bytes.
-const MAX_SHOWN_BYTES: usize = 2_000;
+/// Most of a failed command's error output that is shown, in characters.
+const MAX_SHOWN: usize = 2_000;
 
 /// A network on this machine, as an inventory describes it.
 pub struct Host {
@@ -155,17 +155,13 @@ impl Host {
         self.nodes.get(node).map(|reach| &reach.commands)
     }
 
-    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<(ExitStatus, String), PlatformError> {
+    fn run(&self, node: &NodeId, which: &'static str, command: &str) -> Result<Ran, PlatformError> {
         tracing::info!(%node, which, "runs a command of the inventory");
-        let output =
-            Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().map_err(|error| {
-                PlatformError::Command { node: node.to_string(), which, problem: error.to_string() }
-            })?;
-        let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        if said.len() > MAX_SHOWN_BYTES {
-            said = said.chars().take(MAX_SHOWN_BYTES).collect();
-        }
-        Ok((output.status, format!("{}: {said}", output.status)))
+        command::run(command, Until::ITS_END).map_err(|error| PlatformError::Command {
+            node: node.to_string(),
+            which,
+            problem: error.to_string(),
+        })
     }
 
     fn run_if_given(
@@ -175,10 +171,11 @@ impl Host {
         pick: impl Fn(&Commands) -> Option<&String>,
     ) -> Result<bool, PlatformError> {
         let Some(command) = self.commands(node).and_then(pick) else { return Ok(false) };
-        match self.run(node, which, command)? {
-            (status, _) if status.success() => Ok(true),
-            (_, problem) => Err(PlatformError::Command { node: node.to_string(), which, problem }),
+        let ran = self.run(node, which, command)?;
+        if ran.is_success() {
+            return Ok(true);
         }
+        Err(PlatformError::Command { node: node.to_string(), which, problem: ran.problem(MAX_SHOWN) })
     }
 
     /// Returns the nodes in the order in which they start.
@@ -266,8 +263,8 @@ impl Platform for Host {
         self.plan_window(quiesce)
     }
 
-    fn close(&self, changes: &[Change]) -> Result<(), PlatformError> {
-        changes.iter().try_for_each(|change| self.change(change))
+    fn close(&self, changes: &[Change], until: Until<'_>) -> Result<(), PlatformError> {
+        changes.iter().try_for_each(|change| self.change(change, until))
     }
 
     fn reopen(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {
@@ -296,19 +293,11 @@ impl Platform for Host {
 }
 
 /// Runs a command of the operator's around a window.
-pub(crate) fn run_hook(which: &'static str, command: &str) -> Result<(), PlatformError> {
+pub(crate) fn run_hook(which: &'static str, command: &str, until: Until<'_>) -> Result<(), PlatformError> {
     let failed = |problem: String| PlatformError::NotHere {
         problem: format!("--{which} `{command}` failed: {problem}"),
-        next: "correct the command; `fabkeep resume` undoes what was done".to_owned(),
+        next: "correct the command".to_owned(),
     };
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN_BYTES).collect();
-    Err(failed(format!("{}: {said}", output.status)))
+    let ran = command::run(command, until).map_err(|error| failed(error.to_string()))?;
+    if ran.is_success() { Ok(()) } else { Err(failed(ran.problem(MAX_SHOWN))) }
 }

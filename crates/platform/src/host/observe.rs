@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::{Host, HostVolume, Reach};
+use crate::command::{self, Until};
 use crate::probe::{
     Asked, BlockFiles, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
 };
@@ -19,6 +20,8 @@ use crate::{NodeState, Platform, PlatformError};
 const ANSWER: Duration = Duration::from_secs(5);
 /// Most of a log that is read, in bytes.
 const MAX_LOG_BYTES: u64 = 16 << 20;
+/// Most of a failed command's error output that is shown, in characters.
+const MAX_SHOWN: usize = 500;
 /// Longest key or certificate file, in bytes.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 
@@ -125,16 +128,8 @@ impl Host {
 
     /// Returns what a command prints.
     fn output(&self, command: &str) -> Result<String, String> {
-        let output = std::process::Command::new("sh")
-            .args(["-c", command])
-            .stdin(std::process::Stdio::null())
-            .output()
-            .map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("{}: {}", output.status, said.trim().chars().take(500).collect::<String>()));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let ran = command::run(command, Until::ITS_END).map_err(|error| error.to_string())?;
+        if ran.is_success() { Ok(ran.printed) } else { Err(ran.problem(MAX_SHOWN)) }
     }
 
     pub(super) fn read_log(&self, node: &NodeId, since: jiff::Timestamp) -> Result<Option<String>, PlatformError> {

@@ -14,7 +14,8 @@ use fabkeep_network::{NodeDirectory, NodeId};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
 use super::mounts::{Mount, Mounts};
-use super::{Host, HostVolume};
+use super::{Host, HostVolume, MAX_SHOWN};
+use crate::command::Ended;
 use crate::volume::{EntryKind, Volume, VolumeEntry};
 use crate::{NodeState, PlatformError};
 
@@ -184,8 +185,14 @@ impl Host {
     }
 
     fn status(&self, node: &NodeId, command: &str) -> Result<Said, PlatformError> {
-        let (status, problem) = self.run(node, "status", command)?;
-        Ok(judge_status(status, problem))
+        let ran = self.run(node, "status", command)?;
+        let problem = ran.problem(MAX_SHOWN);
+        match ran.ended {
+            Ended::Exited(status) => Ok(judge_status(status, problem)),
+            Ended::Interrupted | Ended::TooLong(_) => {
+                Err(PlatformError::Command { node: node.to_string(), which: "status", problem })
+            }
+        }
     }
 
     fn is_on_shared_disk(&self, files: &[(PathBuf, Vec<VolumeEntry>)]) -> bool {

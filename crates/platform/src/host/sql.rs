@@ -12,7 +12,7 @@ use fabkeep_ledger::node_settings::Environment;
 use fabkeep_network::{Node, NodeDirectory, NodeId};
 
 use super::inventory::normal;
-use super::{Host, MAX_SHOWN_BYTES};
+use super::{Host, MAX_SHOWN};
 use crate::PlatformError;
 use crate::sql::{Dumped, SqlDatabase, create_private, settle};
 use crate::volume::Volume;
@@ -146,7 +146,7 @@ impl SqlAccess {
     fn output(&self, what: &str, mut command: Command) -> Result<String, PlatformError> {
         let output = command.output().map_err(|error| self.failed(what, error))?;
         if !output.status.success() {
-            let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN_BYTES).collect();
+            let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_SHOWN).collect();
             return Err(self.failed(what, if said.is_empty() { output.status.to_string() } else { said }));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use fabkeep_network::{Finding, NodeId};
 
 use super::{Host, run_hook};
+use crate::command::Until;
 use crate::window::unknown_hook;
 use crate::{
     Change, NodeState, NotedWindows, OnProgress, Platform, PlatformError, Progress, Quiesce, StrangeNote, WindowRecord,
@@ -45,9 +46,9 @@ impl Host {
         Ok((changes, Vec::new()))
     }
 
-    pub(super) fn change(&self, change: &Change) -> Result<(), PlatformError> {
+    pub(super) fn change(&self, change: &Change, until: Until<'_>) -> Result<(), PlatformError> {
         match change {
-            Change::Hook(hook) => run_hook("hook-before", &hook.before),
+            Change::Hook(hook) => run_hook("hook-before", &hook.before, until),
             Change::Stop { node, .. } => {
                 if self.state(node)? != NodeState::Stopped {
                     self.stop(node)?;
@@ -88,7 +89,7 @@ impl Host {
         }
         for change in changes {
             match change {
-                Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after)),
+                Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after, Until::ITS_END)),
                 Change::UnknownHook => result = result.and(Err(unknown_hook())),
                 Change::Scale(_) | Change::Fence { .. } | Change::Stop { .. } => {}
             }

@@ -38,6 +38,7 @@ use discover::{Analysis, FoundNode, mounts, workloads};
 use volume::helper::{self, Helper};
 use volume::{PodVolume, patiently};
 
+use crate::command::Until;
 use crate::volume::Volume;
 use crate::{
     Asked, Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform,
@@ -574,8 +575,8 @@ impl Platform for Kubernetes {
         self.plan_window(quiesce)
     }
 
-    fn close(&self, changes: &[Change]) -> Result<(), PlatformError> {
-        self.change(changes)
+    fn close(&self, changes: &[Change], until: Until<'_>) -> Result<(), PlatformError> {
+        self.change(changes, until)
     }
 
     fn reopen(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {

@@ -14,6 +14,7 @@ use super::connection::{failed, is_missing};
 use super::discover::FoundNode;
 use super::objects::{MANAGED_BY, Namespace, SCALED, name_of, resource, text};
 use super::{Kubernetes, StageWorkloads};
+use crate::command::Until;
 use crate::host::run_hook;
 use crate::window::unknown_hook;
 use crate::{Change, NotedWindows, ObjectRef, OnProgress, PlatformError, Progress, Quiesce, StrangeNote, WindowRecord};
@@ -239,12 +240,12 @@ impl Kubernetes {
             .collect())
     }
 
-    pub(super) fn change(&self, changes: &[Change]) -> Result<(), PlatformError> {
+    pub(super) fn change(&self, changes: &[Change], until: Until<'_>) -> Result<(), PlatformError> {
         let target = self.target();
         let mut going = Vec::new();
         for change in changes {
             match change {
-                Change::Hook(hook) => run_hook("hook-before", &hook.before)?,
+                Change::Hook(hook) => run_hook("hook-before", &hook.before, until)?,
                 Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
                     target.scale_down(workload)?;
                     going.push(workload.clone());
@@ -393,7 +394,7 @@ impl Kubernetes {
                 Change::Scale(workload) => {
                     result = result.and(target.scale_up(workload, None));
                 }
-                Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after)),
+                Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after, Until::ITS_END)),
                 Change::UnknownHook => result = result.and(Err(unknown_hook())),
                 Change::Fence { .. } | Change::Stop { .. } => {}
             }
