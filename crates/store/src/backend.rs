@@ -59,6 +59,14 @@ pub(crate) enum Put {
     Exists,
 }
 
+/// Returns whether a file has the name of an object's folder.
+pub(crate) fn is_blocked(error: &object_store::Error) -> bool {
+    use std::error::Error;
+    std::iter::successors(error.source(), |error| (**error).source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::NotADirectory)
+}
+
 impl Backend {
     pub fn new(location: Location) -> Result<Backend, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -105,6 +113,7 @@ impl Backend {
                 Err(StoreError::damaged(name, format!("{size} bytes; an object has at most {MAX_OBJECT_BYTES}")))
             }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) if is_blocked(&source) => Ok(None),
             Err(source) => Err(StoreError::Backend { action: "reading", object: name.to_owned(), source }),
         }
     }
@@ -157,7 +166,7 @@ impl Backend {
         self.get(name)?.ok_or_else(|| StoreError::Missing(name.to_owned()))
     }
 
-    /// Names (relative to the repository) and sizes in bytes of all objects below a prefix.
+    /// Names (relative to the repository) and sizes in bytes of all objects below a prefix. A file that has the prefix for its name is one.
     pub fn list(&self, prefix: &str) -> Result<BTreeMap<String, u64>, StoreError> {
         use futures_util::TryStreamExt;
         tracing::debug!(prefix, "list");
@@ -165,6 +174,9 @@ impl Backend {
             let mut out = BTreeMap::new();
             let inside = if prefix.is_empty() { folder.clone() } else { folder.join(prefix) };
             return match walk(&inside, prefix, MAX_DEPTH, &mut out) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                    Ok(std::fs::metadata(&inside).map(|file| (prefix.to_owned(), file.len())).into_iter().collect())
+                }
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(out),
             };

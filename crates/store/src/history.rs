@@ -353,7 +353,7 @@ fn is_known(name: &str) -> bool {
         Some(("faults", _)) => point_of(name, "faults").is_some(),
         Some(("objects", rest)) => rest.split_once('/').is_some_and(|(beginning, rest)| {
             let (hash, generation) = rest.split_once('.').map_or((rest, None), |(hash, last)| (hash, Some(last)));
-            hex(beginning, 2) && hex(hash, 64) && hash.starts_with(beginning) && generation.is_none_or(number)
+            hex(beginning, 2) && hex(hash, 64) && generation.is_none_or(number)
         }),
         Some(_) => false,
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use crate::backend::Put;
+use crate::backend::{Put, is_blocked};
 use crate::commit::{Commit, PointId, PointSummary, Previous};
 use crate::history::History;
 use crate::index::{BlobEntry, Index, ObjectEntry, Sources};
@@ -170,6 +170,10 @@ impl Repository {
     ) -> Result<(State, BTreeSet<String>, bool), StoreError> {
         let present = self.backend.list("objects")?;
         let mut taken: BTreeSet<String> = present.keys().cloned().collect();
+        for name in present.keys().filter(|name| name.matches('/').count() < 2) {
+            let problem = "it is a file, and a repository has folders with such names: objects go into another folder";
+            remarks.push(Remark::new(RemarkKind::Foreign, name, problem));
+        }
         let mut state = State::default();
         let mut known: HashMap<String, u32> = HashMap::new();
         let mut hashes: HashMap<String, String> = HashMap::new();
@@ -421,21 +425,28 @@ impl PointWriter<'_> {
         let sealed = seal::seal(plain, &self.key.recipients)?;
         json::check_len("an object", sealed.len())?;
         let hash = self.key.names.name(plain).to_string();
-        let base = format!("objects/{}/{hash}", &hash[..2]);
         let size = sealed.len() as u64;
         let blake3 = blake3::hash(&sealed).to_hex().to_string();
         // Where not every name that was ever given is known, one is taken that nobody gave.
         let first = if self.blind { rand::random::<u32>().max(MAX_GENERATIONS) } else { 0 };
-        for generation in (first..=u32::MAX).take(MAX_GENERATIONS as usize) {
-            let name = if generation == 0 { base.clone() } else { format!("{base}.{generation}") };
-            if self.taken.contains(&name) {
-                continue;
-            }
-            if self.repository.backend.put_new(&name, sealed.clone())? == Put::Created {
-                return Ok(ObjectEntry { name, size, blake3, plain_size: plain.len() as u64 });
+        for folder in folders(&hash) {
+            for generation in (first..=u32::MAX).take(MAX_GENERATIONS as usize) {
+                let name = match generation {
+                    0 => format!("{folder}/{hash}"),
+                    _ => format!("{folder}/{hash}.{generation}"),
+                };
+                if self.taken.contains(&name) {
+                    continue;
+                }
+                match self.repository.backend.put_new(&name, sealed.clone()) {
+                    Ok(Put::Created) => return Ok(ObjectEntry { name, size, blake3, plain_size: plain.len() as u64 }),
+                    Ok(Put::Exists) => {}
+                    Err(StoreError::Backend { source, .. }) if is_blocked(&source) => break,
+                    Err(error) => return Err(error),
+                }
             }
         }
-        Err(StoreError::Internal(format!("{base} and its generations are all taken")))
+        Err(StoreError::Internal(format!("all names for object {hash} are taken")))
     }
 
     /// Returns the index of what this run added since a place in its lists.
@@ -574,4 +585,10 @@ impl PointWriter<'_> {
         }
         Ok(entry)
     }
+}
+
+/// Returns the folders for an object, its own first: the next one takes it where a file has a folder's name.
+fn folders(hash: &str) -> impl Iterator<Item = String> {
+    let own = hash.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    (0..=u8::MAX).map(move |further| format!("objects/{:02x}", own.wrapping_add(further)))
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fabkeep_store::{RemarkKind, Repository, StoreError};
+use fabkeep_store::{RemarkKind, Repository, StoreError, WriterKey};
 
 use super::{Place, blobs};
 
@@ -222,4 +222,34 @@ pub fn copy_tree(from: &Path, to: &Path) {
             let _ = std::fs::copy(&path, &target).unwrap();
         }
     }
+}
+
+/// Somebody else's files with the names of the repository's folders.
+#[test]
+fn files_with_the_names_of_folders_are_told_and_keep_nothing_from_being_put() {
+    let place = Place::new();
+    let blobs = |seed: u8| vec![vec![seed; 3000], vec![seed.wrapping_add(1); 300_000]];
+    let first = place.put(&blobs(1));
+    std::fs::write(place.folder.path().join("repo/faults"), "junk").unwrap();
+    let named = |name: &str| {
+        let repository = place.open();
+        let writer = repository.writer(WriterKey::read(&place.writer()).unwrap()).unwrap();
+        assert!(writer.remarks().iter().any(|remark| remark.object == name), "{name}: {:?}", writer.remarks());
+    };
+    named("faults");
+    let second = place.put(&blobs(10));
+    for number in 0..=255u8 {
+        let folder = place.folder.path().join(format!("repo/objects/{number:02x}"));
+        if !folder.exists() {
+            std::fs::write(folder, "junk").unwrap();
+        }
+    }
+    let third = place.put(&blobs(20));
+    for (commit, seed) in [(&first, 1), (&second, 10), (&third, 20)] {
+        place.restores(commit, &blobs(seed)).unwrap();
+    }
+    let strays = place.open().strays().unwrap();
+    // An object in another folder than its own is no stranger.
+    assert!(strays.iter().all(|remark| remark.object == "faults" || remark.object.len() == "objects/xx".len()));
+    assert!(strays.iter().any(|remark| remark.object == "faults"), "{strays:?}");
 }
