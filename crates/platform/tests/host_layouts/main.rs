@@ -238,6 +238,21 @@ fn data_behind_a_link_is_found_by_layout_and_by_configuration() {
 }
 
 #[test]
+fn data_behind_a_link_inside_the_root_is_found_once() {
+    let site = Site::new();
+    site.whole("net").peer_data("net/big/p").remove("net/Org1/peer0/production");
+    std::os::unix::fs::symlink("../../big/p", site.path("net/Org1/peer0/production")).unwrap();
+    let found = site.discover("net");
+    let text = found.text.clone();
+    assert!(found.node("Org1/peer0").contains("peer-data=net/Org1/peer0/production"), "{text}");
+    assert!(!text.contains("net/big"), "{text}");
+    // What lies beside it is its own.
+    std::fs::create_dir_all(site.path("net/big/notes")).unwrap();
+    let text = site.discover("net").text;
+    assert!(text.contains("net/big/notes") && !text.contains("net/big/p\""), "{text}");
+}
+
+#[test]
 fn a_couchdb_belongs_to_its_peer() {
     let couch = "    stateDatabase: CouchDB";
     let configured = |site: &Site, peer: &str| {

@@ -24,6 +24,12 @@ pub(super) struct Covered {
 /// Directories that need no other owner.
 pub(super) fn covered(nodes: &[Node], copies: &[PathBuf], root: &Path) -> Covered {
     let mut out = Covered { whole: copies.iter().cloned().collect(), files: BTreeSet::new() };
+    let real_root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+    // What a link leads to is the same directory, found a second time by its own path.
+    let led_to = |path: &Path| {
+        let real = path.canonicalize().ok()?;
+        real.strip_prefix(&real_root).ok().map(|inside| root.join(inside)).filter(|real| real != path)
+    };
     let all: Vec<&PathBuf> = nodes.iter().flat_map(|node| node.directories.iter().map(|(_, path)| path)).collect();
     for node in nodes {
         for (role, path) in &node.directories {
@@ -36,8 +42,12 @@ pub(super) fn covered(nodes: &[Node], copies: &[PathBuf], root: &Path) -> Covere
                 let own = AUTHORITY_FOLDERS.iter().map(|name| path.join(name));
                 out.whole.extend(own.filter(|path| path.is_dir()));
                 out.files.insert(path.clone());
+                out.files.extend(led_to(path));
             } else {
                 out.whole.insert(path.clone());
+                // A link to the root, or to what is above another node, covers nothing else.
+                let holds_others = |real: &PathBuf| all.iter().any(|other| *other != path && other.starts_with(real));
+                out.whole.extend(led_to(path).filter(|real| real != root && !holds_others(real)));
             }
         }
     }
