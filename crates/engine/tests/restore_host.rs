@@ -9,6 +9,8 @@ mod copies;
 mod kills;
 #[path = "restore_host/mounts.rs"]
 mod mounts;
+#[path = "restore_host/nothing_left.rs"]
+mod nothing_left;
 #[path = "restore_host/obstacles.rs"]
 mod obstacles;
 #[path = "restore_host/odd_names.rs"]

@@ -293,3 +293,44 @@ fn beside_a_mount_point_that_is_read_only_the_journal_lies_inside_the_mount() {
     let findings = refused(place.restore(&place.options(), &Silent));
     assert!(findings.iter().all(|found| found.rule.code() == "B9" && found.what.contains("written")), "{findings:?}");
 }
+
+#[test]
+fn a_file_that_is_mounted_stays_if_it_is_what_was_captured_and_else_is_named_before_any_change() {
+    if !may_mount("mounts::a_file_that_is_mounted_stays_if_it_is_what_was_captured_and_else_is_named_before_any_change")
+    {
+        return;
+    }
+    let place = Place::new(&["Org1/peer0"]);
+    for file in ["Org1/peer0/config/core.yaml", "Org1/peer0/tls/server.key"] {
+        let source = place.bench.path("mounted-file");
+        let folder = place.path(file).parent().unwrap().to_path_buf();
+        let expected = tree(&folder);
+        std::fs::copy(place.path(file), &source).unwrap();
+        mount(&["--bind", source.to_str().unwrap()], &place.path(file));
+        let beside = folder.join("OLD");
+        std::fs::write(&beside, "").unwrap();
+        std::fs::remove_dir_all(place.path("Org1/peer0/production/transientstore")).unwrap();
+        let restored = place.restore(&place.options(), &Silent).unwrap();
+        assert!(!restored.directories.is_empty());
+        assert!(!beside.exists());
+        std::fs::write(&source, "another").unwrap();
+        let before = tree(&place.bench.network());
+        let findings = refused(place.restore(&place.options(), &Silent));
+        let named = |finding: &fabkeep_network::Finding| {
+            finding.rule.code() == "B9" && finding.what.contains(place.path(file).to_str().unwrap())
+        };
+        assert!(findings.iter().any(named), "{findings:#?}");
+        assert!(tree(&place.bench.network()) == before);
+        unmount(&place.path(file));
+        std::fs::remove_file(&source).unwrap();
+        for aside in named_asides(&place) {
+            std::fs::remove_dir_all(aside).unwrap();
+        }
+        assert!(tree(&folder) == expected, "{file}");
+        assert!(place.path("Org1/peer0/production/transientstore/CURRENT").exists());
+    }
+}
+
+fn named_asides(place: &Place) -> Vec<PathBuf> {
+    named(&place.bench.network(), ".before-")
+}

@@ -1,7 +1,7 @@
 //! The record of a restore on hosts: a file of lines beside the restored data. Each line is a step; steps without a line are done again. It
 //! survives a kill at any byte: an incomplete line is ignored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -142,10 +142,11 @@ fn lock(file: &File) -> bool {
     !matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
-/// Locks the folders that a restore works in: another one, of whichever recovery point and nodes, must not work there meanwhile.
-fn lock_places(plan: &Plan<'_>) -> Result<Vec<File>, EngineError> {
+/// Locks the folders that a restore works in: another one, of whichever recovery point and nodes, must not work there meanwhile. `locks`:
+/// those that are locked already.
+fn lock_places(plan: &Plan<'_>, locks: &mut BTreeMap<PathBuf, File>) -> Result<(), EngineError> {
     let folders: BTreeSet<&Path> = match &plan.places {
-        Places::Below(to) => BTreeSet::from([to.as_path()]),
+        Places::Below(to) => std::iter::once(to.as_path()).filter(|to| to.is_dir()).collect(),
         Places::Of(_) => plan
             .directories
             .iter()
@@ -153,15 +154,17 @@ fn lock_places(plan: &Plan<'_>) -> Result<Vec<File>, EngineError> {
             .filter_map(|region| region.staging.ancestors().skip(1).find(|folder| folder.is_dir()))
             .collect(),
     };
-    let mut locks = Vec::new();
     for folder in folders {
+        if locks.contains_key(folder) {
+            continue;
+        }
         let file = File::open(folder).map_err(io(folder))?;
         if !lock(&file) {
             return Err(restoring_here(folder));
         }
-        locks.push(file);
+        locks.insert(folder.to_path_buf(), file);
     }
-    Ok(locks)
+    Ok(())
 }
 
 fn text(file: &File, path: &Path) -> Result<String, EngineError> {
@@ -183,7 +186,7 @@ pub(in crate::restore) struct Lines<'a> {
     path: PathBuf,
     file: File,
     /// Held until the end.
-    _locks: Vec<File>,
+    _locks: BTreeMap<PathBuf, File>,
     disk: Disk<'a>,
 }
 
@@ -218,11 +221,15 @@ impl<'a> Journal<'a> {
     /// Opens the journal of this restore: a new one, or an earlier run's. Earlier lines of directories that are restored anew do not count.
     pub fn open(plan: &Plan<'_>, point: &str, fingerprint: &str, disk: Disk<'a>) -> Result<Journal<'a>, EngineError> {
         let path = plan.journal.clone();
+        // A run that has to wait for another one makes nothing.
+        let mut locks = BTreeMap::new();
+        lock_places(plan, &mut locks)?;
         disk.make_folders(path.parent().unwrap_or(Path::new("/")))?;
+        // A folder that was made is nearer to the places.
+        lock_places(plan, &mut locks)?;
         disk.changing("make journal", &path);
         let mut file = opened(OpenOptions::new().read(true).append(true).create(true), &path)
             .map_err(|error| no_journal(&path, error))?;
-        let locks = lock_places(plan)?;
         if !lock(&file) {
             return Err(restoring_here(&path));
         }

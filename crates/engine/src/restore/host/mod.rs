@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use fabkeep_network::Severity;
 use fabkeep_platform::Host;
+use fabkeep_store::StoreError;
 use parking_lot::Mutex;
 
 use super::ca::databases;
@@ -30,7 +31,7 @@ use super::{RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::transform::{Transformed, is_named};
-use crate::{EngineError, Next, parallel};
+use crate::{Done, EngineError, Next, parallel};
 use volume::SharedJournal;
 
 pub(in crate::restore) use disk::Disk;
@@ -87,6 +88,9 @@ impl<'a> Run<'a> {
         let mut journal = Journal::open(self.plan, &self.whole.point, &self.whole.fingerprint, self.disk)?;
         restored.resumed = journal.is_resumed();
         if let Err(error) = self.data(&mut journal, restored) {
+            if self.is_useless(&error, &journal) {
+                self.remove_written()?;
+            }
             let done = self.plan.done_by(&journal);
             if done.is_empty() {
                 journal.abandon()?;
@@ -112,6 +116,25 @@ impl<'a> Run<'a> {
             Some(SetAside { what: directory.path.display().to_string(), to })
         });
         restored.set_aside = asides.collect();
+        Ok(())
+    }
+
+    /// Returns whether what this run has written is of no use: the repository lacks a part of it, and nothing else was changed.
+    fn is_useless(&self, error: &EngineError, journal: &Journal<'_>) -> bool {
+        let of_repository = matches!(
+            error,
+            EngineError::Store(StoreError::Damaged { .. } | StoreError::Untrusted { .. } | StoreError::Missing(_))
+        );
+        let only_written = || self.plan.done_by(journal).iter().all(|done| matches!(done, Done::Written { .. }));
+        of_repository && !journal.is_resumed() && only_written()
+    }
+
+    /// Removes what was written beside the places.
+    fn remove_written(&self) -> Result<(), EngineError> {
+        let regions = self.plan.directories.iter().flat_map(|planned| &planned.staging.regions);
+        for region in regions.filter(|region| region.staging.symlink_metadata().is_ok()) {
+            self.disk.remove_tree(&region.staging)?;
+        }
         Ok(())
     }
 

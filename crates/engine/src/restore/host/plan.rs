@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{Host, Mounts, Platform, STAGED};
-use fabkeep_store::PointReader;
+use fabkeep_store::{NameKey, PointReader};
 
 use super::journal::{self, of_another};
 use super::places::{self, Placed};
-use super::prove::is_as_captured;
+use super::prove::{compare, is_as_captured};
 use super::staging::{Staging, resolve};
 use super::{Places, existing, may_change, old_paths, restart, room, running, same_place};
 use crate::error::io;
@@ -137,7 +137,7 @@ pub(in crate::restore) fn make<'a>(
     let mut transformed = transform(point, &reader, &options.asked())?;
     let mut plan = Plan::new(places, &transformed);
     let placed = places::place_all(&mut plan, &mut transformed)?;
-    plan.directories = directories(id, &placed, &mut transformed, &mut plan)?;
+    plan.directories = directories(id, &placed, &mut transformed, reader.names(), &mut plan)?;
     plan.journal = journal_path(id, &plan)?;
     let found = journal::read(&plan.journal)?;
     // A certificate authority's files that stay are part of what tells plans apart.
@@ -317,6 +317,7 @@ fn directories(
     point: &str,
     places: &[Placed],
     transformed: &mut Transformed,
+    names: &NameKey,
     plan: &mut Plan<'_>,
 ) -> Result<Vec<PlannedDirectory>, EngineError> {
     let mounts = Mounts::read()?;
@@ -335,6 +336,7 @@ fn directories(
         let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
         others.extend(excluded.filter(|path| path.symlink_metadata().is_ok()));
         let staging = Staging::new(point, place.clone(), &mounts, &others)?;
+        leave_out_mounted(id, captured, &staging, names, &mut plan.findings);
         leave_out_others(id, captured, &staging, &mut plan.findings);
         blocked(id, captured, &staging, &mut plan.findings);
         let occupied = staging.is_occupied(id)?;
@@ -351,6 +353,35 @@ fn directories(
         });
     }
     Ok(out)
+}
+
+/// Leaves out files that are mounted into the place, where they are what was captured: a mount point cannot be replaced.
+fn leave_out_mounted(
+    id: &NodeId,
+    captured: &mut CapturedDirectory,
+    staging: &Staging,
+    names: &NameKey,
+    findings: &mut Vec<Finding>,
+) {
+    captured.entries.retain(|entry| {
+        if !staging.mounted_files.contains(&entry.path) {
+            return true;
+        }
+        let path = staging.placed(&entry.path);
+        let is_equal = match &entry.content {
+            EntryContent::File { size, parts } => compare(&path, *size, parts, names).is_ok(),
+            _ => false,
+        };
+        if !is_equal {
+            findings.push(Finding::error(
+                Rule::RoomEnough,
+                id,
+                format!("{} is a mount point and differs from the captured file: it cannot be replaced", path.display()),
+                "put the captured content where the mount comes from (restore into a folder to have it, --to DIR), or unmount it; then run the same command again",
+            ));
+        }
+        false
+    });
 }
 
 /// Leaves out what was captured where another node has its place.

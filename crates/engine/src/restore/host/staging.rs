@@ -41,8 +41,10 @@ pub(crate) struct Staging {
     /// Folders that stay where they are, relative, outer ones first: mount points, and what is above them or above other nodes' places.
     /// Empty: the directory is renamed as a whole.
     pub fixed: Vec<String>,
-    /// Other nodes' places inside, relative: nothing in them is touched.
+    /// Other nodes' places inside, relative: nothing in them is touched. Files that are mounted there are among them.
     pub stays: Vec<String>,
+    /// Files that are mounted inside, relative: each stays as it is.
+    pub mounted_files: Vec<String>,
 }
 
 impl Staging {
@@ -54,6 +56,10 @@ impl Staging {
         };
         let below = others.iter().filter(|other| is_below(other, &place));
         let mut stays = below.map(|other| relative(other)).collect::<Result<Vec<String>, _>>()?;
+        let files = mounts.at_or_below(&place).filter(|mount| mount.point != place && is_a_file(&mount.point));
+        let mut mounted_files = files.map(|mount| relative(&mount.point)).collect::<Result<Vec<String>, _>>()?;
+        mounted_files.retain(|path| !stays.iter().any(|other| path == other || is_inside(path, other)));
+        stays.extend(mounted_files.iter().cloned());
         stays.sort();
         stays.dedup();
         let outer = stays.clone();
@@ -80,7 +86,7 @@ impl Staging {
         );
         fixed.sort();
         fixed.dedup();
-        Ok(Staging { place, regions, fixed, stays })
+        Ok(Staging { place, regions, fixed, stays, mounted_files })
     }
 
     /// Whether its entries are renamed, and not the directory itself.
@@ -198,6 +204,11 @@ impl Staging {
     pub fn is_staged(&self) -> bool {
         self.regions.iter().any(|region| region.staging.exists())
     }
+}
+
+/// Whether something other than a directory is mounted at a point. What cannot be looked at has its finding elsewhere.
+fn is_a_file(point: &Path) -> bool {
+    point.metadata().is_ok_and(|found| !found.is_dir())
 }
 
 /// A directory's part on one mount. What is on a mount point of its own must be written, and set aside, inside.
