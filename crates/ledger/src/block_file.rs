@@ -14,15 +14,24 @@ pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 /// Name of the file that says a ledger was joined from a snapshot.
 pub const BOOTSTRAPPING_SNAPSHOT: &str = "bootstrappingSnapshot.info";
 
+/// What the names of block files begin with. A node that has no block index takes every file of a chain's directory with such a name for
+/// one, and does not start when the rest is not a number, or the number is not that of a file.
+const PREFIX: &str = "blockfile_";
+
 /// Returns the number in `blockfile_NNNNNN`, or `None` for other names.
 pub fn file_number(name: &str) -> Option<u32> {
-    let digits = name.strip_prefix("blockfile_")?;
-    (digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number = name.strip_prefix(PREFIX)?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+/// Returns whether a file's name in a chain's directory is like a block file's and is none: `blockfile_000000.bak`, `blockfile_1`.
+pub fn is_like_a_block_file(name: &str) -> bool {
+    name.starts_with(PREFIX) && file_number(name).is_none()
 }
 
 /// Returns the name of block file `number`.
 pub fn file_name(number: u32) -> String {
-    format!("blockfile_{number:06}")
+    format!("{PREFIX}{number:06}")
 }
 
 /// What `bootstrappingSnapshot.info` says: the block that a ledger joined by snapshot begins after.

@@ -446,6 +446,22 @@ pub(crate) struct PemBlock {
     pub(crate) encrypted: bool,
 }
 
+/// What the first PEM block of a file contains. Fabric reads no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PemContent {
+    /// A certificate.
+    Certificate,
+    /// Anything else.
+    Other,
+}
+
+/// Returns what the first PEM block of a file contains; `None` when the file has none, or the block's lines are not base64: such a file is
+/// not PEM for a node.
+pub fn first_pem_block(pem: &[u8]) -> Option<PemContent> {
+    let der = pem_blocks(pem).into_iter().find_map(|block| block.der)?;
+    Some(if Certificate::from_der(&der).is_ok() { PemContent::Certificate } else { PemContent::Other })
+}
+
 /// Returns every PEM block of a file. Files from Windows editors, from `openssl x509 -text` and from Kubernetes Secrets come with odd line
 /// ends, text around the blocks and lines of any length: all of that is skipped.
 pub(crate) fn pem_blocks(pem: &[u8]) -> Vec<PemBlock> {

@@ -233,6 +233,18 @@ fn classify_chain(rest: &str) -> Place {
     }
 }
 
+/// Returns whether the file at `path` in a directory of this role is one that a node without a block index takes for a block file, and that
+/// is none.
+pub fn is_like_a_block_file(role: DirectoryRole, path: &str) -> bool {
+    let chains = match role {
+        DirectoryRole::PeerData => PEER_CHAINS,
+        DirectoryRole::OrdererLedger => ORDERER_CHAINS,
+        _ => return false,
+    };
+    let name = within(path, chains).and_then(|rest| rest.split_once('/'));
+    name.is_some_and(|(_, name)| !name.contains('/') && crate::block_file::is_like_a_block_file(name))
+}
+
 fn classify_orderer(path: &str) -> Place {
     if let Some(rest) = within(path, ORDERER_CHAINS) {
         return classify_chain(rest);

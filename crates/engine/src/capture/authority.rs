@@ -1,7 +1,7 @@
 //! Checks a certificate authority's database: counts its rows, and checks that it is intact and belongs to the CA. Checks that certificate
 //! and key are at the places that its configuration names (C3, C5).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{self, CaConfig, DatabaseKind};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
@@ -145,11 +145,23 @@ struct Counted {
 }
 
 impl Counted {
-    /// Looks in memory: opening a file may write beside it.
-    fn read(local: &Path) -> rusqlite::Result<Counted> {
-        let uri = format!("file:{}?mode=ro&immutable=1", percent(local));
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
-        let database = rusqlite::Connection::open_with_flags(uri, flags)?;
+    /// Looks at a copy where a server has left a journal: its next start takes that into the database, or out of it. Else in memory:
+    /// opening a file may write beside it.
+    fn read(local: &Path) -> Result<Counted, String> {
+        let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let copy = copied(local, scratch.path()).map_err(|error| error.to_string())?;
+        Self::read_whole(copy.as_deref(), local).map_err(|error| error.to_string())
+    }
+
+    fn read_whole(copy: Option<&Path>, local: &Path) -> rusqlite::Result<Counted> {
+        let database = match copy {
+            Some(copy) => rusqlite::Connection::open(copy)?,
+            None => {
+                let uri = format!("file:{}?mode=ro&immutable=1", percent(local));
+                let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
+                rusqlite::Connection::open_with_flags(uri, flags)?
+            }
+        };
         let check: String = database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|n| n.max(0) as u64);
         // Servers before 1.1 have no levels.
@@ -176,6 +188,26 @@ impl Counted {
             tables: Tables::read(&database)?,
         })
     }
+}
+
+/// Copies a database with its journals, where it has any.
+fn copied(local: &Path, to: &Path) -> std::io::Result<Option<PathBuf>> {
+    let beside = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let has = |suffix: &&str| beside(local, suffix).metadata().is_ok_and(|file| file.is_file() && file.len() > 0);
+    let journals: Vec<&str> = ["-wal", "-journal"].into_iter().filter(has).collect();
+    if journals.is_empty() {
+        return Ok(None);
+    }
+    let copy = to.join("copy.db");
+    std::fs::copy(local, &copy)?;
+    for suffix in journals {
+        std::fs::copy(beside(local, suffix), beside(&copy, suffix))?;
+    }
+    Ok(Some(copy))
 }
 
 /// C3: a server refuses a database whose schema is newer than its own.

@@ -237,7 +237,7 @@ pub(crate) fn check(
         for directory in &node.directories {
             check_databases(node, directory, writer, options, reporter, &found);
             check_logs(node, directory, &notes, &mut checked, reporter, &found);
-            check_chain_directories(node, directory, &found);
+            check_chain_directories(node, directory, &notes, &found);
             start_marks::check(node, directory, &notes, &found);
             if directory.directory.role == DirectoryRole::DatabaseDump {
                 checked.ca = Some(authority::check_dump(node, directory, &found));
@@ -530,19 +530,28 @@ fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
     }
 }
 
-/// A chain's directory without its block files is a chain that was lost.
-fn check_chain_directories(node: &PlannedNode, directory: &SurveyedDirectory, found: &dyn Fn(Finding)) {
+/// A chain's directory without its block files is a chain that was lost. A peer opens only what its list of ledgers names: other
+/// directories beside the chains are none of its business.
+fn check_chain_directories(
+    node: &PlannedNode,
+    directory: &SurveyedDirectory,
+    notes: &Notes<'_>,
+    found: &dyn Fn(Finding),
+) {
     let root = match directory.directory.role {
         DirectoryRole::PeerData => PEER_CHAINS,
         DirectoryRole::OrdererLedger => ORDERER_CHAINS,
         _ => return,
     };
     let chains = directory.chains();
+    let is_peer = directory.directory.role == DirectoryRole::PeerData;
+    let list = is_peer.then(|| start_marks::ledger_list(directory, "", notes)).flatten();
+    let is_listed = |channel: &str| list.as_ref().is_none_or(|list| list.ledgers.contains_key(channel));
     let standing =
         |(entry, place): &&(VolumeEntry, Place)| entry.kind == EntryKind::Directory && place.class != Class::Skip;
     for (entry, _) in directory.entries.iter().filter(standing) {
         let Some(channel) = entry.path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) else { continue };
-        if !channel.contains('/') && !chains.iter().any(|chain| chain.path == entry.path) {
+        if !channel.contains('/') && is_listed(channel) && !chains.iter().any(|chain| chain.path == entry.path) {
             found(Finding::error(
                 Rule::HashChain,
                 format!("{} {channel}", node.node.id),

@@ -4,20 +4,28 @@
 use std::io::Read;
 
 use fabkeep_ledger::ca_config::{CaConfig, DatabaseKind, config_file_name};
-use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, is_private_key_pem};
+use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, PemContent, first_pem_block, is_private_key_pem};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::msp::{Msp, RevocationList};
 use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
 use fabkeep_ledger::node_settings::{MAX_CONFIG_BYTES, has_section, parse};
 use fabkeep_ledger::proto::msp::FabricMspConfig;
 use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, Rule};
-use fabkeep_platform::VolumeEntry;
+use fabkeep_platform::{EntryKind, VolumeEntry};
 
 use super::issuer;
+use super::links::LedTo;
 use super::presence::RoleView;
 use super::survey::{PlannedNode, SurveyedDirectory};
 
 pub(super) const BRING_BACK: &str = "restore the files from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
+
+/// Folders of an MSP whose files are certificates.
+const CERTIFICATE_FOLDERS: [&str; 5] =
+    ["cacerts", "intermediatecerts", "admincerts", "tlscacerts", "tlsintermediatecerts"];
+/// Folders that a node reads at its start.
+const MSP_FOLDERS: [&str; 7] =
+    ["cacerts", "intermediatecerts", "admincerts", "tlscacerts", "tlsintermediatecerts", "crls", "signcerts"];
 
 /// A PEM file of an MSP or TLS directory.
 struct Pem {
@@ -114,11 +122,32 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         };
         found(error(node, Rule::EveryKey, &view.label_of("cacerts"), what));
     }
-    for folder in ["cacerts", "intermediatecerts", "admincerts", "tlscacerts", "tlsintermediatecerts"] {
+    for (directory, path, entry) in view.entries() {
+        if MSP_FOLDERS.contains(&path)
+            && matches!(directory.led_to(entry), LedTo::Entry(at) if at.kind == EntryKind::File)
+        {
+            let what = "it is a file, and the node expects a directory of this name: the node does not start";
+            found(error(node, Rule::EveryKey, &view.label_of(path), what));
+        }
+    }
+    // Without a certificate in tlscacerts the node does not look into the folder of those between.
+    let without_tls = !of("tlscacerts").iter().any(|file| first_pem_block(&file.bytes).is_some());
+    for folder in CERTIFICATE_FOLDERS.iter().filter(|folder| !(without_tls && **folder == "tlsintermediatecerts")) {
         for file in of(folder) {
             match &file.certificate {
-                None => found(warning(node, Rule::EveryKey, &file.label, "it is not a readable certificate")),
-                Some(certificate) if folder != "admincerts" && !certificate.is_ca() => {
+                _ if matches!(first_pem_block(&file.bytes), Some(PemContent::Other)) => {
+                    let what = format!(
+                        "what its first PEM block in {folder} contains is not a readable certificate: the node does not start"
+                    );
+                    found(error(node, Rule::EveryKey, &file.label, what));
+                }
+                None => found(warning(
+                    node,
+                    Rule::EveryKey,
+                    &file.label,
+                    "it is not a readable certificate, and not PEM: the node ignores it",
+                )),
+                Some(certificate) if *folder != "admincerts" && !certificate.is_ca() => {
                     let what = format!(
                         "the certificate of {} in {folder} is not a CA's: the node does not start",
                         certificate.summary().common_name
@@ -194,6 +223,7 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         );
         found(error(node, Rule::EveryKey, &file.label, what));
     }
+    check_tls_chain(node, &of("tlscacerts"), &of("tlsintermediatecerts"), found);
     let config = files.iter().find(|file| file.name == "config.yaml" && file.folder != "keystore");
     for path in config.map(|file| named_certificates(&file.bytes)).unwrap_or_default() {
         let there = files
@@ -218,6 +248,29 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         found(error(node, Rule::EveryKey, &place, what));
     } else if let (Some(file), Some(Err(problem))) = (config, by_units) {
         found(error(node, Rule::EveryKey, &file.label, format!("it is not valid YAML ({problem})")));
+    }
+}
+
+/// TLS CA certificates between a root and the nodes: each must lead to a root of the MSP's tlscacerts.
+fn check_tls_chain(node: &PlannedNode, roots: &[&Pem], intermediates: &[&Pem], found: &dyn Fn(Finding)) {
+    let pem = |files: &[&Pem]| files.iter().map(|file| file.bytes.clone()).collect();
+    let authorities = Msp::from_config(&FabricMspConfig {
+        root_certs: pem(roots),
+        intermediate_certs: pem(intermediates),
+        ..FabricMspConfig::default()
+    });
+    if !roots.iter().any(|file| file.certificate.is_some()) {
+        return;
+    }
+    for file in intermediates {
+        let Some(certificate) = file.certificate.as_ref().filter(|certificate| certificate.is_ca()) else { continue };
+        if !authorities.leads_to_a_root(certificate) && !authorities.cannot_check(certificate) {
+            let what = format!(
+                "the TLS CA certificate of {} was not issued by any of the CA certificates in the MSP's tlscacerts: the node does not start",
+                certificate.summary().common_name
+            );
+            found(error(node, Rule::EveryKey, &file.label, what));
+        }
     }
 }
 

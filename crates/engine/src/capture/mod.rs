@@ -14,6 +14,7 @@ mod histories;
 mod identities;
 mod issuer;
 mod keys;
+mod links;
 mod memory;
 mod named;
 mod packages;

@@ -13,7 +13,7 @@ use fabkeep_ledger::node_settings::{
     Environment, MAX_CONFIG_BYTES, NamedFile, NodeSettings, bootstrap_file, named_paths, parse, places, tls_files,
 };
 use fabkeep_network::{Finding, Rule};
-use fabkeep_platform::{EntryKind, normal};
+use fabkeep_platform::{VolumeEntry, normal};
 
 use super::presence::RoleView;
 use super::settings;
@@ -95,12 +95,12 @@ enum Sought {
 }
 
 impl Sought {
-    fn is(self, kind: &EntryKind) -> bool {
-        match kind {
-            EntryKind::Directory => self != Sought::File,
-            EntryKind::File => self != Sought::Directory,
-            EntryKind::Symlink(_) => true,
-            _ => false,
+    fn is(self, directory: &SurveyedDirectory, entry: &VolumeEntry) -> bool {
+        let there = directory.led_to(entry);
+        match self {
+            Sought::File => there.is_file(),
+            Sought::Directory => there.is_directory(),
+            Sought::Anything => there.is_file() || there.is_directory(),
         }
     }
 }
@@ -139,7 +139,7 @@ impl Named<'_> {
         let mut directories = self.node.directories.iter();
         directories.any(|directory| {
             let root = Path::new(&directory.directory.path);
-            let mut entries = directory.entries.iter().filter(|(entry, _)| sought.is(&entry.kind));
+            let mut entries = directory.entries.iter().filter(|(entry, _)| sought.is(directory, entry));
             (sought != Sought::File && root.ends_with(&tail))
                 || entries.any(|(entry, _)| root.join(&entry.path).ends_with(&tail))
         })
@@ -191,7 +191,11 @@ impl Named<'_> {
         let certain = self.folder_is_own(&path) || (self.speaks_of_here(one) && self.begins_at_file(one));
         let subject = format!("{} {}", self.node.node.id, path.display());
         let says = self.says(one);
-        if !is_missing(&path) {
+        if certain && path.is_dir() {
+            // What a container's engine makes of a file to mount that is missing.
+            reported.insert(path);
+            found(Finding::error(rule, subject, format!("{says}, but it is a directory"), remedy));
+        } else if !is_missing(&path) {
             reported.insert(path);
             let remedy = "name its directory in the inventory (tls = \"…\", other = \"…\")";
             let what = format!("{says}, but it is in none of the captured directories");
@@ -248,7 +252,7 @@ fn lies_in(directory: &SurveyedDirectory, path: &Path, sought: Sought) -> bool {
         if inside.as_os_str().is_empty() {
             return sought != Sought::File;
         }
-        directory.entries.iter().any(|(entry, _)| Path::new(&entry.path) == inside && sought.is(&entry.kind))
+        directory.entries.iter().any(|(entry, _)| Path::new(&entry.path) == inside && sought.is(directory, entry))
     })
 }
 
@@ -257,6 +261,9 @@ fn is_missing(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     match path.metadata() {
         Ok(_) => false,
-        Err(error) => matches!(error.kind(), NotFound | NotADirectory),
+        Err(error) => {
+            let in_a_circle = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+            matches!(error.kind(), NotFound | NotADirectory) || in_a_circle
+        }
     }
 }

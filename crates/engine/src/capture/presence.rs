@@ -5,6 +5,7 @@ use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole, ORDERER_CHAINS, PEE
 use fabkeep_network::{DirectorySource, Finding, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 
+use super::links::LedTo;
 use super::start_marks::{LEDGER_LIST, roots};
 use super::survey::{PlannedNode, SurveyedDirectory};
 
@@ -12,6 +13,37 @@ use super::survey::{PlannedNode, SurveyedDirectory};
 const PACKAGES: &str = "lifecycle/chaincodes";
 /// What the external builders made of packages, by label and hash.
 const BUILDS: &str = "externalbuilder/builds";
+/// Folders that a peer makes itself where they are missing, relative to its data directory. It cannot where a link leads to nothing.
+const PEER_FOLDERS: [&str; 17] = [
+    "ledgersData",
+    "ledgersData/chains",
+    "ledgersData/chains/chains",
+    "ledgersData/chains/index",
+    "ledgersData/ledgerProvider",
+    "ledgersData/pvtdataStore",
+    "ledgersData/stateLeveldb",
+    "ledgersData/historyLeveldb",
+    "ledgersData/configHistory",
+    "ledgersData/bookkeeper",
+    "ledgersData/fileLock",
+    "ledgersData/snapshots",
+    "snapshots",
+    "transientstore",
+    "lifecycle",
+    "lifecycle/chaincodes",
+    "externalbuilder",
+];
+/// The same of an orderer, relative to its ledger directory.
+const ORDERER_FOLDERS: [&str; 8] = [
+    "chains",
+    "index",
+    "pendingops",
+    "pendingops/join",
+    "pendingops/remove",
+    "etcdraft",
+    "etcdraft/wal",
+    "etcdraft/snapshot",
+];
 /// What a peer cannot rebuild for a channel that it joined by snapshot, and what it does without each.
 const NOT_REBUILT: [(&str, &str); 3] = [
     ("ledgersData/chains/index", "it cannot sync its block index and does not start"),
@@ -58,27 +90,25 @@ impl<'a> RoleView<'a> {
 
     /// Returns its files, with their paths inside.
     pub fn files(&self) -> impl Iterator<Item = (&'a SurveyedDirectory, &'a str, &'a VolumeEntry)> {
-        self.entries().filter(|(_, _, entry)| matches!(entry.kind, EntryKind::File | EntryKind::Symlink(_)))
+        self.entries().filter(|(directory, _, entry)| directory.led_to(entry).is_file())
     }
 
     /// Returns whether something that is not of length zero lies below a path.
     pub fn holds(&self, below: &str) -> bool {
         let within = |path: &str| path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
-        self.files().any(|(_, path, entry)| within(path) && has_content(entry))
+        self.files().any(|(directory, path, entry)| within(path) && directory.led_to(entry).has_content())
     }
 
     /// Returns whether a file of this path has content.
     pub fn has_file(&self, path: &str) -> bool {
-        self.files().any(|(_, known, entry)| known == path && has_content(entry))
+        self.files().any(|(directory, known, entry)| known == path && directory.led_to(entry).has_content())
     }
 
     fn has_folder(&self, path: &str) -> bool {
-        self.entries().any(|(_, known, entry)| known == path && entry.kind != EntryKind::File) || self.holds(path)
+        let mut entries = self.entries();
+        entries.any(|(directory, known, entry)| known == path && directory.led_to(entry).is_directory())
+            || self.holds(path)
     }
-}
-
-fn has_content(entry: &VolumeEntry) -> bool {
-    entry.stamp.size > 0 || entry.kind != EntryKind::File
 }
 
 /// `path` below `folder`, either of which may be empty.
@@ -95,6 +125,7 @@ pub(super) fn check(node: &PlannedNode, include_derived: bool, findings: &mut Ve
             let what = "data directory (CORE_PEER_FILESYSTEMPATH)";
             judge(node, DirectoryRole::PeerData, what, findings, |node, part, findings| {
                 peer_data(node, part, findings);
+                led_nowhere(node, part, &PEER_FOLDERS, findings);
                 if include_derived && !node.joined_by_snapshot {
                     dropped_alone(node, part, findings);
                 }
@@ -102,7 +133,10 @@ pub(super) fn check(node: &PlannedNode, include_derived: bool, findings: &mut Ve
         }
         NodeRole::Orderer => {
             let what = "ledger directory (ORDERER_FILELEDGER_LOCATION)";
-            judge(node, DirectoryRole::OrdererLedger, what, findings, ledger);
+            judge(node, DirectoryRole::OrdererLedger, what, findings, |node, part, findings| {
+                ledger(node, part, findings);
+                led_nowhere(node, part, &ORDERER_FOLDERS, findings);
+            });
         }
         NodeRole::CertificateAuthority => {
             let what = "home directory (FABRIC_CA_SERVER_HOME)";
@@ -153,6 +187,16 @@ fn of_role(directory: &fabkeep_network::NodeDirectory, role: DirectoryRole) -> b
 
 fn missing(node: &PlannedNode, rule: Rule, place: String, what: impl Into<String>) -> Finding {
     Finding::error(rule, format!("{} {place}", node.node.id), what, BRING_BACK)
+}
+
+/// A node makes a folder that is missing, and fails at one whose name is a link that leads to nothing.
+fn led_nowhere(node: &PlannedNode, part: &RoleView<'_>, folders: &[&str], findings: &mut Vec<Finding>) {
+    for (directory, path, entry) in part.entries().filter(|(_, path, _)| folders.contains(path)) {
+        if matches!(directory.led_to(entry), LedTo::Nothing) {
+            let what = "it is a link that leads to nothing: the node does not start with it";
+            findings.push(missing(node, Rule::NotPersistent, part.label_of(path), what));
+        }
+    }
 }
 
 fn peer_data(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>) {

@@ -130,6 +130,15 @@ fn marks<'a>(directory: &'a SurveyedDirectory, root: &str, below: &str) -> impl 
         })
 }
 
+/// Returns a peer's list of ledgers. A database that cannot be read has its finding from the checks.
+pub(super) fn ledger_list(directory: &SurveyedDirectory, root: &str, notes: &Notes<'_>) -> Option<LedgerList> {
+    let path = inside(root, LEDGER_LIST);
+    match directory.local(&path) {
+        Some(local) => leveldb::ledger_list(&local).ok(),
+        None => notes.recall(directory, &path)?.list,
+    }
+}
+
 /// Every ledger that a peer lists must have its chain, and every chain must be listed.
 fn check_ledger_list(
     node: &PlannedNode,
@@ -139,12 +148,7 @@ fn check_ledger_list(
     found: &dyn Fn(Finding),
 ) {
     let path = inside(root, LEDGER_LIST);
-    // A database that cannot be read has its finding already.
-    let list = match directory.local(&path) {
-        Some(local) => leveldb::ledger_list(&local).ok(),
-        None => notes.recall(directory, &path).and_then(|known| known.list),
-    };
-    let Some(list) = list else { return };
+    let Some(list) = ledger_list(directory, root, notes) else { return };
     notes.amend(directory, &path, |known| known.list = Some(list.clone()));
     let subject = |channel: &str| format!("{} {channel}", node.node.id);
     let take = "take the peer's data directory from another peer of the organization or an earlier recovery point, or leave the node out (--exclude)";

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
-use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place};
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place, is_like_a_block_file};
 use fabkeep_ledger::node_settings::StateDatabase;
 use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule, Severity};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Unread, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
+use super::links::{LedTo, Links};
 use super::staging::{self, Copied, Wanted};
 use super::{CaptureOptions, databases, presence, servers, settings, start_marks};
 use crate::{EngineError, parallel};
@@ -47,6 +48,8 @@ pub(crate) struct SurveyedDirectory {
     pub entries: Vec<(VolumeEntry, Place)>,
     /// Copies of parts of it, by relative path, read instead of the source.
     pub staged: BTreeMap<String, HostVolume>,
+    /// What its links lead to.
+    pub links: Links,
 }
 
 /// The block files of one channel in one directory.
@@ -98,6 +101,14 @@ impl SurveyedDirectory {
 
     pub fn is_staged(&self, path: &str) -> bool {
         self.copy_of(path).is_some()
+    }
+
+    /// Returns what an entry is, or what it leads to if it is a link.
+    pub fn led_to<'a>(&'a self, entry: &'a VolumeEntry) -> LedTo<'a> {
+        match &entry.kind {
+            EntryKind::Symlink(_) => self.links.led_to(&entry.path),
+            _ => LedTo::Entry(entry),
+        }
     }
 
     /// Files that a recovery needs (with `derived`, those that a node rebuilds too).
@@ -317,7 +328,8 @@ fn survey_node(
                 .iter_mut()
                 .filter(|(entry, _)| !entry.path.is_empty())
                 .for_each(|(_, place)| place.class = Class::Skip);
-            Ok(SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() })
+            let (staged, links) = (BTreeMap::new(), Links::default());
+            Ok(SurveyedDirectory { directory: directory.clone(), volume, entries, staged, links })
         } else {
             survey_directory(&mut planned, directory, volume, scratch, options, any_dump, &mut findings)
         };
@@ -408,7 +420,10 @@ fn survey_directory(
         let what = format!("a part of its {} directory cannot be listed: {}", directory.role, part.source);
         findings.push(not_listed(&node.node, &path, what, &part.source));
     }
-    let mut surveyed = SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new() };
+    let links = Links::of(&entries, &directory.excluded, volume.local("").is_some());
+    let mut surveyed =
+        SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new(), links };
+    tell_left_out(node, &surveyed, findings);
     servers::leave_out(node, &mut surveyed, any_dump, findings);
     leave_out_links(node, &mut surveyed.entries, findings);
     let far = surveyed.volume.local("").is_none();
@@ -481,10 +496,31 @@ fn list(
     let (entries, unread) = volume.list_readable()?;
     *joined_by_snapshot |= entries.iter().any(|entry| entry.path.rsplit('/').next() == Some(BOOTSTRAPPING_SNAPSHOT));
     let placed = entries.into_iter().map(|entry| {
-        let place = directory.classify(&entry.path, *joined_by_snapshot);
+        let mut place = directory.classify(&entry.path, *joined_by_snapshot);
+        if looks_like_a_block_file(directory, &entry) {
+            place.class = Class::Skip;
+        }
         (entry, place)
     });
     Ok((placed.collect(), unread))
+}
+
+/// Returns whether a restored node, which has no block index, would take an entry for a block file, and the entry is none.
+fn looks_like_a_block_file(directory: &NodeDirectory, entry: &VolumeEntry) -> bool {
+    let (_, role, inside) = directory.part(&entry.path);
+    entry.kind != EntryKind::Directory && is_like_a_block_file(role, inside)
+}
+
+/// Names what [`list`] leaves out because no node starts with it.
+fn tell_left_out(node: &PlannedNode, surveyed: &SurveyedDirectory, findings: &mut Vec<Finding>) {
+    for (entry, _) in surveyed.entries.iter().filter(|(entry, _)| looks_like_a_block_file(&surveyed.directory, entry)) {
+        findings.push(Finding::warning(
+            Rule::FileReadable,
+            format!("{} {}", node.node.id, entry.path),
+            "its name begins as those of block files do, and it is none: it is not captured. A node without its block index, such as a restored one, does not start with it",
+            "move it out of the chain's directory: the node itself would not start either once its block index is rebuilt",
+        ));
+    }
 }
 
 /// What becomes of a host's CouchDB (P3): on a cluster the platform says it.

@@ -183,3 +183,48 @@ fn two_servers_of_one_organization_may_share_a_key() {
     assert!(made, "{findings:#?}");
     assert!(!findings.iter().any(|finding| finding.what.contains("the same certificate and key")), "{findings:#?}");
 }
+
+/// Leaves a database as a server leaves it that is killed: with a journal beside it.
+fn killed_while(bench: &Bench, statements: &str) {
+    let path = bench.network().join("Org1/ca/fabric-ca-server.db");
+    let live = bench.path("live.db");
+    fs::copy(&path, &live).unwrap();
+    let database = rusqlite::Connection::open(&live).unwrap();
+    database.execute_batch(statements).unwrap();
+    for suffix in ["", "-journal", "-wal"] {
+        let from = bench.path(&format!("live.db{suffix}"));
+        if from.exists() {
+            fs::copy(from, bench.network().join(format!("Org1/ca/fabric-ca-server.db{suffix}"))).unwrap();
+        }
+    }
+    drop(database);
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let _ = fs::remove_file(bench.path(&format!("live.db{suffix}")));
+    }
+}
+
+#[test]
+fn a_database_is_looked_at_with_the_journal_that_a_killed_server_has_left() {
+    let place = Place::new();
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) \
+        INSERT INTO users (id, token, type, affiliation, attributes, state, max_enrollments, level) \
+        SELECT 'n' || i, hex(randomblob(500)), 'client', '', '', 0, -1, 1 FROM n";
+    for (begin, file) in [
+        ("PRAGMA cache_size = 1; BEGIN; UPDATE certificates SET pem = hex(randomblob(6000))", "-journal"),
+        ("PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0; BEGIN", "-wal"),
+    ] {
+        let end = if file == "-wal" { "; COMMIT" } else { "" };
+        let (made, findings) = place.after(CA, |bench| {
+            killed_while(bench, &format!("{begin}; {many}{end}"));
+            let journal = bench.network().join(format!("Org1/ca/fabric-ca-server.db{file}"));
+            assert!(journal.metadata().is_ok_and(|found| found.len() > 0), "{file}");
+        });
+        assert!(made, "{file}: {findings:#?}");
+        assert_no_alarm(&findings);
+    }
+    // What is wrong in a journal is wrong.
+    let wrong = |bench: &Bench| {
+        killed_while(bench, "PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0; DROP TABLE affiliations");
+    };
+    place.refused_after(CA, wrong, "C3", CA, "its table affiliations is missing");
+}

@@ -13,10 +13,13 @@ mod derived;
 mod earlier_points;
 mod faults;
 mod followers;
+mod links;
+mod msp_folders;
 mod named;
 mod other_files;
 mod signatures;
 mod start_marks;
+mod stray_files;
 mod torn_logs;
 
 use std::path::Path;

@@ -70,6 +70,18 @@ fn tls_files_that_the_configuration_names_and_that_are_missing_are_errors() {
     ] {
         place.refused_after(ORDERER, |bench| edit(bench, ORDERER_YAML, &[(from, to)]), "I5", ORDERER, about);
     }
+    // What a container's engine makes of a file to mount that is missing.
+    for (node, name) in [(PEER, "core.yaml"), (ORDERER, "orderer.yaml")] {
+        for file in ["ca.crt", "server.crt"] {
+            let folder = |bench: &Bench| {
+                let path = bench.network().join(node).join("tls").join(file);
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+            };
+            place.refused_after(node, folder, "I5", node, &format!("tls/{file} {name} names it"));
+            place.refused_after(node, folder, "I5", node, "but it is a directory");
+        }
+    }
     // It is there, and outside of what is captured.
     let outside = |bench: &Bench| {
         fs::create_dir_all(bench.path("elsewhere")).unwrap();
