@@ -39,7 +39,7 @@ use volume::helper::{self, Helper};
 use volume::{PodVolume, patiently};
 
 use crate::command::Until;
-use crate::volume::Volume;
+use crate::volume::{EntryKind, Volume};
 use crate::{
     Asked, Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform,
     PlatformError, Quiesce, SnapshotPlan, SnapshotReport, StrangeNote, WindowRecord,
@@ -64,6 +64,9 @@ pub use volume::helper::HelperOptions;
 
 /// Directories read at a time: streams wait more than they work.
 const READERS: usize = 8;
+
+/// Links that lead to others, one after the other.
+const MAX_LINKS: usize = 8;
 
 /// Which namespaces.
 #[derive(Debug, Clone, Default)]
@@ -279,6 +282,20 @@ impl Kubernetes {
                 workload.kind == known.kind && workload.namespace == known.namespace && workload.name == known.name
             })
         })
+    }
+
+    /// Returns where a link leads that cannot be followed in a helper: its path is one of the node's container, whose mounts the helper has
+    /// below a root of their own.
+    fn link_in_helper(&self, reached: &Reached, path: &str) -> Result<Option<String>, PlatformError> {
+        let Some((parent, name)) = path.rsplit_once('/').filter(|_| !reached.root.is_empty()) else { return Ok(None) };
+        let parent = PodVolume::new(Arc::clone(&self.connection), reached.place.clone(), parent.to_owned(), Vec::new());
+        let target =
+            parent.list(name)?.into_iter().find(|entry| entry.path == name).and_then(|entry| match entry.kind {
+                EntryKind::Symlink(target) => Some(target),
+                _ => None,
+            });
+        let inside = target.filter(|target| target.starts_with('/'));
+        Ok(inside.map(|target| format!("{}{}", reached.root, mounts::normal(&target))))
     }
 
     /// Returns the cluster, to change what is in it.
@@ -518,10 +535,19 @@ impl Platform for Kubernetes {
         }
         let only_own = directory.source == DirectorySource::Ephemeral;
         let Some(reached) = self.reach(position, only_own)? else { return Ok(None) };
-        let root = format!("{}{at}", reached.root);
-        let volume = PodVolume::new(Arc::clone(&self.connection), reached.place, root, directory.excluded.clone());
-        let there = volume.look()?;
-        Ok(there.then(|| Box::new(volume) as Box<dyn Volume>))
+        let mut root = format!("{}{at}", reached.root);
+        for _ in 0..MAX_LINKS {
+            let (place, excluded) = (reached.place.clone(), directory.excluded.clone());
+            let volume = PodVolume::new(Arc::clone(&self.connection), place, root.clone(), excluded);
+            if volume.look()? {
+                return Ok(Some(Box::new(volume)));
+            }
+            match self.link_in_helper(&reached, &root)? {
+                Some(target) => root = target,
+                None => break,
+            }
+        }
+        Ok(None)
     }
 
     fn strategy(&self, node: &NodeId, directory: &NodeDirectory) -> String {

@@ -233,6 +233,8 @@ impl Looked<'_> {
     fn authority(&self) -> Vec<Named> {
         let home = self.authority_home();
         let mut out = vec![named(DirectoryRole::CaHome, home.clone(), true)];
+        let operations =
+            self.get("FABRIC_CA_SERVER_OPERATIONS_TLS_ENABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         for name in [
             "FABRIC_CA_SERVER_CA_CERTFILE",
             "FABRIC_CA_SERVER_CA_KEYFILE",
@@ -241,6 +243,9 @@ impl Looked<'_> {
             "FABRIC_CA_SERVER_OPERATIONS_TLS_CERT_FILE",
             "FABRIC_CA_SERVER_OPERATIONS_TLS_KEY_FILE",
         ] {
+            if name.contains("OPERATIONS") && !operations {
+                continue;
+            }
             if let Some(path) = self.get(name) {
                 let folder = parent(&resolve(&home, path));
                 if below(&folder, &home).is_none() {

@@ -204,10 +204,9 @@ pub(crate) fn recognise(
         );
     }
 
-    if serves_data(container, &image) {
-        if let Some((role, by)) = database_of(container, &image, environment) {
-            return found(role, Certainty::Sure, by);
-        }
+    let database = database_of(container, &image, environment).filter(|_| serves_data(container, &image));
+    if let Some((role, by)) = database {
+        return found(role, Certainty::Sure, by);
     }
     if has_chaincode(environment) {
         return found(NodeRole::Chaincode, Certainty::Sure, "CHAINCODE_SERVER_ADDRESS or CHAINCODE_ID");
@@ -265,7 +264,7 @@ fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recognised, Opti
             let by = format!("{by}, with a command that is not known");
             return Ok(Recognised { role, certainty: Certainty::Half, by });
         }
-        doubt = doubt.or(Some(Doubt { role, by }));
+        doubt = doubt.or(Some(Doubt { role, by, configured: evidence.configured }));
     }
     Err(doubt)
 }
@@ -313,8 +312,13 @@ pub(super) fn recognise_by_evidence(
             Ok(node) if !nodes.any(|known| is_same_data((node.role, &containers[at].1), known)) => {
                 containers[at].0 = Some(node);
             }
-            Err(Some(doubt)) if nodes.all(|(role, node)| role != doubt.role && !tells(node, doubt.role)) => {
-                doubts.push((at, doubt));
+            // A tool beside a node is told addresses of servers and of other nodes; a configuration file it is not given.
+            Err(Some(doubt)) => {
+                let mut nodes = nodes.peekable();
+                let own = nodes.peek().is_none() || doubt.configured;
+                if own && nodes.all(|(role, node)| role != doubt.role && !tells(node, doubt.role)) {
+                    doubts.push((at, doubt));
+                }
             }
             _ => {}
         }
@@ -327,6 +331,8 @@ pub(super) fn recognise_by_evidence(
 pub(super) struct Doubt {
     pub role: NodeRole,
     pub by: String,
+    /// It has the configuration file of one.
+    pub configured: bool,
 }
 
 /// Gives the role of a server that other nodes name to the container of its pod that is one: it listens at the server's port, or keeps data

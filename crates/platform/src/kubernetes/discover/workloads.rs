@@ -378,3 +378,36 @@ fn of_service<'a>((namespace, workloads): &'a (Namespace, Vec<WorkloadObject>), 
         |workload: &&WorkloadObject| selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value));
     if selector.is_empty() { Vec::new() } else { workloads.iter().filter(selects).collect() }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_custom_resource_that_makes_a_node_counts_before_others_of_its_name() {
+        let custom = |kind: &str, name: &str| json!({"apiVersion": "hlf.kungfusoftware.es/v1alpha1", "kind": kind, "metadata": {"name": name}});
+        let mut namespace = Namespace { name: "org1".to_owned(), ..Namespace::default() };
+        for (kind, names) in [
+            ("FabricFollowerChannel", &["org1-peer0"][..]),
+            ("FabricIdentity", &["org1-peer0", "admin"]),
+            ("FabricPeer", &["org1-peer0", "release", "other"]),
+        ] {
+            namespace.objects.insert(kind.to_owned(), names.iter().map(|name| custom(kind, name)).collect());
+        }
+        let of = |owner: Option<(&str, &str)>, name: &str| {
+            let owners = owner.map(|(kind, name)| json!([{"kind": kind, "name": name, "controller": true}]));
+            let labels = json!({"release": "release"});
+            let metadata = json!({"name": name, "labels": labels, "ownerReferences": owners});
+            custom_of(&namespace, &json!({"metadata": metadata})).map(|(_, kind, name)| format!("{kind} {name}"))
+        };
+        assert_eq!(of(Some(("FabricPeer", "other")), "org1-peer0").as_deref(), Some("FabricPeer other"));
+        assert_eq!(of(Some(("FabricIdentity", "admin")), "org1-peer0").as_deref(), Some("FabricIdentity admin"));
+        // What is declared has no owner.
+        assert_eq!(of(None, "org1-peer0").as_deref(), Some("FabricPeer org1-peer0"));
+        assert_eq!(of(None, "x").as_deref(), Some("FabricPeer release"));
+        assert_eq!(of(None, "admin").as_deref(), Some("FabricPeer release"));
+    }
+}
