@@ -13,6 +13,8 @@ pub enum Progress<'a> {
     Starting(&'a NodeId),
     /// A workload is scaled up.
     ScalingUp(&'a ObjectRef),
+    /// What was found while a window was undone, and stays as it is.
+    Left(&'a Finding),
     /// What is not ready yet.
     WaitsFor(&'a Finding),
     /// A snapshot is not there yet, and this is reported of it.

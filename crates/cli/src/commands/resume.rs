@@ -25,7 +25,11 @@ pub fn run(arguments: &Resume, output: &Output) -> Result<Code, CliError> {
     match resumed.undone {
         Some(window) => {
             output.line(format!("undone: window {}, opened by {} at {}", window.run, window.by, window.begun));
-            window.changes.iter().for_each(|change| output.line(format!("  {change}: undone")));
+            for change in &window.changes {
+                let scaled = change.scaled().map(|(workload, _)| workload.to_string());
+                let is_left = resumed.findings.iter().any(|finding| Some(&finding.subject) == scaled.as_ref());
+                output.line(format!("  {change}: {}", if is_left { "left as it is now" } else { "undone" }));
+            }
             Ok(done(&resumed.findings))
         }
         None if resumed.findings.is_empty() => {

@@ -135,6 +135,7 @@ fn text(notice: &Notice<'_>) -> String {
     match notice {
         Notice::Platform(Platform::Starting(node)) => format!("starting {node}"),
         Notice::Platform(Platform::ScalingUp(workload)) => format!("scaling up {workload}"),
+        Notice::Platform(Platform::Left(finding)) => format!("{}: {}", finding.subject, finding.what),
         Notice::Platform(Platform::WaitsFor(finding)) => format!("waiting for {}: {}", finding.subject, finding.what),
         Notice::Platform(Platform::WaitsForDatabase { node, problem }) => {
             format!("waiting for the database of {node}: {problem}")

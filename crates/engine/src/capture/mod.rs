@@ -354,7 +354,8 @@ fn in_window(
         findings.extend(window.observed().iter().filter_map(unanswered));
         findings.extend(grown.iter().map(fabkeep_network::Grown::finding));
         findings.extend(unequal(&last));
-        let report = step(reporter, "end the window", None, || window.close(passes))?;
+        let (report, left) = step(reporter, "end the window", None, || window.close(passes))?;
+        findings.extend(left);
         let captured = |id: &NodeId| last.facts.iter().any(|node| node.id == *id);
         findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
         let pass = Pass { read_bytes, ..last };
@@ -390,7 +391,8 @@ fn with_snapshots(
         reporter.event(Event::Notice(Notice::WindowExtended { chains: grown.len() }));
     };
     let (level, observed) = (window.level().to_vec(), window.observed().to_vec());
-    let report = step(reporter, "end the window", None, || window.close(passes))?;
+    let (report, left) = step(reporter, "end the window", None, || window.close(passes))?;
+    findings.extend(left);
     let pass = pass::run(platform, writer, options, Effort::Final, reporter)?;
     findings.extend(window::cross_check(&observed, &pass.facts, read_ms));
     findings.extend(observed.iter().flat_map(contradictions));

@@ -69,7 +69,7 @@ pub(super) enum Step {
     /// A controller is suspended, or about to be.
     Suspended(Suspension),
     /// An operator is scaled down, or about to be.
-    OperatorAtRest(ObjectRef),
+    OperatorAtRest(AtRest),
     /// A workload is scaled down, about to be, or was created with no pods wanted.
     AtRest(AtRest),
     /// A workload, controller or operator is again as it was before the restore.
@@ -117,7 +117,7 @@ impl Step {
             }
             (Step::Released { node: of }, Step::AtRest(known)) => *of == known.label(),
             (Step::Released { node: of }, Step::Suspended(known)) => *of == known.label(),
-            (Step::Released { node: of }, Step::OperatorAtRest(known)) => *of == known.to_string(),
+            (Step::Released { node: of }, Step::OperatorAtRest(known)) => *of == known.label(),
             (
                 Step::Released { node: of },
                 Step::Changed(
@@ -415,7 +415,7 @@ mod tests {
             Done::Placed { node: node(), path: "/data".to_owned() }.into(),
             Done::NodeRestarting { node: node() }.into(),
             Step::AtRest(AtRest { object: object.clone(), replicas: Some(2) }),
-            Step::OperatorAtRest(object),
+            Step::OperatorAtRest(AtRest { object, replicas: Some(1) }),
             Step::Waiting,
         ];
         for step in steps {

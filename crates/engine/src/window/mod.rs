@@ -4,11 +4,14 @@
 mod heights;
 mod watch;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
-use fabkeep_platform::{Change, NotedWindows, Platform, Progress, Quiesce, StrangeNote, Until, WindowRecord};
+use fabkeep_platform::{
+    Change, NotedWindows, Platform, PlatformError, Progress, Quiesce, StrangeNote, Until, WindowRecord,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use heights::{cross_check, observe, observe_all};
@@ -166,7 +169,10 @@ impl<'p> OpenWindow<'p> {
     /// Undoes what was done. An undo that fails weighs more than what came before it: the network stays as it is.
     fn give_up(mut self, error: EngineError) -> EngineError {
         match self.undo() {
-            Ok(()) => error,
+            Ok(left) => {
+                left.iter().for_each(|finding| self.reporter.event(Event::Found(finding)));
+                error
+            }
             Err(left) => {
                 self.noted = false;
                 left
@@ -215,39 +221,52 @@ impl<'p> OpenWindow<'p> {
     }
 
     /// Undoes everything, unless it is to stay closed.
-    pub fn close(mut self, passes: u32) -> Result<WindowReport, EngineError> {
+    ///
+    /// Returns what it was, and what of it could not be undone.
+    pub fn close(mut self, passes: u32) -> Result<(WindowReport, Vec<Finding>), EngineError> {
         if self.options.stay_closed {
             self.noted = false;
         }
-        self.undo()?;
-        Ok(WindowReport {
+        let left = self.undo()?;
+        let report = WindowReport {
             changes: self.record.changes.iter().map(ToString::to_string).collect(),
             stays_closed: self.options.stay_closed,
             seconds: self.begun.elapsed().as_secs_f64(),
             level_after_seconds: self.level_after.unwrap_or_default().as_secs_f64(),
             passes,
             heights: self.level.iter().map(|standing| (standing.channel.clone(), standing.highest)).collect(),
-        })
+        };
+        Ok((report, left))
     }
 
-    fn undo(&mut self) -> Result<(), EngineError> {
+    fn undo(&mut self) -> Result<Vec<Finding>, EngineError> {
         if !self.noted {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let reported = |progress: &Progress<'_>| self.reporter.event(Event::Notice(Notice::Platform(progress)));
-        self.platform.reopen(&self.record.changes, &reported).map_err(EngineError::WindowLeft)?;
+        let left = undone(self.platform, &self.record.changes, self.reporter).map_err(EngineError::WindowLeft)?;
         self.platform.forget_window(&self.record).map_err(EngineError::WindowLeft)?;
         self.noted = false;
-        Ok(())
+        Ok(left)
     }
 }
 
 impl Drop for OpenWindow<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.undo() {
-            self.reporter.event(Event::Notice(Notice::WindowLeft { problem: &error.to_string() }));
+        match self.undo() {
+            Ok(left) => left.iter().for_each(|finding| self.reporter.event(Event::Found(finding))),
+            Err(error) => self.reporter.event(Event::Notice(Notice::WindowLeft { problem: &error.to_string() })),
         }
     }
+}
+
+/// Undoes changes. Returns what of them was left as it is, because somebody has changed it meanwhile.
+fn undone(platform: &dyn Platform, changes: &[Change], reporter: &dyn Reporter) -> Result<Vec<Finding>, PlatformError> {
+    let left = RefCell::new(Vec::new());
+    platform.reopen(changes, &|progress: &Progress<'_>| match progress {
+        Progress::Left(finding) => left.borrow_mut().push((*finding).clone()),
+        other => reporter.event(Event::Notice(Notice::Platform(other))),
+    })?;
+    Ok(left.into_inner())
 }
 
 /// What [`resume`] did.
@@ -255,7 +274,8 @@ impl Drop for OpenWindow<'_> {
 pub struct Resumed {
     /// The window that was undone; `None` when this machine has none open.
     pub undone: Option<WindowRecord>,
-    /// Notes that this machine did not sign, as findings: nothing of them was undone.
+    /// Notes that this machine did not sign: nothing of them was undone. And what of the window was left, because somebody has changed it
+    /// since.
     pub findings: Vec<Finding>,
 }
 
@@ -270,18 +290,19 @@ pub fn resume(
     reporter: &dyn Reporter,
 ) -> Result<Resumed, EngineError> {
     let noted = platform.window()?;
-    let findings = noted.strange.iter().map(strange_finding).collect();
+    let mut findings: Vec<Finding> = noted.strange.iter().map(strange_finding).collect();
     let Some(record) = noted.open else { return Ok(Resumed { undone: None, findings }) };
     let record = match hook_after {
         Some(command) => record.with_hook(command),
         None => record,
     };
-    step(reporter, "undo the window", None, || {
-        let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
-        platform.reopen(&record.changes, &reported)?;
-        platform.forget_window(&record)
+    let left = step(reporter, "undo the window", None, || {
+        let left = undone(platform, &record.changes, reporter)?;
+        platform.forget_window(&record)?;
+        Ok(left)
     })
     .map_err(EngineError::WindowLeft)?;
+    findings.extend(left);
     Ok(Resumed { undone: Some(record), findings })
 }
 
@@ -343,7 +364,6 @@ pub fn resume_unsigned(
     ask: &mut dyn FnMut(&Question<'_>) -> bool,
     reporter: &dyn Reporter,
 ) -> Result<Vec<UnsignedStep>, EngineError> {
-    let reported = |progress: &Progress<'_>| reporter.event(Event::Notice(Notice::Platform(progress)));
     let mut steps = Vec::new();
     for note in platform.window()?.strange {
         let mut done = |step: String, outcome| steps.push(UnsignedStep { note: note.at.clone(), step, outcome });
@@ -352,8 +372,9 @@ pub fn resume_unsigned(
             match platform.may_undo(change) {
                 Err(problem) => done(quoted, StepOutcome::Left(Some(problem))),
                 Ok(()) if ask(&Question::Undo(&note.at, change)) => {
-                    platform.reopen(std::slice::from_ref(change), &reported)?;
-                    done(quoted, StepOutcome::Undone);
+                    let left = undone(platform, std::slice::from_ref(change), reporter)?;
+                    let outcome = left.into_iter().next().map(|finding| StepOutcome::Left(Some(finding.what)));
+                    done(quoted, outcome.unwrap_or(StepOutcome::Undone));
                 }
                 Ok(()) => done(quoted, StepOutcome::Left(None)),
             }

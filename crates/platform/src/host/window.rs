@@ -40,7 +40,7 @@ impl Host {
                         next: "add start and stop to its [organization.node.commands]".to_owned(),
                     });
                 }
-                changes.push(Change::Stop { node, workload: None });
+                changes.push(Change::Stop { node, workload: None, replicas: None });
             }
         }
         Ok((changes, Vec::new()))
@@ -55,14 +55,14 @@ impl Host {
                 }
                 Ok(())
             }
-            Change::Scale(_) | Change::Fence { .. } | Change::UnknownHook => Ok(()),
+            Change::Scale { .. } | Change::Fence { .. } | Change::UnknownHook => Ok(()),
         }
     }
 
     /// On hosts a window stops nodes of the inventory, and changes nothing that a note could name otherwise.
     pub(super) fn undoable(&self, change: &Change) -> Result<(), String> {
         match change {
-            Change::Stop { node, workload: None } if self.network.nodes().any(|known| known.id == *node) => Ok(()),
+            Change::Stop { node, workload: None, .. } if self.network.nodes().any(|known| known.id == *node) => Ok(()),
             Change::Hook(_) | Change::UnknownHook => {
                 Err("commands are never taken from a record of a window".to_owned())
             }
@@ -91,7 +91,7 @@ impl Host {
             match change {
                 Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after, Until::ITS_END)),
                 Change::UnknownHook => result = result.and(Err(unknown_hook())),
-                Change::Scale(_) | Change::Fence { .. } | Change::Stop { .. } => {}
+                Change::Scale { .. } | Change::Fence { .. } | Change::Stop { .. } => {}
             }
         }
         result

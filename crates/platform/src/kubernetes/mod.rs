@@ -15,6 +15,7 @@ mod scale;
 mod served;
 mod snapshots;
 mod sql;
+mod stopping;
 mod suspend;
 mod target;
 mod trouble;
@@ -53,9 +54,10 @@ pub use objects::foreign_to_network;
 pub use places::{FoundPlace, PlannedNodes, claim_of_files};
 pub use progress::{Note, Written};
 pub use ready::Started;
-pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, old_names};
-pub use scale::{MountingPod, ScaledDown, StageWorkloads, WorkloadState};
+pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, keep_old_names, old_names};
+pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use served::KindServed;
+pub use stopping::is_scalable;
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target, is_managed};
 pub use uses::Usage;
@@ -132,6 +134,19 @@ impl Kubernetes {
         selection: &Selection,
         options: HelperOptions,
     ) -> Result<Kubernetes, PlatformError> {
+        Kubernetes::open_with(address, selection, options, &[])
+    }
+
+    /// The same, with workloads that are not there yet: `expected` objects that start pods by themselves are looked at as if they were.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn open_with(
+        address: &ClusterAddress,
+        selection: &Selection,
+        options: HelperOptions,
+        expected: &[Declaration],
+    ) -> Result<Kubernetes, PlatformError> {
         let connection = Arc::new(Connection::open(address)?);
         let names = namespaces(&connection, selection)?;
         let mut findings = Vec::new();
@@ -170,6 +185,7 @@ impl Kubernetes {
             .name
             .clone()
             .unwrap_or_else(|| read.iter().map(|namespace| namespace.name.clone()).collect::<Vec<_>>().join("+"));
+        places::expect(&mut read, expected);
         let mut analysis = discover::analyse(&name, read);
         analysis.findings.append(&mut findings);
         analysis.findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));

@@ -23,6 +23,9 @@ pub(crate) const RUN: &str = "fabkeep.io/run";
 /// How many replicas a workload had before it was put to sleep.
 pub(crate) const REPLICAS: &str = "fabkeep.io/replicas";
 
+/// Most replicas that are believed of that annotation: others can write it too.
+const MAX_NOTED_REPLICAS: u32 = 100;
+
 /// What a claim of a recovery point has of the volume that somebody made by hand for it. In a cluster no claim has it.
 pub(crate) const HAND_MADE: &str = "fabkeep.io/volume";
 
@@ -95,6 +98,14 @@ pub(crate) fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 
 pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(name)?.as_str()
+}
+
+/// Returns how many replicas fabkeep noted on a workload that it scaled to 0. On one that wants pods the annotation says nothing.
+pub(crate) fn noted_replicas(object: &Value) -> Option<u32> {
+    if object.pointer("/spec/replicas").and_then(Value::as_u64) != Some(0) {
+        return None;
+    }
+    annotation(object, REPLICAS)?.parse().ok().filter(|replicas| *replicas <= MAX_NOTED_REPLICAS)
 }
 
 /// Returns the controller that owns an object: kind and name.
@@ -530,7 +541,7 @@ const PASSING_ANNOTATIONS: [&str; 10] = [
 /// Returns an object without what belongs to one life in one cluster (K6).
 pub(crate) fn clean(kind: &str, object: &Value) -> Value {
     let mut object = object.clone();
-    let replicas = annotation(&object, REPLICAS).and_then(|text| text.parse::<i64>().ok());
+    let replicas = noted_replicas(&object);
     remove(&mut object, "", &["status"]);
     remove(
         &mut object,

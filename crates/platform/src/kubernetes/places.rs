@@ -33,7 +33,7 @@ pub fn claim_of_files(id: &NodeId) -> Option<(String, String)> {
 }
 
 /// The nodes of namespaces as they will be when objects are created in them.
-pub struct PlannedNodes(Analysis);
+pub struct PlannedNodes(pub(super) Analysis);
 
 impl PlannedNodes {
     /// Returns the place of a captured directory.
@@ -87,6 +87,18 @@ pub(super) fn analyse_with<'d>(existing: Vec<Namespace>, declared: impl Iterator
         known.push(declaration.object.clone());
     }
     discover::analyse("", namespaces.into_values().collect())
+}
+
+/// Adds bare pods and DaemonSets that are not there yet.
+pub(super) fn expect(namespaces: &mut [Namespace], expected: &[Declaration]) {
+    for known in expected.iter().filter(|known| matches!(known.kind.as_str(), "Pod" | "DaemonSet")) {
+        let Some(namespace) = namespaces.iter_mut().find(|namespace| namespace.name == known.namespace) else {
+            continue;
+        };
+        if namespace.find(&known.kind, &known.name).is_none() {
+            namespace.objects.entry(known.kind.clone()).or_default().push(known.object.clone());
+        }
+    }
 }
 
 /// A directory of the same node, role and place. What a claim contains beside the nodes' own directories is a node's or stands for itself,

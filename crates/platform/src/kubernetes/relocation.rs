@@ -341,6 +341,21 @@ pub fn old_names(object: &Value) -> Vec<OldNames> {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// Takes away what is noted of old names on a workload, but for what is kept.
+pub fn keep_old_names(object: &mut Value, keep: &dyn Fn(&OldNames) -> bool) {
+    let all = old_names(object);
+    let kept: Vec<&OldNames> = all.iter().filter(|old| keep(old)).collect();
+    if kept.len() == all.len() {
+        return;
+    }
+    let Some(notes) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) else { return };
+    if kept.is_empty() {
+        notes.remove(OLD_NAMES);
+    } else {
+        notes.insert(OLD_NAMES.to_owned(), json!(kept).to_string().into());
+    }
+}
+
 /// Takes the hostAliases out that were made of old names: their addresses belong to one cluster.
 pub(super) fn forget_addresses(kind: &str, object: &mut Value) {
     let names: BTreeSet<String> = old_names(object).into_iter().flat_map(|old| old.names).collect();

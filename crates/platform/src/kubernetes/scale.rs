@@ -9,11 +9,13 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
 
+use super::connection::{failed, is_forbidden, is_missing};
 use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
-use super::objects::{REPLICAS, resource};
+use super::objects::{REPLICAS, SCALED, noted_replicas, resource};
 use super::target::{Target, api, handle};
-use super::{Kubernetes, objects};
-use crate::{ObjectRef, PlatformError};
+use super::volume::helper;
+use super::{Kubernetes, objects, stopping};
+use crate::{Declaration, ObjectRef, PlatformError};
 
 /// How long pods may take to go.
 const GOING: Duration = Duration::from_secs(180);
@@ -52,58 +54,107 @@ pub struct ScaledDown {
     pub replicas: u32,
 }
 
-/// Most replicas that a workload is scaled up to by what is noted on it.
+/// What came of scaling a workload up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaledUp {
+    /// It wants pods again, or as few as before.
+    Done,
+    /// Somebody has scaled it up meanwhile, to this many replicas: that stays.
+    Running(u32),
+    /// It does not exist any more.
+    Gone,
+}
+
+/// Most replicas that a workload is scaled up to, whatever is recorded.
 const MAX_REPLICAS: u32 = 1_000;
 
+/// How many replicas a workload wants.
+fn wanted(object: &Value) -> u32 {
+    let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+    u32::try_from(replicas).unwrap_or(u32::MAX)
+}
+
 impl Target {
-    /// Scales a workload down to 0; how many replicas it had is noted on it.
+    /// Returns how many replicas a workload wants, or wanted before fabkeep scaled it to 0. `None` if it does not exist.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
+    pub fn replicas(&self, workload: &ObjectRef) -> Result<Option<u32>, PlatformError> {
+        let declaration = handle(workload);
+        let found = self.get_value(&declaration, &format!("looking at {}", declaration.label()))?;
+        Ok(found.map(|found| noted_replicas(&found).unwrap_or_else(|| wanted(&found))))
+    }
+
+    fn get_value(&self, declaration: &Declaration, what: &str) -> Result<Option<Value>, PlatformError> {
+        let found = self.get(declaration, what)?;
+        Ok(found.map(|found| serde_json::to_value(found).unwrap_or_default()))
+    }
+
+    /// Scales a workload down to 0; how many replicas it had is noted on it.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`]; [`PlatformError::NotHere`] when it cannot be scaled, or loses its claims then.
     pub fn scale_down(&self, workload: &ObjectRef) -> Result<ScaledDown, PlatformError> {
         let declaration = handle(workload);
         let what = format!("scaling {} down", declaration.label());
+        if !SCALED.contains(&workload.kind.as_str()) {
+            return Err(PlatformError::NotHere {
+                problem: format!("{} cannot be scaled to 0", declaration.label()),
+                next: "stop it by hand, then run the same command again".to_owned(),
+            });
+        }
         let found = self.connection.run(&what, |client| {
             let api = api(&self.connection, client, &declaration);
             async move { api.get(&workload.name).await }
         })?;
-        let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-        let known = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
+        let found = serde_json::to_value(found).unwrap_or_default();
         // Somebody who has scaled it up meanwhile knows better than the note.
-        let recorded = match (known, replicas) {
-            (Some(known), 0) => known,
-            (_, replicas) => u32::try_from(replicas).unwrap_or(1),
-        };
+        let recorded = noted_replicas(&found).unwrap_or_else(|| wanted(&found));
+        if wanted(&found) > 0 && stopping::deletes_claims_when_scaled(&found) {
+            return Err(PlatformError::NotHere {
+                problem: format!("K3: {}", stopping::claims_go_with(&declaration.label())),
+                next: "set whenScaled to Retain".to_owned(),
+            });
+        }
         let patch = json!({"metadata": {"annotations": {REPLICAS: recorded.to_string()}}, "spec": {"replicas": 0}});
         self.patch(&declaration, &patch, &what)?;
         Ok(ScaledDown { workload: declaration.label(), replicas: recorded })
     }
 
-    /// Scales a workload up to the replicas that are noted on it; where the note is gone and it wants no pods, to `otherwise`.
+    /// Scales a workload that wants no pods up to `known` replicas; without it, to those that are noted on it. One that wants pods, by
+    /// somebody else's will, stays as it is.
     ///
     /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn scale_up(&self, workload: &ObjectRef, otherwise: Option<u32>) -> Result<(), PlatformError> {
+    /// [`PlatformError::Cluster`]; [`PlatformError::NotHere`] when it is not known how many replicas it had.
+    pub fn scale_up(&self, workload: &ObjectRef, known: Option<u32>) -> Result<ScaledUp, PlatformError> {
         let declaration = handle(workload);
-        let what = format!("scaling {} up", declaration.label());
-        let found = self.connection.run(&what, |client| {
-            let api = api(&self.connection, client, &declaration);
-            async move { api.get(&workload.name).await }
-        })?;
-        let known: Option<u32> = found.metadata.annotations.as_ref().and_then(|all| all.get(REPLICAS)?.parse().ok());
-        let rests = found.data.pointer("/spec/replicas").and_then(Value::as_u64) == Some(0);
-        let Some(replicas) = known.or(otherwise.filter(|_| rests)) else { return Ok(()) };
-        // The annotation is text that others can write.
+        let label = declaration.label();
+        let what = format!("scaling {label} up");
+        let Some(found) = self.get_value(&declaration, &what)? else { return Ok(ScaledUp::Gone) };
+        let running = wanted(&found);
+        if running > 0 {
+            if objects::annotation(&found, REPLICAS).is_some() {
+                self.patch(&declaration, &json!({"metadata": {"annotations": {REPLICAS: null}}}), &what)?;
+            }
+            return Ok(if known == Some(running) { ScaledUp::Done } else { ScaledUp::Running(running) });
+        }
+        let Some(replicas) = known.or(noted_replicas(&found)) else {
+            return Err(PlatformError::NotHere {
+                problem: format!(
+                    "{label} is at 0 replicas, and it is not known how many it had: its annotation {REPLICAS} is gone or not valid"
+                ),
+                next: "scale it up by hand, then run the same command again".to_owned(),
+            });
+        };
         if replicas > MAX_REPLICAS {
             return Err(PlatformError::NotHere {
-                problem: format!("{}: its annotation {REPLICAS} requests {replicas} replicas", declaration.label()),
-                next: format!(
-                    "correct the annotation (at most {MAX_REPLICAS}), or scale the workload by hand and remove it"
-                ),
+                problem: format!("{label} is recorded with {replicas} replicas"),
+                next: format!("scale it by hand: fabkeep scales up to at most {MAX_REPLICAS}"),
             });
         }
         let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
-        self.patch(&declaration, &patch, &what)
+        self.patch(&declaration, &patch, &what)?;
+        Ok(ScaledUp::Done)
     }
 
     /// Returns the state of a workload.
@@ -112,11 +163,9 @@ impl Target {
     /// [`PlatformError::Cluster`].
     pub fn workload(&self, workload: &ObjectRef) -> Result<WorkloadState, PlatformError> {
         let declaration = handle(workload);
-        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
+        let found = self.get_value(&declaration, &format!("looking at {}", declaration.label()))?;
         let Some(found) = found else { return Ok(WorkloadState::Missing) };
-        let noted = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(REPLICAS));
-        let replicas = found.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-        Ok(match (replicas, noted) {
+        Ok(match (wanted(&found), noted_replicas(&found).is_some()) {
             (0, true) => WorkloadState::ScaledDown,
             (0, false) if workload.kind != "Pod" && workload.kind != "DaemonSet" => WorkloadState::AtRest,
             _ => WorkloadState::Running,
@@ -168,7 +217,7 @@ impl Target {
         let mut out = Vec::new();
         for pod in self.connection.pods(namespace)? {
             let ended = matches!(objects::text(&pod, "/status/phase"), Some("Succeeded" | "Failed"));
-            if ended || objects::label(&pod, objects::MANAGED_BY.0) == Some(objects::MANAGED_BY.1) {
+            if ended || helper::run_of(&pod).is_some() {
                 continue;
             }
             let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
@@ -195,12 +244,11 @@ impl Kubernetes {
         let namespaces: BTreeSet<&String> = claims.iter().map(|(namespace, _)| namespace).collect();
         for namespace in namespaces {
             for pod in self.connection.pods(namespace)? {
-                let is_helper = objects::label(&pod, objects::MANAGED_BY.0) == Some(objects::MANAGED_BY.1)
-                    && objects::label(&pod, "fabkeep.io/run").is_some_and(|run| run != self.run);
+                let is_helper = helper::run_of(&pod).is_some_and(|run| run != self.run);
                 let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
                 let mut named = volumes.filter_map(|volume| objects::text(volume, "/persistentVolumeClaim/claimName"));
                 if is_helper && named.any(|claim| claims.contains(&(namespace.clone(), claim.to_owned()))) {
-                    super::volume::helper::remove(&self.connection, namespace, objects::name_of(&pod))?;
+                    helper::remove(&self.connection, namespace, objects::name_of(&pod))?;
                 }
             }
         }
@@ -303,14 +351,29 @@ fn is_pod_of(pod: &str, owner: Option<(&str, &str)>, workload: &ObjectRef) -> bo
     let ObjectRef { kind, name, .. } = workload;
     match (kind.as_str(), owner) {
         ("Pod", _) => pod == name,
-        // A ReplicaSet's name is its Deployment's and a hash.
-        ("Deployment", Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == *name),
-        (_, Some((owner_kind, owner_name))) => owner_kind == kind && owner_name == name,
+        (_, Some((owner_kind, owner_name))) if owner_kind == kind => owner_name == name,
+        // A ReplicaSet's name is its Deployment's and a hash; so do controllers of other kinds that make ReplicaSets (Argo's Rollout).
+        ("StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController", _) => false,
+        (_, Some(("ReplicaSet", set))) => set.rsplit_once('-').is_some_and(|(base, _)| base == *name),
         _ => false,
     }
 }
 
 impl super::Connection {
+    /// Returns whether the cluster has one machine only; `false` without the right to list them.
+    pub(super) fn has_one_machine(&self) -> Result<bool, PlatformError> {
+        let machines = resource("v1", "Node", None);
+        let list = self.try_run(|client| {
+            let machines = machines.clone();
+            async move { Api::<DynamicObject>::all_with(client, &machines).list(&ListParams::default().limit(2)).await }
+        });
+        match list {
+            Ok(list) => Ok(list.items.len() == 1),
+            Err(error) if is_forbidden(&error) || is_missing(&error) => Ok(false),
+            Err(error) => Err(failed("listing the cluster's machines", &error)),
+        }
+    }
+
     /// Returns every pod of a namespace.
     pub(super) fn pods(&self, namespace: &str) -> Result<Vec<Value>, PlatformError> {
         let pods = resource("v1", "Pod", None);

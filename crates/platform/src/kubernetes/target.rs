@@ -10,18 +10,24 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::connection::{failed, is_forbidden, is_missing, is_passing};
-use super::objects::{REPLICAS, SCALED, clean, resource, without_notes};
+use super::objects::{REPLICAS, SCALED, clean, controller, name_of, resource, text, without_notes};
 use super::relocation;
 use super::served::KindServed;
 use crate::{Declaration, ObjectRef, PlatformError};
 
-/// Operators by a part of their image's name, and the API group of the custom resources that they manage.
+/// Operators by the last part of their image's name, and the API group of the custom resources that they manage.
 const OPERATORS: [(&str, &str); 3] =
     [("hlf-operator", "hlf.kungfusoftware.es"), ("fabric-operator", "ibp.com"), ("ibp-operator", "ibp.com")];
 
 /// Returns whether an operator that is known manages custom resources of an API version.
 pub fn is_managed(api_version: &str) -> bool {
     OPERATORS.iter().any(|(_, group)| api_version.split('/').next() == Some(group))
+}
+
+/// The last part of an image's name, without tag and digest.
+fn image_name(image: &str) -> &str {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split(['@', ':']).next().unwrap_or(last)
 }
 
 /// How long an object that is being deleted may take to go.
@@ -261,14 +267,32 @@ impl Target {
         })
     }
 
+    /// Returns whether a Service is there and has an address.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn has_address(&self, namespace: &str, name: &str) -> Result<bool, PlatformError> {
+        let service = service(namespace, name);
+        let found = self.get(&service, &format!("asking for the address of {}", service.label()))?;
+        let address = found.as_ref().and_then(|found| found.data.pointer("/spec/clusterIP")).and_then(Value::as_str);
+        Ok(address.is_some_and(|address| !address.is_empty() && address != "None"))
+    }
+
+    /// Returns whether the cluster has one machine only; `false` without the right to list them.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn has_one_machine(&self) -> Result<bool, PlatformError> {
+        self.connection.has_one_machine()
+    }
+
     /// Returns the address of a Service.
     fn address(&self, namespace: &str, name: &str) -> Result<String, PlatformError> {
         let key = (namespace.to_owned(), name.to_owned());
         if let Some(known) = self.addresses.lock().get(&key) {
             return Ok(known.clone());
         }
-        let service =
-            Declaration { api_version: "v1".to_owned(), ..handle(&ObjectRef::new("Service", namespace, name)) };
+        let service = service(namespace, name);
         let what = format!("asking for the address of {}", service.label());
         let found = self.get(&service, &what)?;
         let address = found.as_ref().and_then(|found| found.data.pointer("/spec/clusterIP")).and_then(Value::as_str);
@@ -487,25 +511,28 @@ impl Target {
                 let images = object.data.pointer("/spec/template/spec/containers").and_then(Value::as_array);
                 images.into_iter().flatten().any(|container| {
                     let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
-                    known.iter().any(|name| image.contains(name))
+                    known.contains(&image_name(image))
                 })
             })
             .filter_map(|object| Some((object.metadata.namespace?, object.metadata.name?)))
             .collect())
     }
 
-    /// Returns the workloads of a namespace as they are now, those without which no pod runs: what may not be listed is left out.
+    /// Returns the workloads of a namespace as they are now, and the pods of those that fabkeep does not know (a Job, a controller of another
+    /// kind): what may not be listed is left out.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn workloads_in(&self, namespace: &str) -> Result<Vec<Declaration>, PlatformError> {
-        let mut out = Vec::new();
+        let mut out: Vec<Declaration> = Vec::new();
+        let mut sets: BTreeMap<String, Option<String>> = BTreeMap::new();
         for (kind, api_version) in [
             ("Deployment", "apps/v1"),
             ("StatefulSet", "apps/v1"),
             ("DaemonSet", "apps/v1"),
             ("ReplicationController", "v1"),
             ("CronJob", "batch/v1"),
+            ("ReplicaSet", "apps/v1"),
             ("Pod", "v1"),
         ] {
             let resource = resource(api_version, kind, None);
@@ -520,17 +547,30 @@ impl Target {
             };
             for object in list.items {
                 let object = serde_json::to_value(object).unwrap_or_default();
-                let made_by_others = kind == "Pod" && super::objects::controller(&object).is_some();
-                let own =
-                    super::objects::label(&object, super::objects::MANAGED_BY.0) == Some(super::objects::MANAGED_BY.1);
-                if made_by_others || own {
+                let is_known =
+                    |kind: &str, name: &str| out.iter().any(|known| known.kind == kind && known.name == name);
+                let others = match (kind, controller(&object)) {
+                    ("ReplicaSet", owner) => {
+                        sets.insert(name_of(&object).to_owned(), owner.map(|(kind, _)| kind.to_owned()));
+                        owner.is_some()
+                    }
+                    // A ReplicaSet's name is its Deployment's and a hash, where those may not be listed.
+                    ("Pod", Some(("ReplicaSet", set))) => match sets.get(set) {
+                        Some(owner) => owner.as_deref().is_none_or(|kind| kind == "Deployment"),
+                        None => set.rsplit_once('-').is_some_and(|(base, _)| is_known("Deployment", base)),
+                    },
+                    ("Pod", Some((kind, name))) => is_known(kind, name),
+                    _ => false,
+                };
+                let ended = kind == "Pod" && matches!(text(&object, "/status/phase"), Some("Succeeded" | "Failed"));
+                if others || ended || (kind == "Pod" && super::volume::helper::run_of(&object).is_some()) {
                     continue;
                 }
                 out.push(Declaration {
                     namespace: namespace.to_owned(),
                     api_version: api_version.to_owned(),
                     kind: kind.to_owned(),
-                    name: super::objects::name_of(&object).to_owned(),
+                    name: name_of(&object).to_owned(),
                     object,
                 });
             }
@@ -562,6 +602,10 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
             declaration.name
         ),
     }
+}
+
+fn service(namespace: &str, name: &str) -> Declaration {
+    Declaration { api_version: "v1".to_owned(), ..handle(&ObjectRef::new("Service", namespace, name)) }
 }
 
 /// Returns a workload by its name only.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{DirectorySource, Finding, Rule, Stage, Workload};
+use fabkeep_network::{Finding, Rule, Stage};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use super::connection::{failed, is_missing};
 use super::discover::FoundNode;
 use super::objects::{MANAGED_BY, Namespace, SCALED, name_of, resource, text};
-use super::{Kubernetes, StageWorkloads};
+use super::scale::ScaledUp;
+use super::stopping::is_scalable;
+use super::{Kubernetes, StageWorkloads, stopping};
 use crate::command::Until;
 use crate::host::run_hook;
 use crate::window::unknown_hook;
@@ -31,17 +33,6 @@ const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is started again after a window.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// Returns whether an object is a StatefulSet that deletes the claims of pods that it scales away.
-pub(super) fn deletes_claims_when_scaled(object: &Value) -> bool {
-    text(object, "/kind") == Some("StatefulSet")
-        && text(object, "/spec/persistentVolumeClaimRetentionPolicy/whenScaled") == Some("Delete")
-}
-
-/// Returns whether a window that stops nodes scales this one.
-fn is_scaled(node: &FoundNode) -> bool {
-    node.node.workload.as_ref().is_some_and(|workload| SCALED.contains(&workload.kind.as_str()))
-}
-
 impl Kubernetes {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
         let mut findings = Vec::new();
@@ -58,7 +49,11 @@ impl Kubernetes {
                     next: "name workloads that send transactions; --quiesce stop stops the nodes themselves".to_owned(),
                 });
             }
-            changes.push(Change::Scale(client.clone()));
+            let replicas = self.target().replicas(client)?.ok_or_else(|| PlatformError::NotHere {
+                problem: format!("{client} does not exist"),
+                next: "name the workloads that send transactions (--client NAMESPACE/NAME)".to_owned(),
+            })?;
+            changes.push(Change::Scale { workload: client.clone(), replicas: Some(replicas) });
         }
         if quiesce.fence {
             changes.extend(self.fences(&mut findings)?);
@@ -66,8 +61,8 @@ impl Kubernetes {
         if quiesce.stop {
             changes.extend(self.operators_of_nodes()?);
             changes.extend(self.stops());
-            findings.extend(self.lost_when_stopped());
         }
+        findings.extend(self.judged(&changes, quiesce.stop));
         Ok((changes, findings))
     }
 
@@ -89,9 +84,12 @@ impl Kubernetes {
                     .to_owned(),
             });
         }
-        let scaled =
-            operators.iter().map(|(namespace, name)| Change::Scale(ObjectRef::new("Deployment", namespace, name)));
-        Ok(scaled.collect())
+        let scaled = operators.iter().map(|(namespace, name)| {
+            let workload = ObjectRef::new("Deployment", namespace, name);
+            let replicas = self.target().replicas(&workload)?;
+            Ok(Change::Scale { workload, replicas })
+        });
+        scaled.collect()
     }
 
     /// Returns every node's workload, those last that others need: peers before orderers (I1).
@@ -105,55 +103,34 @@ impl Kubernetes {
                         && found.node.workload.as_ref().is_some_and(|known| ObjectRef::from(known) == *workload)
                 });
                 if let (Some(node), true) = (node, seen.insert(workload.clone())) {
-                    out.push(Change::Stop { node: node.node.id.clone(), workload: Some(workload.clone()) });
+                    let replicas = self.workload(workload).map(|known| known.replicas);
+                    out.push(Change::Stop { node: node.node.id.clone(), workload: Some(workload.clone()), replicas });
                 }
             }
         }
         out
     }
 
-    /// Returns an error for each node that loses data when its workload is scaled to 0: data on no volume, and claims that their StatefulSet
-    /// deletes.
-    fn lost_when_stopped(&self) -> Vec<Finding> {
+    /// Returns what a window that scales these to 0 would destroy, and the nodes that it could not stop.
+    fn judged(&self, changes: &[Change], stop: bool) -> Vec<Finding> {
         let remedy = "keep transactions away without stopping the nodes (--quiesce scale, fence or hook)";
-        let mut findings = Vec::new();
-        for node in self.analysis.nodes.iter().filter(|node| is_scaled(node)) {
-            let data = |directory: &&fabkeep_network::NodeDirectory| {
-                directory.source == DirectorySource::Ephemeral && directory.role.is_data()
-            };
-            for directory in node.node.directories.iter().filter(data) {
-                findings.push(Finding::error(
-                    Rule::NotPersistent,
-                    &node.node.id,
-                    format!(
-                        "its {} directory {} is on no volume: stopping the node deletes it",
-                        directory.role, directory.path
-                    ),
-                    format!("give the node a PersistentVolumeClaim there, or {remedy}"),
-                ));
-            }
-            if let Some(workload) = &node.node.workload
-                && self.deletes_claims_when_scaled(workload)
-            {
-                findings.push(Finding::error(
-                    Rule::NotPersistent,
-                    &node.node.id,
-                    format!(
-                        "StatefulSet {}/{} deletes its claims when it is scaled down (persistentVolumeClaimRetentionPolicy): stopping the node deletes its data",
-                        workload.namespace, workload.name
-                    ),
-                    format!("set whenScaled to Retain, or {remedy}"),
-                ));
+        let scaled: Vec<ObjectRef> = changes.iter().filter_map(|change| Some(change.scaled()?.0.clone())).collect();
+        let mut findings = stopping::lost(&self.analysis, &scaled, remedy);
+        for node in self.analysis.nodes.iter().filter(|_| stop) {
+            let works = matches!(
+                node.node.role,
+                NodeRole::Peer
+                    | NodeRole::Orderer
+                    | NodeRole::CertificateAuthority
+                    | NodeRole::StateDatabase
+                    | NodeRole::CaDatabase
+            );
+            let Some(workload) = node.node.workload.as_ref().map(ObjectRef::from) else { continue };
+            if works && node.pod.is_some() && !is_scalable(&workload) {
+                findings.push(stopping::unstoppable(&node.node.id, &workload, remedy));
             }
         }
         findings
-    }
-
-    /// Returns whether a StatefulSet deletes the claims of pods that it scales away.
-    fn deletes_claims_when_scaled(&self, workload: &Workload) -> bool {
-        let namespace = self.analysis.all.iter().find(|(known, _)| known.name == workload.namespace);
-        let object = namespace.and_then(|(namespace, _)| namespace.find(&workload.kind, &workload.name));
-        object.is_some_and(deletes_claims_when_scaled)
     }
 
     /// Stages of nodes that can be scaled, without what is no node.
@@ -246,7 +223,7 @@ impl Kubernetes {
         for change in changes {
             match change {
                 Change::Hook(hook) => run_hook("hook-before", &hook.before, until)?,
-                Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
+                Change::Scale { workload, .. } | Change::Stop { workload: Some(workload), .. } => {
                     target.scale_down(workload)?;
                     going.push(workload.clone());
                     if change.is_stop() {
@@ -345,24 +322,23 @@ impl Kubernetes {
                 next: "select all namespaces of the network, as the backup did (--namespace)".to_owned(),
             })?;
         }
-        let target = self.target();
         let mut result = Ok(());
         // Nodes are scaled up first, those first that others need; then the way to them, then their clients.
-        let stopped: Vec<&ObjectRef> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Stop { workload, .. } => workload.as_ref(),
-                _ => None,
-            })
-            .collect();
-        let mut started_again: BTreeSet<ObjectRef> = BTreeSet::new();
+        let mut stopped: BTreeMap<&ObjectRef, Option<u32>> =
+            changes.iter().filter(|change| change.is_stop()).filter_map(Change::scaled).collect();
         for mut stage in self.node_stages() {
-            stage.workloads.retain(|workload| stopped.contains(&workload));
+            stage.workloads.retain(|workload| stopped.contains_key(&workload));
+            let mut started = Vec::new();
             for workload in &stage.workloads {
+                let replicas = stopped.remove(workload).flatten();
                 reported(&Progress::ScalingUp(workload));
-                result = result.and(target.scale_up(workload, None));
+                match self.scale_back(workload, replicas, reported) {
+                    Ok(true) => started.push(workload.clone()),
+                    Ok(false) => {}
+                    Err(error) => result = result.and(Err(error)),
+                }
             }
-            started_again.extend(stage.workloads.iter().cloned());
+            stage.workloads = started;
             if !stage.workloads.is_empty() {
                 let ready = self.wait_until_ready(&stage, &BTreeMap::new(), READY_WITHIN, reported, &|| false);
                 result =
@@ -380,8 +356,8 @@ impl Kubernetes {
             }
         }
         // What the network does not show any more is started again all the same.
-        for workload in stopped.into_iter().filter(|workload| !started_again.contains(*workload)) {
-            result = result.and(target.scale_up(workload, None));
+        for (workload, replicas) in stopped {
+            result = result.and(self.scale_back(workload, replicas, reported).map(|_| ()));
         }
         self.forget_stopped();
         for change in changes {
@@ -391,8 +367,8 @@ impl Kubernetes {
         }
         for change in changes {
             match change {
-                Change::Scale(workload) => {
-                    result = result.and(target.scale_up(workload, None));
+                Change::Scale { workload, replicas } => {
+                    result = result.and(self.scale_back(workload, *replicas, reported).map(|_| ()));
                 }
                 Change::Hook(hook) => result = result.and(run_hook("hook-after", &hook.after, Until::ITS_END)),
                 Change::UnknownHook => result = result.and(Err(unknown_hook())),
@@ -402,11 +378,38 @@ impl Kubernetes {
         result
     }
 
+    /// Scales a workload up that the window has at 0 replicas; `false` when it is gone. What somebody else has done with it meanwhile stays,
+    /// and is reported.
+    fn scale_back(
+        &self,
+        workload: &ObjectRef,
+        replicas: Option<u32>,
+        reported: &OnProgress<'_>,
+    ) -> Result<bool, PlatformError> {
+        let scaled = self.target().scale_up(workload, replicas)?;
+        let (what, remedy) = match scaled {
+            ScaledUp::Done => return Ok(true),
+            ScaledUp::Running(now) => (
+                format!(
+                    "somebody scaled it to {now} replicas while the window was open: it stays so{}",
+                    replicas.map_or(String::new(), |before| format!(", and had {before} before"))
+                ),
+                "check whether transactions were sent meanwhile (the heights that fabkeep reports), and scale it as you want it",
+            ),
+            ScaledUp::Gone => (
+                "somebody deleted it while the window was open: there is nothing to scale up".to_owned(),
+                "no action is needed if it was deleted on purpose; else deploy it again",
+            ),
+        };
+        reported(&Progress::Left(&Finding::warning(Rule::WindowUndone, workload, what, remedy)));
+        Ok(scaled != ScaledUp::Gone)
+    }
+
     /// A window changes replicas of workloads and fences around the network's nodes, whatever a note says.
     fn bounded(&self, change: &Change) -> Result<(), String> {
         match change {
             Change::Hook(_) | Change::UnknownHook | Change::Stop { workload: None, .. } => Ok(()),
-            Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
+            Change::Scale { workload, .. } | Change::Stop { workload: Some(workload), .. } => {
                 if SCALED.contains(&workload.kind.as_str()) {
                     return Ok(());
                 }
@@ -431,7 +434,7 @@ impl Kubernetes {
             Change::Hook(_) | Change::UnknownHook => {
                 Err("commands are never taken from a record of a window".to_owned())
             }
-            Change::Scale(workload) | Change::Stop { workload: Some(workload), .. } => {
+            Change::Scale { workload, .. } | Change::Stop { workload: Some(workload), .. } => {
                 if self.namespaces().contains(&workload.namespace) {
                     return Ok(());
                 }

@@ -272,7 +272,7 @@ mod tests {
     fn record() -> WindowRecord {
         let hook = Hook { before: "close".to_owned(), after: "open".to_owned() };
         let shop = ObjectRef { kind: "Deployment".to_owned(), namespace: "org1".to_owned(), name: "shop".to_owned() };
-        let changes = vec![Change::Hook(hook), Change::Scale(shop)];
+        let changes = vec![Change::Hook(hook), Change::Scale { workload: shop, replicas: Some(2) }];
         WindowRecord {
             run: "20261125T000000000Z-abcdef".to_owned(),
             begun: "b".to_owned(),

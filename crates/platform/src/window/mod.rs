@@ -50,7 +50,14 @@ pub enum Change {
     /// A command of the operator's has run, and this machine does not know which.
     UnknownHook,
     /// A workload is scaled to 0.
-    Scale(ObjectRef),
+    Scale {
+        /// The workload.
+        #[serde(flatten)]
+        workload: ObjectRef,
+        /// How many replicas it had; records of older versions do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replicas: Option<u32>,
+    },
     /// A NetworkPolicy isolates a workload's pods.
     Fence {
         /// The policy's namespace.
@@ -66,6 +73,9 @@ pub enum Change {
         node: NodeId,
         /// The workload, on Kubernetes.
         workload: Option<ObjectRef>,
+        /// How many replicas the workload had.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replicas: Option<u32>,
     },
 }
 
@@ -73,6 +83,16 @@ impl Change {
     /// Returns whether it is made only after heights are equal.
     pub fn is_stop(&self) -> bool {
         matches!(self, Change::Stop { .. })
+    }
+
+    /// Returns the workload that is scaled to 0, and how many replicas it had.
+    pub fn scaled(&self) -> Option<(&ObjectRef, Option<u32>)> {
+        match self {
+            Change::Scale { workload, replicas } | Change::Stop { workload: Some(workload), replicas, .. } => {
+                Some((workload, *replicas))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -82,10 +102,10 @@ impl std::fmt::Display for Change {
             Change::Hook(hook) if hook.before.is_empty() => write!(f, "hook, undone by `{}`", hook.after),
             Change::Hook(hook) => write!(f, "run `{}`", hook.before),
             Change::UnknownHook => f.write_str("a hook whose commands this machine does not know"),
-            Change::Scale(workload) => write!(f, "scale {workload} to 0"),
+            Change::Scale { workload, .. } => write!(f, "scale {workload} to 0"),
             Change::Fence { namespace, policy, .. } => write!(f, "fence: NetworkPolicy {namespace}/{policy}"),
-            Change::Stop { node, workload: None } => write!(f, "stop {node}"),
-            Change::Stop { node, workload: Some(workload) } => write!(f, "stop {node}: scale {workload} to 0"),
+            Change::Stop { node, workload: None, .. } => write!(f, "stop {node}"),
+            Change::Stop { node, workload: Some(workload), .. } => write!(f, "stop {node}: scale {workload} to 0"),
         }
     }
 }

@@ -92,20 +92,37 @@ struct Note {
 #[serde(tag = "change", rename_all = "kebab-case")]
 enum NotedChange {
     Hook,
-    Scale(ObjectRef),
-    Fence { namespace: String, policy: String },
-    Stop { node: NodeId, workload: Option<ObjectRef> },
+    Scale {
+        #[serde(flatten)]
+        workload: ObjectRef,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replicas: Option<u32>,
+    },
+    Fence {
+        namespace: String,
+        policy: String,
+    },
+    Stop {
+        node: NodeId,
+        workload: Option<ObjectRef>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replicas: Option<u32>,
+    },
 }
 
 impl From<&Change> for NotedChange {
     fn from(change: &Change) -> Self {
         match change {
             Change::Hook(_) | Change::UnknownHook => NotedChange::Hook,
-            Change::Scale(workload) => NotedChange::Scale(workload.clone()),
+            Change::Scale { workload, replicas } => {
+                NotedChange::Scale { workload: workload.clone(), replicas: *replicas }
+            }
             Change::Fence { namespace, policy, .. } => {
                 NotedChange::Fence { namespace: namespace.clone(), policy: policy.clone() }
             }
-            Change::Stop { node, workload } => NotedChange::Stop { node: node.clone(), workload: workload.clone() },
+            Change::Stop { node, workload, replicas } => {
+                NotedChange::Stop { node: node.clone(), workload: workload.clone(), replicas: *replicas }
+            }
         }
     }
 }
@@ -114,11 +131,11 @@ impl From<NotedChange> for Change {
     fn from(change: NotedChange) -> Self {
         match change {
             NotedChange::Hook => Change::UnknownHook,
-            NotedChange::Scale(workload) => Change::Scale(workload),
+            NotedChange::Scale { workload, replicas } => Change::Scale { workload, replicas },
             NotedChange::Fence { namespace, policy } => {
                 Change::Fence { namespace, policy, object: serde_json::Value::Null }
             }
-            NotedChange::Stop { node, workload } => Change::Stop { node, workload },
+            NotedChange::Stop { node, workload, replicas } => Change::Stop { node, workload, replicas },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Severity};
-use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod};
+use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod, is_scalable};
 use fabkeep_platform::{ObjectRef, Platform};
 
 use super::guard::Guard;
@@ -38,10 +38,13 @@ pub(super) fn fill(
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
     let mut directories = step(reporter, "start helper pods", None, || opened(run, kubernetes, threads))?;
     run.interrupted()?;
+    let claims = |directories: &[Filled<'_>]| -> BTreeSet<(String, String)> {
+        directories.iter().flat_map(|directory| kubernetes.claims(&directory.place.node)).collect()
+    };
+    refuse_beside(run, kubernetes, &claims(&directories))?;
     decide(run, kubernetes, record, &mut directories, threads, restored)?;
     let ids: BTreeSet<String> = directories.iter().map(|directory| directory.id.to_string()).collect();
-    let claims: BTreeSet<(String, String)> =
-        directories.iter().flat_map(|directory| kubernetes.claims(&directory.place.node)).collect();
+    let claims = claims(&directories);
     let allowed = allowed(run, kubernetes, &claims, restored)?;
     let mut proof = Proof::default();
     let mut left: Vec<&Filled<'_>> = directories.iter().collect();
@@ -213,6 +216,19 @@ fn set_aside(run: &Run<'_>, record: &mut Journal<'_>, directory: &Filled<'_>) ->
     record.add(Done::SetAside { what: directory.label(), to })
 }
 
+/// Nothing is set aside under a running node: a pod of a filled node that cannot be scaled down ends the restore.
+fn refuse_beside(
+    run: &Run<'_>,
+    kubernetes: &Kubernetes,
+    claims: &BTreeSet<(String, String)>,
+) -> Result<(), EngineError> {
+    let mut pods = Guard::new(run.target, run.reporter, claims, BTreeSet::new()).look()?;
+    let mut fixed = workloads(run);
+    fixed.retain(|workload| !is_scalable(workload));
+    pods.retain(|pod| fixed.iter().any(|workload| kubernetes.is_of(pod, workload)));
+    if pods.is_empty() { Ok(()) } else { Err(EngineError::Precondition(refused(&pods))) }
+}
+
 /// Pods that mount the claims and are of no node that is filled: they may stay, and are reported.
 fn allowed(
     run: &Run<'_>,
@@ -314,7 +330,7 @@ fn stop_again(
     }
     record.note_all(again.iter().map(|workload| Done::NodeStopping { node: workload.to_string() }.into()))?;
     step(run.reporter, "scale down again", None, || -> Result<(), EngineError> {
-        for workload in again.iter().filter(|workload| workload.kind != "Pod" && workload.kind != "DaemonSet") {
+        for workload in again.iter().filter(|workload| is_scalable(workload)) {
             run.target.scale_down(workload)?;
         }
         run.reporter.event(Event::Notice(Notice::PodsGoing));

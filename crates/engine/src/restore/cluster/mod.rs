@@ -8,6 +8,7 @@ mod guard;
 mod look;
 mod nodes;
 mod objects;
+mod old_names;
 mod plan;
 mod record;
 mod relocation;
@@ -18,11 +19,11 @@ mod undo;
 mod volume;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
-use fabkeep_platform::PlatformError;
 use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
+use fabkeep_platform::{Declaration, PlatformError};
 use fabkeep_store::PointReader;
 
-use super::progress::Step;
+use super::progress::{AtRest, Step};
 use super::{RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -144,7 +145,9 @@ fn carry_out(
     // Before there is a claim that a node could begin anew on.
     step(reporter, "scale down", None, || scale_down(run, record))?;
     step(reporter, "create objects", None, || objects::create(run, record, restored))?;
-    let kubernetes = step(reporter, "discover the nodes", None, || open(plan.namespaces.clone(), plan))?;
+    // Bare pods and DaemonSets are not there yet: what they will mount is filled.
+    let kubernetes =
+        step(reporter, "discover the nodes", None, || open_with(plan.namespaces.clone(), plan, &plan.late))?;
     let filled = fill::fill(run, &kubernetes, record, restored);
     let removed = kubernetes.remove_helpers();
     filled?;
@@ -184,8 +187,12 @@ fn carry_out(
 }
 
 fn open(namespaces: Vec<String>, plan: &Plan) -> Result<Kubernetes, EngineError> {
+    open_with(namespaces, plan, &[])
+}
+
+fn open_with(namespaces: Vec<String>, plan: &Plan, expected: &[Declaration]) -> Result<Kubernetes, EngineError> {
     let selection = Selection { namespaces, ..Selection::default() };
-    Ok(Kubernetes::open(&plan.place.address, &selection, plan.place.helper.clone())?)
+    Ok(Kubernetes::open_with(&plan.place.address, &selection, plan.place.helper.clone(), expected)?)
 }
 
 /// Controllers and operators first: they would undo it.
@@ -211,7 +218,14 @@ fn scale_down(run: &Run<'_>, record: &mut Journal<'_>) -> Result<(), EngineError
     }
     for operator in &plan.operators {
         let node = operator.to_string();
-        record.note_all([Step::OperatorAtRest(operator.clone()), Done::NodeStopping { node: node.clone() }.into()])?;
+        // What an earlier run has found is what it had before.
+        let known = record.operators().into_iter().find(|known| known.object == *operator);
+        let replicas = match known {
+            Some(known) => known.replicas,
+            None => target.replicas(operator)?,
+        };
+        let at_rest = Step::OperatorAtRest(AtRest { object: operator.clone(), replicas });
+        record.note_all([at_rest, Done::NodeStopping { node: node.clone() }.into()])?;
         target.scale_down(operator)?;
         record.add(Done::NodeStopped { node })?;
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
 use fabkeep_platform::ObjectRef;
-use fabkeep_platform::kubernetes::{WorkloadState, claim_of_files};
+use fabkeep_platform::kubernetes::{WorkloadState, claim_of_files, is_scalable};
 
 use super::plan::Plan;
 use crate::EngineError;
@@ -104,7 +104,7 @@ pub(super) fn judge<'n>(
             ));
             continue;
         }
-        if state == WorkloadState::Running && !plan.scale_down.contains(&key) {
+        if state == WorkloadState::Running && is_scalable(&key) && !plan.scale_down.contains(&key) {
             plan.scale_down.push(key);
         }
         plan.fill.push(position);

@@ -11,7 +11,7 @@ use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known};
-use super::{fill, nodes, relocation, restart, scope};
+use super::{fill, nodes, old_names, relocation, restart, scope};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -265,6 +265,7 @@ fn of_declared(
     let claims = declared_claims(declared);
     let scope = scope::Scope::of(declared, &chosen, &namespaces, &claims, &plan, options);
     scope::judge(&mut plan, &scope, declared, options)?;
+    old_names::judge(&mut plan, declared)?;
     let staying = nodes::judge(&mut plan, &chosen, &claims, options)?;
     judge_places(&mut plan, point, &staying)?;
     // Nodes that stay as they are are not judged by what the recovery point has of them.
@@ -321,8 +322,16 @@ fn judge_places(plan: &mut Plan, point: &RecoveryPoint, staying: &[nodes::Stayin
             ));
         }
     }
+    plan.findings.extend(planned.lost_when_stopped(&plan.scale_down));
+    let homeless = plan.fill.iter().filter_map(|&position| planned.without_machine(&point.nodes[position].facts.id));
+    let homeless: Vec<Finding> = homeless.collect();
+    if !homeless.is_empty() && !plan.target.has_one_machine()? {
+        plan.findings.extend(homeless);
+    }
     for node in plan.fill.iter().map(|&position| &point.nodes[position]) {
         let id = &node.facts.id;
+        let unstoppable = node.workload.as_ref().and_then(|known| planned.unstoppable(id, &ObjectRef::from(known)));
+        plan.findings.extend(unstoppable);
         for directory in node.directories.iter().map(|captured| &captured.directory) {
             if !directory.source.is_volume() || planned.place(id, directory).is_some() {
                 continue;
@@ -335,7 +344,7 @@ fn judge_places(plan: &mut Plan, point: &RecoveryPoint, staying: &[nodes::Stayin
                     format!("nothing in the cluster mounts {}, which belonged to no node: it is not restored", directory.path),
                     "no action is needed if it is of no use; else start the pod that mounted it, and restore it with --node, or write it into a folder with --to",
                 ));
-            } else if planned.contains(id) {
+            } else if planned.contains(id) || !plan.place.existing_workloads {
                 plan.findings.push(fill::no_place(id, directory));
             }
         }

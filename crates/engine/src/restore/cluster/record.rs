@@ -70,7 +70,7 @@ impl Record {
     }
 
     /// Operators that are scaled down.
-    pub fn operators(&self) -> Vec<ObjectRef> {
+    pub fn operators(&self) -> Vec<AtRest> {
         let operator = |step: &Step| if let Step::OperatorAtRest(known) = step { Some(known.clone()) } else { None };
         self.steps().filter_map(operator).collect()
     }
@@ -149,9 +149,10 @@ impl From<Earlier> for Record {
         let mut steps = vec![Step::Begin { point, plan, run, begun }];
         steps.extend(known.suspended.into_iter().map(Step::Suspended));
         let operators = known.operators.iter();
-        steps.extend(
-            operators.map(|(namespace, name)| Step::OperatorAtRest(ObjectRef::new("Deployment", namespace, name))),
-        );
+        steps.extend(operators.map(|(namespace, name)| {
+            let object = ObjectRef::new("Deployment", namespace, name);
+            Step::OperatorAtRest(AtRest { object, replicas: None })
+        }));
         steps.extend(known.stopped.into_iter().map(Step::AtRest));
         let generations = known.generations.into_iter();
         steps.extend(generations.map(|(workload, generation)| Step::Generation { workload, generation }));
@@ -422,7 +423,8 @@ mod tests {
         assert!(known.is_restarting("org1/orderer1") && !known.is_restarted("org1/orderer1"));
         assert!(known.is_restarted("org1/orderer3") && known.is_node_loaded("org1/ca-db"));
         assert_eq!(known.at_rest().map(|known| known.replicas).collect::<Vec<_>>(), [Some(1), None]);
-        assert_eq!(known.operators(), [ObjectRef::new("Deployment", "operators", "hlf")]);
+        let object = ObjectRef::new("Deployment", "operators", "hlf");
+        assert_eq!(known.operators(), [AtRest { object, replicas: None }]);
         assert_eq!(known.suspended()[0].label(), "Application argocd/fabric");
         assert_eq!(known.generation(&ObjectRef::new("Deployment", "org1", "peer0")), Some("3"));
         assert!(known.has(&Step::Waiting) && !known.is_complete());

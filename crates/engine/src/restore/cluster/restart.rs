@@ -63,7 +63,10 @@ fn found(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) -> Result<(Oth
                 "it is in one workload with an orderer that is restored, and stops with it",
                 "let that one come back empty (--replicate)",
             ),
-            Some(_) => continue,
+            Some(_) => {
+                findings.extend(kubernetes.lost_by_restart(id));
+                continue;
+            }
         };
         findings.push(Finding::error(
             Rule::OrderersLevel,

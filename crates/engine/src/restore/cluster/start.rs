@@ -44,8 +44,13 @@ pub(super) fn start(
         })
         .collect();
     let mut behind: Vec<String> = Vec::new();
-    for stage in stages(run, kubernetes, record) {
+    for mut stage in stages(run, kubernetes, record) {
         run.interrupted()?;
+        for workload in std::mem::take(&mut stage.workloads) {
+            if !rests_for_others(run, record, &workload)? {
+                stage.workloads.push(workload);
+            }
+        }
         if !behind.is_empty() {
             restored.findings.push(Finding::warning(
                 Rule::ReadyPerChannel,
@@ -85,7 +90,15 @@ pub(super) fn start(
     Ok(behind.is_empty())
 }
 
-/// Scales one workload up, if this restore or a window of fabkeep has it at 0 replicas. Whether it does.
+/// Whether a workload that is neither the recovery point's nor stopped by this restore is noted to be at rest: by a window, or by anybody.
+fn rests_for_others(run: &Run<'_>, record: &Journal<'_>, workload: &ObjectRef) -> Result<bool, EngineError> {
+    let own = record.at_rest().any(|known| known.object == *workload);
+    let known = own || run.plan.replicas.contains_key(workload);
+    Ok(!known && run.target.workload(workload)? == WorkloadState::ScaledDown)
+}
+
+/// Scales one workload up, if this restore has it at 0 replicas, or if it is one of the recovery point's that fabkeep has stopped. Whether it
+/// does. What is noted on it tells no more than that: anybody can write it.
 fn scale_up(run: &Run<'_>, record: &mut Journal<'_>, workload: &ObjectRef) -> Result<bool, EngineError> {
     let label = workload.to_string();
     let own = record.at_rest().find(|known| known.object == *workload).cloned();
@@ -161,8 +174,8 @@ pub(super) fn let_others_go_on(
     done: &mut Vec<Done>,
 ) -> Result<(), EngineError> {
     for operator in record.operators() {
-        run.target.scale_up(&operator, None)?;
-        put_back(record, operator.to_string(), done)?;
+        run.target.scale_up(&operator.object, operator.replicas)?;
+        put_back(record, operator.label(), done)?;
     }
     for controller in record.suspended() {
         if !run.target.unsuspend(&controller)? {
@@ -180,7 +193,7 @@ pub(super) fn let_others_go_on(
 
 /// What stays suspended, as not everything that it manages runs.
 pub(super) fn kept_back(record: &Journal<'_>) -> Vec<Finding> {
-    let operators = record.operators().into_iter().map(|operator| operator.to_string());
+    let operators = record.operators().into_iter().map(|operator| operator.label());
     operators
         .chain(record.suspended().iter().map(Suspension::label))
         .map(|subject| {

@@ -23,7 +23,7 @@ pub(super) fn after(run: &Run<'_>, record: &mut Journal<'_>, error: EngineError)
     let untouched = left.is_empty() && !record.has_begun();
     for workload in &free {
         let scaled = run.target.scale_up(&workload.object, workload.replicas).map_err(EngineError::from);
-        if scaled.and_then(|()| put_back(record, workload.label(), &mut done)).is_err() {
+        if scaled.and_then(|_| put_back(record, workload.label(), &mut done)).is_err() {
             left.push(workload.label());
         }
     }

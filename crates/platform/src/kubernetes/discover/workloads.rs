@@ -9,12 +9,15 @@ use serde_json::Value;
 use super::recognise::role_of_custom_kind;
 use crate::ObjectRef;
 use crate::kubernetes::objects::{
-    Namespace, REPLICAS, annotation, controller, controller_with_version, is_operator_group, label, name_of, text,
+    Namespace, controller, controller_with_version, is_operator_group, label, name_of, noted_replicas, text,
 };
 use crate::kubernetes::served::group_of;
 
 /// Kinds of controllers whose template is read.
 const KINDS: [&str; 5] = ["StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "ReplicationController"];
+
+/// Most pods of a StatefulSet that are looked at: each may be a node, and others can write any number.
+const MAX_REPLICAS: u32 = 1_000;
 
 /// A pod that exists.
 #[derive(Debug, Clone, PartialEq)]
@@ -261,11 +264,19 @@ pub(crate) fn workloads(namespace: &Namespace, findings: &mut Vec<Finding>) -> V
             }
             let name = name_of(object).to_owned();
             let Some(spec) = pod_spec(object, "/spec/template/spec", &subject(kind, &name), findings) else { continue };
-            let stopped = annotation(object, REPLICAS).and_then(|text| text.parse().ok());
             // A DaemonSet has as many as there are machines for them.
             let replicas =
                 ["/spec/replicas", "/status/desiredNumberScheduled"].iter().find_map(|at| object.pointer(at));
-            let replicas = replicas.and_then(Value::as_u64).unwrap_or(1);
+            let replicas = u32::try_from(replicas.and_then(Value::as_u64).unwrap_or(1)).unwrap_or(u32::MAX);
+            let most = if kind == "StatefulSet" { MAX_REPLICAS } else { u32::MAX };
+            if replicas > most {
+                findings.push(Finding::warning(
+                    Rule::Recognised,
+                    subject(kind, &name),
+                    format!("it requests {replicas} replicas: only the first {MAX_REPLICAS} are looked at"),
+                    "correct its replicas",
+                ));
+            }
             let templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
             out.push(WorkloadObject {
                 namespace: namespace.name.clone(),
@@ -278,7 +289,7 @@ pub(crate) fn workloads(namespace: &Namespace, findings: &mut Vec<Finding>) -> V
                     .collect(),
                 custom: custom_of(namespace, object),
                 name,
-                replicas: stopped.unwrap_or_else(|| u32::try_from(replicas).unwrap_or(1)),
+                replicas: noted_replicas(object).unwrap_or(replicas).min(most),
                 spec,
                 labels: labels(object, "/spec/template/metadata/labels"),
                 annotations: labels(object, "/spec/template/metadata/annotations"),

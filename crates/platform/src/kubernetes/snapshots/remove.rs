@@ -9,6 +9,7 @@ use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::{Connection, failed, is_forbidden, is_missing};
 use crate::kubernetes::objects::{MANAGED_BY, label, resource, text};
+use crate::kubernetes::volume::helper::is_run;
 
 /// Something of a run that can be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +218,11 @@ pub(in crate::kubernetes) fn left(
             let mark = if thing == Thing::Label { GROUP_LABEL } else { "fabkeep.io/run" };
             let mark = label(&value, mark).unwrap_or_default().to_owned();
             // A label has no time of its own: the name of its group has that of its run.
-            let run = mark.strip_prefix("fabkeep-").and_then(|rest| rest.split('-').next()).unwrap_or(&mark).to_owned();
+            let own = if thing == Thing::Label { mark.as_str() } else { name.as_str() };
+            let Some(run) = run_of(own).filter(|run| thing == Thing::Label || *run == mark).map(str::to_owned) else {
+                // Somebody else's, whatever its labels say.
+                continue;
+            };
             let begun = i64::from_str_radix(&run, 16).ok().map(|ms| ms / 1_000);
             let since = if thing == Thing::Label { begun } else { made };
             let age = since.map_or(0, |since| now.saturating_sub(since));
@@ -225,4 +230,10 @@ pub(in crate::kubernetes) fn left(
         }
     }
     Ok(out)
+}
+
+/// Returns the run that gave this name to something that it made for snapshots.
+fn run_of(name: &str) -> Option<&str> {
+    let (run, number) = name.strip_prefix("fabkeep-")?.split_once("-s")?;
+    (is_run(run) && number.parse::<u32>().is_ok()).then_some(run)
 }

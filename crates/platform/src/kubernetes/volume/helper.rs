@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use fabkeep_network::NodeDirectory;
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::PlatformError;
 use crate::kubernetes::connection::exec::Place;
 use crate::kubernetes::connection::{Connection, failed, is_missing};
 use crate::kubernetes::discover::FoundNode;
-use crate::kubernetes::discover::mounts::{Holder, Mount};
+use crate::kubernetes::discover::mounts::{self, Holder, Mount};
 use crate::kubernetes::discover::workloads::WorkloadObject;
-use crate::kubernetes::objects::MANAGED_BY;
+use crate::kubernetes::objects::{MANAGED_BY, label, name_of, text};
 use crate::kubernetes::uses::selects;
 
 /// How long a helper pod may take to run.
@@ -27,6 +28,8 @@ const START_WITH_CLONES: Duration = Duration::from_secs(30 * 60);
 /// Where helpers mount volumes.
 const ROOT: &str = "/fabkeep";
 const CONTAINER: &str = "helper";
+/// The label that holds the run.
+const RUN: &str = "fabkeep.io/run";
 
 /// How helper pods and the clones that they mount are made.
 #[derive(Debug, Clone)]
@@ -67,7 +70,7 @@ fn manifest(
     let (_, first, workload) = nodes.first()?;
     let spec = &workload.spec;
     let mut volumes: Vec<Value> = Vec::new();
-    let mut mounts: Vec<Value> = Vec::new();
+    let mut mounted: Vec<Value> = Vec::new();
     for (position, node, workload) in nodes {
         for mount in node.mounts.iter().filter(|mount| is_mounted(mount)) {
             let volume = match (&mount.holder, clones) {
@@ -95,7 +98,7 @@ fn manifest(
             if clones.is_some() {
                 entry["readOnly"] = true.into();
             }
-            mounts.push(entry);
+            mounted.push(entry);
         }
     }
     let volumes: Vec<Value> = volumes
@@ -126,7 +129,7 @@ fn manifest(
                 "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"]}
             },
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-            "volumeMounts": mounts
+            "volumeMounts": mounted
         }],
         "volumes": volumes
     });
@@ -138,10 +141,9 @@ fn manifest(
     if let Some(secrets) = &spec.image_pull_secrets {
         pod_spec["imagePullSecrets"] = serde_json::to_value(secrets).ok()?;
     }
-    let mut labels =
-        json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", "fabkeep.io/run": run});
-    for label in spread {
-        labels[label] = "yes".into();
+    let mut labels = json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", RUN: run});
+    for name in spread {
+        labels[name] = "yes".into();
     }
     Some(json!({
         "apiVersion": "v1",
@@ -223,6 +225,29 @@ fn short_hash(text: &str) -> String {
     hex::encode(&hash.as_ref()[..6])
 }
 
+/// Returns the hostPath that holds a directory of a node: it is on one machine.
+pub(in crate::kubernetes) fn on_a_machine(node: &FoundNode) -> Option<(&NodeDirectory, &str)> {
+    node.node.directories.iter().filter(|directory| directory.source.is_volume()).find_map(|directory| {
+        let mount = mounts::holding(&node.mounts, directory.mounted_at.as_deref()?)?;
+        if let Holder::HostPath(path) = &mount.holder { Some((directory, path.as_str())) } else { None }
+    })
+}
+
+/// Returns whether a workload's pods run on one machine that it names: directly, by a selector, or by an affinity.
+pub(in crate::kubernetes) fn names_machine(workload: &WorkloadObject) -> bool {
+    const HOST: &str = "kubernetes.io/hostname";
+    let spec = &workload.spec;
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    spec.node_name.as_ref().is_some_and(|name| !name.is_empty())
+        || spec.node_selector.as_ref().is_some_and(|labels| labels.contains_key(HOST))
+        || required.is_some_and(|required| {
+            let by_label = |term: &NodeSelectorTerm| term.match_expressions.iter().flatten().any(|one| one.key == HOST);
+            let by_name = |term: &NodeSelectorTerm| term.match_fields.as_ref().is_some_and(|fields| !fields.is_empty());
+            required.node_selector_terms.iter().all(|term| by_label(term) || by_name(term))
+        })
+}
+
 /// Starts a helper for nodes and waits until it runs. `clones`: it mounts these instead of the claims, by claim.
 pub(crate) fn start(
     connection: &Arc<Connection>,
@@ -233,7 +258,9 @@ pub(crate) fn start(
     clones: Option<&BTreeMap<(String, String), String>>,
 ) -> Result<Helper, PlatformError> {
     // A clone is nobody else's: it may be read on any machine.
-    let host = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone()).filter(|_| clones.is_none());
+    let live = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone());
+    let named = || nodes.iter().find_map(|(.., workload)| workload.spec.node_name.clone());
+    let host = live.or_else(named).filter(|host| clones.is_none() && !host.is_empty());
     let limit = if clones.is_some() { START_WITH_CLONES } else { START };
     let namespace = nodes.first().map(|(_, node, _)| node.node.id.organization.clone()).unwrap_or_default();
     let wrong = |problem: String, next: &str| PlatformError::Cluster {
@@ -241,6 +268,22 @@ pub(crate) fn start(
         problem,
         next: next.to_owned(),
     };
+    let fixed = nodes.iter().find_map(|(_, node, workload)| Some((node, workload, on_a_machine(node)?.1)));
+    if let Some((node, workload, path)) = fixed
+        && clones.is_none()
+        && host.is_none()
+        && !names_machine(workload)
+        && !connection.has_one_machine()?
+    {
+        return Err(wrong(
+            format!(
+                "{} has its data in the hostPath {path} of one machine, no pod of it runs, and {} does not name the machine",
+                node.node.id,
+                workload.label()
+            ),
+            "name the machine in its pod template (nodeName, or nodeSelector kubernetes.io/hostname), or start it",
+        ));
+    }
     let manifest = manifest(name, run, options, nodes, host.as_deref(), clones);
     let pod: Pod = manifest
         .and_then(|manifest| serde_json::from_value(manifest).ok())
@@ -334,23 +377,34 @@ pub(crate) fn remove(connection: &Connection, namespace: &str, name: &str) -> Re
     }
 }
 
+/// Returns the run that made a helper pod; `None` for every other pod, whatever its labels say.
+pub(in crate::kubernetes) fn run_of(pod: &Value) -> Option<&str> {
+    let run = label(pod, RUN)?;
+    let number = name_of(pod).strip_prefix("fabkeep-")?.strip_prefix(run)?.strip_prefix('-')?;
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array)?;
+    let is_ours = label(pod, MANAGED_BY.0) == Some(MANAGED_BY.1)
+        && is_run(run)
+        && number.parse::<u32>().is_ok()
+        && matches!(containers.as_slice(), [only] if text(only, "/name") == Some(CONTAINER));
+    is_ours.then_some(run)
+}
+
+/// Returns whether a text names a run: hexadecimal digits.
+pub(in crate::kubernetes) fn is_run(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Helper pods in a namespace, of any run: name, run, and age in seconds.
 pub(crate) fn left(connection: &Connection, namespace: &str) -> Result<Vec<(String, String, i64)>, PlatformError> {
-    let selector = format!("{}={},app.kubernetes.io/component=helper", MANAGED_BY.0, MANAGED_BY.1);
-    let pods = connection.run(&format!("listing helper pods in {namespace}"), |client| {
-        let parameters = ListParams::default().labels(&selector);
-        async move { Api::<Pod>::namespaced(client, namespace).list(&parameters).await }
-    })?;
     let now = jiff::Timestamp::now().as_second();
-    Ok(pods
-        .items
-        .into_iter()
-        .map(|pod| {
-            let run = pod.metadata.labels.as_ref().and_then(|labels| labels.get("fabkeep.io/run")).cloned();
-            let made = pod.metadata.creation_timestamp.map_or(now, |time| time.0.as_second());
-            (pod.metadata.name.unwrap_or_default(), run.unwrap_or_default(), now - made)
-        })
-        .collect())
+    let pods = connection.pods(namespace)?;
+    let own = pods.iter().filter_map(|pod| {
+        let run = run_of(pod)?.to_owned();
+        let made = text(pod, "/metadata/creationTimestamp").and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        let age = made.map_or(0, |made| now.saturating_sub(made.as_second()));
+        Some((name_of(pod).to_owned(), run, age))
+    });
+    Ok(own.collect())
 }
 
 #[cfg(test)]
