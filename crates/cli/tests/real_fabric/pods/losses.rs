@@ -20,8 +20,13 @@ pub fn from_snapshots(pods: &Pods) {
     let mut load = pods.load();
     pods.backup(&pods.prefix, &["--volumes", "snapshot", "--consistency", "cut"]);
     assert!(load.is_sent(), "the load ended before the snapshots");
-    let left = pods.kubectl(&["get", "volumesnapshots,volumegroupsnapshots", "--all-namespaces", "-o", "name"]);
-    assert_eq!(left.trim(), "");
+    // The members of a group are deleted behind it.
+    let left = || -> Vec<String> {
+        let kinds = "volumesnapshots,volumegroupsnapshots";
+        let of = |namespace: String| pods.kubectl(&["-n", &namespace, "get", kinds, "-o", "name"]);
+        Pods::namespaces(&pods.prefix).into_iter().map(of).filter(|names| !names.trim().is_empty()).collect()
+    };
+    pods.wait_until("the snapshots are gone", || left().is_empty());
     pods.lose(&pods.prefix);
     load.ends();
     pods.restore(&[]);
