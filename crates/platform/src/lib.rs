@@ -28,7 +28,7 @@ pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;
 pub use probe::{Asked, BlockFiles};
 pub use progress::{OnProgress, Progress};
-pub use snapshot::{NoSnapshot, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
+pub use snapshot::{NoSnapshot, SnapshotClaim, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
 pub use volume::{ASIDE, EntryKind, Fetch, STAGED, Stamp, Unread, Volume, VolumeEntry};
 pub use window::{Change, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord};
 

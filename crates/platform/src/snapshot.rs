@@ -16,10 +16,26 @@ pub struct SnapshotSet {
     /// Whether the driver takes them at one moment.
     pub grouped: bool,
     /// The claims.
-    pub claims: Vec<String>,
+    pub claims: Vec<SnapshotClaim>,
     /// Sets of one phase are taken at the same time, and after those of all earlier phases: data of a later phase may be newer than data
     /// of an earlier one, never older (I1, I3).
     pub phase: u8,
+}
+
+/// A claim that a snapshot is taken of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnapshotClaim {
+    /// Its name.
+    pub name: String,
+    /// The storage class of a clone of the snapshot.
+    pub storage_class: String,
+}
+
+impl SnapshotSet {
+    /// Returns the names of its claims.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.claims.iter().map(|claim| claim.name.as_str())
+    }
 }
 
 /// A volume that no snapshot can be taken of.

@@ -14,7 +14,7 @@ pub(crate) enum LedTo<'a> {
     /// This entry of the same directory, which is no link.
     Entry(&'a VolumeEntry),
     /// Something outside of what is listed: it may be anything.
-    Elsewhere,
+    Outside,
     /// Nothing.
     Nothing,
 }
@@ -24,7 +24,7 @@ impl LedTo<'_> {
     pub fn is_file(self) -> bool {
         match self {
             LedTo::Entry(entry) => entry.kind == EntryKind::File,
-            LedTo::Elsewhere => true,
+            LedTo::Outside => true,
             LedTo::Nothing => false,
         }
     }
@@ -33,7 +33,7 @@ impl LedTo<'_> {
     pub fn is_directory(self) -> bool {
         match self {
             LedTo::Entry(entry) => entry.kind == EntryKind::Directory,
-            LedTo::Elsewhere => true,
+            LedTo::Outside => true,
             LedTo::Nothing => false,
         }
     }
@@ -42,7 +42,7 @@ impl LedTo<'_> {
     pub fn has_content(self) -> bool {
         match self {
             LedTo::Entry(entry) => entry.stamp.size > 0 || entry.kind != EntryKind::File,
-            LedTo::Elsewhere => true,
+            LedTo::Outside => true,
             LedTo::Nothing => false,
         }
     }
@@ -55,7 +55,7 @@ pub(crate) struct Links(BTreeMap<String, End>);
 #[derive(Debug)]
 enum End {
     Entry(Box<VolumeEntry>),
-    Elsewhere,
+    Outside,
     Nothing,
 }
 
@@ -70,7 +70,7 @@ impl Links {
         let known = entries.iter().map(|(entry, _)| (entry.path.as_str(), entry)).collect();
         let tree = Tree { known, excluded };
         let end = |path: &str| match tree.follow(path) {
-            End::Nothing if !whole => End::Elsewhere,
+            End::Nothing if !whole => End::Outside,
             end => end,
         };
         Links(entries.iter().filter(is_link).map(|(entry, _)| (entry.path.clone(), end(&entry.path))).collect())
@@ -80,7 +80,7 @@ impl Links {
     pub fn led_to(&self, path: &str) -> LedTo<'_> {
         match self.0.get(path) {
             Some(End::Entry(entry)) => LedTo::Entry(entry),
-            Some(End::Elsewhere) | None => LedTo::Elsewhere,
+            Some(End::Outside) | None => LedTo::Outside,
             Some(End::Nothing) => LedTo::Nothing,
         }
     }
@@ -102,7 +102,7 @@ impl Tree<'_> {
                 "" | "." => continue,
                 ".." => {
                     if at.pop().is_none() {
-                        return End::Elsewhere;
+                        return End::Outside;
                     }
                     last = None;
                     continue;
@@ -111,7 +111,7 @@ impl Tree<'_> {
             }
             let path = at.join("/");
             if self.excluded.iter().any(|part| path == *part || path.starts_with(&format!("{part}/"))) {
-                return End::Elsewhere;
+                return End::Outside;
             }
             let Some(entry) = self.known.get(path.as_str()) else { return End::Nothing };
             last = Some(*entry);
@@ -121,7 +121,7 @@ impl Tree<'_> {
                     return End::Nothing;
                 }
                 if target.starts_with('/') {
-                    return End::Elsewhere;
+                    return End::Outside;
                 }
                 at.pop();
                 last = None;
@@ -133,7 +133,7 @@ impl Tree<'_> {
         match last.or_else(|| self.known.get(at.join("/").as_str()).copied()) {
             Some(entry) => End::Entry(Box::new(entry.clone())),
             // The directory itself.
-            None => End::Elsewhere,
+            None => End::Outside,
         }
     }
 }

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::Hash;
-use fabkeep_network::{Finding, NodeId, Rule, Severity, check_set, contradictions, unanswered};
+use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Severity, check_set, contradictions, unanswered};
 use fabkeep_platform::{Asked, BlockFiles, Change, Platform, SnapshotPlan, SnapshotReport};
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
@@ -339,21 +339,13 @@ fn in_window(
         });
         let last = last?;
         read_bytes += last.read_bytes;
-        for more in window.grown(&last.heights()) {
-            if !grown.iter().any(|known| (&known.node, &known.channel) == (&more.node, &more.channel)) {
-                grown.push(more);
-            }
-        }
+        add_grown(&mut grown, window.grown(&last.heights()));
         if !grown.is_empty() && how.extend && begun.elapsed() < how.deadline {
             reporter.event(Event::Notice(Notice::WindowExtended { chains: grown.len() }));
             bulk = last;
             continue;
         }
-        findings.extend(window::cross_check(window.observed(), &last.facts, read_ms));
-        findings.extend(window.observed().iter().flat_map(contradictions));
-        findings.extend(window.observed().iter().filter_map(unanswered));
-        findings.extend(grown.iter().map(fabkeep_network::Grown::finding));
-        findings.extend(unequal(&last));
+        findings.extend(judged(window.observed(), &grown, &last, read_ms));
         let (report, left) = step(reporter, "end the window", None, || window.close(passes))?;
         findings.extend(left);
         let captured = |id: &NodeId| last.facts.iter().any(|node| node.id == *id);
@@ -378,7 +370,7 @@ fn with_snapshots(
     let (begun, since) = (Instant::now(), jiff::Timestamp::now());
     let mut window = OpenWindow::open(platform, reporter, how, &run, changes, members, snapshots::SETTLE)?;
     let mut passes = 0;
-    let (taken, read_ms, grown) = loop {
+    let (taken, read_ms, mut grown) = loop {
         step(reporter, "wait for equal heights", None, || window.wait_until_level())?;
         passes += 1;
         let read_ms = jiff::Timestamp::now().as_millisecond();
@@ -394,20 +386,30 @@ fn with_snapshots(
     let (report, left) = step(reporter, "end the window", None, || window.close(passes))?;
     findings.extend(left);
     let pass = pass::run(platform, writer, options, Effort::Final, reporter)?;
-    findings.extend(window::cross_check(&observed, &pass.facts, read_ms));
-    findings.extend(observed.iter().flat_map(contradictions));
-    findings.extend(observed.iter().filter_map(unanswered));
-    let mut all = grown;
-    for more in window::grown(&level, &pass.heights()) {
-        if !all.iter().any(|known| (&known.node, &known.channel) == (&more.node, &more.channel)) {
-            all.push(more);
-        }
-    }
-    findings.extend(all.iter().map(fabkeep_network::Grown::finding));
-    findings.extend(unequal(&pass));
+    add_grown(&mut grown, window::grown(&level, &pass.heights()));
+    findings.extend(judged(&observed, &grown, &pass, read_ms));
     let captured = |id: &NodeId| pass.facts.iter().any(|node| node.id == *id);
     findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
     Ok(Made { pass, window: Some(report), snapshots: Some(taken), findings })
+}
+
+/// Adds chains that grew to those that are known, each once.
+fn add_grown(grown: &mut Vec<Grown>, more: Vec<Grown>) {
+    for more in more {
+        if !grown.iter().any(|known| (&known.node, &known.channel) == (&more.node, &more.channel)) {
+            grown.push(more);
+        }
+    }
+}
+
+/// Returns what is wrong with a capture inside a window: what the nodes said when they were level, and what was captured.
+fn judged(observed: &[Observation], grown: &[Grown], pass: &Pass, read_ms: i64) -> Vec<Finding> {
+    let mut findings = window::cross_check(observed, &pass.facts, read_ms);
+    findings.extend(observed.iter().flat_map(contradictions));
+    findings.extend(observed.iter().filter_map(unanswered));
+    findings.extend(grown.iter().map(Grown::finding));
+    findings.extend(unequal(pass));
+    findings
 }
 
 /// Chains that were captured at different heights though they were captured inside a window.

@@ -103,7 +103,10 @@ impl Decided {
                     let how = if set.grouped { "one group snapshot" } else { "a snapshot each" };
                     let class = set.class.as_ref().map_or_else(String::new, |class| format!(", class {class}"));
                     let namespace = &set.namespace;
-                    format!("take {how} of {} in namespace {namespace} ({driver}{class})", set.claims.join(", "))
+                    format!(
+                        "take {how} of {} in namespace {namespace} ({driver}{class})",
+                        set.names().collect::<Vec<_>>().join(", ")
+                    )
                 });
                 let after = "read clones of the snapshots in helper pods; remove clones and snapshots".to_owned();
                 sets.chain([after]).collect()

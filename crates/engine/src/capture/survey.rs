@@ -423,7 +423,7 @@ fn survey_directory(
     let links = Links::of(&entries, &directory.excluded, volume.local("").is_some());
     let mut surveyed =
         SurveyedDirectory { directory: directory.clone(), volume, entries, staged: BTreeMap::new(), links };
-    tell_left_out(node, &surveyed, findings);
+    report_left_out(node, &surveyed, findings);
     servers::leave_out(node, &mut surveyed, any_dump, findings);
     leave_out_links(node, &mut surveyed.entries, findings);
     let far = surveyed.volume.local("").is_none();
@@ -512,7 +512,7 @@ fn looks_like_a_block_file(directory: &NodeDirectory, entry: &VolumeEntry) -> bo
 }
 
 /// Names what [`list`] leaves out because no node starts with it.
-fn tell_left_out(node: &PlannedNode, surveyed: &SurveyedDirectory, findings: &mut Vec<Finding>) {
+fn report_left_out(node: &PlannedNode, surveyed: &SurveyedDirectory, findings: &mut Vec<Finding>) {
     for (entry, _) in surveyed.entries.iter().filter(|(entry, _)| looks_like_a_block_file(&surveyed.directory, entry)) {
         findings.push(Finding::warning(
             Rule::FileReadable,

@@ -14,7 +14,7 @@ use crate::{Declaration, PlatformError};
 /// What a volume's provisioner notes on it.
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// What is noted on a claim that asks a provisioner for its volume.
-const PROVISIONERS: [&str; 2] =
+pub(super) const PROVISIONERS: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
 /// What a volume's specification says beside where its bytes are.
 const OF_EVERY_VOLUME: [&str; 9] = [

@@ -296,13 +296,14 @@ fn read_namespace(
 /// Returns whether fabkeep made an object for a backup or a restore. Its label alone does not tell: tools put it on what is the user's.
 pub(crate) fn is_ours(kind: &str, object: &Value) -> bool {
     let name = name_of(object);
-    let of_a_run = || label(object, RUN).is_some_and(|run| name.starts_with(&format!("fabkeep-{run}-")));
     let component = label(object, "app.kubernetes.io/component");
     let holds = |key: &str| object.get("data").is_some_and(|data| data.get(key).is_some());
     label(object, MANAGED_BY.0) == Some(MANAGED_BY.1)
         && match kind {
-            "Pod" => component == Some("helper") && of_a_run(),
-            "PersistentVolumeClaim" => of_a_run(),
+            "Pod" => super::volume::helper::run_of(object).is_some(),
+            "PersistentVolumeClaim" => {
+                super::snapshots::run_of(name).is_some_and(|run| label(object, RUN) == Some(run))
+            }
             "ConfigMap" => {
                 name == super::window::RECORD || (component == Some("restore") && holds(super::progress::KEY))
             }

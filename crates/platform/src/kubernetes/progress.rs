@@ -4,7 +4,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::connection::{failed, is_missing};
+use super::connection::failed;
 use super::objects::{MANAGED_BY, resource};
 use super::target::Target;
 use crate::PlatformError;
@@ -139,15 +139,11 @@ impl Target {
     /// # Errors
     /// [`PlatformError::Cluster`].
     pub fn remove_note(&self, namespace: &str, name: &str) -> Result<(), PlatformError> {
-        let gone = self.connection.try_run(|client| {
+        let what = format!("removing the restore's progress record {namespace}/{name}");
+        let deleted = self.connection.run_if_there(&what, |client| {
             let api = self.notes(client, namespace);
-            async move { api.delete(name, &DeleteParams::default()).await.map(|_| ()) }
+            async move { api.delete(name, &DeleteParams::default()).await }
         });
-        match gone {
-            Err(error) if !is_missing(&error) => {
-                Err(failed(&format!("removing the restore's progress record {namespace}/{name}"), &error))
-            }
-            _ => Ok(()),
-        }
+        deleted.map(|_| ())
     }
 }

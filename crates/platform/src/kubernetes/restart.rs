@@ -8,7 +8,6 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::Value;
 
-use super::connection::{failed, is_missing};
 use super::discover::workloads::live_pod;
 use super::{Kubernetes, objects};
 use crate::{ObjectRef, PlatformError};
@@ -64,12 +63,10 @@ impl Kubernetes {
 
     /// Deletes a pod, which gets its own time to end.
     fn delete_pod(&self, namespace: &str, name: &str) -> Result<(), PlatformError> {
-        let result = self.connection.try_run(|client| async move {
-            Api::<Pod>::namespaced(client, namespace).delete(name, &DeleteParams::default()).await.map(|_| ())
-        });
-        match result {
-            Err(error) if !is_missing(&error) => Err(failed(&format!("deleting the pod {namespace}/{name}"), &error)),
-            _ => Ok(()),
-        }
+        let deleted =
+            self.connection.run_if_there(&format!("deleting the pod {namespace}/{name}"), |client| async move {
+                Api::<Pod>::namespaced(client, namespace).delete(name, &DeleteParams::default()).await
+            });
+        deleted.map(|_| ())
     }
 }

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-use super::connection::{failed, is_missing};
+use super::connection::failed;
 use super::discover::FoundNode;
 use super::objects::{MANAGED_BY, Namespace, SCALED, name_of, resource, text};
 use super::scale::ScaledUp;
@@ -305,14 +305,11 @@ impl Kubernetes {
 
     fn unmake(&self, kind: &str, api_version: &str, namespace: &str, name: &str) -> Result<(), PlatformError> {
         let resource = resource(api_version, kind, None);
-        let gone = self.connection.try_run(|client| {
+        let deleted = self.connection.run_if_there(&format!("deleting {kind} {namespace}/{name}"), |client| {
             let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
-            async move { api.delete(name, &DeleteParams::default()).await.map(|_| ()) }
+            async move { api.delete(name, &DeleteParams::default()).await }
         });
-        match gone {
-            Err(error) if !is_missing(&error) => Err(failed(&format!("deleting {kind} {namespace}/{name}"), &error)),
-            _ => Ok(()),
-        }
+        deleted.map(|_| ())
     }
 
     pub(super) fn undo(&self, changes: &[Change], reported: &OnProgress<'_>) -> Result<(), PlatformError> {

@@ -120,6 +120,21 @@ impl Connection {
         self.try_run(request).map_err(|error| failed(what, &error))
     }
 
+    /// As [`Self::run`], for an object that may be gone: then `None`.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn run_if_there<T, F>(&self, what: &str, request: impl Fn(Client) -> F) -> Result<Option<T>, PlatformError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        match self.try_run(request) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(failed(what, &error)),
+        }
+    }
+
     /// As [`Self::run`]; the last error as it came.
     pub fn try_run<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, kube::Error>
     where

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::take::Patience;
+use super::take::DriverWait;
 use super::{CLONE, Claim, claims, labels};
 use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
@@ -44,14 +44,14 @@ impl Kubernetes {
             (snapshot.clone(), taken.classes.get(claim).cloned().unwrap_or_default())
         };
         let what = format!("waiting until the snapshot of claim {namespace}/{source} can be read");
-        let mut patience = Patience::new(what, READY, None);
+        let mut wait = DriverWait::new(what, READY, None);
         let status = loop {
             let status = self.snapshot_status(namespace, &snapshot)?;
             let ready =
                 status.as_ref().and_then(|status| status.get("readyToUse")).and_then(serde_json::Value::as_bool);
             match status {
                 Some(status) if ready == Some(true) => break status,
-                other => patience.wait(other.as_ref())?,
+                other => wait.again(other.as_ref())?,
             }
         };
         let name = {

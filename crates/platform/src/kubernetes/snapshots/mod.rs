@@ -7,13 +7,15 @@ mod take;
 
 use std::collections::BTreeMap;
 
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::objects::{MANAGED_BY, resource};
+use super::connection::Connection;
+use super::objects::{MANAGED_BY, RUN, resource, text};
+use crate::PlatformError;
 
-pub(super) use remove::{left, remove};
+pub(super) use remove::{left, remove, run_of};
 
 /// A claim: its namespace and its name.
 pub(super) type Claim = (String, String);
@@ -32,7 +34,7 @@ pub(super) struct Taken {
     groups: Vec<(String, String, &'static str)>,
     /// Claims that were labelled for a group.
     labelled: Vec<Claim>,
-    /// Storage classes of the clones.
+    /// Storage classes of the clones, by claim.
     classes: BTreeMap<Claim, String>,
     /// The names of clones, by the claim that each is a clone of.
     clones: BTreeMap<Claim, String>,
@@ -60,6 +62,19 @@ fn claims(client: Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &resource("v1", "PersistentVolumeClaim", None))
 }
 
+/// Returns the snapshots of a group: their names, by the names of the claims that they are of.
+fn members(connection: &Connection, namespace: &str, group: &str) -> Result<BTreeMap<String, String>, PlatformError> {
+    let list = connection.run(&format!("listing the snapshots of group {namespace}/{group}"), |client| async move {
+        snapshots(client, namespace).list(&ListParams::default()).await
+    })?;
+    let own = list.items.into_iter().filter(|item| text(&item.data, "/status/volumeGroupSnapshotName") == Some(group));
+    let member = |item: DynamicObject| {
+        let claim = text(&item.data, "/spec/source/persistentVolumeClaimName")?.to_owned();
+        Some((claim, item.metadata.name?))
+    };
+    Ok(own.filter_map(member).collect())
+}
+
 fn labels(component: &str, run: &str) -> Value {
-    json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": component, "fabkeep.io/run": run})
+    json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": component, RUN: run})
 }

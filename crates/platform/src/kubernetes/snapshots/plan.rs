@@ -12,8 +12,9 @@ use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::{Connection, failed, is_forbidden};
 use crate::kubernetes::discover::FoundNode;
 use crate::kubernetes::discover::mounts::{Holder, Mount, below, holding};
+use crate::kubernetes::hand_made::PROVISIONERS;
 use crate::kubernetes::objects::{annotation, name_of, resource, text};
-use crate::{NoSnapshot, PlatformError, SnapshotPlan, SnapshotSet};
+use crate::{NoSnapshot, PlatformError, SnapshotClaim, SnapshotPlan, SnapshotSet};
 
 /// The API of snapshots, and of groups of them: the newest version first.
 pub(super) const SNAPSHOT_API: &str = "snapshot.storage.k8s.io/v1";
@@ -30,13 +31,13 @@ struct Wanted {
     phase: u8,
 }
 
-/// A claim's name and the phase of its snapshot.
-type PhasedClaim = (String, u8);
+/// A claim, and the phase of its snapshot.
+type PhasedClaim = (SnapshotClaim, u8);
 
 /// How a claim's volume is provisioned.
 struct Provisioned {
     driver: Option<String>,
-    /// The class of the clone, and what it does with a volume whose claim is deleted.
+    /// The class of the clone.
     storage_class: String,
 }
 
@@ -91,7 +92,8 @@ impl Kubernetes {
         for ((namespace, claim), wanted) in &wanted {
             match self.provisioned(&classes, namespace, claim) {
                 Ok(known) => {
-                    sets.entry((namespace.clone(), known.driver)).or_default().push((claim.clone(), wanted.phase))
+                    let of_claim = SnapshotClaim { name: claim.clone(), storage_class: known.storage_class };
+                    sets.entry((namespace.clone(), known.driver)).or_default().push((of_claim, wanted.phase));
                 }
                 Err((problem, next)) => plan.obstacles.push(NoSnapshot {
                     node: wanted.node.clone(),
@@ -144,9 +146,7 @@ impl Kubernetes {
                 csi.or_else(|| annotation(volume, "pv.kubernetes.io/migrated-to")).map(str::to_owned)
             })
             .or_else(|| {
-                let noted =
-                    ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
-                let named = noted.into_iter().find_map(|name| annotation(object, name))?;
+                let named = PROVISIONERS.into_iter().find_map(|name| annotation(object, name))?;
                 volume.is_none().then(|| named.to_owned())
             });
         if let (Some(_), None) = (volume, &driver) {
@@ -177,24 +177,6 @@ impl Kubernetes {
             )
         })?;
         Ok(Provisioned { driver, storage_class })
-    }
-
-    /// Returns the storage classes of clones of these claims' snapshots.
-    pub(super) fn clone_classes(
-        &self,
-        claims: &[(String, String)],
-    ) -> Result<BTreeMap<(String, String), String>, PlatformError> {
-        let classes = self.snapshot_classes()?;
-        let class_of = |(namespace, claim): &(String, String)| {
-            let known =
-                self.provisioned(&classes, namespace, claim).map_err(|(problem, next)| PlatformError::Cluster {
-                    what: format!("planning a clone of the snapshot of claim {namespace}/{claim}"),
-                    problem,
-                    next,
-                })?;
-            Ok(((namespace.clone(), claim.clone()), known.storage_class))
-        };
-        claims.iter().map(class_of).collect()
     }
 
     /// Returns a claim as it was read.

@@ -4,11 +4,11 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{CLONE, GROUP_LABEL, SNAPSHOT, claims, group_resource, plan, snapshots};
+use super::{CLONE, GROUP_LABEL, SNAPSHOT, claims, group_resource, members, plan, snapshots};
 use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
-use crate::kubernetes::connection::{Connection, failed, is_forbidden, is_missing};
-use crate::kubernetes::objects::{MANAGED_BY, label, resource, text};
+use crate::kubernetes::connection::{Connection, failed, is_forbidden};
+use crate::kubernetes::objects::{MANAGED_BY, RUN, label, resource, text};
 use crate::kubernetes::volume::helper::is_run;
 
 /// Something of a run that can be removed.
@@ -49,11 +49,10 @@ impl Kubernetes {
     pub(in crate::kubernetes) fn remove_snapshots(&self) -> Result<(), PlatformError> {
         self.frozen.lock().clear();
         let Some(taken) = self.taken.lock().take() else { return Ok(()) };
-        let grouped = |(namespace, _): &&(String, String)| taken.groups.iter().any(|(known, ..)| known == namespace);
         let clones = taken.clones.iter().map(|((namespace, _), name)| (Thing::Clone, namespace, name));
         let groups = taken.groups.iter().map(|(namespace, name, version)| (Thing::Group(version), namespace, name));
         let single = taken.snapshots.iter().map(|((namespace, _), name)| (Thing::Snapshot, namespace, name));
-        let labelled = taken.labelled.iter().filter(grouped).map(|(namespace, claim)| (Thing::Label, namespace, claim));
+        let labelled = taken.labelled.iter().map(|(namespace, claim)| (Thing::Label, namespace, claim));
         let mut result = Ok(());
         // What cannot be removed keeps nothing else from being removed.
         for (thing, namespace, name) in clones.chain(groups).chain(single).chain(labelled) {
@@ -73,37 +72,26 @@ pub(in crate::kubernetes) fn remove(
     match thing {
         Thing::Label => {
             let change = json!({"metadata": {"labels": {GROUP_LABEL: null}}});
-            let patched = connection.try_run(|client| {
-                let change = change.clone();
-                async move {
-                    let api = claims(client, namespace);
-                    api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.map(|_| ())
-                }
+            let what = format!("removing the label {GROUP_LABEL} of claim {namespace}/{name}");
+            let patched = connection.run_if_there(&what, |client| {
+                let (api, change) = (claims(client, namespace), Patch::Merge(change.clone()));
+                async move { api.patch(name, &PatchParams::default(), &change).await }
             });
-            return match patched {
-                Err(error) if !is_missing(&error) => {
-                    Err(failed(&format!("removing the label {GROUP_LABEL} of claim {namespace}/{name}"), &error))
-                }
-                _ => Ok(()),
-            };
+            return patched.map(|_| ());
         }
         Thing::Clone => delete_with_volume(connection, namespace, name)?,
         Thing::Snapshot => delete_with_content(connection, namespace, name)?,
         Thing::Group(_) => {
-            for member in members(connection, namespace, name)? {
+            for member in members(connection, namespace, name)?.into_values() {
                 delete_with_content(connection, namespace, &member)?;
             }
         }
     }
-    let deleted = connection.try_run(|client| async move {
-        thing.api(client, namespace).delete(name, &DeleteParams::default()).await.map(|_| ())
-    });
-    match deleted {
-        Err(error) if !is_missing(&error) => {
-            Err(failed(&format!("removing the {} {namespace}/{name}", thing.kind()), &error))
-        }
-        _ => Ok(()),
-    }
+    let deleted = connection
+        .run_if_there(&format!("removing the {} {namespace}/{name}", thing.kind()), |client| async move {
+            thing.api(client, namespace).delete(name, &DeleteParams::default()).await
+        });
+    deleted.map(|_| ())
 }
 
 /// Lets the volume of a clone go with its claim, where its class would keep it.
@@ -165,22 +153,11 @@ fn change_policy(
     if !found.is_some_and(|found| wanted(&found.data)) {
         return Ok(());
     }
-    let patched = connection.try_run(|client| {
+    let patched = connection.run_if_there(what, |client| {
         let api = api(client);
-        async move { api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.map(|_| ()) }
+        async move { api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await }
     });
-    match patched {
-        Err(error) if !is_missing(&error) => Err(failed(what, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn members(connection: &Connection, namespace: &str, group: &str) -> Result<Vec<String>, PlatformError> {
-    let list = connection.run(&format!("listing the snapshots of group {namespace}/{group}"), |client| async move {
-        snapshots(client, namespace).list(&ListParams::default()).await
-    })?;
-    let own = list.items.into_iter().filter(|item| text(&item.data, "/status/volumeGroupSnapshotName") == Some(group));
-    Ok(own.filter_map(|item| item.metadata.name).collect())
+    patched.map(|_| ())
 }
 
 /// What runs left in a namespace: what it is, its name, its run, its age in seconds.
@@ -202,20 +179,16 @@ pub(in crate::kubernetes) fn left(
     let mut out = Vec::new();
     for (thing, selector) in searches {
         let what = format!("listing what backups left in namespace {namespace} ({})", thing.kind());
-        let list = connection.try_run(|client| {
+        let list = connection.run_if_there(&what, |client| {
             let (api, parameters) = (thing.api(client, namespace), ListParams::default().labels(&selector));
             async move { api.list(&parameters).await }
-        });
-        let list = match list {
-            Ok(list) => list,
-            Err(error) if is_missing(&error) => continue,
-            Err(error) => return Err(failed(&what, &error)),
-        };
+        })?;
+        let Some(list) = list else { continue };
         for item in list.items {
             let name = item.metadata.name.clone().unwrap_or_default();
             let made = item.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
             let value = serde_json::to_value(&item).unwrap_or_default();
-            let mark = if thing == Thing::Label { GROUP_LABEL } else { "fabkeep.io/run" };
+            let mark = if thing == Thing::Label { GROUP_LABEL } else { RUN };
             let mark = label(&value, mark).unwrap_or_default().to_owned();
             // A label has no time of its own: the name of its group has that of its run.
             let own = if thing == Thing::Label { mark.as_str() } else { name.as_str() };
@@ -233,7 +206,7 @@ pub(in crate::kubernetes) fn left(
 }
 
 /// Returns the run that gave this name to something that it made for snapshots.
-fn run_of(name: &str) -> Option<&str> {
+pub(in crate::kubernetes) fn run_of(name: &str) -> Option<&str> {
     let (run, number) = name.strip_prefix("fabkeep-")?.split_once("-s")?;
     (is_run(run) && number.parse::<u32>().is_ok()).then_some(run)
 }

@@ -1,14 +1,14 @@
 //! Takes snapshots, set by set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::Api;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{Claim, GROUP_LABEL, SNAPSHOT, Taken, claims, group_resource, labels, plan, snapshots};
+use super::{Claim, GROUP_LABEL, SNAPSHOT, Taken, claims, group_resource, labels, members, plan, snapshots};
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::failed;
 use crate::kubernetes::objects::text;
@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(200);
 const ERROR_FOR: Duration = Duration::from_secs(30);
 
 /// Waits for an object that a driver works on: until it is as wanted, or its error lasts, or time is up.
-pub(super) struct Patience<'a> {
+pub(super) struct DriverWait<'a> {
     what: String,
     limit: Duration,
     begun: Instant,
@@ -28,13 +28,13 @@ pub(super) struct Patience<'a> {
     reported: Option<&'a OnProgress<'a>>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> DriverWait<'a> {
     pub fn new(what: String, limit: Duration, reported: Option<&'a OnProgress<'a>>) -> Self {
-        Patience { what, limit, begun: Instant::now(), error: None, reported }
+        DriverWait { what, limit, begun: Instant::now(), error: None, reported }
     }
 
     /// Waits a little before the object is looked at again; an error when there is no reason to.
-    pub fn wait(&mut self, status: Option<&Value>) -> Result<(), PlatformError> {
+    pub fn again(&mut self, status: Option<&Value>) -> Result<(), PlatformError> {
         let message = status.and_then(|status| text(status, "/error/message"));
         match message {
             Some(message) if self.error.as_ref().is_none_or(|(known, _)| known != message) => {
@@ -78,16 +78,16 @@ impl Kubernetes {
         reported: &OnProgress<'_>,
     ) -> Result<SnapshotReport, PlatformError> {
         self.remove_snapshots()?;
-        let all: Vec<Claim> = plan
-            .sets
-            .iter()
-            .flat_map(|set| set.claims.iter().map(|claim| (set.namespace.clone(), claim.clone())))
-            .collect();
-        let classes = self.clone_classes(&all)?;
+        let of_set = |set: &SnapshotSet| {
+            let namespace = set.namespace.clone();
+            let claims = set.claims.clone().into_iter();
+            claims.map(move |claim| ((namespace.clone(), claim.name), claim.storage_class))
+        };
+        let classes: BTreeMap<Claim, String> = plan.sets.iter().flat_map(of_set).collect();
         *self.taken.lock() = Some(Taken { classes, ..Taken::default() });
         let begun = Instant::now();
         let mut report = SnapshotReport { sets: Vec::new(), seconds: 0.0 };
-        let phases: std::collections::BTreeSet<u8> = plan.sets.iter().map(|set| set.phase).collect();
+        let phases: BTreeSet<u8> = plan.sets.iter().map(|set| set.phase).collect();
         for phase in phases {
             let sets: Vec<&SnapshotSet> = plan.sets.iter().filter(|set| set.phase == phase).collect();
             // All are asked for before the first is awaited.
@@ -115,12 +115,12 @@ impl Kubernetes {
 
     fn request_each(&self, set: &SnapshotSet) -> Result<Requested, PlatformError> {
         let mut names = Vec::new();
-        for claim in &set.claims {
+        for claim in set.names() {
             let name = {
                 let mut taken = self.taken.lock();
                 let taken = taken.get_or_insert_default();
                 let name = taken.name(&self.run);
-                taken.snapshots.insert((set.namespace.clone(), claim.clone()), name.clone());
+                taken.snapshots.insert((set.namespace.clone(), claim.to_owned()), name.clone());
                 name
             };
             let mut spec = json!({"source": {"persistentVolumeClaimName": claim}});
@@ -147,10 +147,10 @@ impl Kubernetes {
             let taken = taken.get_or_insert_default();
             let name = taken.name(&self.run);
             taken.groups.push((namespace.clone(), name.clone(), version));
-            taken.labelled.extend(set.claims.iter().map(|claim| (namespace.clone(), claim.clone())));
+            taken.labelled.extend(set.names().map(|claim| (namespace.clone(), claim.to_owned())));
             name
         };
-        for claim in &set.claims {
+        for claim in set.names() {
             let change = json!({"metadata": {"labels": {GROUP_LABEL: name}}});
             self.connection.run(
                 &format!("labelling claim {namespace}/{claim} for a group of snapshots"),
@@ -208,17 +208,17 @@ impl Kubernetes {
         reported: &OnProgress<'_>,
     ) -> Result<Vec<(String, Timestamp)>, PlatformError> {
         let mut out = Vec::new();
-        for (claim, name) in set.claims.iter().zip(names) {
+        for (claim, name) in set.names().zip(names) {
             let what = format!("taking the snapshot of claim {}/{claim}", set.namespace);
-            let mut patience = Patience::new(what, limit, Some(reported));
+            let mut wait = DriverWait::new(what, limit, Some(reported));
             let time = loop {
                 let status = self.snapshot_status(&set.namespace, &name)?;
                 match cut_at(status.as_ref()) {
                     Some(time) => break time,
-                    None => patience.wait(status.as_ref())?,
+                    None => wait.again(status.as_ref())?,
                 }
             };
-            out.push((claim.clone(), time));
+            out.push((claim.to_owned(), time));
         }
         Ok(out)
     }
@@ -233,7 +233,7 @@ impl Kubernetes {
     ) -> Result<Vec<(String, Timestamp)>, PlatformError> {
         let namespace = &set.namespace;
         let what = format!("taking the group of snapshots {namespace}/{name}");
-        let mut patience = Patience::new(what.clone(), limit, Some(reported));
+        let mut wait = DriverWait::new(what.clone(), limit, Some(reported));
         let resource = group_resource(version);
         let time = loop {
             let found = self.connection.run(&what, |client| {
@@ -243,42 +243,21 @@ impl Kubernetes {
             let status = found.data.get("status");
             match cut_at(status) {
                 Some(time) => break time,
-                None => patience.wait(status)?,
+                None => wait.again(status)?,
             }
         };
         // The members' objects are made when the group is cut; the claim of each says whose it is.
         let members = loop {
-            let members = self.members(namespace, name)?;
-            match set.claims.iter().find(|claim| !members.contains_key(*claim)) {
-                None => break members,
-                Some(_) => patience.wait(None)?,
+            let members = members(&self.connection, namespace, name)?;
+            if set.names().all(|claim| members.contains_key(claim)) {
+                break members;
             }
+            wait.again(None)?;
         };
         let mut taken = self.taken.lock();
         let taken = taken.get_or_insert_default();
-        for claim in &set.claims {
-            if let Some(snapshot) = members.get(claim) {
-                taken.snapshots.insert((namespace.clone(), claim.clone()), snapshot.clone());
-            }
-        }
-        Ok(set.claims.iter().map(|claim| (claim.clone(), time)).collect())
-    }
-
-    /// Returns the snapshots of a group: their names by claim.
-    fn members(&self, namespace: &str, group: &str) -> Result<BTreeMap<String, String>, PlatformError> {
-        let what = format!("listing the snapshots of group {namespace}/{group}");
-        let list = self.connection.run(&what, |client| {
-            let api = snapshots(client, namespace);
-            async move { api.list(&ListParams::default()).await }
-        })?;
-        let values = list.items.into_iter().filter_map(|item| serde_json::to_value(item).ok());
-        let own = values.filter(|snapshot| text(snapshot, "/status/volumeGroupSnapshotName") == Some(group));
-        Ok(own
-            .filter_map(|snapshot| {
-                let claim = text(&snapshot, "/spec/source/persistentVolumeClaimName")?.to_owned();
-                Some((claim, text(&snapshot, "/metadata/name")?.to_owned()))
-            })
-            .collect())
+        taken.snapshots.extend(members.into_iter().map(|(claim, snapshot)| ((namespace.clone(), claim), snapshot)));
+        Ok(set.names().map(|claim| (claim.to_owned(), time)).collect())
     }
 
     /// Returns the status of a snapshot.

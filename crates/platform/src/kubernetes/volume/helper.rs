@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::PlatformError;
 use crate::kubernetes::connection::exec::Place;
-use crate::kubernetes::connection::{Connection, failed, is_missing};
+use crate::kubernetes::connection::{Connection, failed};
 use crate::kubernetes::discover::FoundNode;
 use crate::kubernetes::discover::mounts::{self, Holder, Mount};
 use crate::kubernetes::discover::workloads::WorkloadObject;
-use crate::kubernetes::objects::{MANAGED_BY, label, name_of, text};
+use crate::kubernetes::objects::{MANAGED_BY, RUN, label, name_of, text};
 use crate::kubernetes::uses::selects;
 
 /// How long a helper pod may take to run.
@@ -28,8 +28,6 @@ const START_WITH_CLONES: Duration = Duration::from_secs(30 * 60);
 /// Where helpers mount volumes.
 const ROOT: &str = "/fabkeep";
 const CONTAINER: &str = "helper";
-/// The label that holds the run.
-const RUN: &str = "fabkeep.io/run";
 
 /// How helper pods and the clones that they mount are made.
 #[derive(Debug, Clone)]
@@ -365,16 +363,12 @@ pub(crate) fn runs(connection: &Connection, place: &Place) -> Result<bool, Platf
 
 /// Removes a pod at once; that it is gone already is fine.
 pub(crate) fn remove(connection: &Connection, namespace: &str, name: &str) -> Result<(), PlatformError> {
-    let result = connection.try_run(|client| async move {
-        let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-        Api::<Pod>::namespaced(client, namespace).delete(name, &parameters).await.map(|_| ())
-    });
-    match result {
-        Err(error) if !is_missing(&error) => {
-            Err(failed(&format!("removing the helper pod {namespace}/{name}"), &error))
-        }
-        _ => Ok(()),
-    }
+    let deleted =
+        connection.run_if_there(&format!("removing the helper pod {namespace}/{name}"), |client| async move {
+            let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+            Api::<Pod>::namespaced(client, namespace).delete(name, &parameters).await
+        });
+    deleted.map(|_| ())
 }
 
 /// Returns the run that made a helper pod; `None` for every other pod, whatever its labels say.
