@@ -74,6 +74,14 @@ pub struct Network {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// Sends what must arrive: up to five times while what is said of it is that it may pass.
+pub fn sent(what: &str, passing: &[&str], send: impl Fn(u32) -> Output) {
+    let is_final = |sent: &Output| sent.status.success() || !passing.iter().any(|part| text(sent).contains(part));
+    let last = (1..=5).map(send).find(is_final);
+    let last = last.unwrap_or_else(|| panic!("{what}: five times {}", passing.join(" or ")));
+    assert!(last.status.success(), "{what}: {}", text(&last));
+}
+
 impl Network {
     /// Makes, starts and loads a network of a version. Returns `None`, and says so, when no binaries are named.
     pub fn start(version: &str, consensus: Consensus, name: &str, scenario: &str) -> Option<Network> {
@@ -209,13 +217,7 @@ impl Network {
                 let arguments = [channel, "mix", &count.to_string(), "--prefix", &prefix];
                 self.net_command("drive", &arguments).output().unwrap()
             };
-            let output = (1..=5)
-                .map(send)
-                .find(|output| output.status.success() || !text(output).contains("request already processed"))
-                .unwrap_or_else(|| {
-                    panic!("{}: {channel}: orderers answered five times \"already processed\"", self.space)
-                });
-            assert!(output.status.success(), "{} {channel} {prefix}: {}", self.space, text(&output));
+            sent(&format!("{} {channel} {prefix}", self.space), &["request already processed"], send);
         }
     }
 
