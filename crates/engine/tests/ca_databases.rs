@@ -206,6 +206,44 @@ fn a_configuration_that_stays_says_where_the_database_goes() {
     assert!(Path::new(&place.home).join(CONFIG).exists());
 }
 
+/// What servers and others add to a database: it is not the certificate authority's, and is not dumped.
+fn only_its_own_tables_are_dumped(kind: Kind) {
+    let Some(place) = place(kind) else { return };
+    let rows = place.server.rows();
+    match kind {
+        Kind::Postgres => place.server.sql(
+            "CREATE TABLE shop (a int); CREATE VIEW v AS SELECT 1 AS one; CREATE SCHEMA helpers; \
+             CREATE FUNCTION helpers.size() RETURNS int LANGUAGE sql AS $f$ SELECT 1 $f$; \
+             CREATE TABLE helpers.users (a int);",
+        ),
+        Kind::MariaDb => place.server.sql(
+            "CREATE TABLE shop (a int); CREATE VIEW v AS SELECT 1 AS one; \
+             CREATE FUNCTION size() RETURNS int DETERMINISTIC RETURN 1;",
+        ),
+    };
+    let captured = place.capture();
+    let found = captured.point.findings.iter().find(|finding| finding.rule.code() == "C3");
+    let note = found.unwrap_or_else(|| panic!("{:?}", captured.point.findings));
+    assert!(note.severity == fabkeep_network::Severity::Note && note.what.contains("shop"), "{note:?}");
+    place.server.sql("DELETE FROM users;");
+    place.restore(&place.bench.host(), true, CaKeep::default(), &Silent).unwrap();
+    assert_eq!(rows, place.server.rows());
+    // A database without the authority's tables is not one.
+    place.server.sql("DROP TABLE certificates;");
+    let findings = refused(place.bench.capture(&CaptureOptions::default()));
+    reported(&findings, "C3", "no table \"certificates\"");
+}
+
+#[test]
+fn only_the_tables_of_a_certificate_authority_are_dumped_from_postgres() {
+    only_its_own_tables_are_dumped(Kind::Postgres);
+}
+
+#[test]
+fn only_the_tables_of_a_certificate_authority_are_dumped_from_mariadb() {
+    only_its_own_tables_are_dumped(Kind::MariaDb);
+}
+
 #[test]
 fn a_dump_that_was_cut_is_none() {
     let Some(place) = place(Kind::Postgres) else { return };
@@ -223,14 +261,14 @@ fn pwned(place: &Place) -> PathBuf {
     place.bench.path("pwned")
 }
 
-/// What a server that was taken over writes into dumps: a view whose text ends with a client's command.
+/// What a server that was taken over writes into dumps: a constraint whose text ends with a client's command.
 fn taken_over(place: &Place, kind: Kind) {
     let pwned = pwned(place).display().to_string();
     match kind {
         Kind::Postgres => place.server.sql(&format!(
-            "CREATE VIEW v AS SELECT 1 AS one; SET allow_system_table_mods = on; \
-             CREATE OR REPLACE FUNCTION pg_catalog.pg_get_viewdef(oid) RETURNS text LANGUAGE sql AS \
-             $f$ SELECT ' SELECT 1 AS one;' || chr(10) || '\\! id > {pwned}' || chr(10) || '--' $f$;"
+            "ALTER TABLE users ADD CONSTRAINT x CHECK (true); SET allow_system_table_mods = on; \
+             CREATE OR REPLACE FUNCTION pg_catalog.pg_get_constraintdef(oid) RETURNS text LANGUAGE sql AS \
+             $f$ SELECT 'CHECK (true))' || chr(10) || '\\! id > {pwned}' || chr(10) || '--' $f$;"
         )),
         Kind::MariaDb => place.server.sql("CREATE TABLE x (`a\n\\! id\nb` int);"),
     };
@@ -261,7 +299,7 @@ fn a_dump_that_commands_its_client_is_refused(kind: Kind) {
     let rows = place.server.rows();
     let good = place.bench.path("good.sql");
     if kind == Kind::Postgres {
-        place.server.sql("DROP VIEW v;");
+        place.server.sql("ALTER TABLE users DROP CONSTRAINT x;");
     } else {
         place.server.sql("DROP TABLE x;");
     }

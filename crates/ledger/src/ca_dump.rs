@@ -7,6 +7,10 @@ use aws_lc_rs::digest;
 
 /// What the dump's file is called.
 pub const DUMP_FILE: &str = "database.sql";
+/// Begins the comment of a dump that names the database's other tables, which are not dumped.
+pub const OTHER_TABLES: &str = "-- Tables beside those of a certificate authority: ";
+/// Tables that every version's server makes when it starts.
+const NEEDED: [&str; 3] = ["affiliations", "certificates", "users"];
 /// Longest line read, in bytes: a row.
 const MAX_LINE_BYTES: u64 = 64 << 20;
 
@@ -18,10 +22,19 @@ pub type Row = BTreeMap<String, Option<String>>;
 pub struct Dump {
     /// Whether it was written to its end.
     pub complete: bool,
-    /// Rows by table.
+    /// Rows by table; 0 for those that it only creates.
     pub tables: BTreeMap<String, u64>,
+    /// The names of the database's other tables.
+    pub others: Option<String>,
     /// SHA-256 over all rows with their tables and columns, hex: two dumps of one content have the same, whatever versions wrote them.
     pub content: String,
+}
+
+impl Dump {
+    /// Returns the first table that a certificate authority needs and the dump does not create.
+    pub fn lacks(&self) -> Option<&'static str> {
+        NEEDED.into_iter().find(|table| !self.tables.contains_key(*table))
+    }
 }
 
 /// Reads a dump row by row.
@@ -65,6 +78,10 @@ pub fn read(reader: impl Read, each: &mut dyn FnMut(&str, &Row)) -> io::Result<D
                     copied = Some(begun);
                 } else if let Some((table, found)) = insert(text) {
                     row(&table, found, &mut dump);
+                } else if let Some(table) = created(text) {
+                    dump.tables.entry(table).or_default();
+                } else if let Some(others) = text.strip_prefix(OTHER_TABLES) {
+                    dump.others = Some(others.to_owned());
                 } else if text.starts_with("-- PostgreSQL database dump complete")
                     || text.starts_with("-- Dump completed")
                 {
@@ -84,6 +101,12 @@ fn copy_header(text: &str) -> Option<(String, Vec<String>)> {
     let name = |text: &str| text.trim().trim_matches('"').to_owned();
     let table = name(table.rsplit('.').next()?);
     Some((table, columns.strip_suffix(')')?.split(',').map(name).collect()))
+}
+
+/// `CREATE TABLE public.users (`
+fn created(text: &str) -> Option<String> {
+    let name = text.strip_prefix("CREATE TABLE ")?.split([' ', '(']).next()?;
+    Some(name.rsplit('.').next()?.trim_matches(['"', '`']).to_owned())
 }
 
 fn copied_value(text: &str) -> Option<String> {

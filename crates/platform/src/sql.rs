@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CaConfig, DataSource, DatabaseKind, DatabaseTls};
+use fabkeep_ledger::ca_dump::OTHER_TABLES;
 use fabkeep_ledger::dump_commands::{self, Dialect, Refused};
 
 use crate::PlatformError;
@@ -22,23 +23,43 @@ pub struct SqlDatabase {
 
 /// Most of a line that is looked at in one piece.
 const PIECE_BYTES: u64 = 1 << 20;
-const PG_DUMP: &str = "exec pg_dump --no-password --no-owner --no-privileges --clean --if-exists --encoding=UTF8";
+/// The tables of a certificate authority, quoted: of its database only these are dumped. Servers add functions, views and extensions. A
+/// comment at the end of a dump names other tables: the first line of MariaDB's dumps has to stay the first.
+const TABLES: &str =
+    "'affiliations', 'certificates', 'credentials', 'nonces', 'properties', 'revocation_authority_info', 'users'";
+const PG_DUMP: &str = r#"ask() { psql --no-password --no-psqlrc --tuples-only --no-align --command="$1"; }
+from="from information_schema.tables where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')"
+own=$(ask "select table_name $from and table_name in (TABLES) order by table_name") || exit
+names="left(string_agg(regexp_replace(table_name, '[^A-Za-z0-9_]', '?', 'g'), ', ' order by table_name), 500)"
+others=$(ask "select $names $from and table_name not in (TABLES)") || exit
+set --; for table in $own; do set -- "$@" "--table=$table"; done
+dump() { pg_dump --no-password --no-owner --no-privileges --clean --if-exists --encoding=UTF8 "$@"; }
+if [ -n "$own" ]; then dump "$@" || exit; else echo '-- PostgreSQL database dump complete'; fi
+[ -z "$others" ] || printf '%s%s\n' 'OTHERS' "$others""#;
 /// All of it, or nothing. Where `psql` can be restricted, it obeys no command of the dump's: only who knows the token could end that.
 const PG_LOAD: &str = "load() { psql --no-password --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 --output=/dev/null; }\n\
     case \"$(psql --no-psqlrc --help=commands 2>/dev/null)\" in\n\
     *'\\restrict'*) { printf '\\\\restrict %s\\n' TOKEN && cat && printf '\\n\\\\unrestrict %s\\n' TOKEN; } | load ;;\n\
     *) load ;;\n\
     esac";
-const PG_TABLES: &str = "exec psql --no-password --no-psqlrc --tuples-only --no-align --command=\"select count(*) from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema')\"";
+const PG_TABLES: &str = "exec psql --no-password --no-psqlrc --tuples-only --no-align --command=\"select count(*) from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema') and table_name in (TABLES)\"";
 const MY_TOOL: &str = "tool() { for t in \"$@\"; do command -v \"$t\" 2>/dev/null && return; done; echo \"$2\"; }\n\
     where=\"--host=$FABKEEP_DB_HOST --port=$FABKEEP_DB_PORT --protocol=tcp\"; case $FABKEEP_DB_HOST in /*) where=\"--socket=$FABKEEP_DB_HOST\" ;; esac\n\
     set -- $where \"--user=$FABKEEP_DB_USER\" --default-character-set=utf8mb4\n\
     [ -z \"$FABKEEP_DB_CA\" ] || set -- \"$@\" \"--ssl-ca=$FABKEEP_DB_CA\"\n\
     [ -z \"$FABKEEP_DB_CERT\" ] || set -- \"$@\" \"--ssl-cert=$FABKEEP_DB_CERT\" \"--ssl-key=$FABKEEP_DB_KEY\"\n";
-const MY_DUMP: &str = "exec \"$(tool mariadb-dump mysqldump)\" \"$@\" --single-transaction --skip-dump-date --skip-extended-insert --complete-insert --hex-blob --no-tablespaces \"$FABKEEP_DB_NAME\"";
+const MY_DUMP: &str = r#"client=$(tool mariadb mysql)
+ask() { "$client" "$@" --batch --skip-column-names "$FABKEEP_DB_NAME"; }
+from="from information_schema.tables where table_type = 'BASE TABLE' and table_schema = database()"
+own=$(ask "$@" --execute="select table_name $from and table_name in (TABLES) order by table_name") || exit
+names="left(group_concat(table_name order by table_name separator ', '), 500)"
+others=$(ask "$@" --execute="select $names $from and table_name not in (TABLES)") || exit
+dump() { "$(tool mariadb-dump mysqldump)" "$@" --single-transaction --skip-dump-date --skip-extended-insert --complete-insert --hex-blob --no-tablespaces "$FABKEEP_DB_NAME" $own; }
+if [ -n "$own" ]; then dump "$@" || exit; else echo '-- Dump completed'; fi
+case $others in NULL | '') ;; *) printf '%s%s\n' 'OTHERS' "$(printf %s "$others" | tr -c 'A-Za-z0-9_, ' '?')" ;; esac"#;
 /// In binary mode the client obeys no command of the dump's but `delimiter`; no server gets a file of this machine.
 const MY_LOAD: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --binary-mode --skip-named-commands --local-infile=0 \"$FABKEEP_DB_NAME\"";
-const MY_TABLES: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --skip-column-names --execute='select count(*) from information_schema.tables where table_schema = database()' \"$FABKEEP_DB_NAME\"";
+const MY_TABLES: &str = "exec \"$(tool mariadb mysql)\" \"$@\" --batch --skip-column-names --execute=\"select count(*) from information_schema.tables where table_schema = database() and table_name in (TABLES)\" \"$FABKEEP_DB_NAME\"";
 
 impl SqlDatabase {
     /// Returns the database that a certificate authority's configuration names; `None` when it is a file.
@@ -110,7 +131,7 @@ impl SqlDatabase {
 
     /// Prints a dump.
     pub(crate) fn dump_script(&self) -> String {
-        self.script(PG_DUMP, MY_DUMP)
+        self.script(PG_DUMP, MY_DUMP).replace("TABLES", TABLES).replace("OTHERS", OTHER_TABLES)
     }
 
     /// Loads a dump that it reads. The dump is to be looked at first: [`Self::refused`].
@@ -140,9 +161,9 @@ impl SqlDatabase {
         }
     }
 
-    /// Prints how many tables there are.
+    /// Prints how many tables of a certificate authority there are.
     pub(crate) fn tables_script(&self) -> String {
-        self.script(PG_TABLES, MY_TABLES)
+        self.script(PG_TABLES, MY_TABLES).replace("TABLES", TABLES)
     }
 }
 

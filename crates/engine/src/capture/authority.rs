@@ -429,8 +429,24 @@ pub(super) fn check_dump(node: &PlannedNode, directory: &SurveyedDirectory, foun
     });
     match read {
         Ok(dump) if !dump.complete => refuse("the dump is incomplete".to_owned()),
+        Ok(dump) if dump.lacks().is_some() => {
+            let table = dump.lacks().unwrap_or_default();
+            refuse(format!(
+                "the database has no table {table:?}: it is not the one that the authority uses, or it has lost it"
+            ));
+        }
         Ok(dump) => {
             let rows = dump.tables.values().sum::<u64>();
+            if let Some(others) = dump.others {
+                found(Finding::note(
+                    Rule::CaDatabase,
+                    format!("{} {}", node.node.id, directory.directory.path),
+                    format!(
+                        "its database also has tables that are not a certificate authority's, and are not captured: {others}"
+                    ),
+                    "no action is needed if nobody misses them; if somebody does, back them up by the database's own means",
+                ));
+            }
             facts.database = format!("dump of {} tables, {rows} rows", dump.tables.len());
             facts.whole = Some(true);
             (facts.identities, facts.certificates, facts.revoked) =
