@@ -7,6 +7,8 @@ mod bench;
 mod copies;
 #[path = "restore_host/kills.rs"]
 mod kills;
+#[path = "restore_host/linked.rs"]
+mod linked;
 #[path = "restore_host/mounts.rs"]
 mod mounts;
 #[path = "restore_host/nothing_left.rs"]

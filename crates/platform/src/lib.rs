@@ -22,14 +22,14 @@ pub use command::Until;
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
     InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker,
-    dump_directory, in_use, is_below, may_be_shared, normal,
+    dump_directory, in_use, is_below, may_be_shared, normal, trusted_link,
 };
 pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;
 pub use probe::{Asked, BlockFiles};
 pub use progress::{OnProgress, Progress};
 pub use snapshot::{NoSnapshot, SnapshotClaim, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
-pub use volume::{ASIDE, EntryKind, Fetch, STAGED, Stamp, Unread, Volume, VolumeEntry};
+pub use volume::{ASIDE, EntryKind, Fetch, STAGED, Stamp, Unread, Volume, VolumeEntry, is_aside};
 pub use window::{Change, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord};
 
 /// Whether a node runs.

@@ -13,8 +13,18 @@ pub(crate) const MAX_ENTRIES: usize = 10_000_000;
 
 /// Begins the name of what a restore has set aside, or follows the name of what it was; the recovery point comes after it.
 pub const ASIDE: &str = ".before-";
+/// The shape of what follows [`ASIDE`] in such a name, as a pattern of the shell: the day of a recovery point.
+pub(crate) const ASIDE_POINT: &str = "[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9]*";
 /// The same for what a restore on hosts writes before it is in its place, and for its journal.
 pub const STAGED: &str = ".fabkeep-restore-";
+
+/// Returns whether a name is one that a restore gives to what it sets aside. Others may have names that begin so.
+pub fn is_aside(name: &str) -> bool {
+    name.match_indices(ASIDE).any(|(at, _)| {
+        let rest = &name.as_bytes()[at + ASIDE.len()..];
+        rest.len() > 9 && rest[..8].iter().all(u8::is_ascii_digit) && rest[8] == b'T' && rest[9].is_ascii_digit()
+    })
+}
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +74,8 @@ pub struct VolumeEntry {
     pub links: u64,
     /// Whether it has extended attributes or an access control list, other than the system's labels.
     pub attributes: bool,
+    /// What it leads to, as a path of this machine, if it is a link out of the directory that was followed: the rest is of its target.
+    pub followed: Option<String>,
 }
 
 /// A part of a volume that cannot be listed.

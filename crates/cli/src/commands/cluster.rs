@@ -29,7 +29,11 @@ impl Cluster {
     }
 
     pub fn helper(&self) -> HelperOptions {
-        HelperOptions { image: self.helper_image.clone(), snapshot_classes: self.snapshot_class.clone() }
+        HelperOptions {
+            image: self.helper_image.clone(),
+            snapshot_classes: self.snapshot_class.clone(),
+            ..HelperOptions::default()
+        }
     }
 
     pub fn open(&self) -> Result<Kubernetes, CliError> {

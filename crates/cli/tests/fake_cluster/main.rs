@@ -1,6 +1,7 @@
 //! Networks on the fake cluster: found, captured and restored by the command, without a cluster and without root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
 mod claims;
 mod guards;
 mod others;

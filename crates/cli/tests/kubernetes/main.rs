@@ -8,6 +8,7 @@ mod network;
 mod operator;
 mod proxy;
 mod relocation;
+mod restricted;
 mod run;
 mod styles;
 mod whole;

@@ -2,8 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fabkeep_ledger::layout::Place;
+use std::path::PathBuf;
+
+use fabkeep_ledger::layout::{Class, NodeRole, Place};
+use fabkeep_network::{Finding, NodeId, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
+
+use super::survey::PlannedNode;
 
 /// Links that are followed one after another, as Linux does.
 const MAX_HOPS: u32 = 40;
@@ -84,6 +89,44 @@ impl Links {
             Some(End::Nothing) => LedTo::Nothing,
         }
     }
+}
+
+/// Returns what there is to know of links out of nodes' directories that were followed. A folder that belongs to another directory would be
+/// restored twice.
+pub(super) fn judge_followed(nodes: &[PlannedNode]) -> Vec<Finding> {
+    let of_nodes = nodes.iter().filter(|node| node.node.role != NodeRole::Files);
+    let places: Vec<(&NodeId, PathBuf)> = of_nodes
+        .flat_map(|node| node.directories.iter().map(move |directory| (&node.node.id, directory)))
+        .filter_map(|(id, directory)| Some((id, directory.volume.local("")?.canonicalize().ok()?)))
+        .collect();
+    let mut out = Vec::new();
+    for node in nodes {
+        for (entry, place) in node.directories.iter().flat_map(|directory| &directory.entries) {
+            let Some(target) = entry.followed.as_deref().filter(|_| place.class != Class::Skip) else { continue };
+            let is_folder = entry.kind == EntryKind::Directory;
+            let subject = format!("{} {}", node.node.id, entry.path);
+            let other = places.iter().find(|(_, place)| PathBuf::from(target).starts_with(place)).filter(|_| is_folder);
+            out.push(match other {
+                Some((id, place)) => Finding::error(
+                    Rule::Contained,
+                    subject,
+                    format!("it links to {target}, which belongs to the directory {} of {id}", place.display()),
+                    "remove that directory from the inventory if only this node uses it: what the link leads to is captured in the link's place; or leave the node out (--exclude)",
+                ),
+                None => Finding::note(
+                    Rule::Contained,
+                    subject,
+                    format!("it links to {target}, outside of the node's directory: what is there is captured in the link's place"),
+                    if is_folder {
+                        "no action is needed: a restore writes to where the link leads if it is still there, and else makes a folder"
+                    } else {
+                        "no action is needed: a restore makes a file; replace it by a link again if it shall be one"
+                    },
+                ),
+            });
+        }
+    }
+    out
 }
 
 struct Tree<'a> {

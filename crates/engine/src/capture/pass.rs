@@ -175,8 +175,9 @@ pub(super) fn run(
         for (channel, cut) in &cuts.by_channel {
             let nodes = facts.iter_mut().zip(&mut directories);
             let mut nodes: Vec<_> = nodes.map(|(facts, directories)| Levelled { facts, directories }).collect();
+            let config = channels.iter().find(|known| known.name == *channel).and_then(|known| known.config.as_ref());
             match cut.donor {
-                Some(donor) => findings.extend(level::to_donor(channel, donor, &mut nodes)),
+                Some(donor) => findings.extend(level::to_donor(channel, config, donor, &mut nodes)),
                 None => findings.extend(rebuild::empty_smartbft_logs(channel, &mut nodes, writer)?),
             }
         }

@@ -14,7 +14,7 @@ use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule, Sever
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Unread, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
-use super::links::{LedTo, Links};
+use super::links::{self, LedTo, Links};
 use super::staging::{self, Copied, Wanted};
 use super::{CaptureOptions, databases, presence, servers, settings, start_marks};
 use crate::{EngineError, parallel};
@@ -255,6 +255,7 @@ pub(crate) fn survey(
             survey.nodes.push(planned);
         }
     }
+    survey.findings.extend(links::judge_followed(&survey.nodes));
     Ok(survey)
 }
 

@@ -7,6 +7,7 @@ mod existing;
 mod host;
 mod judge;
 mod others;
+mod owners;
 mod progress;
 mod surviving;
 mod taken_away;

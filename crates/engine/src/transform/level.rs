@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS};
 use fabkeep_ledger::raft::FIRST_LOG_FILE;
-use fabkeep_network::{Finding, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Rule};
+use fabkeep_network::{
+    Finding, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Relation, Rule, consensus_relation,
+};
 
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
 
@@ -34,20 +37,28 @@ impl Part {
     }
 }
 
-/// Whether an orderer takes part in a channel's consensus: a follower has no log, and fetches its blocks.
-pub(crate) fn is_consenter(facts: &NodeFacts, channel: &str) -> bool {
-    facts.role == NodeRole::Orderer && raft_of(facts, channel).is_some()
+/// Whether an orderer takes part in a channel's consensus: a follower fetches its blocks, whether it has no log or that of a time when it was
+/// a consenter.
+pub(crate) fn is_consenter(facts: &NodeFacts, channel: &str, config: Option<&ChannelConfig>) -> bool {
+    facts.role == NodeRole::Orderer
+        && raft_of(facts, channel).is_some()
+        && config.is_none_or(|config| consensus_relation(facts, config) != Relation::Follower)
 }
 
 /// Gives a channel's chain and raft state of one orderer to all other consenters; a note that says so, or what forbids it.
-pub(crate) fn to_donor(channel: &str, donor: usize, nodes: &mut [Levelled<'_>]) -> Vec<Finding> {
+pub(crate) fn to_donor(
+    channel: &str,
+    config: Option<&ChannelConfig>,
+    donor: usize,
+    nodes: &mut [Levelled<'_>],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let given = taken(nodes[donor].directories, channel);
     let (ledger, raft) = (ledger_of(nodes[donor].facts, channel), raft_of(nodes[donor].facts, channel));
     let donor_id = nodes[donor].facts.id.clone();
     let mut levelled = Vec::new();
     for (position, node) in nodes.iter_mut().enumerate() {
-        if position == donor || !is_consenter(node.facts, channel) {
+        if position == donor || !is_consenter(node.facts, channel, config) {
             continue;
         }
         match replace(node.directories, channel, &[Part::Chain, Part::Log, Part::Snapshot], &given) {
@@ -273,4 +284,49 @@ fn add_folders(captured: &mut CapturedDirectory, folder: &str) -> Option<(u32, u
         };
     }
     Some((above.uid, above.gid))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use fabkeep_network::{KeyFacts, KeyPurpose, WalKind};
+    use serde_json::json;
+
+    use super::*;
+
+    fn orderer(key: &str) -> NodeFacts {
+        let certificate = json!({"common_name": "o", "units": [], "issuer": "ca", "serial": "1", "not_before": 0,
+            "not_after": 1, "names": [], "is_ca": false, "key_sha256": key});
+        NodeFacts {
+            id: NodeId { organization: "OrdererOrg".to_owned(), node: "orderer1".to_owned() },
+            role: NodeRole::Orderer,
+            msp_id: None,
+            running: false,
+            ledgers: Vec::new(),
+            raft: vec![RaftFacts::new("ch", WalKind::Raft)],
+            keys: vec![KeyFacts {
+                path: "tls/server.crt".to_owned(),
+                purpose: KeyPurpose::Tls,
+                certificate: serde_json::from_value(certificate).unwrap(),
+                key: None,
+            }],
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn an_orderer_that_left_the_consenters_is_none_whatever_log_it_has() {
+        let consenter = json!({"id": null, "msp_id": null, "host": "o", "port": 1, "client_tls_key": "aa",
+            "server_tls_key": "aa", "identity_key": null});
+        let config: ChannelConfig = serde_json::from_value(json!({"channel": "ch", "sequence": 1, "organizations": [],
+            "consensus_type": "etcdraft", "consensus_state": "STATE_NORMAL", "consenters": [consenter],
+            "orderer_addresses": [], "capabilities": {}, "max_message_count": 1, "absolute_max_bytes": 1,
+            "preferred_max_bytes": 1, "batch_timeout": "2s"}))
+        .unwrap();
+        assert!(is_consenter(&orderer("aa"), "ch", Some(&config)));
+        assert!(!is_consenter(&orderer("bb"), "ch", Some(&config)));
+        assert!(!is_consenter(&orderer("aa"), "other", Some(&config)));
+        // Without a configuration the log decides.
+        assert!(is_consenter(&orderer("bb"), "ch", None));
+    }
 }

@@ -178,8 +178,9 @@ fn orderers(
     let channels = declared_consenters(point);
     for (channel, declared) in channels {
         // That only some are chosen is another matter: the plan tells of it.
-        let captured = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).count();
         let RecoveryPoint { nodes: all_nodes, channels, without_logs, .. } = &mut *point;
+        let config = channels.iter().find(|known| known.name == channel).and_then(|known| known.config.as_ref());
+        let captured = all_nodes.iter().filter(|node| is_consenter(&node.facts, &channel, config)).count();
         let without_logs = without_logs.contains(&channel);
         let mut chosen: Vec<Levelled<'_>> = all_nodes
             .iter_mut()
@@ -187,7 +188,7 @@ fn orderers(
             .map(|node| Levelled { facts: &mut node.facts, directories: &mut node.directories })
             .collect();
         let consenters: Vec<usize> =
-            (0..chosen.len()).filter(|&position| is_consenter(chosen[position].facts, &channel)).collect();
+            (0..chosen.len()).filter(|&position| is_consenter(chosen[position].facts, &channel, config)).collect();
         let rank = |position: usize| standing(chosen[position].facts, &channel);
         let Some(&donor) = consenters.iter().max_by_key(|&&position| rank(position)) else { continue };
         let kind = raft_of(chosen[donor].facts, &channel).map_or(WalKind::Raft, |raft| raft.kind);
@@ -223,7 +224,7 @@ fn orderers(
             continue;
         }
         match kind {
-            WalKind::Raft => findings.extend(level::to_donor(&channel, donor, &mut chosen)),
+            WalKind::Raft => findings.extend(level::to_donor(&channel, config, donor, &mut chosen)),
             WalKind::SmartBft => {
                 let highest = rank(donor).0;
                 let there = consenters.iter().filter(|&&position| rank(position).0 == highest).count();
@@ -235,12 +236,16 @@ fn orderers(
 }
 
 /// Consenters of one channel that would be restored as they were captured, at different heights.
-pub(crate) fn not_level(nodes: &[&NodeFacts]) -> Vec<Finding> {
+pub(crate) fn not_level(nodes: &[&NodeFacts], channels_of: &[Channel]) -> Vec<Finding> {
     let channels: BTreeSet<&str> = nodes.iter().flat_map(|node| &node.raft).map(|raft| raft.channel.as_str()).collect();
     let mut findings = Vec::new();
     for channel in channels {
-        let heights: BTreeSet<u64> =
-            nodes.iter().filter(|node| is_consenter(node, channel)).map(|node| standing(node, channel).0).collect();
+        let config = channels_of.iter().find(|known| known.name == channel).and_then(|known| known.config.as_ref());
+        let heights: BTreeSet<u64> = nodes
+            .iter()
+            .filter(|node| is_consenter(node, channel, config))
+            .map(|node| standing(node, channel).0)
+            .collect();
         if heights.len() > 1 {
             findings.push(Finding::error(
                 Rule::OrderersLevel,

@@ -32,7 +32,9 @@ pub(super) fn leave_empty(
     let channels = declared_consenters(point);
     let is_empty = |name: &str| orderers.iter().any(|empty| empty == name);
     for (channel, declared) in channels {
-        let consenters: Vec<_> = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel)).collect();
+        let config = point.channels.iter().find(|known| known.name == channel).and_then(|known| known.config.as_ref());
+        let of_channel = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel, config));
+        let consenters: Vec<_> = of_channel.collect();
         let empty = consenters.iter().filter(|node| is_empty(&node.facts.id.to_string())).count();
         let Some(first) = consenters.first().filter(|_| empty > 0) else { continue };
         let kind = raft_of(&first.facts, &channel).map_or(WalKind::Raft, |raft| raft.kind);

@@ -78,10 +78,18 @@ fn a_socket_is_reported_and_not_kept() {
 }
 
 #[test]
-fn a_link_out_of_the_directory_is_an_error() {
+fn a_link_out_of_the_directory_is_an_error_if_it_leads_nowhere_or_to_what_is_somebody_elses() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
-    std::os::unix::fs::symlink("/etc/hostname", bench.network().join("Org1/peer0/msp/elsewhere")).unwrap();
+    let link = bench.network().join("Org1/peer0/msp/elsewhere");
+    std::os::unix::fs::symlink("/no/such/file", &link).unwrap();
     assert_refused(&bench, "B7", "Org1/peer0", "elsewhere");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+    // Of root's files only links of root's own may lead to them.
+    match std::os::unix::fs::lchown(&link, Some(7051), Some(7051)) {
+        Ok(()) => assert_refused(&bench, "B7", "Org1/peer0", "elsewhere"),
+        Err(error) => eprintln!("not tried: a link of another user cannot be made here ({error})"),
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use mounts::{Mount, Mounts, is_below};
 pub(crate) use observe::health_word;
 pub use running::{Evidence, Running, in_use};
 pub use sql::{SqlAccess, dump_directory};
-pub use volume::HostVolume;
+pub use volume::{HostVolume, trusted_link};
 
 /// Most of a failed command's error output that is shown, in characters.
 const MAX_SHOWN: usize = 2_000;
@@ -229,7 +229,10 @@ impl Platform for Host {
         let path = PathBuf::from(&directory.path);
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => {
-                Ok(Some(Box::new(HostVolume::without(path, directory.excluded.clone()))))
+                let volume = HostVolume::without(path, directory.excluded.clone());
+                // Ordinary files lead anywhere.
+                let of_node = self.network.node(node).is_some_and(|node| node.role != NodeRole::Files);
+                Ok(Some(Box::new(if of_node { volume.following_links() } else { volume })))
             }
             Ok(_) => Err(PlatformError::Io {
                 path: directory.path.clone(),

@@ -112,7 +112,7 @@ fn look(directories: &[NodeDirectory]) -> Result<(Locks, Files), PlatformError> 
     for directory in directories.iter().filter(|directory| is_written(directory)) {
         let root = PathBuf::from(&directory.path);
         if root.is_dir() {
-            let volume = HostVolume::without(root.clone(), directory.excluded.clone());
+            let volume = HostVolume::without(root.clone(), directory.excluded.clone()).following_links();
             // What cannot be listed may hold a lock.
             let (entries, unread) = volume.list_readable().unwrap_or_else(|error| {
                 locks.unread = Some(error);

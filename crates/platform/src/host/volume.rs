@@ -10,7 +10,7 @@ use rustix::fs::{SeekFrom as HoleSeek, seek};
 
 use crate::PlatformError;
 use crate::volume::{
-    ASIDE, EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, STAGED, Stamp, Unread, Volume, VolumeEntry, join,
+    ASIDE, EntryKind, Fetch, MAX_DEPTH, MAX_ENTRIES, STAGED, Stamp, Unread, Volume, VolumeEntry, is_aside, join,
 };
 
 /// A directory of this machine.
@@ -19,29 +19,55 @@ pub struct HostVolume {
     root: PathBuf,
     /// Relative paths inside it that are not part of it.
     excluded: Vec<String>,
+    /// Links that lead out of it are part of it.
+    follows: bool,
+}
+
+/// Returns the file or directory at the end of a link that root or the owner of what it leads to has made: somebody else could lead fabkeep to
+/// what is not theirs.
+pub fn trusted_link(link: &Path) -> Option<(PathBuf, std::fs::Metadata)> {
+    let own = link.symlink_metadata().ok().filter(std::fs::Metadata::is_symlink)?;
+    let target = link.canonicalize().ok()?;
+    let metadata = target.metadata().ok().filter(|found| found.is_dir() || found.is_file())?;
+    (own.uid() == 0 || own.uid() == metadata.uid()).then_some((target, metadata))
+}
+
+/// Returns the first name of a path.
+fn first(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
 }
 
 impl HostVolume {
     /// Returns a volume over this directory.
     pub fn new(root: PathBuf) -> Self {
-        HostVolume { root, excluded: Vec::new() }
+        HostVolume { root, excluded: Vec::new(), follows: false }
     }
 
     /// Returns a volume over this directory without some relative paths inside it: they belong to other nodes.
     pub fn without(root: PathBuf, excluded: Vec<String>) -> Self {
-        HostVolume { root, excluded }
+        HostVolume { root, excluded, follows: false }
+    }
+
+    /// Returns the same; what links lead to outside of the directory is part of it, as if it lay in the links' places.
+    #[must_use]
+    pub fn following_links(self) -> Self {
+        HostVolume { follows: true, ..self }
+    }
+
+    /// Returns what a link leads to outside of the directory: a file, or a directory that the link does not lie in.
+    fn outside(&self, link: &Path) -> Option<(PathBuf, std::fs::Metadata)> {
+        let (target, metadata) = trusted_link(link).filter(|_| self.follows)?;
+        let around = link.parent()?.canonicalize().ok()?;
+        let inside = target.starts_with(self.root.canonicalize().ok()?) || around.starts_with(&target);
+        (!inside && target.to_str().is_some()).then_some((target, metadata))
     }
 
     /// Returns whether a path inside belongs to another node, or was set aside or staged beside such a path by a restore.
     fn is_excluded(&self, path: &str) -> bool {
         // What restores leave in the root of a mount point: what they have set aside, and what they were writing.
-        let is_left = |name: &str| name.starts_with(ASIDE) || name.starts_with(STAGED);
-        if is_left(path) {
-            return true;
-        }
-        // The journal of a restore lies beside the directory that it restored: inside this one, where that one lies inside it.
-        let name = path.rsplit('/').next().unwrap_or(path);
-        if !self.excluded.is_empty() && name.starts_with(STAGED) {
+        let is_left = |name: &str| (name.starts_with(ASIDE) && is_aside(first(name))) || name.starts_with(STAGED);
+        // Also where something is mounted inside, and beside a directory inside that is restored by itself.
+        if is_left(path.rsplit('/').next().unwrap_or(path)) {
             return true;
         }
         self.excluded.iter().any(|excluded| match path.strip_prefix(excluded.as_str()) {
@@ -88,8 +114,15 @@ impl HostVolume {
     fn walk(&self, path: &Path, relative: String, depth: usize, found: &mut Found) -> Result<(), PlatformError> {
         let out = &mut found.entries;
         let io = |source| PlatformError::Io { path: path.display().to_string(), source };
-        // The root may be a link (an operator's choice); below it links are kept as links.
-        let metadata = if relative.is_empty() { path.metadata() } else { path.symlink_metadata() }.map_err(io)?;
+        // The root may be a link (an operator's choice); below it links are kept as links, unless they lead out of it.
+        let mut metadata = if relative.is_empty() { path.metadata() } else { path.symlink_metadata() }.map_err(io)?;
+        let mut followed = None;
+        if metadata.is_symlink()
+            && let Some((target, of_target)) = self.outside(path)
+        {
+            metadata = of_target;
+            followed = target.to_str().map(str::to_owned);
+        }
         let named = path.file_name().is_none_or(|name| name.to_str().is_some());
         let kind = if !relative.is_empty() && !named {
             EntryKind::Unnamed
@@ -119,6 +152,7 @@ impl HostVolume {
             },
             links: metadata.nlink(),
             attributes: has_attributes(path),
+            followed,
         });
         if !descend {
             return Ok(());

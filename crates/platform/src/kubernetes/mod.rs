@@ -37,6 +37,7 @@ use connection::exec::Place;
 use discover::mounted::MountedVolume;
 use discover::{Analysis, FoundNode, mounts, workloads};
 use volume::helper::{self, Helper};
+use volume::helper_pod::{HelperPod, Rights};
 use volume::{PodVolume, patiently};
 
 use crate::command::Until;
@@ -122,6 +123,8 @@ struct Reached {
     place: Place,
     /// The prefix of its container's paths there.
     root: String,
+    /// Of a helper pod; `None` in the node's own container.
+    rights: Option<Rights>,
 }
 
 impl Kubernetes {
@@ -244,7 +247,7 @@ impl Kubernetes {
         }
         let own = if volumes == Volumes::Own { self.own_place(position)? } else { None };
         let reached = match own {
-            Some(place) => Reached { place, root: String::new() },
+            Some(place) => Reached { place, root: String::new(), rights: None },
             None if only_own => return Ok(None),
             None => self.in_helper(position, volumes)?,
         };
@@ -337,9 +340,9 @@ impl Kubernetes {
             _ => self.start_helper(&group, position, volumes)?,
         };
         let root = running.roots.iter().find(|(of, _)| *of == position).map(|(_, root)| root.clone());
-        let place = running.place.clone();
+        let (place, rights) = (running.place.clone(), Some(running.rights));
         *slot = Some(running);
-        root.map(|root| Reached { place, root }).ok_or_else(|| PlatformError::Cluster {
+        root.map(|root| Reached { place, root, rights }).ok_or_else(|| PlatformError::Cluster {
             what: "starting a helper pod".to_owned(),
             problem: "the node's workload is not known".to_owned(),
             next: "run `fabkeep discover`".to_owned(),
@@ -366,7 +369,18 @@ impl Kubernetes {
             Volumes::Own => None,
             Volumes::Clones => Some(self.clones_of(&nodes.iter().map(|(_, node, _)| *node).collect::<Vec<_>>())?),
         };
-        helper::start(&self.connection, &name, &self.run, &self.options, &nodes, clones.as_ref())
+        let organization = &self.analysis.nodes[position].node.id.organization;
+        let namespace = self.analysis.all.iter().map(|(namespace, _)| namespace);
+        let pod = HelperPod {
+            name: &name,
+            run: &self.run,
+            options: &self.options,
+            nodes: &nodes,
+            host: None,
+            clones: clones.as_ref(),
+            namespace: namespace.into_iter().find(|namespace| namespace.name == *organization),
+        };
+        helper::start(&self.connection, &pod)
     }
 
     /// Claims that a node's container mounts: namespace and name.

@@ -348,7 +348,7 @@ fn is_of_kubernetes(group: &str) -> bool {
 /// Namespaces that belong to the cluster itself begin so.
 const CLUSTER_NAMESPACES: &str = "kube-";
 /// Longest name of an object.
-const MAX_NAME_BYTES: usize = 253;
+pub(super) const MAX_NAME_BYTES: usize = 253;
 
 /// Objects that no capture of a network makes: of kinds that are not a namespace's, in namespaces of the cluster itself or that are not
 /// declared, with names that lead to another object. Each with the reason.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::connection::{failed, is_forbidden, is_missing, is_passing};
-use super::objects::{REPLICAS, SCALED, clean, controller, name_of, resource, text, without_notes};
+use super::objects::{MAX_NAME_BYTES, REPLICAS, SCALED, clean, controller, name_of, resource, text, without_notes};
 use super::relocation;
 use super::served::KindServed;
 use crate::{Declaration, ObjectRef, PlatformError};
@@ -327,6 +327,32 @@ impl Target {
             .collect())
     }
 
+    /// Returns the node ports of every Service of the cluster; none without the right to list them.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn node_ports(&self) -> Result<BTreeMap<u64, ObjectRef>, PlatformError> {
+        let services = resource("v1", "Service", None);
+        let list = self.connection.try_run(|client| {
+            let services = services.clone();
+            async move { Api::<DynamicObject>::all_with(client, &services).list(&ListParams::default()).await }
+        });
+        let list = match list {
+            Ok(list) => list,
+            Err(error) if is_forbidden(&error) || is_missing(&error) => return Ok(BTreeMap::new()),
+            Err(error) => return Err(failed("listing Services", &error)),
+        };
+        let mut out = BTreeMap::new();
+        for service in list.items {
+            let ports = service.data.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
+            let numbers: Vec<u64> = ports.filter_map(|port| port.get("nodePort")?.as_u64()).collect();
+            let (namespace, name) =
+                (service.metadata.namespace.unwrap_or_default(), service.metadata.name.unwrap_or_default());
+            out.extend(numbers.into_iter().map(|number| (number, ObjectRef::new("Service", &namespace, &name))));
+        }
+        Ok(out)
+    }
+
     pub(super) fn get(&self, declaration: &Declaration, what: &str) -> Result<Option<DynamicObject>, PlatformError> {
         self.connection.run(what, |client| {
             let api = api(&self.connection, client, declaration);
@@ -431,8 +457,11 @@ impl Target {
     /// Keeps what is in an object's place under another name.
     fn keep_beside(&self, declaration: &Declaration, found: &Value, point: &str) -> Result<String, PlatformError> {
         let mut old = clean(&declaration.kind, found);
-        let name =
-            self.free_name(declaration, &old, format!("{}.before-{}", declaration.name, point.to_lowercase()))?;
+        let end = format!(".before-{}", point.to_lowercase());
+        // With room for a number behind it; the end of a long name makes way.
+        let room = MAX_NAME_BYTES.saturating_sub(end.len() + 4);
+        let begin = declaration.name.get(..room).unwrap_or(&declaration.name).trim_end_matches(['.', '-']);
+        let name = self.free_name(declaration, &old, format!("{begin}{end}"))?;
         old["metadata"] =
             json!({"name": name, "namespace": declaration.namespace, "labels": {"fabkeep.io/set-aside": "true"}});
         old["apiVersion"] = declaration.api_version.clone().into();

@@ -16,7 +16,9 @@ use super::{Run, compare};
 use crate::content::Contents;
 use crate::error::io;
 use crate::event::{Event, Notice, step};
+use crate::point::CapturedEntry;
 use crate::restore::ca::keep::{self as ca_keep, ExistingFiles};
+use crate::restore::owners;
 use crate::restore::progress::{Record, Step};
 use crate::restore::{Restored, RestoredDirectory};
 use crate::{Done, EngineError, parallel};
@@ -171,6 +173,10 @@ fn decide(
         found.iter().for_each(|finding| run.found(finding));
         restored.findings.extend(found);
     }
+    for finding in directories.iter().filter_map(judge_owners) {
+        run.found(&finding);
+        restored.findings.push(finding);
+    }
     let kept: BTreeSet<usize> = whole.iter().copied().collect();
     let ids: Vec<String> = directories
         .iter()
@@ -205,6 +211,16 @@ fn decide(
         }
     }
     Ok(())
+}
+
+/// A helper that may not be root gives files to no other user.
+fn judge_owners(directory: &Filled<'_>) -> Option<Finding> {
+    let user = directory.filler.owner()?;
+    let next = "check that the node's user may read and write them (fsGroup); or let the namespace admit pods of the level baseline while it is restored, and restore it once more";
+    let will_be =
+        user.map_or("the user that the cluster gives to helper pods".to_owned(), |user| format!("user {user}"));
+    let stays = |entry: &CapturedEntry| user == Some(i64::from(entry.uid)) || entry.path.is_empty();
+    owners::judge(directory.label(), &directory.captured.entries, stays, &will_be, next)
 }
 
 fn mark(run: &Run<'_>, record: &Record) -> Mark {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Rule, Severity};
-use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
+use fabkeep_platform::{Platform, PlatformError};
 
 use super::Run;
 use crate::error::io;
@@ -37,18 +37,23 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) ->
         }
     }
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
-    let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Looked {
+    let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Result<Looked, EngineError> {
         let id = &node.facts.id;
         let label = format!("{id} {}", place.path());
-        let Ok(Some(filler)) = kubernetes.look_before(&place.node, &place.directory) else { return Looked::default() };
-        let Ok(state) = filler.state_now() else { return Looked::default() };
+        let filler = match kubernetes.look_before(&place.node, &place.directory) {
+            Ok(Some(filler)) => filler,
+            // A helper pod that is not admitted now is not admitted later.
+            Err(error @ PlatformError::Forbidden { .. }) => return Err(error.into()),
+            Ok(None) | Err(_) => return Ok(Looked::default()),
+        };
+        let Ok(state) = filler.state_now() else { return Ok(Looked::default()) };
         let is_ours = is_ours(run, record, &id.to_string(), &state);
         if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {
-            return Looked::default();
+            return Ok(Looked::default());
         }
-        judge(run, &label, node, captured, &filler, &state, is_ours).unwrap_or_default()
+        Ok(judge(run, &label, node, captured, &filler, &state, is_ours).unwrap_or_default())
     });
-    let found = reported(run, kubernetes, looked);
+    let found = reported(run, kubernetes, looked.into_iter().collect::<Result<_, _>>()?);
     let (errors, others): (Vec<Finding>, Vec<Finding>) =
         found.into_iter().partition(|finding| finding.severity == Severity::Error);
     let (overridden, errors): (Vec<Finding>, Vec<Finding>) =

@@ -6,6 +6,7 @@ mod compare;
 mod fill;
 mod guard;
 mod look;
+mod node_ports;
 mod nodes;
 mod objects;
 mod old_names;
@@ -19,7 +20,7 @@ mod undo;
 mod volume;
 
 use fabkeep_network::{Finding, NodeId, Rule, Severity};
-use fabkeep_platform::kubernetes::{Kubernetes, Selection, Target};
+use fabkeep_platform::kubernetes::{HelperOptions, Kubernetes, Selection, Target};
 use fabkeep_platform::{Declaration, PlatformError};
 use fabkeep_store::PointReader;
 
@@ -192,7 +193,8 @@ fn open(namespaces: Vec<String>, plan: &Plan) -> Result<Kubernetes, EngineError>
 
 fn open_with(namespaces: Vec<String>, plan: &Plan, expected: &[Declaration]) -> Result<Kubernetes, EngineError> {
     let selection = Selection { namespaces, ..Selection::default() };
-    Ok(Kubernetes::open_with(&plan.place.address, &selection, plan.place.helper.clone(), expected)?)
+    let helper = HelperOptions { owners: plan.owners.clone(), ..plan.place.helper.clone() };
+    Ok(Kubernetes::open_with(&plan.place.address, &selection, helper, expected)?)
 }
 
 /// Controllers and operators first: they would undo it.

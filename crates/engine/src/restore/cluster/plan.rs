@@ -11,11 +11,12 @@ use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known};
-use super::{fill, nodes, old_names, relocation, restart, scope};
+use super::{fill, node_ports, nodes, old_names, relocation, restart, scope};
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::restore::ca::databases;
+use crate::restore::owners;
 use crate::restore::progress::Record;
 use crate::restore::{ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
 use crate::transform::{Transformed, is_named, not_level, transform};
@@ -65,6 +66,8 @@ pub(in crate::restore) struct Plan {
     pub(super) others: Vec<NodeId>,
     /// Nodes that it is about, as `Organization/node`; empty: all.
     pub(super) nodes: Vec<String>,
+    /// Users that the captured files of nodes belong to.
+    pub(super) owners: BTreeMap<NodeId, u32>,
 }
 
 /// Kinds that start something by themselves: they come when the data is in.
@@ -245,6 +248,7 @@ fn of_declared(
         known,
         others: if options.restart_others { restart::planned(point, nodes) } else { Vec::new() },
         nodes: nodes.clone(),
+        owners: owners::of_nodes(point),
     };
     if plan.known.foreign {
         plan.findings.push(Finding::warning(
@@ -277,7 +281,7 @@ fn of_declared(
     plan.findings.extend(broken);
     if options.missing {
         let filled: Vec<_> = plan.fill.iter().map(|&position| &point.nodes[position].facts).collect();
-        plan.findings.extend(not_level(&filled));
+        plan.findings.extend(not_level(&filled, &point.channels));
     }
     let managed: BTreeSet<&str> =
         declared.iter().map(|known| known.api_version.as_str()).filter(|version| is_managed(version)).collect();
@@ -299,6 +303,8 @@ fn of_declared(
     plan.create.sort_by_key(|known| is_workload(&known.kind));
     let classes = relocation::missing_classes(&plan.create, &plan.target)?;
     plan.findings.extend(classes);
+    let ports = node_ports::judge(&mut plan.create, &plan.target, options)?;
+    plan.findings.extend(ports);
     add_steps(&mut plan, point);
     Ok(plan)
 }

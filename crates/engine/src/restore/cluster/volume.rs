@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::NodeId;
 use fabkeep_platform::kubernetes::{Expected, Filler, FoundPlace, Kubernetes, WriteEntry, WriteKind, Writing};
-use fabkeep_platform::{ASIDE, EntryKind, PlatformError};
+use fabkeep_platform::{EntryKind, PlatformError, is_aside};
 use fabkeep_store::PointReader;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -190,7 +190,11 @@ impl WriteVolume for Filled<'_> {
     }
 
     fn finish(&self) -> Result<(), EngineError> {
-        let folders = self.captured.entries.iter().filter(|entry| matches!(entry.content, EntryContent::Directory));
+        let with_root = self.filler.may_change_root().map_err(place_of(self.label()))?;
+        let folders =
+            self.captured.entries.iter().filter(|entry| {
+                matches!(entry.content, EntryContent::Directory) && (with_root || !entry.path.is_empty())
+            });
         self.write(folders.map(|captured| (entry(captured, WriteKind::Directory), &[][..])).collect())
     }
 }
@@ -385,7 +389,7 @@ fn check(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<Checked, Eng
         .map(|captured| captured.path.as_str())
         .chain(directory.kept.iter().map(|file| file.entry.path.as_str()))
         .collect();
-    let apart = |path: &str| path.split('/').any(|part| part == "lost+found" || part.starts_with(ASIDE));
+    let apart = |path: &str| path.split('/').any(|part| part == "lost+found" || is_aside(part));
     let there = directory.filler.list()?;
     let foreign: Vec<String> = there
         .into_iter()

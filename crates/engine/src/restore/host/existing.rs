@@ -88,7 +88,7 @@ fn files(
     }
     let mut out = ExistingFiles::new();
     for (root, below) in roots.into_iter().filter(|(root, _)| root.is_dir()) {
-        let (volume, label) = (HostVolume::new(root.clone()), root.display().to_string());
+        let (volume, label) = (HostVolume::new(root.clone()).following_links(), root.display().to_string());
         let found = authority_files(captured, &volume, &label, below, &|path| staging.is_part(path))?;
         for (path, file) in found {
             out.entry(path).or_insert(file);
@@ -115,7 +115,7 @@ pub(super) fn compare(
         let existing = Existing {
             node,
             captured: &node.directories[planned.directory],
-            volume: &HostVolume::new(planned.staging.place.clone()),
+            volume: &HostVolume::new(planned.staging.place.clone()).following_links(),
             label: planned.staging.place.display().to_string(),
             is_part: &|path| planned.staging.is_part(path),
             kept: &planned.kept,

@@ -12,10 +12,11 @@ use super::prove::{compare, is_as_captured};
 use super::staging::{Staging, resolve};
 use super::{Places, existing, may_change, old_paths, restart, room, running, same_place};
 use crate::error::io;
-use crate::point::{CapturedDirectory, EntryContent, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::others::{self, Others};
+use crate::restore::owners;
 use crate::restore::progress::{Record, Step};
 use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
 use crate::transform::{Transformed, is_named, transform};
@@ -221,7 +222,7 @@ fn judge(
     } else {
         running::judge_places(plan, point, &record)?;
     }
-    owners(plan, point);
+    judge_owners(plan, point);
     may_change::check(plan, point, &record)?;
     room::check(plan, point, &record)?;
     existing::compare(plan, transformed, reader, options, &record)?;
@@ -232,7 +233,7 @@ fn judge(
 }
 
 /// Files that cannot get their owner back: only root may give them away.
-fn owners(plan: &mut Plan<'_>, point: &RecoveryPoint) {
+fn judge_owners(plan: &mut Plan<'_>, point: &RecoveryPoint) {
     let (own, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if own == 0 {
         return;
@@ -240,21 +241,13 @@ fn owners(plan: &mut Plan<'_>, point: &RecoveryPoint) {
     let mut findings = Vec::new();
     for planned in plan.directories.iter().filter(|planned| !planned.equal) {
         let entries = &point.nodes[planned.node].directories[planned.directory].entries;
-        let others: Vec<_> = entries.iter().filter(|entry| (entry.uid, entry.gid) != (own, group)).collect();
-        if let Some(first) = others.first() {
-            findings.push(Finding::warning(
-                Rule::FileReadable,
-                format!("{} {}", planned.id, planned.staging.place.display()),
-                format!(
-                    "{} files and directories belong to another user or group (the first: {:?}, {}:{}), and will belong to {own}:{group}",
-                    others.len(),
-                    first.path,
-                    first.uid,
-                    first.gid
-                ),
-                "run the restore as root, or change the owner (chown -R) before the node is started",
-            ));
-        }
+        findings.extend(owners::judge(
+            format!("{} {}", planned.id, planned.staging.place.display()),
+            entries,
+            |entry| (entry.uid, entry.gid) == (own, group),
+            &format!("{own}:{group}"),
+            "run the restore as root, or change the owner (chown -R) before the node is started",
+        ));
     }
     plan.findings.extend(findings);
 }
@@ -335,7 +328,9 @@ fn directories(
         let here = own.filter(|known| Path::new(&known.path) == place.as_path()).flat_map(|known| &known.excluded);
         let excluded = here.chain(&captured.directory.excluded).map(|path| place.join(path));
         others.extend(excluded.filter(|path| path.symlink_metadata().is_ok()));
-        let staging = Staging::new(point, place.clone(), &mounts, &others)?;
+        let is_folder = |entry: &&CapturedEntry| matches!(entry.content, EntryContent::Directory);
+        let folders: Vec<String> = captured.entries.iter().filter(is_folder).map(|entry| entry.path.clone()).collect();
+        let staging = Staging::new(point, place.clone(), &mounts, &others, &folders)?;
         leave_out_mounted(id, captured, &staging, names, &mut plan.findings);
         leave_out_others(id, captured, &staging, &mut plan.findings);
         blocked(id, captured, &staging, &mut plan.findings);

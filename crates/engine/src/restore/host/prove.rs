@@ -129,7 +129,8 @@ struct Chain {
 /// Whether a directory holds exactly what was captured of it, and nothing else.
 pub(super) fn is_as_captured(planned: &PlannedDirectory, captured: &CapturedDirectory, names: &NameKey) -> bool {
     let staging = &planned.staging;
-    let Ok(mut found) = HostVolume::new(staging.place.clone()).list("") else { return false };
+    let existing = HostVolume::new(staging.place.clone()).following_links();
+    let Ok(mut found) = existing.list("") else { return false };
     let is_captured = |path: &str| captured.entries.iter().any(|entry| entry.path == path);
     found.retain(|entry| staging.is_part(&entry.path) && (!staging.is_fixed(&entry.path) || is_captured(&entry.path)));
     let own =

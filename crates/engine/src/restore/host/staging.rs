@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::{ASIDE, Mounts, STAGED, is_below};
+use fabkeep_platform::{ASIDE, Mounts, STAGED, is_aside, is_below, trusted_link};
 
 use crate::EngineError;
 use crate::error::io as at;
@@ -48,8 +48,15 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// `others`: places of other directories; those inside this one stay.
-    pub fn new(point: &str, place: PathBuf, mounts: &Mounts, others: &[PathBuf]) -> Result<Staging, EngineError> {
+    /// `others`: places of other directories; those inside this one stay. `folders`: its folders as captured, relative; where one of them is
+    /// a link to a folder now, it stays one, and what it leads to is treated as a mount point is.
+    pub fn new(
+        point: &str,
+        place: PathBuf,
+        mounts: &Mounts,
+        others: &[PathBuf],
+        folders: &[String],
+    ) -> Result<Staging, EngineError> {
         let relative = |path: &Path| match path.strip_prefix(&place).unwrap_or(path).to_str() {
             Some(inside) => Ok(inside.to_owned()),
             None => Err(not_utf8(path)),
@@ -75,6 +82,12 @@ impl Staging {
                 Some(first) => *first = found,
                 None => regions.push(found),
             }
+        }
+        for folder in folders.iter().filter(|folder| !folder.is_empty()) {
+            let own = stays.iter().any(|path| path == folder || is_inside(folder, path));
+            let known = regions.iter().any(|region| region.root == *folder);
+            let Some(target) = linked_folder(&place, folder, others).filter(|_| !own && !known) else { continue };
+            regions.push(region(point, folder.clone(), &target, true));
         }
         let mut fixed: Vec<String> =
             regions.iter().filter(|region| region.mounted).flat_map(|r| with_above(&r.root)).collect();
@@ -206,6 +219,14 @@ impl Staging {
     }
 }
 
+/// Returns what a folder of a place is a link to: a folder outside of the place that is no other directory's and contains none.
+fn linked_folder(place: &Path, folder: &str, others: &[PathBuf]) -> Option<PathBuf> {
+    let (target, metadata) = trusted_link(&join(place, folder))?;
+    let own = place.canonicalize().unwrap_or_else(|_| place.to_path_buf());
+    let apart = |other: &Path| !target.starts_with(other) && !other.starts_with(&target);
+    (metadata.is_dir() && apart(&own) && others.iter().all(|other| apart(other))).then_some(target)
+}
+
 /// Whether something other than a directory is mounted at a point. What cannot be looked at has its finding elsewhere.
 fn is_a_file(point: &Path) -> bool {
     point.metadata().is_ok_and(|found| !found.is_dir())
@@ -230,7 +251,7 @@ fn region(point: &str, root: String, at: &Path, mounted: bool) -> Region {
 
 /// Whether a name, or what stands behind a directory's name, is one that restores give.
 fn is_own(name: &str) -> bool {
-    name.contains(STAGED) || name.contains(ASIDE)
+    name.contains(STAGED) || is_aside(name)
 }
 
 /// A path and the folders above it, the directory itself (empty) among them.
@@ -326,18 +347,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("production");
         let others = [place.join("a/orderer"), place.join("a/orderer/wal"), folder.path().join("production2")];
-        let staging = Staging::new("p", place.clone(), &Mounts::default(), &others).unwrap();
+        let staging = Staging::new("p", place.clone(), &Mounts::default(), &others, &[]).unwrap();
         assert_eq!(staging.stays, ["a/orderer"]);
         assert_eq!(staging.fixed, ["", "a"]);
-        for name in ["a/orderer/chains", "a/orderer.before-x", "a/orderer.fabkeep-restore-x", "a/other", "ledgersData"]
-        {
+        for name in [
+            "a/orderer/chains",
+            "a/orderer.before-20261130T184622581Z-4c4cf4",
+            "a/orderer.fabkeep-restore-x",
+            "a/other",
+            "ledgersData",
+        ] {
             fs::create_dir_all(place.join(name)).unwrap();
         }
         assert_eq!(staging.entries("").unwrap(), ["ledgersData"]);
         assert_eq!(staging.entries("a").unwrap(), ["other"]);
         assert!(staging.holds_anything().unwrap());
         assert_eq!(staging.staged("a/b"), folder.path().join("production.fabkeep-restore-p/a/b"));
-        let alone = Staging::new("p", place, &Mounts::default(), &[]).unwrap();
+        let alone = Staging::new("p", place, &Mounts::default(), &[], &[]).unwrap();
         assert!(!alone.is_in_parts());
     }
 }

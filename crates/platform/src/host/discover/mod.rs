@@ -29,7 +29,7 @@ use fabkeep_ledger::node_settings::{Environment, PEER_CONFIG_FILE};
 
 use super::inventory::{Inventory, InventoryNode, InventoryOrganization, OneOrMany, normal};
 use crate::PlatformError;
-use crate::volume::{ASIDE, STAGED};
+use crate::volume::{STAGED, is_aside};
 use container::{Containers, Unrecognised};
 use node::Node;
 use project::Given;
@@ -206,11 +206,7 @@ fn whole_node(root: &Path) -> PathBuf {
 /// Whether a restore left this directory: data that it set aside, or was writing when it was killed.
 fn is_of_a_restore(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let point = |marker: &str| {
-        let rest = name.split_once(marker).map(|(_, rest)| rest);
-        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('T'))
-    };
-    point(ASIDE) || point(STAGED)
+    is_aside(&name) || name.contains(STAGED)
 }
 
 /// The directories of a node below the root that this machine has at the paths which something names too: those are another node's.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::Connection;
 use super::answer::{Answer, END};
 use super::exec::{Exec, Place, exit_code};
+use crate::volume::{ASIDE, ASIDE_POINT};
 use parking_lot::Mutex;
 
 /// The tools that the commands need.
@@ -162,7 +163,8 @@ pub(crate) struct Shell {
 pub(crate) fn list(root: &str, path: &str, excluded: &[String]) -> String {
     let start = if path.is_empty() { ".".to_owned() } else { format!("./{path}") };
     // What a restore set aside is not the node's any more.
-    let patterns = excluded.iter().map(|path| pattern(&format!("./{path}"))).chain([quote("./.before-*")]);
+    let patterns =
+        excluded.iter().map(|path| pattern(&format!("./{path}"))).chain([quote(&format!("./{ASIDE}{ASIDE_POINT}"))]);
     let left_out: String = patterns.map(|pattern| format!(" -path {pattern} -prune -o")).collect();
     format!("list {} {}{left_out}", quote(root), quote(&start))
 }
@@ -396,6 +398,7 @@ mod tests {
         padded.resize(4 << 20, 0);
         std::fs::create_dir_all(root.join("d d")).unwrap();
         std::fs::create_dir_all(root.join("left*out")).unwrap();
+        std::fs::create_dir_all(root.join(".before-20261130T184622581Z-4c4cf4/x")).unwrap();
         std::fs::create_dir_all(root.join(".before-x")).unwrap();
         std::fs::write(root.join("large"), &large).unwrap();
         std::fs::write(root.join("padded"), &padded).unwrap();
@@ -413,7 +416,11 @@ mod tests {
             let entries = local.text("entries");
             let mut names: Vec<&str> = entries.lines().map(|line| line.rsplit('|').next().unwrap()).collect();
             names.sort_unstable();
-            assert_eq!(names, [".", "./d d", "./d d/it's", "./empty", "./large", "./link", "./padded"], "{shell:?}");
+            assert_eq!(
+                names,
+                [".", "./.before-x", "./d d", "./d d/it's", "./empty", "./large", "./link", "./padded"],
+                "{shell:?}"
+            );
             assert_eq!(local.text("links"), "./link\nlarge\n", "{shell:?}");
             assert_eq!(local.text("odd").trim_end(), "./d d/a?b", "{shell:?}");
             assert_eq!(local.text("errors"), "", "{shell:?}");

@@ -25,7 +25,17 @@ impl MountedVolume {
 
 fn entry(path: &str, kind: EntryKind, mode: u32, size: u64) -> VolumeEntry {
     let stamp = Stamp { size, modified_ns: 0, changed_ns: 0, inode: 0 };
-    VolumeEntry { path: path.to_owned(), kind, mode, uid: 0, gid: 0, stamp, links: 1, attributes: false }
+    VolumeEntry {
+        path: path.to_owned(),
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        stamp,
+        links: 1,
+        attributes: false,
+        followed: None,
+    }
 }
 
 impl Volume for MountedVolume {

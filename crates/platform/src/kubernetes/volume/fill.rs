@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fabkeep_network::{NodeDirectory, NodeId};
 
+use super::helper_pod::Rights;
 use super::{PodVolume, patiently};
 use crate::PlatformError;
 use crate::kubernetes::connection::exec::{Exec, Place};
@@ -28,7 +29,7 @@ places="$places$nl"
 each() {
   for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do
     [ -e "$f" ] || [ -L "$f" ] || continue
-    case ${f##*/} in lost+found|.fabkeep-restore|.before-*) continue ;; esac
+    case ${f##*/} in lost+found|.fabkeep-restore|.before-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9]*) continue ;; esac
     case $places in *"$nl$f$nl"*) continue ;; *"$nl$f/"*) each "$f" "$2/${f##*/}"; continue ;; esac
     found "$f" "$2"
   done
@@ -71,6 +72,7 @@ const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync &
 const REMOVE: &str = r#"cd "$1" || exit 2
 head -c "$2" | while IFS= read -r f; do rm -f "./$f" || printf '! %s\n' "$f"; done
 echo done"#;
+const OWNED: &str = r#"if [ "$(stat -c %u "$1")" = "$(id -u)" ]; then echo yes; else echo no; fi; echo done"#;
 const UNMARK: &str = r#"cd "$1" && sync && rm -f .fabkeep-restore && sync && echo done"#;
 const UNPACK: &str = r#"cd "$1" || exit 2; head -c "$2" | tar xpf - || exit 4; echo done"#;
 
@@ -172,6 +174,7 @@ pub struct Filler {
     excluded: Vec<String>,
     label: String,
     held_by: String,
+    rights: Option<Rights>,
 }
 
 impl Kubernetes {
@@ -236,6 +239,7 @@ impl Kubernetes {
             inside,
             excluded: directory.excluded.clone(),
             label: format!("{node} {at}"),
+            rights: reached.rights,
         })
     }
 }
@@ -244,6 +248,26 @@ impl Filler {
     /// Returns the claim, or what else holds it, for people: directories that it holds share its free space.
     pub fn held_by(&self) -> &str {
         &self.held_by
+    }
+
+    /// Returns the user that written files belong to, if it is not the captured one: that of a helper that may not be root. `Some(None)`:
+    /// one that the cluster chose.
+    pub fn owner(&self) -> Option<Option<i64>> {
+        match self.rights {
+            Some(Rights::Workload(user)) => Some(user),
+            Some(Rights::Root) | None => None,
+        }
+    }
+
+    /// Returns whether the directory's own mode, owner and times may be changed: a volume's root may belong to root.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn may_change_root(&self) -> io::Result<bool> {
+        if self.owner().is_none() {
+            return Ok(true);
+        }
+        Ok(self.done(OWNED, &[&self.root], &[])?.first().is_some_and(|line| line == "yes"))
     }
 
     /// Arguments of [`WALK`].
@@ -330,6 +354,7 @@ impl Filler {
             excluded: self.excluded.clone(),
             label: format!("{} {found}", self.label),
             held_by: self.held_by.clone(),
+            rights: self.rights,
         }))
     }
 

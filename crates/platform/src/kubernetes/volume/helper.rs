@@ -4,30 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fabkeep_network::NodeDirectory;
+use fabkeep_network::{NodeDirectory, NodeId};
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::helper_pod::{HelperPod, Rights};
 use crate::PlatformError;
 use crate::kubernetes::connection::exec::Place;
 use crate::kubernetes::connection::{Connection, failed};
 use crate::kubernetes::discover::FoundNode;
-use crate::kubernetes::discover::mounts::{self, Holder, Mount};
+use crate::kubernetes::discover::mounts::{self, Holder};
 use crate::kubernetes::discover::workloads::WorkloadObject;
 use crate::kubernetes::objects::{MANAGED_BY, RUN, label, name_of, text};
-use crate::kubernetes::uses::selects;
 
 /// How long a helper pod may take to run.
 const START: Duration = Duration::from_secs(180);
-/// A helper that a killed run left ends by itself after this long, in seconds.
-const LIFETIME_SECONDS: i64 = 24 * 60 * 60;
 /// The same for one that mounts clones of snapshots, which may be copied before they can be mounted.
 const START_WITH_CLONES: Duration = Duration::from_secs(30 * 60);
 /// Where helpers mount volumes.
-const ROOT: &str = "/fabkeep";
-const CONTAINER: &str = "helper";
+pub(super) const ROOT: &str = "/fabkeep";
+pub(super) const CONTAINER: &str = "helper";
 
 /// How helper pods and the clones that they mount are made.
 #[derive(Debug, Clone)]
@@ -36,11 +34,13 @@ pub struct HelperOptions {
     pub image: String,
     /// VolumeSnapshotClasses and VolumeGroupSnapshotClasses that are preferred to the defaults of their drivers.
     pub snapshot_classes: Vec<String>,
+    /// Users that the captured files of nodes belong to: of a helper that may not be root, where its workload names none.
+    pub owners: BTreeMap<NodeId, u32>,
 }
 
 impl Default for HelperOptions {
     fn default() -> Self {
-        HelperOptions { image: "busybox:1.36".to_owned(), snapshot_classes: Vec::new() }
+        HelperOptions { image: "busybox:1.36".to_owned(), snapshot_classes: Vec::new(), owners: BTreeMap::new() }
     }
 }
 
@@ -50,177 +50,7 @@ pub(crate) struct Helper {
     pub place: Place,
     /// By position in the network: where its container's paths begin.
     pub roots: Vec<(usize, String)>,
-}
-
-fn is_mounted(mount: &Mount) -> bool {
-    !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_))
-}
-
-/// Returns the pod of a helper for these nodes, which share volumes or are one.
-fn manifest(
-    name: &str,
-    run: &str,
-    options: &HelperOptions,
-    nodes: &[(usize, &FoundNode, &WorkloadObject)],
-    host: Option<&str>,
-    clones: Option<&BTreeMap<(String, String), String>>,
-) -> Option<Value> {
-    let (_, first, workload) = nodes.first()?;
-    let spec = &workload.spec;
-    let mut volumes: Vec<Value> = Vec::new();
-    let mut mounted: Vec<Value> = Vec::new();
-    for (position, node, workload) in nodes {
-        for mount in node.mounts.iter().filter(|mount| is_mounted(mount)) {
-            let volume = match (&mount.holder, clones) {
-                (Holder::Claim(claim), Some(clones)) => {
-                    let Some(clone) = clones.get(&(node.node.id.organization.clone(), claim.clone())) else { continue };
-                    json!({"persistentVolumeClaim": {"claimName": clone}})
-                }
-                (_, Some(_)) => continue,
-                (Holder::Claim(claim), None) => json!({"persistentVolumeClaim": {"claimName": claim}}),
-                (_, None) => {
-                    let known = workload.spec.volumes.iter().flatten().find(|volume| volume.name == mount.volume)?;
-                    let mut value = serde_json::to_value(known).ok()?;
-                    value.as_object_mut()?.remove("name");
-                    value
-                }
-            };
-            let at = volumes.iter().position(|known| known["source"] == volume).unwrap_or_else(|| {
-                volumes.push(json!({"source": volume}));
-                volumes.len() - 1
-            });
-            let mut entry = json!({"name": format!("v{at}"), "mountPath": format!("{ROOT}/{position}{}", mount.path)});
-            if !mount.sub_path.is_empty() {
-                entry["subPath"] = mount.sub_path.clone().into();
-            }
-            if clones.is_some() {
-                entry["readOnly"] = true.into();
-            }
-            mounted.push(entry);
-        }
-    }
-    let volumes: Vec<Value> = volumes
-        .into_iter()
-        .enumerate()
-        .map(|(at, volume)| {
-            let mut volume = volume["source"].clone();
-            volume["name"] = format!("v{at}").into();
-            volume
-        })
-        .collect();
-    let mut pod_spec = json!({
-        "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": 0,
-        "activeDeadlineSeconds": LIFETIME_SECONDS,
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "containers": [{
-            "name": CONTAINER,
-            "image": options.image,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"],
-            // Files belong to many users: reading, writing and giving them back takes root, and nothing else of root's powers.
-            "securityContext": {
-                "runAsUser": 0,
-                "runAsNonRoot": false,
-                "allowPrivilegeEscalation": false,
-                "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"]}
-            },
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-            "volumeMounts": mounted
-        }],
-        "volumes": volumes
-    });
-    if let Some(host) = host {
-        // A volume that one pod has is given to another on the same machine only.
-        pod_spec["nodeName"] = host.into();
-    }
-    let spread = place_as(&mut pod_spec, workload)?;
-    if let Some(secrets) = &spec.image_pull_secrets {
-        pod_spec["imagePullSecrets"] = serde_json::to_value(secrets).ok()?;
-    }
-    let mut labels = json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", RUN: run});
-    for name in spread {
-        labels[name] = "yes".into();
-    }
-    Some(json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": first.node.id.organization,
-            "labels": labels
-        },
-        "spec": pod_spec
-    }))
-}
-
-/// Lets a helper run where its workload's pods may: a claim that binds to where its first pod runs binds there for good. The labels by which
-/// helpers keep apart from each other as the workloads' pods do.
-fn place_as(pod_spec: &mut Value, workload: &WorkloadObject) -> Option<Vec<String>> {
-    let spec = serde_json::to_value(&workload.spec).ok()?;
-    let labels = serde_json::to_value(&workload.labels).ok()?;
-    for field in ["nodeSelector", "tolerations", "priorityClassName", "schedulerName", "topologySpreadConstraints"] {
-        if let Some(value) = spec.get(field) {
-            pod_spec[field] = value.clone();
-        }
-    }
-    let mut affinity = json!({});
-    for field in ["nodeAffinity", "podAntiAffinity"] {
-        // Pods that it has to be near to may be scaled down: podAffinity would keep the helper from running.
-        if let Some(value) = spec.pointer(&format!("/affinity/{field}")) {
-            affinity[field] = value.clone();
-        }
-    }
-    let mut spread = Vec::new();
-    let own = |selector: Option<&Value>, spread: &mut Vec<String>| -> Option<Value> {
-        let selector = selector.filter(|selector| selects(selector, &labels))?;
-        let label = format!("spread.fabkeep.io/{}", short_hash(&selector.to_string()));
-        if !spread.contains(&label) {
-            spread.push(label.clone());
-        }
-        Some(json!({"matchLabels": {label: "yes"}}))
-    };
-    if let Some(all) = pod_spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut) {
-        let more: Vec<Value> = all
-            .iter()
-            .filter_map(|known| {
-                let selector = own(known.get("labelSelector"), &mut spread)?;
-                let mut known = known.clone();
-                known["labelSelector"] = selector;
-                known.as_object_mut()?.remove("matchLabelKeys");
-                Some(known)
-            })
-            .collect();
-        all.extend(more);
-    }
-    for (list, at) in [
-        ("requiredDuringSchedulingIgnoredDuringExecution", "/labelSelector"),
-        ("preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm/labelSelector"),
-    ] {
-        let terms = affinity.pointer_mut(&format!("/podAntiAffinity/{list}")).and_then(Value::as_array_mut);
-        let Some(terms) = terms else { continue };
-        let more: Vec<Value> = terms
-            .iter()
-            .filter_map(|term| {
-                let selector = own(term.pointer(at), &mut spread)?;
-                let mut term = term.clone();
-                *term.pointer_mut(at)? = selector;
-                Some(term)
-            })
-            .collect();
-        terms.extend(more);
-    }
-    if affinity.as_object().is_some_and(|map| !map.is_empty()) {
-        pod_spec["affinity"] = affinity;
-    }
-    Some(spread)
-}
-
-/// Tells selectors apart in a label's name.
-fn short_hash(text: &str) -> String {
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    hex::encode(&hash.as_ref()[..6])
+    pub rights: Rights,
 }
 
 /// Returns the hostPath that holds a directory of a node: it is on one machine.
@@ -246,15 +76,9 @@ pub(in crate::kubernetes) fn names_machine(workload: &WorkloadObject) -> bool {
         })
 }
 
-/// Starts a helper for nodes and waits until it runs. `clones`: it mounts these instead of the claims, by claim.
-pub(crate) fn start(
-    connection: &Arc<Connection>,
-    name: &str,
-    run: &str,
-    options: &HelperOptions,
-    nodes: &[(usize, &FoundNode, &WorkloadObject)],
-    clones: Option<&BTreeMap<(String, String), String>>,
-) -> Result<Helper, PlatformError> {
+/// Starts a helper and waits until it runs.
+pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Result<Helper, PlatformError> {
+    let (name, nodes, clones) = (wanted.name, wanted.nodes, wanted.clones);
     // A clone is nobody else's: it may be read on any machine.
     let live = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone());
     let named = || nodes.iter().find_map(|(.., workload)| workload.spec.node_name.clone());
@@ -282,11 +106,11 @@ pub(crate) fn start(
             "name the machine in its pod template (nodeName, or nodeSelector kubernetes.io/hostname), or start it",
         ));
     }
-    let manifest = manifest(name, run, options, nodes, host.as_deref(), clones);
-    let pod: Pod = manifest
-        .and_then(|manifest| serde_json::from_value(manifest).ok())
-        .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers"))?;
-    let create = || {
+    let wanted = HelperPod { host: host.as_deref(), ..*wanted };
+    let create = |rights: Rights| {
+        let manifest = wanted.manifest(rights).and_then(|manifest| serde_json::from_value::<Pod>(manifest).ok());
+        let pod = manifest
+            .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers"))?;
         let created = connection.try_run(|client| {
             let (pod, namespace) = (pod.clone(), namespace.clone());
             async move { Api::<Pod>::namespaced(client, &namespace).create(&PostParams::default(), &pod).await }
@@ -298,7 +122,15 @@ pub(crate) fn start(
             Err(error) => Err(failed(&format!("creating the helper pod {namespace}/{name}"), &error)),
         }
     };
-    create()?;
+    let mut rights = wanted.rights();
+    match create(rights) {
+        // An admission controller may refuse root's rights and admit the workload's.
+        Err(PlatformError::Forbidden { .. }) if rights == Rights::Root => {
+            rights = wanted.rights_of_workload();
+            create(rights)?;
+        }
+        created => created?,
+    }
     let begun = Instant::now();
     loop {
         let found = connection.run("looking at the helper pod", |client| {
@@ -313,7 +145,7 @@ pub(crate) fn start(
                     "find out what removes it, then run the same command again",
                 ));
             }
-            create()?;
+            create(rights)?;
             std::thread::sleep(Duration::from_millis(250));
             continue;
         };
@@ -336,7 +168,8 @@ pub(crate) fn start(
         let why = waits
             .or(scheduling.and_then(|condition| condition.message.clone()))
             .unwrap_or_else(|| "it is not running yet".to_owned());
-        if why.starts_with("ErrImageNeverPull") || why.starts_with("InvalidImageName") || begun.elapsed() > limit {
+        let is_final = ["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"];
+        if is_final.iter().any(|reason| why.starts_with(reason)) || begun.elapsed() > limit {
             return Err(wrong(
                 why,
                 "name an image that this cluster can pull (--helper-image), and check the pod with `kubectl describe`; `fabkeep clean` removes it",
@@ -345,7 +178,7 @@ pub(crate) fn start(
         std::thread::sleep(Duration::from_millis(250));
     }
     let roots = nodes.iter().map(|(position, ..)| (*position, format!("{ROOT}/{position}"))).collect();
-    Ok(Helper { place: Place { namespace, pod: name.to_owned(), container: CONTAINER.to_owned() }, roots })
+    Ok(Helper { place: Place { namespace, pod: name.to_owned(), container: CONTAINER.to_owned() }, roots, rights })
 }
 
 /// Returns whether a helper still runs.
@@ -399,56 +232,4 @@ pub(crate) fn left(connection: &Connection, namespace: &str) -> Result<Vec<(Stri
         Some((name_of(pod).to_owned(), run, age))
     });
     Ok(own.collect())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn a_helper_may_run_where_its_workload_may_and_keeps_apart_from_other_helpers_as_its_pods_do() {
-        let terms =
-            json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]});
-        let apart = json!({"labelSelector": {"matchLabels": {"role": "peer"}}, "topologyKey": "zone"});
-        let spec = json!({
-            "containers": [],
-            "nodeSelector": {"disk": "ssd"},
-            "tolerations": [{"key": "fabric", "operator": "Exists"}],
-            "priorityClassName": "high",
-            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "of-others"}}}],
-            "affinity": {
-                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms},
-                "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
-                "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
-            },
-        });
-        let workload = WorkloadObject {
-            namespace: "org1".to_owned(),
-            kind: "Deployment".to_owned(),
-            name: "peer0".to_owned(),
-            replicas: 1,
-            spec: serde_json::from_value(spec).unwrap(),
-            labels: BTreeMap::from([("role".to_owned(), "peer".to_owned())]),
-            annotations: BTreeMap::new(),
-            instance: None,
-            templates: Vec::new(),
-            pods: Vec::new(),
-            custom: None,
-        };
-        let mut placed = json!({});
-        let spread = place_as(&mut placed, &workload).unwrap();
-        assert_eq!(placed["nodeSelector"]["disk"], "ssd");
-        assert_eq!(placed["tolerations"][0]["key"], "fabric");
-        assert_eq!(placed["priorityClassName"], "high");
-        assert_eq!(placed["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"], terms);
-        assert!(placed["affinity"].get("podAffinity").is_none());
-        let anti = placed["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"].clone();
-        assert_eq!(anti.as_array().unwrap().len(), 2);
-        assert_eq!(anti[1]["labelSelector"]["matchLabels"][&spread[0]], "yes");
-        // What spreads over others' pods is taken as it is.
-        assert_eq!((spread.len(), placed["topologySpreadConstraints"].as_array().unwrap().len()), (1, 1));
-    }
 }

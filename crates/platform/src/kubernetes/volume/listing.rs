@@ -99,6 +99,7 @@ fn unnamed(path: &str) -> VolumeEntry {
         stamp,
         links: 0,
         attributes: false,
+        followed: None,
     }
 }
 
@@ -143,6 +144,7 @@ fn parse(line: &str, now_seconds: i128) -> Option<VolumeEntry> {
         stamp,
         links,
         attributes: false,
+        followed: None,
     })
 }
 

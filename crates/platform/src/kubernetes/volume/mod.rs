@@ -2,6 +2,7 @@
 
 pub mod fill;
 pub mod helper;
+pub(crate) mod helper_pod;
 mod listing;
 
 use std::collections::HashMap;
