@@ -1,6 +1,6 @@
 //! Converts the repository's remarks into findings.
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_store::{Remark, RemarkKind};
 
 /// Returns a remark on the repository as a finding.
@@ -45,7 +45,7 @@ pub fn remark_finding(remark: &Remark) -> Finding {
             Rule::CommitChain,
             subject,
             what,
-            "make the folder of the writer key writable, or use `fabkeep verify --expect-at-least POINT`",
+            Remedy::from("make the folder of the writer key writable").or(Remedy::ExpectPoint),
         ),
     }
 }

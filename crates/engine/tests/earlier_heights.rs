@@ -128,7 +128,7 @@ fn a_peer_that_was_joined_by_snapshot_stays_out_of_an_earlier_height() {
         };
         let found = findings.iter().find(|finding| finding.rule.code() == "H3").unwrap();
         assert!(found.subject == "Org1/peer0" && found.what.contains("joined by snapshot"), "{found:?}");
-        assert!(found.remedy.contains("--node names the others"), "{found:?}");
+        assert!(format!("{:?}", found.remedy).contains("LeaveNodeOut"), "{found:?}");
     }
     // The way out.
     let others = captured.point.nodes.iter().map(|node| node.facts.id.to_string()).filter(|id| id != "Org1/peer0");

@@ -58,7 +58,10 @@ fn a_database_that_never_holds_still_is_refused_with_the_way_out() {
     match bench.capture(&CaptureOptions { live_attempts: 3, ..CaptureOptions::default() }) {
         Err(EngineError::Refused(findings)) => {
             let finding = findings.iter().find(|finding| finding.rule.code() == "P6").unwrap();
-            assert!(finding.subject.contains("Org1/peer0") && finding.remedy.contains("stop the node"), "{finding:?}");
+            assert!(
+                finding.subject.contains("Org1/peer0") && format!("{:?}", finding.remedy).contains("stop the node"),
+                "{finding:?}"
+            );
         }
         other => panic!("{other:?}"),
     }

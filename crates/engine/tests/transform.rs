@@ -384,7 +384,8 @@ fn an_orderer_comes_back_empty_while_a_quorum_of_others_stays() {
     let restored = bench.restore_below("one", &options(&[&one], &[&one])).unwrap();
     let finding = reported(&restored, "O2").next().unwrap();
     assert!(
-        finding.what.contains("mychannel, settlement") && finding.remedy.contains("osnadmin channel join"),
+        finding.what.contains("mychannel, settlement")
+            && format!("{:?}", finding.remedy).contains("osnadmin channel join"),
         "{finding:?}"
     );
     assert!(

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Remedy;
+
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,22 +124,22 @@ pub struct Finding {
     /// What was found.
     pub what: String,
     /// What to do next.
-    pub remedy: String,
+    pub remedy: Remedy,
 }
 
 impl Finding {
     /// Returns an error: the set is not complete.
-    pub fn error(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn error(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::new(rule, Severity::Error, subject, what, remedy)
     }
 
     /// Returns a warning: complete, but look.
-    pub fn warning(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn warning(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::new(rule, Severity::Warning, subject, what, remedy)
     }
 
     /// Returns a note.
-    pub fn note(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn note(rule: Rule, subject: impl ToString, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::new(rule, Severity::Note, subject, what, remedy)
     }
 
@@ -146,7 +148,7 @@ impl Finding {
         severity: Severity,
         subject: impl ToString,
         what: impl Into<String>,
-        remedy: impl Into<String>,
+        remedy: impl Into<Remedy>,
     ) -> Self {
         Finding { rule, severity, subject: subject.to_string(), what: what.into(), remedy: remedy.into() }
     }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use fabkeep_ledger::layout::NodeRole;
 use serde::{Deserialize, Serialize};
 
+use crate::Remedy;
 use crate::finding::{Finding, Rule};
 use crate::model::NodeId;
+use crate::remedy::OrLeaveOut;
 
 /// Sources of a height, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -228,7 +230,9 @@ pub fn contradictions(observation: &Observation) -> Vec<Finding> {
                     later.source,
                     later.height
                 ),
-                "one of the two is wrong: compare with `peer channel getinfo` and the node's log; restart the node, or leave it out (--exclude)",
+                OrLeaveOut(
+                    "one of the two is wrong: compare with `peer channel getinfo` and the node's log; restart the node",
+                ),
             ));
         }
     }
@@ -334,7 +338,7 @@ impl Grown {
             Rule::WindowQuiet,
             format!("{} {}", self.node, self.channel),
             format!("inside the no-transaction window its height went from {} to {}", self.from, self.to),
-            "something still sends transactions: stop it (--quiesce scale, hook, fence or stop), allow the window to be extended (--on-growth extend), or make a backup that needs no window (--consistency cut)",
+            Remedy::StopClients.or(Remedy::ExtendWindow).or(Remedy::CaptureAtCut),
         )
     }
 }

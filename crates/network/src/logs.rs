@@ -177,7 +177,7 @@ impl LogMessage {
             severity: self.severity,
             subject: node.to_string(),
             what: format!("its log says{often}: {}", self.line),
-            remedy: self.remedy.clone(),
+            remedy: self.remedy.as_str().into(),
         }
     }
 }

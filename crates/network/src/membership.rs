@@ -5,9 +5,11 @@ use fabkeep_ledger::certificate::CertificateSummary;
 use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization, Consenter};
 use fabkeep_ledger::layout::NodeRole;
 
+use crate::Remedy;
 use crate::facts::{KeyFacts, KeyPurpose, NodeFacts};
 use crate::finding::{Finding, Rule};
 use crate::heights::Relation;
+use crate::remedy::OrLeaveOut;
 
 /// How a channel orders its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
                         "none of its MSP's CA certificates ({}) is one of {of_whom} in the channel's configuration: the identity belongs to another network, or to a CA that the channel does not know",
                         listed(&own.authorities)
                     ),
-                    "give the node the MSP with which it took part in the channel, from its CA's records or an earlier recovery point; or leave the node out (--exclude)",
+                    OrLeaveOut("give the node the MSP with which it took part in the channel, from its CA's records or an earlier recovery point"),
                 ));
             }
             let tls = msp_id.map(|id| tls_keys_of(config, id)).unwrap_or_default();
@@ -214,7 +216,7 @@ pub(crate) fn check(nodes: &[NodeFacts], configs: &[&ChannelConfig], findings: &
                     Rule::LogPresent,
                     format!("{} {}", node.id, config.channel),
                     "the channel's configuration names this orderer as a consenter, but it has no block of the channel",
-                    "restore its ledger directory from another orderer or an earlier recovery point, or join it to the channel; or leave the node out (--exclude)",
+                    OrLeaveOut("restore its ledger directory from another orderer or an earlier recovery point, or join it to the channel"),
                 )),
                 _ => {}
             }
@@ -250,13 +252,14 @@ fn unsupported(config: &ChannelConfig, holders: &[&NodeFacts], findings: &mut Ve
                 "the channel is ordered by Kafka ({}): the data of the brokers is not in the set, and fabkeep does not support Kafka",
                 names(holders)
             ),
-            "move the ordering service to raft (Fabric's migration from Kafka), or leave its orderers out (--exclude) and back the brokers up separately",
+            Remedy::from("move the ordering service to raft (Fabric's migration from Kafka)")
+                .or(Remedy::ExcludeNodes.and("back the brokers up separately")),
         ),
         Consensus::Other => Finding::error(
             Rule::LogPresent,
             &config.channel,
             format!("the channel's consensus type {:?} is not supported ({})", config.consensus_type, names(holders)),
-            "leave its orderers out (--exclude)",
+            Remedy::ExcludeNodes,
         ),
     };
     findings.push(finding);
@@ -281,7 +284,7 @@ fn same_keys(config: &ChannelConfig, holders: &[&NodeFacts], findings: &mut Vec<
                     consensus.recognised_by(),
                     twin.id
                 ),
-                "restore each node's own certificate and key, or leave one out (--exclude)",
+                OrLeaveOut("restore each node's own certificate and key"),
             ));
         }
     }
@@ -343,7 +346,7 @@ pub(crate) fn authorities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findi
                     "its certificate and key are those of {}, a CA of another organization, and the MSP of its own organization does not trust them: the key of the organization's own CA is not in the set",
                     other.id
                 ),
-                "restore the CA's own certificate, key and database from an earlier recovery point, or leave it out (--exclude)",
+                OrLeaveOut("restore the CA's own certificate, key and database from an earlier recovery point"),
             ),
             None => Finding::warning(
                 Rule::CaKey,

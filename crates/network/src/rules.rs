@@ -3,10 +3,12 @@
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::NodeRole;
 
+use crate::Remedy;
 use crate::facts::{KeyPurpose, LedgerFacts, NodeFacts, RaftFacts, WalKind};
 use crate::finding::{Finding, Rule};
 use crate::heights::Relation;
 use crate::membership::{self, Consensus};
+use crate::remedy::OrLeaveOut;
 
 /// Days before a certificate's end at which a finding warns of it.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
@@ -90,7 +92,9 @@ fn peers_at_most_at_orderers(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                     "blocks {private} to {} are in the set from orderers only: private data of their transactions is in no peer's store that was captured",
                     highest.height - 1
                 ),
-                "if the channel has private data, and everything is restored together, it is lost: back up at a cut or in a window (--consistency cut, --quiesce)",
+                Remedy::from("no action is needed if the channel has no private data (else it is lost when everything is restored together)")
+                    .or(Remedy::CaptureAtCut)
+                    .or(Remedy::CaptureInWindow),
             ));
         }
         for (peer, ledger) in ledgers(nodes, NodeRole::Peer, channel) {
@@ -120,8 +124,13 @@ fn peers_agree(nodes: &[NodeFacts], findings: &mut Vec<Finding>) {
                     findings.push(Finding::error(
                         Rule::OneChain,
                         format!("{} {channel}", peer.id),
-                        format!("at height {} its commit hash is {hash}, {} has a different one", ledger.height, other.id),
-                        "one of the two peers computed a wrong world state: compare both with a third peer, leave the wrong one out (--exclude) and restore it from a correct one",
+                        format!(
+                            "at height {} its commit hash is {hash}, {} has a different one",
+                            ledger.height, other.id
+                        ),
+                        Remedy::wrong_one_of(
+                            "one of the two peers computed a wrong world state: compare both with a third peer",
+                        ),
                     ));
                 }
                 Some(_) => {}
@@ -225,7 +234,7 @@ fn private_data(node: &NodeFacts, ledger: &LedgerFacts) -> Vec<Finding> {
                 Rule::PrivateData,
                 subject,
                 format!("{what}; it was not checked whether other peers have it"),
-                "`fabkeep backup --reread` checks that",
+                Remedy::ReadAgain,
             ),
         });
     }
@@ -242,16 +251,17 @@ fn stores_in_order(node: &NodeFacts, ledger: &LedgerFacts, derived: bool, findin
             Rule::IndexNotAhead,
             &subject,
             format!("the block index has reached height {index}, the block files end at {}: blocks are missing from their end", ledger.height),
-            "the block files were truncated; take this node's blocks from another node or an earlier recovery point, or leave the node out (--exclude)",
+            OrLeaveOut("the block files were truncated; take this node's blocks from another node or an earlier recovery point"),
         ));
     }
     let stores = [("state", ledger.state_height), ("history", ledger.history_height)];
     for (store, height) in stores.into_iter().filter(|_| !node.running) {
         let Some(height) = height.filter(|&height| height > ledger.height) else { continue };
         let what = format!("the {store} database has height {height}, the block store {}", ledger.height);
-        let remedy = format!(
-            "the block files were truncated, or the {store} belongs to other blocks: leave the derived data out (no --include-derived)"
-        );
+        let remedy = Remedy::from(format!(
+            "find out whether the block files were truncated, or the {store} belongs to other blocks"
+        ))
+        .and(Remedy::WithoutDerived);
         findings.push(if derived {
             Finding::error(Rule::StoresInOrder, &subject, what, remedy)
         } else {
@@ -266,7 +276,7 @@ fn stores_in_order(node: &NodeFacts, ledger: &LedgerFacts, derived: bool, findin
             Rule::StoresInOrder,
             &subject,
             format!("the private-data store {has}, the block store has height {}: the next commit panics (P2)", ledger.height),
-            "capture the private-data store after the block files, or take it from another peer of the organization; or leave the node out (--exclude)",
+            OrLeaveOut("capture the private-data store after the block files, or take it from another peer of the organization"),
         ));
     }
 }
@@ -285,7 +295,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
                 Rule::LogPresent,
                 &subject,
                 "the channel has no raft or SmartBFT log in the set",
-                "name the directory of ORDERER_CONSENSUS_WALDIR in the inventory, or leave the node out (--exclude)",
+                OrLeaveOut("name the directory of ORDERER_CONSENSUS_WALDIR in the inventory"),
             ));
         }
         return;
@@ -301,7 +311,9 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
             Rule::RaftLogWhole,
             &subject,
             format!("its consensus log is a {has} log, but the channel is ordered by {needs}"),
-            "take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)",
+            OrLeaveOut(
+                "take the orderer's ledger and raft directories from another orderer or an earlier recovery point",
+            ),
         ));
     }
     if let (WalKind::SmartBft, Some(config), false) = (raft.kind, config, follows) {
@@ -317,7 +329,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
             Rule::RaftInOrder,
             &subject,
             format!("the raft log begins at entry {:?}, the newest snapshot file is at {have}: the entries between are lost", raft.first_index),
-            "name the directory of ORDERER_CONSENSUS_SNAPDIR in the inventory, or leave the node out (--exclude)",
+            OrLeaveOut("name the directory of ORDERER_CONSENSUS_SNAPDIR in the inventory"),
         ));
     }
     if let Some(noted) = raft.noted_snapshot.filter(|&noted| noted > have)
@@ -355,7 +367,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
                 Rule::SnapshotNoted,
                 &subject,
                 format!("the raft log has no record of the snapshot at index {}", snapshot.index),
-                "capture snapshots before the raft log, or leave the node out (--exclude)",
+                OrLeaveOut("capture snapshots before the raft log"),
             ));
             return;
         }
@@ -373,7 +385,7 @@ fn raft_in_order(node: &NodeFacts, ledger: &LedgerFacts, config: Option<&Channel
             format!(
                 "the raft log cannot be opened at {from}: the files that begin there by their names do not have it, and the orderer does not start"
             ),
-            "a log file's name contains the index of its first entry: give the files their own names, take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)",
+            OrLeaveOut("a log file's name contains the index of its first entry: give the files their own names, take the orderer's ledger and raft directories from another orderer or an earlier recovery point"),
         ));
     }
 }
@@ -395,7 +407,7 @@ fn smartbft_log(
                 "the SmartBFT log proposes block {proposed}, the chain has height {}: the orderer panics when it starts",
                 ledger.height
             ),
-            "capture the log before the chain; or leave the node out (--exclude)",
+            OrLeaveOut("capture the log before the chain"),
         ));
     }
     let writer = raft.signer.and_then(|signer| {
@@ -412,7 +424,7 @@ fn smartbft_log(
             Rule::ConsenterKey,
             &subject,
             format!("the SmartBFT log was written by another consenter ({}:{})", writer.host, writer.port),
-            "take the orderer's own log from an earlier recovery point, or remove it while all orderers of the channel are restored together; or leave the node out (--exclude)",
+            OrLeaveOut("take the orderer's own log from an earlier recovery point, or remove it while all orderers of the channel are restored together"),
         ));
     }
 }
@@ -452,7 +464,7 @@ fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
                 rule,
                 &subject,
                 format!("the private key of {} ({}) is not in the set", certificate.common_name, key.purpose),
-                "name the directory that holds the key in the inventory; a key in an HSM cannot be captured: leave the node out (--exclude) or back the HSM up",
+                OrLeaveOut("name the directory that holds the key in the inventory; back up an HSM that holds it by its own means"),
             ));
         }
         let left_days = (certificate.not_after - now).div_euclid(DAY_SECONDS);
@@ -479,7 +491,7 @@ fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
             Rule::EveryKey,
             &node.id,
             "the set contains no enrolment certificate of this node",
-            "name its MSP directory in the inventory (msp = \"…\"), or leave the node out (--exclude)",
+            OrLeaveOut("name its MSP directory in the inventory (msp = \"…\")"),
         ));
     }
 }

@@ -14,7 +14,7 @@ pub fn print_findings(to: &mut dyn Write, findings: &[Finding]) {
             let _ = writeln!(to, "  rule: {}", finding.rule.text());
             explained.push(finding.rule);
         }
-        let _ = writeln!(to, "  next: {}", plain(&finding.remedy));
+        let _ = writeln!(to, "  next: {}", plain(&super::remedy::text(&finding.remedy)));
     }
 }
 

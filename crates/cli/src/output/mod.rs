@@ -4,6 +4,7 @@ mod findings;
 pub mod interrupt;
 pub mod log;
 mod progress;
+mod remedy;
 mod table;
 pub mod units;
 
@@ -58,7 +59,8 @@ impl Output {
     /// Prints a result for programs.
     pub fn json(&self, value: &impl Serialize) {
         if self.is_json() {
-            let text = serde_json::to_string_pretty(value)
+            let text = remedy::document(value)
+                .and_then(|document| serde_json::to_string_pretty(&document))
                 .unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
             let _ = writeln!(std::io::stdout(), "{text}");
         }

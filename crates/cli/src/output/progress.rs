@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::{interrupt, print_findings, units};
+use super::{interrupt, print_findings, remedy, units};
 
 /// Time between two plain lines of one step.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -168,7 +168,9 @@ impl Reporter for Lines {
         let line = match event {
             Event::Begin { step, total_bytes } => json!({"event": "begin", "step": step, "total_bytes": total_bytes}),
             Event::End { step, seconds } => json!({"event": "end", "step": step, "seconds": seconds}),
-            Event::Found(finding) => json!({"event": "finding", "finding": finding}),
+            Event::Found(finding) => {
+                json!({"event": "finding", "finding": remedy::document(finding).unwrap_or_default()})
+            }
             Event::Notice(notice) => json!({"event": "notice", "notice": notice, "text": text(&notice)}),
             Event::Advance { .. } => return,
         };

@@ -65,7 +65,8 @@ fn the_pods_of_the_other_orderers_are_deleted_one_at_a_time_before_the_restored_
     match restore(&scene, &RestoreOptions { restart_others: false, ..one() }) {
         Err(EngineError::Precondition(findings)) => {
             let behind = findings.iter().find(|finding| finding.rule.code() == "O2").unwrap();
-            assert!(behind.remedy.contains("--restart-others") && behind.remedy.contains("--replicate"), "{behind:?}");
+            let remedy = format!("{:?}", behind.remedy);
+            assert!(remedy.contains("RestartOthers") && remedy.contains("Replicate"), "{behind:?}");
         }
         other => panic!("{other:?}"),
     }

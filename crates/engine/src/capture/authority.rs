@@ -7,7 +7,7 @@ use fabkeep_ledger::ca_config::{self, CaConfig, DatabaseKind};
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::Kind;
-use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, Rule};
+use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, OrLeaveOut, Remedy, Rule};
 
 use super::ca_tables::Tables;
 use super::databases::{Known, Notes};
@@ -95,7 +95,7 @@ fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn 
                 Rule::CaDatabase,
                 subject(),
                 format!("sqlite cannot read it: {error}"),
-                "restore the database from an earlier recovery point, or leave the CA out (--exclude)",
+                OrLeaveOut("restore the database from an earlier recovery point"),
             ));
         }
     }
@@ -127,7 +127,9 @@ fn absent(node: &PlannedNode, home: &CaHome, facts: &mut CaFacts, found: &dyn Fn
         Rule::CaDatabase,
         &node.node.id,
         format!("its database {named}, which its configuration names (db.datasource), is not in the set"),
-        "correct db.datasource, or name the directory that holds the database in the inventory (other = \"…\"); or leave the CA out (--exclude)",
+        OrLeaveOut(
+            "correct db.datasource, or name the directory that holds the database in the inventory (other = \"…\")",
+        ),
     ));
 }
 
@@ -252,7 +254,7 @@ fn check_issuer(node: &PlannedNode, home: &CaHome, counted: &Counted, subject: &
                 "none of its certificates was issued by {} (key identifier {own}): the CA's certificate and its database belong to two different authorities",
                 certificate.summary().common_name
             ),
-            "put the CA's own certificate and key beside its database, or leave the CA out (--exclude)",
+            OrLeaveOut("put the CA's own certificate and key beside its database"),
         ));
     }
 }
@@ -262,7 +264,7 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
     let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
     // On a cluster its Secrets are in the set whether they are seen as its directories or not.
     let tell = |what: String, remedy: &str| {
-        let remedy = format!("{remedy}; or leave the CA out (--exclude)");
+        let remedy = Remedy::from(remedy).or(Remedy::ExcludeNode);
         found(match &node.node.workload {
             None => Finding::error(Rule::CaKey, &node.node.id, what, remedy),
             Some(_) => Finding::warning(Rule::CaKey, &node.node.id, what, remedy),
@@ -348,7 +350,9 @@ pub(super) fn check_keys(node: &PlannedNode, homes: &[CaHome], keys: &[KeyFacts]
 pub(super) fn check_further(node: &PlannedNode, homes: &[CaHome], found: &dyn Fn(Finding)) {
     let Some(first) = homes.first() else { return };
     let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
-    let remedy = "restore that CA's directory, or name it in the inventory (ca-home = [\"…\", \"…\"]), or correct the server's configuration; or leave the CA out (--exclude)";
+    let remedy = OrLeaveOut(
+        "restore that CA's directory, or name it in the inventory (ca-home = [\"…\", \"…\"]), or correct the server's configuration",
+    );
     let tell = |what: String| {
         found(match &node.node.workload {
             None => Finding::error(Rule::CaKey, &node.node.id, what, remedy),
@@ -409,7 +413,7 @@ pub(super) fn check_dump(node: &PlannedNode, directory: &SurveyedDirectory, foun
             Rule::CaDatabase,
             format!("{} {}", node.node.id, directory.directory.path),
             what,
-            "run the backup again; if it fails again, dump the database by hand to see why, or leave the node out (--exclude)",
+            OrLeaveOut("run the backup again; if it fails again, dump the database by hand to see why"),
         ));
     };
     let Some(path) = directory.local(DUMP_FILE) else {

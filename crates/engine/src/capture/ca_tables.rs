@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_network::{Finding, Rule, Severity};
+use fabkeep_network::{Finding, OrLeaveOut, Remedy, Rule, Severity};
 use rusqlite::Connection;
 
 use super::settings::CaHome;
@@ -72,7 +72,7 @@ const TABLES: [Table; 7] = [
 
 /// Most affiliations without a row that are told by name.
 const MAX_SHOWN: usize = 3;
-const REMEDY: &str = "restore the database from an earlier recovery point, or leave the CA out (--exclude)";
+const REMEDY: OrLeaveOut = OrLeaveOut("restore the database from an earlier recovery point");
 
 /// What a database has.
 #[derive(Default)]
@@ -174,12 +174,12 @@ impl Tables {
     }
 
     fn check_rows(&self, home: &CaHome, certificates: u64, subject: &str, found: &dyn Fn(Finding)) {
-        let tell = |severity: Severity, what: String, remedy: &str| {
+        let tell = |severity: Severity, what: String, remedy: Remedy| {
             found(Finding { severity, ..Finding::error(Rule::CaDatabase, subject, what, remedy) });
         };
         if self.enrolled > 0 && certificates == 0 && self.credentials == 0 {
             let what = format!("{} of its identities have enrolled, and it contains no certificate", self.enrolled);
-            tell(Severity::Error, what, REMEDY);
+            tell(Severity::Error, what, REMEDY.into());
         }
         match self.next_handle {
             None if self.credentials > 0 && self.has("revocation_authority_info", "next_handle") => {
@@ -187,12 +187,12 @@ impl Tables {
                     "it contains {} idemix credentials, and its table revocation_authority_info is empty: the server issues their revocation handles a second time",
                     self.credentials
                 );
-                tell(Severity::Error, what, REMEDY);
+                tell(Severity::Error, what, REMEDY.into());
             }
             Some(next) if next > 1 && self.credentials == 0 && self.columns.contains_key("credentials") => {
                 let what = format!("it has issued {} idemix credentials, and contains none", next - 1);
                 let remedy = "no action is needed if their identities were removed; otherwise restore the database from an earlier recovery point";
-                tell(Severity::Warning, what, remedy);
+                tell(Severity::Warning, what, remedy.into());
             }
             _ => {}
         }
@@ -210,11 +210,11 @@ impl Tables {
             let what = format!(
                 "its table affiliations is empty, and its identities belong to {shown}, which its configuration does not name"
             );
-            tell(Severity::Error, what, REMEDY);
+            tell(Severity::Error, what, REMEDY.into());
         } else {
             let what = format!("its identities belong to {shown}, which its table affiliations does not contain");
             let remedy = "no action is needed unless identities are to be registered there: add the affiliation then";
-            tell(Severity::Note, what, remedy);
+            tell(Severity::Note, what, remedy.into());
         }
     }
 }

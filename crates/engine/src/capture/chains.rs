@@ -10,7 +10,7 @@ use fabkeep_ledger::block_signature::{SignatureChecker, orderer_metadata};
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::private_hashes::{self, PrivateWrite};
-use fabkeep_network::{Finding, LedgerFacts, Rule};
+use fabkeep_network::{Finding, LedgerFacts, Remedy, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
@@ -164,14 +164,15 @@ impl Restart {
                     segment.end().saturating_sub(1),
                     segment.last_hash
                 ),
-                "find out why the chain was replaced (this recovery point contains the new chain, the earlier points the old one); if two networks are in this repository, give each a name of its own (`name` in the inventory, --network-name on Kubernetes)",
+                Remedy::from("find out why the chain was replaced (this recovery point contains the new chain, the earlier points the old one)")
+                    .or(Remedy::NameNetwork),
             ),
             Restart::Shorter(segment) => (
                 format!(
                     "the chains of all nodes end before block {}, which the last recovery point contains",
                     segment.end().saturating_sub(1)
                 ),
-                "find out why the blocks are missing; the earlier recovery points still contain them",
+                "find out why the blocks are missing; the earlier recovery points still contain them".into(),
             ),
         };
         Some(Finding::warning(Rule::OneChain, channel, what, remedy))
@@ -368,7 +369,7 @@ fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut
                     hex::encode(other.hashes[at]),
                     other.member.label
                 ),
-                "ask the other organizations for this block's header hash; leave the wrong node out (--exclude) and restore it from a correct one",
+                Remedy::wrong_one_of("ask the other organizations for this block's header hash"),
             ));
         }
     }
@@ -384,7 +385,9 @@ fn compare<'c, 'a>(channel: &str, group: Vec<&'c mut Cursor<'a>>) -> Vec<&'c mut
                     Rule::OneChain,
                     format!("{} {channel}", group[i].member.label),
                     format!("block {number}: its {what} differ from those of {other}"),
-                    "one of the two peers computed a wrong world state: compare both with a third peer, leave the wrong one out (--exclude) and restore it from a correct one",
+                    Remedy::wrong_one_of(
+                        "one of the two peers computed a wrong world state: compare both with a third peer",
+                    ),
                 ));
             }
         }
@@ -483,7 +486,7 @@ fn finish(
             Rule::HashChain,
             channel,
             "no node of this channel has a block",
-            "leave the nodes of this channel out (--exclude), or remove the empty chain directory",
+            Remedy::ExcludeNodes.or("remove the empty chain directory"),
         ));
         return Ok(());
     };

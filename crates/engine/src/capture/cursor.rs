@@ -12,7 +12,7 @@ use fabkeep_ledger::block_signature::orderer_metadata;
 use fabkeep_ledger::chain::{ChainError, Tip, check_blocks, place};
 use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::raft::RaftState;
-use fabkeep_network::{Finding, LedgerFacts, Rule};
+use fabkeep_network::{Finding, LedgerFacts, OrLeaveOut, Rule};
 use fabkeep_platform::Stamp;
 use fabkeep_store::{BlobHasher, PointWriter, StoreError};
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ use crate::validation::Validation;
 
 /// Bytes of a block file after which a part ends.
 const PART_BYTES: u64 = 16 << 20;
-const TAKE_FROM_ANOTHER: &str =
-    "restore this node's chain from another node or an earlier recovery point, or leave the node out (--exclude)";
+const TAKE_FROM_ANOTHER: OrLeaveOut =
+    OrLeaveOut("restore this node's chain from another node or an earlier recovery point");
 
 /// What the index keeps of a chain on a node: where to go on.
 #[derive(Debug, Clone, Serialize, Deserialize)]

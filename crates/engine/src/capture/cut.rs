@@ -3,7 +3,7 @@
 //! left out (`rebuild.rs`).
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeFacts, Rule, WalKind};
+use fabkeep_network::{Finding, NodeFacts, Remedy, Rule, WalKind};
 use fabkeep_platform::{Platform, SnapshotPlan, SnapshotReport};
 use fabkeep_store::PointWriter;
 
@@ -136,7 +136,10 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
                 Rule::LevelBefore,
                 format!("{lowest} {channel}"),
                 format!("every chain is cut at height {height}, which is this peer's; the highest peer had {highest}"),
-                "the orderers have the later blocks, and peers fetch them after a restore; to capture these blocks on the peers, leave this peer out (--exclude)",
+                Remedy::from(
+                    "no action is needed: the orderers have the later blocks, and peers fetch them after a restore",
+                )
+                .or(Remedy::ExcludeNode),
             ));
         }
     }
@@ -145,14 +148,13 @@ fn laggards(bulk: &[NodeFacts], cut: &[NodeFacts]) -> Vec<Finding> {
 
 /// What a cut cannot serve: state that cannot be replayed to the cut.
 fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
-    const INSTEAD: &str = "use a window (--quiesce …); it can also be the fallback: --consistency cut --quiesce wait";
     let mut findings = Vec::new();
     if options.include_derived {
         findings.push(Finding::error(
             Rule::StoresInOrder,
             "derived data",
             "a cut leaves state, history and index out, because they have other heights than the chains",
-            "remove --include-derived, or use a window (--quiesce …)",
+            Remedy::WithoutDerived.or(Remedy::CaptureInWindow),
         ));
     }
     for node in &bulk.facts {
@@ -164,7 +166,7 @@ fn forbidden(bulk: &Pass, options: &CaptureOptions) -> Vec<Finding> {
                     "the peer joined this channel by snapshot and its chain begins at block {}: its state cannot be replayed to the height of a cut",
                     ledger.first_block
                 ),
-                INSTEAD,
+                Remedy::CaptureInWindow.or(Remedy::CutOrWait),
             ));
         }
     }

@@ -10,7 +10,8 @@ use fabkeep_ledger::raft::{self, RaftError};
 use fabkeep_ledger::wal_split::Proposals;
 use fabkeep_ledger::{Hash, smartbft};
 use fabkeep_network::{
-    CaFacts, Finding, KeyFacts, LedgerFacts, MissingCollection, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind,
+    CaFacts, Finding, KeyFacts, LedgerFacts, MissingCollection, NodeFacts, OrLeaveOut, RaftFacts, RaftSnapshotFacts,
+    Rule, WalKind,
 };
 use fabkeep_platform::{EntryKind, VolumeEntry};
 use fabkeep_store::{BlobId, PointWriter, Sources};
@@ -305,7 +306,9 @@ fn check_databases(
                     Rule::DatabaseWhole,
                     subject(),
                     error.to_string(),
-                    "take the directory from an earlier recovery point (or let the node rebuild it, if it is derived), or leave the node out (--exclude)",
+                    OrLeaveOut(
+                        "take the directory from an earlier recovery point (or let the node rebuild it, if it is derived)",
+                    ),
                 )),
             }
         }
@@ -324,7 +327,8 @@ fn check_logs(
     if node.node.role != NodeRole::Orderer {
         return;
     }
-    let remedy = "take the orderer's ledger and raft directories from another orderer or an earlier recovery point, or leave the node out (--exclude)";
+    let remedy =
+        OrLeaveOut("take the orderer's ledger and raft directories from another orderer or an earlier recovery point");
     let damaged = |channel: &str, error: RaftError| {
         found(Finding::error(
             Rule::RaftLogWhole,
@@ -556,7 +560,7 @@ fn check_chain_directories(
                 Rule::HashChain,
                 format!("{} {channel}", node.node.id),
                 format!("the chain's directory {} contains no block file", entry.path),
-                "take the chain from another node or an earlier recovery point, or leave the node out (--exclude)",
+                OrLeaveOut("take the chain from another node or an earlier recovery point"),
             ));
         }
     }

@@ -3,12 +3,15 @@
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::leveldb;
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 
 use super::CaptureOptions;
 use super::survey::PlannedNode;
 
-const LEAVE_OUT: &str = "stop the peer and remove its derived data (peer node rebuild-dbs), or run the backup without --include-derived: a peer that is restored without this data rebuilds it";
+/// What to do about derived data that must not be restored.
+pub(super) fn without() -> Remedy {
+    Remedy::from("stop the peer and remove its derived data (peer node rebuild-dbs)").or(Remedy::WithoutDerived)
+}
 
 /// Finds a world state of another organization's peer: at the same height a peer does not notice.
 pub(super) fn check(node: &PlannedNode, options: &CaptureOptions, found: &dyn Fn(Finding)) {
@@ -32,7 +35,7 @@ pub(super) fn check(node: &PlannedNode, options: &CaptureOptions, found: &dyn Fn
                     format!(
                         "its state database ({path}) belongs to a peer of {organization}: it contains that organization's private data, and the peer belongs to {msp_id}"
                     ),
-                    LEAVE_OUT,
+                    without(),
                 ));
             }
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fabkeep_ledger::layout::{Class, Kind, NodeRole, Place};
 use fabkeep_ledger::raft::{MAX_FILE_BYTES, Wal};
 use fabkeep_ledger::{smartbft, wal_split};
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 use fabkeep_store::{BlobId, PointWriter, Sources, StoreError};
 use parking_lot::Mutex;
@@ -151,7 +151,7 @@ pub(crate) fn capture(
                     Rule::FileReadable,
                     format!("{} {path}", task.planned.node.id),
                     problem,
-                    "check the disk and the file's permissions, or leave the node out (--exclude)",
+                    OrLeaveOut("check the disk and the file's permissions"),
                 ));
                 return Ok(None);
             }

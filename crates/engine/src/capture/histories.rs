@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fabkeep_ledger::Hash;
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, OrLeaveOut, Rule};
 
 use super::KnownHashes;
 use super::cursor::Cursor;
@@ -13,7 +13,9 @@ use super::databases::Checked;
 /// Blocks by the raft index of the entry that ordered them: number and header hash.
 pub(super) type Ordered = BTreeMap<u64, (u64, Hash)>;
 
-const RAFT_REMEDY: &str = "a channel that was removed leaves its raft log and snapshots behind (O10): take the orderer's raft directories of this channel from another orderer or an earlier recovery point together with its chain, or leave the node out (--exclude)";
+const RAFT_REMEDY: OrLeaveOut = OrLeaveOut(
+    "a channel that was removed leaves its raft log and snapshots behind (O10): take the orderer's raft directories of this channel from another orderer or an earlier recovery point together with its chain",
+);
 
 /// Compares what a node's other stores say of a chain with the chain that was walked.
 pub(super) fn compare(
@@ -73,17 +75,23 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
                 "the ledger was joined by snapshot at height {} and has collections, and its configuration history (ledgersData/configHistory) does not contain the channel: it cannot be rebuilt",
                 cursor.first_block
             ),
-            "take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)",
+            OrLeaveOut("take the peer's whole data directory from an earlier recovery point, join the channel again"),
         )
     });
     lacks
         .map(|(store, height, _)| {
-            let has = height.map_or("does not contain the channel".to_owned(), |height| format!("ends at height {height}"));
+            let has =
+                height.map_or("does not contain the channel".to_owned(), |height| format!("ends at height {height}"));
             Finding::error(
                 Rule::SnapshotJoined,
                 subject,
-                format!("the ledger was joined by snapshot at height {}, and its {store} {has}: it cannot be rebuilt", cursor.first_block),
-                "take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)",
+                format!(
+                    "the ledger was joined by snapshot at height {}, and its {store} {has}: it cannot be rebuilt",
+                    cursor.first_block
+                ),
+                OrLeaveOut(
+                    "take the peer's whole data directory from an earlier recovery point, join the channel again",
+                ),
             )
         })
         .chain(forgotten)

@@ -10,7 +10,7 @@ use fabkeep_ledger::msp::{Msp, RevocationList};
 use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
 use fabkeep_ledger::node_settings::{MAX_CONFIG_BYTES, has_section, parse};
 use fabkeep_ledger::proto::msp::FabricMspConfig;
-use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, Rule};
+use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 
 use super::issuer;
@@ -18,7 +18,8 @@ use super::links::LedTo;
 use super::presence::RoleView;
 use super::survey::{PlannedNode, SurveyedDirectory};
 
-pub(super) const BRING_BACK: &str = "restore the files from the CA's records or an earlier recovery point, or correct the inventory; or leave the node out (--exclude)";
+pub(super) const BRING_BACK: OrLeaveOut =
+    OrLeaveOut("restore the files from the CA's records or an earlier recovery point, or correct the inventory");
 
 /// Folders of an MSP whose files are certificates.
 const CERTIFICATE_FOLDERS: [&str; 5] =

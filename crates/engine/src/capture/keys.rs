@@ -5,7 +5,7 @@ use std::io::Read;
 
 use fabkeep_ledger::certificate::{Certificate, CertificateSummary, MAX_PEM_BYTES, PrivateKey, private_keys};
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
-use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, NodeId, Rule};
+use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, NodeId, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, Platform, VolumeEntry};
 
 use super::settings;
@@ -154,7 +154,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
                     Rule::FileReadable,
                     format!("{} {label}", node.node.id),
                     error.to_string(),
-                    "make it readable for the user who runs fabkeep, or leave the node out (--exclude)",
+                    OrLeaveOut("make it readable for the user who runs fabkeep"),
                 ));
                 continue;
             }
@@ -204,7 +204,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             Rule::EveryKey,
             &node.node.id,
             format!("its TLS certificate {missing}, which its configuration names, is in none of its directories"),
-            "name the directory that holds it in the inventory (tls = \"…\"), or leave the node out (--exclude)",
+            OrLeaveOut("name the directory that holds it in the inventory (tls = \"…\")"),
         ));
     }
     if node.node.role == NodeRole::CertificateAuthority {
@@ -309,7 +309,7 @@ fn key_of(
     };
     let (_, label, what) =
         odd.iter().find(|(at, _, _)| named_key == Some(at) || (named_key.is_none() && beside(at)))?;
-    let remedy = "replace it with a key that the node can read, or leave the node out (--exclude)";
+    let remedy = OrLeaveOut("replace it with a key that the node can read");
     let useless = |why: &str| {
         found(Finding::error(
             rule,

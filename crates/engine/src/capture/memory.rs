@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabkeep_ledger::block_file::BOOTSTRAPPING_SNAPSHOT;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LevelDbError};
-use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
+use fabkeep_network::{Finding, KeyPurpose, NodeId, OrLeaveOut, Remedy, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,11 @@ struct Held {
 /// Most writes of private data remembered of a channel.
 const MAX_PRIVATE: usize = 64;
 
-const GONE: &str = "restore the node's data from another node or an earlier recovery point, or leave the node out (--exclude); if it left on purpose, run the backup once with --reread, which judges without the earlier point";
+fn bring_back() -> Remedy {
+    Remedy::from("restore the node's data from another node or an earlier recovery point")
+        .or(Remedy::ExcludeNode)
+        .or(Remedy::Intended)
+}
 
 /// Compares what nodes have with what they had, and notes what they have for the next capture. `renewed`: channels of which the nodes hold
 /// another chain than before.
@@ -132,7 +136,7 @@ fn foreign_private_data(
                 Rule::StoresInOrder,
                 format!("{} {channel}", node.node.id),
                 "its private-data store (pvtdataStore) differs from the last recovery point: it lacks its organization's own data of the first blocks, which it contained then",
-                GONE,
+                bring_back(),
             )
         })
         .collect()
@@ -189,7 +193,7 @@ fn vanished(
             Rule::CaKey,
             id,
             "the last recovery point contains its idemix issuer's keys, and all of them are missing now: the next start creates new ones",
-            GONE,
+            bring_back(),
         ));
     }
     let gone: Vec<&String> = before.channels.difference(&now.channels).collect();
@@ -203,7 +207,7 @@ fn vanished(
                 "the last recovery point contains {} channels of this node{named}, and it has none now",
                 gone.len()
             ),
-            GONE,
+            bring_back(),
         ));
     } else {
         for hash in gone {
@@ -212,7 +216,7 @@ fn vanished(
                 Rule::NotPersistent,
                 subject,
                 "the last recovery point contains this channel, and the node has no block of it now; none of its stores names the channel any more, as after leaving it",
-                GONE,
+                bring_back(),
             ));
         }
     }
@@ -223,9 +227,14 @@ fn vanished(
             packages.len()
         );
         findings.push(if now.packages.is_empty() {
-            Finding::error(Rule::NotPersistent, id, format!("{what}, and none is left: endorsement fails"), GONE)
+            Finding::error(
+                Rule::NotPersistent,
+                id,
+                format!("{what}, and none is left: endorsement fails"),
+                bring_back(),
+            )
         } else {
-            Finding::warning(Rule::NotPersistent, id, what, GONE)
+            Finding::warning(Rule::NotPersistent, id, what, bring_back())
         });
     }
     findings
@@ -265,7 +274,7 @@ fn lost_by_its_stores<'a>(node: &PlannedNode, missing: impl Iterator<Item = &'a 
                         inside(root, store),
                         inside(root, &format!("{chains}/{channel}"))
                     ),
-                    "take the node's data directory from another node or an earlier recovery point, or leave the node out (--exclude)",
+                    OrLeaveOut("take the node's data directory from another node or an earlier recovery point"),
                 ));
             }
         }

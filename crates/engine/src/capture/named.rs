@@ -12,7 +12,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
     Environment, MAX_CONFIG_BYTES, NamedFile, NodeSettings, bootstrap_file, named_paths, parse, places, tls_files,
 };
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_platform::{VolumeEntry, normal};
 
 use super::presence::RoleView;
@@ -21,7 +21,7 @@ use super::survey::{PlannedNode, SurveyedDirectory};
 
 /// The organization of Fabric's sample configurations: a node with another one gets it from its environment.
 const SAMPLE_MSP: &str = "SampleOrg";
-const BRING_BACK: &str = "restore the file, or correct the node's configuration; or leave the node out (--exclude)";
+const BRING_BACK: OrLeaveOut = OrLeaveOut("restore the file, or correct the node's configuration");
 const AGREE: &str = "correct the one that is wrong; if the node's environment overrides its configuration file, name that in the inventory";
 
 /// A node's configuration and everything that was surveyed.
@@ -64,7 +64,9 @@ pub(super) fn check(node: &PlannedNode, all: &[PlannedNode], found: &dyn Fn(Find
         named.check_file(&one, Rule::EveryKey, BRING_BACK, &mut reported, found);
     }
     if let Some(one) = bootstrap_file(role, &yaml, environment) {
-        let remedy = "restore the file; or set General.BootstrapMethod to none: orderers of Fabric 2.3 and newer that have channels do not need it; or leave the node out (--exclude)";
+        let remedy = OrLeaveOut(
+            "restore the file; or set General.BootstrapMethod to none: orderers of Fabric 2.3 and newer that have channels do not need it",
+        );
         named.check_file(&one, Rule::NotPersistent, remedy, &mut reported, found);
     }
     for one in places(role, &yaml, environment).iter().filter(|one| !one.by_environment) {
@@ -177,7 +179,7 @@ impl Named<'_> {
         &self,
         one: &NamedFile,
         rule: Rule,
-        remedy: &str,
+        remedy: OrLeaveOut,
         reported: &mut BTreeSet<PathBuf>,
         found: &dyn Fn(Finding),
     ) {

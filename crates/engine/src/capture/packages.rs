@@ -5,7 +5,7 @@ use std::io::Read;
 
 use aws_lc_rs::digest;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_store::PointWriter;
 
 use super::CaptureOptions;
@@ -87,7 +87,9 @@ pub(super) fn check(node: &PlannedNode, writer: &PointWriter<'_>, options: &Capt
                 format!(
                     "the chaincode package is truncated or was replaced: the hash of its content is {hash}, its name says {named}"
                 ),
-                "install the package again, or take the file from another peer or an earlier recovery point; or leave the node out (--exclude)",
+                OrLeaveOut(
+                    "install the package again, or take the file from another peer or an earlier recovery point",
+                ),
             ));
         }
     }

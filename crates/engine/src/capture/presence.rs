@@ -2,7 +2,7 @@
 //! set.
 
 use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
-use fabkeep_network::{DirectorySource, Finding, Rule};
+use fabkeep_network::{DirectorySource, Finding, OrLeaveOut, Remedy, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 
 use super::links::LedTo;
@@ -50,7 +50,9 @@ const NOT_REBUILT: [(&str, &str); 3] = [
     ("ledgersData/configHistory", "collection configurations from before the snapshot are lost"),
     ("ledgersData/bookkeeper", "expiring private data from before the snapshot is never purged"),
 ];
-const BRING_BACK: &str = "mount the volume again, or correct the inventory; or restore the directory from an earlier recovery point; or leave the node out (--exclude)";
+const BRING_BACK: OrLeaveOut = OrLeaveOut(
+    "mount the volume again, or correct the inventory; or restore the directory from an earlier recovery point",
+);
 
 /// What a node has of one role: a directory, a part of one, or several (a volume, and what Secrets put into it).
 pub(super) struct RoleView<'a> {
@@ -176,7 +178,7 @@ fn judge(
             Rule::NotPersistent,
             &node.node.id,
             format!("its {what} is not known"),
-            format!("name it in the inventory ({role} = \"…\"), or leave the node out (--exclude)"),
+            Remedy::from(format!("name it in the inventory ({role} = \"…\")")).or(Remedy::ExcludeNode),
         ));
     }
 }
@@ -290,7 +292,7 @@ fn dropped_alone(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Fin
                 Rule::StoresInOrder,
                 format!("{} {}", node.node.id, part.label_of(path)),
                 format!("it is missing, and the world state exists: the peer does not rebuild it beside a state, and lacks {lost}"),
-                "stop the peer and remove its derived data (peer node rebuild-dbs), or run the backup without --include-derived: a peer that is restored without this data rebuilds all of it",
+                super::derived::without(),
             ));
         }
     }
@@ -303,7 +305,9 @@ fn has_couch(node: &PlannedNode, part: &RoleView<'_>) -> bool {
 }
 
 fn joined_by_snapshot(node: &PlannedNode, part: &RoleView<'_>, findings: &mut Vec<Finding>) {
-    let remedy = "nothing of a channel joined by snapshot can be rebuilt: take the peer's whole data directory from an earlier recovery point, join the channel again, or leave the node out (--exclude)";
+    let remedy = OrLeaveOut(
+        "nothing of a channel joined by snapshot can be rebuilt: take the peer's whole data directory from an earlier recovery point, or join the channel again",
+    );
     let not_there = |path: &str, what: &str| {
         Finding::error(
             Rule::SnapshotJoined,

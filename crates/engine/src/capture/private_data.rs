@@ -7,7 +7,7 @@ use fabkeep_ledger::Hash;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::leveldb::{self, Database, MissingPrivateData};
 use fabkeep_ledger::private_hashes::PrivateWrite;
-use fabkeep_network::{Finding, MissingCollection, Rule};
+use fabkeep_network::{Finding, MissingCollection, OrLeaveOut, Rule};
 
 use super::ByChannel;
 use super::databases::{Checked, Heights, Notes};
@@ -20,7 +20,9 @@ const MAX_LOOKED_FOR: usize = 500;
 const BLOCKS_COMPARED: u64 = 64;
 /// Most private writes of one peer and channel that are compared.
 const MAX_COMPARED: usize = 4096;
-const FOREIGN: &str = "take the peer's whole data directory from one moment: from another peer of its organization or an earlier recovery point; or leave the node out (--exclude)";
+const FOREIGN: OrLeaveOut = OrLeaveOut(
+    "take the peer's whole data directory from one moment: from another peer of its organization or an earlier recovery point",
+);
 
 /// Returns a channel's private-data store in a directory.
 fn stores(directory: &SurveyedDirectory) -> Vec<(String, String)> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fabkeep_network::{Finding, RaftFacts, Rule, WalKind};
+use fabkeep_network::{Finding, RaftFacts, Remedy, Rule, WalKind};
 
 use super::chains::Chains;
 use super::databases::Facts;
@@ -29,7 +29,8 @@ pub(super) fn left_out(facts: &Facts, chains: &Chains, findings: &mut Vec<Findin
                     Rule::LogPresent,
                     subject,
                     format!("the raft logs of its {count} consenters were checked and are not stored, as requested"),
-                    "no action is needed: a restore of all of them creates their raft state from the chain; one alone comes back empty (--replicate)",
+                    Remedy::from("no action is needed for a restore of all of them, which creates their raft state from the chain")
+                        .or(Remedy::Replicate { node: None }),
                 )
             }
             Some(why) => Finding::note(

@@ -3,7 +3,7 @@
 use fabkeep_ledger::layout::Class;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LedgerList, LedgerStatus};
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_platform::EntryKind;
 
 use super::databases::Notes;
@@ -90,7 +90,9 @@ pub(super) fn check(node: &PlannedNode, directory: &SurveyedDirectory, notes: &N
                     Rule::StartWork,
                     subject,
                     format!("{path} exists: when the orderer starts, it deletes this channel's chain"),
-                    "if the channel is to be removed, let the orderer finish that; otherwise move the file away before the orderer is started; or leave the node out (--exclude)",
+                    OrLeaveOut(
+                        "if the channel is to be removed, let the orderer finish that; otherwise move the file away before the orderer is started",
+                    ),
                 )
             } else {
                 Finding::warning(
@@ -151,7 +153,8 @@ fn check_ledger_list(
     let Some(list) = ledger_list(directory, root, notes) else { return };
     notes.amend(directory, &path, |known| known.list = Some(list.clone()));
     let subject = |channel: &str| format!("{} {channel}", node.node.id);
-    let take = "take the peer's data directory from another peer of the organization or an earlier recovery point, or leave the node out (--exclude)";
+    let take =
+        OrLeaveOut("take the peer's data directory from another peer of the organization or an earlier recovery point");
     if list.format.is_none() && !list.ledgers.is_empty() {
         found(Finding::note(
             Rule::StartWork,
@@ -206,7 +209,9 @@ fn check_ledger_list(
                 "block files exist ({}), but the peer's list of ledgers ({path}) does not name the channel: the peer does not open it",
                 chain.path
             ),
-            "a peer that leaves a channel removes its block files: the list is older than they are. Restore both from one moment, or leave the node out (--exclude)",
+            OrLeaveOut(
+                "a peer that leaves a channel removes its block files: the list is older than they are. Restore both from one moment",
+            ),
         ));
     }
 }

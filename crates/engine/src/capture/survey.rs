@@ -10,7 +10,7 @@ use std::path::Path;
 use fabkeep_ledger::block_file::{BOOTSTRAPPING_SNAPSHOT, BlockFileExtent, file_number};
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, Place, is_like_a_block_file};
 use fabkeep_ledger::node_settings::StateDatabase;
-use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, Rule, Severity};
+use fabkeep_network::{DirectorySource, Finding, Node, NodeDirectory, OrLeaveOut, Remedy, Rule, Severity};
 use fabkeep_platform::{EntryKind, HostVolume, NodeState, Platform, PlatformError, Stamp, Unread, Volume, VolumeEntry};
 use fabkeep_store::PointWriter;
 
@@ -300,7 +300,7 @@ fn survey_node(
                     Rule::CaDatabase,
                     &node.id,
                     problem,
-                    format!("{next}; or leave the node out (--exclude)"),
+                    Remedy::from(next).or(Remedy::ExcludeNode),
                 ));
                 continue;
             }
@@ -313,7 +313,7 @@ fn survey_node(
                     Rule::NotPersistent,
                     &node.id,
                     format!("its {} directory {} does not exist", directory.role, directory.path),
-                    "correct the inventory, or leave the node out (--exclude)",
+                    OrLeaveOut("correct the inventory"),
                 ));
             }
             continue;
@@ -368,11 +368,9 @@ fn unreadable(node: &Node, directory: &NodeDirectory, error: EngineError) -> Res
 /// Returns the finding that a directory, or a part of one, is not listed.
 fn not_listed(node: &Node, path: &str, what: String, source: &std::io::Error) -> Finding {
     let remedy = match source.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            "make it readable for the user who runs fabkeep, or leave the node out (--exclude)"
-        }
-        std::io::ErrorKind::NotADirectory => "correct the inventory, or leave the node out (--exclude)",
-        _ => "check the disk, or move the directory away if no node uses it; or leave the node out (--exclude)",
+        std::io::ErrorKind::PermissionDenied => OrLeaveOut("make it readable for the user who runs fabkeep"),
+        std::io::ErrorKind::NotADirectory => OrLeaveOut("correct the inventory"),
+        _ => OrLeaveOut("check the disk, or move the directory away if no node uses it"),
     };
     Finding::error(Rule::FileReadable, format!("{} {}", node.id, shortened(path)), what, remedy)
 }
@@ -469,15 +467,18 @@ fn survey_directory(
             Finding::error(
                 Rule::LiveCopy,
                 subject,
-                format!("the node runs, and none of {} copies of this was consistent: {problem}", options.live_attempts),
-                "stop the node and run the backup again, give it more attempts (--live-attempts), or leave it out (--exclude)",
+                format!(
+                    "the node runs, and none of {} copies of this was consistent: {problem}",
+                    options.live_attempts
+                ),
+                Remedy::from("stop the node and run the backup again").or(Remedy::MoreAttempts).or(Remedy::ExcludeNode),
             )
         } else {
             Finding::error(
                 Rule::FileReadable,
                 subject,
                 format!("it cannot be copied: {problem}"),
-                "check the disk and the file's permissions, or leave the node out (--exclude)",
+                OrLeaveOut("check the disk and the file's permissions"),
             )
         });
     }
@@ -535,7 +536,7 @@ fn state_database(node: &PlannedNode, include_derived: bool, findings: &mut Vec<
             Rule::StateDatabaseOlder,
             &node.node.id,
             "its files are left out: a restore empties the database, and its peer rebuilds the world state from the blocks",
-            "no action is needed; --include-derived captures the files",
+            Remedy::from("no action is needed").or(Remedy::IncludeDerived),
         ));
     }
     if node.node.role == NodeRole::Peer && node.node.served_by.is_empty() {
@@ -628,13 +629,13 @@ fn check_entries(node: &PlannedNode, entries: &[(VolumeEntry, Place)], findings:
                 Rule::FileReadable,
                 subject(),
                 "its name, or what it links to, is not UTF-8 or contains a line break: it cannot be captured",
-                "rename or remove it, or leave the node out (--exclude)",
+                OrLeaveOut("rename or remove it"),
             )),
             EntryKind::Symlink(target) if leaves(&entry.path, target) => findings.push(Finding::error(
                 Rule::Contained,
                 subject(),
                 format!("it links to {target}, outside of the node's directory"),
-                "name the directory that it points to in the inventory and replace the link with the file, or leave the node out (--exclude)",
+                OrLeaveOut("name the directory that it points to in the inventory and replace the link with the file"),
             )),
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! Judges the rules over all nodes that are restored together, for every kind of target.
 
 use fabkeep_ledger::layout::{Kind, NodeRole};
-use fabkeep_network::{Finding, NodeFacts, Rule, check_set};
+use fabkeep_network::{Finding, NodeFacts, Remedy, Rule, check_set};
 
 use super::RestoreOptions;
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -32,7 +32,9 @@ pub(super) fn set(
             Rule::OrderersLevel,
             format!("{some} of {all} orderers"),
             "a raft orderer that has fewer entries than its leader remembers panics (\"tocommit(N) is out of range\")",
-            "restore them without ledgers, which they fetch from the others (--replicate NODE), or restart all other orderers before the restored ones start (--restart-others); if all orderers are lost, restore all of them together",
+            Remedy::Replicate { node: None }
+                .or(Remedy::RestartOthers)
+                .or("if all orderers are lost, restore all of them together"),
         ));
     }
     findings
@@ -57,9 +59,7 @@ fn without_log(point: &RecoveryPoint, node: &CapturedNode) -> Vec<Finding> {
                 Rule::LogPresent,
                 format!("{id} {channel}"),
                 "its raft log is not in the recovery point, which was captured without raft logs, and can be created only for all consenters of the channel together",
-                format!(
-                    "let it come back empty and fetch everything from the others (--replicate {id}), or restore all orderers of the channel together (without --node, --missing and --raft-state captured)"
-                ),
+                Remedy::Replicate { node: Some(id.clone()) }.or(Remedy::RestoreOrderersTogether),
             )
         })
         .collect()

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeId, Observation, Relation, Rule, WalKind};
+use fabkeep_network::{Finding, NodeId, Observation, Relation, Remedy, Rule, WalKind};
 use fabkeep_platform::{Asked, BlockFiles, Platform};
 
 use super::RestoreOptions;
@@ -112,7 +112,7 @@ fn judge(
             Rule::OrderersLevel,
             channel,
             format!("it has {declared} consenters, and only {} orderers are known here: one that is not restarted may lead, and remember later entries", known + come),
-            "name all of them in the inventory, or all of their namespaces; or have the others restarted, one after the other, and restore without --restart-others (--override O2)",
+            Remedy::from("name all of them in the inventory, or all of their namespaces").or(by_hand()),
         ));
     }
     if running.len() < needed {
@@ -127,10 +127,17 @@ fn judge(
             Rule::OrderersLevel,
             channel,
             "no orderer tells which of them leads it: a leader could not be awaited",
-            "name the orderers' operations endpoints in the inventory (operations = \"http://host:port\"), or restart them by hand, one after the other, and restore without --restart-others (--override O2)",
+            Remedy::from(
+                "name the orderers' operations endpoints in the inventory (operations = \"http://host:port\")",
+            )
+            .or(by_hand()),
         ));
     }
     findings
+}
+
+fn by_hand() -> Remedy {
+    Remedy::from("restart them by hand, one after the other").and(Remedy::WithoutRestartOthers)
 }
 
 impl Others {

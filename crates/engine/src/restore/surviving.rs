@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeId, Observation, RaftFacts, Rule, WalKind};
+use fabkeep_network::{Finding, NodeId, Observation, RaftFacts, Remedy, Rule, WalKind};
 use fabkeep_platform::{Asked, BlockFiles, Platform};
 
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -68,7 +68,7 @@ pub(super) fn judge(
                     Rule::PeerAboveOrderer,
                     format!("{peer} {}", channel.name),
                     format!("it stays at height {height}, and the restored ordering service would be at {service} ({orderer}): the chain forks"),
-                    format!("restore this peer too (--node {peer}), or take a newer recovery point"),
+                    Remedy::RestoreNodes { nodes: vec![peer.clone()], replace: false }.or("take a newer recovery point"),
                 ));
             }
         }
@@ -110,9 +110,9 @@ impl Behind<'_> {
             Rule::OrderersLevel,
             subject,
             format!("{what}: if the leader remembers later entries of it, it panics (\"tocommit(N) is out of range\")"),
-            format!(
-                "let it come back empty and fetch everything from the others (--replicate {orderer}), have every other orderer restarted before it is started (--restart-others), or restore all orderers together"
-            ),
+            Remedy::Replicate { node: Some(orderer.clone()) }
+                .or(Remedy::RestartOthers)
+                .or("restore all orderers together"),
         )
     }
 }

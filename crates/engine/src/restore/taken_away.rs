@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::certificate::is_private_key_der;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::{Asked, BlockFiles, Platform, Volume, VolumeEntry, block_file_heights};
 use fabkeep_store::{BlobId, NameKey};
 
@@ -112,10 +112,9 @@ fn taken(id: &NodeId, place: &str, lost: &BTreeSet<Unit>) -> Option<Finding> {
         Rule::NothingTakenAway,
         id,
         format!("{place} contains data that the recovery point does not have: {}{more}", reported.join(", ")),
-        format!(
-            "restore a recovery point that has it, leave the node as it is (name only the others with --node), or accept the loss (--override {})",
-            Rule::NothingTakenAway
-        ),
+        Remedy::from("restore a recovery point that has it")
+            .or(Remedy::LeaveNodeOut)
+            .or(Remedy::Override { rule: Rule::NothingTakenAway, accept: "the loss".to_owned() }),
     ))
 }
 
@@ -244,7 +243,8 @@ pub(super) fn lost_blocks(
                     Rule::NothingTakenAway,
                     subject,
                     format!("{what}: no node that is not restored has the blocks from {comes} on"),
-                    format!("restore a newer recovery point, or accept the loss of these blocks (--override {})", Rule::NothingTakenAway),
+                    Remedy::from("restore a newer recovery point")
+                        .or(Remedy::Override { rule: Rule::NothingTakenAway, accept: "the loss of these blocks".to_owned() }),
                 ),
             }
         })

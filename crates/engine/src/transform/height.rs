@@ -8,7 +8,7 @@ use fabkeep_ledger::block_file::{metadata_prefix, write_record};
 use fabkeep_ledger::chain::check_blocks;
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_ledger::layout::{Class, DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
+use fabkeep_network::{Finding, KeyPurpose, NodeId, Remedy, Rule};
 use fabkeep_store::PointReader;
 use jiff::Timestamp;
 
@@ -123,7 +123,7 @@ pub(super) fn left_behind(point: &RecoveryPoint, nodes: &[String], went_back: &B
                     Rule::EarlierHeight,
                     format!("{} {channel}", node.facts.id),
                     "its raft log is ahead of the height and cannot be created anew for it",
-                    "restore all orderers of the channel together (without --node, --missing and --raft-state captured), to a height of two blocks or more",
+                    Remedy::RestoreOrderersTogether.and("choose a height of two blocks or more"),
                 ));
             }
         }
@@ -290,7 +290,7 @@ impl Back<'_> {
                     "its ledger {} was joined by snapshot: its state cannot be rebuilt from blocks, and therefore not at an earlier height",
                     joined.channel
                 ),
-                "leave the node out (--node names the others), and join it to the restored network with a new snapshot",
+                Remedy::LeaveNodeOut.and("join it to the restored network with a new snapshot"),
             )]);
         }
         let mut findings = Vec::new();

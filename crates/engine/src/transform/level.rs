@@ -7,7 +7,7 @@ use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS};
 use fabkeep_ledger::raft::FIRST_LOG_FILE;
 use fabkeep_network::{
-    Finding, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Relation, Rule, consensus_relation,
+    Finding, Remedy, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Relation, Rule, consensus_relation,
 };
 
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
@@ -95,7 +95,8 @@ pub(super) fn no_place(id: &NodeId, channel: &str, donor: &NodeId, part: Part) -
         Rule::OrderersLevel,
         format!("{id} {channel}"),
         format!("it cannot get the chain and raft state of {donor}: none of its directories is for a {part:?}"),
-        "name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory, or capture in a window (--quiesce …)",
+        Remedy::from("name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory")
+            .or(Remedy::CaptureInWindow),
     )
 }
 

@@ -14,7 +14,7 @@ mod signers;
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeFacts, NodeId, Rule, Severity, WalKind};
+use fabkeep_network::{Finding, NodeFacts, NodeId, Remedy, Rule, Severity, WalKind};
 use fabkeep_store::PointReader;
 
 use crate::point::{Channel, RecoveryPoint};
@@ -123,10 +123,10 @@ fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut 
             if out.contains(&name) || !point.nodes.iter().any(|known| known.facts.id == *database) {
                 continue;
             }
-            let others: Vec<String> = peers()
+            let others: Vec<NodeId> = peers()
                 .filter(|peer| peer.served_by.contains(database))
-                .map(|peer| peer.facts.id.to_string())
-                .filter(|peer| !nodes.contains(peer))
+                .map(|peer| peer.facts.id.clone())
+                .filter(|peer| !nodes.contains(&peer.to_string()))
                 .collect();
             if others.is_empty() {
                 findings.push(Finding::note(
@@ -137,11 +137,13 @@ fn with_state_databases(point: &RecoveryPoint, nodes: &[String], findings: &mut 
                 ));
                 out.push(name);
             } else {
+                let names: Vec<String> = others.iter().map(ToString::to_string).collect();
                 findings.push(Finding::warning(
                     Rule::StateDatabaseOlder,
                     &node.facts.id,
-                    format!("its state database {name} serves {} too: it is left as it is", others.join(" and ")),
-                    "if its state is ahead of the restored blocks, the peer does not open the channel: restore these peers together (--node for each)",
+                    format!("its state database {name} serves {} too: it is left as it is", names.join(" and ")),
+                    Remedy::from("no action is needed unless its state is ahead of the restored blocks: then the peer does not open the channel")
+                        .or(Remedy::RestoreNodes { nodes: others, replace: false }),
                 ));
             }
         }
@@ -251,7 +253,7 @@ pub(crate) fn not_level(nodes: &[&NodeFacts], channels_of: &[Channel]) -> Vec<Fi
                 Rule::OrderersLevel,
                 channel,
                 format!("orderers captured at different heights would be restored beside others: {heights:?}"),
-                "name the lost ones (--node …, without --missing): then all of them are brought to the highest of them",
+                Remedy::RestoreLost,
             ));
         }
     }
@@ -286,7 +288,8 @@ fn behind_smartbft(channel: &str, heights: &BTreeSet<u64>, there: usize, needed:
             Rule::OrderersLevel,
             channel,
             format!("{what}: fewer than the {needed} that must have a block"),
-            "restore a recovery point that was captured in a window (--quiesce …): these orderers could order other blocks at the same heights",
+            Remedy::from("restore another recovery point: these orderers could order other blocks at the same heights")
+                .or(Remedy::CaptureInWindow),
         )
     }
 }

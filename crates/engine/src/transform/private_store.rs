@@ -12,7 +12,7 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::leveldb::{self, Database, LevelDbError};
 use fabkeep_ledger::private_hashes::{self, PrivateWrite};
 use fabkeep_ledger::private_store::{Loss, Trim, TrimError};
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_store::PointReader;
 
 use super::height::wrong;
@@ -125,7 +125,7 @@ impl Stores<'_> {
                 Rule::EarlierHeight,
                 &id,
                 "it has not one data directory: its private-data store cannot be written anew",
-                "leave the node out (--node names the others)",
+                Remedy::LeaveNodeOut,
             )]);
         };
         let below = format!("{root}{PRIVATE_STORE}");
@@ -250,7 +250,8 @@ fn lost(id: &NodeId, channel: &str, losses: &BTreeMap<(String, String), Loss>) -
                 "purging has left a part of private writes, and a peer cannot make its state from a part: {} are left out of its store and noted as missing",
                 cut.join(", ")
             ),
-            "the peer asks the other members of the collection for them; where all members are restored, capture with --include-derived, which keeps the state",
+            Remedy::from("no action is needed if other members of the collection have them: the peer asks these")
+                .or(Remedy::IncludeDerived),
         ));
     }
     if !emptied.is_empty() {

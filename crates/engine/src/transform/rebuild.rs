@@ -5,7 +5,7 @@ use fabkeep_ledger::block_file::{file_number, metadata_at};
 use fabkeep_ledger::layout::Kind;
 use fabkeep_ledger::raft::{FIRST_LOG_FILE, NoState, RaftState, SEGMENT_BYTES};
 use fabkeep_ledger::smartbft;
-use fabkeep_network::{Finding, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Rule, WalKind};
+use fabkeep_network::{Finding, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Remedy, Rule, WalKind};
 use fabkeep_store::{BlobId, PointReader, PointWriter};
 
 use super::level::{Levelled, Part, add_donor_ledger, ledger_of, raft_of, replace, taken};
@@ -266,7 +266,7 @@ pub(super) fn give(
         Rule::OrderersLevel,
         channel,
         format!("all of its consenters ({}) continue with {}{chains}", names.join(", "), given.what),
-        "no action is needed: they are restored together, at one height; `--raft-state captured` restores the captured logs instead",
+        Remedy::from("no action is needed: they are restored together, at one height").or(Remedy::CapturedRaftState),
     ));
     findings
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Rule, WalKind};
+use fabkeep_network::{Finding, Remedy, Rule, WalKind};
 
 use super::level::{is_consenter, raft_of};
 use super::{declared_consenters, is_named, quorum};
@@ -44,7 +44,7 @@ pub(super) fn leave_empty(
                 Rule::LogPresent,
                 &channel,
                 format!("{empty} of its {all} consenters would be restored without ledgers: the others are not a quorum and could not provide the chain"),
-                "name fewer orderers with --replicate, and restore the others together from the recovery point",
+                Remedy::ReplicateFewer.and("restore the others together from the recovery point"),
             ));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::channel_config::{ChannelConfig, ChannelOrganization, OrganizationKind, is_config_block};
-use fabkeep_network::{Consensus, Finding, NodeFacts, Relation, Rule, WalKind, consensus_relation};
+use fabkeep_network::{Consensus, Finding, NodeFacts, Relation, Remedy, Rule, WalKind, consensus_relation};
 use fabkeep_store::PointReader;
 
 use super::quorum;
@@ -28,19 +28,14 @@ pub(super) fn judge(
     }
     let next = first_height(whole, cut.height, reader, &|config| self::reasons(now, config, &orderers).is_empty())?;
     let way_out = next.map_or_else(
-        || "restore the latest height".to_owned(),
-        |height| {
-            format!(
-                "choose height {height} (--at-height {}={height}), the first one from which they can, or a later one",
-                whole.name
-            )
-        },
+        || Remedy::from("restore the latest height"),
+        |height| Remedy::ChooseHeight { channel: whole.name.clone(), height },
     );
     Ok(Some(Finding::error(
         Rule::EarlierHeight,
         &whole.name,
         format!("its orderers cannot order blocks from height {} on: {}", cut.height, reasons.join("; ")),
-        format!("{way_out}; or add the orderers of that time to the recovery point"),
+        way_out.or("add the orderers of that time to the recovery point"),
     )))
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{
-    Finding, HeightSource, NodeFacts, NodeId, Observation, Reading, Rule, Standing, contradictions, standings,
+    Finding, HeightSource, NodeFacts, NodeId, Observation, Reading, Remedy, Rule, Standing, contradictions, standings,
     unanswered,
 };
 use fabkeep_platform::{Asked, Platform};
@@ -113,7 +113,7 @@ fn not_level(standings: &[Standing], observed: &[Observation], after: Duration) 
                 Rule::LevelBefore,
                 format!("{node} {}", standing.channel),
                 what,
-                "allow more time (--window-deadline), read its log, leave it out (--exclude), or make a backup that needs no window (--consistency cut)",
+                Remedy::LongerWindow.or("read its log").or(Remedy::ExcludeNode).or(Remedy::CaptureAtCut),
             ));
         }
     }
@@ -122,7 +122,7 @@ fn not_level(standings: &[Standing], observed: &[Observation], after: Duration) 
             Rule::LevelBefore,
             "heights",
             format!("within {} s they were equal, but not long enough: new blocks are still added", after.as_secs()),
-            "stop the clients (--quiesce scale, hook or fence), or make a backup that needs no window (--consistency cut)",
+            Remedy::StopClients.or(Remedy::CaptureAtCut),
         ));
     }
     findings

@@ -42,7 +42,10 @@ fn refused_for_attributes(place: &Place, cases: &[(&'static str, &str)]) {
         let path = place.path(path);
         let Some(set) = Attribute::set(letter, &path) else { return eprintln!("no attributes here") };
         let findings = refused(place.restore(&place.options(), &Silent));
-        assert!(naming(&findings, &path).remedy.contains(&format!("chattr -{letter}")), "{findings:#?}");
+        assert!(
+            format!("{:?}", naming(&findings, &path).remedy).contains(&format!("chattr -{letter}")),
+            "{findings:#?}"
+        );
         assert!(tree(&place.bench.network()) == before, "{letter} {}", path.display());
         drop(set);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
@@ -96,7 +96,8 @@ pub(super) fn note(
             Rule::StorageClass,
             claim.label(),
             format!("its volume {name} was made by hand: {}", described(&kept)),
-            "in a new cluster make one like it before a restore, or let the claim have another storage class (--storage-class)",
+            Remedy::from("in a new cluster make one like it before a restore")
+                .or(Remedy::OtherStorageClass { from: String::new(), to: None }),
         ));
     }
     Ok(findings)

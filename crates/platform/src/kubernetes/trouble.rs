@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fabkeep_network::{Finding, Rule, Severity, classify_log};
+use fabkeep_network::{Finding, Remedy, Rule, Severity, classify_log};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, LogParams};
@@ -72,7 +72,8 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
                         "{waiting}: the image {image} of container {container} cannot be pulled: {}",
                         shortened(message)
                     ),
-                    "make the image available to the cluster, or restore with another registry (--registry OLD=NEW); imagePullSecrets may be missing",
+                    Remedy::from("make the image available to the cluster (imagePullSecrets may be missing)")
+                        .or(Remedy::OtherRegistry),
                 );
                 return Some(Trouble { finding, hopeless_after: Some(if never { Duration::ZERO } else { IMAGE }) });
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Rule, Stage};
+use fabkeep_network::{Finding, Remedy, Rule, Stage};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
@@ -166,7 +166,7 @@ impl Kubernetes {
                     Rule::WindowQuiet,
                     &found.node.id,
                     format!("{} {} has no selector: a fence cannot select its pods", known.kind, known.name),
-                    "stop its clients in another way (--quiesce hook or scale)",
+                    Remedy::StopClients,
                 )),
             }
         }
@@ -182,7 +182,8 @@ impl Kubernetes {
                     Rule::WindowQuiet,
                     format!("NetworkPolicy {}/{}", namespace.name, name_of(policy)),
                     "a fence cannot block what this policy admits: NetworkPolicies are additive",
-                    "check whether it admits clients to peers and orderers; if so, use --quiesce scale or hook",
+                    Remedy::from("no action is needed if it admits no clients to peers and orderers")
+                        .or(Remedy::StopClients),
                 ));
             }
         }

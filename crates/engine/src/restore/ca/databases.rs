@@ -8,7 +8,7 @@ use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
 use fabkeep_ledger::dump_commands::{self, Dialect};
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::{Host, Platform, SqlAccess, dump_directory};
 use fabkeep_store::PointReader;
 
@@ -47,7 +47,7 @@ pub(in crate::restore) fn plan_loads(
                     Rule::CaDatabase,
                     &planned.id,
                     "a dump of its database was captured, and its configuration names no database server",
-                    "restore into a folder (--to DIR) and load the dump by hand, or correct the configuration",
+                    Remedy::RestoreElsewhere.and("load the dump by hand").or("correct the configuration"),
                 ));
                 continue;
             }
@@ -67,7 +67,7 @@ pub(in crate::restore) fn plan_loads(
                 Rule::NotOverwritten,
                 &planned.id,
                 format!("{} contains {tables} tables", access.label()),
-                "replace its content (--replace); it is dumped first",
+                Remedy::SetAside,
             )),
             Ok(_) if plan.resuming => {}
             Ok(_) => {
@@ -100,7 +100,10 @@ fn refusal(id: &impl ToString, problem: &str) -> Finding {
         Rule::CaDatabase,
         id.to_string(),
         problem,
-        "restore into a folder (--to DIR), check the line, and load what is safe by hand; or use another recovery point",
+        Remedy::RestoreElsewhere
+            .and("check the line")
+            .and("load what is safe by hand")
+            .or("use another recovery point"),
     )
 }
 

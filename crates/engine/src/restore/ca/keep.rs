@@ -8,7 +8,7 @@ use fabkeep_ledger::ca_config::{CaConfig, CaConfigError, DatabaseKind, MAX_CONFI
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, public_key_of_private_pem};
 use fabkeep_ledger::layout::DirectoryRole;
 use fabkeep_ledger::node_settings::Environment;
-use fabkeep_network::{Finding, KeyPurpose, NodeDirectory, NodeFacts, NodeId, Rule};
+use fabkeep_network::{Finding, KeyPurpose, NodeDirectory, NodeFacts, NodeId, Remedy, Rule};
 use fabkeep_platform::VolumeEntry;
 use serde::Serialize;
 
@@ -244,7 +244,7 @@ impl Home<'_> {
                     Rule::CaKept,
                     format!("{} {name}", self.id()),
                     format!("the existing one cannot be read: {error}"),
-                    "correct it, or restore that of the recovery point (without --ca-keep)",
+                    Remedy::from("correct it").or(Remedy::WithoutCaKeep { tls: false }),
                 ));
                 return Ok(());
             }
@@ -298,7 +298,7 @@ impl Home<'_> {
                 "no action is needed if the server has none, or has it in a Secret",
             ));
         };
-        let remedy = "correct both, or restore those of the recovery point (without --ca-keep tls)";
+        let remedy = Remedy::from("correct both").or(Remedy::WithoutCaKeep { tls: true });
         let Ok(certificate) = Certificate::from_pem(&file.bytes) else {
             return add(Finding::error(Rule::CaKept, subject, "the existing TLS certificate cannot be read", remedy));
         };
@@ -333,7 +333,7 @@ impl Home<'_> {
                     in_force.tls_certificate,
                     in_force.tls_key.as_deref().map_or("in msp/keystore".to_owned(), |key| format!("at {key}"))
                 ),
-                "keep the configuration too (--ca-keep tls,config)",
+                Remedy::KeepCaConfigToo,
             ));
         }
         let summary = certificate.summary();
@@ -342,7 +342,7 @@ impl Home<'_> {
                 Rule::Certificates,
                 subject,
                 format!("the kept TLS certificate of {} has expired", summary.common_name),
-                "renew it, or restore that of the recovery point (without --ca-keep tls)",
+                Remedy::from("renew it").or(Remedy::WithoutCaKeep { tls: true }),
             ));
         }
         kept.files.extend([file.clone(), key.clone()]);
@@ -351,8 +351,8 @@ impl Home<'_> {
     /// The configuration must lead to the database that comes.
     fn judge_database(&self, in_force: &CaConfig, captured: Option<&CaConfig>, kept: &mut Kept) {
         let subject = format!("{} {}", self.id(), self.inside(config_file_name(&self.environment)));
-        let remedy = "let its db section name the recovery point's database, or do not keep it (--ca-keep tls)";
-        let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy));
+        let remedy = Remedy::from("let its db section name the recovery point's database").or(Remedy::KeepCaTlsOnly);
+        let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy.clone()));
         if let Some(captured) = captured.filter(|captured| captured.database != in_force.database) {
             return refuse(format!(
                 "the kept configuration names a {} database, the recovery point has one of {}",
@@ -388,8 +388,8 @@ impl Home<'_> {
             return Ok(());
         };
         let subject = format!("{} {path}", self.id());
-        let remedy = "let its ca section name the recovery point's files, or do not keep it (--ca-keep tls)";
-        let mut refuse = |what: String| kept.findings.push(Finding::error(Rule::CaKey, &subject, what, remedy));
+        let remedy = Remedy::from("let its ca section name the recovery point's files").or(Remedy::KeepCaTlsOnly);
+        let mut refuse = |what: String| kept.findings.push(Finding::error(Rule::CaKey, &subject, what, remedy.clone()));
         let read = found.map(|entry| self.read(entry)).transpose()?.flatten();
         let Some(certificate) = read.and_then(|bytes| Certificate::from_pem(&bytes).ok()) else {
             refuse(
@@ -419,7 +419,7 @@ impl Home<'_> {
         if let Some(file) = kept.files.iter().find(|file| file.path() == path || file.path() == key) {
             let what =
                 format!("{} would be kept instead of the CA's own files: keep only the configuration", file.path());
-            kept.findings.push(Finding::error(Rule::CaKey, &subject, what, "leave out --ca-keep tls"));
+            kept.findings.push(Finding::error(Rule::CaKey, &subject, what, Remedy::WithoutCaKeep { tls: true }));
             return Ok(());
         }
         kept.fits = true;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Rule, Severity};
+use fabkeep_network::{Finding, Remedy, Rule, Severity};
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 use fabkeep_platform::{Platform, PlatformError};
 
@@ -179,7 +179,7 @@ pub(super) fn judge(
             Rule::NotOverwritten,
             label,
             what,
-            "restore only what is missing (--missing), choose nodes (--node), or let the data be set aside (--replace)",
+            Remedy::OnlyMissing.or(Remedy::ChooseNodes).or(Remedy::SetAside),
         ));
         return Ok(Looked { findings, room, ..Looked::default() });
     }
@@ -188,7 +188,7 @@ pub(super) fn judge(
             Rule::NotOverwritten,
             label,
             "PostgreSQL's files are in the volume's root: data that is set aside there would prevent it from initialising a new database",
-            "back the database up once more, delete its workload and claim (the restore creates both), and run this again with --missing",
+            Remedy::from("back the database up once more").and("delete its workload and claim (the restore creates both)").and(Remedy::OnlyMissing),
         ));
     }
     let volume = filler.as_volume();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
-use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
+use fabkeep_network::{DirectorySource, Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{WorkloadState, claim_of_files, is_scalable};
 
@@ -52,7 +52,8 @@ pub(super) fn judge<'n>(
                     Rule::NotPersistent,
                     id,
                     format!("its {} directory was not on a volume: it cannot be restored", directory.directory.role),
-                    "its init container creates it again; `fabkeep restore --to DIR` writes it into a folder",
+                    Remedy::from("no action is needed if its init container creates it again")
+                        .or(Remedy::RestoreElsewhere),
                 ));
             }
         }
@@ -87,7 +88,7 @@ pub(super) fn judge<'n>(
                 Rule::Declared,
                 id,
                 format!("its workload {workload} is not in the cluster"),
-                "deploy it first, or let fabkeep create it (without --workloads existing)",
+                Remedy::from("deploy it first").or(Remedy::CreateWorkloads),
             ));
         }
         if state == WorkloadState::Running && !lost && !options.replace && !plan.place.existing_workloads {
@@ -100,7 +101,7 @@ pub(super) fn judge<'n>(
                 Rule::NotOverwritten,
                 id,
                 what,
-                "restore only what is missing (--missing), choose nodes (--node), or let its data be set aside (--replace)",
+                Remedy::OnlyMissing.or(Remedy::ChooseNodes).or(Remedy::SetAside),
             ));
             continue;
         }

@@ -1,7 +1,7 @@
 //! The objects of a restore: created, replaced after a copy was kept, and compared again before nodes start with them. An object that
 //! somebody else created meanwhile is never taken for the recovery point's (K1).
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced};
 use fabkeep_platform::{Declaration, ObjectRef};
 
@@ -93,7 +93,8 @@ fn minted(known: &Declaration, at: &str) -> Finding {
         format!(
             "somebody else created it while the restore ran, with different content ({at}): it is not the recovery point's, and was not touched"
         ),
-        "find out what creates it (cert-manager, an operator, GitOps) and stop that; then replace it with that of the recovery point (--replace; a copy of this one is kept), or keep this one and leave the node out (--node)",
+        Remedy::from("find out what creates it (cert-manager, an operator, GitOps) and stop that")
+            .and(Remedy::ReplaceObject.or(Remedy::from("keep this one").and(Remedy::LeaveNodeOut))),
     )
 }
 
@@ -175,7 +176,7 @@ pub(super) fn changed_since(run: &Run<'_>) -> Result<Vec<Finding>, EngineError> 
                 Rule::OperatorScaledDown,
                 known.label(),
                 "it differs from the recovery point now: somebody else replaced or removed it while the nodes started",
-                "stop what creates it (cert-manager, an operator, GitOps); then run the same command again with --replace",
+                Remedy::from("stop what creates it (cert-manager, an operator, GitOps)").and(Remedy::ReplaceObject),
             )
         })
         .collect())

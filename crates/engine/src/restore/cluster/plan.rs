@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Stage};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Remedy, Rule, Stage};
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
@@ -167,7 +167,7 @@ fn served_here(declared: Vec<Declaration>, target: &Target) -> Result<(Vec<Decla
                     Rule::Declared,
                     known.label(),
                     format!("this cluster does not serve {} {}: it is not created", known.api_version, known.kind),
-                    "install what defines this kind, then create what is missing by the same command with --missing",
+                    Remedy::from("install what defines this kind").and(Remedy::OnlyMissing),
                 ));
                 continue;
             }
@@ -324,7 +324,8 @@ fn judge_places(plan: &mut Plan, point: &RecoveryPoint, staying: &[nodes::Stayin
                 Rule::NotOverwritten,
                 id,
                 format!("claim {namespace}/{claim} was created after this recovery point: nothing is missing, but it may have come back empty"),
-                format!("compare the node's heights with the recovery point's (fabkeep status); if its data is gone, restore the node: --node {id} --replace"),
+                Remedy::from("no action is needed if the node has the recovery point's heights (fabkeep status)")
+                    .or(Remedy::RestoreNodes { nodes: vec![(*id).clone()], replace: true }),
             ));
         }
     }
@@ -347,8 +348,14 @@ fn judge_places(plan: &mut Plan, point: &RecoveryPoint, staying: &[nodes::Stayin
                 plan.findings.push(Finding::warning(
                     Rule::NotPersistent,
                     id,
-                    format!("nothing in the cluster mounts {}, which belonged to no node: it is not restored", directory.path),
-                    "no action is needed if it is of no use; else start the pod that mounted it, and restore it with --node, or write it into a folder with --to",
+                    format!(
+                        "nothing in the cluster mounts {}, which belonged to no node: it is not restored",
+                        directory.path
+                    ),
+                    Remedy::from("no action is needed if it is of no use")
+                        .or(Remedy::from("start the pod that mounted it")
+                            .and(Remedy::RestoreNodes { nodes: vec![id.clone()], replace: false }))
+                        .or(Remedy::RestoreElsewhere),
                 ));
             } else if planned.contains(id) || !plan.place.existing_workloads {
                 plan.findings.push(fill::no_place(id, directory));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{
     ObjectState, Relocation, Target, alias_addresses, hand_made_volume, has_own_aliases,
@@ -108,7 +108,9 @@ fn aliases_to_original(
                 Rule::NamesKept,
                 label,
                 format!("its own hostAliases lead {name} to {address}, a Service of the captured network, which is in this cluster: two nodes of one identity fork a chain"),
-                "restore into another cluster; or remove the alias from the captured workload and capture again; or use --override K5 if the nodes cannot reach that address",
+                Remedy::from("restore into another cluster")
+                    .or("remove the alias from the captured workload and capture again")
+                    .or(Remedy::Override { rule: Rule::NamesKept, accept: "this, if the nodes cannot reach that address".to_owned() }),
             )
         })
         .collect())
@@ -138,7 +140,10 @@ fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocatio
                 "the captured network is in this cluster, and nodes with the same keys would reach it by {}: two orderers of one identity fork a chain",
                 away.join(", ")
             ),
-            "restore into another cluster; or block the way to these names (a NetworkPolicy, DNS) and use --override K5",
+            Remedy::from("restore into another cluster").or(
+                Remedy::from("block the way to these names (a NetworkPolicy, DNS)")
+                    .and(Remedy::Override { rule: Rule::NamesKept, accept: "this".to_owned() }),
+            ),
         ));
     }
     let ingresses =
@@ -201,7 +206,7 @@ pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result
     let there = there.as_deref().unwrap_or_default();
     let names: Vec<String> =
         there.iter().map(|(name, default)| if *default { format!("{name} (default)") } else { name.clone() }).collect();
-    let proposed = there.iter().find(|(_, default)| *default).or(there.first()).map_or("CLASS", |(name, _)| name);
+    let proposed = there.iter().find(|(_, default)| *default).or(there.first()).map(|(name, _)| name);
     findings.extend(wanted.into_iter().map(|class| {
         Finding::error(
             Rule::StorageClass,
@@ -210,7 +215,7 @@ pub(super) fn missing_classes(create: &[Declaration], target: &Target) -> Result
                 "claims want this storage class, and the cluster has {}",
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             ),
-            format!("let them have another: --storage-class {class}={proposed}"),
+            Remedy::OtherStorageClass { from: class.to_owned(), to: proposed.cloned() },
         )
     }));
     Ok(findings)
@@ -231,7 +236,9 @@ fn made_by_hand(claims: &[&Declaration], target: &Target) -> Result<Vec<Finding>
     };
     let names: Vec<String> = claims.iter().map(name).collect();
     let what = format!("claims of volumes that were made by hand: {}", names.join("; "));
-    let remedy = "make PersistentVolumes like these (a volume of before waits again when its claimRef is removed), or let the claims have a class: --storage-class '\"\"=CLASS'";
+    let remedy =
+        Remedy::from("make PersistentVolumes like these (a volume of before waits again when its claimRef is removed)")
+            .or(Remedy::OtherStorageClass { from: String::new(), to: None });
     Ok(match target.static_volumes(&keys)? {
         Some(waiting) if waiting >= claims.len() => Vec::new(),
         Some(waiting) => vec![Finding::error(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeId, Rule, WalKind};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule, WalKind};
 use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{Kubernetes, WorkloadState};
 
@@ -58,10 +58,10 @@ fn found(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) -> Result<(Oth
     let scaled: BTreeSet<ObjectRef> = workloads(run).map(|(_, workload)| workload).collect();
     for id in &others.nodes {
         let (what, remedy) = match kubernetes.remade_by(id) {
-            None => ("nothing makes its pod anew when it is deleted", "restart it by hand"),
+            None => ("nothing makes its pod anew when it is deleted", Remedy::from("restart it by hand")),
             Some(workload) if scaled.contains(&workload) => (
                 "it is in one workload with an orderer that is restored, and stops with it",
-                "let that one come back empty (--replicate)",
+                Remedy::Replicate { node: None },
             ),
             Some(_) => {
                 findings.extend(kubernetes.lost_by_restart(id));
@@ -71,8 +71,8 @@ fn found(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) -> Result<(Oth
         findings.push(Finding::error(
             Rule::OrderersLevel,
             id,
-            format!("it has to be restarted before restored orderers are started (--restart-others): {what}"),
-            format!("{remedy}, and restore without --restart-others (--override O2), or restore all orderers of the channel together"),
+            format!("it has to be restarted before restored orderers are started (as requested): {what}"),
+            remedy.and(Remedy::WithoutRestartOthers).or(Remedy::RestoreOrderersTogether),
         ));
     }
     let errors = run.options.refusals(&findings);

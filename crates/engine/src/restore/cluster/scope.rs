@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::kubernetes::{AuthorityObject, ObjectState, authority_objects};
 use fabkeep_platform::{Declaration, ObjectRef};
 
@@ -106,7 +106,7 @@ pub(super) fn judge(
                 Rule::CaKept,
                 known.label(),
                 format!("it is not replaced: {} keeps it", object.id),
-                "no action is needed: --ca-keep requests this",
+                Remedy::CaKeepAsked,
             ));
             continue;
         }
@@ -153,13 +153,13 @@ pub(super) fn judge(
                 Rule::NotOverwritten,
                 known.label(),
                 format!("it exists with different content ({at}) and is left as it is"),
-                "compare it with that of the recovery point; --replace replaces it and keeps a copy of this one",
+                Remedy::from("compare it with that of the recovery point").or(Remedy::ReplaceObject),
             )),
             ObjectState::Differs(at) if keyed => plan.findings.push(Finding::error(
                 Rule::NotOverwritten,
                 known.label(),
                 format!("it exists with different content ({at})"),
-                "replace it with that of the recovery point (--replace; a copy of this one is kept), or leave it as it is (--missing)",
+                Remedy::ReplaceObject.or(Remedy::OnlyMissing),
             )),
             // Claims and workloads grow and are tuned; what matters of them is their data.
             ObjectState::Differs(at) => plan.findings.push(Finding::note(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fabkeep_ledger::ca_dump::DUMP_FILE;
-use fabkeep_network::{Finding, NodeId, Rule, Severity, Stage};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule, Severity, Stage};
 use fabkeep_platform::kubernetes::{Kubernetes, StageWorkloads, Suspension, WorkloadState};
 use fabkeep_platform::{ObjectRef, Progress};
 
@@ -201,7 +201,7 @@ pub(super) fn kept_back(record: &Journal<'_>) -> Vec<Finding> {
                 Rule::OperatorScaledDown,
                 subject,
                 "it is still scaled down or suspended, because not everything that it manages runs",
-                "run the same command again, without --no-start: it resumes this last",
+                Remedy::SameCommandWithStart,
             )
         })
         .collect()

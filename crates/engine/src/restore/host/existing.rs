@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_platform::{HostVolume, Platform};
 use fabkeep_store::PointReader;
 
@@ -65,7 +65,7 @@ pub(super) fn keep(
             Rule::CaKept,
             &planned.id,
             format!("its TLS directory {} is kept", planned.staging.place.display()),
-            "no action is needed: --ca-keep tls requests this",
+            Remedy::CaKeepAsked,
         ));
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, access, statx};
 
 use super::plan::{Plan, PlannedDirectory};
@@ -18,7 +18,7 @@ use crate::restore::progress::Record;
 pub(super) struct Obstacle {
     path: PathBuf,
     what: &'static str,
-    remedy: String,
+    remedy: Remedy,
 }
 
 /// Refuses a restore that would end in the middle of its changes.
@@ -63,7 +63,7 @@ fn obstacles(planned: &PlannedDirectory, captured: &CapturedDirectory) -> Result
             out.extend(path.metadata().ok().filter(|found| !is_own(found)).map(|_| Obstacle {
                 path: path.clone(),
                 what: "belongs to another user, who alone may set its mode and time",
-                remedy: "run fabkeep as root or as that user".to_owned(),
+                remedy: "run fabkeep as root or as that user".into(),
             }));
         }
         out.extend(staging.entries(folder)?.iter().filter_map(|name| immovable(&path.join(name), true)));
@@ -78,7 +78,8 @@ pub(super) fn closed(folder: &Path) -> Option<Obstacle> {
         access(path, Access::WRITE_OK | Access::EXEC_OK).is_err().then(|| Obstacle {
             path: path.to_path_buf(),
             what: "cannot be written to",
-            remedy: "mount it for writing and run fabkeep as a user who may write there, or restore into another folder (--to DIR)".to_owned(),
+            remedy: Remedy::from("mount it for writing and run fabkeep as a user who may write there")
+                .or(Remedy::RestoreElsewhere),
         })
     })
 }
@@ -95,7 +96,7 @@ fn immovable(path: &Path, to_other_folder: bool) -> Option<Obstacle> {
         } else {
             return None;
         };
-        let remedy = "run fabkeep as root or as its owner, or restore into another folder (--to DIR)".to_owned();
+        let remedy = Remedy::from("run fabkeep as root or as its owner").or(Remedy::RestoreElsewhere);
         Some(Obstacle { path: path.to_path_buf(), what, remedy })
     })
 }
@@ -117,5 +118,5 @@ fn attribute(path: &Path) -> Option<Obstacle> {
         return None;
     };
     let remedy = format!("remove the attribute (chattr -{letter} {}), and run the same command again", path.display());
-    Some(Obstacle { path: path.to_path_buf(), what, remedy })
+    Some(Obstacle { path: path.to_path_buf(), what, remedy: remedy.into() })
 }

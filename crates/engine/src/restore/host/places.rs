@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::DirectoryRole;
-use fabkeep_network::{Finding, Node, NodeDirectory, NodeId, Rule};
+use fabkeep_network::{Finding, Node, NodeDirectory, NodeId, Remedy, Rule};
 use fabkeep_platform::{Host, Platform, may_be_shared};
 
 use super::Places;
@@ -87,13 +87,16 @@ impl NoPlace {
         let (what, remedy) = match self {
             NoPlace::None => (
                 format!("the inventory names no place for its {role} directory {path}"),
-                "add the directory to the inventory, leave the node out (--node names the others), or restore into a folder (--to)",
+                Remedy::from("add the directory to the inventory")
+                    .or(Remedy::LeaveNodeOut)
+                    .or(Remedy::RestoreElsewhere),
             ),
             NoPlace::Any(places) => {
                 let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
                 (
                     format!("its {role} directory {path} may belong to any of {}", places.join(", ")),
-                    "give the directories in the inventory the names that they had when they were captured (the ends of the paths are compared), or restore into a folder (--to)",
+                    Remedy::from("give the directories in the inventory the names that they had when they were captured (the ends of the paths are compared)")
+                        .or(Remedy::RestoreElsewhere),
                 )
             }
         };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::{Host, Mounts, Platform, STAGED};
 use fabkeep_store::{NameKey, PointReader};
 
@@ -262,7 +262,7 @@ fn in_the_way(plan: &mut Plan<'_>, record: &Record) {
             Rule::NotOverwritten,
             &planned.id,
             format!("{} is not empty", planned.staging.place.display()),
-            "restore into another folder (--to DIR), or set the existing data aside (--replace)",
+            Remedy::RestoreElsewhere.or(Remedy::SetAside),
         )
     });
     let findings: Vec<Finding> = findings.collect();
@@ -390,7 +390,7 @@ fn leave_out_others(id: &NodeId, captured: &mut CapturedDirectory, staging: &Sta
                 "the recovery point has files of it at {}, which is another node's place here",
                 staging.placed(&entry.path).display()
             ),
-            "restore into another folder (--to DIR), or correct the inventory",
+            Remedy::RestoreElsewhere.or("correct the inventory"),
         ));
     }
     captured.entries.retain(|entry| !staging.is_others(&entry.path));
@@ -415,7 +415,7 @@ fn blocked(id: &NodeId, captured: &CapturedDirectory, staging: &Staging, finding
                     "{} is a mount point or contains one, and is not a directory in the recovery point",
                     staging.placed(&entry.path).display()
                 ),
-                "unmount what is mounted there, or restore into another folder (--to DIR)",
+                Remedy::from("unmount what is mounted there").or(Remedy::RestoreElsewhere),
             ));
         }
     }

@@ -1,7 +1,7 @@
 //! Restarts the orderers of a host's network that are not restored, by their commands, one at a time.
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::{Host, NodeState, Platform};
 
 use super::Run;
@@ -23,9 +23,10 @@ pub(super) fn no_command(host: &Host, id: &NodeId) -> Option<Finding> {
         Rule::OrderersLevel,
         id,
         format!(
-            "it has to be restarted before restored orderers are started (--restart-others), and the inventory has {missing} for it"
+            "it has to be restarted before restored orderers are started (as requested), and the inventory has {missing} for it"
         ),
-        "add the command to the inventory ([organization.node.commands]); or restart it by hand, and restore without --restart-others (--override O2)",
+        Remedy::from("add the command to the inventory ([organization.node.commands])")
+            .or(Remedy::from("restart it by hand").and(Remedy::WithoutRestartOthers)),
     ))
 }
 

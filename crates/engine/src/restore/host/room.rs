@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 
 use super::plan::{Plan, PlannedDirectory};
 use crate::EngineError;
@@ -65,7 +65,7 @@ pub(super) fn check(plan: &mut Plan<'_>, point: &RecoveryPoint, record: &Record)
                     Rule::RoomEnough,
                     path.display(),
                     format!("the restore needs {needed} {of} there, {free} are free"),
-                    "free some space, or restore into a folder on another disk (--to DIR)",
+                    Remedy::from("free some space, or mount another disk").or(Remedy::RestoreElsewhere),
                 )
             },
         ));

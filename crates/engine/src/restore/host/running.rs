@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Severity};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Remedy, Rule, Severity};
 use fabkeep_platform::{Evidence, Host, NodeState, Platform, Running, in_use};
 
 use super::journal::Journal;
@@ -57,7 +57,7 @@ pub(super) fn judge_places(plan: &mut Plan<'_>, point: &RecoveryPoint, record: &
                 Rule::LiveCopy,
                 &planned.id,
                 format!("a process uses {path}: its data must not be replaced under it ({first})"),
-                "stop it, or restore into another folder (--to DIR)",
+                Remedy::from("stop it").or(Remedy::RestoreElsewhere),
             ));
         }
     }
@@ -113,9 +113,9 @@ fn refused_while_running(
                 Rule::LiveCopy,
                 id,
                 format!("it is not known whether the node runs: {why}"),
-                format!(
-                    "give the node a status command in the inventory, run fabkeep as root, or make sure that it is stopped and declare it so (--assume-stopped {id})"
-                ),
+                Remedy::from("give the node a status command in the inventory")
+                    .or("run fabkeep as root")
+                    .or(Remedy::from("make sure that it is stopped").and(Remedy::AssumeStopped { node: id.clone() })),
             ))
         }
         NodeState::Running if assumed && !running.evidence.iter().any(Evidence::is_certain) => {
@@ -129,13 +129,16 @@ fn refused_while_running(
         NodeState::Running if stop && platform.can_stop(id) => Decision::Stop,
         NodeState::Running => {
             let remedy = if stop {
-                format!("--stop has no command for it: stop {id} by hand, or give it a stop command in the inventory")
+                Remedy::Text(format!(
+                    "stop {id} by hand, as there is no command for it, or give it a stop command in the inventory"
+                ))
             } else if running.evidence.iter().any(Evidence::is_certain) {
-                "stop it, or let fabkeep do so by its stop command (--stop)".to_owned()
+                Remedy::from("stop it").or(Remedy::StopByCommand)
             } else {
-                format!(
-                    "stop it, or let fabkeep do so by its stop command (--stop); if the port is another process's: --assume-stopped {id}"
-                )
+                let port = Remedy::from("make sure that the port is another process's");
+                Remedy::from("stop it")
+                    .or(Remedy::StopByCommand)
+                    .or(port.and(Remedy::AssumeStopped { node: id.clone() }))
             };
             let what = format!("the node runs: its data must not be replaced meanwhile ({})", reported(running));
             Decision::Refuse(Finding::error(Rule::LiveCopy, id, what, remedy))

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Remedy, Rule};
 use fabkeep_platform::{Host, Mounts, Platform, may_be_shared};
 use fabkeep_store::NameKey;
 
@@ -112,10 +112,8 @@ fn shared(planned: &PlannedDirectory, other: &NodeId, point: &RecoveryPoint, nam
         Rule::NotOverwritten,
         &planned.id,
         format!("{place} is used by {other} too, which is not restored, and differs from the captured directory"),
-        format!(
-            "restore both nodes (--node {} --node {other}), or restore into another folder (--to DIR) and compare",
-            planned.id
-        ),
+        Remedy::RestoreNodes { nodes: vec![planned.id.clone(), other.clone()], replace: false }
+            .or(Remedy::RestoreElsewhere.and("compare")),
     )
 }
 
@@ -162,7 +160,8 @@ pub(super) fn check(
                         root.path.display(),
                         other.id
                     ),
-                    "restore into another folder (--to DIR), or give each node a directory of its own: correct the inventory, the link or the mount",
+                    Remedy::RestoreElsewhere
+                        .or("give each node a directory of its own: correct the inventory, the link or the mount"),
                 )
             }));
         }
@@ -180,7 +179,7 @@ pub(super) fn check(
                 Rule::RepositoryOwn,
                 own.path.display(),
                 format!("it {relation} the repository {}", folder.display()),
-                "restore into a folder that neither lies in the repository nor contains it (--to DIR), or move the repository",
+                Remedy::RestoreElsewhere.or("move the repository"),
             )
         }));
     }

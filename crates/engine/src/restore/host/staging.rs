@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, Remedy, NodeId, Rule};
 use fabkeep_platform::{ASIDE, Mounts, STAGED, is_aside, is_below, trusted_link};
 
 use crate::EngineError;
@@ -307,7 +307,7 @@ pub(super) fn resolve(of: impl std::fmt::Display, place: &Path) -> Result<PathBu
                     Rule::NotOverwritten,
                     of.to_string(),
                     format!("{} is a file, and a directory is to be restored there", file.display()),
-                    "move it away, or correct the place (the inventory, --to)",
+                    Remedy::from("move it away").or("correct the inventory").or(Remedy::RestoreElsewhere),
                 )]));
             }
             if found.to_str().is_none() {

@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings;
-use fabkeep_network::{DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, Organization, Rule, Workload};
+use fabkeep_network::{
+    DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, OrLeaveOut, Organization, Rule, Workload,
+};
 
 use crate::kubernetes::objects::Namespace;
 use crate::sql::SqlDatabase;
@@ -300,7 +302,7 @@ fn several_pods(workload: &WorkloadObject, node: &FoundNode, pods: u32) -> Findi
                 names.join(", "),
                 node.pod.as_ref().map_or("none", |pod| &pod.name)
             ),
-            "give each of them a workload of its own, or one StatefulSet with claims; or leave it out (--exclude)",
+            OrLeaveOut("give each of them a workload of its own, or one StatefulSet with claims"),
         );
     }
     Finding::warning(
@@ -326,7 +328,7 @@ fn found_node(
             Rule::Recognised,
             &id,
             format!("only partly recognised as {role}: by {}", half.by),
-            "check whether it is one; if it is not, leave it out (--exclude)",
+            OrLeaveOut("no action is needed if it is one"),
         ));
     }
     for mount in looked.mounts.iter().filter(|_| role != NodeRole::Files) {

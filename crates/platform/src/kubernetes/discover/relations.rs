@@ -1,7 +1,7 @@
 //! Relations between nodes: peers and certificate authorities, and the databases that serve them.
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{DirectorySource, Finding, NodeDirectory, Rule, Workload};
+use fabkeep_network::{DirectorySource, Finding, NodeDirectory, OrLeaveOut, Remedy, Rule, Workload};
 
 use super::workloads::{WorkloadObject, behind};
 use super::{FoundNode, View, Wanted};
@@ -94,7 +94,7 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
                     Rule::CaDatabase,
                     &node.node.id,
                     format!("its database server {host} {place}"),
-                    "back that database up separately, or name its namespace too (--namespace)",
+                    Remedy::from("back that database up separately").or(Remedy::NameNamespaces),
                 ),
             }),
         }
@@ -115,7 +115,7 @@ pub(super) fn relate(all: &[(Namespace, Vec<WorkloadObject>)], found: &mut [Foun
                 Rule::Recognised,
                 &node.node.id,
                 format!("a {} whose owner is unknown: no node of these namespaces names it", node.node.role),
-                "it is captured; leave it out (--exclude) if it has nothing to do with the network",
+                OrLeaveOut("no action is needed if it belongs to the network"),
             ));
         }
     }
