@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use fabkeep_engine::{Done, EngineError, Next};
+use fabkeep_engine::{Done, EngineError, Misuse, Next};
 use fabkeep_network::Finding;
 use fabkeep_platform::PlatformError;
 use fabkeep_store::StoreError;
 
 use crate::exit_code::Code;
+use crate::output::remedy;
 
 /// The error of a command.
 #[derive(Debug)]
@@ -64,8 +65,15 @@ impl From<EngineError> for CliError {
             EngineError::Refused(findings) => refused(findings, "nothing was committed"),
             EngineError::Precondition(findings) => refused(findings, "nothing was changed"),
             EngineError::Io { path, source } => from_io(&path, &source),
-            EngineError::Usage(problem) => {
-                CliError::new(Code::Usage, problem, "correct the command line; --help explains the options")
+            EngineError::Usage(misuse) => {
+                let Misuse { request, problem, next } = *misuse;
+                let message = match &request {
+                    Some(request) => format!("{}: {problem}", remedy::request(request)),
+                    None => problem,
+                };
+                let next = next.as_ref().map(remedy::text);
+                let next = next.unwrap_or_else(|| "correct the command line; --help explains the options".to_owned());
+                CliError::new(Code::Usage, message, next)
             }
             EngineError::Stopped => {
                 CliError::new(Code::Interrupted, "interrupted", "run the same command again: it continues where it can")
@@ -186,10 +194,9 @@ impl From<PlatformError> for CliError {
                 "`fabkeep discover --root DIR` writes an inventory of the nodes below a directory",
             ),
             PlatformError::Io { path, source } => from_io(&path, &source),
-            PlatformError::NotHere { problem, next } => CliError::new(Code::Usage, problem, next),
+            PlatformError::NotHere { problem, next } => CliError::new(Code::Usage, problem, remedy::text(&next)),
             PlatformError::Cluster { ref next, .. } | PlatformError::Forbidden { ref next, .. } => {
-                let next = next.clone();
-                CliError::new(Code::Failed, error.to_string(), next)
+                CliError::new(Code::Failed, error.to_string(), remedy::text(next))
             }
             PlatformError::Command { .. } => {
                 CliError::new(Code::Failed, error.to_string(), "correct the node's commands in the inventory")

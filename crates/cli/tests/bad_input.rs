@@ -200,7 +200,11 @@ fn data_in_the_way_is_never_overwritten_and_set_aside_on_request() {
     // Again: the data set aside before stays too.
     let again = place.restore(&["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace"]);
     assert_eq!(again.code, 0, "{}", again.text);
-    assert_clear(&place.restore(&["--to", "out", "--node", "Org9/peer9"]), 2, "no such node");
+    assert_clear(
+        &place.restore(&["--to", "out", "--node", "Org9/peer9"]),
+        2,
+        "--node Org9/peer9: the recovery point has no node Org9/peer9",
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::EngineError;
+use crate::misuse::Misuse;
 use crate::point::{Channel, RecoveryPoint};
 use crate::replay::open_segment;
 
@@ -42,7 +43,8 @@ pub fn blocks<E: From<EngineError>>(
     crate::contained::check_channels(&point)?;
     let channel = point.channel(channel).ok_or_else(|| {
         let known: Vec<&str> = point.channels.iter().map(|channel| channel.name.as_str()).collect();
-        EngineError::Usage(format!("the recovery point has no channel {channel}; it has {}", known.join(", ")))
+        let problem = format!("the recovery point has no channel {channel}; it has {}", known.join(", "));
+        EngineError::from(Misuse::new(problem))
     })?;
     of_channel(&reader, channel, each)
 }

@@ -10,6 +10,8 @@ use fabkeep_platform::PlatformError;
 use fabkeep_store::StoreError;
 use serde::{Deserialize, Serialize};
 
+use crate::misuse::Misuse;
+
 /// An engine's error.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -69,15 +71,21 @@ pub enum EngineError {
         /// What is wrong.
         problem: String,
     },
-    /// Something that was requested does not exist.
-    #[error("{0}")]
-    Usage(String),
+    /// What was requested cannot be done.
+    #[error(transparent)]
+    Usage(Box<Misuse>),
     /// What a window changed could not be undone: it stays open, with its record.
     #[error("the window stays open: {0}")]
     WindowLeft(#[source] PlatformError),
     /// Stopped on request.
     #[error("stopped on request")]
     Stopped,
+}
+
+impl From<Misuse> for EngineError {
+    fn from(misuse: Misuse) -> EngineError {
+        EngineError::Usage(Box::new(misuse))
+    }
 }
 
 /// Data that was read back and differs from the captured data.

@@ -12,6 +12,7 @@ mod event;
 mod genesis;
 mod located;
 mod logs;
+mod misuse;
 mod names;
 mod objects;
 mod parallel;
@@ -30,6 +31,7 @@ pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNod
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
 pub use genesis::genesis_blocks;
+pub use misuse::{Misuse, Request};
 pub use names::{Answer, Callers, UsedName, names};
 pub use parallel::cores;
 pub use point::{
@@ -43,7 +45,7 @@ pub use restore::{
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use transform::{GoBack, HeightOf, LedgerFrom, RaftSource};
-pub use verify::{Proof, VerifyLevel, verify_point};
+pub use verify::{NotProven, Proof, VerifyLevel, verify_point};
 pub use window::{
     Question, Resumed, StepOutcome, UnsignedStep, WindowOptions, WindowReport, quoted, resume, resume_unsigned,
 };

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::chaincode_package::{ChaincodePackage, MAX_PACKAGE_BYTES};
-use fabkeep_network::{Finding, KeyPurpose, NodeId, Rule};
+use fabkeep_network::{Finding, KeyPurpose, NodeId, Remedy, Rule};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::old_names;
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
@@ -161,7 +161,7 @@ pub(crate) fn unanswered(used: &[UsedName]) -> Option<Finding> {
                 "channel configurations or chaincode packages contain {}; no Service, Ingress or hostAliases of the recovery point answers to these names",
                 names.join(", ")
             ),
-            "in another place DNS must resolve them (`fabkeep show --names` lists who uses which name)",
+            Remedy::from("let DNS resolve them in another place").and(Remedy::ListNames),
         )
     })
 }

@@ -98,7 +98,7 @@ fn heights_that_are_none_are_refused_before_anything_is_written() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     bench.capture(&CaptureOptions::default()).unwrap();
     let refused = |options: &RestoreOptions, part: &str| match bench.restore_below("refused", options) {
-        Err(EngineError::Usage(text)) => assert!(text.contains(part), "{text}"),
+        Err(EngineError::Usage(misuse)) => assert!(misuse.problem.contains(part), "{misuse:?}"),
         other => panic!("{other:?}"),
     };
     refused(&at(1_000_000), "has blocks 0 to");

@@ -338,7 +338,7 @@ impl Grown {
             Rule::WindowQuiet,
             format!("{} {}", self.node, self.channel),
             format!("inside the no-transaction window its height went from {} to {}", self.from, self.to),
-            Remedy::StopClients.or(Remedy::ExtendWindow).or(Remedy::CaptureAtCut),
+            Remedy::keep_transactions_away().or(Remedy::ExtendWindow).or(Remedy::CaptureAtCut),
         )
     }
 }

@@ -188,7 +188,8 @@ fn others_of(config: &ChannelConfig, orderers: &[&NodeFacts], findings: &mut Vec
             config.consenters.len(),
             named.join(", ")
         ),
-        "no action is needed if they are backed up by another organization, or are not restored now; otherwise find out why they are missing (`fabkeep discover`)",
+        Remedy::from("no action is needed if they are backed up by another organization, or are not restored now")
+            .or(Remedy::from("find out why they are missing").and(Remedy::ListNodes)),
     ));
 }
 

@@ -24,8 +24,13 @@ pub enum Remedy {
     ExcludeNode,
     /// Back up without these nodes.
     ExcludeNodes,
-    /// Stop the clients for a no-transaction window.
-    StopClients,
+    /// Keep transactions away, in one of these ways.
+    KeepTransactionsAway {
+        /// The ways that are possible.
+        by: Vec<Quiet>,
+    },
+    /// Name the workloads that send transactions.
+    NameClients,
     /// Give nodes more time to become level in a window.
     LongerWindow,
     /// Let a window be extended when chains grow in it.
@@ -48,10 +53,43 @@ pub enum Remedy {
     Intended,
     /// Give the network another name in the repository.
     NameNetwork,
-    /// Include further namespaces.
+    /// Name all namespaces of the network.
     NameNamespaces,
+    /// Name the cluster: a kubeconfig, and a context of it.
+    NameCluster,
+    /// Name an image of helper pods that the cluster can pull.
+    NameHelperImage,
+    /// Remove helper pods that were left.
+    RemoveHelpers,
+    /// Read volumes without snapshots.
+    WithoutSnapshots,
+    /// Copy the files of a database server instead of dumping its databases.
+    CopyDatabases,
+    /// Write an inventory and use it instead of discovering the nodes each time.
+    WriteInventory,
+    /// Name the compose files that are started together, in their order.
+    NameComposeFiles,
     /// Name the newest recovery point that is known.
     ExpectPoint,
+
+    /// See which nodes the network has.
+    ListNodes,
+    /// See which nodes the recovery point has.
+    ListCaptured,
+    /// Compare the nodes of the network with those of the recovery point.
+    CompareNodes,
+    /// See who uses which host name.
+    ListNames,
+    /// See heights, logs and open windows.
+    SeeStatus,
+    /// Write the genesis blocks that channels are joined with.
+    WriteGenesisBlocks,
+    /// Undo an open window.
+    UndoWindow,
+    /// Undo a window whose record this machine did not sign, step by step.
+    UndoUnsigned,
+    /// Undo a window with the command that lets transactions continue.
+    UndoHook,
 
     /// Restore other nodes only.
     LeaveNodeOut,
@@ -70,6 +108,8 @@ pub enum Remedy {
     CaKeepAsked,
     /// Restore into a folder, or into another one.
     RestoreElsewhere,
+    /// Restore into the directories that an inventory names.
+    RestoreByInventory,
     /// Restore only what is missing.
     OnlyMissing,
     /// Let existing data be set aside and replaced.
@@ -88,6 +128,11 @@ pub enum Remedy {
         channel: String,
         /// How many blocks are kept.
         height: u64,
+    },
+    /// Give the height that a channel goes back to.
+    GiveHeight {
+        /// Which channel.
+        channel: String,
     },
     /// Restore an orderer without ledgers, which it fetches from the others.
     Replicate {
@@ -138,6 +183,27 @@ pub enum Remedy {
     /// In words.
     #[serde(untagged)]
     Text(String),
+    /// Something that only a later version knows.
+    #[serde(untagged)]
+    OfLaterVersion {
+        /// Its name there.
+        #[serde(rename = "do")]
+        name: String,
+    },
+}
+
+/// A way to keep transactions away from the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quiet {
+    /// Clients are scaled down.
+    Scale,
+    /// The operator's commands.
+    Hook,
+    /// NetworkPolicies.
+    Fence,
+    /// The nodes are stopped.
+    Stop,
 }
 
 /// What to do, or else leave the node out.
@@ -157,28 +223,30 @@ impl Remedy {
         Remedy::from(how).and(Remedy::ExcludeNode).and("restore it from a correct one")
     }
 
+    /// Returns the ways to keep transactions away from nodes.
+    #[must_use]
+    pub fn keep_transactions_away() -> Remedy {
+        Remedy::KeepTransactionsAway { by: vec![Quiet::Scale, Quiet::Hook, Quiet::Fence, Quiet::Stop] }
+    }
+
     /// Returns this remedy, or else another one.
     #[must_use]
     pub fn or(self, other: impl Into<Remedy>) -> Remedy {
-        match self {
-            Remedy::Any { mut of } => {
-                of.push(other.into());
-                Remedy::Any { of }
-            }
-            first => Remedy::Any { of: vec![first, other.into()] },
-        }
+        let parts = |remedy| match remedy {
+            Remedy::Any { of } => of,
+            one => vec![one],
+        };
+        Remedy::Any { of: [parts(self), parts(other.into())].concat() }
     }
 
     /// Returns this remedy, and then another one.
     #[must_use]
     pub fn and(self, other: impl Into<Remedy>) -> Remedy {
-        match self {
-            Remedy::All { mut of } => {
-                of.push(other.into());
-                Remedy::All { of }
-            }
-            first => Remedy::All { of: vec![first, other.into()] },
-        }
+        let parts = |remedy| match remedy {
+            Remedy::All { of } => of,
+            one => vec![one],
+        };
+        Remedy::All { of: [parts(self), parts(other.into())].concat() }
     }
 }
 

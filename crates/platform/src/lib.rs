@@ -16,12 +16,12 @@ mod window;
 
 use std::time::Duration;
 
-use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation};
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Remedy};
 
 pub use command::Until;
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
-    InventoryOrganization, Mount, Mounts, Running, SqlAccess, discover, discover_compose, discover_docker,
+    InventoryOrganization, Mount, Mounts, Remark, Running, SqlAccess, discover, discover_compose, discover_docker,
     dump_directory, in_use, is_below, may_be_shared, normal, trusted_link,
 };
 pub use object_ref::ObjectRef;
@@ -62,7 +62,7 @@ pub enum PlatformError {
         /// The request, and why it is impossible.
         problem: String,
         /// What to do next.
-        next: String,
+        next: Remedy,
     },
     /// Reading a directory or file failed.
     #[error("{path}: {source}")]
@@ -90,7 +90,7 @@ pub enum PlatformError {
         /// Its answer.
         problem: String,
         /// What to do next.
-        next: String,
+        next: Remedy,
     },
     /// The cluster cannot be reached, or refused.
     #[error("{what}: {problem}")]
@@ -100,7 +100,7 @@ pub enum PlatformError {
         /// Its answer.
         problem: String,
         /// What to do next.
-        next: String,
+        next: Remedy,
     },
 }
 
@@ -142,9 +142,8 @@ pub struct Declared {
 fn no_snapshots() -> PlatformError {
     PlatformError::NotHere {
         problem: "snapshots are taken of volumes on Kubernetes only".to_owned(),
-        next:
-            "remove --volumes; on hosts, mount a snapshot of the file system and name its directories in an inventory"
-                .to_owned(),
+        next: Remedy::WithoutSnapshots
+            .or("mount a snapshot of the file system and name its directories in an inventory"),
     }
 }
 

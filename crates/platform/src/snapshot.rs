@@ -1,6 +1,6 @@
 //! Snapshots of volumes: what would be taken together, what cannot be, and what was taken.
 
-use fabkeep_network::NodeId;
+use fabkeep_network::{NodeId, Remedy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ pub struct NoSnapshot {
     /// Why not.
     pub problem: String,
     /// What to do.
-    pub next: String,
+    pub remedy: Remedy,
 }
 
 /// The snapshots of a network's volumes.

@@ -9,7 +9,7 @@ fn every_node_and_every_other_directory_of_a_network_is_found() {
     let root = folder.path().join("network-small");
     fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, &root).unwrap();
     let found = discover(&root, folder.path()).unwrap();
-    assert_eq!(found.remarks, Vec::<String>::new());
+    assert_eq!(found.remarks, []);
     let host = Host::new(&found.inventory, folder.path()).unwrap();
     let nodes: Vec<String> = host.network().nodes().map(|node| format!("{} {}", node.id, node.role)).collect();
     assert_eq!(

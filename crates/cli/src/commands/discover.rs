@@ -4,14 +4,16 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use fabkeep_platform::{Discovered, Host, Platform, PlatformError, discover, discover_compose, discover_docker};
+use fabkeep_platform::{
+    Discovered, Host, Platform, PlatformError, Remark, discover, discover_compose, discover_docker,
+};
 use serde_json::json;
 
 use super::{cluster, done};
 use crate::arguments::Discover;
 use crate::error::CliError;
 use crate::exit_code::Code;
-use crate::output::Output;
+use crate::output::{Output, remedy};
 
 pub fn run(arguments: &Discover, output: &Output) -> Result<Code, CliError> {
     match &arguments.root {
@@ -68,7 +70,10 @@ fn on_host(
         })?;
         file.write_all(text.as_bytes()).map_err(CliError::io(&arguments.inventory))?;
     }
-    output.json(&json!({"inventory": found.inventory, "remarks": found.remarks, "left": found.left, "file": arguments.inventory}));
+    let remarks: Vec<String> = found.remarks.iter().map(sentence).collect();
+    output.json(
+        &json!({"inventory": found.inventory, "remarks": remarks, "left": found.left, "file": arguments.inventory}),
+    );
     for organization in &host.network().organizations {
         output.line(&organization.name);
         for node in &organization.nodes {
@@ -81,7 +86,7 @@ fn on_host(
     for left in &found.left {
         output.line(format!("note: {} was left by a restore and is not in the inventory", left.display()));
     }
-    for remark in &found.remarks {
+    for remark in &remarks {
         output.line(format!("check this: {remark}"));
     }
     if !to_screen {
@@ -89,4 +94,11 @@ fn on_host(
             .line(format!("inventory written to {}; next: fabkeep backup --repo REPO", arguments.inventory.display()));
     }
     Ok(if found.remarks.is_empty() { Code::Done } else { Code::DoneWithFindings })
+}
+
+fn sentence(remark: &Remark) -> String {
+    match &remark.remedy {
+        Some(remedy) => format!("{}: {}", remark.what, remedy::text(remedy)),
+        None => remark.what.clone(),
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use fabkeep_engine::{Proof, VerifyLevel, cores, verify_point};
+use fabkeep_engine::{NotProven, Proof, VerifyLevel, cores, verify_point};
 use fabkeep_ledger::chain::{ChainError, walk_directory};
 use fabkeep_network::{Finding, Severity};
 use fabkeep_store::{BadObject, IdentityFile, Repository, Signer, StoreError};
@@ -100,8 +100,13 @@ pub fn print(proof: &Proof, output: &Output) {
     for sentence in &proof.proven {
         output.line(format!("  proven: {sentence}"));
     }
-    for sentence in &proof.not_proven {
-        output.line(format!("  not proven: {sentence}"));
+    for part in &proof.not_proven {
+        let how = match part {
+            NotProven::Content => " (--identity FILE)",
+            NotProven::Bytes => " (verify --level full)",
+            NotProven::ContentOfDamaged | NotProven::Signatures { .. } | NotProven::Start => "",
+        };
+        output.line(format!("  not proven: {part}{how}"));
     }
     output.line(format!(
         "  {} objects, {}, {}",

@@ -4,7 +4,7 @@ mod findings;
 pub mod interrupt;
 pub mod log;
 mod progress;
-mod remedy;
+pub mod remedy;
 mod table;
 pub mod units;
 

@@ -1,6 +1,7 @@
 //! Remedies as text: what fabkeep can be asked for is named by its options.
 
-use fabkeep_network::{NodeId, Remedy};
+use fabkeep_engine::Request;
+use fabkeep_network::{NodeId, Quiet, Remedy, Rule};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +13,11 @@ pub fn text(remedy: &Remedy) -> String {
         Remedy::All { of } => joined(of, "and"),
         Remedy::ExcludeNode => "leave the node out (--exclude)".to_owned(),
         Remedy::ExcludeNodes => "leave these nodes out (--exclude)".to_owned(),
-        Remedy::StopClients => "stop the clients (--quiesce scale, hook, fence or stop)".to_owned(),
+        Remedy::KeepTransactionsAway { by } => {
+            let ways: Vec<&str> = by.iter().copied().map(way).collect();
+            format!("keep transactions away: {}", ways.join(", or "))
+        }
+        Remedy::NameClients => "name the workloads that send transactions (--client NAMESPACE/NAME)".to_owned(),
         Remedy::LongerWindow => "allow more time (--window-deadline)".to_owned(),
         Remedy::ExtendWindow => "allow the window to be extended (--on-growth extend)".to_owned(),
         Remedy::CaptureInWindow => "capture in a window (--quiesce …)".to_owned(),
@@ -30,7 +35,42 @@ pub fn text(remedy: &Remedy) -> String {
         Remedy::NameNetwork => {
             "if two networks are in this repository, give each a name of its own (`name` in the inventory, --network-name on Kubernetes)".to_owned()
         }
-        Remedy::NameNamespaces => "name its namespace too (--namespace)".to_owned(),
+        Remedy::NameNamespaces => "name all namespaces of the network (--namespace)".to_owned(),
+        Remedy::NameCluster => {
+            "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME), with which `kubectl get nodes` works".to_owned()
+        }
+        Remedy::NameHelperImage => {
+            "name an image of helper pods that this cluster can pull (--helper-image IMAGE)".to_owned()
+        }
+        Remedy::RemoveHelpers => "remove helper pods that are left (`fabkeep clean`)".to_owned(),
+        Remedy::WithoutSnapshots => "read the volumes without snapshots (--volumes stream)".to_owned(),
+        Remedy::CopyDatabases => {
+            "let the files of the database be copied instead of a dump (--copy-databases)".to_owned()
+        }
+        Remedy::WriteInventory => {
+            "write an inventory (`fabkeep discover --root DIR`), correct that, and use it instead of --root".to_owned()
+        }
+        Remedy::NameComposeFiles => {
+            "run fabkeep discover with --compose for each compose file that is started together, in their order"
+                .to_owned()
+        }
+        Remedy::ListNodes => "see the nodes in the inventory, or by `fabkeep discover` (Organization/node)".to_owned(),
+        Remedy::ListCaptured => "see the nodes of the recovery point by `fabkeep show` (Organization/node)".to_owned(),
+        Remedy::CompareNodes => "compare `fabkeep discover` with `fabkeep show`".to_owned(),
+        Remedy::ListNames => "see who uses which name (`fabkeep show --names`)".to_owned(),
+        Remedy::SeeStatus => "see `fabkeep status`".to_owned(),
+        Remedy::WriteGenesisBlocks => {
+            "write the genesis blocks of its channels (`fabkeep show --genesis DIR`) for `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`".to_owned()
+        }
+        Remedy::UndoWindow => {
+            "undo the window by `fabkeep resume`, with the same --kubernetes or --inventory options".to_owned()
+        }
+        Remedy::UndoUnsigned => {
+            "let `fabkeep resume --unsigned` undo it, which shows each step and asks before it".to_owned()
+        }
+        Remedy::UndoHook => {
+            "run the command that lets transactions continue: `fabkeep resume --hook-after COMMAND`".to_owned()
+        }
         Remedy::ExpectPoint => "use `fabkeep verify --expect-at-least POINT`".to_owned(),
         Remedy::LeaveNodeOut => "leave the node out (--node names the others)".to_owned(),
         Remedy::ChooseNodes => "choose nodes (--node)".to_owned(),
@@ -45,6 +85,7 @@ pub fn text(remedy: &Remedy) -> String {
         }
         Remedy::CaKeepAsked => "no action is needed: --ca-keep requests this".to_owned(),
         Remedy::RestoreElsewhere => "restore into another folder (--to DIR)".to_owned(),
+        Remedy::RestoreByInventory => "restore by an inventory (--inventory FILE)".to_owned(),
         Remedy::OnlyMissing => "restore only what is missing (--missing)".to_owned(),
         Remedy::SetAside => "let the existing data be set aside (--replace)".to_owned(),
         Remedy::ReplaceObject => {
@@ -58,6 +99,7 @@ pub fn text(remedy: &Remedy) -> String {
         Remedy::ChooseHeight { channel, height } => {
             format!("choose height {height} or a later one (--at-height {channel}={height})")
         }
+        Remedy::GiveHeight { channel } => format!("give its height (--at-height {channel}=HEIGHT)"),
         Remedy::Replicate { node } => {
             let (it, node) = node.as_ref().map_or(("them", "NODE".to_owned()), |node| ("it", node.to_string()));
             format!("let {it} come back empty and fetch everything from the others (--replicate {node})")
@@ -65,7 +107,7 @@ pub fn text(remedy: &Remedy) -> String {
         Remedy::RestartOthers => {
             "have every other orderer restarted before restored ones are started (--restart-others)".to_owned()
         }
-        Remedy::WithoutRestartOthers => "restore without --restart-others (--override O2)".to_owned(),
+        Remedy::WithoutRestartOthers => format!("restore without --restart-others (--override {})", Rule::OrderersLevel),
         Remedy::Override { rule, accept } => format!("accept {accept} (--override {rule})"),
         Remedy::WithoutCaKeep { tls } => {
             let tls = if *tls { " tls" } else { "" };
@@ -78,11 +120,41 @@ pub fn text(remedy: &Remedy) -> String {
         Remedy::CreateWorkloads => "let fabkeep create it (without --workloads existing)".to_owned(),
         Remedy::OtherStorageClass { from, to } => {
             let to = to.as_deref().unwrap_or("CLASS");
-            let from = if from.is_empty() { "'\"\"'" } else { from };
-            format!("let the claims have another class (--storage-class {from}={to})")
+            let mapping = if from.is_empty() { format!("'\"\"={to}'") } else { format!("{from}={to}") };
+            format!("let the claims have another class (--storage-class {mapping})")
         }
         Remedy::OtherRegistry => "restore with another registry (--registry OLD=NEW)".to_owned(),
-        Remedy::SameCommandWithStart => "run the same command again, without --no-start".to_owned(),
+        Remedy::SameCommandWithStart => {
+            "run the same command again, without --no-start: it resumes this last".to_owned()
+        }
+        Remedy::OfLaterVersion { name } => {
+            format!("see what the version of fabkeep that wrote this says (it knows the remedy {name:?})")
+        }
+    }
+}
+
+fn way(quiet: Quiet) -> &'static str {
+    match quiet {
+        Quiet::Scale => "scale their clients down (--quiesce scale --client NAMESPACE/NAME)",
+        Quiet::Hook => "use commands of your own (--quiesce hook --hook-before COMMAND --hook-after COMMAND)",
+        Quiet::Fence => "isolate the nodes by NetworkPolicies (--quiesce fence)",
+        Quiet::Stop => "stop the nodes (--quiesce stop)",
+    }
+}
+
+/// Returns a part of a request, as the command line has it.
+pub fn request(request: &Request) -> String {
+    match request {
+        Request::ExcludeNode(node) => format!("--exclude {node}"),
+        Request::RestoreNode(node) => format!("--node {node}"),
+        Request::LedgerFrom(from) => format!("--ledger-from {}={}", from.node, from.donor),
+        Request::Replicate(node) => format!("--replicate {node}"),
+        Request::Height { channel, height: Some(height) } => format!("--at-height {channel}={height}"),
+        Request::Height { channel, height: None } => format!("--at-height {channel}"),
+        Request::Before => "--before".to_owned(),
+        Request::MapNamespace { from, to } => format!("--map-namespace {from}={}", to.as_deref().unwrap_or("…")),
+        Request::RestartOthers => "--restart-others".to_owned(),
+        Request::AssumeStopped(node) => format!("--assume-stopped {node}"),
     }
 }
 
@@ -103,7 +175,7 @@ fn joined(parts: &[Remedy], word: &str) -> String {
     }
 }
 
-/// Returns a document for programs, with every remedy in it as text.
+/// Returns a document for programs: each `remedy` in it is text, and stands as data beside it, in `remedy_data`.
 pub fn document(value: &impl Serialize) -> serde_json::Result<Value> {
     let mut value = serde_json::to_value(value)?;
     spell_out(&mut value);
@@ -114,12 +186,14 @@ fn spell_out(value: &mut Value) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(spell_out),
         Value::Object(fields) => {
-            for (name, value) in fields {
-                match (name == "remedy").then(|| serde_json::from_value::<Remedy>(value.clone())) {
-                    Some(Ok(remedy)) => *value = text(&remedy).into(),
-                    _ => spell_out(value),
-                }
+            let data = fields.get("remedy").cloned();
+            let known = data.clone().and_then(|data| serde_json::from_value::<Remedy>(data).ok());
+            if let (Some(data), Some(remedy)) = (data, known) {
+                fields.insert("remedy".to_owned(), text(&remedy).into());
+                fields.insert("remedy_data".to_owned(), data);
+                return;
             }
+            fields.values_mut().for_each(spell_out);
         }
         _ => {}
     }
@@ -128,7 +202,7 @@ fn spell_out(value: &mut Value) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use fabkeep_network::{Finding, OrLeaveOut, Rule};
+    use fabkeep_network::{Finding, OrLeaveOut};
     use serde_json::json;
 
     use super::*;
@@ -164,8 +238,17 @@ mod tests {
         let shown = document(&json!({"plan": {"findings": [finding]}})).unwrap();
         let expected = "stop it, or let fabkeep stop it by its stop command (--stop)";
         assert_eq!(shown.pointer("/plan/findings/0/remedy"), Some(&json!(expected)));
+        let data = json!({"do": "any", "of": ["stop it", {"do": "stop-by-command"}]});
+        assert_eq!(shown.pointer("/plan/findings/0/remedy_data"), Some(&data));
         // Recovery points of an earlier version have text.
         let earlier = r#"{"rule":"P6","severity":"note","subject":"s","what":"w","remedy":"stop it (--stop)"}"#;
-        assert_eq!(serde_json::from_str::<Finding>(earlier).unwrap().remedy, Remedy::from("stop it (--stop)"));
+        let remedy = serde_json::from_str::<Finding>(earlier).unwrap().remedy;
+        assert_eq!(remedy, Remedy::from("stop it (--stop)"));
+        assert_eq!(text(&remedy), "stop it (--stop)");
+        // Those of a later version may have what this one does not know.
+        let later =
+            earlier.replace(r#""stop it (--stop)""#, r#"{"do":"any","of":["stop it",{"do":"ask-it","how":1}]}"#);
+        let remedy = serde_json::from_str::<Finding>(&later).unwrap().remedy;
+        assert_eq!(remedy, Remedy::from("stop it").or(Remedy::OfLaterVersion { name: "ask-it".to_owned() }));
     }
 }

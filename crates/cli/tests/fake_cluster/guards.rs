@@ -142,7 +142,10 @@ fn nothing_is_replaced_under_a_node_that_an_unknown_controller_runs() {
     let before = scene.contents();
     let findings = refused(&scene, &replace_peer());
     let fixed = found(&findings, "K2", "org1/peer0").unwrap_or_else(|| panic!("{findings:?}"));
-    assert!(fixed.what.contains("Rollout org1/peer0") && fixed.remedy.contains("by hand"), "{fixed:?}");
+    assert!(
+        fixed.what.contains("Rollout org1/peer0") && format!("{:?}", fixed.remedy).contains("by hand"),
+        "{fixed:?}"
+    );
     assert_eq!(scene.contents(), before);
     // In an empty cluster nothing would mount its claim before the data is in: that is said before anything is created.
     assert!(scene.cluster.delete("Namespace", "", "org1"));
@@ -174,7 +177,7 @@ fn nodes_that_are_daemon_sets_or_bare_pods_are_restored_when_they_are_gone() {
         damage(&scene);
         let findings = refused(&scene, &replace_peer());
         let runs = found(&findings, "K2", "org1/peer0").unwrap_or_else(|| panic!("{findings:?}"));
-        assert!(runs.remedy.contains(&format!("delete {} peer0", kind.to_lowercase())), "{runs:?}");
+        assert!(format!("{:?}", runs.remedy).contains(&format!("delete {} peer0", kind.to_lowercase())), "{runs:?}");
         assert!(scene.cluster.delete(kind, "org1", "peer0"));
         let restored = restore(&scene, &replace_peer()).unwrap();
         assert_eq!(differences(&scene, &before), Vec::<String>::new(), "{kind}: {restored:?}");
@@ -476,7 +479,10 @@ fn what_lies_on_one_machine_is_reached_on_that_machine_or_not_at_all() {
     let scene = on_a_host_path(None);
     let findings = refused(&scene, &replace_peer());
     let unknown = found(&findings, "K3", "org1/peer0").unwrap_or_else(|| panic!("{findings:?}"));
-    assert!(unknown.what.contains("hostPath /srv/peer0") && unknown.remedy.contains("nodeName"), "{unknown:?}");
+    assert!(
+        unknown.what.contains("hostPath /srv/peer0") && format!("{:?}", unknown.remedy).contains("nodeName"),
+        "{unknown:?}"
+    );
     scene.cluster.scale("Deployment", "org1", "peer0", 0);
     scene.cluster.forget_calls();
     let backup = scene.backup(&[]);

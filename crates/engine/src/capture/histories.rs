@@ -75,7 +75,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
                 "the ledger was joined by snapshot at height {} and has collections, and its configuration history (ledgersData/configHistory) does not contain the channel: it cannot be rebuilt",
                 cursor.first_block
             ),
-            OrLeaveOut("take the peer's whole data directory from an earlier recovery point, join the channel again"),
+            OrLeaveOut("take the peer's whole data directory from an earlier recovery point, or join the channel again"),
         )
     });
     lacks
@@ -90,7 +90,7 @@ fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Chec
                     cursor.first_block
                 ),
                 OrLeaveOut(
-                    "take the peer's whole data directory from an earlier recovery point, join the channel again",
+                    "take the peer's whole data directory from an earlier recovery point, or join the channel again",
                 ),
             )
         })

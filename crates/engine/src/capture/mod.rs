@@ -36,11 +36,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::Hash;
-use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Severity, check_set, contradictions, unanswered};
+use fabkeep_network::{
+    Finding, Grown, NodeId, Observation, OrLeaveOut, Quiet, Remedy, Rule, Severity, check_set, contradictions,
+    unanswered,
+};
 use fabkeep_platform::{Asked, BlockFiles, Change, Platform, SnapshotPlan, SnapshotReport};
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
 use crate::event::{Event, Notice, Reporter, step};
+use crate::misuse::Misuse;
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
 use crate::repository::remark_finding;
 use crate::window::{self, OpenWindow, WindowOptions, WindowReport};
@@ -227,7 +231,7 @@ fn capture_all(
     };
     // Nothing is committed that a restore would refuse.
     if let Err(EngineError::Point { point: subject, problem }) = crate::contained::check(&point, point.nodes.iter()) {
-        let remedy = "rename or remove what is named, or leave the node out (--exclude)";
+        let remedy = OrLeaveOut("rename or remove what is named");
         let finding = Finding::error(Rule::Contained, subject, problem, remedy);
         reporter.event(Event::Found(&finding));
         return Err(EngineError::Refused(vec![finding]));
@@ -422,11 +426,11 @@ fn unequal(pass: &Pass) -> Vec<Finding> {
                 Rule::WindowQuiet,
                 format!("{node} {}", standing.channel),
                 format!(
-                    "it was captured at height {}, {lag} below the highest ({})",
+                    "it was captured at height {}, {lag} below the highest ({}): new blocks were added between the equal heights and the capture",
                     height.unwrap_or(0),
                     standing.highest
                 ),
-                "new blocks were added between the equal heights and the capture: stop the clients first (--quiesce fence,stop), or allow the window to be extended (--on-growth extend)",
+                Remedy::KeepTransactionsAway { by: vec![Quiet::Fence, Quiet::Stop] }.or(Remedy::ExtendWindow),
             ));
         }
     }
@@ -441,7 +445,7 @@ fn keep_objects(
     let mut out = Vec::new();
     let declared = platform.declarations()?;
     for declaration in declared.objects {
-        let bytes = serde_json::to_vec(&declaration.object).map_err(|error| EngineError::Usage(error.to_string()))?;
+        let bytes = serde_json::to_vec(&declaration.object).map_err(|error| Misuse::new(error.to_string()))?;
         out.push(CapturedObject {
             namespace: declaration.namespace,
             api_version: declaration.api_version,

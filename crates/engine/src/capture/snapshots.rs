@@ -63,7 +63,7 @@ pub(super) fn plan(platform: &dyn Platform, options: &CaptureOptions) -> Result<
                     Rule::Snapshots,
                     format!("{} {}", obstacle.node, obstacle.volume),
                     format!("no snapshot can be taken of it: {}", obstacle.problem),
-                    obstacle.next.clone(),
+                    obstacle.remedy.clone(),
                 )
             })
             .collect(),

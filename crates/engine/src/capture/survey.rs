@@ -17,6 +17,7 @@ use fabkeep_store::PointWriter;
 use super::links::{self, LedTo, Links};
 use super::staging::{self, Copied, Wanted};
 use super::{CaptureOptions, databases, presence, servers, settings, start_marks};
+use crate::misuse::{Misuse, Request};
 use crate::{EngineError, parallel};
 
 /// A node as the survey found it.
@@ -222,9 +223,9 @@ pub(crate) fn survey(
 ) -> Result<Survey, EngineError> {
     for name in &options.exclude {
         if !platform.network().nodes().any(|node| node.id.to_string() == *name) {
-            return Err(EngineError::Usage(format!(
-                "--exclude {name}: the network has no such node; `fabkeep discover` or the inventory names them (Organization/node)"
-            )));
+            return Err(Misuse::of(Request::ExcludeNode(name.clone()), format!("the network has no node {name}"))
+                .next(Remedy::ListNodes)
+                .into());
         }
     }
     let mut survey = Survey { nodes: Vec::new(), findings: platform.findings().to_vec() };
@@ -296,12 +297,7 @@ fn survey_node(
             }
             // A server that does not let its database be dumped is no reason to hide the other findings.
             Err(PlatformError::NotHere { problem, next }) if directory.role == DirectoryRole::DatabaseDump => {
-                findings.push(Finding::error(
-                    Rule::CaDatabase,
-                    &node.id,
-                    problem,
-                    Remedy::from(next).or(Remedy::ExcludeNode),
-                ));
+                findings.push(Finding::error(Rule::CaDatabase, &node.id, problem, next.or(Remedy::ExcludeNode)));
                 continue;
             }
             other => other?,

@@ -15,6 +15,7 @@ use fabkeep_platform::{Asked, BlockFiles, Platform};
 use super::RestoreOptions;
 use crate::EngineError;
 use crate::event::Reporter;
+use crate::misuse::{Misuse, Request};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::transform::quorum;
 use crate::window::observe;
@@ -45,9 +46,9 @@ pub(super) fn find(
 ) -> Result<(Others, Vec<Finding>), EngineError> {
     let channels = channels(point, restored, options);
     if channels.is_empty() {
-        return Err(EngineError::Usage(
-            "--restart-others: no raft orderer is among the nodes that are restored (--node)".to_owned(),
-        ));
+        return Err(Misuse::of(Request::RestartOthers, "no raft orderer is among the nodes that are restored")
+            .next(Remedy::ChooseNodes)
+            .into());
     }
     let mut observed = orderers(platform, restored);
     observed

@@ -17,6 +17,7 @@ use super::{is_named, signers};
 use crate::EngineError;
 use crate::blocks::{self, BlockSummary};
 use crate::content::channel_of;
+use crate::misuse::{Misuse, Request};
 use crate::point::{CapturedEntry, CapturedNode, Channel, Content, EntryContent, Part, RecoveryPoint, Segment};
 use crate::replay::{Blocks, open_segment};
 
@@ -131,6 +132,10 @@ pub(super) fn left_behind(point: &RecoveryPoint, nodes: &[String], went_back: &B
     findings
 }
 
+fn request(channel: &str, height: Option<u64>) -> Request {
+    Request::Height { channel: channel.to_owned(), height }
+}
+
 /// The heights of the channels that go back, and what that means.
 fn heights(
     point: &RecoveryPoint,
@@ -141,17 +146,21 @@ fn heights(
     let mut findings = Vec::new();
     for HeightOf { channel, height } in &asked.heights {
         let known = point.channel(channel).ok_or_else(|| {
-            EngineError::Usage(format!("--at-height {channel}={height}: the recovery point has no such channel"))
+            Misuse::of(request(channel, Some(*height)), format!("the recovery point has no channel {channel}"))
         })?;
         if *height > known.height || *height <= known.first_block {
-            return Err(EngineError::Usage(format!(
-                "--at-height {channel}={height}: the recovery point has blocks {} to {} of it; a height is the number of blocks that are kept",
-                known.first_block,
-                known.height.saturating_sub(1)
-            )));
+            return Err(Misuse::of(
+                request(channel, Some(*height)),
+                format!(
+                    "the recovery point has blocks {} to {} of {channel}; a height is the number of blocks that are kept",
+                    known.first_block,
+                    known.height.saturating_sub(1)
+                ),
+            )
+            .into());
         }
         if heights.insert(channel.clone(), *height).is_some() {
-            return Err(EngineError::Usage(format!("--at-height {channel}: it is given twice")));
+            return Err(Misuse::of(request(channel, None), format!("two heights of {channel} are given")).into());
         }
     }
     for channel in point.channels.iter().filter(|channel| asked.names(&channel.name)) {
@@ -162,10 +171,9 @@ fn heights(
         })?;
         let Some(height) = times.height else { continue };
         if height <= channel.first_block {
-            return Err(EngineError::Usage(format!(
-                "--before: {} had no block at that time; leave its nodes out, or give its height (--at-height {}=N)",
-                channel.name, channel.name
-            )));
+            return Err(Misuse::of(Request::Before, format!("{} had no block at that time", channel.name))
+                .next(Remedy::LeaveNodeOut.or(Remedy::GiveHeight { channel: channel.name.clone() }))
+                .into());
         }
         heights.insert(channel.name.clone(), height);
         let last = times.last.map_or("an unknown time".to_owned(), |time| time.to_string());

@@ -4,9 +4,10 @@
 use std::str::FromStr;
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 
 use crate::EngineError;
+use crate::misuse::{Misuse, Request};
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, RecoveryPoint};
 
 /// Where a peer keeps everything that comes of its blocks, relative to its data directory.
@@ -34,8 +35,8 @@ impl FromStr for LedgerFrom {
     }
 }
 
-fn wrong(from: &LedgerFrom, problem: &str) -> EngineError {
-    EngineError::Usage(format!("--ledger-from {}={}: {problem}", from.node, from.donor))
+fn wrong(from: &LedgerFrom, problem: impl Into<String>) -> Misuse {
+    Misuse::of(Request::LedgerFrom(from.clone()), problem)
 }
 
 /// The peer data directory of a node: which of its directories, and where in it.
@@ -57,24 +58,22 @@ fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
 
 /// Gives a peer the ledger of another; the note that says so.
 pub(super) fn take(point: &mut RecoveryPoint, from: &LedgerFrom, nodes: &[String]) -> Result<Finding, EngineError> {
-    let find = |name: &str| {
+    let find = |name: &str| -> Result<_, EngineError> {
         let peer = |node: &&CapturedNode| node.facts.id.to_string() == name && node.facts.role == NodeRole::Peer;
         point.nodes.iter().find(peer).ok_or_else(|| {
-            wrong(
-                from,
-                &format!("the recovery point has no peer {name}; `fabkeep show` lists its nodes (Organization/node)"),
-            )
+            wrong(from, format!("the recovery point has no peer {name}")).next(Remedy::ListCaptured).into()
         })
     };
     let (node, donor) = (find(&from.node)?, find(&from.donor)?);
     if !nodes.is_empty() && !nodes.contains(&from.node) {
-        return Err(wrong(from, "that peer is not among those that are restored (--node)"));
+        return Err(wrong(from, "that peer is not among those that are restored").next(Remedy::ChooseNodes).into());
     }
     if node.facts.id.organization != donor.facts.id.organization || node.facts.msp_id != donor.facts.msp_id {
-        return Err(wrong(from, "they are of different organizations, whose peers hold different private data"));
+        return Err(wrong(from, "they are of different organizations, whose peers hold different private data").into());
     }
-    let single = |node: &CapturedNode| {
-        data_of(node).ok_or_else(|| wrong(from, &format!("{} does not have exactly one data directory", node.facts.id)))
+    let single = |node: &CapturedNode| -> Result<_, EngineError> {
+        data_of(node)
+            .ok_or_else(|| wrong(from, format!("{} does not have exactly one data directory", node.facts.id)).into())
     };
     let ((_, target_root), (given_in, given_root)) = (single(node)?, single(donor)?);
     let given: Vec<CapturedEntry> = donor.directories[given_in]
@@ -88,13 +87,13 @@ pub(super) fn take(point: &mut RecoveryPoint, from: &LedgerFrom, nodes: &[String
     let ledgers = donor.facts.ledgers.clone();
     let heights: Vec<String> = ledgers.iter().map(|ledger| format!("{} {}", ledger.channel, ledger.height)).collect();
     if ledgers.is_empty() {
-        return Err(wrong(from, &format!("{} has no ledger", from.donor)));
+        return Err(wrong(from, format!("{} has no ledger", from.donor)).into());
     }
     let Some(node) = point.nodes.iter_mut().find(|node| node.facts.id.to_string() == from.node) else {
-        return Err(wrong(from, "there is no such peer"));
+        return Err(wrong(from, "there is no such peer").into());
     };
     let Some((position, _)) = data_of(node) else {
-        return Err(wrong(from, "it does not have exactly one data directory"));
+        return Err(wrong(from, "it does not have exactly one data directory").into());
     };
     replace(&mut node.directories[position], &target_root, given);
     node.facts.ledgers = ledgers;

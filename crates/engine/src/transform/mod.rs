@@ -17,6 +17,7 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeFacts, NodeId, Remedy, Rule, Severity, WalKind};
 use fabkeep_store::PointReader;
 
+use crate::misuse::{Misuse, Request};
 use crate::point::{Channel, RecoveryPoint};
 use crate::{EngineError, contained};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
@@ -81,9 +82,12 @@ pub(crate) fn transform(
     let Asked { nodes, ledgers, replicate, .. } = *asked;
     for name in nodes {
         if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
-            return Err(EngineError::Usage(format!(
-                "--node {name}: the recovery point has no such node; `fabkeep show` lists them (Organization/node)"
-            )));
+            return Err(Misuse::of(
+                Request::RestoreNode(name.clone()),
+                format!("the recovery point has no node {name}"),
+            )
+            .next(Remedy::ListCaptured)
+            .into());
         }
     }
     contained::check(&point, point.nodes.iter())?;
@@ -281,7 +285,9 @@ fn behind_smartbft(channel: &str, heights: &BTreeSet<u64>, there: usize, needed:
             Rule::OrderersLevel,
             channel,
             format!("{what}: they are a quorum, and the others fetch the missing blocks from them"),
-            "start all orderers together, and compare their heights (fabkeep status) before clients can connect",
+            Remedy::from("start all orderers together")
+                .and(Remedy::SeeStatus)
+                .and("compare their heights before clients can connect"),
         )
     } else {
         Finding::error(

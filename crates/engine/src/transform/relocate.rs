@@ -1,10 +1,11 @@
 //! Renames the namespaces of a recovery point of a cluster: organizations are named after their namespaces, and their nodes after them.
 
-use fabkeep_network::NodeId;
+use fabkeep_network::{NodeId, Remedy};
 use fabkeep_platform::kubernetes::Relocation;
 
 use super::Transformed;
 use crate::EngineError;
+use crate::misuse::{Misuse, Request};
 
 /// Renames everything that is called by a namespace.
 pub(crate) fn rename(transformed: &mut Transformed, to: &Relocation) -> Result<(), EngineError> {
@@ -20,18 +21,22 @@ pub(crate) fn rename(transformed: &mut Transformed, to: &Relocation) -> Result<(
                 point.objects.iter().map(|object| object.namespace.as_str()).filter(|name| !name.is_empty()).collect();
             all.sort_unstable();
             all.dedup();
-            return Err(EngineError::Usage(format!(
-                "--map-namespace {old}=…: the recovery point has no namespace {old}; it has {}",
-                all.join(", ")
-            )));
+            return Err(Misuse::of(
+                Request::MapNamespace { from: old.clone(), to: None },
+                format!("the recovery point has no namespace {old}; it has {}", all.join(", ")),
+            )
+            .into());
         }
     }
     let stays =
         |new: &String| !to.namespaces.contains_key(new) && point.objects.iter().any(|object| object.namespace == *new);
     if let Some((old, new)) = to.namespaces.iter().find(|(_, new)| stays(new)) {
-        return Err(EngineError::Usage(format!(
-            "--map-namespace {old}={new}: {new} is another namespace of the recovery point; give it another name, or map that one too"
-        )));
+        return Err(Misuse::of(
+            Request::MapNamespace { from: old.clone(), to: Some(new.clone()) },
+            format!("{new} is another namespace of the recovery point"),
+        )
+        .next(Remedy::from("choose another name").or("map that one too"))
+        .into());
     }
     let id = |id: &mut NodeId| id.organization = to.namespace(&id.organization);
     let named = |name: &mut String| {

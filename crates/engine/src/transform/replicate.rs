@@ -8,6 +8,7 @@ use fabkeep_network::{Finding, Remedy, Rule, WalKind};
 use super::level::{is_consenter, raft_of};
 use super::{declared_consenters, is_named, quorum};
 use crate::EngineError;
+use crate::misuse::{Misuse, Request};
 use crate::point::{CapturedDirectory, RecoveryPoint};
 
 /// Leaves out the ledgers and raft state of these orderers.
@@ -16,16 +17,20 @@ pub(super) fn leave_empty(
     orderers: &[String],
     nodes: &[String],
 ) -> Result<Vec<Finding>, EngineError> {
-    let wrong = |name: &str, problem: &str| Err(EngineError::Usage(format!("--replicate {name}: {problem}")));
+    let wrong = |name: &String, problem: String| Misuse::of(Request::Replicate(name.clone()), problem);
     for name in orderers {
         let Some(node) = point.nodes.iter().find(|node| node.facts.id.to_string() == *name) else {
-            return wrong(name, "the recovery point has no such node; `fabkeep show` lists them (Organization/node)");
+            return Err(wrong(name, format!("the recovery point has no node {name}"))
+                .next(Remedy::ListCaptured)
+                .into());
         };
         if node.facts.role != NodeRole::Orderer {
-            return wrong(name, "it is not an orderer");
+            return Err(wrong(name, format!("{name} is not an orderer")).into());
         }
         if !is_named(&node.facts.id, nodes) {
-            return wrong(name, "it is not among the nodes that are restored (--node)");
+            return Err(wrong(name, format!("{name} is not among the nodes that are restored"))
+                .next(Remedy::ChooseNodes)
+                .into());
         }
     }
     let mut findings = Vec::new();
@@ -60,9 +65,9 @@ pub(super) fn leave_empty(
                 "it is restored with its keys but without its ledger, raft log and snapshots ({}), as requested: an old copy beside orderers that kept running stops their leader",
                 channels.into_iter().collect::<Vec<_>>().join(", ")
             ),
-            "restart the other orderers, one after the other: a leader that remembers the entries of this one would stop. Then join it to each channel: \
-             it fetches all blocks from the others. `fabkeep show --genesis DIR` writes the blocks for \
-             `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`",
+            Remedy::from("restart the other orderers, one after the other (a leader that remembers the entries of this one would stop)")
+                .and(Remedy::WriteGenesisBlocks)
+                .and("join it to each channel with that block: it fetches all blocks from the others"),
         ));
     }
     Ok(findings)

@@ -27,6 +27,51 @@ pub enum VerifyLevel {
     Full,
 }
 
+/// What a verification did not prove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotProven {
+    /// The content of the objects, because no identity was given.
+    Content,
+    /// The content of the objects, because some are missing or damaged.
+    ContentOfDamaged,
+    /// That the bytes of the objects are intact, because they were not read.
+    Bytes,
+    /// Signatures behind a snapshot, for which no configuration is known.
+    Signatures {
+        /// Of which channel.
+        channel: String,
+        /// Of which node.
+        node: String,
+        /// How many blocks.
+        blocks: u64,
+    },
+    /// That nodes start on the data.
+    Start,
+}
+
+impl std::fmt::Display for NotProven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotProven::Content => {
+                f.write_str("the content of the objects: it cannot be decrypted without the identity")
+            }
+            NotProven::ContentOfDamaged => f.write_str("the content of the objects: some are missing or damaged"),
+            NotProven::Bytes => f.write_str("that the bytes of the objects are intact"),
+            NotProven::Signatures { channel, node, blocks } => write!(
+                f,
+                "{channel}: the signatures of {blocks} blocks of {node}: its chain begins after a snapshot, and no configuration block before them is in the set"
+            ),
+            NotProven::Start => f.write_str("that the nodes start on the restored data"),
+        }
+    }
+}
+
+impl Serialize for NotProven {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What a verification proved.
 #[derive(Debug, Clone, Serialize)]
 pub struct Proof {
@@ -36,8 +81,8 @@ pub struct Proof {
     pub level: VerifyLevel,
     /// What was proven, in sentences.
     pub proven: Vec<String>,
-    /// What was not looked at, in sentences.
-    pub not_proven: Vec<String>,
+    /// What was not looked at; in JSON as sentences.
+    pub not_proven: Vec<NotProven>,
     /// What is wrong or worth a look.
     pub findings: Vec<Finding>,
     /// Objects looked at.
@@ -126,18 +171,14 @@ pub fn verify_point(
         });
     }
     match identity {
-        None => proof.not_proven.push(
-            "the content of the objects: it cannot be decrypted without the identity (--identity FILE)".to_owned(),
-        ),
-        Some(_) if lost > 0 => {
-            proof.not_proven.push("the content of the objects: some are missing or damaged".to_owned());
-        }
+        None => proof.not_proven.push(NotProven::Content),
+        Some(_) if lost > 0 => proof.not_proven.push(NotProven::ContentOfDamaged),
         Some(identity) => look_inside(repository, commit, identity, level, threads, reporter, &mut proof)?,
     }
     if !read {
-        proof.not_proven.push("that the bytes of the objects are intact (verify --level full)".to_owned());
+        proof.not_proven.push(NotProven::Bytes);
     }
-    proof.not_proven.push("that the nodes start on the restored data".to_owned());
+    proof.not_proven.push(NotProven::Start);
     proof.seconds = begun.elapsed().as_secs_f64();
     Ok(proof)
 }
@@ -229,11 +270,10 @@ fn tell_channel(channel: &Channel, nodes: &[String], unchecked: &BTreeMap<String
         channel.height,
         channel.tip_hash.get(..16).unwrap_or_default()
     ));
-    proof.not_proven.extend(unchecked.iter().map(|(node, blocks)| {
-        format!(
-            "{}: the signatures of {blocks} blocks of {node}: its chain begins after a snapshot, and no configuration block before them is in the set",
-            channel.name
-        )
+    proof.not_proven.extend(unchecked.iter().map(|(node, blocks)| NotProven::Signatures {
+        channel: channel.name.clone(),
+        node: node.to_string(),
+        blocks: *blocks,
     }));
 }
 

@@ -122,7 +122,7 @@ fn not_level(standings: &[Standing], observed: &[Observation], after: Duration) 
             Rule::LevelBefore,
             "heights",
             format!("within {} s they were equal, but not long enough: new blocks are still added", after.as_secs()),
-            Remedy::StopClients.or(Remedy::CaptureAtCut),
+            Remedy::keep_transactions_away().or(Remedy::CaptureAtCut),
         ));
     }
     findings

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fabkeep_network::{Finding, Grown, NodeId, Observation, Rule, Standing};
+use fabkeep_network::{Finding, Grown, NodeId, Observation, Remedy, Rule, Standing};
 use fabkeep_platform::{
     Change, NotedWindows, Platform, PlatformError, Progress, Quiesce, StrangeNote, Until, WindowRecord,
 };
@@ -94,11 +94,10 @@ fn strange_finding(note: &StrangeNote) -> Finding {
             "it looks like the record of an open window with {steps} steps, but {}: nothing of it is undone",
             note.problem
         ),
-        format!(
-            "if a backup of yours opened a window from another machine, run `fabkeep resume` there; if an older version wrote it, \
-             `fabkeep resume --unsigned` shows each step and asks before it; otherwise check the record and remove it: {}",
-            note.removal
-        ),
+        Remedy::from("if a backup of yours opened a window from another machine, go to that machine")
+            .and(Remedy::UndoWindow)
+            .or(Remedy::from("if an older version wrote it, check its steps").and(Remedy::UndoUnsigned))
+            .or(format!("check the record and remove it: {}", note.removal)),
     )
 }
 
@@ -109,7 +108,7 @@ pub(crate) fn open_finding(open: &WindowRecord) -> Finding {
         Rule::WindowUndone,
         format!("window {}", open.run),
         format!("it has been open since {} (opened by {}): {}", open.begun, open.by, changes.join("; ")),
-        "if that backup does not run any more, `fabkeep resume` undoes it, with the same --kubernetes or --inventory options",
+        Remedy::from("make sure that this backup does not run any more").and(Remedy::UndoWindow),
     )
 }
 

@@ -220,7 +220,9 @@ fn a_journal_is_never_written_through_a_link_and_two_restores_do_not_work_in_one
     fs::write(&victim, "not yours").unwrap();
     std::os::unix::fs::symlink(&victim, &journal).unwrap();
     match place.restore(&place.options(), &Silent) {
-        Err(EngineError::Usage(text)) => assert!(text.contains("no file that a restore has written")),
+        Err(EngineError::Usage(misuse)) => {
+            assert!(misuse.problem.contains("no file that a restore has written"), "{misuse:?}");
+        }
         other => panic!("{:?}", other.map(|restored| restored.directories)),
     }
     assert_eq!(fs::read_to_string(&victim).unwrap(), "not yours");
@@ -230,7 +232,7 @@ fn a_journal_is_never_written_through_a_link_and_two_restores_do_not_work_in_one
     let other = fs::File::open(place.path("Org1/peer0")).unwrap();
     rustix::fs::flock(&other, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     match place.restore(&place.options(), &Silent) {
-        Err(EngineError::Usage(text)) => assert!(text.contains("another fabkeep"), "{text}"),
+        Err(EngineError::Usage(misuse)) => assert!(misuse.problem.contains("another fabkeep"), "{misuse:?}"),
         other => panic!("{:?}", other.map(|restored| restored.directories)),
     }
     drop(other);

@@ -222,7 +222,7 @@ fn others_that_cannot_be_restarted_are_told_before_anything_is_changed() {
     tell(&place, "1 of its 3 consenters run", "start the others first");
     let peer = RestoreOptions { nodes: vec!["Org1/peer0".to_owned()], ..options(&place) };
     let error = place.restore(&peer, &Silent).unwrap_err();
-    assert!(matches!(&error, EngineError::Usage(text) if text.contains("no raft orderer")), "{error:?}");
+    assert!(matches!(&error, EngineError::Usage(misuse) if misuse.problem.contains("no raft orderer")), "{error:?}");
 }
 
 /// An orderer that comes back empty is remembered just as well.

@@ -170,9 +170,7 @@ impl Inventory {
         let problem = |problem: String| PlatformError::Inventory { file: path.display().to_string(), problem };
         let metadata = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?;
         if metadata.is_dir() {
-            return Err(problem(
-                "it is a directory; `fabkeep discover --root DIR` writes an inventory of it".to_owned(),
-            ));
+            return Err(problem("it is a directory".to_owned()));
         }
         if metadata.len() > MAX_INVENTORY_BYTES {
             return Err(problem(format!("{} bytes are too large for an inventory", metadata.len())));

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Rule, Stage};
+use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Remedy, Rule, Stage};
 use url::Url;
 
 use crate::command::{self, Ran, Until};
@@ -23,7 +23,7 @@ use crate::{
     WindowRecord,
 };
 
-pub use discover::{Discovered, discover, discover_compose, discover_docker};
+pub use discover::{Discovered, Remark, discover, discover_compose, discover_docker};
 pub use inventory::{ClientFiles, Commands, INVENTORY_HEADER, Inventory, InventoryNode, InventoryOrganization};
 pub use inventory::{may_be_shared, normal};
 pub use mounts::{Mount, Mounts, is_below};
@@ -125,13 +125,9 @@ impl Host {
     /// # Errors
     /// [`PlatformError::Inventory`].
     pub fn discovered(found: &Discovered, base: &Path) -> Result<Host, PlatformError> {
-        let finding = |remark: &String| {
-            Finding::warning(
-                Rule::Recognised,
-                "discovery",
-                remark,
-                "correct it, or write an inventory (`fabkeep discover --root DIR`), correct that, and use it instead of --root",
-            )
+        let finding = |remark: &Remark| {
+            let remedy = remark.remedy.clone().unwrap_or_else(|| Remedy::from("correct it"));
+            Finding::warning(Rule::Recognised, "discovery", &remark.what, remedy.or(Remedy::WriteInventory))
         };
         let left = found.left.iter().map(|path| {
             Finding::note(
@@ -299,7 +295,7 @@ impl Platform for Host {
 pub(crate) fn run_hook(which: &'static str, command: &str, until: Until<'_>) -> Result<(), PlatformError> {
     let failed = |problem: String| PlatformError::NotHere {
         problem: format!("--{which} `{command}` failed: {problem}"),
-        next: "correct the command".to_owned(),
+        next: "correct the command".into(),
     };
     let ran = command::run(command, until).map_err(|error| failed(error.to_string()))?;
     if ran.is_success() { Ok(()) } else { Err(failed(ran.problem(MAX_SHOWN))) }

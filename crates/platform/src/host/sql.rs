@@ -54,7 +54,7 @@ impl Host {
     pub fn sql(&self, node: &NodeId, config: &CaConfig, home: &Path) -> Result<Option<SqlAccess>, PlatformError> {
         let database = SqlDatabase::of(config).map_err(|problem| PlatformError::NotHere {
             problem: format!("{node}: {problem}"),
-            next: "correct the db section of its configuration".to_owned(),
+            next: "correct the db section of its configuration".into(),
         })?;
         let commands = self.commands(node);
         Ok(database.map(|database| SqlAccess {
@@ -132,8 +132,7 @@ impl SqlAccess {
     fn failed(&self, what: &str, problem: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{} of {}: {what} failed: {}", self.database, self.node, problem.to_string().trim()),
-            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); if the server cannot be reached from here, or the tools are not installed, give the node commands of its own in the inventory: dump (prints SQL) and load (reads SQL)"
-                .to_owned(),
+            next: "the credentials are those of the CA's configuration (a password of its environment is not kept: set PGPASSWORD or MYSQL_PWD); if the server cannot be reached from here, or the tools are not installed, give the node commands of its own in the inventory: dump (prints SQL) and load (reads SQL)".into(),
         }
     }
 
@@ -193,8 +192,7 @@ impl SqlAccess {
             None => Ok(()),
             Some(refused) => Err(PlatformError::NotHere {
                 problem: format!("the dump of {} of {} is refused: {refused}; nothing of it was loaded", self.database, self.node),
-                next: "check what in the database caused it (views, functions or comments of somebody else), and who can change the database"
-                    .to_owned(),
+                next: "check what in the database caused it (views, functions or comments of somebody else), and who can change the database".into(),
             }),
         }
     }

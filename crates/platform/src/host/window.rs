@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 
-use fabkeep_network::{Finding, NodeId};
+use fabkeep_network::{Finding, NodeId, Quiet, Remedy};
 
 use super::{Host, run_hook};
 use crate::command::Until;
@@ -21,8 +21,7 @@ impl Host {
         if quiesce.fence || !quiesce.scale.is_empty() {
             return Err(PlatformError::NotHere {
                 problem: "fences and scaling of clients need Kubernetes; this network runs on hosts".to_owned(),
-                next: "use commands of your own (--quiesce hook --hook-before CMD --hook-after CMD), or --quiesce stop"
-                    .to_owned(),
+                next: Remedy::KeepTransactionsAway { by: vec![Quiet::Hook, Quiet::Stop] },
             });
         }
         let mut changes: Vec<Change> = quiesce.hook.iter().cloned().map(Change::Hook).collect();
@@ -37,7 +36,7 @@ impl Host {
                 if !whole {
                     return Err(PlatformError::NotHere {
                         problem: format!("{node} runs, and the inventory has no commands that stop and start it"),
-                        next: "add start and stop to its [organization.node.commands]".to_owned(),
+                        next: "add start and stop to its [organization.node.commands]".into(),
                     });
                 }
                 changes.push(Change::Stop { node, workload: None, replicas: None });
@@ -148,7 +147,7 @@ impl Host {
             return Err(match error.kind() {
                 ErrorKind::AlreadyExists => PlatformError::NotHere {
                     problem: format!("another window is open: {}", self.window_file.display()),
-                    next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
+                    next: Remedy::SeeStatus.and(Remedy::UndoWindow),
                 },
                 _ => self.window_error(error),
             });

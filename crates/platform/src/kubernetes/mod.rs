@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId, Observation};
+use fabkeep_network::{DirectorySource, Finding, Network, NodeDirectory, NodeId, Observation, Remedy};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use parking_lot::Mutex;
@@ -181,7 +181,7 @@ impl Kubernetes {
             return Err(PlatformError::Cluster {
                 what: format!("looking for Fabric nodes at {}", connection.name),
                 problem: format!("none of {} namespaces contains one", names.len()),
-                next: "name the namespaces (--namespace), or another context (--context)".to_owned(),
+                next: Remedy::NameNamespaces.or(Remedy::NameCluster),
             });
         }
         let name = selection
@@ -227,7 +227,7 @@ impl Kubernetes {
         let position = self.position(node).ok_or_else(|| PlatformError::Cluster {
             what: format!("looking for {node}"),
             problem: "the cluster has no such node".to_owned(),
-            next: "`fabkeep discover` shows the existing nodes".to_owned(),
+            next: Remedy::ListNodes,
         })?;
         Ok((position, &self.analysis.nodes[position]))
     }
@@ -345,7 +345,7 @@ impl Kubernetes {
         root.map(|root| Reached { place, root, rights }).ok_or_else(|| PlatformError::Cluster {
             what: "starting a helper pod".to_owned(),
             problem: "the node's workload is not known".to_owned(),
-            next: "run `fabkeep discover`".to_owned(),
+            next: Remedy::ListNodes,
         })
     }
 
@@ -518,9 +518,15 @@ fn namespaces(connection: &Connection, selection: &Selection) -> Result<Vec<Stri
     if let Some(selector) = &selection.selector {
         parameters = parameters.labels(selector);
     }
-    let list = connection.run("listing namespaces (name them with --namespace if that is not allowed)", |client| {
+    let list = connection.run("listing namespaces", |client| {
         let (resource, parameters) = (resource.clone(), parameters.clone());
         async move { Api::<DynamicObject>::all_with(client, &resource).list(&parameters).await }
+    });
+    let list = list.map_err(|error| match error {
+        PlatformError::Forbidden { what, problem, next } => {
+            PlatformError::Forbidden { what, problem, next: Remedy::NameNamespaces.or(next) }
+        }
+        other => other,
     })?;
     Ok(list
         .items

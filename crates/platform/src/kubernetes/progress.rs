@@ -67,7 +67,7 @@ impl Target {
             return Err(PlatformError::Cluster {
                 what,
                 problem: format!("it is longer than {MAX_NOTE_BYTES} bytes: no restore wrote it"),
-                next: format!("find out who created it, then delete ConfigMap {namespace}/{name}"),
+                next: format!("find out who created it, then delete ConfigMap {namespace}/{name}").into(),
             });
         }
         let text = text.to_owned();

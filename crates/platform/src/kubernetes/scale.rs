@@ -100,7 +100,7 @@ impl Target {
         if !SCALED.contains(&workload.kind.as_str()) {
             return Err(PlatformError::NotHere {
                 problem: format!("{} cannot be scaled to 0", declaration.label()),
-                next: "stop it by hand, then run the same command again".to_owned(),
+                next: "stop it by hand, then run the same command again".into(),
             });
         }
         let found = self.connection.run(&what, |client| {
@@ -113,7 +113,7 @@ impl Target {
         if wanted(&found) > 0 && stopping::deletes_claims_when_scaled(&found) {
             return Err(PlatformError::NotHere {
                 problem: format!("K3: {}", stopping::claims_go_with(&declaration.label())),
-                next: "set whenScaled to Retain".to_owned(),
+                next: "set whenScaled to Retain".into(),
             });
         }
         let patch = json!({"metadata": {"annotations": {REPLICAS: recorded.to_string()}}, "spec": {"replicas": 0}});
@@ -143,13 +143,13 @@ impl Target {
                 problem: format!(
                     "{label} is at 0 replicas, and it is not known how many it had: its annotation {REPLICAS} is gone or not valid"
                 ),
-                next: "scale it up by hand, then run the same command again".to_owned(),
+                next: "scale it up by hand, then run the same command again".into(),
             });
         };
         if replicas > MAX_REPLICAS {
             return Err(PlatformError::NotHere {
                 problem: format!("{label} is recorded with {replicas} replicas"),
-                next: format!("scale it by hand: fabkeep scales up to at most {MAX_REPLICAS}"),
+                next: format!("scale it by hand: fabkeep scales up to at most {MAX_REPLICAS}").into(),
             });
         }
         let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
@@ -311,8 +311,7 @@ impl Kubernetes {
                     what: "scaling workloads down".to_owned(),
                     problem: format!("after {} s these pods still exist: {}", GOING.as_secs(), left.join(", ")),
                     next:
-                        "check whether an operator or autoscaler starts them again (K2); then run the same command again"
-                            .to_owned(),
+                        "check whether an operator or autoscaler starts them again (K2); then run the same command again".into(),
                 });
             }
             std::thread::sleep(POLL);

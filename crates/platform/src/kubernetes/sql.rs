@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
-use fabkeep_network::NodeId;
+use fabkeep_network::{NodeId, Remedy};
 
 use super::Kubernetes;
 use super::connection::exec::{Exec, Place};
@@ -63,8 +63,8 @@ impl Kubernetes {
     fn sql_failed(&self, node: &NodeId, what: &str, error: impl ToString) -> PlatformError {
         PlatformError::NotHere {
             problem: format!("{node}: {what} failed: {}", error.to_string().trim()),
-            next: "the credentials are those of the certificate authority's configuration, the tools those of the server's image; if they do not work, the files of the database can be copied (--copy-databases)"
-                .to_owned(),
+            next: Remedy::from("correct the credentials in the certificate authority's configuration (the tools are those of the server's image)")
+                .or(Remedy::CopyDatabases),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fabkeep_network::{DirectorySource, Finding, NodeId, Rule};
+use fabkeep_network::{DirectorySource, Finding, NodeId, Remedy, Rule};
 use serde_json::Value;
 
 use super::Kubernetes;
@@ -31,8 +31,9 @@ pub(super) fn claims_go_with(workload: &str) -> String {
     )
 }
 
-/// Returns an error for each directory with data that goes with the pods of these nodes. `remedy` completes "give it a claim, or".
-fn lost_with_pods<'a>(nodes: impl Iterator<Item = &'a FoundNode>, remedy: &str) -> Vec<Finding> {
+/// Returns an error for each directory with data that goes with the pods of these nodes. `remedy`: what else can be done than to give
+/// it a claim.
+fn lost_with_pods<'a>(nodes: impl Iterator<Item = &'a FoundNode>, remedy: &Remedy) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in nodes {
         let data = |directory: &&fabkeep_network::NodeDirectory| {
@@ -44,7 +45,7 @@ fn lost_with_pods<'a>(nodes: impl Iterator<Item = &'a FoundNode>, remedy: &str) 
                 Rule::NotPersistent,
                 &node.node.id,
                 format!("its {} directory {at} is on no volume: stopping the node deletes it", directory.role),
-                format!("give the node a PersistentVolumeClaim there, or {remedy}"),
+                Remedy::from("give the node a PersistentVolumeClaim there").or(remedy.clone()),
             ));
         }
     }
@@ -56,8 +57,9 @@ fn workload_of(node: &FoundNode) -> Option<ObjectRef> {
 }
 
 /// Returns an error for each node, chosen or not, that loses data when these workloads are scaled to 0: data on no volume, and claims that
-/// their StatefulSet deletes. `remedy` completes "give it a claim, or".
-pub(super) fn lost(analysis: &Analysis, workloads: &[ObjectRef], remedy: &str) -> Vec<Finding> {
+/// their StatefulSet deletes. `remedy`: what else can be done than to give
+/// it a claim.
+pub(super) fn lost(analysis: &Analysis, workloads: &[ObjectRef], remedy: &Remedy) -> Vec<Finding> {
     let workloads: BTreeSet<&ObjectRef> = workloads.iter().collect();
     let going = analysis.nodes.iter().filter(|node| workload_of(node).is_some_and(|known| workloads.contains(&known)));
     let mut findings = lost_with_pods(going, remedy);
@@ -78,7 +80,7 @@ pub(super) fn lost(analysis: &Analysis, workloads: &[ObjectRef], remedy: &str) -
 }
 
 /// Returns the error for a node that runs and cannot be stopped. `remedy` is what to do.
-pub(super) fn unstoppable(node: &NodeId, workload: &ObjectRef, remedy: &str) -> Finding {
+pub(super) fn unstoppable(node: &NodeId, workload: &ObjectRef, remedy: impl Into<Remedy>) -> Finding {
     let why = match workload.kind.as_str() {
         "Pod" => "it is a pod that no controller runs".to_owned(),
         "DaemonSet" => format!("{workload} runs it"),
@@ -101,14 +103,16 @@ impl Kubernetes {
         };
         let own = self.position(id).and_then(|position| place(&self.analysis.nodes[position]));
         let with_it = self.analysis.nodes.iter().filter(|node| own.is_some() && place(node) == own);
-        lost_with_pods(with_it, "save what it holds elsewhere, and restart the node by hand")
+        let by_hand = Remedy::from("save what it holds elsewhere").and("restart the node by hand");
+        lost_with_pods(with_it, &by_hand)
     }
 }
 
 impl PlannedNodes {
     /// Returns what is lost when these workloads are scaled to 0, of any node.
     pub fn lost_when_stopped(&self, workloads: &[ObjectRef]) -> Vec<Finding> {
-        lost(&self.0, workloads, "save what it holds elsewhere, and accept that this is lost (--override K3)")
+        let accept = Remedy::Override { rule: Rule::NotPersistent, accept: "that this is lost".to_owned() };
+        lost(&self.0, workloads, &Remedy::from("save what it holds elsewhere").and(accept))
     }
 
     /// Returns the error for a node whose data is on one machine that its workload does not name: when it is stopped, nothing tells where.
@@ -151,6 +155,6 @@ impl PlannedNodes {
             }
             _ => format!("scale {workload} to 0 by hand, wait until its pods are gone, and run the same command again"),
         };
-        (running && !is_scalable(workload)).then(|| unstoppable(node, workload, &remedy))
+        (running && !is_scalable(workload)).then(|| unstoppable(node, workload, remedy))
     }
 }

@@ -263,7 +263,7 @@ impl Target {
         serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
             what: what.to_owned(),
             problem: error.to_string(),
-            next: "report this to fabkeep's makers".to_owned(),
+            next: "report this to fabkeep's makers".into(),
         })
     }
 
@@ -300,7 +300,7 @@ impl Target {
             return Err(PlatformError::Cluster {
                 what,
                 problem: "it does not exist or has no address: the old names would not resolve".to_owned(),
-                next: "check the Service; then run the same command again".to_owned(),
+                next: "check the Service; then run the same command again".into(),
             });
         };
         self.addresses.lock().insert(key, address.to_owned());
@@ -472,7 +472,7 @@ impl Target {
             Created::There(_) => Err(PlatformError::Cluster {
                 what: format!("keeping {} as {name}", declaration.label()),
                 problem: "something else has created an object with this name at the same moment".to_owned(),
-                next: "run the same command again".to_owned(),
+                next: "run the same command again".into(),
             }),
         }
     }
@@ -629,7 +629,8 @@ fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> 
             declaration.kind.to_lowercase(),
             declaration.namespace,
             declaration.name
-        ),
+        )
+        .into(),
     }
 }
 

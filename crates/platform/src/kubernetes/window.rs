@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, Remedy, Rule, Stage};
+use fabkeep_network::{Finding, Quiet, Remedy, Rule, Stage};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
@@ -33,6 +33,10 @@ const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// How long a stage may take to become ready when it is started again after a window.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
+fn without_stopping() -> Remedy {
+    Remedy::KeepTransactionsAway { by: vec![Quiet::Scale, Quiet::Fence, Quiet::Hook] }
+}
+
 impl Kubernetes {
     pub(super) fn plan_window(&self, quiesce: &Quiesce) -> Result<(Vec<Change>, Vec<Finding>), PlatformError> {
         let mut findings = Vec::new();
@@ -46,12 +50,12 @@ impl Kubernetes {
             if let Some(node) = of_network {
                 return Err(PlatformError::NotHere {
                     problem: format!("{client} runs {}, which is a node of the network and not a client", node.node.id),
-                    next: "name workloads that send transactions; --quiesce stop stops the nodes themselves".to_owned(),
+                    next: Remedy::NameClients.or(Remedy::KeepTransactionsAway { by: vec![Quiet::Stop] }),
                 });
             }
             let replicas = self.target().replicas(client)?.ok_or_else(|| PlatformError::NotHere {
                 problem: format!("{client} does not exist"),
-                next: "name the workloads that send transactions (--client NAMESPACE/NAME)".to_owned(),
+                next: Remedy::NameClients,
             })?;
             changes.push(Change::Scale { workload: client.clone(), replicas: Some(replicas) });
         }
@@ -80,8 +84,8 @@ impl Kubernetes {
                     "K2: an operator manages {}, but its Deployment cannot be found: it would start the node again",
                     managed.node.id
                 ),
-                next: "give fabkeep the right to list and patch the operator's Deployment, or use --quiesce scale, fence or hook"
-                    .to_owned(),
+                next: Remedy::from("give fabkeep the right to list and patch the operator's Deployment")
+                    .or(without_stopping()),
             });
         }
         let scaled = operators.iter().map(|(namespace, name)| {
@@ -113,9 +117,9 @@ impl Kubernetes {
 
     /// Returns what a window that scales these to 0 would destroy, and the nodes that it could not stop.
     fn judged(&self, changes: &[Change], stop: bool) -> Vec<Finding> {
-        let remedy = "keep transactions away without stopping the nodes (--quiesce scale, fence or hook)";
+        let remedy = without_stopping();
         let scaled: Vec<ObjectRef> = changes.iter().filter_map(|change| Some(change.scaled()?.0.clone())).collect();
-        let mut findings = stopping::lost(&self.analysis, &scaled, remedy);
+        let mut findings = stopping::lost(&self.analysis, &scaled, &remedy);
         for node in self.analysis.nodes.iter().filter(|_| stop) {
             let works = matches!(
                 node.node.role,
@@ -127,7 +131,7 @@ impl Kubernetes {
             );
             let Some(workload) = node.node.workload.as_ref().map(ObjectRef::from) else { continue };
             if works && node.pod.is_some() && !is_scalable(&workload) {
-                findings.push(stopping::unstoppable(&node.node.id, &workload, remedy));
+                findings.push(stopping::unstoppable(&node.node.id, &workload, remedy.clone()));
             }
         }
         findings
@@ -166,7 +170,7 @@ impl Kubernetes {
                     Rule::WindowQuiet,
                     &found.node.id,
                     format!("{} {} has no selector: a fence cannot select its pods", known.kind, known.name),
-                    Remedy::StopClients,
+                    Remedy::KeepTransactionsAway { by: vec![Quiet::Scale, Quiet::Hook, Quiet::Stop] },
                 )),
             }
         }
@@ -183,7 +187,7 @@ impl Kubernetes {
                     format!("NetworkPolicy {}/{}", namespace.name, name_of(policy)),
                     "a fence cannot block what this policy admits: NetworkPolicies are additive",
                     Remedy::from("no action is needed if it admits no clients to peers and orderers")
-                        .or(Remedy::StopClients),
+                        .or(Remedy::KeepTransactionsAway { by: vec![Quiet::Scale, Quiet::Hook, Quiet::Stop] }),
                 ));
             }
         }
@@ -245,7 +249,7 @@ impl Kubernetes {
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(|error| PlatformError::Cluster {
             what: what.clone(),
             problem: error.to_string(),
-            next: "report this to fabkeep's makers".to_owned(),
+            next: "report this to fabkeep's makers".into(),
         })?;
         let resource = resource(api_version, kind, None);
         let made = self.connection.try_run(|client| {
@@ -268,7 +272,8 @@ impl Kubernetes {
                     ),
                     next: format!(
                         "check it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {name}"
-                    ),
+                    )
+                    .into(),
                 })
             }
             other => other.map_err(|error| failed(&what, &error)),
@@ -299,7 +304,8 @@ impl Kubernetes {
                 problem: format!("{kind} {namespace}/{policy} was not created by fabkeep: it was left alone"),
                 next: format!(
                     "check it, and delete it if nobody needs it: kubectl -n {namespace} delete {kind} {policy}"
-                ),
+                )
+                .into(),
             }),
         }
     }
@@ -317,7 +323,7 @@ impl Kubernetes {
         for change in changes {
             self.bounded(change).map_err(|problem| PlatformError::NotHere {
                 problem: format!("{change}: {problem}; nothing was undone"),
-                next: "select all namespaces of the network, as the backup did (--namespace)".to_owned(),
+                next: Remedy::NameNamespaces,
             })?;
         }
         let mut result = Ok(());
@@ -339,18 +345,14 @@ impl Kubernetes {
             stage.workloads = started;
             if !stage.workloads.is_empty() {
                 let ready = self.wait_until_ready(&stage, &BTreeMap::new(), READY_WITHIN, reported, &|| false);
-                result =
-                    result.and(
-                        ready.and_then(|ready| match ready.findings.first() {
-                            None => Ok(()),
-                            Some(finding) => Err(PlatformError::Cluster {
-                                what: format!("starting {} after the window", stage.stage),
-                                problem: format!("{}: {}", finding.subject, finding.what),
-                                next: "check its pods' events and logs; `fabkeep resume` scales up what is still at 0 replicas"
-                                    .to_owned(),
-                            }),
-                        }),
-                    );
+                result = result.and(ready.and_then(|ready| match ready.findings.first() {
+                    None => Ok(()),
+                    Some(finding) => Err(PlatformError::Cluster {
+                        what: format!("starting {} after the window", stage.stage),
+                        problem: format!("{}: {}", finding.subject, finding.what),
+                        next: Remedy::from("check its pods' events and logs").and(Remedy::UndoWindow),
+                    }),
+                }));
             }
         }
         // What the network does not show any more is started again all the same.
@@ -481,13 +483,13 @@ impl Kubernetes {
         if let Some(open) = noted.open {
             return Err(PlatformError::NotHere {
                 problem: format!("another window has been open since {} (opened by {})", open.begun, open.by),
-                next: "`fabkeep status` shows it, `fabkeep resume` undoes it".to_owned(),
+                next: Remedy::SeeStatus.and(Remedy::UndoWindow),
             });
         }
         if let Some(strange) = noted.strange.first() {
             return Err(PlatformError::NotHere {
                 problem: format!("{} exists, but {}", strange.at, strange.problem),
-                next: "`fabkeep status` says what to do about it".to_owned(),
+                next: Remedy::SeeStatus,
             });
         }
         let place = self.window_place();
@@ -523,7 +525,7 @@ impl Kubernetes {
             Some(open) if open.run == record.run => Ok(()),
             _ => Err(PlatformError::NotHere {
                 problem: "another window was opened at the same moment".to_owned(),
-                next: "`fabkeep status` shows it; run the backup again when that window is closed".to_owned(),
+                next: Remedy::SeeStatus.and("run the backup again when that window is closed"),
             }),
         }
     }

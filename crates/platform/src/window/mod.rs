@@ -6,7 +6,7 @@ mod note;
 pub use machine::Machine;
 pub use note::{NoteProblem, NotedWindows, StrangeNote};
 
-use fabkeep_network::NodeId;
+use fabkeep_network::{NodeId, Remedy};
 use serde::{Deserialize, Serialize};
 
 use crate::{ObjectRef, PlatformError};
@@ -114,7 +114,7 @@ impl std::fmt::Display for Change {
 pub(crate) fn unknown_hook() -> PlatformError {
     PlatformError::NotHere {
         problem: "the window began with a hook, and this machine has no record of its commands; everything else of the window is undone".to_owned(),
-        next: "run the command that lets transactions continue: `fabkeep resume --hook-after COMMAND`".to_owned(),
+        next: Remedy::UndoHook,
     }
 }
 

@@ -99,7 +99,7 @@ fn below_a_root_a_folders_files_are_taken_as_compose_takes_them() {
         "{:#?}",
         seen.nodes()
     );
-    seen.reported(&["compose.prod.yaml", "p0", "nothing tells", "--compose"]);
+    seen.reported(&["compose.prod.yaml", "p0", "nothing shows", "NameComposeFiles"]);
     // Unless a setting names it.
     site.write("net/.env", "COMPOSE_FILE=compose.yaml:compose.prod.yaml\n");
     let seen = site.discover("net");

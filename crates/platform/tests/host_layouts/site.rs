@@ -131,7 +131,19 @@ pub struct Seen {
 impl Seen {
     pub fn new(found: Discovered, site: &Site) -> Seen {
         let text = found.inventory.to_text().unwrap();
-        Seen { host: Seen::host_of(&text, site), text, remarks: found.remarks, base: site.path("") }
+        Seen {
+            host: Seen::host_of(&text, site),
+            text,
+            remarks: found
+                .remarks
+                .into_iter()
+                .map(|remark| match remark.remedy {
+                    Some(remedy) => format!("{}: {remedy:?}", remark.what),
+                    None => remark.what,
+                })
+                .collect(),
+            base: site.path(""),
+        }
     }
 
     /// The network that an inventory's text describes.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
-use fabkeep_network::{Finding, NodeDirectory, NodeId, Rule, Severity};
+use fabkeep_network::{Finding, NodeDirectory, NodeId, Remedy, Rule, Severity};
 use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod, is_scalable};
 use fabkeep_platform::{ObjectRef, Platform};
 
@@ -99,8 +99,11 @@ pub(super) fn no_place(id: &NodeId, directory: &NodeDirectory) -> Finding {
     Finding::error(
         Rule::NotPersistent,
         id,
-        format!("the cluster has no place for its {} directory {}", directory.role, directory.path),
-        "compare `fabkeep discover` with `fabkeep show`: the workload mounts other volumes than when it was captured",
+        format!(
+            "the cluster has no place for its {} directory {}: the workload mounts other volumes than when it was captured",
+            directory.role, directory.path
+        ),
+        Remedy::CompareNodes,
     )
 }
 

@@ -19,7 +19,7 @@ mod start;
 mod undo;
 mod volume;
 
-use fabkeep_network::{Finding, NodeId, Rule, Severity};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule, Severity};
 use fabkeep_platform::kubernetes::{HelperOptions, Kubernetes, Selection, Target};
 use fabkeep_platform::{Declaration, PlatformError};
 use fabkeep_store::PointReader;
@@ -103,11 +103,13 @@ fn gone_on_with(run: &Run<'_>, record: &Journal<'_>) -> Finding {
         return Finding::note(Rule::NotOverwritten, subject, what, next);
     }
     let what = format!("{what}; this run does not write or compare {}", run.plan.left.join(", "));
-    let next = format!(
-        "no action is needed if they are as they should be; to restore them again: `kubectl -n {} delete configmap {}`, if it is there still, and the same command with --replace",
+    let delete = format!(
+        "delete the progress record, if it is there still (`kubectl -n {} delete configmap {}`)",
         run.plan.record_namespace(),
         record.name()
     );
+    let next = Remedy::from("no action is needed if they are as they should be")
+        .or(Remedy::from(delete).and(Remedy::SetAside).and("run the same command again: it restores them again"));
     Finding::warning(Rule::NotOverwritten, subject, what, next)
 }
 

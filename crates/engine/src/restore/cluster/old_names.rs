@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::{keep_old_names, old_names};
 use serde_json::Value;
@@ -36,7 +36,8 @@ pub(super) fn judge(plan: &mut Plan, declared: &[Declaration]) -> Result<(), Eng
                     Rule::NamesKept,
                     known.label(),
                     format!("its note of old names leads {names} to {service}, which does not exist or has no address: they would not resolve"),
-                    "create the Service first; or restore without these names (--override K5)",
+                    Remedy::from("create the Service first")
+                        .or(Remedy::Override { rule: Rule::NamesKept, accept: "that these names are lost".to_owned() }),
                 ));
             }
             unused.insert((old.namespace, old.service));

@@ -12,6 +12,7 @@ use fabkeep_store::PointReader;
 
 use super::record::{Identity, Known};
 use super::{fill, node_ports, nodes, old_names, relocation, restart, scope};
+use crate::misuse::Misuse;
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
 use crate::point::{CapturedNode, RecoveryPoint};
@@ -197,9 +198,9 @@ fn of_declared(
     options: &RestoreOptions,
 ) -> Result<Plan, EngineError> {
     if declared.is_empty() {
-        return Err(EngineError::Usage(format!(
-            "recovery point {id} was not captured on Kubernetes: restore it into a folder (--to) or by an inventory"
-        )));
+        return Err(Misuse::new(format!("recovery point {id} was not captured on Kubernetes"))
+            .next(Remedy::RestoreElsewhere.or(Remedy::RestoreByInventory))
+            .into());
     }
     let (point, nodes) = (&transformed.point, &transformed.nodes);
     let chosen: Vec<(usize, &CapturedNode)> =
@@ -324,7 +325,7 @@ fn judge_places(plan: &mut Plan, point: &RecoveryPoint, staying: &[nodes::Stayin
                 Rule::NotOverwritten,
                 id,
                 format!("claim {namespace}/{claim} was created after this recovery point: nothing is missing, but it may have come back empty"),
-                Remedy::from("no action is needed if the node has the recovery point's heights (fabkeep status)")
+                Remedy::from("no action is needed if the node has the recovery point's heights")
                     .or(Remedy::RestoreNodes { nodes: vec![(*id).clone()], replace: true }),
             ));
         }

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fabkeep_network::Remedy;
 use fabkeep_platform::ObjectRef;
 use fabkeep_platform::kubernetes::{Note, Suspension, Target, Written};
 use serde::{Deserialize, Serialize};
 
+use crate::misuse::Misuse;
 use crate::point::RecoveryPoint;
 use crate::restore::progress::{self, AtRest, Record, Step, Storage};
 use crate::restore::{ClusterTarget, RestoreOptions};
@@ -227,7 +229,7 @@ impl Identity {
     }
 
     fn seal(&self, object: &str, record: &Record) -> Result<String, EngineError> {
-        let wrong = |error: serde_json::Error| EngineError::Usage(error.to_string());
+        let wrong = |error: serde_json::Error| EngineError::from(Misuse::new(error.to_string()));
         let steps = record.in_order().into_iter().cloned().collect();
         let text = Text { object: object.to_owned(), content: Content::Steps { steps } };
         serde_json::to_string(&self.sealed(serde_json::to_string(&text).map_err(wrong)?)).map_err(wrong)
@@ -321,10 +323,12 @@ impl Storage for RecordObject<'_> {
                 }
                 Written::Conflict => {
                     self.lost = true;
-                    return Err(EngineError::Usage(format!(
-                        "another run of this restore is under way: ConfigMap {}/{name} was written by it; wait until it has finished, or end it and run the same command again",
+                    return Err(Misuse::new(format!(
+                        "another run of this restore is under way: ConfigMap {}/{name} was written by it",
                         self.namespace,
-                    )));
+                    ))
+                    .next(Remedy::from("wait until it has finished").or("end it and run the same command again"))
+                    .into());
                 }
             }
         }

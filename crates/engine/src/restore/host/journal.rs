@@ -12,8 +12,10 @@ use super::disk::Disk;
 use super::plan::Plan;
 use super::staging::free_name;
 use crate::error::io;
+use crate::misuse::Misuse;
 use crate::restore::progress::{self, Record, Step, Storage};
 use crate::{Done, EngineError};
+use fabkeep_network::Remedy;
 
 /// Longest journal read, in bytes.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
@@ -124,16 +126,19 @@ fn opened(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
 
 fn no_journal(path: &Path, error: std::io::Error) -> EngineError {
     match path.symlink_metadata() {
-        Ok(found) if !found.is_file() => EngineError::Usage(format!(
-            "{} is where a restore keeps its journal, and is no file that a restore has written: look who made it, and remove it",
+        Ok(found) if !found.is_file() => Misuse::new(format!(
+            "{} is where a restore keeps its journal, and is no file that a restore has written",
             path.display()
-        )),
+        ))
+        .next("find out who made it, and remove it")
+        .into(),
         _ => io(path)(error),
     }
 }
 
 fn restoring_here(path: &Path) -> EngineError {
-    EngineError::Usage(format!("another fabkeep is restoring here ({} is locked); wait for it", path.display()))
+    let problem = format!("another fabkeep is restoring here ({} is locked)", path.display());
+    Misuse::new(problem).next("wait until it has finished").into()
 }
 
 /// Whether a lock was taken; a file system without locks gives it.
@@ -175,10 +180,10 @@ fn text(file: &File, path: &Path) -> Result<String, EngineError> {
 
 /// What a second run of another plan is refused with.
 pub(super) fn of_another(path: &Path) -> EngineError {
-    EngineError::Usage(format!(
-        "{} belongs to another restore that did not finish: run that command again until it finishes, or remove the file to give that restore up",
-        path.display()
-    ))
+    let again = Remedy::from("run that command again until it finishes");
+    Misuse::new(format!("{} belongs to another restore that did not finish", path.display()))
+        .next(again.or("remove the file to give that restore up"))
+        .into()
 }
 
 /// The file of lines.
@@ -199,7 +204,7 @@ impl Lines<'_> {
 impl Storage for Lines<'_> {
     fn add(&mut self, step: &Step) -> Result<(), EngineError> {
         self.disk.changing("journal", &self.path);
-        let mut text = serde_json::to_vec(step).map_err(|error| EngineError::Usage(error.to_string()))?;
+        let mut text = serde_json::to_vec(step).map_err(|error| Misuse::new(error.to_string()))?;
         text.push(b'\n');
         self.file.write_all(&text).map_err(io(&self.path))
     }

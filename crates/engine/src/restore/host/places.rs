@@ -12,6 +12,7 @@ use super::Places;
 use super::plan::Plan;
 use super::staging::resolve;
 use crate::EngineError;
+use crate::misuse::Misuse;
 use crate::point::{CapturedDirectory, CapturedNode, RecoveryPoint};
 use crate::transform::{Transformed, is_named};
 
@@ -55,11 +56,13 @@ pub(super) fn place_all(plan: &mut Plan<'_>, transformed: &mut Transformed) -> R
                     other.shared.push(id.clone());
                     continue;
                 }
-                return Err(EngineError::Usage(format!(
-                    "{} is the place of a directory of {} and of one of {id}: correct the inventory",
+                return Err(Misuse::new(format!(
+                    "{} is the place of a directory of {} and of one of {id}",
                     place.display(),
                     other.id
-                )));
+                ))
+                .next("correct the inventory")
+                .into());
             }
             out.push(Placed { node: index, directory, id: id.clone(), shared: Vec::new(), place });
         }

@@ -12,6 +12,7 @@ use super::prove::{compare, is_as_captured};
 use super::staging::{Staging, resolve};
 use super::{Places, existing, may_change, old_paths, restart, room, running, same_place};
 use crate::error::io;
+use crate::misuse::{Misuse, Request};
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, RecoveryPoint};
 use crate::restore::ca::databases::{PlannedLoad, plan_loads};
 use crate::restore::ca::keep::{self, ExistingFile};
@@ -190,9 +191,11 @@ fn judge(
     plan.findings.extend(judge::set(point, &|_, node| is_restored(&node.facts.id), options));
     let nodes = || point.nodes.iter().map(|node| &node.facts).filter(|node| is_restored(&node.id));
     if let Some(name) = options.assume_stopped.iter().find(|name| !nodes().any(|node| node.id.to_string() == **name)) {
-        return Err(EngineError::Usage(format!(
-            "--assume-stopped {name}: it is not among the nodes that are restored"
-        )));
+        return Err(Misuse::of(
+            Request::AssumeStopped(name.clone()),
+            format!("{name} is not among the nodes that are restored"),
+        )
+        .into());
     }
     if !options.replace {
         in_the_way(plan, &record);
@@ -371,8 +374,13 @@ fn leave_out_mounted(
             findings.push(Finding::error(
                 Rule::RoomEnough,
                 id,
-                format!("{} is a mount point and differs from the captured file: it cannot be replaced", path.display()),
-                "put the captured content where the mount comes from (restore into a folder to have it, --to DIR), or unmount it; then run the same command again",
+                format!(
+                    "{} is a mount point and differs from the captured file: it cannot be replaced",
+                    path.display()
+                ),
+                Remedy::from("unmount it, and run the same command again").or(Remedy::RestoreElsewhere
+                    .and("put the captured content where the mount comes from")
+                    .and("run the same command again")),
             ));
         }
         false

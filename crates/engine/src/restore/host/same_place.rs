@@ -169,7 +169,7 @@ pub(super) fn check(
     if let Some(folder) = repository {
         let root = Root::new(&folder.canonicalize().map_err(io(folder))?, mounts);
         let copy = match &plan.places {
-            Places::Below(to) => Some(Root::new(&resolve("--to", to)?, mounts)),
+            Places::Below(to) => Some(Root::new(&resolve("the target", to)?, mounts)),
             Places::Of(_) => None,
         };
         let places = others.iter().filter(|other| other.planned.is_some()).flat_map(|place| &place.roots);

@@ -12,6 +12,7 @@ use fabkeep_platform::{ASIDE, Mounts, STAGED, is_aside, is_below, trusted_link};
 
 use crate::EngineError;
 use crate::error::io as at;
+use crate::misuse::Misuse;
 
 /// Most folders looked through for whether something is in a place.
 const MAX_FIXED: usize = 10_000;
@@ -316,10 +317,9 @@ pub(super) fn resolve(of: impl std::fmt::Display, place: &Path) -> Result<PathBu
             return Ok(found);
         }
         if above.symlink_metadata().is_ok() {
-            return Err(EngineError::Usage(format!(
-                "{of}: {} is a link that leads to nothing; mount the disk that it leads to, or remove the link",
-                above.display()
-            )));
+            return Err(Misuse::new(format!("{of}: {} is a link that leads to nothing", above.display()))
+                .next(Remedy::from("mount the disk that it leads to").or("remove the link"))
+                .into());
         }
     }
     Ok(place)
@@ -327,10 +327,9 @@ pub(super) fn resolve(of: impl std::fmt::Display, place: &Path) -> Result<PathBu
 
 /// The journal and the plan cannot hold such a path.
 fn not_utf8(path: &Path) -> EngineError {
-    EngineError::Usage(format!(
-        "{}: the name of a node's directory, or of what is mounted in it, is not UTF-8: rename it, or restore into another folder (--to DIR)",
-        path.display()
-    ))
+    let problem =
+        format!("{}: the name of a node's directory, or of what is mounted in it, is not UTF-8", path.display());
+    Misuse::new(problem).next(Remedy::from("rename it").or(Remedy::RestoreElsewhere)).into()
 }
 
 fn join_path(root: &Path, path: &Path) -> PathBuf {

@@ -9,6 +9,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use super::container::Unrecognised;
 use super::names::{copied_from, holds_copies};
 use super::node::Node;
+use super::remark::Remarks;
 use super::tree::Tree;
 
 /// How deep below an orderer's folder its raft logs are looked for.
@@ -20,7 +21,7 @@ pub(super) fn set_copies_apart(
     tree: &mut Tree,
     root: &Path,
     used: impl Fn(&Tree) -> Vec<PathBuf>,
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Vec<PathBuf> {
     let mut copies = copies_by_name(tree, root);
     if !copies.is_empty() {
@@ -116,7 +117,7 @@ impl Place {
 }
 
 /// Takes containers out that do not run and have the data of another: an old container that was kept is no node, whatever its name.
-pub(super) fn set_stopped_apart(nodes: &mut Vec<Node>, stopped: &BTreeSet<String>, remarks: &mut Vec<String>) {
+pub(super) fn set_stopped_apart(nodes: &mut Vec<Node>, stopped: &BTreeSet<String>, remarks: &mut Remarks) {
     let mut out: Vec<Node> = Vec::new();
     for node in std::mem::take(nodes) {
         let data = node.data().filter(|path| path.exists()).map(Place::of);
@@ -143,7 +144,7 @@ pub(super) fn set_stopped_apart(nodes: &mut Vec<Node>, stopped: &BTreeSet<String
 }
 
 /// Tells of containers that hold what a node has, and are none of the nodes that were found.
-pub(super) fn tell_unrecognised(unrecognised: &[Unrecognised], nodes: &[Node], remarks: &mut Vec<String>) {
+pub(super) fn tell_unrecognised(unrecognised: &[Unrecognised], nodes: &[Node], remarks: &mut Remarks) {
     let known: Vec<PathBuf> =
         nodes.iter().flat_map(|node| node.directories.iter().map(|(_, path)| real(path))).collect();
     for one in unrecognised {
@@ -168,7 +169,7 @@ pub(super) fn tell_unrecognised(unrecognised: &[Unrecognised], nodes: &[Node], r
 
 /// Makes one node of what tells of one: a script and the environment file that it reads, a service of two compose files. What says more
 /// comes first.
-pub(super) fn settle(nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
+pub(super) fn settle(nodes: &mut Vec<Node>, remarks: &mut Remarks) {
     let mut out: Vec<Node> = Vec::new();
     for mut node in std::mem::take(nodes) {
         let data = node.data().map(Place::of);
@@ -249,7 +250,7 @@ fn merge(known: &mut Node, more: &mut Node) {
 }
 
 /// The raft logs of orderers of which only the data is known and that do not have them in it: beside it.
-fn add_raft_logs(nodes: &mut [Node], remarks: &mut Vec<String>) {
+fn add_raft_logs(nodes: &mut [Node], remarks: &mut Remarks) {
     for position in 0..nodes.len() {
         let node = &nodes[position];
         let known =
@@ -297,7 +298,7 @@ fn folders_of(folder: &Path, end: &str, depth: usize, out: &mut Vec<PathBuf>) {
 }
 
 /// Adds the nodes of which only data was found.
-pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
+pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Remarks) {
     for data in &tree.data {
         let path = Place::of(&data.path);
         let claimed = nodes
@@ -348,7 +349,7 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Vec<Str
 }
 
 /// Gives each directory to one node: the first that names it. What is shared is reported, except for keys: those are each node's.
-pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Vec<String>) {
+pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Remarks) {
     let mut owners: BTreeMap<Place, (usize, DirectoryRole)> = BTreeMap::new();
     // Data before anything else: a folder of configuration that is somebody's data is data.
     for (position, node) in nodes.iter().enumerate() {

@@ -8,6 +8,7 @@ use serde_norway::Value;
 use super::container::{Container, Containers, docker_commands};
 use super::normal;
 use super::project::{File, Given, Project, projects};
+use super::remark::Remarks;
 use super::script::{self, WORKING_FOLDER, home};
 use super::started::Mount;
 use super::tree::text_of;
@@ -28,7 +29,7 @@ pub(super) fn read(
     given: Given<'_>,
     root: &Path,
     known: &[PathBuf],
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Containers {
     let (projects, extended) = projects(files, given, root, remarks);
     let mut out = Containers::default();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fabkeep_network::Remedy;
 use serde_json::Value;
 
 use super::container::{Container, Containers, docker_commands};
@@ -40,8 +41,8 @@ fn is_stopped(one: &Value) -> bool {
 fn failed(problem: String) -> PlatformError {
     PlatformError::NotHere {
         problem,
-        next: "run fabkeep on the machine where the containers run, as a user who may use docker; or name the compose file (--compose FILE)"
-            .to_owned(),
+        next: Remedy::from("run fabkeep on the machine where the containers run, as a user who may use docker")
+            .or(Remedy::NameComposeFiles),
     }
 }
 

@@ -7,6 +7,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 
 use super::is_of_a_restore;
 use super::node::Node;
+use super::remark::Remarks;
 use crate::PlatformError;
 
 /// What a certificate authority keeps in its home in folders.
@@ -58,7 +59,7 @@ pub(super) fn covered(nodes: &[Node], copies: &[PathBuf], root: &Path) -> Covere
 pub(super) fn left_over(
     root: &Path,
     covered: &Covered,
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<BTreeMap<String, Vec<PathBuf>>, PlatformError> {
     let mut out: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     if covered.whole.contains(root) {
@@ -78,7 +79,7 @@ pub(super) fn left_over(
 fn collect(
     directory: &Path,
     covered: &Covered,
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
     add: &mut dyn FnMut(PathBuf),
 ) -> Result<(), PlatformError> {
     let io = |source| PlatformError::Io { path: directory.display().to_string(), source };

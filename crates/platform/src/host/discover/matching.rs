@@ -7,6 +7,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 
 use super::node::Node;
 use super::relative;
+use super::remark::Remarks;
 use super::tree::{Identity, Tree};
 
 /// Gives nodes of which only data is known their MSP and TLS directories: those beside the data, else those of the same name.
@@ -145,7 +146,7 @@ pub(super) fn ask_for_identities(
     nodes: &[Node],
     named: &[(String, String)],
     base: &Path,
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) {
     for (node, (organization, name)) in nodes.iter().zip(named).filter(|(node, _)| wants_identity(node)) {
         let free = tree.identities.iter().filter(|identity| {
@@ -177,7 +178,7 @@ pub(super) fn ask_for_identities(
 pub(super) fn state_databases(
     nodes: &[Node],
     named: &[(String, String)],
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> BTreeMap<usize, String> {
     let name_of = |position: usize| format!("{}/{}", named[position].0, named[position].1);
     let databases: Vec<usize> =

@@ -13,6 +13,7 @@ mod names;
 mod node;
 mod project;
 mod quadlet;
+mod remark;
 mod run;
 mod script;
 mod started;
@@ -33,6 +34,8 @@ use crate::volume::{STAGED, is_aside};
 use container::{Containers, Unrecognised};
 use node::Node;
 use project::Given;
+pub use remark::Remark;
+use remark::Remarks;
 use started::{Started, Unknown};
 use tree::Tree;
 
@@ -42,7 +45,7 @@ pub struct Discovered {
     /// The inventory, with paths relative to its base.
     pub inventory: Inventory,
     /// What a person should look at.
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Remark>,
     /// What restores have left beside data: it is in no inventory.
     pub left: Vec<PathBuf>,
 }
@@ -68,7 +71,7 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
         ));
     }
     let used = |tree: &Tree| {
-        let (nodes, _) = told_nodes(tree, &root, &mut Vec::new());
+        let (nodes, _) = told_nodes(tree, &root, &mut Remarks::default());
         nodes.into_iter().flat_map(|node| node.directories).map(|(_, path)| path).filter(|path| path.exists()).collect()
     };
     let mut copies = claims::set_copies_apart(&mut tree, &root, used, &mut remarks);
@@ -106,11 +109,11 @@ pub fn discover(root: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     }
     let network = root.file_name().map_or_else(|| "network".to_owned(), |name| name.to_string_lossy().into_owned());
     let inventory = inventory(network, &nodes, &named, &served, rest, &base);
-    Ok(Discovered { inventory, remarks: unique(remarks), left: tree.left })
+    Ok(Discovered { inventory, remarks: remarks.finish(), left: tree.left })
 }
 
 /// The nodes that files below a root start or configure, and the containers that are none and hold what a node has.
-fn told_nodes(tree: &Tree, root: &Path, remarks: &mut Vec<String>) -> (Vec<Node>, Vec<Unrecognised>) {
+fn told_nodes(tree: &Tree, root: &Path, remarks: &mut Remarks) -> (Vec<Node>, Vec<Unrecognised>) {
     let known: Vec<PathBuf> = tree.data.iter().map(|data| data.path.clone()).collect();
     let scripts = tree
         .scripts
@@ -143,7 +146,7 @@ pub fn discover_compose(files: &[PathBuf], base: &Path) -> Result<Discovered, Pl
     let first = files.first().map_or(Path::new("."), PathBuf::as_path);
     let absolute = std::path::absolute(first).unwrap_or_else(|_| first.to_path_buf());
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let mut remarks = Vec::new();
+    let mut remarks = Remarks::default();
     // Compose takes variables of its environment before those of `.env`. The folder that fabkeep runs in is not the one that compose runs in.
     let texts =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -159,7 +162,7 @@ pub fn discover_compose(files: &[PathBuf], base: &Path) -> Result<Discovered, Pl
 /// [`PlatformError::NotHere`] when docker cannot be asked; [`PlatformError::Inventory`] when none of its containers is a node.
 pub fn discover_docker(program: &Path, base: &Path) -> Result<Discovered, PlatformError> {
     let containers = docker::containers(program)?;
-    of_containers(containers, Path::new("/"), "docker".to_owned(), base, Vec::new(), "docker")
+    of_containers(containers, Path::new("/"), "docker".to_owned(), base, Remarks::default(), "docker")
 }
 
 fn of_containers(
@@ -167,7 +170,7 @@ fn of_containers(
     root: &Path,
     network: String,
     base: &Path,
-    mut remarks: Vec<String>,
+    mut remarks: Remarks,
     file: &str,
 ) -> Result<Discovered, PlatformError> {
     let mut nodes = started_nodes(containers.started, root, false, &mut remarks);
@@ -190,7 +193,7 @@ fn of_containers(
     }
     let base = base.canonicalize().unwrap_or_else(|_| normal(base));
     let inventory = inventory(network, &nodes, &named, &served, BTreeMap::new(), &base);
-    Ok(Discovered { inventory, remarks: unique(remarks), left: Vec::new() })
+    Ok(Discovered { inventory, remarks: remarks.finish(), left: Vec::new() })
 }
 
 /// A root inside a node's data, or that is a node's data directory: the folder that holds the rest of the node.
@@ -233,7 +236,7 @@ fn also_outside(node: &Node, root: &Path) -> Option<String> {
 }
 
 /// The nodes that something starts. `only_here`: those of which nothing is on this machine are no part of what was asked for.
-fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &mut Vec<String>) -> Vec<Node> {
+fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &mut Remarks) -> Vec<Node> {
     let mut out: Vec<Node> = Vec::new();
     for mut one in started {
         match one.settle_unknown() {
@@ -280,7 +283,7 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
 }
 
 /// The nodes that configuration files tell of which nothing was seen to start.
-fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &mut Vec<String>) {
+fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &mut Remarks) {
     let used: BTreeSet<PathBuf> = nodes.iter().filter_map(|node| node.config.clone()).collect();
     for file in &tree.configs {
         let peer = file.file_name().is_some_and(|name| name.eq_ignore_ascii_case(PEER_CONFIG_FILE));
@@ -325,11 +328,6 @@ fn configured_nodes(tree: &Tree, root: &Path, nodes: &mut Vec<Node>, remarks: &m
             nodes.push(authority::of_started(&started, root));
         }
     }
-}
-
-fn unique(remarks: Vec<String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()
 }
 
 fn inventory(

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use fabkeep_ledger::node_settings::{Environment, value_at};
+use fabkeep_network::Remedy;
 use serde_norway::Value;
 
 use super::compose::{self, entries, environment_file, expand, texts};
 use super::normal;
+use super::remark::{Remark, Remarks};
 use super::tree::text_of;
 
 /// Most files read that others include or extend.
@@ -112,7 +114,7 @@ pub(super) fn projects(
     files: &[PathBuf],
     given: Given<'_>,
     root: &Path,
-    remarks: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> (Vec<Project>, BTreeSet<(PathBuf, String)>) {
     let mut sources: Vec<Source> = Vec::new();
     for path in files {
@@ -144,7 +146,7 @@ pub(super) fn projects(
 type Group = (Vec<Source>, BTreeSet<String>);
 
 /// All files are one project as compose reads a command line, but for those that cannot be.
-fn in_order(sources: Vec<Source>, environment: &Environment, root: &Path, remarks: &mut Vec<String>) -> Vec<Group> {
+fn in_order(sources: Vec<Source>, environment: &Environment, root: &Path, remarks: &mut Remarks) -> Vec<Group> {
     let mut out: Vec<Group> = Vec::new();
     for source in sources {
         let mut at = None;
@@ -175,7 +177,7 @@ fn names_of(group: &[Source]) -> String {
 }
 
 /// In each folder the file that compose takes with the one that it puts over it; then those that only add to others.
-fn found(mut sources: Vec<Source>, root: &Path, remarks: &mut Vec<String>) -> Vec<Group> {
+fn found(mut sources: Vec<Source>, root: &Path, remarks: &mut Remarks) -> Vec<Group> {
     let nothing = Environment::new();
     let (mut included_files, mut extended_files) = (BTreeSet::new(), BTreeSet::new());
     for source in &sources {
@@ -230,12 +232,13 @@ fn found(mut sources: Vec<Source>, root: &Path, remarks: &mut Vec<String>) -> Ve
                 Fit::Yes => fits.push(position),
                 Fit::No => {}
                 Fit::Contradicts(service) => {
-                    remarks.push(format!(
-                        "{} says of the service {service} otherwise than {}, and nothing tells whether compose is started with \
-                         both: its part was left out; if it is, run fabkeep discover with --compose for each of them, in that order",
+                    let what = format!(
+                        "{} says of the service {service} otherwise than {}, and nothing shows whether compose is started with \
+                         both: its part was left out",
                         source.path.display(),
                         names_of(group)
-                    ));
+                    );
+                    remarks.push(Remark { what, remedy: Some(Remedy::NameComposeFiles) });
                     without.insert(service);
                 }
             }
@@ -244,12 +247,15 @@ fn found(mut sources: Vec<Source>, root: &Path, remarks: &mut Vec<String>) -> Ve
             [] => out.push((vec![source], without)),
             [position] => out[*position].0.push(source),
             [position, ..] if !source.only_adds() => out[*position].0.push(source),
-            several => remarks.push(format!(
-                "{} adds to services of several projects ({}), and nothing tells with which of them compose is started: it was left \
-                 out; run fabkeep discover with --compose for each file that is started together, in that order",
-                source.path.display(),
-                several.iter().map(|position| names_of(&out[*position].0)).collect::<Vec<_>>().join("; ")
-            )),
+            several => {
+                let what = format!(
+                    "{} adds to services of several projects ({}), and nothing shows with which of them compose is started: it was \
+                     left out",
+                    source.path.display(),
+                    several.iter().map(|position| names_of(&out[*position].0)).collect::<Vec<_>>().join("; ")
+                );
+                remarks.push(Remark { what, remedy: Some(Remedy::NameComposeFiles) });
+            }
         }
     }
     out
@@ -324,7 +330,7 @@ impl Project {
     }
 
     /// Reads what its files include.
-    fn include(&mut self, remarks: &mut Vec<String>) {
+    fn include(&mut self, remarks: &mut Remarks) {
         let mut position = 0;
         while position < self.files.len() {
             for (paths, folder) in included(&self.files[position]) {
@@ -353,7 +359,7 @@ impl Project {
     }
 
     /// Reads what its services extend.
-    fn extend(&mut self, extended: &mut BTreeSet<(PathBuf, String)>, remarks: &mut Vec<String>) {
+    fn extend(&mut self, extended: &mut BTreeSet<(PathBuf, String)>, remarks: &mut Remarks) {
         let mut position = 0;
         while position < self.files.len() {
             let file = &self.files[position];
@@ -477,7 +483,7 @@ mod tests {
         ] {
             let environment = Environment::from([(more.0.to_owned(), more.1.to_owned())]);
             let given = Given::InOrder(&environment);
-            let (found, _) = projects(std::slice::from_ref(&file), given, folder.path(), &mut Vec::new());
+            let (found, _) = projects(std::slice::from_ref(&file), given, folder.path(), &mut Remarks::default());
             let service = compose::service("p0", &found[0], folder.path(), &[]);
             assert_eq!((found[0].name.as_str(), service.image.as_str()), (name, image));
             assert!(service.commands.stop.as_ref().unwrap().starts_with(command), "{:?}", service.commands);

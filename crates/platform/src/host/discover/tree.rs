@@ -9,6 +9,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
 use super::claims::{Place, same_directory};
+use super::remark::Remarks;
 use crate::PlatformError;
 
 /// Deepest directory looked at below the root.
@@ -86,7 +87,7 @@ pub(super) struct Tree {
     pub units: Vec<PathBuf>,
     /// Podman's units of containers.
     pub quadlets: Vec<PathBuf>,
-    pub remarks: Vec<String>,
+    pub remarks: Remarks,
     /// What restores have left beside data.
     pub left: Vec<PathBuf>,
     /// Directories that were found a second time under another path, each with the first.

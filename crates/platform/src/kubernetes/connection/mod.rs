@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use fabkeep_network::Remedy;
 use kube::api::ApiResource;
 use kube::client::UpgradeConnectionError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -46,12 +47,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub fn open(address: &ClusterAddress) -> Result<Connection, PlatformError> {
-        let wrong = |problem: String| {
-            PlatformError::Cluster {
+        let wrong = |problem: String| PlatformError::Cluster {
             what: "connecting to the cluster".to_owned(),
             problem,
-            next: "name a kubeconfig (--kubeconfig FILE, or KUBECONFIG) and a context of it (--context NAME); `kubectl get nodes` shows whether they work".to_owned(),
-        }
+            next: Remedy::NameCluster,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -231,19 +230,18 @@ pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
             return PlatformError::Forbidden {
                 what: what.to_owned(),
                 problem: status.message.clone(),
-                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or correct the quota or admission webhook that the message names"
-                    .to_owned(),
+                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or correct the quota or admission webhook that the message names".into(),
             };
         }
         kube::Error::Api(status) if status.code == 401 => {
             return PlatformError::Forbidden {
                 what: what.to_owned(),
                 problem: status.message.clone(),
-                next: "renew the credentials in the kubeconfig".to_owned(),
+                next: "renew the credentials in the kubeconfig".into(),
             };
         }
         kube::Error::Api(status) => (status.message.clone(), "check the object with kubectl"),
         other => (chain(other), "check that the cluster is up (`kubectl get nodes`), then run the same command again"),
     };
-    PlatformError::Cluster { what: what.to_owned(), problem, next: next.to_owned() }
+    PlatformError::Cluster { what: what.to_owned(), problem, next: next.into() }
 }

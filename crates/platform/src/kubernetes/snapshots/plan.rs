@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_network::NodeId;
+use fabkeep_network::{NodeId, OrLeaveOut, Remedy};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use serde_json::Value;
@@ -23,7 +23,10 @@ const GROUP_APIS: [&str; 3] =
 /// What the default class of a driver has.
 const DEFAULT_CLASSES: [&str; 2] =
     ["snapshot.storage.kubernetes.io/is-default-class", "groupsnapshot.storage.kubernetes.io/is-default-class"];
-const STREAM: &str = "read the volumes without snapshots (--volumes stream)";
+
+fn to_a_csi_driver() -> Remedy {
+    Remedy::from("move the data to a claim of a CSI driver that takes snapshots").or(Remedy::WithoutSnapshots)
+}
 
 /// A claim that snapshots are wanted of.
 struct Wanted {
@@ -63,7 +66,8 @@ impl Kubernetes {
         if self.connection.served()?.resource(SNAPSHOT_API, "VolumeSnapshot").is_none() {
             return Err(PlatformError::NotHere {
                 problem: format!("the cluster does not serve {SNAPSHOT_API}: no snapshots can be taken"),
-                next: format!("install the snapshot controller and its CustomResourceDefinitions, or {STREAM}"),
+                next: Remedy::from("install the snapshot controller and its CustomResourceDefinitions")
+                    .or(Remedy::WithoutSnapshots),
             });
         }
         let mut plan = SnapshotPlan::default();
@@ -82,7 +86,7 @@ impl Kubernetes {
                         node: found.node.id.clone(),
                         volume: other.to_string(),
                         problem: "it is not a PersistentVolumeClaim".to_owned(),
-                        next: format!("move the data to a claim of a CSI driver that takes snapshots, or {STREAM}"),
+                        remedy: to_a_csi_driver(),
                     }),
                 }
             }
@@ -95,11 +99,11 @@ impl Kubernetes {
                     let of_claim = SnapshotClaim { name: claim.clone(), storage_class: known.storage_class };
                     sets.entry((namespace.clone(), known.driver)).or_default().push((of_claim, wanted.phase));
                 }
-                Err((problem, next)) => plan.obstacles.push(NoSnapshot {
+                Err((problem, remedy)) => plan.obstacles.push(NoSnapshot {
                     node: wanted.node.clone(),
                     volume: format!("claim {namespace}/{claim}"),
                     problem,
-                    next,
+                    remedy,
                 }),
             }
         }
@@ -126,18 +130,15 @@ impl Kubernetes {
     }
 
     /// Returns how a claim's volume is provisioned; else why no snapshot can be taken of it, and what to do.
-    fn provisioned(&self, classes: &Classes, namespace: &str, claim: &str) -> Result<Provisioned, (String, String)> {
-        let object = self.claim(namespace, claim).ok_or_else(|| {
-            ("there is no such claim".to_owned(), "create it, or leave the node out (--exclude)".to_owned())
-        })?;
+    fn provisioned(&self, classes: &Classes, namespace: &str, claim: &str) -> Result<Provisioned, (String, Remedy)> {
+        let object = self
+            .claim(namespace, claim)
+            .ok_or_else(|| ("there is no such claim".to_owned(), OrLeaveOut("create it").into()))?;
         if text(object, "/status/phase") != Some("Bound") {
-            return Err((
-                "it is not bound to a volume".to_owned(),
-                "find out why with `kubectl describe pvc`".to_owned(),
-            ));
+            return Err(("it is not bound to a volume".to_owned(), "find out why with `kubectl describe pvc`".into()));
         }
         if text(object, "/spec/volumeMode") == Some("Block") {
-            return Err(("it is a block device without a file system".to_owned(), STREAM.to_owned()));
+            return Err(("it is a block device without a file system".to_owned(), Remedy::WithoutSnapshots));
         }
         let volume = text(object, "/spec/volumeName").and_then(|name| classes.volumes.as_ref()?.get(name));
         let driver = volume
@@ -150,17 +151,14 @@ impl Kubernetes {
                 volume.is_none().then(|| named.to_owned())
             });
         if let (Some(_), None) = (volume, &driver) {
-            return Err((
-                "its volume does not belong to a CSI driver".to_owned(),
-                format!("move the data to a claim of a CSI driver that takes snapshots, or {STREAM}"),
-            ));
+            return Err(("its volume does not belong to a CSI driver".to_owned(), to_a_csi_driver()));
         }
         if let (Some(driver), Some(known)) = (&driver, &classes.snapshots)
             && classes.choose(known, driver).is_none()
         {
             return Err((
                 format!("there is no VolumeSnapshotClass for its CSI driver {driver}"),
-                format!("create one, if the driver can take snapshots; else {STREAM}"),
+                Remedy::from("create one, if the driver can take snapshots").or(Remedy::WithoutSnapshots),
             ));
         }
         let own = text(object, "/spec/storageClassName").filter(|name| !name.is_empty());
@@ -173,7 +171,7 @@ impl Kubernetes {
             (
                 "its volume was made by hand, and no StorageClass of its driver is known: a clone cannot be made"
                     .to_owned(),
-                format!("create a StorageClass for the driver, or {STREAM}"),
+                Remedy::from("create a StorageClass for the driver").or(Remedy::WithoutSnapshots),
             )
         })?;
         Ok(Provisioned { driver, storage_class })

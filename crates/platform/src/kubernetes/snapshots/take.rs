@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use fabkeep_network::Remedy;
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
@@ -56,7 +57,7 @@ impl<'a> DriverWait<'a> {
             return Err(PlatformError::Cluster {
                 what: self.what.clone(),
                 problem,
-                next: "correct what is reported, or read the volumes without snapshots (--volumes stream)".to_owned(),
+                next: Remedy::from("correct what is reported").or(Remedy::WithoutSnapshots),
             });
         }
         std::thread::sleep(POLL);
@@ -187,7 +188,7 @@ impl Kubernetes {
         let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
             what: what.to_owned(),
             problem: error.to_string(),
-            next: "report this to fabkeep's makers".to_owned(),
+            next: "report this to fabkeep's makers".into(),
         })?;
         let created = self.connection.try_run(|client| {
             let (api, object) = (api(client), object.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fabkeep_network::{NodeDirectory, NodeId};
+use fabkeep_network::{NodeDirectory, NodeId, Remedy};
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
@@ -85,10 +85,10 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
     let host = live.or_else(named).filter(|host| clones.is_none() && !host.is_empty());
     let limit = if clones.is_some() { START_WITH_CLONES } else { START };
     let namespace = nodes.first().map(|(_, node, _)| node.node.id.organization.clone()).unwrap_or_default();
-    let wrong = |problem: String, next: &str| PlatformError::Cluster {
+    let wrong = |problem: String, next: Remedy| PlatformError::Cluster {
         what: format!("starting the helper pod {namespace}/{name}"),
         problem,
-        next: next.to_owned(),
+        next,
     };
     let fixed = nodes.iter().find_map(|(_, node, workload)| Some((node, workload, on_a_machine(node)?.1)));
     if let Some((node, workload, path)) = fixed
@@ -103,14 +103,15 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
                 node.node.id,
                 workload.label()
             ),
-            "name the machine in its pod template (nodeName, or nodeSelector kubernetes.io/hostname), or start it",
+            "name the machine in its pod template (nodeName, or nodeSelector kubernetes.io/hostname), or start it"
+                .into(),
         ));
     }
     let wanted = HelperPod { host: host.as_deref(), ..*wanted };
     let create = |rights: Rights| {
         let manifest = wanted.manifest(rights).and_then(|manifest| serde_json::from_value::<Pod>(manifest).ok());
         let pod = manifest
-            .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers"))?;
+            .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers".into()))?;
         let created = connection.try_run(|client| {
             let (pod, namespace) = (pod.clone(), namespace.clone());
             async move { Api::<Pod>::namespaced(client, &namespace).create(&PostParams::default(), &pod).await }
@@ -142,7 +143,7 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
             if begun.elapsed() > limit {
                 return Err(wrong(
                     "something keeps removing it".to_owned(),
-                    "find out what removes it, then run the same command again",
+                    "find out what removes it, then run the same command again".into(),
                 ));
             }
             create(rights)?;
@@ -172,7 +173,7 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
         if is_final.iter().any(|reason| why.starts_with(reason)) || begun.elapsed() > limit {
             return Err(wrong(
                 why,
-                "name an image that this cluster can pull (--helper-image), and check the pod with `kubectl describe`; `fabkeep clean` removes it",
+                Remedy::NameHelperImage.and("check the pod with `kubectl describe`").and(Remedy::RemoveHelpers),
             ));
         }
         std::thread::sleep(Duration::from_millis(250));
