@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use fabkeep_ledger::layout::{Class, NodeRole, Place};
-use fabkeep_network::{Finding, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 
 use super::survey::PlannedNode;
@@ -111,7 +111,7 @@ pub(super) fn judge_followed(nodes: &[PlannedNode]) -> Vec<Finding> {
                     Rule::Contained,
                     subject,
                     format!("it links to {target}, which belongs to the directory {} of {id}", place.display()),
-                    "remove that directory from the inventory if only this node uses it: what the link leads to is captured in the link's place; or leave the node out (--exclude)",
+                    OrLeaveOut("remove that directory from the inventory if only this node uses it: what the link leads to is captured in the link's place"),
                 ),
                 None => Finding::note(
                     Rule::Contained,

@@ -7,7 +7,7 @@ use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS};
 use fabkeep_ledger::raft::FIRST_LOG_FILE;
 use fabkeep_network::{
-    Finding, Remedy, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Relation, Rule, consensus_relation,
+    Finding, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Relation, Remedy, Rule, consensus_relation,
 };
 
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};

@@ -102,7 +102,8 @@ fn a_file_behind_a_link_is_captured_as_a_file() {
     let certificate = std::fs::read(place.path(&path)).unwrap();
     let outside = behind_a_link(&place, &path, "certificate.pem");
     let captured = capture(&place);
-    assert!(contained(&captured.point.findings, "signcerts").remedy.contains("a file"));
+    let note = contained(&captured.point.findings, "signcerts");
+    assert!(format!("{:?}", note.remedy).contains("a file"), "{note:?}");
     std::fs::write(outside, b"another").unwrap();
     place.restore(&place.options(), &Silent).unwrap();
     assert!(!place.path(&path).is_symlink());

@@ -1,6 +1,6 @@
 //! Node ports of Services that are created: a cluster has each of them once.
 
-use fabkeep_network::{Finding, Rule};
+use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_platform::Declaration;
 use fabkeep_platform::kubernetes::Target;
 use serde_json::Value;
@@ -28,7 +28,10 @@ pub(super) fn judge(
                 Rule::Declared,
                 &label,
                 format!("Service {}/{} has its node port {number} in this cluster", by.namespace, by.name),
-                "free the port; or let the cluster choose another one (--override K6), and tell everybody who uses it",
+                Remedy::from("free the port").or(Remedy::Override {
+                    rule: Rule::Declared,
+                    accept: "another port, which the cluster chooses and everybody who uses it must be told".to_owned(),
+                }),
             );
             if options.is_overridden(&finding) {
                 port.as_object_mut().map(|port| port.remove("nodePort"));

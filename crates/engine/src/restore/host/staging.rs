@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fabkeep_network::{Finding, Remedy, NodeId, Rule};
+use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::{ASIDE, Mounts, STAGED, is_aside, is_below, trusted_link};
 
 use crate::EngineError;

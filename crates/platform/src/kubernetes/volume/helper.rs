@@ -110,8 +110,9 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
     let wanted = HelperPod { host: host.as_deref(), ..*wanted };
     let create = |rights: Rights| {
         let manifest = wanted.manifest(rights).and_then(|manifest| serde_json::from_value::<Pod>(manifest).ok());
-        let pod = manifest
-            .ok_or_else(|| wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers".into()))?;
+        let pod = manifest.ok_or_else(|| {
+            wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers".into())
+        })?;
         let created = connection.try_run(|client| {
             let (pod, namespace) = (pod.clone(), namespace.clone());
             async move { Api::<Pod>::namespaced(client, &namespace).create(&PostParams::default(), &pod).await }
