@@ -237,6 +237,18 @@ impl From<StoreError> for CliError {
             StoreError::KeyFile { .. } => {
                 (Code::Usage, "name the key file (--identity FILE, --writer FILE); `fabkeep init` printed where they are".to_owned())
             }
+            StoreError::Tag(_) | StoreError::Rules(_) | StoreError::Grace(_) => {
+                (Code::Usage, "correct the option; `fabkeep forget --help` and `fabkeep prune --help` show examples".to_owned())
+            }
+            StoreError::CannotForget { .. } => (
+                Code::Refused,
+                "`fabkeep forget --dry-run` shows what stays and why; `fabkeep release` ends a hold".to_owned(),
+            ),
+            StoreError::FreedMeanwhile { .. } => (
+                Code::Failed,
+                "run the backup again: it stores what it needs again; if backups take longer than half of the grace time, prune with a longer --grace"
+                    .to_owned(),
+            ),
             StoreError::NoSuchPoint(_) => (Code::Usage, "`fabkeep list` shows the recovery points".to_owned()),
             StoreError::Missing(_) | StoreError::Damaged { .. } => {
                 (Code::Damaged, "`fabkeep verify --level full` tells what else is damaged; restore the object from a copy of the repository".to_owned())

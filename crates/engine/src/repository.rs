@@ -41,6 +41,12 @@ pub fn remark_finding(remark: &Remark) -> Finding {
         RemarkKind::PutAgain => {
             Finding::warning(Rule::RepositoryOwn, subject, what, "find out who can delete in the repository")
         }
+        RemarkKind::Place => Finding::warning(
+            Rule::RepositoryOwn,
+            subject,
+            what,
+            "find out who can delete in the repository; delete the object if it is damaged, then forget the points again: this gives the place a new name",
+        ),
         RemarkKind::Note => Finding::note(
             Rule::CommitChain,
             subject,

@@ -103,6 +103,7 @@ rules! {
     RepositoryOwn "R1" "Everything in the repository was written by its writers and still exists: objects of others are ignored and reported, missing and damaged ones are reported."
     CommitChain "R2" "Every recovery point exists that another one, its writer or the operator knows."
     CommitClock "R3" "The commits define the order of recovery points; a time that contradicts this order is reported."
+    NeededStays "R4" "What no recovery point needs can be freed; nothing is freed while it is not known what a point needs."
     Recognised "K7" "Every workload, and on hosts every directory, is recognised as part of the network, or reported as unrecognised."
 }
 

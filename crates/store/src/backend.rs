@@ -19,7 +19,7 @@ const READERS: usize = 16;
 
 /// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder that may not be
 /// read is one of them.
-fn walk(folder: &Path, prefix: &str, deep: u32, out: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
+fn walk(folder: &Path, prefix: &str, deep: u32, out: &mut BTreeMap<String, Stat>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -29,10 +29,10 @@ fn walk(folder: &Path, prefix: &str, deep: u32, out: &mut BTreeMap<String, u64>)
         if metadata.is_dir() {
             // A link may lead around in a circle.
             if deep == 0 || walk(&entry.path(), &name, deep - 1, out).is_err() {
-                out.insert(name, 0);
+                out.insert(name, Stat::default());
             }
         } else if metadata.is_file() && !is_staged(&name) {
-            out.insert(name, metadata.len());
+            out.insert(name, Stat::of(&metadata));
         }
     }
     Ok(())
@@ -42,6 +42,64 @@ fn walk(folder: &Path, prefix: &str, deep: u32, out: &mut BTreeMap<String, u64>)
 fn is_staged(name: &str) -> bool {
     name.rsplit_once('#')
         .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What a listing says of an object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock.
+    pub written: jiff::Timestamp,
+}
+
+impl Stat {
+    fn of(file: &std::fs::Metadata) -> Stat {
+        let written = file.modified().ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
+        Stat { size: file.len(), written: written.unwrap_or_default() }
+    }
+}
+
+/// The name of an object that may be deleted: no other has a way to [`Backend::delete`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deletable(String);
+
+impl Deletable {
+    /// Takes the name of an object of a recovery point, or of a record of what a prune frees; `None` for every other one.
+    pub fn parse(name: &str) -> Option<Deletable> {
+        let folders = ["objects/", "manifests/", "index/", "points/", "pruning/"];
+        let good = folders.iter().any(|folder| name.starts_with(folder)) && crate::history::is_known(name);
+        good.then(|| Deletable(name.to_owned()))
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How the deletion of an object ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    /// It is not there any more.
+    Gone,
+    /// The store keeps it, and says why.
+    Refused(String),
+}
+
+/// Returns whether a store does not want to delete an object, while it answers otherwise.
+fn is_refusal(error: &object_store::Error) -> bool {
+    use std::error::Error;
+    let refused = |kind| matches!(kind, std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem);
+    match error {
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::NotSupported { .. }
+        | object_store::Error::NotImplemented { .. }
+        | object_store::Error::Precondition { .. } => true,
+        other => std::iter::successors(other.source(), |error| (**error).source())
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .any(|error| refused(error.kind())),
+    }
 }
 
 pub(crate) struct Backend {
@@ -166,8 +224,62 @@ impl Backend {
         self.get(name)?.ok_or_else(|| StoreError::Missing(name.to_owned()))
     }
 
+    /// Deletes an object, unless the store refuses that.
+    pub fn delete(&self, object: &Deletable) -> Result<Deleted, StoreError> {
+        tracing::debug!(object = object.name(), "delete");
+        let path = self.path(object.name());
+        match self.runtime.block_on(self.store.delete(&path)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(Deleted::Gone),
+            Err(error) if is_refusal(&error) => Ok(Deleted::Refused(error.to_string())),
+            Err(source) => Err(StoreError::Backend { action: "deleting", object: object.name().to_owned(), source }),
+        }
+    }
+
+    /// Deletes many objects at a time. What the store refused is returned with its reason.
+    pub fn delete_many(&self, objects: &[Deletable]) -> Result<Vec<(String, String)>, StoreError> {
+        let next = AtomicUsize::new(0);
+        let (refused, failed) = (Mutex::new(Vec::new()), Mutex::new(None));
+        std::thread::scope(|scope| {
+            for _ in 0..READERS.min(objects.len()) {
+                scope.spawn(|| {
+                    while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if failed.lock().is_some() {
+                            return;
+                        }
+                        match self.delete(object) {
+                            Ok(Deleted::Gone) => {}
+                            Ok(Deleted::Refused(why)) => refused.lock().push((object.name().to_owned(), why)),
+                            Err(error) => *failed.lock() = Some(error),
+                        }
+                    }
+                });
+            }
+        });
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        let mut refused = refused.into_inner();
+        refused.sort();
+        Ok(refused)
+    }
+
+    /// Returns whether an object is there.
+    pub fn has(&self, name: &str) -> Result<bool, StoreError> {
+        match self.runtime.block_on(self.store.head(&self.path(name))) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(source) if is_blocked(&source) => Ok(false),
+            Err(source) => Err(StoreError::Backend { action: "looking for", object: name.to_owned(), source }),
+        }
+    }
+
     /// Names (relative to the repository) and sizes in bytes of all objects below a prefix. A file that has the prefix for its name is one.
     pub fn list(&self, prefix: &str) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.list_dated(prefix)?.into_iter().map(|(name, stat)| (name, stat.size)).collect())
+    }
+
+    /// Returns the same, with the times at which the objects were written.
+    pub fn list_dated(&self, prefix: &str) -> Result<BTreeMap<String, Stat>, StoreError> {
         use futures_util::TryStreamExt;
         tracing::debug!(prefix, "list");
         if let Some(folder) = &self.folder {
@@ -175,20 +287,26 @@ impl Backend {
             let inside = if prefix.is_empty() { folder.clone() } else { folder.join(prefix) };
             return match walk(&inside, prefix, MAX_DEPTH, &mut out) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-                    Ok(std::fs::metadata(&inside).map(|file| (prefix.to_owned(), file.len())).into_iter().collect())
+                    let file = std::fs::metadata(&inside);
+                    Ok(file.map(|file| (prefix.to_owned(), Stat::of(&file))).into_iter().collect())
                 }
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(out),
             };
         }
         let path = self.path(prefix);
-        let list = self.store.list(Some(&path)).map_ok(|meta| (meta.location, meta.size)).try_collect::<Vec<_>>();
+        let stat = |meta: object_store::ObjectMeta| {
+            let time = &meta.last_modified;
+            let written = jiff::Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos() as i32);
+            (meta.location, Stat { size: meta.size, written: written.unwrap_or_default() })
+        };
+        let list = self.store.list(Some(&path)).map_ok(stat).try_collect::<Vec<_>>();
         let found = self.runtime.block_on(list).map_err(|source| StoreError::Backend {
             action: "listing",
             object: prefix.to_owned(),
             source,
         })?;
         let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        Ok(found.into_iter().filter_map(|(path, size)| Some((path.as_ref().get(skip..)?.to_owned(), size))).collect())
+        Ok(found.into_iter().filter_map(|(path, stat)| Some((path.as_ref().get(skip..)?.to_owned(), stat))).collect())
     }
 }

@@ -23,6 +23,9 @@ pub struct RepositoryConfig {
     pub recipients: Vec<String>,
     /// The naming key, sealed to the recipients, base64: the identity's holder can make new writers.
     pub sealed_name_key: String,
+    /// Each place that holds the repository has a name; older ones get one when it is needed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub places: bool,
 }
 
 impl RepositoryConfig {

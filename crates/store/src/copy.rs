@@ -2,9 +2,11 @@
 //! checked. The destination is an equivalent repository. Objects are created and never replaced, and the commit record is written last: an
 //! interrupted copy can be continued.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use object_store::ObjectStore;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -13,17 +15,20 @@ use crate::check::ObjectFault;
 use crate::commit::{Commit, PointId};
 use crate::config::{CONFIG, RepositoryConfig};
 use crate::index::ObjectEntry;
+use crate::location::Location;
 use crate::reader::check_sealed;
 use crate::trust::untrusted;
-use crate::{Repository, StoreError, location};
+use crate::{Repository, StoreError, forgotten, history, location, marks, pruning};
 
 /// What a copy did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Copied {
     /// Recovery points that the other place holds now.
     pub points: Vec<PointId>,
-    /// Those that were not copied, because something of them is damaged or missing.
+    /// Those that were not copied, because something of them is damaged or missing, or freed in the other place.
     pub left: Vec<PointId>,
+    /// Those that were not copied, because they were forgotten in the other place.
+    pub forgotten: Vec<PointId>,
     /// Objects put.
     pub objects: u64,
     /// Their bytes.
@@ -43,45 +48,147 @@ pub fn copy(
     threads: usize,
     progress: &AtomicU64,
 ) -> Result<Copied, StoreError> {
-    let target = Backend::new(location::open(to, true)?)?;
-    settings(from, &target, to)?;
-    for name in from.backend.list("writers")?.into_keys().chain(from.backend.list("faults")?.into_keys()) {
-        if let Some(Ok(bytes)) = from.backend.get_if_readable(&name)? {
-            target.put_new(&name, bytes)?;
+    copy_to(from, location::open(to, true)?, points, threads, progress)
+}
+
+/// Copies recovery points into an object store that is open, as [`copy`] does.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_in(
+    from: &Repository,
+    to: Arc<dyn ObjectStore>,
+    points: &[Commit],
+    threads: usize,
+    progress: &AtomicU64,
+) -> Result<Copied, StoreError> {
+    copy_to(from, Location::of(to), points, threads, progress)
+}
+
+fn copy_to(
+    from: &Repository,
+    to: Location,
+    points: &[Commit],
+    threads: usize,
+    progress: &AtomicU64,
+) -> Result<Copied, StoreError> {
+    let to_name = to.name.clone();
+    let backend = Backend::new(to)?;
+    settings(from, &backend, &to_name)?;
+    for folder in ["writers", "faults", marks::FOLDER, forgotten::FOLDER] {
+        for name in from.backend.list(folder)?.into_keys() {
+            if let Some(Ok(bytes)) = from.backend.get_if_readable(&name)? {
+                backend.put_new(&name, bytes)?;
+            }
         }
     }
-    let mut present = target.list("objects")?;
-    present.extend(target.list("manifests")?);
-    present.extend(target.list("index")?);
+    let target = from.at_another_place(backend)?;
+    // What was given up there does not come back.
+    let (given_up, _) = target.forgotten()?;
+    let mut listing = Listing::of(&target)?;
     let mut copied = Copied::default();
     for commit in points {
-        let index = match from.read_index(&commit.index.name) {
-            Ok(index) => index,
-            Err(error) if error.is_of_the_object() => {
-                copied.faults.push(fault(&commit.index, error.problem()));
-                copied.left.push(commit.id.clone());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let mut entries: Vec<&ObjectEntry> = index.objects.iter().collect();
-        entries.extend([&commit.manifest, &commit.index]);
-        let done = objects(from, &target, &entries, &mut present, threads, progress)?;
-        copied.objects += done.0;
-        copied.bytes += done.1;
-        if !done.2.is_empty() {
-            copied.faults.extend(done.2);
-            copied.left.push(commit.id.clone());
+        if given_up.is_here(&commit.id) {
+            copied.forgotten.push(commit.id.clone());
             continue;
         }
-        let name = commit.id.commit_name();
-        let record = from.backend.need(&name)?;
-        if target.put_new(&name, record.clone())? == Put::Exists && target.need(&name)? != record {
-            return Err(untrusted(&name, "the destination has a different commit record with its name"));
+        match copy_point(from, &target, commit, &mut listing, (threads, progress), &mut copied) {
+            Ok(true) => copied.points.push(commit.id.clone()),
+            Ok(false) => copied.left.push(commit.id.clone()),
+            Err(StoreError::FreedMeanwhile { first, objects, .. }) => {
+                let problem = format!(
+                    "a prune of the destination is about to free {objects} objects that {} needs: let it end (fabkeep prune), then copy again",
+                    commit.id
+                );
+                copied.faults.push(ObjectFault { object: first, blake3: String::new(), problem, instead: None });
+                copied.left.push(commit.id.clone());
+            }
+            Err(error) => return Err(error),
         }
-        copied.points.push(commit.id.clone());
     }
+    digests(from, &target, &listing)?;
     Ok(copied)
+}
+
+/// What is in the destination.
+struct Listing {
+    present: BTreeMap<String, u64>,
+    made: jiff::Timestamp,
+    /// What was being freed then.
+    freed: HashSet<String>,
+}
+
+impl Listing {
+    fn of(target: &Repository) -> Result<Listing, StoreError> {
+        let made = target.clock.now();
+        // The records come first: what has gone when the objects are listed is missed.
+        let (prunings, _) = target.prunings()?;
+        let mut present = target.backend.list("objects")?;
+        present.extend(target.backend.list("manifests")?);
+        present.extend(target.backend.list("index")?);
+        Ok(Listing { present, made, freed: prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect() })
+    }
+}
+
+/// Copies one recovery point; `false` where something of it is damaged or missing.
+fn copy_point(
+    from: &Repository,
+    target: &Repository,
+    commit: &Commit,
+    listing: &mut Listing,
+    (threads, progress): (usize, &AtomicU64),
+    copied: &mut Copied,
+) -> Result<bool, StoreError> {
+    let index = match from.read_index(&commit.index.name) {
+        Ok(index) => index,
+        Err(error) if error.is_of_the_object() => {
+            copied.faults.push(fault(&commit.index, error.problem()));
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut entries: Vec<&ObjectEntry> = index.objects.iter().collect();
+    entries.extend([&commit.manifest, &commit.index]);
+    let done = objects(from, &target.backend, &entries, &mut listing.present, threads, progress)?;
+    copied.objects += done.0;
+    copied.bytes += done.1;
+    if !done.2.is_empty() {
+        copied.faults.extend(done.2);
+        return Ok(false);
+    }
+    let name = commit.id.commit_name();
+    let Some(record) = from.backend.get(&name)? else {
+        // It has been forgotten meanwhile.
+        return Ok(false);
+    };
+    let used: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let young = target.clock.now().duration_since(listing.made).abs() < pruning::TRUSTED_LISTING;
+    let untouched = used.iter().all(|name| !listing.freed.contains(*name));
+    let look = if young && untouched { pruning::Look::ForRecords } else { pruning::Look::ForAll };
+    let confirmed = pruning::confirm(target.as_place(), &target.clock, &used, look)?;
+    if target.backend.put_new(&name, record.clone())? == Put::Exists && target.backend.need(&name)? != record {
+        return Err(untrusted(&name, "the destination has a different commit record with its name"));
+    }
+    pruning::confirm_again(&target.backend, &target.clock, &confirmed, &used)?;
+    Ok(true)
+}
+
+/// Copies what the indexes of forgotten points know of objects that other points need.
+fn digests(from: &Repository, target: &Repository, listing: &Listing) -> Result<(), StoreError> {
+    let (forgotten, _) = from.forgotten()?;
+    let known = |name: &String| match history::checkpoint_of(name) {
+        Some((_, number)) => number == 0,
+        None => history::point_of(name, "index").is_some_and(|point| forgotten.is_here(&point)),
+    };
+    let names: Vec<String> = from.backend.list("index")?.into_keys().filter(known).collect();
+    for name in names.iter().filter(|name| !listing.present.contains_key(*name)) {
+        let Some(Ok(bytes)) = from.backend.get_if_readable(name)? else { continue };
+        let index = from.parse_index(name, &bytes);
+        if index.is_ok_and(|index| index.objects.iter().any(|entry| listing.present.contains_key(&entry.name))) {
+            target.backend.put_new(name, bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// The settings come first: a place that holds others is none for this copy.
@@ -101,7 +208,9 @@ fn settings(from: &Repository, target: &Backend, to: &str) -> Result<(), StoreEr
     if foreign {
         return Err(StoreError::FolderNotEmpty(to.to_owned()));
     }
-    target.put_new(CONFIG, own).map(|_| ())
+    target.put_new(CONFIG, own)?;
+    // What is forgotten in one place stays in the other.
+    target.put_new(forgotten::PLACE, forgotten::new_place()).map(|_| ())
 }
 
 fn fault(entry: &ObjectEntry, problem: String) -> ObjectFault {

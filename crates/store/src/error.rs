@@ -91,6 +91,38 @@ pub enum StoreError {
     /// No such recovery point.
     #[error("there is no recovery point {0} in the repository")]
     NoSuchPoint(String),
+    /// A tag that cannot be one.
+    #[error(
+        "{0:?} cannot be a tag: a tag has at most 64 letters, digits and characters of . _ - + : @, and does not begin with a hyphen"
+    )]
+    Tag(String),
+    /// A prune frees what a run builds on.
+    #[error(
+        "{objects} of the objects that this run builds on have gone meanwhile or are being freed by a prune, for example {first}; {}",
+        if *committed { "the recovery point was committed and is damaged" } else { "nothing was committed" }
+    )]
+    FreedMeanwhile {
+        /// How many of them.
+        objects: usize,
+        /// The first of them.
+        first: String,
+        /// The commit record was put before that was known.
+        committed: bool,
+    },
+    /// A point that must not be forgotten.
+    #[error("recovery point {point} cannot be forgotten: {problem}; nothing was changed")]
+    CannotForget {
+        /// The recovery point.
+        point: String,
+        /// Why.
+        problem: String,
+    },
+    /// A rule with which nothing would be kept or that is none.
+    #[error("{0}")]
+    Rules(String),
+    /// A grace time that is too short for what depends on it.
+    #[error("a grace time of {0} seconds is too short: the shortest is one hour")]
+    Grace(i64),
     /// Sealing or serializing failed.
     #[error("{0}")]
     Internal(String),

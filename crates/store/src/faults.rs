@@ -78,7 +78,7 @@ impl Repository {
         if new.is_empty() {
             return Ok(None);
         }
-        let now = jiff::Timestamp::now();
+        let now = self.clock.now();
         let record = FaultRecord { repository: self.config.id.clone(), found: now.to_string(), objects: new };
         let payload = json::encode("a record of damaged objects", &record)?;
         let bytes = match signer {

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::commit::{Commit, PointId, Previous};
+use crate::forgotten::{self, ForgottenPoints};
 use crate::keys::WriterKey;
 use crate::remark::{Remark, RemarkKind};
 use crate::trust::untrusted;
-use crate::{Repository, StoreError, memory, signed};
+use crate::{Repository, StoreError, marks, memory, pruning, signed};
 
 /// Every committed recovery point that can be trusted, and what is not as it should be.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,10 @@ pub struct History {
     hashes: HashMap<PointId, String>,
     /// Writers' certificates that commit records carry.
     pub(crate) certificates: BTreeSet<String>,
+    /// Recovery points that were given up.
+    pub(crate) forgotten: ForgottenPoints,
+    /// Recovery points that were committed, and whose commit records are damaged or gone.
+    pub(crate) lost: BTreeSet<PointId>,
 }
 
 impl History {
@@ -28,13 +33,19 @@ impl History {
         self.commits.last()
     }
 
-    /// Commits that no other one follows.
+    /// Commits that no other one follows. Forgotten ones are links of the chain as before.
     pub(crate) fn heads(&self) -> Vec<Previous> {
-        let followed: BTreeSet<&PointId> =
-            self.commits.iter().flat_map(|commit| &commit.previous).map(|previous| &previous.point).collect();
+        let forgotten: Vec<_> = self.forgotten.all().filter(|point| !self.has(&point.point)).collect();
+        let by_commits = self.commits.iter().flat_map(|commit| &commit.previous);
+        let by_forgotten = forgotten.iter().flat_map(|point| &point.previous);
+        let followed: BTreeSet<&PointId> = by_commits.chain(by_forgotten).map(|previous| &previous.point).collect();
         let chained = |commit: &&Commit| commit.sequence.is_some();
         // Of those that are in no chain, the last one represents all.
         let last_unchained = self.commits.iter().rfind(|commit| commit.sequence.is_none());
+        let forgotten = forgotten
+            .iter()
+            .filter(|point| point.sequence.is_some() && !followed.contains(&point.point))
+            .map(|point| Previous { point: point.point.clone(), blake3: point.blake3.clone() });
         self.commits
             .iter()
             .filter(chained)
@@ -43,12 +54,25 @@ impl History {
             .filter_map(|commit| {
                 Some(Previous { point: commit.id.clone(), blake3: self.hashes.get(&commit.id)?.clone() })
             })
+            .chain(forgotten)
             .collect()
     }
 
     /// Returns the sequence number of the next commit.
     pub(crate) fn next_sequence(&self) -> u64 {
-        self.commits.iter().filter_map(|commit| commit.sequence).max().unwrap_or(0).saturating_add(1)
+        let forgotten = self.forgotten.all().filter_map(|point| point.sequence);
+        let highest = self.commits.iter().filter_map(|commit| commit.sequence).chain(forgotten).max();
+        highest.unwrap_or(0).saturating_add(1)
+    }
+
+    /// Returns the hash of a recovery point's commit record, hexadecimal.
+    pub(crate) fn hash(&self, point: &PointId) -> Option<&str> {
+        self.hashes.get(point).map(String::as_str)
+    }
+
+    /// Returns whether a recovery point is there or was given up: it is not missing.
+    pub(crate) fn accounts_for(&self, point: &PointId) -> bool {
+        self.has(point) || self.forgotten.any(point).is_some()
     }
 
     /// Returns whether a recovery point is there.
@@ -59,7 +83,8 @@ impl History {
     /// Takes in what others have committed since.
     pub(crate) fn refresh(&mut self, repository: &Repository) -> Result<(), StoreError> {
         let names: Vec<String> = repository.backend.list("points")?.into_keys().collect();
-        let new = |name: &String| point_of(name, "points").is_some_and(|id| !self.hashes.contains_key(&id));
+        let known = |id: &PointId| self.hashes.contains_key(id) || self.forgotten.is_here(id);
+        let new = |name: &String| point_of(name, "points").is_some_and(|id| !known(&id));
         let new: Vec<String> = names.into_iter().filter(new).collect();
         for (name, read) in repository.backend.get_many(&new)? {
             if let Ok((commit, hash, _)) = read.and_then(|bytes| repository.parse_commit(&name, &bytes)) {
@@ -93,27 +118,43 @@ impl History {
     /// Commits that others name and that are not there, or are not those that were named.
     fn judge_chain(&mut self, unreadable: &BTreeSet<PointId>) {
         let mut missed: BTreeMap<PointId, Remark> = BTreeMap::new();
-        for commit in &self.commits {
-            for previous in &commit.previous {
+        let commits = self.commits.iter().map(|commit| (&commit.id, &commit.previous));
+        let named = self.commits.iter().flat_map(|commit| &commit.previous).map(|previous| &previous.point);
+        let forgotten = self.forgotten.that_vouch(named).into_iter().map(|point| (&point.point, &point.previous));
+        for (by, all) in commits.chain(forgotten) {
+            for previous in all {
                 let object = previous.point.commit_name();
                 let remark = match self.hashes.get(&previous.point) {
                     Some(hash) if *hash == previous.blake3 => continue,
                     Some(_) => Remark::new(
                         RemarkKind::Damaged,
                         object,
-                        format!("it differs from the commit record that {} names: it was replaced", commit.id),
+                        format!("it differs from the commit record that {by} names: it was replaced"),
                     ),
                     None if unreadable.contains(&previous.point) => continue,
+                    None if self.forgotten.any(&previous.point).is_some() => continue,
                     None => Remark::new(
                         RemarkKind::Missing,
                         object,
-                        format!("the recovery point was committed before {}, and its commit record is gone", commit.id),
+                        format!("the recovery point was committed before {by}, and its commit record is gone"),
                     ),
                 };
                 missed.entry(previous.point.clone()).or_insert(remark);
             }
         }
+        self.lost = missed.keys().filter(|point| !self.has(point)).cloned().collect();
+        self.lost.extend(unreadable.iter().cloned());
         self.remarks.extend(missed.into_values());
+    }
+
+    /// Leaves out what was given up. This is read after the commit records: one that has gone since was given up before.
+    fn leave_out_forgotten(&mut self, forgotten: ForgottenPoints) {
+        self.forgotten = forgotten;
+        let gone: BTreeSet<&PointId> = self.forgotten.here().collect();
+        self.commits.retain(|commit| !gone.contains(&commit.id));
+        for point in gone {
+            self.hashes.remove(point);
+        }
     }
 
     /// Points whose time is later than that of others that were committed after them.
@@ -149,18 +190,20 @@ impl History {
 }
 
 /// Returns the recovery point that an object below a prefix belongs to.
-fn point_of(name: &str, prefix: &str) -> Option<PointId> {
+pub(crate) fn point_of(name: &str, prefix: &str) -> Option<PointId> {
     PointId::parse(name.strip_prefix(prefix)?.strip_prefix('/')?)
 }
 
 /// Returns whether a name below `index/` is that of a checkpoint: a point's name and a number.
 fn is_checkpoint(name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(point, number)| {
-        point_of(point, "index").is_some()
-            && number.len() >= 4
-            && number.len() <= 10
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-    })
+    checkpoint_of(name).is_some()
+}
+
+/// Returns the recovery point and the number of a checkpoint below `index/`.
+pub(crate) fn checkpoint_of(name: &str) -> Option<(PointId, u64)> {
+    let (point, number) = name.rsplit_once('-')?;
+    let good = (4..=10).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    Some((point_of(point, "index")?, number.parse().ok().filter(|_| good)?))
 }
 
 impl Repository {
@@ -188,6 +231,7 @@ impl Repository {
                 good
             })
             .collect();
+        let mut damaged = Vec::new();
         for (name, read) in self.backend.get_many(&known)? {
             let Some(id) = point_of(&name, "points") else { continue };
             named.insert(id.clone());
@@ -202,7 +246,7 @@ impl Repository {
                     let ours =
                         manifests.contains(&format!("manifests/{id}")) || indexes.contains(&format!("index/{id}"));
                     let kind = if ours { RemarkKind::Damaged } else { RemarkKind::Foreign };
-                    history.remarks.push(Remark::new(kind, &name, error.problem()));
+                    damaged.push((id.clone(), Remark::new(kind, &name, error.problem())));
                     unreadable.insert(id);
                 }
             }
@@ -217,6 +261,12 @@ impl Repository {
         } else {
             history.sort();
         }
+        let (forgotten, more) = self.forgotten()?;
+        history.remarks.extend(more);
+        history.leave_out_forgotten(forgotten);
+        unreadable.retain(|id| !history.forgotten.is_here(id));
+        damaged.retain(|(id, _)| unreadable.contains(id));
+        history.remarks.extend(damaged.into_iter().map(|(_, remark)| remark));
         let listed = history.commits.iter().filter(|commit| named.contains(&commit.id)).cloned().collect::<Vec<_>>();
         history.judge_chain(&unreadable);
         history.judge_clocks();
@@ -236,6 +286,7 @@ impl Repository {
                 None => history.remarks.push(foreign(name)),
             }
         }
+        uncommitted.retain(|id| history.forgotten.any(id).is_none());
         if !uncommitted.is_empty() {
             // Committed since the listing.
             let now = self.backend.list("points")?;
@@ -286,8 +337,9 @@ impl Repository {
             return self.history()?.latest().cloned().ok_or_else(|| StoreError::NoSuchPoint(wanted.to_owned()));
         }
         let names = self.backend.list("points")?;
+        let (forgotten, _) = self.forgotten()?;
         let mut matching = names.keys().filter(|name| {
-            let id = point_of(name, "points");
+            let id = point_of(name, "points").filter(|id| !forgotten.is_here(id));
             !wanted.is_empty() && id.is_some_and(|id| id.as_str().starts_with(wanted))
         });
         match (matching.next(), matching.next()) {
@@ -317,6 +369,7 @@ impl Repository {
         let problem = match history.hashes.get(&last.point) {
             Some(hash) if *hash == last.blake3 => return None,
             Some(_) => "it differs from the commit record that this writer wrote: it was replaced",
+            None if history.forgotten.any(&last.point).is_some_and(|known| known.blake3 == last.blake3) => return None,
             None => {
                 "this writer has committed it, and it cannot be read: it was removed or damaged, or the repository was rolled back"
             }
@@ -331,7 +384,7 @@ impl Repository {
     pub fn expected(&self, point: &str, history: &History) -> Result<Option<Remark>, StoreError> {
         let id = PointId::parse(point)
             .ok_or_else(|| StoreError::NoSuchPoint(format!("{point} (give the complete name)")))?;
-        if history.has(&id) {
+        if history.accounts_for(&id) {
             return Ok(None);
         }
         let problem =
@@ -341,16 +394,18 @@ impl Repository {
 }
 
 /// Returns whether an object is called as one of a repository's.
-fn is_known(name: &str) -> bool {
+pub(crate) fn is_known(name: &str) -> bool {
     let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = |text: &str| !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     match name.split_once('/') {
-        None => name == crate::config::CONFIG,
+        None => name == crate::config::CONFIG || name == forgotten::PLACE,
         Some(("writers", key)) => hex(key, 64),
         Some(("points", _)) => point_of(name, "points").is_some(),
         Some(("manifests", _)) => point_of(name, "manifests").is_some(),
         Some(("index", _)) => point_of(name, "index").is_some() || is_checkpoint(name),
-        Some(("faults", _)) => point_of(name, "faults").is_some(),
+        Some((folder @ ("faults" | marks::FOLDER | forgotten::FOLDER | pruning::FOLDER), _)) => {
+            point_of(name, folder).is_some()
+        }
         Some(("objects", rest)) => rest.split_once('/').is_some_and(|(beginning, rest)| {
             let (hash, generation) = rest.split_once('.').map_or((rest, None), |(hash, last)| (hash, Some(last)));
             hex(beginning, 2) && hex(hash, 64) && generation.is_none_or(number)

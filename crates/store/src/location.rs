@@ -20,6 +20,13 @@ pub(crate) struct Location {
     pub folder: Option<PathBuf>,
 }
 
+impl Location {
+    /// Takes a store that is open.
+    pub fn of(store: Arc<dyn ObjectStore>) -> Location {
+        Location { name: store.to_string(), store, prefix: ObjectPath::default(), folder: None }
+    }
+}
+
 /// Opens `location`: an URL with a scheme (`s3://`, `gs://`, `az://`, `file://` …; credentials and endpoints come from the
 /// environment, `AWS_*`, `GOOGLE_*`, `AZURE_*`), or a folder. `create` makes the folder.
 pub(crate) fn open(location: &str, create: bool) -> Result<Location, StoreError> {

@@ -61,14 +61,15 @@ impl Repository {
         let (mut places, mut remarks) = (Places::default(), Vec::new());
         let mut known: HashMap<(String, String), u32> = HashMap::new();
         let names: Vec<String> = self.backend.list("index")?.into_keys().collect();
-        for name in names {
-            let index = match self.read_index(&name) {
-                Ok(index) => index,
-                Err(error) if error.is_of_the_object() => {
-                    remarks.push(Remark::new(RemarkKind::Damaged, &name, error.problem()));
-                    continue;
+        self.read_indexes(&names, |at, index| {
+            let index = match index {
+                Some(Ok(index)) => index,
+                None => return Ok(()),
+                Some(Err(error)) if error.is_of_the_object() => {
+                    remarks.push(Remark::new(RemarkKind::Damaged, &names[at], error.problem()));
+                    return Ok(());
                 }
-                Err(error) => return Err(error),
+                Some(Err(error)) => return Err(error),
             };
             let positions: Vec<u32> = index
                 .objects
@@ -89,7 +90,8 @@ impl Repository {
                     places.inside[object as usize].push(id);
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok((places, remarks))
     }
 

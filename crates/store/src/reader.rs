@@ -131,6 +131,20 @@ impl Repository {
         serde_json::from_slice(&json).map_err(|error| StoreError::damaged(&entry.name, error.to_string()))
     }
 
+    /// Objects and blobs that a manifest names, whose hash is in no commit record that can be read.
+    pub(crate) fn needed_by_name(
+        &self,
+        name: &str,
+        identity: &IdentityFile,
+    ) -> Result<(Vec<ObjectEntry>, Vec<BlobEntry>), StoreError> {
+        self.check_identity(identity)?;
+        let sealed = self.backend.need(name)?;
+        let json = seal::open(name, &sealed, &identity.identities, None)?;
+        let manifest: Manifest<serde::de::IgnoredAny> =
+            serde_json::from_slice(&json).map_err(|error| StoreError::damaged(name, error.to_string()))?;
+        Ok((manifest.objects, manifest.blobs))
+    }
+
     /// Objects and blobs that a manifest names.
     pub(crate) fn needed(
         &self,

@@ -18,6 +18,8 @@ pub enum RemarkKind {
     Clock,
     /// Something that was gone has been put again.
     PutAgain,
+    /// The name of the place is gone or damaged.
+    Place,
     /// Something that the repository or this machine cannot do, and that is good to know.
     Note,
 }

@@ -1,18 +1,21 @@
 //! A repository: creates and opens it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::SigningKey;
+use object_store::ObjectStore;
 use serde::Serialize;
 
 use crate::backend::{Backend, Put};
 use crate::config::{CONFIG, RepositoryConfig};
 use crate::keys::{IdentityFile, WriterKey, parse_recipient};
+use crate::location::Location;
 use crate::remark::Remark;
 use crate::trust::{self, CertifiedWriter};
-use crate::{NameKey, StoreError, location, seal};
+use crate::{Clock, NameKey, StoreError, forgotten, location, seal};
 
 /// An open repository.
 pub struct Repository {
@@ -23,6 +26,8 @@ pub struct Repository {
     pub(crate) remarks: Vec<Remark>,
     /// Whether something else than the identity says that the root is the right one.
     pub(crate) pinned: bool,
+    /// What time it is.
+    pub(crate) clock: Clock,
 }
 
 /// What `init` made.
@@ -73,7 +78,29 @@ impl Repository {
                 problem: "it exists already: name another file for this repository's writer key".to_owned(),
             });
         }
-        let place = location::open(location, true)?;
+        Repository::init_at(location, location::open(location, true)?, identity_file, writer_file, more_recipients)
+    }
+
+    /// Makes a repository in an object store that is open.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing that exists is changed.
+    pub fn init_in(
+        store: Arc<dyn ObjectStore>,
+        identity_file: &Path,
+        writer_file: &Path,
+    ) -> Result<Initialized, StoreError> {
+        let place = Location::of(store);
+        Repository::init_at(&place.name.clone(), place, Some(identity_file), Some(writer_file), &[])
+    }
+
+    fn init_at(
+        location: &str,
+        place: Location,
+        identity_file: Option<&Path>,
+        writer_file: Option<&Path>,
+        more_recipients: &[String],
+    ) -> Result<Initialized, StoreError> {
         let folder = place.folder.clone();
         let backend = Backend::new(place)?;
         if backend.get(CONFIG)?.is_some() {
@@ -106,6 +133,7 @@ impl Repository {
             root: hex::encode(root.verifying_key().as_bytes()),
             recipients: recipients.iter().map(ToString::to_string).collect(),
             sealed_name_key: BASE64.encode(seal::seal(&names.0, &recipients)?),
+            places: true,
         };
         let signing = SigningKey::from_bytes(&rand::random());
         let certificate = trust::certificate(&signing.verifying_key(), &root)?;
@@ -121,6 +149,7 @@ impl Repository {
         let writer_path = key_file(writer_file, &id, "writer")?;
         writer.write(&writer_path)?;
         backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
+        backend.put_new(forgotten::PLACE, forgotten::new_place())?;
         if backend.put_new(CONFIG, config.sign(&root)?)? == Put::Exists {
             return Err(StoreError::AlreadyARepository(location.to_owned()));
         }
@@ -139,13 +168,40 @@ impl Repository {
     /// # Errors
     /// [`StoreError`].
     pub fn open(location: &str) -> Result<Repository, StoreError> {
-        let backend = Backend::new(location::open(location, false)?)?;
+        Repository::open_at(location::open(location, false)?)
+    }
+
+    /// Opens the repository in an object store that is open.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_in(store: Arc<dyn ObjectStore>) -> Result<Repository, StoreError> {
+        Repository::open_at(Location::of(store))
+    }
+
+    fn open_at(place: Location) -> Result<Repository, StoreError> {
+        let location = place.name.clone();
+        let backend = Backend::new(place)?;
         let Some(bytes) = backend.get(CONFIG)? else {
-            return Err(StoreError::NotARepository(location.to_owned()));
+            return Err(StoreError::NotARepository(location));
         };
         let config = RepositoryConfig::parse(&bytes)?;
         let (writers, remarks) = trust::read_writers(&backend, &config.root)?;
-        Ok(Repository { backend, config, writers, remarks, pinned: false })
+        Ok(Repository { backend, config, writers, remarks, pinned: false, clock: Clock::default() })
+    }
+
+    /// Returns the same, which goes by another clock.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock(self, clock: &Clock) -> Self {
+        Repository { clock: clock.clone(), ..self }
+    }
+
+    /// Returns the same repository in another place.
+    pub(crate) fn at_another_place(&self, backend: Backend) -> Result<Repository, StoreError> {
+        let (writers, remarks) = trust::read_writers(&backend, &self.config.root)?;
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        Ok(Repository { backend, config, writers, remarks, pinned: self.pinned, clock })
     }
 
     /// Returns its location, as it was given.

@@ -13,12 +13,14 @@ use crate::keys::WriterKey;
 use crate::pack::{PACK_BYTES, Pack};
 use crate::reader::Manifest;
 use crate::remark::{Remark, RemarkKind};
-use crate::{BlobId, NameKey, Repository, StoreError, json, memory, seal, signed, sources};
+use crate::{BlobId, NameKey, Repository, StoreError, json, memory, pruning, seal, signed, sources};
 
 /// Number of objects after which a run writes a checkpoint, so that a run after a crash can reuse them.
 const CHECKPOINT_OBJECTS: usize = 32;
-/// How many objects with the same content may exist under one name that no index knows.
-const MAX_GENERATIONS: u32 = 1_000;
+/// How many names are tried for an object.
+const MAX_NAMES: usize = 1_000;
+/// How often indexes are listed again, because some have been replaced by others meanwhile.
+const MAX_LISTINGS: usize = 8;
 /// Networks whose last recovery points' notes are looked up: more do not share a repository.
 const MAX_NETWORKS: usize = 64;
 
@@ -66,8 +68,6 @@ pub struct PointWriter<'a> {
     created: jiff::Timestamp,
     /// Names that no object of this run may get: those of existing objects, and those in any index.
     taken: BTreeSet<String>,
-    /// An index cannot be read: names that only it knows are not to be taken either.
-    blind: bool,
     /// What recovery points noted of their sources, by network: that of the network which is captured first.
     noted: Vec<(String, Sources)>,
     /// The first of them are of the network that is captured.
@@ -98,12 +98,12 @@ impl Repository {
         // Nobody else can still commit what this writer has begun.
         let stopped: Vec<PointId> = match &memory {
             Some(path) if running.as_ref().is_some_and(|lock| lock.alone) => {
-                memory::begun(path, &self.config.id).into_iter().filter(|point| !history.has(point)).collect()
+                memory::begun(path, &self.config.id).into_iter().filter(|point| !history.accounts_for(point)).collect()
             }
             _ => Vec::new(),
         };
         // What is committed was begun before.
-        let created = jiff::Timestamp::now();
+        let created = self.clock.now();
         let id = PointId::new(created);
         let mut remarks = history.remarks.clone();
         // One that is without its commit record and young may be on its way; of this writer's own, the commit says what they are.
@@ -117,7 +117,7 @@ impl Repository {
         let certificate = self.certificate_of(&key, &history, &mut remarks)?;
         remarks.extend(self.remembered(&key, &history));
         let last = memory.as_deref().and_then(|path| memory::last(path, &self.config.id));
-        let lost = last.filter(|last| !history.has(&last.point));
+        let lost = last.filter(|last| !history.accounts_for(&last.point));
         if memory.as_deref().is_some_and(|path| !memory::can_write(path)) {
             remarks.push(Remark::new(
                 RemarkKind::Note,
@@ -138,7 +138,10 @@ impl Repository {
         }
         let (bad, more) = self.bad_objects()?;
         remarks.extend(more);
-        let (state, taken, blind) = self.known_blobs(&history, &bad, &mut remarks)?;
+        let (prunings, more) = self.prunings()?;
+        remarks.extend(more);
+        let freed = prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect();
+        let (state, taken) = self.known_blobs(&bad, &freed, &mut remarks)?;
         let noted = self.last_sources(&history, &key);
         Ok(PointWriter {
             repository: self,
@@ -146,7 +149,6 @@ impl Repository {
             id,
             created,
             taken,
-            blind,
             noted,
             continues: false,
             again: None,
@@ -160,14 +162,14 @@ impl Repository {
         })
     }
 
-    /// Returns what is stored and can be built on, and the names that are taken. An index that cannot be read is passed over: what only it
-    /// knows is put again.
+    /// Returns what is stored and can be built on, and the names that are taken: not what is bad, and not what is being freed. An index that
+    /// cannot be read is passed over: what only it knows is put again.
     fn known_blobs(
         &self,
-        history: &History,
         bad: &crate::faults::BadObjects,
+        freed: &HashSet<String>,
         remarks: &mut Vec<Remark>,
-    ) -> Result<(State, BTreeSet<String>, bool), StoreError> {
+    ) -> Result<(State, BTreeSet<String>), StoreError> {
         let present = self.backend.list("objects")?;
         let mut taken: BTreeSet<String> = present.keys().cloned().collect();
         for name in present.keys().filter(|name| name.matches('/').count() < 2) {
@@ -178,40 +180,54 @@ impl Repository {
         let mut known: HashMap<String, u32> = HashMap::new();
         let mut hashes: HashMap<String, String> = HashMap::new();
         let mut contradicted: HashSet<String> = HashSet::new();
-        let names = self.backend.list("index")?;
-        let mut blind = history.commits.iter().any(|commit| !names.contains_key(&commit.index.name));
-        for name in names.into_keys() {
-            let index = match self.read_index(&name) {
-                Ok(index) => index,
-                Err(error) if error.is_of_the_object() => {
-                    blind = true;
-                    remarks.push(Remark::new(RemarkKind::Damaged, &name, error.problem()));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let positions: Vec<Option<u32>> = index
-                .objects
-                .iter()
-                .map(|entry| {
-                    taken.insert(entry.name.clone());
-                    let hash = hashes.entry(entry.name.clone()).or_insert_with(|| entry.blake3.clone());
-                    if *hash != entry.blake3 {
-                        contradicted.insert(entry.name.clone());
+        let mut read = BTreeSet::new();
+        for _ in 0..MAX_LISTINGS {
+            let mut names: Vec<String> = self.backend.list("index")?.into_keys().collect();
+            names.retain(|name| !read.contains(name));
+            let mut replaced = false;
+            self.read_indexes(&names, |at, index| {
+                let index = match index {
+                    Some(Ok(index)) => index,
+                    Some(Err(error)) if error.is_of_the_object() => {
+                        remarks.push(Remark::new(RemarkKind::Damaged, &names[at], error.problem()));
+                        return Ok(());
                     }
-                    // What is gone, cut or known as bad must be put again.
-                    Repository::usable(&present, bad, entry).then(|| {
-                        *known.entry(entry.name.clone()).or_insert_with(|| {
-                            state.objects.push(entry.clone());
-                            (state.objects.len() - 1) as u32
+                    Some(Err(error)) => return Err(error),
+                    // A prune has put what matters of it into another one.
+                    None => {
+                        replaced = true;
+                        return Ok(());
+                    }
+                };
+                let positions: Vec<Option<u32>> = index
+                    .objects
+                    .iter()
+                    .map(|entry| {
+                        taken.insert(entry.name.clone());
+                        let hash = hashes.entry(entry.name.clone()).or_insert_with(|| entry.blake3.clone());
+                        if *hash != entry.blake3 {
+                            contradicted.insert(entry.name.clone());
+                        }
+                        // What is gone, cut, known as bad or being freed must be put again.
+                        let usable = Repository::usable(&present, bad, entry) && !freed.contains(&entry.name);
+                        usable.then(|| {
+                            *known.entry(entry.name.clone()).or_insert_with(|| {
+                                state.objects.push(entry.clone());
+                                (state.objects.len() - 1) as u32
+                            })
                         })
                     })
-                })
-                .collect();
-            for (id, position, offset, len) in index.blobs {
-                if let Some(Some(position)) = positions.get(position as usize) {
-                    state.places.insert(id, Place::Stored(*position, offset, len));
+                    .collect();
+                for (id, position, offset, len) in index.blobs {
+                    if let Some(Some(position)) = positions.get(position as usize) {
+                        state.places.insert(id, Place::Stored(*position, offset, len));
+                    }
                 }
+                Ok(())
+            })?;
+            read.extend(names);
+            if !replaced {
+                break;
             }
         }
         if !contradicted.is_empty() {
@@ -222,7 +238,7 @@ impl Repository {
                 Place::Pending => true,
             });
         }
-        Ok((state, taken, blind))
+        Ok((state, taken))
     }
 
     /// Returns what the last recovery points noted of their sources: of each network that of the newest one that this writer can open. It
@@ -246,9 +262,7 @@ impl Repository {
 
     pub(crate) fn read_index(&self, name: &str) -> Result<Index, StoreError> {
         let bytes = self.backend.need(name)?;
-        let opened = signed::open(name, "index", &bytes)?;
-        self.check_signer(name, &opened)?;
-        Index::decode(name, opened.payload)
+        self.parse_index(name, &bytes)
     }
 }
 
@@ -418,8 +432,8 @@ impl PointWriter<'_> {
         Ok(bytes)
     }
 
-    /// Seals bytes and puts them under their keyed name. An object of that name that no index knows may be anything: it is left
-    /// alone, and the next generation of the name is taken.
+    /// Seals bytes and puts them under their keyed name and a random number: a name that nobody has given and nobody will give again, also
+    /// where this place and the copies of it forget different points.
     fn put_sealed(&self, plain: &[u8]) -> Result<ObjectEntry, StoreError> {
         json::check_len("an object", plain.len())?;
         let sealed = seal::seal(plain, &self.key.recipients)?;
@@ -427,14 +441,9 @@ impl PointWriter<'_> {
         let hash = self.key.names.name(plain).to_string();
         let size = sealed.len() as u64;
         let blake3 = blake3::hash(&sealed).to_hex().to_string();
-        // Where not every name that was ever given is known, one is taken that nobody gave.
-        let first = if self.blind { rand::random::<u32>().max(MAX_GENERATIONS) } else { 0 };
         for folder in folders(&hash) {
-            for generation in (first..=u32::MAX).take(MAX_GENERATIONS as usize) {
-                let name = match generation {
-                    0 => format!("{folder}/{hash}"),
-                    _ => format!("{folder}/{hash}.{generation}"),
-                };
+            for _ in 0..MAX_NAMES {
+                let name = format!("{folder}/{hash}.{}", rand::random::<u32>());
                 if self.taken.contains(&name) {
                     continue;
                 }
@@ -536,10 +545,12 @@ impl PointWriter<'_> {
         let index_entry = self.put_named(index_name, signed_index, payload.len() as u64)?;
         stats.objects += 2;
         stats.bytes += manifest_entry.size + index_entry.size;
+        let names = index.objects.iter().map(|entry| entry.name.as_str());
+        let used: HashSet<&str> = names.chain([manifest_entry.name.as_str(), index_entry.name.as_str()]).collect();
         self.history.refresh(self.repository)?;
         let mut previous = self.history.heads();
         let mut sequence = self.history.next_sequence();
-        if let Some(lost) = self.lost.take().filter(|lost| !self.history.has(&lost.point)) {
+        if let Some(lost) = self.lost.take().filter(|lost| !self.history.accounts_for(&lost.point)) {
             // Whoever looks later misses it too.
             previous.push(Previous { point: lost.point, blake3: lost.blake3 });
             sequence = sequence.max(lost.sequence.saturating_add(1));
@@ -548,21 +559,23 @@ impl PointWriter<'_> {
             id: self.id.clone(),
             repository: self.repository.config.id.clone(),
             created: self.created.to_string(),
-            committed: jiff::Timestamp::now().to_string(),
+            committed: self.repository.clock.now().to_string(),
             summary,
             new_objects: stats.objects,
             new_bytes: stats.bytes,
             sequence: Some(sequence),
             previous,
             stopped: std::mem::take(&mut self.stopped),
-            manifest: manifest_entry,
-            index: index_entry,
+            manifest: manifest_entry.clone(),
+            index: index_entry.clone(),
         };
         let payload = serde_json::to_vec(&commit).map_err(|error| StoreError::Internal(error.to_string()))?;
         let bytes = self.sign("commit", &payload)?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
         stats.objects += 1;
         stats.bytes += bytes.len() as u64;
+        let (place, clock) = (self.repository.as_place(), &self.repository.clock);
+        let confirmed = pruning::confirm(place, clock, &used, pruning::Look::ForAll)?;
         if self.repository.backend.put_new(&self.id.commit_name(), bytes)? == Put::Exists {
             return Err(StoreError::Internal(format!("recovery point {} exists already", self.id)));
         }
@@ -570,6 +583,7 @@ impl PointWriter<'_> {
             // The point is committed. A folder that cannot be written to was remarked at the beginning.
             let _ = memory::committed(path, &commit, &hash);
         }
+        pruning::confirm_again(place.0, clock, &confirmed, &used)?;
         Ok((commit, stats))
     }
 

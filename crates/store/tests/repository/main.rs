@@ -6,6 +6,10 @@ mod copying;
 mod damage;
 mod healing;
 mod index;
+mod marks;
+mod pruning;
+mod retention;
+mod scale;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
