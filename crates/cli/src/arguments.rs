@@ -1,10 +1,14 @@
 //! The command line.
 
+mod repository;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabkeep_engine::{HeightOf, LedgerFrom, RaftSource};
 use fabkeep_platform::kubernetes::Mapping;
+
+pub use repository::{AddWriter, Copy, Forget, Grace, Hold, Init, Keep, List, Prune, Stats, Tag};
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
 #[derive(Debug, Parser)]
@@ -100,6 +104,37 @@ pub enum Command {
     /// List the recovery points of a repository.
     #[command(after_help = "Example:\n  fabkeep list --repo /backup/fabric --output json")]
     List(List),
+    /// Give up recovery points, by rules or by name; `prune` then frees what only they need. Needs the identity.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run   # what stays and goes, and why\n  \
+        fabkeep forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --prune     # once a month\n  \
+        fabkeep forget --keep-within 30d --keep-tag audit --network shop\n  \
+        fabkeep forget 20261123T1415\n\n\
+        The rules hold for each network by itself, in UTC; only complete points count. The last complete point of a network and points on \
+        hold always stay.")]
+    Forget(Forget),
+    /// Free what no recovery point needs: now what an earlier prune recorded, later what this one records. Needs the identity.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep prune --dry-run\n  \
+        fabkeep prune                                  # safe beside running backups\n  \
+        fabkeep prune --no-other-runs                  # frees everything at once; no backup or copy may run\n\n\
+        A killed prune loses nothing; the next one continues.")]
+    Prune(Prune),
+    /// Show what the bytes of a repository are for: by network, by recovery point, by kind; and how it grows.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep stats\n  \
+        fabkeep stats --keep-daily 7 --keep-monthly 12   # what forgetting by these rules would free")]
+    Stats(Stats),
+    /// Add tags to a recovery point, or remove them.
+    #[command(after_help = "Examples:\n  fabkeep tag --repo /backup/fabric latest --add audit-2026\n  \
+        fabkeep tag --repo /backup/fabric 20261123T1415 --remove audit-2026     # needs the identity")]
+    Tag(Tag),
+    /// Keep a recovery point whatever `forget` is asked to do.
+    #[command(after_help = "Example:\n  fabkeep hold --repo /backup/fabric 20261123T1415")]
+    Hold(Hold),
+    /// End the hold of a recovery point. Needs the identity.
+    #[command(after_help = "Example:\n  fabkeep release --repo /backup/fabric 20261123T1415")]
+    Release(Hold),
     /// Show a recovery point: channels, nodes, keys, findings.
     #[command(
         after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files\n  fabkeep show --repo /backup/fabric --names"
@@ -162,30 +197,6 @@ pub struct Pin {
 }
 
 #[derive(Debug, Args)]
-pub struct Copy {
-    /// Names of the recovery points, or prefixes of names, or `latest`. Default: all.
-    pub point: Vec<String>,
-    #[command(flatten)]
-    pub repo: Repo,
-    #[command(flatten)]
-    pub pin: Pin,
-    /// The destination: a new folder or URL, or an existing copy of this repository.
-    #[arg(long, value_name = "PLACE")]
-    pub to: String,
-}
-
-#[derive(Debug, Args)]
-pub struct List {
-    #[command(flatten)]
-    pub repo: Repo,
-    #[command(flatten)]
-    pub pin: Pin,
-    /// Fail if this recovery point is missing: a name that was noted outside of the repository.
-    #[arg(long, value_name = "POINT")]
-    pub expect_at_least: Option<String>,
-}
-
-#[derive(Debug, Args)]
 pub struct Identity {
     /// The identity file. Default: the file that `init` wrote to the key folder of this machine, if it exists.
     #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
@@ -220,32 +231,6 @@ pub struct Cluster {
     /// Name of the network in recovery points. Default: the names of its namespaces.
     #[arg(long, value_name = "NAME")]
     pub network_name: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Init {
-    #[command(flatten)]
-    pub repo: Repo,
-    /// Where to write the identity. An existing identity file is used as it is.
-    #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
-    pub identity: Option<PathBuf>,
-    /// Where to write the writer key.
-    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
-    pub writer: Option<PathBuf>,
-    /// An additional age recipient (age1…) that may read recovery points. Can be repeated.
-    #[arg(long, value_name = "AGE1…")]
-    pub recipient: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct AddWriter {
-    #[command(flatten)]
-    pub repo: Repo,
-    #[command(flatten)]
-    pub identity: Identity,
-    /// Where to write the new writer key. If the file is a writer key of this repository whose certificate is gone, it is certified again.
-    #[arg(long, value_name = "FILE")]
-    pub writer: PathBuf,
 }
 
 #[derive(Debug, Args)]

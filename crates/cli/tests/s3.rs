@@ -72,4 +72,16 @@ fn a_network_goes_into_a_bucket_and_comes_back() {
     assert_same_tree(&place.network().join("Org1/ca"), &place.path("out/Org1/ca"));
     let again = run(&place, server, &init);
     assert_eq!(again.code, 2, "{}", again.text);
+    // Space is freed there, too.
+    let keys = ["--repo", repo, "--identity", "keys/identity"];
+    let forget = [&["forget", "--keep-last", "1", "--prune", "--no-other-runs"][..], &keys].concat();
+    let forgotten = run(&place, server, &forget);
+    assert_eq!(forgotten.code, 0, "{}", forgotten.text);
+    assert_eq!(forgotten.json["pruned"]["freed"]["objects"].as_u64(), Some(3), "{}", forgotten.text);
+    let stats = run(&place, server, &[&["stats"][..], &keys].concat());
+    assert_eq!(stats.json["stats"]["unreferenced"]["objects"].as_u64(), Some(0), "{}", stats.text);
+    let verified = run(&place, server, &[&["verify", "--all"][..], &keys].concat());
+    assert_eq!(verified.code, 0, "{}", verified.text);
+    let next = run(&place, server, &backup);
+    assert_eq!((next.code, next.json["written"]["objects"].as_u64()), (0, Some(3)), "{}", next.text);
 }

@@ -25,7 +25,7 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     let findings = list::findings(&repository, &history, None, None)?;
     let copied = copy(&repository, &arguments.to, &commits, cores(), &AtomicU64::new(0))?;
     output.json(&json!({
-        "points": copied.points, "left": copied.left, "objects": copied.objects, "bytes": copied.bytes, "faults": copied.faults,
+        "points": copied.points, "left": copied.left, "forgotten": copied.forgotten, "objects": copied.objects, "bytes": copied.bytes, "faults": copied.faults,
         "findings": findings,
     }));
     output.line(format!(
@@ -39,6 +39,10 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     for fault in &copied.faults {
         output.line(format!("  not copied: {}: {}", fault.object, fault.problem));
     }
+    if !copied.forgotten.is_empty() {
+        let names: Vec<String> = copied.forgotten.iter().map(ToString::to_string).collect();
+        output.line(format!("forgotten in {} and not copied again: {}", arguments.to, names.join(", ")));
+    }
     output.findings(&findings);
     if copied.left.is_empty() {
         output.line(format!("next: fabkeep verify --all --repo {}", arguments.to));
@@ -46,7 +50,7 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     }
     let left: Vec<String> = copied.left.iter().map(ToString::to_string).collect();
     output.line(format!(
-        "not copied because they are damaged here: {}; `fabkeep verify --all` says what is wrong",
+        "not copied, for the reasons above: {}; `fabkeep verify --all` says what is damaged here",
         left.join(", ")
     ));
     Ok(Code::Damaged)

@@ -2,7 +2,7 @@
 
 use fabkeep_engine::remark_finding;
 use fabkeep_network::{Finding, Severity};
-use fabkeep_store::{Commit, History, PointId, Remark, RemarkKind, Repository, StoreError};
+use fabkeep_store::{Commit, History, Mark, PointId, Remark, RemarkKind, Repository, StoreError};
 use serde_json::json;
 
 use super::{done, key_files};
@@ -16,7 +16,8 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     let history = repository.history()?;
     let findings = findings(&repository, &history, None, arguments.expect_at_least.as_deref())?;
     let (bytes, objects) = repository.usage()?;
-    let mut table = table(["point", "network", "nodes", "heights", "files", "added", "verdict"]);
+    let marks = repository.marks(&history)?;
+    let mut table = table(["point", "network", "nodes", "heights", "files", "added", "verdict", "marks"]);
     for commit in &history.commits {
         let heights: Vec<String> =
             commit.summary.channels.iter().map(|channel| format!("{} {}", channel.channel, channel.height)).collect();
@@ -28,12 +29,20 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
             units::bytes(commit.summary.source_bytes),
             units::bytes(commit.new_bytes),
             commit.summary.verdict.clone(),
+            marked(&marks.of(&commit.id)),
         ]);
     }
+    let of_points: Vec<_> = history
+        .commits
+        .iter()
+        .map(|commit| (&commit.id, marks.of(&commit.id)))
+        .filter(|(_, mark)| mark.hold || !mark.tags.is_empty())
+        .map(|(point, mark)| json!({"point": point, "tags": mark.tags, "hold": mark.hold}))
+        .collect();
     let damaged: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
     output.json(&json!({
         "repository": repository.config(), "points": history.commits, "damaged": damaged, "findings": findings, "bytes": bytes,
-        "objects": objects,
+        "objects": objects, "marks": of_points,
     }));
     if history.commits.is_empty() {
         output.line(format!("no recovery point yet; next: fabkeep backup --repo {}", arguments.repo.repo));
@@ -43,6 +52,12 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     output.line(format!("{} in {objects} objects", units::bytes(bytes)));
     output.findings(&findings);
     Ok(code(&findings))
+}
+
+/// Returns the marks of a recovery point: `hold` and its tags.
+pub fn marked(mark: &Mark) -> String {
+    let hold = mark.hold.then_some("hold");
+    hold.into_iter().chain(mark.tags.iter().map(String::as_str)).collect::<Vec<_>>().join(", ")
 }
 
 /// What a command that has done its work ends with, by what is wrong with the repository.
@@ -92,6 +107,7 @@ pub fn findings(
     expected: Option<&str>,
 ) -> Result<Vec<Finding>, CliError> {
     let mut remarks = history.remarks.clone();
+    remarks.extend(repository.marks(history)?.remarks);
     remarks.extend(repository.strays()?);
     remarks.extend(remembered(repository, history, writer));
     if let Some(point) = expected {

@@ -6,14 +6,18 @@ mod cluster;
 mod copy;
 mod demo;
 mod discover;
+mod forget;
 mod init;
 mod key_files;
 mod list;
+mod marks;
 mod migrate;
 mod network;
+mod prune;
 mod restore;
 mod resume;
 mod show;
+mod stats;
 mod status;
 mod verify;
 
@@ -34,6 +38,12 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Resume(arguments) => resume::run(&arguments, output),
         Command::Copy(arguments) => copy::run(&arguments, output),
         Command::List(arguments) => list::run(&arguments, output),
+        Command::Forget(arguments) => forget::run(&arguments, output),
+        Command::Prune(arguments) => prune::run(&arguments, output),
+        Command::Stats(arguments) => stats::run(&arguments, output),
+        Command::Tag(arguments) => marks::tag(&arguments, output),
+        Command::Hold(arguments) => marks::hold(&arguments, output),
+        Command::Release(arguments) => marks::release(&arguments, output),
         Command::Show(arguments) => show::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Restore(arguments) => restore::run(&arguments, output),

@@ -1,0 +1,192 @@
+//! The command line of commands that are about a repository only.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+
+use super::{Identity, Pin, Repo};
+
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub repo: Repo,
+    /// Where to write the identity. An existing identity file is used as it is.
+    #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Where to write the writer key.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+    /// An additional age recipient (age1…) that may read recovery points. Can be repeated.
+    #[arg(long, value_name = "AGE1…")]
+    pub recipient: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct AddWriter {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// Where to write the new writer key. If the file is a writer key of this repository whose certificate is gone, it is certified again.
+    #[arg(long, value_name = "FILE")]
+    pub writer: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// Names of the recovery points, or prefixes of names, or `latest`. Default: all.
+    pub point: Vec<String>,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// The destination: a new folder or URL, or an existing copy of this repository.
+    #[arg(long, value_name = "PLACE")]
+    pub to: String,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// Fail if this recovery point is missing: a name that was noted outside of the repository.
+    #[arg(long, value_name = "POINT")]
+    pub expect_at_least: Option<String>,
+}
+
+/// Rules that say which recovery points stay.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What stays")]
+pub struct Keep {
+    /// Keep the newest N points.
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u32>,
+    /// Keep the newest point of each of the newest N hours that have points.
+    #[arg(long, value_name = "N")]
+    pub keep_hourly: Option<u32>,
+    /// The same for days (UTC).
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<u32>,
+    /// The same for weeks, which begin on Monday.
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<u32>,
+    /// The same for months.
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<u32>,
+    /// The same for years.
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<u32>,
+    /// Keep all points that are at most this much older than the newest complete one: 30d, 2w, 1y.
+    #[arg(long, value_name = "TIME")]
+    pub keep_within: Option<jiff::Span>,
+    /// Keep all points with this tag. Can be repeated.
+    #[arg(long, value_name = "TAG")]
+    pub keep_tag: Vec<String>,
+}
+
+/// How long what is going to be freed stays.
+#[derive(Debug, Args)]
+pub struct Grace {
+    /// How long what is recorded to be freed stays; every backup must take less than half of it. At least one hour.
+    #[arg(long, value_name = "TIME", default_value = "3d")]
+    pub grace: jiff::Span,
+    /// Free everything at once. Only while no backup, copy or other prune runs, and until this one ends: such a run could lose its data.
+    #[arg(long, conflicts_with = "grace")]
+    pub no_other_runs: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args([
+    "point", "keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_within", "keep_tag",
+])))]
+pub struct Forget {
+    /// Names of the recovery points, or prefixes of names, instead of rules.
+    #[arg(conflicts_with_all = [
+        "keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_within", "keep_tag", "network",
+    ])]
+    pub point: Vec<String>,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
+    #[command(flatten)]
+    pub keep: Keep,
+    /// Only points of this network.
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
+    /// Show what would stay and go, and why, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Run `prune` afterwards.
+    #[arg(long)]
+    pub prune: bool,
+    #[command(flatten)]
+    pub grace: Grace,
+}
+
+#[derive(Debug, Args)]
+pub struct Prune {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
+    #[command(flatten)]
+    pub grace: Grace,
+    /// Show what would be freed and recorded, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Stats {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
+    #[command(flatten)]
+    pub keep: Keep,
+}
+
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// Name of the recovery point, or a prefix of the name, or `latest`.
+    pub point: String,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// The writer key: it can add tags if the identity is not on this machine.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+    /// A tag to add. Can be repeated.
+    #[arg(long, value_name = "TAG", required_unless_present = "remove")]
+    pub add: Vec<String>,
+    /// A tag to remove, which needs the identity. Can be repeated.
+    #[arg(long, value_name = "TAG")]
+    pub remove: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Hold {
+    /// Name of the recovery point, or a prefix of the name, or `latest`.
+    pub point: String,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    #[command(flatten)]
+    pub pin: Pin,
+    /// The writer key: it can hold a point if the identity is not on this machine.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: Option<PathBuf>,
+}
