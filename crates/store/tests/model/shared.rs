@@ -80,6 +80,8 @@ pub struct Way {
     held_at: AtomicI64,
     /// It is held at its first deletion.
     held_at_delete: AtomicBool,
+    /// While it is held there, nothing else of it is deleted.
+    deleting: Mutex<()>,
     gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
     /// Milliseconds by which the clocks go on just before a commit record is written.
     pub pause: AtomicU64,
@@ -104,6 +106,7 @@ impl Way {
             answer_lost: AtomicI64::new(0),
             held_at: AtomicI64::new(-1),
             held_at_delete: AtomicBool::new(false),
+            deleting: Mutex::default(),
             gate: Mutex::default(),
             pause: AtomicU64::new(0),
             clocks,
@@ -192,6 +195,7 @@ impl ObjectStore for Way {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let _one = self.deleting.lock().unwrap();
         if self.held_at_delete.swap(false, Ordering::SeqCst) {
             self.wait();
         }
