@@ -2,7 +2,8 @@
 
 use serde_norway::Value;
 
-use crate::node_settings::{Bccsp, Environment, Settings, read_yaml};
+use crate::node_settings::{Bccsp, Environment, Settings};
+use crate::yaml::read_yaml;
 
 /// What the file is called.
 pub const CA_CONFIG_FILE: &str = "fabric-ca-server-config.yaml";

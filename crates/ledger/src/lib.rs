@@ -16,6 +16,7 @@ pub mod chaincode_package;
 pub mod channel_config;
 pub mod dump_commands;
 pub mod idemix;
+pub mod kept_environment;
 pub mod layout;
 pub mod leveldb;
 pub mod msp;
@@ -30,6 +31,7 @@ pub mod smartbft;
 pub mod varint;
 pub mod wal_split;
 mod wire;
+pub mod yaml;
 
 /// A SHA-256 digest, as Fabric uses it for header, data and commit hashes.
 pub type Hash = [u8; 32];

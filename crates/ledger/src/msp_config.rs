@@ -2,7 +2,8 @@
 
 use serde_norway::Value;
 
-use crate::node_settings::{is_true, parse, value_at};
+use crate::node_settings::{is_true, value_at};
+use crate::yaml::parse;
 
 /// Returns whether it turns node units on and names that of administrators: without, `admincerts` must hold somebody.
 ///

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_norway::Value;
 
-use crate::ca_config::{CONFIG_VARIABLE, DataSource, DatabaseKind};
 use crate::layout::NodeRole;
+use crate::yaml::read_yaml;
 
 /// What a peer's configuration file is called.
 pub const PEER_CONFIG_FILE: &str = "core.yaml";
 /// What an orderer's configuration file is called.
 pub const ORDERER_CONFIG_FILE: &str = "orderer.yaml";
-/// Longest configuration read, in bytes.
-pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// Environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
@@ -428,166 +426,12 @@ pub fn named_paths(role: NodeRole, yaml: &Value, environment: &Environment) -> V
     out
 }
 
-/// The settings below which nothing but names, paths and labels is found: these may be kept with a node.
-const KEPT: [&[&str]; 3] = [
-    &[
-        "CORE_PEER_LOCALMSPID",
-        "CORE_PEER_FILESYSTEMPATH",
-        "CORE_PEER_MSPCONFIGPATH",
-        "CORE_PEER_BCCSP_DEFAULT",
-        "CORE_PEER_BCCSP_PKCS11_LABEL",
-        "CORE_PEER_BCCSP_PKCS11_LIBRARY",
-        "CORE_PEER_BCCSP_SW_FILEKEYSTORE_KEYSTORE",
-        "CORE_PEER_TLS_ENABLED",
-        "CORE_PEER_TLS_CERT_FILE",
-        "CORE_PEER_TLS_KEY_FILE",
-        "CORE_PEER_TLS_ROOTCERT_FILE",
-        "CORE_PEER_TLS_CLIENTCERT_FILE",
-        "CORE_PEER_TLS_CLIENTKEY_FILE",
-        "CORE_PEER_TLS_CLIENTAUTHREQUIRED",
-        "CORE_PEER_TLS_CLIENTROOTCAS_FILES",
-        "CORE_OPERATIONS_TLS_ENABLED",
-        "CORE_OPERATIONS_TLS_CERT_FILE",
-        "CORE_OPERATIONS_TLS_KEY_FILE",
-        "CORE_OPERATIONS_TLS_CLIENTROOTCAS_FILES",
-        "CORE_LEDGER_STATE_STATEDATABASE",
-    ],
-    &[
-        "ORDERER_FILELEDGER_LOCATION",
-        "ORDERER_GENERAL_LOCALMSPID",
-        "ORDERER_GENERAL_LOCALMSPDIR",
-        "ORDERER_GENERAL_BOOTSTRAPMETHOD",
-        "ORDERER_GENERAL_BOOTSTRAPFILE",
-        "ORDERER_GENERAL_GENESISMETHOD",
-        "ORDERER_GENERAL_GENESISFILE",
-        "ORDERER_GENERAL_BCCSP_DEFAULT",
-        "ORDERER_GENERAL_BCCSP_PKCS11_LABEL",
-        "ORDERER_GENERAL_BCCSP_PKCS11_LIBRARY",
-        "ORDERER_GENERAL_BCCSP_SW_FILEKEYSTORE_KEYSTORE",
-        "ORDERER_GENERAL_TLS_ENABLED",
-        "ORDERER_GENERAL_TLS_CERTIFICATE",
-        "ORDERER_GENERAL_TLS_PRIVATEKEY",
-        "ORDERER_GENERAL_TLS_ROOTCAS",
-        "ORDERER_GENERAL_TLS_CLIENTAUTHREQUIRED",
-        "ORDERER_GENERAL_TLS_CLIENTROOTCAS",
-        "ORDERER_GENERAL_CLUSTER_CLIENTCERTIFICATE",
-        "ORDERER_GENERAL_CLUSTER_CLIENTPRIVATEKEY",
-        "ORDERER_GENERAL_CLUSTER_ROOTCAS",
-        "ORDERER_GENERAL_CLUSTER_SERVERCERTIFICATE",
-        "ORDERER_GENERAL_CLUSTER_SERVERPRIVATEKEY",
-        "ORDERER_ADMIN_TLS_ENABLED",
-        "ORDERER_ADMIN_TLS_CERTIFICATE",
-        "ORDERER_ADMIN_TLS_PRIVATEKEY",
-        "ORDERER_ADMIN_TLS_ROOTCAS",
-        "ORDERER_ADMIN_TLS_CLIENTROOTCAS",
-        "ORDERER_OPERATIONS_TLS_ENABLED",
-        "ORDERER_OPERATIONS_TLS_CERTIFICATE",
-        "ORDERER_OPERATIONS_TLS_PRIVATEKEY",
-        "ORDERER_OPERATIONS_TLS_ROOTCAS",
-        "ORDERER_OPERATIONS_TLS_CLIENTROOTCAS",
-        "ORDERER_CONSENSUS_WALDIR",
-        "ORDERER_CONSENSUS_SNAPDIR",
-    ],
-    &[
-        "FABRIC_CA_SERVER_BCCSP_DEFAULT",
-        "FABRIC_CA_SERVER_BCCSP_PKCS11_LABEL",
-        "FABRIC_CA_SERVER_BCCSP_PKCS11_LIBRARY",
-        "FABRIC_CA_SERVER_BCCSP_SW_FILEKEYSTORE_KEYSTORE",
-        "FABRIC_CA_SERVER_CA_CERTFILE",
-        "FABRIC_CA_SERVER_CA_KEYFILE",
-        "FABRIC_CA_SERVER_CA_CHAINFILE",
-        "FABRIC_CA_SERVER_TLS_ENABLED",
-        "FABRIC_CA_SERVER_TLS_CERTFILE",
-        "FABRIC_CA_SERVER_TLS_KEYFILE",
-        "FABRIC_CA_SERVER_DB_TYPE",
-        "FABRIC_CA_SERVER_DB_DATASOURCE",
-        CONFIG_VARIABLE,
-        "FABRIC_CA_SERVER_CACOUNT",
-        "FABRIC_CA_SERVER_CAFILES",
-    ],
-];
-
-/// Returns what of a node's environment is kept with it: what overrides its configuration file and says where keys, certificates and
-/// databases are. A data source is kept without its password.
-pub fn kept(role: NodeRole, environment: &Environment) -> Environment {
-    let names = match role {
-        NodeRole::Peer => KEPT[0],
-        NodeRole::Orderer => KEPT[1],
-        NodeRole::CertificateAuthority => KEPT[2],
-        _ => &[],
-    };
-    let kind = DatabaseKind::named(environment.get("FABRIC_CA_SERVER_DB_TYPE").map_or("", String::as_str));
-    let kept = |name: &str| {
-        let value = environment.get(name).filter(|value| !value.is_empty())?;
-        match name {
-            "FABRIC_CA_SERVER_DB_DATASOURCE" if kind == DatabaseKind::Sqlite => {
-                (!value.contains("password=") && !value.contains('@')).then(|| value.clone())
-            }
-            "FABRIC_CA_SERVER_DB_DATASOURCE" => Some(DataSource::parse(&kind, value).ok()?.without_password(&kind)),
-            _ => Some(value.clone()),
-        }
-    };
-    names.iter().filter_map(|name| Some(((*name).to_owned(), kept(name)?))).collect()
-}
-
-/// Reads a configuration file.
-///
-/// # Errors
-/// Where it is not YAML, never its text: that may hold a password.
-pub fn parse(bytes: &[u8]) -> Result<Value, String> {
-    if bytes.len() as u64 > MAX_CONFIG_BYTES {
-        return Err(format!("it is longer than {MAX_CONFIG_BYTES} bytes"));
-    }
-    read_yaml(bytes).map_err(|error| {
-        error.location().map_or_else(|| "it is no YAML".to_owned(), |at| format!("line {}", at.line()))
-    })
-}
-
-/// Reads YAML as Fabric's own reader does: a section that stands twice at the top counts as it stands last, and `<<` brings in another one.
-///
-/// # Errors
-/// What the YAML reader says of the text as it is.
-pub(crate) fn read_yaml(bytes: &[u8]) -> Result<Value, serde_norway::Error> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let read: Result<Value, _> = serde_norway::from_slice(bytes);
-    let mut yaml = read.or_else(|error| match without_repeated_sections(bytes) {
-        Some(text) => serde_norway::from_str(&text).map_err(|_| error),
-        None => Err(error),
-    })?;
-    yaml.apply_merge()?;
-    Ok(yaml)
-}
-
-/// Returns the text without the sections that a later one of the same name replaces; `None` if no name exists twice.
-fn without_repeated_sections(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let mut sections: Vec<(Option<&str>, Vec<&str>)> = vec![(None, Vec::new())];
-    for line in text.lines() {
-        let name = line.split_once(':').map(|(name, _)| name).filter(|name| {
-            name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '"') && !name.contains(' ')
-        });
-        if name.is_some() {
-            sections.push((name, Vec::new()));
-        }
-        if let Some((_, lines)) = sections.last_mut() {
-            lines.push(line);
-        }
-    }
-    let replaced = |at: usize| {
-        let (name, _) = &sections[at];
-        name.is_some() && sections[at + 1..].iter().any(|(later, _)| later == name)
-    };
-    if !(0..sections.len()).any(replaced) {
-        return None;
-    }
-    let kept = (0..sections.len()).filter(|at| !replaced(*at)).flat_map(|at| sections[at].1.iter().copied());
-    Some(kept.collect::<Vec<_>>().join("\n"))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::kept_environment::kept;
+    use crate::yaml::parse;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -690,22 +534,5 @@ mod tests {
         let named = tls_files(NodeRole::Peer, &peer, &Environment::new());
         let paths: Vec<&str> = named.iter().map(|named| named.path.as_str()).collect();
         assert_eq!(paths, ["k", "a", "b", "o"]);
-    }
-
-    #[test]
-    fn no_credentials_are_kept_with_a_node() {
-        let all = environment(&[
-            ("FABRIC_CA_SERVER_DB_TYPE", "postgres"),
-            ("FABRIC_CA_SERVER_DB_DATASOURCE", "host=db password=secret"),
-            ("FABRIC_CA_SERVER_CA_KEYFILE", "/k"),
-            ("FABRIC_CA_SERVER_BCCSP_PKCS11_PIN", "1234"),
-        ]);
-        let kept = kept(NodeRole::CertificateAuthority, &all);
-        let names: Vec<&str> = kept.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["FABRIC_CA_SERVER_CA_KEYFILE", "FABRIC_CA_SERVER_DB_DATASOURCE", "FABRIC_CA_SERVER_DB_TYPE"]
-        );
-        assert!(kept.values().all(|value| !value.contains("secret")), "{kept:?}");
     }
 }

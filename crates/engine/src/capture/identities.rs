@@ -8,8 +8,9 @@ use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, PemContent, first_
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::msp::{Msp, RevocationList};
 use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
-use fabkeep_ledger::node_settings::{MAX_CONFIG_BYTES, has_section, parse};
+use fabkeep_ledger::node_settings::has_section;
 use fabkeep_ledger::proto::msp::FabricMspConfig;
+use fabkeep_ledger::yaml::{MAX_CONFIG_BYTES, parse};
 use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 

@@ -4,10 +4,12 @@
 mod authority;
 mod ca_tables;
 mod chains;
+mod changed;
 mod cursor;
 mod cut;
 mod databases;
 mod derived;
+mod entries;
 mod files;
 mod gone;
 mod histories;
@@ -50,12 +52,12 @@ use crate::repository::remark_finding;
 use crate::window::{self, OpenWindow, WindowOptions, WindowReport};
 use crate::{EngineError, parallel};
 
+pub(crate) use entries::leaves;
 pub(crate) use keys::certificates_of;
 use pass::{Effort, Pass};
 pub use plan::{CapturePlan, plan_capture};
 pub use snapshots::Volumes;
 pub use survey::PlannedNode;
-pub(crate) use survey::leaves;
 
 /// What makes the nodes' data one whole.
 #[derive(Debug, Clone, Default)]

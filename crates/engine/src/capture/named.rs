@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
-    Environment, MAX_CONFIG_BYTES, NamedFile, NodeSettings, bootstrap_file, named_paths, parse, places, tls_files,
+    Environment, NamedFile, NodeSettings, bootstrap_file, named_paths, places, tls_files,
 };
+use fabkeep_ledger::yaml::{MAX_CONFIG_BYTES, parse};
 use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_platform::{VolumeEntry, normal};
 

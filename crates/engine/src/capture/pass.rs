@@ -9,10 +9,10 @@ use fabkeep_platform::Platform;
 use fabkeep_store::{PointWriter, Sources};
 
 use super::cut::Cuts;
-use super::survey;
 use super::{
     CaptureOptions, Members, chains, databases, files, gone, interrupted, memory, raft_logs, staging, stop_on_errors,
 };
+use super::{changed, survey};
 use crate::EngineError;
 use crate::event::{Reporter, step};
 use crate::point::{CapturedDirectory, Channel};
@@ -167,7 +167,7 @@ pub(super) fn run(
         files::capture(&survey, &chains, &cuts, writer, options, reporter, &mut sources)
     })?;
     findings.extend(files.findings);
-    findings.extend(survey::changed_since(&survey)?);
+    findings.extend(changed::changed_since(&survey)?);
     let mut directories = files.directories;
     let channels = std::mem::take(&mut chains.channels);
     let mut facts = facts.into_node_facts(&survey, &chains.ledgers);

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE, config_file_name};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_settings::{
-    Environment, MAX_CONFIG_BYTES, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE,
-};
+use fabkeep_ledger::node_settings::{Environment, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
+use fabkeep_ledger::yaml::MAX_CONFIG_BYTES;
 use fabkeep_network::{Node, NodeDirectory};
 use fabkeep_platform::{EntryKind, Platform, Volume, dump_directory, normal};
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
-use fabkeep_ledger::node_settings::{parse, value_at};
+use fabkeep_ledger::node_settings::value_at;
+use fabkeep_ledger::yaml::parse;
 use fabkeep_network::{NodeDirectory, NodeId};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 

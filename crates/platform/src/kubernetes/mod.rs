@@ -1,8 +1,10 @@
 //! The Kubernetes platform: an organization is a namespace, its nodes are discovered from their workloads, and their volumes are read by
 //! commands in their pods, or in helper pods with the same mounts.
 
+mod clean;
 mod connection;
 mod discover;
+mod foreign;
 mod hand_made;
 mod objects;
 mod observe;
@@ -50,8 +52,8 @@ use crate::{
 pub use connection::ClusterAddress;
 pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
+pub use foreign::foreign_to_network;
 pub use hand_made::hand_made_volume;
-pub use objects::foreign_to_network;
 pub use places::{FoundPlace, PlannedNodes, claim_of_files};
 pub use progress::{Note, Written};
 pub use ready::Started;

@@ -8,6 +8,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::clean::clean;
 use super::connection::{Connection, is_forbidden, is_missing};
 use super::served::{self, ServedKind};
 use crate::{Declaration, PlatformError};
@@ -36,7 +37,7 @@ pub(crate) const SCALED: [&str; 4] = ["Deployment", "StatefulSet", "ReplicaSet",
 pub(crate) struct Kind {
     pub name: &'static str,
     plural: &'static str,
-    versions: &'static [&'static str],
+    pub versions: &'static [&'static str],
     /// Without it no capture is whole.
     needed: bool,
 }
@@ -340,65 +341,9 @@ pub(crate) fn is_operator_group(group: &str) -> bool {
 }
 
 /// Returns whether a group's kinds are Kubernetes' own: of those only [`KINDS`] declare a network. Whether a custom kind belongs to a
-/// namespace, the cluster tells.
-fn is_of_kubernetes(group: &str) -> bool {
+/// namespace, the cluster reports.
+pub(crate) fn is_of_kubernetes(group: &str) -> bool {
     group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io"
-}
-
-/// Namespaces that belong to the cluster itself begin so.
-const CLUSTER_NAMESPACES: &str = "kube-";
-/// Longest name of an object.
-pub(super) const MAX_NAME_BYTES: usize = 253;
-
-/// Objects that no capture of a network makes: of kinds that are not a namespace's, in namespaces of the cluster itself or that are not
-/// declared, with names that lead to another object. Each with the reason.
-pub fn foreign_to_network(declared: &[Declaration]) -> Vec<(String, String)> {
-    let namespaces: Vec<&str> =
-        declared.iter().filter(|known| known.kind == "Namespace").map(|known| known.name.as_str()).collect();
-    declared.iter().filter_map(|known| Some((known.label(), foreign(known, &namespaces)?))).collect()
-}
-
-fn foreign(known: &Declaration, namespaces: &[&str]) -> Option<String> {
-    let (group, version) = known.api_version.split_once('/').unwrap_or(("", &known.api_version));
-    let made = served::is_made(group, &known.kind);
-    let custom =
-        group.contains('.') && !made && !is_of_kubernetes(group) && !KINDS.iter().any(|kind| kind.name == known.kind);
-    let own_kind = known.kind == "Namespace" && known.api_version == "v1"
-        || custom
-        || KINDS.iter().any(|kind| {
-            let of_kind =
-                kind.versions.first().map_or("", |newest| newest.split_once('/').map_or("", |(group, _)| group));
-            kind.name == known.kind && of_kind == group
-        });
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !own_kind || !word(&known.kind) || !word(version) {
-        return Some(format!("objects of the kind {} {} do not declare a network", known.api_version, known.kind));
-    }
-    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_');
-    let is_name = |name: &str| {
-        let whole = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(in_name);
-        whole && !name.split('.').all(str::is_empty)
-    };
-    if !is_name(&known.name) {
-        return Some("its name is not a valid name of an object".to_owned());
-    }
-    let namespace = if known.kind == "Namespace" { &known.name } else { &known.namespace };
-    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if namespace.is_empty() || !namespace.chars().all(label) {
-        return Some("its namespace has no valid name".to_owned());
-    }
-    if namespace.starts_with(CLUSTER_NAMESPACES) {
-        return Some(format!("namespace {namespace} belongs to the cluster itself"));
-    }
-    if !namespaces.contains(&namespace.as_str()) {
-        return Some(format!("the recovery point does not declare namespace {namespace}"));
-    }
-    let differs = |at: &str, expected: &str| text(&known.object, at).is_some_and(|found| found != expected);
-    let other_namespace = known.kind != "Namespace" && differs("/metadata/namespace", &known.namespace);
-    if differs("/kind", &known.kind) || differs("/metadata/name", &known.name) || other_namespace {
-        return Some("its content is that of another object".to_owned());
-    }
-    None
 }
 
 /// What was found of kinds beside [`KINDS`] and the operators'.
@@ -525,159 +470,11 @@ pub(crate) fn declarations(namespace: &Namespace) -> Vec<Declaration> {
     out
 }
 
-/// Annotations that belong to one life of an object.
-const PASSING_ANNOTATIONS: [&str; 10] = [
-    "fabkeep.io/restored-from",
-    "deployment.kubernetes.io/revision",
-    "pv.kubernetes.io/bind-completed",
-    "pv.kubernetes.io/bound-by-controller",
-    "volume.beta.kubernetes.io/storage-provisioner",
-    "volume.kubernetes.io/storage-provisioner",
-    "volume.kubernetes.io/selected-node",
-    "volume.kubernetes.io/storage-resizer",
-    REPLICAS,
-    HAND_MADE,
-];
-
-/// Returns an object without what belongs to one life in one cluster (K6).
-pub(crate) fn clean(kind: &str, object: &Value) -> Value {
-    let mut object = object.clone();
-    let replicas = noted_replicas(&object);
-    remove(&mut object, "", &["status"]);
-    remove(
-        &mut object,
-        "/metadata",
-        &[
-            "uid",
-            "resourceVersion",
-            "generation",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "selfLink",
-            "managedFields",
-            "ownerReferences",
-            "finalizers",
-            "generateName",
-        ],
-    );
-    super::relocation::forget_addresses(kind, &mut object);
-    remove(&mut object, "/metadata/annotations", &PASSING_ANNOTATIONS);
-    if object.pointer("/metadata/annotations").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
-        remove(&mut object, "/metadata", &["annotations"]);
-    }
-    match kind {
-        "Namespace" => {
-            remove(&mut object, "", &["spec"]);
-            remove(&mut object, "/metadata/labels", &["kubernetes.io/metadata.name"]);
-        }
-        // What it was filled from, as a snapshot, is not in a new cluster; fabkeep fills it.
-        "PersistentVolumeClaim" => remove(&mut object, "/spec", &["volumeName", "dataSource", "dataSourceRef"]),
-        "Service" => {
-            if text(&object, "/spec/clusterIP") != Some("None") {
-                remove(&mut object, "/spec", &["clusterIP", "clusterIPs"]);
-            }
-            remove(&mut object, "/spec", &["healthCheckNodePort"]);
-        }
-        "ServiceAccount" => remove(&mut object, "", &["secrets"]),
-        "Pod" => {
-            remove(&mut object, "/spec", &["nodeName"]);
-            // The mount of the service account's token is added by the API server, with a name of its own.
-            let is_token = |name: Option<&str>| {
-                name.is_some_and(|name| name.starts_with("kube-api-access-") || name.contains("-token-"))
-            };
-            if let Some(volumes) = object.pointer_mut("/spec/volumes").and_then(Value::as_array_mut) {
-                volumes.retain(|volume| !is_token(volume.get("name").and_then(Value::as_str)));
-            }
-            for list in ["/spec/containers", "/spec/initContainers"] {
-                for container in object.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                    if let Some(mounts) = container.get_mut("volumeMounts").and_then(Value::as_array_mut) {
-                        mounts.retain(|mount| !is_token(mount.get("name").and_then(Value::as_str)));
-                    }
-                }
-            }
-        }
-        kind if SCALED.contains(&kind) => {
-            // A workload at 0 replicas by fabkeep is declared with the replicas that it had.
-            if let Some(replicas) = replicas {
-                object["spec"]["replicas"] = replicas.into();
-            }
-        }
-        _ => {}
-    }
-    object
-}
-
-/// Takes away what a recovery point knows of a claim and no cluster does.
-pub(crate) fn without_notes(object: &Value) -> Value {
-    let mut object = object.clone();
-    remove(&mut object, "/metadata/annotations", &[HAND_MADE]);
-    object
-}
-
-fn remove(object: &mut Value, at: &str, fields: &[&str]) {
-    if let Some(map) = object.pointer_mut(at).and_then(Value::as_object_mut) {
-        for field in fields {
-            map.remove(*field);
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn objects_that_no_capture_makes_are_refused_at_the_border() {
-        let declared = |api_version: &str, kind: &str, namespace: &str, name: &str| Declaration {
-            namespace: namespace.to_owned(),
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            object: json!({"kind": kind, "metadata": {"name": name}}),
-        };
-        let namespace = declared("v1", "Namespace", "", "org1");
-        for good in [
-            declared("v1", "Secret", "org1", "peer0-tls"),
-            declared("apps/v1", "Deployment", "org1", "peer0"),
-            declared("networking.k8s.io/v1beta1", "Ingress", "org1", "in"),
-            declared("rbac.authorization.k8s.io/v1", "Role", "org1", "system:reader"),
-            declared("hlf.kungfusoftware.es/v1alpha1", "FabricPeer", "org1", "peer0"),
-            declared("networking.istio.io/v1", "VirtualService", "org1", "peer0"),
-            declared("gateway.networking.k8s.io/v1", "TLSRoute", "org1", "peer0"),
-            declared("argoproj.io/v1alpha1", "WorkflowTemplate", "org1", "peer0"),
-            declared("discovery.k8s.io/v1", "EndpointSlice", "org1", "orderer"),
-            declared("v1", "Endpoints", "org1", "orderer"),
-        ] {
-            assert_eq!(foreign_to_network(&[namespace.clone(), good.clone()]), Vec::new(), "{}", good.label());
-        }
-        let mut other = declared("v1", "Secret", "org1", "peer0-tls");
-        other.object["metadata"]["namespace"] = "org2".into();
-        for bad in [
-            declared("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "org1", "admin"),
-            declared("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "admin"),
-            declared("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "org1", "x"),
-            declared("v1", "Secret", "kube-system", "x"),
-            declared("v1", "Namespace", "", "kube-system"),
-            declared("v1", "Secret", "org2", "x"),
-            declared("v1", "Secret", "org1", "../../kube-system/secrets/x"),
-            declared("v1", "Secret", "org1", ".."),
-            declared("evil.example/v1", "Secret", "org1", "x"),
-            declared("apps/v1/../x", "Deployment", "org1", "x"),
-            declared("batch/v1", "Job", "org1", "x"),
-            declared("certificates.k8s.io/v1", "CertificateSigningRequest", "org1", "x"),
-            declared("example", "Thing", "org1", "x"),
-            declared("argoproj.io/v1alpha1", "Workflow", "org1", "x"),
-            declared("tekton.dev/v1", "TaskRun", "org1", "x"),
-            declared("velero.io/v1", "Restore", "org1", "x"),
-            declared("acme.cert-manager.io/v1", "Order", "org1", "x"),
-            other,
-        ] {
-            assert_eq!(foreign_to_network(&[namespace.clone(), bad.clone()]).len(), 1, "{}", bad.label());
-        }
-    }
 
     #[test]
     fn addresses_that_somebody_wrote_are_declared_and_those_of_controllers_are_not() {
@@ -725,29 +522,5 @@ mod tests {
         assert_eq!(declared(&namespace), ["Endpoints outside", "EndpointSlice by-hand", "EndpointSlice by-staff"]);
         namespace.objects.insert("Endpoints".to_owned(), vec![leader]);
         assert_eq!(declared(&namespace).len(), 2);
-    }
-
-    #[test]
-    fn what_belongs_to_one_life_in_one_cluster_is_left_out() {
-        let claim = json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"},
-            "metadata": {"name": "data-peer-0", "uid": "x", "resourceVersion": "5", "finalizers": ["kubernetes.io/pvc-protection"],
-                "annotations": {"pv.kubernetes.io/bind-completed": "yes"}, "labels": {"app": "peer"}},
-            "spec": {"volumeName": "pvc-1", "dataSource": {"name": "s"}, "dataSourceRef": {"name": "s"}, "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
-        });
-        let expected = json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "data-peer-0", "labels": {"app": "peer"}},
-            "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
-        });
-        assert_eq!(clean("PersistentVolumeClaim", &claim), expected);
-        let headless = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None", "clusterIPs": ["None"]}});
-        assert_eq!(clean("Service", &headless), headless);
-        let service =
-            json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"nodePort": 30051}]}});
-        assert_eq!(clean("Service", &service).pointer("/spec"), Some(&json!({"ports": [{"nodePort": 30051}]})));
-        let stopped =
-            json!({"metadata": {"name": "d", "annotations": {"fabkeep.io/replicas": "2"}}, "spec": {"replicas": 0}});
-        assert_eq!(clean("Deployment", &stopped).pointer("/spec/replicas"), Some(&json!(2)));
     }
 }

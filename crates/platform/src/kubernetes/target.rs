@@ -9,8 +9,10 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::clean::{clean, without_notes};
 use super::connection::{failed, is_forbidden, is_missing, is_passing};
-use super::objects::{MAX_NAME_BYTES, REPLICAS, SCALED, clean, controller, name_of, resource, text, without_notes};
+use super::foreign::MAX_NAME_BYTES;
+use super::objects::{REPLICAS, SCALED, controller, name_of, resource, text};
 use super::relocation;
 use super::served::KindServed;
 use crate::{Declaration, ObjectRef, PlatformError};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fabkeep_ledger::ca_config::CA_CONFIG_FILE;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NamedFile, NodeSettings, StateDatabase};
+use fabkeep_ledger::{kept_environment, yaml};
 use serde_norway::Value;
 
 use super::started::{Found as Place, Started};
@@ -226,7 +227,7 @@ impl Node {
     /// Keeps of the environment what overrides the configuration, with paths of this machine.
     pub fn keep_environment(&mut self, started: &Started, config: &Path, root: &Path) {
         let authority = self.role == NodeRole::CertificateAuthority;
-        for (name, value) in node_settings::kept(self.role, &started.environment) {
+        for (name, value) in kept_environment::kept(self.role, &started.environment) {
             let value = if !node_settings::is_path(&name) {
                 value
             } else if authority {
@@ -264,11 +265,11 @@ impl Node {
 
 pub(super) fn read_yaml(file: &Path) -> Result<Value, String> {
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if length > node_settings::MAX_CONFIG_BYTES {
+    if length > yaml::MAX_CONFIG_BYTES {
         return Err(format!("{length} bytes are too many for a configuration"));
     }
     let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-    node_settings::parse(&bytes).map_err(|error| format!("it is not readable as YAML ({error})"))
+    yaml::parse(&bytes).map_err(|error| format!("it is not readable as YAML ({error})"))
 }
 
 /// The folder that a configuration file's node is named by.

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
-    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, parse, tls_files, value_at,
+    Listens, NodeSettings, ORDERER_CONFIG_FILE, PEER_CONFIG_FILE, StateDatabase, tls_files, value_at,
 };
+use fabkeep_ledger::yaml::parse;
 use fabkeep_network::Operations;
 use k8s_openapi::api::core::v1::Container;
 use serde_norway::Value as Yaml;

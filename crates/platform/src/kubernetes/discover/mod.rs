@@ -16,8 +16,8 @@ pub mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fabkeep_ledger::kept_environment;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
-use fabkeep_ledger::node_settings;
 use fabkeep_network::{
     DirectorySource, Finding, Network, Node, NodeDirectory, NodeId, OrLeaveOut, Organization, Rule, Workload,
 };
@@ -403,7 +403,7 @@ fn found_node(
                 participation,
             }),
             served_by: Vec::new(),
-            environment: node_settings::kept(role, &looked.environment),
+            environment: kept_environment::kept(role, &looked.environment),
         },
         by: recognised.map_or("not recognised".to_owned(), |found| found.by),
         image: looked.container.image.clone().unwrap_or_default(),
