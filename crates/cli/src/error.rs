@@ -253,10 +253,14 @@ impl From<StoreError> for CliError {
             StoreError::Missing(_) | StoreError::Damaged { .. } => {
                 (Code::Damaged, "`fabkeep verify --level full` tells what else is damaged; restore the object from a copy of the repository".to_owned())
             }
+            StoreError::Forbidden { .. } => (
+                Code::Failed,
+                "run fabkeep as a user who may read the repository, or give this user the right to read the object; nothing says that it is damaged".to_owned(),
+            ),
             StoreError::Untrusted { .. } => {
                 (Code::Damaged, "somebody else wrote this object: do not use it, and find out who has write access to the repository".to_owned())
             }
-            StoreError::Backend { source, .. } => (Code::Failed, backend_help(source)),
+            StoreError::Backend { source, action, .. } => (Code::Failed, backend_help(source, action, error.is_of_a_folder())),
             StoreError::Io(error) => return from_io("the repository", error),
             StoreError::Internal(_) => (Code::Failed, "this is a bug: report it with the command and its output".to_owned()),
         };
@@ -271,14 +275,19 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
         .map(std::io::Error::kind)
 }
 
-fn backend_help(error: &(dyn Error + 'static)) -> String {
+fn backend_help(error: &(dyn Error + 'static), action: &str, folder: bool) -> String {
+    let reads = ["reading", "listing", "looking for"].contains(&action);
     let help = match io_kind(error) {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             "free some space for the repository, then run the same command again: it uses what was already stored"
         }
+        _ if folder && reads => {
+            "the repository cannot be read: check the folder's owner, its rights and its disk, then run the same command again"
+        }
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             "the repository cannot be written to: check its permissions and its disk"
         }
+        _ if folder => "check the folder's owner, its rights and its disk, then run the same command again",
         _ => {
             "check the network and the credentials (AWS_*, GOOGLE_*, AZURE_* in the environment), then run the same command again"
         }

@@ -26,6 +26,12 @@ pub fn remark_finding(remark: &Remark) -> Finding {
             what,
             "restore the object from a copy of the repository, and find out who can delete there; a new recovery point captures what the nodes have now",
         ),
+        RemarkKind::Unindexed => Finding::warning(
+            Rule::RepositoryOwn,
+            subject,
+            what,
+            "find out who can delete or write in the repository; put the object back if a copy of the repository has it: without it, checks of this point need the identity",
+        ),
         RemarkKind::Uncommitted => Finding::warning(
             Rule::CommitChain,
             subject,

@@ -1,6 +1,7 @@
 //! Reads and writes objects in an object store, blocking, with names relative to the repository.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,22 +17,40 @@ use crate::{MAX_OBJECT_BYTES, StoreError};
 const MAX_DEPTH: u32 = 8;
 /// Objects read at a time.
 const READERS: usize = 16;
+/// The object store that a folder is, by the name that its own errors give it.
+pub(crate) const FOLDER_STORE: &str = "LocalFileSystem";
 
-/// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder that may not be
-/// read is one of them.
+/// Files below a folder, with their sizes in bytes. What cannot be an object's name is named as well as it can be; a folder inside that may
+/// not be read and what is neither a file nor a folder are among them.
 fn walk(folder: &Path, prefix: &str, deep: u32, out: &mut BTreeMap<String, Stat>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-        // A link to nowhere, or something that has gone meanwhile.
-        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        // An error of this one is the folder's: its names may be read and its files may not be looked at.
+        let link = match std::fs::symlink_metadata(entry.path()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let metadata = match std::fs::metadata(entry.path()) {
+            Ok(metadata) => metadata,
+            // A link to nowhere, or something that has gone meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // A link to something that may not be looked at.
+            Err(_) if link.is_symlink() => {
+                out.insert(name, Stat::default());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if metadata.is_dir() {
             // A link may lead around in a circle.
             if deep == 0 || walk(&entry.path(), &name, deep - 1, out).is_err() {
                 out.insert(name, Stat::default());
             }
-        } else if metadata.is_file() && !is_staged(&name) {
+        } else if !metadata.is_file() {
+            out.insert(name, Stat::default());
+        } else if !is_staged(&name) {
             out.insert(name, Stat::of(&metadata));
         }
     }
@@ -125,6 +144,53 @@ pub(crate) fn is_blocked(error: &object_store::Error) -> bool {
         .any(|error| error.kind() == std::io::ErrorKind::NotADirectory)
 }
 
+/// Reads a file of a folder; `None` when there is none.
+fn read_file(name: &str, folder: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    use std::path::Component;
+    // A name that leads out of the folder is no object's.
+    if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Ok(None);
+    }
+    let path = &folder.join(name);
+    // What a disk says that does not give these bytes any more (EIO, EBADMSG, EUCLEAN).
+    const UNREADABLE: [i32; 3] = [5, 74, 117];
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Ok(None),
+        ErrorKind::PermissionDenied => {
+            Err(StoreError::Forbidden { object: name.to_owned(), problem: error.to_string() })
+        }
+        _ if error.raw_os_error().is_some_and(|number| UNREADABLE.contains(&number)) => {
+            Err(StoreError::damaged(name, format!("it cannot be read: {error}")))
+        }
+        _ => Err(of_folder("reading", name, error)),
+    };
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => return failed(error),
+    };
+    // Whoever opens a named pipe waits for ever.
+    if !metadata.is_file() {
+        return Err(StoreError::damaged(name, "it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_OBJECT_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(read) if read as u64 > MAX_OBJECT_BYTES => Err(too_large(name, metadata.len())),
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) => failed(error),
+    }
+}
+
+fn too_large(name: &str, size: u64) -> StoreError {
+    StoreError::damaged(name, format!("{size} bytes; an object has at most {MAX_OBJECT_BYTES}"))
+}
+
+/// Returns an error of the folder in which a repository is.
+fn of_folder(action: &'static str, object: &str, error: std::io::Error) -> StoreError {
+    let source = object_store::Error::Generic { store: FOLDER_STORE, source: Box::new(error) };
+    StoreError::Backend { action, object: object.to_owned(), source }
+}
+
 impl Backend {
     pub fn new(location: Location) -> Result<Backend, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -154,9 +220,20 @@ impl Backend {
         }
     }
 
+    /// Writes an object as [`Backend::put_new`] does. One with these bytes is this one: the answer to an earlier request may have been lost.
+    pub fn put_once(&self, name: &str, bytes: Vec<u8>) -> Result<Put, StoreError> {
+        match self.put_new(name, bytes.clone())? {
+            Put::Exists if self.get(name)?.is_some_and(|there| there == bytes) => Ok(Put::Created),
+            put => Ok(put),
+        }
+    }
+
     /// Reads a whole object; `None` when there is none.
     pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         tracing::debug!(object = name, "get");
+        if let Some(folder) = &self.folder {
+            return read_file(name, folder);
+        }
         let path = self.path(name);
         let read = async {
             let found = self.store.get(&path).await?;
@@ -167,9 +244,7 @@ impl Backend {
         };
         match self.runtime.block_on(read) {
             Ok(Ok(bytes)) => Ok(Some(bytes.into())),
-            Ok(Err(size)) => {
-                Err(StoreError::damaged(name, format!("{size} bytes; an object has at most {MAX_OBJECT_BYTES}")))
-            }
+            Ok(Err(size)) => Err(too_large(name, size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) if is_blocked(&source) => Ok(None),
             Err(source) => Err(StoreError::Backend { action: "reading", object: name.to_owned(), source }),
@@ -184,10 +259,11 @@ impl Backend {
             Ok(Some(bytes)) => Ok(Some(Ok(bytes))),
             Err(error) if error.is_of_the_object() => Ok(Some(Err(error))),
             Err(StoreError::Backend {
-                source: object_store::Error::PermissionDenied { .. } | object_store::Error::InvalidPath { .. },
-                object,
-                ..
-            }) => Ok(Some(Err(StoreError::damaged(&object, "it may not be read")))),
+                source: source @ object_store::Error::PermissionDenied { .. }, object, ..
+            }) => Ok(Some(Err(StoreError::Forbidden { object, problem: source.to_string() }))),
+            Err(StoreError::Backend { source: object_store::Error::InvalidPath { .. }, object, .. }) => {
+                Ok(Some(Err(StoreError::damaged(&object, "it may not be read"))))
+            }
             Err(error) => Err(error),
         }
     }
@@ -286,11 +362,13 @@ impl Backend {
             let mut out = BTreeMap::new();
             let inside = if prefix.is_empty() { folder.clone() } else { folder.join(prefix) };
             return match walk(&inside, prefix, MAX_DEPTH, &mut out) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                Err(error) if error.kind() == ErrorKind::NotADirectory => {
                     let file = std::fs::metadata(&inside);
                     Ok(file.map(|file| (prefix.to_owned(), Stat::of(&file))).into_iter().collect())
                 }
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(of_folder("listing", if prefix.is_empty() { "the folder" } else { prefix }, error))
+                }
                 _ => Ok(out),
             };
         }

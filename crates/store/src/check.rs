@@ -2,7 +2,7 @@
 //! identity the content is checked too.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -52,9 +52,12 @@ struct Needs {
     /// Blobs by the manifest; `None` without an identity, or where the manifest is damaged.
     blobs: Option<(Vec<ObjectEntry>, Vec<BlobEntry>)>,
     index_is_whole: bool,
+    /// What is wrong with the index or the manifest itself.
+    faults: Vec<ObjectFault>,
 }
 
-/// Checks that every object of a point exists with its size; with `read`, also that its bytes hash to what was put.
+/// Checks that every object of a point exists with its size; with `read`, also that its bytes hash to what was put. The index, and with the
+/// identity the manifest, are read in any case: they say which objects there are.
 ///
 /// # Errors
 /// [`StoreError`] when the repository cannot be listed or read, or the identity is not one that reads it.
@@ -66,7 +69,8 @@ pub fn check_objects(
     threads: usize,
     progress: &AtomicU64,
 ) -> Result<ObjectsChecked, StoreError> {
-    let needs = needs(repository, commit, identity)?;
+    let mut needs = needs(repository, commit, identity)?;
+    let own = std::mem::take(&mut needs.faults);
     let objects = &needs.objects;
     let mut present = repository.backend.list("objects")?;
     present.extend(repository.backend.list("manifests")?);
@@ -97,6 +101,9 @@ pub fn check_objects(
         return Err(error);
     }
     let mut faults = faults.into_inner();
+    let unknown = |fault: &ObjectFault| !faults.iter().any(|known| known.object == fault.object);
+    let own: Vec<ObjectFault> = own.into_iter().filter(unknown).collect();
+    faults.extend(own);
     faults.sort_by(|a, b| a.object.cmp(&b.object));
     if !faults.is_empty() {
         let (bad, _) = repository.bad_objects()?;
@@ -106,26 +113,35 @@ pub fn check_objects(
 }
 
 fn needs(repository: &Repository, commit: &Commit, identity: Option<&IdentityFile>) -> Result<Needs, StoreError> {
-    let (mut objects, index_is_whole) = match repository.read_index(&commit.index.name) {
-        Ok(index) => (index.objects, true),
-        Err(error) if error.is_of_the_object() => (Vec::new(), false),
-        Err(error) => return Err(error),
+    let mut faults = Vec::new();
+    let mut fault = |entry: &ObjectEntry, error: StoreError| {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        let (object, blake3) = (entry.name.clone(), entry.blake3.clone());
+        faults.push(ObjectFault { object, blake3, problem: error.problem(), instead: None });
+        Ok(())
+    };
+    let index = match repository.index_of(commit) {
+        Ok(index) => Some(index.objects),
+        Err(error) => fault(&commit.index, error).map(|()| None)?,
     };
     let blobs = match identity.map(|identity| repository.needed(commit, identity)) {
         None => None,
         Some(Ok(needed)) => Some(needed),
-        Some(Err(error)) if error.is_of_the_object() => None,
-        Some(Err(error)) => return Err(error),
+        Some(Err(error)) => fault(&commit.manifest, error).map(|()| None)?,
     };
+    let index_is_whole = index.is_some();
+    let mut objects = index.unwrap_or_default();
     if let Some((named, _)) = &blobs {
-        let known: std::collections::HashSet<(String, String)> =
+        let known: HashSet<(String, String)> =
             objects.iter().map(|entry| (entry.name.clone(), entry.blake3.clone())).collect();
         objects
             .extend(named.iter().filter(|entry| !known.contains(&(entry.name.clone(), entry.blake3.clone()))).cloned());
     }
     objects.push(commit.manifest.clone());
     objects.push(commit.index.clone());
-    Ok(Needs { objects, blobs, index_is_whole })
+    Ok(Needs { objects, blobs, index_is_whole, faults })
 }
 
 /// Returns what is wrong with an object.
@@ -136,6 +152,8 @@ fn look(
     read: bool,
 ) -> Result<Option<String>, StoreError> {
     match present.get(&entry.name) {
+        // What is in a folder that may not be read is not listed.
+        None if repository.backend.has(&entry.name)? => {}
         None => return Ok(Some("it is missing".to_owned())),
         Some(&size) if size != entry.size => {
             return Ok(Some(format!("it has {size} bytes, {} were written", entry.size)));
@@ -145,7 +163,11 @@ fn look(
     }
     match repository.backend.get_if_readable(&entry.name)? {
         None => Ok(Some("it is missing".to_owned())),
-        Some(read) => Ok(read.and_then(|sealed| check_sealed(entry, &sealed)).err().map(|error| error.problem())),
+        Some(read) => match read.and_then(|sealed| check_sealed(entry, &sealed)) {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_damage() => Ok(Some(error.problem())),
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -160,16 +182,20 @@ fn look_for_others(
     read: bool,
 ) -> Result<(), StoreError> {
     let (places, _) = repository.places()?;
-    let looked: RefCell<HashMap<String, bool>> = RefCell::default();
-    let lost: Vec<String> = faults.iter().map(|fault| fault.object.clone()).collect();
+    // An older version may have given a name twice: an object is its name and its bytes.
+    let looked: RefCell<HashMap<(String, String), bool>> = RefCell::default();
+    let lost: HashSet<(String, String)> =
+        faults.iter().map(|fault| (fault.object.clone(), fault.blake3.clone())).collect();
+    let manifest_is_lost = lost.iter().any(|(name, _)| *name == commit.manifest.name);
     let good = |entry: &ObjectEntry| {
-        if lost.contains(&entry.name) || !Repository::usable(present, bad, entry) {
+        let own = (entry.name.clone(), entry.blake3.clone());
+        if lost.contains(&own) || !Repository::usable(present, bad, entry) {
             return false;
         }
-        let known = looked.borrow().get(&entry.name).copied();
+        let known = looked.borrow().get(&own).copied();
         known.unwrap_or_else(|| {
             let whole = matches!(look(repository, entry, present, read), Ok(None));
-            looked.borrow_mut().insert(entry.name.clone(), whole);
+            looked.borrow_mut().insert(own, whole);
             whole
         })
     };
@@ -177,11 +203,12 @@ fn look_for_others(
         let names = |found: Vec<&ObjectEntry>| found.into_iter().map(|entry| entry.name.clone()).collect::<Vec<_>>();
         if fault.object == commit.index.name {
             // The manifest contains everything that a restore needs.
-            let whole = needs.blobs.is_some() && !lost.contains(&commit.manifest.name);
+            let whole = needs.blobs.is_some() && !manifest_is_lost;
             fault.instead = whole.then(|| vec![commit.manifest.name.clone()]);
             continue;
         }
-        let Some(entry) = needs.objects.iter().find(|entry| entry.name == fault.object) else { continue };
+        let own = |entry: &&ObjectEntry| entry.name == fault.object && entry.blake3 == fault.blake3;
+        let Some(entry) = needs.objects.iter().find(own) else { continue };
         let found = match &needs.blobs {
             Some((objects, blobs)) => {
                 let inside = |object: u32| {

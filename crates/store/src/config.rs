@@ -26,6 +26,9 @@ pub struct RepositoryConfig {
     /// Each place that holds the repository has a name; older ones get one when it is needed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub places: bool,
+    /// Every writer's certificate names the repository; absent in what older versions made, whose certificates need not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound_writers: bool,
 }
 
 impl RepositoryConfig {

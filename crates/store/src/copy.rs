@@ -139,7 +139,7 @@ fn copy_point(
     (threads, progress): (usize, &AtomicU64),
     copied: &mut Copied,
 ) -> Result<bool, StoreError> {
-    let index = match from.read_index(&commit.index.name) {
+    let index = match from.index_of(commit) {
         Ok(index) => index,
         Err(error) if error.is_of_the_object() => {
             copied.faults.push(fault(&commit.index, error.problem()));

@@ -36,6 +36,14 @@ pub enum StoreError {
         /// What the object store said.
         source: object_store::Error,
     },
+    /// An object is there, and this user may not read it. That says nothing of its bytes.
+    #[error("object {object} may not be read: {problem}")]
+    Forbidden {
+        /// The object's name.
+        object: String,
+        /// What the system said.
+        problem: String,
+    },
     /// An object is missing.
     #[error("object {0} is missing from the repository")]
     Missing(String),
@@ -137,8 +145,20 @@ impl StoreError {
         match self {
             StoreError::Damaged { problem, .. } | StoreError::Untrusted { problem, .. } => problem.clone(),
             StoreError::Missing(_) => "it is missing".to_owned(),
+            StoreError::Forbidden { problem, .. } => format!("it may not be read: {problem}"),
             other => other.to_string(),
         }
+    }
+
+    /// Returns whether a folder cannot be read or written, not an object store.
+    pub fn is_of_a_folder(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Backend {
+                source: object_store::Error::Generic { store: crate::backend::FOLDER_STORE, .. },
+                ..
+            }
+        )
     }
 
     /// Returns whether it is the one object's fault, so that others can be gone on with; not the store's, which may answer later.
@@ -147,9 +167,15 @@ impl StoreError {
             self,
             StoreError::Damaged { .. }
                 | StoreError::Untrusted { .. }
+                | StoreError::Forbidden { .. }
                 | StoreError::Missing(_)
                 | StoreError::Version { .. }
         )
+    }
+
+    /// Returns whether it says that an object is not what was put: this may be recorded. What may not be read is as good as ever.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.is_of_the_object() && !matches!(self, StoreError::Forbidden { .. })
     }
 
     pub(crate) fn damaged(object: &str, problem: impl Into<String>) -> Self {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::commit::{Commit, PointId, Previous};
 use crate::forgotten::{self, ForgottenPoints};
+use crate::index::ObjectEntry;
 use crate::keys::WriterKey;
 use crate::remark::{Remark, RemarkKind};
 use crate::trust::untrusted;
@@ -215,8 +216,8 @@ impl Repository {
         let mut history = History { remarks: self.remarks.clone(), ..History::default() };
         // Others write meanwhile: what a commit names is there when the commit is.
         let points: Vec<String> = self.backend.list("points")?.into_keys().collect();
-        let manifests: BTreeSet<String> = self.backend.list("manifests")?.into_keys().collect();
-        let indexes: BTreeSet<String> = self.backend.list("index")?.into_keys().collect();
+        let manifests = self.backend.list("manifests")?;
+        let indexes = self.backend.list("index")?;
         let mut unreadable = BTreeSet::new();
         let mut named = BTreeSet::new();
         let foreign =
@@ -243,8 +244,8 @@ impl Repository {
                 }
                 Err(error) => {
                     // What has a manifest and an index is a point of the repository's, unless somebody who can write there wanted it to look so.
-                    let ours =
-                        manifests.contains(&format!("manifests/{id}")) || indexes.contains(&format!("index/{id}"));
+                    let ours = manifests.contains_key(&format!("manifests/{id}"))
+                        || indexes.contains_key(&format!("index/{id}"));
                     let kind = if ours { RemarkKind::Damaged } else { RemarkKind::Foreign };
                     damaged.push((id.clone(), Remark::new(kind, &name, error.problem())));
                     unreadable.insert(id);
@@ -271,14 +272,14 @@ impl Repository {
         history.judge_chain(&unreadable);
         history.judge_clocks();
         let mut uncommitted = BTreeSet::new();
-        for name in &manifests {
+        for name in manifests.keys() {
             match point_of(name, "manifests") {
                 Some(id) if !named.contains(&id) => drop(uncommitted.insert(id)),
                 Some(_) => {}
                 None => history.remarks.push(foreign(name)),
             }
         }
-        for name in &indexes {
+        for name in indexes.keys() {
             match point_of(name, "index") {
                 Some(id) if !named.contains(&id) => drop(uncommitted.insert(id)),
                 Some(_) => {}
@@ -300,19 +301,23 @@ impl Repository {
                 "it is missing, although its manifest or index exists: that backup was stopped just before its end, or still runs, or its commit record was removed",
             )
         }));
-        let gone = |commit: &Commit| {
-            let here = [&commit.manifest.name, &commit.index.name];
-            here.into_iter().filter(|name| !manifests.contains(*name) && !indexes.contains(*name)).cloned().collect()
+        let wrong = |entry: &ObjectEntry, here: &BTreeMap<String, u64>| match here.get(&entry.name) {
+            Some(&size) if size == entry.size => None,
+            Some(&size) => Some(format!("it has {size} bytes, {} were written", entry.size)),
+            None => Some("it is missing".to_owned()),
         };
         for commit in &listed {
-            let gone: Vec<String> = gone(commit);
-            history.remarks.extend(gone.into_iter().map(|name| {
-                Remark::new(
-                    RemarkKind::Missing,
-                    name,
-                    format!("it is missing, although recovery point {} names it", commit.id),
-                )
-            }));
+            if let Some(problem) = wrong(&commit.manifest, &manifests) {
+                let problem = format!("{problem}; recovery point {} names it", commit.id);
+                history.remarks.push(Remark::new(RemarkKind::Missing, &commit.manifest.name, problem));
+            }
+            if let Some(problem) = wrong(&commit.index, &indexes) {
+                let problem = format!(
+                    "{problem}; recovery point {} names it, and its manifest contains all that a restore needs",
+                    commit.id
+                );
+                history.remarks.push(Remark::new(RemarkKind::Unindexed, &commit.index.name, problem));
+            }
         }
         Ok(history)
     }

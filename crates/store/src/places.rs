@@ -46,7 +46,7 @@ impl Places {
                 .get(blob)?
                 .iter()
                 .filter_map(|(object, ..)| self.objects.get(*object as usize))
-                .find(|entry| entry.name != lost.name && good(entry))?;
+                .find(|entry| (entry.name != lost.name || entry.blake3 != lost.blake3) && good(entry))?;
             if !found.iter().any(|known| known.name == entry.name) {
                 found.push(entry);
             }

@@ -218,8 +218,8 @@ impl Prune<'_> {
         }
         let mut replaced = Vec::new();
         for (point, checkpoints) in by_point {
-            let name = format!("index/{point}");
-            let index = match self.repository.read_index(&name) {
+            let Some(commit) = self.history.commits.iter().find(|commit| commit.id == point) else { continue };
+            let index = match self.repository.index_of(commit) {
                 Ok(index) => index,
                 Err(error) if error.is_of_the_object() => continue,
                 Err(error) => return Err(error),

@@ -115,7 +115,8 @@ impl Repository {
         self.read_indexes_with(names, |_, _| Ok(()), &mut each)
     }
 
-    fn read_indexes_with(
+    /// Returns the same; `check` says which bytes are those of the index.
+    pub(crate) fn read_indexes_with(
         &self,
         names: &[String],
         check: impl Fn(usize, &[u8]) -> Result<(), StoreError> + Sync,

@@ -47,7 +47,7 @@ pub struct PointReader<'a> {
     places: Mutex<Option<Arc<Places>>>,
     /// Blobs that were added.
     added: Mutex<Added>,
-    /// Objects of others that were opened for what was lost, the newest last.
+    /// Objects of others that were opened for what was lost, by the hash of their sealed bytes, the newest last.
     others: Mutex<VecDeque<(String, Arc<Vec<u8>>)>>,
 }
 
@@ -261,25 +261,39 @@ impl PointReader<'_> {
             return self.added(id)?.ok_or_else(|| not_placed(id));
         };
         let known_as_lost = self.lost.lock().contains(&object);
+        let entry = &self.objects[object as usize];
         let error = if known_as_lost {
-            StoreError::damaged(&self.objects[object as usize].name, "it is damaged or missing")
+            None
         } else {
             match self.object(object) {
                 Ok(bytes) => {
                     let range = offset as usize..(offset + len) as usize;
                     return Ok(BlobBytes { object: bytes, range });
                 }
-                Err(error) if error.is_of_the_object() => error,
+                Err(error) if error.is_of_the_object() => Some(error),
                 Err(error) => return Err(error),
             }
         };
         self.lost.lock().insert(object);
-        self.read_from_another(id, len, &self.objects[object as usize].name)?.ok_or(error)
+        match (self.read_from_another(id, len, entry)?, error) {
+            (Some(bytes), _) => Ok(bytes),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(self.why_lost(entry)?),
+        }
+    }
+
+    /// Returns what is wrong with an object that was found to be lost.
+    fn why_lost(&self, entry: &ObjectEntry) -> Result<StoreError, StoreError> {
+        match self.repository.backend.need(&entry.name).and_then(|sealed| check_sealed(entry, &sealed)) {
+            Ok(()) => Ok(StoreError::damaged(&entry.name, "its content differs from what its names say")),
+            Err(error) if error.is_of_the_object() => Ok(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns a blob whose object is lost, from an object in which it was put again. Its name is the keyed hash of its bytes: what has it
     /// is it.
-    fn read_from_another(&self, id: &BlobId, len: u64, lost: &str) -> Result<Option<BlobBytes>, StoreError> {
+    fn read_from_another(&self, id: &BlobId, len: u64, lost: &ObjectEntry) -> Result<Option<BlobBytes>, StoreError> {
         let places = {
             let mut places = self.places.lock();
             match &*places {
@@ -289,7 +303,7 @@ impl PointReader<'_> {
         };
         for &(object, offset, other_len) in places.blobs.get(id).into_iter().flatten() {
             let Some(entry) = places.objects.get(object as usize) else { continue };
-            if entry.name == lost || other_len != len {
+            if (entry.name == lost.name && entry.blake3 == lost.blake3) || other_len != len {
                 continue;
             }
             let bytes = match self.open_other(entry) {
@@ -307,7 +321,7 @@ impl PointReader<'_> {
 
     fn open_other(&self, entry: &ObjectEntry) -> Result<Arc<Vec<u8>>, StoreError> {
         let mut others = self.others.lock();
-        if let Some((_, bytes)) = others.iter().find(|(name, _)| *name == entry.name) {
+        if let Some((_, bytes)) = others.iter().find(|(hash, _)| *hash == entry.blake3) {
             return Ok(Arc::clone(bytes));
         }
         let sealed = self.repository.backend.need(&entry.name)?;
@@ -316,7 +330,7 @@ impl PointReader<'_> {
         if others.len() >= CACHED_OBJECTS {
             others.pop_front();
         }
-        others.push_back((entry.name.clone(), Arc::clone(&plain)));
+        others.push_back((entry.blake3.clone(), Arc::clone(&plain)));
         Ok(plain)
     }
 

@@ -12,6 +12,8 @@ pub enum RemarkKind {
     Damaged,
     /// Something that another object names is not there.
     Missing,
+    /// A recovery point's index is missing or damaged: the point can be restored without it.
+    Unindexed,
     /// A manifest and an index without commit record.
     Uncommitted,
     /// A recovery point whose time contradicts the order of commits.

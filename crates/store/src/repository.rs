@@ -134,9 +134,10 @@ impl Repository {
             recipients: recipients.iter().map(ToString::to_string).collect(),
             sealed_name_key: BASE64.encode(seal::seal(&names.0, &recipients)?),
             places: true,
+            bound_writers: true,
         };
         let signing = SigningKey::from_bytes(&rand::random());
-        let certificate = trust::certificate(&signing.verifying_key(), &root)?;
+        let certificate = trust::certificate(&signing.verifying_key(), &id, &root)?;
         let writer = WriterKey {
             repository: id.clone(),
             root: config.root.clone(),
@@ -150,7 +151,7 @@ impl Repository {
         writer.write(&writer_path)?;
         backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
         backend.put_new(forgotten::PLACE, forgotten::new_place())?;
-        if backend.put_new(CONFIG, config.sign(&root)?)? == Put::Exists {
+        if backend.put_once(CONFIG, config.sign(&root)?)? == Put::Exists {
             return Err(StoreError::AlreadyARepository(location.to_owned()));
         }
         Ok(Initialized {
@@ -186,7 +187,7 @@ impl Repository {
             return Err(StoreError::NotARepository(location));
         };
         let config = RepositoryConfig::parse(&bytes)?;
-        let (writers, remarks) = trust::read_writers(&backend, &config.root)?;
+        let (writers, remarks) = trust::read_writers(&backend, &config)?;
         Ok(Repository { backend, config, writers, remarks, pinned: false, clock: Clock::default() })
     }
 
@@ -199,7 +200,7 @@ impl Repository {
 
     /// Returns the same repository in another place.
     pub(crate) fn at_another_place(&self, backend: Backend) -> Result<Repository, StoreError> {
-        let (writers, remarks) = trust::read_writers(&backend, &self.config.root)?;
+        let (writers, remarks) = trust::read_writers(&backend, &self.config)?;
         let (config, clock) = (self.config.clone(), self.clock.clone());
         Ok(Repository { backend, config, writers, remarks, pinned: self.pinned, clock })
     }
@@ -229,8 +230,8 @@ impl Repository {
             let writer = WriterKey::read(writer_file)?;
             self.check_writer(&writer)?;
             let key = writer.signing.verifying_key();
-            let put =
-                self.backend.put_new(&trust::certificate_name(&key), trust::certificate(&key, &root)?.into_bytes())?;
+            let certificate = trust::certificate(&key, &self.config.id, &root)?;
+            let put = self.backend.put_new(&trust::certificate_name(&key), certificate.into_bytes())?;
             return match put {
                 Put::Created => Ok(()),
                 Put::Exists => Err(StoreError::KeyFile {
@@ -246,7 +247,7 @@ impl Repository {
         let names = <[u8; 32]>::try_from(names.as_slice())
             .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
         let signing = SigningKey::from_bytes(&rand::random());
-        let certificate = trust::certificate(&signing.verifying_key(), &root)?;
+        let certificate = trust::certificate(&signing.verifying_key(), &self.config.id, &root)?;
         let writer = WriterKey {
             repository: self.config.id.clone(),
             root: self.config.root.clone(),

@@ -4,7 +4,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, Put};
-use crate::config::CONFIG;
+use crate::config::{CONFIG, RepositoryConfig};
 use crate::history::History;
 use crate::keys::{IdentityFile, WriterKey};
 use crate::remark::{Remark, RemarkKind};
@@ -23,6 +23,10 @@ pub enum Signer<'a> {
 struct WriterCertificate {
     key: String,
     created: String,
+    /// The repository that the writer may write to. Absent in what older versions wrote: one root may have certified writers of several
+    /// repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
 }
 
 /// A writer, and its certificate under `writers/`.
@@ -35,10 +39,13 @@ pub(crate) fn untrusted(object: &str, problem: &str) -> StoreError {
     StoreError::Untrusted { object: object.to_owned(), problem: problem.to_owned() }
 }
 
-/// Returns a writer's certificate, signed by the root.
-pub(crate) fn certificate(key: &VerifyingKey, root: &SigningKey) -> Result<String, StoreError> {
-    let certificate =
-        WriterCertificate { key: hex::encode(key.as_bytes()), created: jiff::Timestamp::now().to_string() };
+/// Returns a writer's certificate for one repository, signed by the root.
+pub(crate) fn certificate(key: &VerifyingKey, repository: &str, root: &SigningKey) -> Result<String, StoreError> {
+    let certificate = WriterCertificate {
+        key: hex::encode(key.as_bytes()),
+        created: jiff::Timestamp::now().to_string(),
+        repository: Some(repository.to_owned()),
+    };
     let payload = serde_json::to_vec(&certificate).map_err(|error| StoreError::Internal(error.to_string()))?;
     let bytes = signed::sign("writer", &payload, root)?;
     String::from_utf8(bytes).map_err(|error| StoreError::Internal(error.to_string()))
@@ -49,14 +56,23 @@ pub(crate) fn certificate_name(key: &VerifyingKey) -> String {
     format!("writers/{}", hex::encode(key.as_bytes()))
 }
 
-/// Returns the writer that a certificate names, when this root has signed it.
-pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<VerifyingKey, StoreError> {
+/// Returns the writer that a certificate names, when the repository's root has signed it for this repository.
+pub(crate) fn certified(object: &str, bytes: &[u8], config: &RepositoryConfig) -> Result<VerifyingKey, StoreError> {
     let Opened { payload, signer, .. } = signed::open(object, "writer", bytes)?;
-    if hex::encode(signer.as_bytes()) != root {
+    if hex::encode(signer.as_bytes()) != config.root {
         return Err(untrusted(object, "its signer is not the repository's root"));
     }
     let certificate: WriterCertificate =
         serde_json::from_slice(payload).map_err(|error| StoreError::damaged(object, error.to_string()))?;
+    match &certificate.repository {
+        Some(repository) if *repository != config.id => {
+            return Err(untrusted(object, &format!("it certifies a writer of another repository, {repository}")));
+        }
+        None if config.bound_writers => {
+            return Err(untrusted(object, "it does not name the repository that its writer may write to"));
+        }
+        _ => {}
+    }
     let mut key = [0; 32];
     hex::decode_to_slice(&certificate.key, &mut key)
         .ok()
@@ -65,12 +81,15 @@ pub(crate) fn certified(object: &str, bytes: &[u8], root: &str) -> Result<Verify
 }
 
 /// Returns every writer that the root has certified; other objects among the certificates are reported and ignored.
-pub(crate) fn read_writers(backend: &Backend, root: &str) -> Result<(Vec<CertifiedWriter>, Vec<Remark>), StoreError> {
+pub(crate) fn read_writers(
+    backend: &Backend,
+    config: &RepositoryConfig,
+) -> Result<(Vec<CertifiedWriter>, Vec<Remark>), StoreError> {
     let (mut writers, mut remarks) = (Vec::new(), Vec::new());
     for name in backend.list("writers")?.into_keys() {
         let Some(read) = backend.get_if_readable(&name)? else { continue };
         let found = read.and_then(|bytes| {
-            let key = certified(&name, &bytes, root)?;
+            let key = certified(&name, &bytes, config)?;
             let certificate = String::from_utf8(bytes).map_err(|_| StoreError::damaged(&name, "it is not text"))?;
             Ok(CertifiedWriter { key, certificate })
         });
@@ -145,9 +164,8 @@ impl Repository {
             return Ok(());
         }
         let own = opened.certificate.as_deref();
-        if own.is_some_and(|own| {
-            certified(object, own.as_bytes(), &self.config.root).is_ok_and(|key| key == opened.signer)
-        }) {
+        if own.is_some_and(|own| certified(object, own.as_bytes(), &self.config).is_ok_and(|key| key == opened.signer))
+        {
             return Ok(());
         }
         Err(untrusted(object, "its signer is not a writer of the repository, or the writer's certificate is missing"))
@@ -166,7 +184,7 @@ impl Repository {
             return Ok(known.certificate.clone());
         }
         let name = certificate_name(&key);
-        let good = |text: &&String| certified(&name, text.as_bytes(), &self.config.root).is_ok_and(|own| own == key);
+        let good = |text: &&String| certified(&name, text.as_bytes(), &self.config).is_ok_and(|own| own == key);
         let found = writer.certificate.iter().chain(history.certificates.iter()).find(good).cloned();
         let Some(certificate) = found else {
             return Err(StoreError::NotCertified { key: hex::encode(key.as_bytes()) });

@@ -11,7 +11,7 @@ use crate::history::History;
 use crate::index::{BlobEntry, Index, ObjectEntry, Sources};
 use crate::keys::WriterKey;
 use crate::pack::{PACK_BYTES, Pack};
-use crate::reader::Manifest;
+use crate::reader::{Manifest, check_sealed};
 use crate::remark::{Remark, RemarkKind};
 use crate::{BlobId, NameKey, Repository, StoreError, json, memory, pruning, seal, signed, sources};
 
@@ -141,7 +141,7 @@ impl Repository {
         let (prunings, more) = self.prunings()?;
         remarks.extend(more);
         let freed = prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect();
-        let (state, taken) = self.known_blobs(&bad, &freed, &mut remarks)?;
+        let (state, taken) = self.known_blobs(&history, &bad, &freed, &mut remarks)?;
         let noted = self.last_sources(&history, &key);
         Ok(PointWriter {
             repository: self,
@@ -166,6 +166,7 @@ impl Repository {
     /// cannot be read is passed over: what only it knows is put again.
     fn known_blobs(
         &self,
+        history: &History,
         bad: &crate::faults::BadObjects,
         freed: &HashSet<String>,
         remarks: &mut Vec<Remark>,
@@ -181,11 +182,18 @@ impl Repository {
         let mut hashes: HashMap<String, String> = HashMap::new();
         let mut contradicted: HashSet<String> = HashSet::new();
         let mut read = BTreeSet::new();
+        let committed: HashMap<&str, &ObjectEntry> =
+            history.commits.iter().map(|commit| (commit.index.name.as_str(), &commit.index)).collect();
         for _ in 0..MAX_LISTINGS {
             let mut names: Vec<String> = self.backend.list("index")?.into_keys().collect();
             names.retain(|name| !read.contains(name));
             let mut replaced = false;
-            self.read_indexes(&names, |at, index| {
+            // An index that is signed and not the one that the commit record names was put in its place.
+            let check = |at: usize, bytes: &[u8]| match names.get(at).and_then(|name| committed.get(name.as_str())) {
+                Some(entry) => check_sealed(entry, bytes),
+                None => Ok(()),
+            };
+            self.read_indexes_with(&names, check, &mut |at, index| {
                 let index = match index {
                     Some(Ok(index)) => index,
                     Some(Err(error)) if error.is_of_the_object() => {
@@ -250,7 +258,7 @@ impl Repository {
             if out.iter().any(|(known, _)| known == network) || out.len() >= MAX_NETWORKS {
                 continue;
             }
-            let Ok(index) = self.read_index(&commit.index.name) else { continue };
+            let Ok(index) = self.index_of(commit) else { continue };
             let noted = match &index.sealed_sources {
                 Some(sealed) => sources::open(sealed, key, &commit.index.name),
                 None => Some(index.sources),
@@ -260,9 +268,11 @@ impl Repository {
         out
     }
 
-    pub(crate) fn read_index(&self, name: &str) -> Result<Index, StoreError> {
-        let bytes = self.backend.need(name)?;
-        self.parse_index(name, &bytes)
+    /// Returns a recovery point's index: the bytes that its commit record names, and no others.
+    pub(crate) fn index_of(&self, commit: &Commit) -> Result<Index, StoreError> {
+        let bytes = self.backend.need(&commit.index.name)?;
+        check_sealed(&commit.index, &bytes)?;
+        self.parse_index(&commit.index.name, &bytes)
     }
 }
 
@@ -576,7 +586,7 @@ impl PointWriter<'_> {
         stats.bytes += bytes.len() as u64;
         let (place, clock) = (self.repository.as_place(), &self.repository.clock);
         let confirmed = pruning::confirm(place, clock, &used, pruning::Look::ForAll)?;
-        if self.repository.backend.put_new(&self.id.commit_name(), bytes)? == Put::Exists {
+        if self.repository.backend.put_once(&self.id.commit_name(), bytes)? == Put::Exists {
             return Err(StoreError::Internal(format!("recovery point {} exists already", self.id)));
         }
         if let Some(path) = &memory {
@@ -594,7 +604,7 @@ impl PointWriter<'_> {
             plain_size,
             name: name.clone(),
         };
-        if self.repository.backend.put_new(&name, bytes)? == Put::Exists {
+        if self.repository.backend.put_once(&name, bytes)? == Put::Exists {
             return Err(StoreError::Internal(format!("{name} exists already")));
         }
         Ok(entry)

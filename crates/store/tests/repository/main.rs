@@ -8,8 +8,10 @@ mod healing;
 mod index;
 mod marks;
 mod pruning;
+mod reading;
 mod retention;
 mod scale;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
