@@ -211,6 +211,10 @@ impl From<StoreError> for CliError {
             StoreError::NotARepository(place) => {
                 (Code::Usage, format!("`fabkeep init --repo {place}` creates one; or name the right location (--repo)"))
             }
+            StoreError::NoSettings { .. } => (
+                Code::Damaged,
+                "copy fabkeep.json from a copy of the repository: every copy has the same one".to_owned(),
+            ),
             StoreError::AlreadyARepository(_) => (Code::Usage, "use it, or name another location (--repo)".to_owned()),
             StoreError::FolderNotEmpty(_) | StoreError::Location { .. } => {
                 (Code::Usage, "name a new or empty folder, or a URL (s3://…, gs://…, az://…)".to_owned())

@@ -17,7 +17,8 @@ use crate::config::{CONFIG, RepositoryConfig};
 use crate::index::ObjectEntry;
 use crate::location::Location;
 use crate::reader::check_sealed;
-use crate::trust::untrusted;
+use crate::repository::check_empty;
+use crate::trust::{self, untrusted};
 use crate::{Repository, StoreError, forgotten, history, location, marks, pruning};
 
 /// What a copy did.
@@ -48,6 +49,7 @@ pub fn copy(
     threads: usize,
     progress: &AtomicU64,
 ) -> Result<Copied, StoreError> {
+    check_apart(from, to)?;
     copy_to(from, location::open(to, true)?, points, threads, progress)
 }
 
@@ -65,6 +67,24 @@ pub fn copy_in(
     copy_to(from, Location::of(to), points, threads, progress)
 }
 
+/// Refuses a destination that is the repository itself or inside it.
+fn check_apart(from: &Repository, to: &str) -> Result<(), StoreError> {
+    let refuse = |problem: &str| Err(StoreError::Location { location: to.to_owned(), problem: problem.to_owned() });
+    let Some(own) = from.folder() else {
+        let (own, to) =
+            (format!("{}/", from.location().trim_end_matches('/')), format!("{}/", to.trim_end_matches('/')));
+        return if to.starts_with(&own) { refuse("it is the repository itself, or inside it") } else { Ok(()) };
+    };
+    let Some(folder) = location::folder(to)? else { return Ok(()) };
+    // Of a folder that is not there yet, the part that is.
+    let whole = std::path::absolute(&folder)?;
+    let there = whole.ancestors().find_map(|part| part.canonicalize().ok());
+    match (there, own.canonicalize()) {
+        (Some(there), Ok(own)) if there.starts_with(&own) => refuse("it is the repository itself, or inside it"),
+        _ => Ok(()),
+    }
+}
+
 fn copy_to(
     from: &Repository,
     to: Location,
@@ -76,8 +96,12 @@ fn copy_to(
     let backend = Backend::new(to)?;
     settings(from, &backend, &to_name)?;
     for folder in ["writers", "faults", marks::FOLDER, forgotten::FOLDER] {
-        for name in from.backend.list(folder)?.into_keys() {
-            if let Some(Ok(bytes)) = from.backend.get_if_readable(&name)? {
+        let names: Vec<String> = from.backend.list(folder)?.into_keys().collect();
+        for (name, read) in from.backend.get_many(&names)? {
+            // What is not to be trusted would keep the name from what is.
+            if let Ok(bytes) = read
+                && from.trusts(folder, &name, &bytes)
+            {
                 backend.put_new(&name, bytes)?;
             }
         }
@@ -108,6 +132,22 @@ fn copy_to(
     }
     digests(from, &target, &listing)?;
     Ok(copied)
+}
+
+impl Repository {
+    /// Returns whether an object of a folder of small signed records is one that this repository goes by.
+    fn trusts(&self, folder: &str, name: &str, bytes: &[u8]) -> bool {
+        match folder {
+            "writers" => self
+                .writers
+                .iter()
+                .any(|writer| trust::certificate_name(&writer.key) == name && writer.certificate.as_bytes() == bytes),
+            "faults" => self.parse_faults(name, bytes).is_ok(),
+            marks::FOLDER => self.parse_mark(name, bytes).is_ok(),
+            forgotten::FOLDER => self.parse_forgotten(name, bytes).is_ok(),
+            _ => false,
+        }
+    }
 }
 
 /// What is in the destination.
@@ -201,13 +241,7 @@ fn settings(from: &Repository, target: &Backend, to: &str) -> Result<(), StoreEr
         }
         return Ok(());
     }
-    let foreign = target
-        .folder
-        .as_ref()
-        .is_some_and(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()));
-    if foreign {
-        return Err(StoreError::FolderNotEmpty(to.to_owned()));
-    }
+    check_empty(target, to)?;
     target.put_new(CONFIG, own)?;
     // What is forgotten in one place stays in the other.
     target.put_new(forgotten::PLACE, forgotten::new_place()).map(|_| ())

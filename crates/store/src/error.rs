@@ -14,6 +14,16 @@ pub enum StoreError {
     /// Nothing there.
     #[error("there is no repository at {0}")]
     NotARepository(String),
+    /// A repository whose settings are gone.
+    #[error(
+        "{location}: fabkeep.json, the repository's settings, is missing, although {folder}/ is there; nothing was changed"
+    )]
+    NoSettings {
+        /// What was given.
+        location: String,
+        /// What is there.
+        folder: &'static str,
+    },
     /// Something there already.
     #[error("{0} is a repository already; nothing was changed")]
     AlreadyARepository(String),

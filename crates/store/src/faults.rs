@@ -22,7 +22,7 @@ pub struct BadObject {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FaultRecord {
+pub(crate) struct FaultRecord {
     repository: String,
     found: String,
     objects: Vec<BadObject>,
@@ -54,7 +54,7 @@ impl Repository {
         Ok((bad, remarks))
     }
 
-    fn parse_faults(&self, name: &str, bytes: &[u8]) -> Result<FaultRecord, StoreError> {
+    pub(crate) fn parse_faults(&self, name: &str, bytes: &[u8]) -> Result<FaultRecord, StoreError> {
         let opened = signed::open(name, "faults", bytes)?;
         if hex::encode(opened.signer.as_bytes()) != self.config.root {
             self.check_signer(name, &opened)?;

@@ -34,7 +34,7 @@ pub(crate) struct Forgotten {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ForgottenRecord {
+pub(crate) struct ForgottenRecord {
     repository: String,
     place: String,
     made: String,
@@ -141,7 +141,7 @@ impl Repository {
         Ok((all, remarks))
     }
 
-    fn parse_forgotten(&self, name: &str, bytes: &[u8]) -> Result<ForgottenRecord, StoreError> {
+    pub(crate) fn parse_forgotten(&self, name: &str, bytes: &[u8]) -> Result<ForgottenRecord, StoreError> {
         let opened = signed::open(name, "forgotten", bytes)?;
         if hex::encode(opened.signer.as_bytes()) != self.config.root {
             return Err(untrusted(name, "its signer is not the repository's root: only the root can forget"));

@@ -152,6 +152,32 @@ impl WriterKey {
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), StoreError> {
+        write_key_file(path, &self.encode()?)
+    }
+
+    /// Writes the key beside its place: its repository is not complete yet.
+    pub(crate) fn begin(&self, path: &Path) -> Result<(), StoreError> {
+        let begun = unfinished(path);
+        // A whole one is used again: see `begun`.
+        if let Err(error) = std::fs::remove_file(&begun)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(StoreError::KeyFile { file: begun.display().to_string(), problem: error.to_string() });
+        }
+        write_new(&begun, &self.encode()?)
+    }
+
+    /// Returns the key that an interrupted run began to make.
+    pub(crate) fn begun(path: &Path) -> Option<WriterKey> {
+        WriterKey::read(&unfinished(path)).ok()
+    }
+
+    /// Puts a key that was begun into its place.
+    pub(crate) fn finish(path: &Path) -> Result<(), StoreError> {
+        give_name(&unfinished(path), path)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, StoreError> {
         let file = WriterFile {
             fabkeep: crate::FORMAT,
             repository: self.repository.clone(),
@@ -161,8 +187,7 @@ impl WriterKey {
             name_key: hex::encode(self.names.0),
             certificate: self.certificate.clone(),
         };
-        let text = serde_json::to_vec_pretty(&file).map_err(|error| StoreError::Internal(error.to_string()))?;
-        write_key_file(path, &text)
+        serde_json::to_vec_pretty(&file).map_err(|error| StoreError::Internal(error.to_string()))
     }
 }
 
@@ -179,16 +204,59 @@ fn read_key_file(path: &Path) -> Result<String, StoreError> {
     if size > MAX_KEY_FILE_BYTES {
         return Err(problem(format!("{size} bytes are too large for a key file")));
     }
-    std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))
+    let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+    // Some editors begin a text with a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Key files are created, never overwritten, and readable by their owner only.
+/// Returns where a writer key is until its repository is complete: `FILE.unfinished`.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unfinished");
+    PathBuf::from(name)
+}
+
+/// Gives a complete key file its name. A file that has the name is not replaced.
+fn give_name(from: &Path, path: &Path) -> Result<(), StoreError> {
+    let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
+    match std::fs::hard_link(from, path) {
+        Ok(()) => std::fs::remove_file(from),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(error),
+        // File systems without links.
+        Err(_) if path.symlink_metadata().is_err() => std::fs::rename(from, path),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| problem(error.to_string()))?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        // A folder that cannot be synced loses the name at most if the machine stops now.
+        let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    }
+    Ok(())
+}
+
+/// Key files are created, never overwritten, complete as soon as they have their names, and readable by their owner only.
 fn write_key_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let begun = unfinished(path);
+    match std::fs::remove_file(&begun) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(StoreError::KeyFile { file: begun.display().to_string(), problem: error.to_string() });
+        }
+        _ => {}
+    }
+    write_new(&begun, bytes)?;
+    give_name(&begun, path)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let problem =
         |error: std::io::Error| StoreError::KeyFile { file: path.display().to_string(), problem: error.to_string() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(problem)?;
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(problem)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(problem)
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // What is cut is no key.
+        let _ = std::fs::remove_file(path);
+        problem(error)
+    })
 }

@@ -39,7 +39,7 @@ pub(crate) fn open(location: &str, create: bool) -> Result<Location, StoreError>
         let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|error| bad(error.to_string()))?;
         return Ok(Location { name: location.to_owned(), store: Arc::from(store), prefix, folder: None });
     }
-    let folder = PathBuf::from(location.strip_prefix("file://").unwrap_or(location));
+    let Some(folder) = folder(location)? else { return Err(bad("it has no path".to_owned())) };
     if create {
         std::fs::create_dir_all(&folder).map_err(|error| bad(error.to_string()))?;
     } else if !folder.is_dir() {
@@ -51,6 +51,29 @@ pub(crate) fn open(location: &str, create: bool) -> Result<Location, StoreError>
         prefix: ObjectPath::default(),
         folder: Some(folder),
     })
+}
+
+/// Returns the folder that a location names; `None` for an object store.
+pub(crate) fn folder(location: &str) -> Result<Option<PathBuf>, StoreError> {
+    let bad = |problem: &str| StoreError::Location { location: location.to_owned(), problem: problem.to_owned() };
+    if let Some(path) = location.strip_prefix("file://") {
+        // A URL encodes what a path may contain; a path that is not absolute is no URL, and taken as it is.
+        let url = if path.starts_with('/') { Url::parse(location).ok() } else { None };
+        return match url {
+            Some(url) => url.to_file_path().map(Some).map_err(|()| bad("its path cannot be decoded")),
+            None => Ok(Some(PathBuf::from(path))),
+        };
+    }
+    if location.contains("://") {
+        return Ok(None);
+    }
+    let scheme = location.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some(
+            scheme @ ("s3" | "s3a" | "gs" | "az" | "adl" | "azure" | "abfs" | "abfss" | "http" | "https" | "file"),
+        ) => Err(bad(&format!("a URL begins with {scheme}://; a folder of this name is written ./{location}"))),
+        _ => Ok(Some(PathBuf::from(location))),
+    }
 }
 
 /// Objects must be on the disk before the commit record that names them is: hence fsync.

@@ -19,7 +19,7 @@ const MAX_TAG_BYTES: usize = 64;
 const MAX_TAGS: usize = 256;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct MarkRecord {
+pub(crate) struct MarkRecord {
     repository: String,
     made: String,
     point: PointId,
@@ -116,7 +116,7 @@ impl Repository {
         Ok(marks)
     }
 
-    fn parse_mark(&self, name: &str, bytes: &[u8]) -> Result<MarkRecord, StoreError> {
+    pub(crate) fn parse_mark(&self, name: &str, bytes: &[u8]) -> Result<MarkRecord, StoreError> {
         let opened = signed::open(name, "mark", bytes)?;
         let by_root = hex::encode(opened.signer.as_bytes()) == self.config.root;
         if !by_root {

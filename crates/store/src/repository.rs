@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::backend::{Backend, Put};
 use crate::config::{CONFIG, RepositoryConfig};
+use crate::history::is_known;
 use crate::keys::{IdentityFile, WriterKey, parse_recipient};
 use crate::location::Location;
 use crate::remark::Remark;
@@ -60,6 +61,29 @@ fn key_file(given: Option<&Path>, id: &str, extension: &str) -> Result<std::path
     }
 }
 
+/// Returns what a place without settings is.
+fn without_settings(backend: &Backend, location: &str) -> Result<StoreError, StoreError> {
+    for folder in ["points", "manifests", "objects"] {
+        if backend.list(folder)?.into_keys().any(|name| is_known(&name)) {
+            return Ok(StoreError::NoSettings { location: location.to_owned(), folder });
+        }
+    }
+    Ok(StoreError::NotARepository(location.to_owned()))
+}
+
+/// Refuses a place that holds something: a repository without its settings, or something else. What an interrupted `init` or copy leaves
+/// behind is nothing.
+pub(crate) fn check_empty(backend: &Backend, location: &str) -> Result<(), StoreError> {
+    if let error @ StoreError::NoSettings { .. } = without_settings(backend, location)? {
+        return Err(error);
+    }
+    let left = |name: &String| *name == forgotten::PLACE || name.starts_with("writers/") && is_known(name);
+    if backend.folder.is_some() && !backend.list("")?.keys().all(left) {
+        return Err(StoreError::FolderNotEmpty(location.to_owned()));
+    }
+    Ok(())
+}
+
 impl Repository {
     /// Makes a repository at `location` (a folder or URL). An identity file that exists is used, else one is made.
     ///
@@ -101,15 +125,36 @@ impl Repository {
         writer_file: Option<&Path>,
         more_recipients: &[String],
     ) -> Result<Initialized, StoreError> {
-        let folder = place.folder.clone();
         let backend = Backend::new(place)?;
-        if backend.get(CONFIG)?.is_some() {
-            return Err(StoreError::AlreadyARepository(location.to_owned()));
+        // What an interrupted run has begun is gone on with: its settings may be there already.
+        let begun = writer_file.and_then(WriterKey::begun).filter(|writer| writer.certificate.is_some());
+        if let Some(bytes) = backend.get(CONFIG)? {
+            let config = RepositoryConfig::parse(&bytes)?;
+            return match (begun, writer_file, identity_file) {
+                (Some(begun), Some(writer), Some(identity)) if begun.repository == config.id && identity.exists() => {
+                    WriterKey::finish(writer)?;
+                    Ok(Initialized {
+                        id: config.id,
+                        root: config.root,
+                        recipients: config.recipients,
+                        identity_file: identity.display().to_string(),
+                        identity_is_new: false,
+                        writer_file: writer.display().to_string(),
+                    })
+                }
+                _ => Err(StoreError::AlreadyARepository(location.to_owned())),
+            };
         }
-        if folder.is_some_and(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())) {
-            return Err(StoreError::FolderNotEmpty(location.to_owned()));
-        }
-        let id = hex::encode(rand::random::<[u8; 8]>());
+        check_empty(&backend, location)?;
+        // A key that was begun for another place is none of this one: this place has its certificate.
+        let begun = match begun {
+            Some(begun) if backend.has(&trust::certificate_name(&begun.signing.verifying_key()))? => Some(begun),
+            _ => None,
+        };
+        let id = match &begun {
+            Some(begun) => begun.repository.clone(),
+            None => hex::encode(rand::random::<[u8; 8]>()),
+        };
         let more = more_recipients.iter().map(|text| parse_recipient(text)).collect::<Result<Vec<_>, _>>()?;
         let identity_path = key_file(identity_file, &id, "identity")?;
         let identity_is_new = !identity_path.exists();
@@ -126,18 +171,31 @@ impl Repository {
             .next()
             .ok_or_else(|| StoreError::Internal("the identity file contains no identity".to_owned()))?;
         let recipients: Vec<_> = identity.recipients().into_iter().chain(more).collect();
-        let names = NameKey(rand::random());
+        let root_text = hex::encode(root.verifying_key().as_bytes());
+        let as_begun = |begun: &WriterKey| {
+            let own = begun.recipients.iter().map(ToString::to_string).eq(recipients.iter().map(ToString::to_string));
+            own && begun.root == root_text
+        };
+        let begun = begun.filter(as_begun);
+        let id = if begun.is_some() { id } else { hex::encode(rand::random::<[u8; 8]>()) };
+        let names = begun.as_ref().map_or_else(|| NameKey(rand::random()), |begun| begun.names.clone());
         let config = RepositoryConfig {
             id: id.clone(),
             created: jiff::Timestamp::now().to_string(),
-            root: hex::encode(root.verifying_key().as_bytes()),
+            root: root_text,
             recipients: recipients.iter().map(ToString::to_string).collect(),
             sealed_name_key: BASE64.encode(seal::seal(&names.0, &recipients)?),
             places: true,
             bound_writers: true,
         };
-        let signing = SigningKey::from_bytes(&rand::random());
-        let certificate = trust::certificate(&signing.verifying_key(), &id, &root)?;
+        let (signing, certificate) = match begun {
+            Some(WriterKey { signing, certificate: Some(certificate), .. }) => (signing, certificate),
+            _ => {
+                let signing = SigningKey::from_bytes(&rand::random());
+                let certificate = trust::certificate(&signing.verifying_key(), &id, &root)?;
+                (signing, certificate)
+            }
+        };
         let writer = WriterKey {
             repository: id.clone(),
             root: config.root.clone(),
@@ -148,12 +206,13 @@ impl Repository {
             file: None,
         };
         let writer_path = key_file(writer_file, &id, "writer")?;
-        writer.write(&writer_path)?;
+        writer.begin(&writer_path)?;
         backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
         backend.put_new(forgotten::PLACE, forgotten::new_place())?;
         if backend.put_once(CONFIG, config.sign(&root)?)? == Put::Exists {
             return Err(StoreError::AlreadyARepository(location.to_owned()));
         }
+        WriterKey::finish(&writer_path)?;
         Ok(Initialized {
             id,
             root: config.root,
@@ -184,7 +243,7 @@ impl Repository {
         let location = place.name.clone();
         let backend = Backend::new(place)?;
         let Some(bytes) = backend.get(CONFIG)? else {
-            return Err(StoreError::NotARepository(location));
+            return Err(without_settings(&backend, &location)?);
         };
         let config = RepositoryConfig::parse(&bytes)?;
         let (writers, remarks) = trust::read_writers(&backend, &config)?;

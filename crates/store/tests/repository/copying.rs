@@ -68,3 +68,59 @@ fn what_is_damaged_is_not_copied_and_another_repository_is_left_alone() {
     std::fs::write(taken.join("file"), "x").unwrap();
     assert!(matches!(copied(&stranger, &taken.display().to_string()), Err(StoreError::FolderNotEmpty(_))));
 }
+
+#[test]
+fn a_copy_into_itself_is_refused() {
+    let place = Place::new();
+    place.put(&[vec![1u8; 300_000]]);
+    let before = place.objects();
+    let link = place.folder.path().join("link");
+    std::os::unix::fs::symlink(place.location(), &link).unwrap();
+    let own = place.location();
+    let own =
+        [own.clone(), format!("{own}/"), format!("{own}/inside"), format!("{own}/objects/ab"), format!("file://{own}")];
+    for to in own.into_iter().chain([link.display().to_string(), link.join("inside").display().to_string()]) {
+        assert!(matches!(copied(&place, &to), Err(StoreError::Location { .. })), "{to}");
+    }
+    assert_eq!(place.objects(), before);
+    assert!(!place.path("inside").exists());
+    let beside = format!("{}-copy", place.location());
+    assert_eq!(copied(&place, &beside).unwrap().points.len(), 1);
+}
+
+#[test]
+fn only_what_is_trusted_is_copied_so_that_its_names_stay_free() {
+    let place = Place::new();
+    place.put(&[vec![1u8; 300_000]]);
+    let certificate = place.names("writers/").remove(0);
+    let whole = std::fs::read(place.path(&certificate)).unwrap();
+    std::fs::write(place.path(&certificate), &whole[..whole.len() - 3]).unwrap();
+    let junk = [format!("writers/{}", "a".repeat(64)), "writers/x".to_owned()]
+        .into_iter()
+        .chain(["faults", "marks", "forgotten"].map(|folder| format!("{folder}/20260101T000000000Z-aaaaaa")));
+    let junk: Vec<String> = junk.collect();
+    for name in &junk {
+        std::fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
+        std::fs::write(place.path(name), b"junk").unwrap();
+    }
+    let to = place.folder.path().join("second").display().to_string();
+    copied(&place, &to).unwrap();
+    let there = std::path::Path::new(&to);
+    assert!(junk.iter().chain([&certificate]).all(|name| !there.join(name).exists()));
+    // Put right here, it gets there too.
+    std::fs::write(place.path(&certificate), &whole).unwrap();
+    copied(&place, &to).unwrap();
+    assert_eq!(std::fs::read(there.join(&certificate)).unwrap(), whole);
+    assert_eq!(Repository::open(&to).unwrap().history().unwrap().remarks, []);
+}
+
+#[test]
+fn a_copy_goes_on_that_was_stopped_at_its_first_object() {
+    let place = Place::new();
+    let commit = place.put(&[vec![1u8; 300_000]]);
+    let to = place.folder.path().join("second");
+    std::fs::create_dir_all(to.join("writers")).unwrap();
+    std::fs::write(to.join("fabkeep.json#1"), b"half").unwrap();
+    let done = copied(&place, &to.display().to_string()).unwrap();
+    assert_eq!(done.points, [commit.id]);
+}

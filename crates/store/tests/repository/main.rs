@@ -180,3 +180,88 @@ fn init_changes_nothing_that_exists() {
     let error = Repository::init(&taken.display().to_string(), None, None, &[]).err().unwrap();
     assert!(matches!(error, StoreError::FolderNotEmpty(_)));
 }
+
+/// What `init` has left behind when it was killed: everything that it had written by then.
+#[test]
+fn init_goes_on_where_it_was_killed() {
+    let place = Place { folder: tempfile::tempdir().unwrap() };
+    let (location, unfinished) = (place.location(), place.folder.path().join("writer.unfinished"));
+    let init = || Repository::init(&location, Some(&place.identity()), Some(&place.writer()), &[]);
+    let made = init().unwrap();
+    assert!(!unfinished.exists());
+    let whole: Vec<PathBuf> = place.objects();
+    let certificate = place.names("writers/").remove(0);
+    // The settings are there, and the key has not its name yet.
+    std::fs::rename(place.writer(), &unfinished).unwrap();
+    let again = init().unwrap();
+    assert_eq!((again.id, again.root, again.identity_is_new), (made.id.clone(), made.root.clone(), false));
+    assert!(matches!(init(), Err(StoreError::KeyFile { .. })));
+    // The settings are on their way.
+    std::fs::rename(place.writer(), &unfinished).unwrap();
+    std::fs::rename(place.path("fabkeep.json"), place.path("fabkeep.json#1")).unwrap();
+    let again = init().unwrap();
+    assert_eq!(again.id, made.id);
+    assert_eq!(place.names("writers/"), [certificate]);
+    place.put(&blobs());
+    assert_eq!(place.open().history().unwrap().remarks, []);
+    // A key is on its way: nothing of it can be used.
+    std::fs::remove_dir_all(&location).unwrap();
+    std::fs::create_dir_all(place.path("writers")).unwrap();
+    std::fs::remove_file(place.writer()).unwrap();
+    std::fs::remove_file(place.identity()).unwrap();
+    for file in ["writer.unfinished", "identity.unfinished"] {
+        std::fs::write(place.folder.path().join(file), b"{\"fab").unwrap();
+    }
+    init().unwrap();
+    assert_eq!(place.objects().len(), whole.len());
+    place.put(&blobs());
+}
+
+#[test]
+fn a_key_that_was_begun_for_one_place_is_not_the_key_of_another_one() {
+    let place = Place::new();
+    std::fs::rename(place.writer(), place.folder.path().join("writer.unfinished")).unwrap();
+    let other = place.folder.path().join("other").display().to_string();
+    let made = Repository::init(&other, Some(&place.identity()), Some(&place.writer()), &[]).unwrap();
+    assert_ne!(made.id, place.open().config().id);
+    assert_ne!(WriterKey::read(&place.writer()).unwrap().repository(), place.open().config().id);
+}
+
+#[test]
+fn settings_that_are_gone_are_missed_and_no_repository_is_made_over_its_points() {
+    let place = Place::new();
+    place.put(&blobs());
+    std::fs::remove_file(place.path("fabkeep.json")).unwrap();
+    let missed = |error: Option<StoreError>| assert!(matches!(error, Some(StoreError::NoSettings { .. })), "{error:?}");
+    missed(Repository::open(&place.location()).err());
+    missed(
+        Repository::init(&place.location(), Some(&place.identity()), Some(&place.folder.path().join("w")), &[]).err(),
+    );
+    assert!(!place.path("fabkeep.json").exists() && !place.folder.path().join("w").exists());
+}
+
+#[test]
+fn locations_are_folders_or_whole_urls() {
+    let place = Place::new();
+    let other = Place::new();
+    let spaced = place.folder.path().join("a b");
+    std::fs::rename(other.location(), &spaced).unwrap();
+    let url = format!("file://{}", spaced.display().to_string().replace(' ', "%20"));
+    assert_eq!(Repository::open(&url).unwrap().folder(), Some(spaced.as_path()));
+    for location in ["s3:/bucket/x", "s3:bucket", "S3:bucket", "gs:/x", "az:x", "https:/x"] {
+        let made = Repository::init(location, Some(&place.identity()), Some(&place.folder.path().join("w")), &[]);
+        assert!(matches!(made, Err(StoreError::Location { .. })), "{location}");
+        assert!(!Path::new(location).exists());
+    }
+}
+
+#[test]
+fn key_files_may_begin_with_a_byte_order_mark() {
+    let place = Place::new();
+    for file in [place.identity(), place.writer()] {
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("\u{feff}{text}")).unwrap();
+    }
+    let commit = place.put(&blobs());
+    place.restores(&commit, &blobs()).unwrap();
+}
