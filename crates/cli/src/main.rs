@@ -10,13 +10,24 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::arguments::Arguments;
 use crate::output::Output;
 
+/// An empty variable counts as unset.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg });
+    command.mut_subcommands(without_empty_variables)
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::from_arg_matches(&without_empty_variables(Arguments::command()).get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     output::log::start(arguments.verbose, arguments.log_format);
     let output = Output::new(arguments.output, arguments.quiet);
     output::interrupt::watch();

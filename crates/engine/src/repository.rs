@@ -26,6 +26,12 @@ pub fn remark_finding(remark: &Remark) -> Finding {
             what,
             "restore the object from a copy of the repository, and find out who can delete there; a new recovery point captures what the nodes have now",
         ),
+        RemarkKind::Replaced => Finding::error(
+            Rule::RepositoryOwn,
+            subject,
+            what,
+            "it is used, as its signature is valid: find out who holds the key of its writer, and compare the recovery point with a copy of the repository",
+        ),
         RemarkKind::Unindexed => Finding::warning(
             Rule::RepositoryOwn,
             subject,

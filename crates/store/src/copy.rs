@@ -14,8 +14,10 @@ use crate::backend::{Backend, Put};
 use crate::check::ObjectFault;
 use crate::commit::{Commit, PointId};
 use crate::config::{CONFIG, RepositoryConfig};
-use crate::index::ObjectEntry;
+use crate::faults::BadObjects;
+use crate::index::{Index, ObjectEntry};
 use crate::location::Location;
+use crate::places::Places;
 use crate::reader::check_sealed;
 use crate::repository::check_empty;
 use crate::trust::{self, untrusted};
@@ -156,6 +158,9 @@ struct Listing {
     made: jiff::Timestamp,
     /// What was being freed then.
     freed: HashSet<String>,
+    /// Objects that were copied in the place of damaged ones.
+    healed: HashSet<String>,
+    healing: Option<Healing>,
 }
 
 impl Listing {
@@ -166,7 +171,18 @@ impl Listing {
         let mut present = target.backend.list("objects")?;
         present.extend(target.backend.list("manifests")?);
         present.extend(target.backend.list("index")?);
-        Ok(Listing { present, made, freed: prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect() })
+        let freed = prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect();
+        Ok(Listing { present, made, freed, healed: HashSet::new(), healing: None })
+    }
+
+    /// Returns what took the place of damaged objects in the source, read once.
+    fn healing(&mut self, from: &Repository) -> Result<&Healing, StoreError> {
+        if self.healing.is_none() {
+            let (places, _) = from.places()?;
+            let (bad, _) = from.bad_objects()?;
+            self.healing = Some(Healing { places, present: from.backend.list("objects")?, bad });
+        }
+        self.healing.as_ref().ok_or_else(|| StoreError::Internal("indexes were not read".to_owned()))
     }
 }
 
@@ -182,18 +198,33 @@ fn copy_point(
     let index = match from.index_of(commit) {
         Ok(index) => index,
         Err(error) if error.is_of_the_object() => {
-            copied.faults.push(fault(&commit.index, error.problem()));
+            add_faults(&mut copied.faults, [fault(&commit.index, error.problem())].iter());
             return Ok(false);
         }
         Err(error) => return Err(error),
     };
     let mut entries: Vec<&ObjectEntry> = index.objects.iter().collect();
     entries.extend([&commit.manifest, &commit.index]);
-    let done = objects(from, &target.backend, &entries, &mut listing.present, threads, progress)?;
-    copied.objects += done.0;
-    copied.bytes += done.1;
-    if !done.2.is_empty() {
-        copied.faults.extend(done.2);
+    let mut copy_all = |entries: &[&ObjectEntry], present: &mut BTreeMap<String, u64>| {
+        let (objects, bytes, faults) = objects(from, &target.backend, entries, present, threads, progress)?;
+        copied.objects += objects;
+        copied.bytes += bytes;
+        Ok::<_, StoreError>(faults)
+    };
+    let mut faults = copy_all(&entries, &mut listing.present)?;
+    let instead = if faults.is_empty() { None } else { listing.healing(from)?.instead(&entries, &mut faults) };
+    if let Some(instead) = instead {
+        let more: Vec<&ObjectEntry> = instead.iter().collect();
+        let lost = copy_all(&more, &mut listing.present)?;
+        let whole = lost.is_empty();
+        add_faults(&mut copied.faults, faults.iter().chain(&lost));
+        if !whole {
+            return Ok(false);
+        }
+        entries.retain(|entry| !faults.iter().any(|fault| fault.object == entry.name));
+        listing.healed.extend(instead.into_iter().map(|entry| entry.name));
+    } else if !faults.is_empty() {
+        add_faults(&mut copied.faults, faults.iter());
         return Ok(false);
     }
     let name = commit.id.commit_name();
@@ -201,7 +232,8 @@ fn copy_point(
         // It has been forgotten meanwhile.
         return Ok(false);
     };
-    let used: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let healed = listing.healed.iter().map(String::as_str);
+    let used: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).chain(healed).collect();
     let young = target.clock.now().duration_since(listing.made).abs() < pruning::TRUSTED_LISTING;
     let untouched = used.iter().all(|name| !listing.freed.contains(*name));
     let look = if young && untouched { pruning::Look::ForRecords } else { pruning::Look::ForAll };
@@ -213,18 +245,61 @@ fn copy_point(
     Ok(true)
 }
 
+/// Adds what is wrong, each object once.
+fn add_faults<'f>(all: &mut Vec<ObjectFault>, more: impl Iterator<Item = &'f ObjectFault>) {
+    for fault in more {
+        if !all.iter().any(|known| known.object == fault.object && known.problem == fault.problem) {
+            all.push(fault.clone());
+        }
+    }
+}
+
+/// What took the place of objects that are damaged here.
+struct Healing {
+    places: Places,
+    present: BTreeMap<String, u64>,
+    bad: BadObjects,
+}
+
+impl Healing {
+    /// Returns the objects that hold everything of what is damaged, and says so of it; `None` when something of it is nowhere.
+    fn instead(&self, entries: &[&ObjectEntry], faults: &mut [ObjectFault]) -> Option<Vec<ObjectEntry>> {
+        let mut found: Vec<ObjectEntry> = Vec::new();
+        let lost: HashSet<String> = faults.iter().map(|fault| fault.blake3.clone()).collect();
+        let good =
+            |entry: &ObjectEntry| !lost.contains(&entry.blake3) && Repository::usable(&self.present, &self.bad, entry);
+        for fault in faults {
+            let entry = entries.iter().find(|entry| entry.name == fault.object && entry.blake3 == fault.blake3)?;
+            let instead = self.places.instead_of(entry, &good)?;
+            fault.instead = Some(instead.iter().map(|entry| entry.name.clone()).collect());
+            found.extend(instead.into_iter().cloned());
+        }
+        Some(found)
+    }
+}
+
 /// Copies what the indexes of forgotten points know of objects that other points need.
 fn digests(from: &Repository, target: &Repository, listing: &Listing) -> Result<(), StoreError> {
     let (forgotten, _) = from.forgotten()?;
-    let known = |name: &String| match history::checkpoint_of(name) {
+    // What was put again is found by the index that says where.
+    let healed = !listing.healed.is_empty();
+    let of_forgotten = |name: &str| match history::checkpoint_of(name) {
         Some((_, number)) => number == 0,
         None => history::point_of(name, "index").is_some_and(|point| forgotten.is_here(&point)),
     };
-    let names: Vec<String> = from.backend.list("index")?.into_keys().filter(known).collect();
+    let names: Vec<String> =
+        from.backend.list("index")?.into_keys().filter(|name| healed || of_forgotten(name)).collect();
     for name in names.iter().filter(|name| !listing.present.contains_key(*name)) {
         let Some(Ok(bytes)) = from.backend.get_if_readable(name)? else { continue };
         let index = from.parse_index(name, &bytes);
-        if index.is_ok_and(|index| index.objects.iter().any(|entry| listing.present.contains_key(&entry.name))) {
+        let wanted = |index: &Index, name: &str| {
+            let heals = |object: &u32| {
+                index.objects.get(*object as usize).is_some_and(|entry| listing.healed.contains(&entry.name))
+            };
+            of_forgotten(name) && index.objects.iter().any(|entry| listing.present.contains_key(&entry.name))
+                || index.blobs.iter().any(|(_, object, ..)| heals(object))
+        };
+        if index.is_ok_and(|index| wanted(&index, name)) {
             target.backend.put_new(name, bytes)?;
         }
     }

@@ -128,7 +128,7 @@ impl History {
                 let remark = match self.hashes.get(&previous.point) {
                     Some(hash) if *hash == previous.blake3 => continue,
                     Some(_) => Remark::new(
-                        RemarkKind::Damaged,
+                        RemarkKind::Replaced,
                         object,
                         format!("it differs from the commit record that {by} names: it was replaced"),
                     ),

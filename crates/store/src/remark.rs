@@ -10,6 +10,8 @@ pub enum RemarkKind {
     Foreign,
     /// A commit record, an index or a certificate that was the repository's, and is damaged or not to be trusted.
     Damaged,
+    /// A commit record that is signed by a writer and is not the one that another commit names: it is used.
+    Replaced,
     /// Something that another object names is not there.
     Missing,
     /// A recovery point's index is missing or damaged: the point can be restored without it.

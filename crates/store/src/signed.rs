@@ -61,8 +61,11 @@ pub(crate) fn sign_certified(
 /// Opens a signed envelope.
 pub(crate) fn open<'a>(object: &str, kind: &str, bytes: &'a [u8]) -> Result<Opened<'a>, StoreError> {
     let damaged = |problem: &str| StoreError::damaged(object, problem);
-    let end =
-        bytes.iter().take(MAX_HEAD_BYTES).position(|&byte| byte == b'\n').ok_or_else(|| damaged("no envelope"))?;
+    let end = bytes
+        .iter()
+        .take(MAX_HEAD_BYTES)
+        .position(|&byte| byte == b'\n')
+        .ok_or_else(|| damaged("it is empty, cut or no signed object: it does not begin with an envelope"))?;
     let head: Head = serde_json::from_slice(&bytes[..end]).map_err(|_| damaged("its envelope does not decode"))?;
     if head.fabkeep != crate::FORMAT {
         return Err(StoreError::Version { found: head.fabkeep });

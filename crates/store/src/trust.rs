@@ -144,7 +144,10 @@ impl Repository {
     pub(crate) fn check_writer(&self, writer: &WriterKey) -> Result<(), StoreError> {
         if writer.repository != self.config.id {
             return Err(StoreError::KeyFile {
-                file: "the writer key".to_owned(),
+                file: writer
+                    .file
+                    .as_ref()
+                    .map_or_else(|| "the writer key".to_owned(), |file| file.display().to_string()),
                 problem: format!(
                     "it belongs to repository {}, this is repository {}",
                     writer.repository, self.config.id

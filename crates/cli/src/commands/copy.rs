@@ -37,7 +37,15 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
         units::bytes(copied.bytes)
     ));
     for fault in &copied.faults {
-        output.line(format!("  not copied: {}: {}", fault.object, fault.problem));
+        output.line(match &fault.instead {
+            None => format!("  not copied: {}: {}", fault.object, fault.problem),
+            Some(instead) => format!(
+                "  not copied: {}: {}; everything of it was stored again, and that was copied: {}",
+                fault.object,
+                fault.problem,
+                instead.join(", ")
+            ),
+        });
     }
     if !copied.forgotten.is_empty() {
         let names: Vec<String> = copied.forgotten.iter().map(ToString::to_string).collect();
@@ -45,8 +53,15 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
     }
     output.findings(&findings);
     if copied.left.is_empty() {
-        output.line(format!("next: fabkeep verify --all --repo {}", arguments.to));
-        return Ok(list::code(&findings));
+        output.line(format!(
+            "objects that were there before this run were compared by their sizes and not read; next: fabkeep verify --all --repo {} reads everything",
+            arguments.to
+        ));
+        let healed = !copied.faults.is_empty();
+        return Ok(match list::code(&findings) {
+            Code::Done if healed => Code::DoneWithFindings,
+            code => code,
+        });
     }
     let left: Vec<String> = copied.left.iter().map(ToString::to_string).collect();
     output.line(format!(

@@ -64,7 +64,7 @@ pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<Identit
 
 /// Returns the writer key that was named, in the environment or in its usual place, where it is one of this repository.
 pub fn writer_if_any(repository: &Repository, named: Option<&Path>) -> Option<WriterKey> {
-    let environment = || std::env::var_os(WRITER).map(PathBuf::from);
+    let environment = || std::env::var_os(WRITER).filter(|file| !file.is_empty()).map(PathBuf::from);
     let path = named.map(Path::to_path_buf).or_else(environment).or_else(|| usual(repository, "writer"))?;
     WriterKey::read(&path).ok().filter(|key| key.repository() == repository.config().id)
 }

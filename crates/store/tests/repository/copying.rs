@@ -124,3 +124,35 @@ fn a_copy_goes_on_that_was_stopped_at_its_first_object() {
     let done = copied(&place, &to.display().to_string()).unwrap();
     assert_eq!(done.points, [commit.id]);
 }
+
+#[test]
+fn a_point_whose_damage_was_healed_is_copied_with_what_healed_it() {
+    let place = Place::new();
+    let content = vec![vec![7u8; 3 << 20], vec![8u8; 900]];
+    let first = place.put(&content);
+    let object = place.names("objects/").remove(0);
+    let mut bytes = std::fs::read(place.path(&object)).unwrap();
+    bytes[900] ^= 1;
+    std::fs::write(place.path(&object), bytes).unwrap();
+    let to = place.folder.path().join("second").display().to_string();
+    // As long as nothing holds its content, it is left out.
+    assert_eq!(copied(&place, &to).unwrap().left, std::slice::from_ref(&first.id));
+    let bad: Vec<_> = place.check(&first, true).faults.iter().map(|fault| fault.to_record()).collect();
+    place.open().record_bad(&bad, &fabkeep_store::Signer::Identity(&place.key())).unwrap();
+    let second = place.put(&content);
+    let alone = place.folder.path().join("alone").display().to_string();
+    for (to, points) in [(&to, vec![first.clone(), second]), (&alone, vec![first.clone()])] {
+        let done = copy(&place.open(), to, &points, 2, &AtomicU64::new(0)).unwrap();
+        assert_eq!(done.points, points.iter().map(|point| point.id.clone()).collect::<Vec<_>>());
+        assert_eq!(done.faults.iter().map(|fault| &fault.object).collect::<Vec<_>>(), [&object]);
+        assert!(done.faults[0].instead.is_some());
+        let (other, identity) = (Repository::open(to).unwrap(), place.key());
+        for point in &points {
+            let (ids, reader) = other.read_point::<Vec<fabkeep_store::BlobId>>(point, &identity).unwrap();
+            for (id, blob) in ids.iter().zip(&content) {
+                assert_eq!(&*reader.blob(id).unwrap(), blob.as_slice());
+            }
+        }
+        assert_eq!(copy(&place.open(), to, &points, 2, &AtomicU64::new(0)).unwrap().objects, 0);
+    }
+}
