@@ -208,11 +208,12 @@ impl Backend {
     }
 
     /// Writes an object unless one has its name. Never overwrites.
-    pub fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<Put, StoreError> {
+    pub fn put_new(&self, name: &str, bytes: impl Into<PutPayload>) -> Result<Put, StoreError> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        tracing::debug!(object = name, bytes = bytes.len(), "put");
+        let bytes = bytes.into();
+        tracing::debug!(object = name, bytes = bytes.content_length(), "put");
         let path = self.path(name);
-        let put = self.store.put_opts(&path, PutPayload::from(bytes), options);
+        let put = self.store.put_opts(&path, bytes, options);
         match self.runtime.block_on(put) {
             Ok(_) => Ok(Put::Created),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Put::Exists),
@@ -221,9 +222,11 @@ impl Backend {
     }
 
     /// Writes an object as [`Backend::put_new`] does. One with these bytes is this one: the answer to an earlier request may have been lost.
-    pub fn put_once(&self, name: &str, bytes: Vec<u8>) -> Result<Put, StoreError> {
+    pub fn put_once(&self, name: &str, bytes: impl Into<PutPayload>) -> Result<Put, StoreError> {
+        let bytes = bytes.into();
+        let same = |there: Vec<u8>| there.iter().eq(bytes.iter().flatten());
         match self.put_new(name, bytes.clone())? {
-            Put::Exists if self.get(name)?.is_some_and(|there| there == bytes) => Ok(Put::Created),
+            Put::Exists if self.get(name)?.is_some_and(same) => Ok(Put::Created),
             put => Ok(put),
         }
     }

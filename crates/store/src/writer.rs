@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use object_store::PutPayload;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
@@ -451,13 +452,14 @@ impl PointWriter<'_> {
         let hash = self.key.names.name(plain).to_string();
         let size = sealed.len() as u64;
         let blake3 = blake3::hash(&sealed).to_hex().to_string();
+        let sealed = PutPayload::from(sealed);
         for folder in folders(&hash) {
             for _ in 0..MAX_NAMES {
                 let name = format!("{folder}/{hash}.{}", rand::random::<u32>());
                 if self.taken.contains(&name) {
                     continue;
                 }
-                match self.repository.backend.put_new(&name, sealed.clone()) {
+                match self.repository.backend.put_once(&name, sealed.clone()) {
                     Ok(Put::Created) => return Ok(ObjectEntry { name, size, blake3, plain_size: plain.len() as u64 }),
                     Ok(Put::Exists) => {}
                     Err(StoreError::Backend { source, .. }) if is_blocked(&source) => break,

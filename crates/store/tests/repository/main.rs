@@ -6,6 +6,7 @@ mod copying;
 mod damage;
 mod healing;
 mod index;
+mod lost_answers;
 mod marks;
 mod pruning;
 mod reading;
