@@ -317,9 +317,9 @@ fn settings(from: &Repository, target: &Backend, to: &str) -> Result<(), StoreEr
         return Ok(());
     }
     check_empty(target, to)?;
-    target.put_new(CONFIG, own)?;
-    // What is forgotten in one place stays in the other.
-    target.put_new(forgotten::PLACE, forgotten::new_place()).map(|_| ())
+    // What is forgotten in one place stays in the other. A place with settings has its name.
+    target.put_new(forgotten::PLACE, forgotten::new_place())?;
+    target.put_once(CONFIG, own).map(drop)
 }
 
 fn fault(entry: &ObjectEntry, problem: String) -> ObjectFault {

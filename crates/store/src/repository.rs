@@ -75,7 +75,8 @@ fn without_settings(backend: &Backend, location: &str) -> Result<StoreError, Sto
 /// behind is nothing.
 pub(crate) fn check_empty(backend: &Backend, location: &str) -> Result<(), StoreError> {
     if let error @ StoreError::NoSettings { .. } = without_settings(backend, location)? {
-        return Err(error);
+        let problem = format!("{error}; copy fabkeep.json from a copy of the repository");
+        return Err(StoreError::Location { location: location.to_owned(), problem });
     }
     let left = |name: &String| *name == forgotten::PLACE || name.starts_with("writers/") && is_known(name);
     if backend.folder.is_some() && !backend.list("")?.keys().all(left) {

@@ -121,8 +121,16 @@ fn a_copy_goes_on_that_was_stopped_at_its_first_object() {
     let to = place.folder.path().join("second");
     std::fs::create_dir_all(to.join("writers")).unwrap();
     std::fs::write(to.join("fabkeep.json#1"), b"half").unwrap();
-    let done = copied(&place, &to.display().to_string()).unwrap();
-    assert_eq!(done.points, [commit.id]);
+    std::fs::write(to.join("place#1"), b"half").unwrap();
+    let to = to.display().to_string();
+    assert_eq!(copied(&place, &to).unwrap().points, std::slice::from_ref(&commit.id));
+    // Its name was there, and its settings were not.
+    for folder in ["points", "manifests", "index", "objects", "writers"] {
+        std::fs::remove_dir_all(std::path::Path::new(&to).join(folder)).unwrap();
+    }
+    std::fs::remove_file(std::path::Path::new(&to).join("fabkeep.json")).unwrap();
+    assert_eq!(copied(&place, &to).unwrap().points, [commit.id]);
+    assert_eq!(Repository::open(&to).unwrap().history().unwrap().remarks, []);
 }
 
 #[test]
@@ -132,7 +140,8 @@ fn a_point_whose_damage_was_healed_is_copied_with_what_healed_it() {
     let first = place.put(&content);
     let object = place.names("objects/").remove(0);
     let mut bytes = std::fs::read(place.path(&object)).unwrap();
-    bytes[900] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
     std::fs::write(place.path(&object), bytes).unwrap();
     let to = place.folder.path().join("second").display().to_string();
     // As long as nothing holds its content, it is left out.

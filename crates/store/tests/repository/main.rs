@@ -235,7 +235,11 @@ fn settings_that_are_gone_are_missed_and_no_repository_is_made_over_its_points()
     std::fs::remove_file(place.path("fabkeep.json")).unwrap();
     let missed = |error: Option<StoreError>| assert!(matches!(error, Some(StoreError::NoSettings { .. })), "{error:?}");
     missed(Repository::open(&place.location()).err());
-    missed(
+    let refused = |error: Option<StoreError>| {
+        let error = error.unwrap();
+        assert!(matches!(error, StoreError::Location { .. }) && error.to_string().contains("fabkeep.json"), "{error}");
+    };
+    refused(
         Repository::init(&place.location(), Some(&place.identity()), Some(&place.folder.path().join("w")), &[]).err(),
     );
     assert!(!place.path("fabkeep.json").exists() && !place.folder.path().join("w").exists());
