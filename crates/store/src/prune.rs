@@ -77,6 +77,8 @@ pub struct Pruned {
     pub recorded: Amount,
     /// Recorded by earlier prunes, whose grace time is not over.
     pub waiting: Amount,
+    /// Needed by no point, and written less than the grace time ago: a later prune records it.
+    pub young: Amount,
     /// When the first of what is recorded can be freed.
     pub next: Option<Timestamp>,
     /// What the store refused to delete: everything else was done.
@@ -330,16 +332,23 @@ impl Prune<'_> {
         let old = |stat: &Stat| {
             stat.written.checked_add(self.options.grace).is_ok_and(|end| end <= now) || self.options.alone
         };
-        let free: Vec<String> = self
+        let unneeded = self
             .present
             .iter()
-            .filter(|(name, stat)| old(stat) && Deletable::parse(name).is_some() && !recorded.contains(*name))
+            .filter(|(name, _)| Deletable::parse(name).is_some() && !recorded.contains(*name))
             .filter(|(name, _)| match checkpoint_of(name) {
                 Some((_, 0)) => digests.contains(*name),
                 _ => !self.is_needed(name),
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+            });
+        let (mut free, mut young) = (Vec::new(), Amount::default());
+        for (name, stat) in unneeded {
+            if old(stat) {
+                free.push(name.clone());
+            } else {
+                young.add(stat.size);
+            }
+        }
+        self.done.young = young;
         if free.is_empty() {
             return Ok(());
         }

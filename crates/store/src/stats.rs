@@ -147,8 +147,8 @@ impl Repository {
     }
 }
 
-/// Returns the bytes that were added in a day: from the first to the last point of the newest 30 days. What the first of them added came
-/// before.
+/// Returns the bytes that were added in a day: from the first to the last point of the newest 30 days, if that is a day at
+/// least. What the first of them added came before.
 fn growth(commits: &[crate::Commit]) -> Option<u64> {
     let time = |commit: &crate::Commit| commit.created.parse::<Timestamp>().ok();
     let last = commits.iter().filter_map(time).max()?;
@@ -160,7 +160,8 @@ fn growth(commits: &[crate::Commit]) -> Option<u64> {
         .collect();
     let first = recent.iter().map(|(time, _)| *time).min()?;
     let seconds = last.as_second().saturating_sub(first.as_second());
-    if seconds <= 0 {
+    // What was added in hours says little of a day.
+    if seconds < 86_400 {
         return None;
     }
     let added: u64 = recent.iter().filter(|(time, _)| *time > first).map(|(_, bytes)| bytes).sum();

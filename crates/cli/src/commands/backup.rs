@@ -139,11 +139,11 @@ pub fn print(captured: &Captured, output: &Output) {
         print_snapshots(snapshots, output);
     }
     output.line(format!(
-        "  {} of files, {} read, {} written in {} objects, {}",
+        "  {} of files, {} read, {} written in {}, {}",
         units::bytes(summary.source_bytes),
         units::bytes(captured.read_bytes),
         units::bytes(captured.stats.bytes),
-        captured.stats.objects,
+        units::objects(captured.stats.objects),
         units::seconds(captured.seconds)
     ));
 }

@@ -29,11 +29,11 @@ pub fn run(arguments: &Copy, output: &Output) -> Result<Code, CliError> {
         "findings": findings,
     }));
     output.line(format!(
-        "{} of {} recovery points are in {}: {} objects, {} copied by this run",
+        "{} of {} recovery points are in {}: {}, {} copied by this run",
         copied.points.len(),
         commits.len(),
         arguments.to,
-        copied.objects,
+        units::objects(copied.objects),
         units::bytes(copied.bytes)
     ));
     for fault in &copied.faults {

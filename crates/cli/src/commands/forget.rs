@@ -44,11 +44,11 @@ pub fn run(arguments: &Forget, output: &Output) -> Result<Code, CliError> {
     print(&plan, output);
     let verb = if arguments.dry_run { "would be forgotten" } else { "were forgotten" };
     output.line(format!(
-        "{} of {} recovery points {verb}; only they need {} in {} objects",
+        "{} of {} recovery points {verb}; only they need {} in {}",
         going.len(),
         plan.points.len(),
         units::bytes(plan.frees.bytes),
-        plan.frees.objects
+        units::objects(plan.frees.objects)
     ));
     match &pruned {
         Some((pruned, findings)) => prune::print(pruned, findings, false, output),

@@ -49,7 +49,7 @@ pub fn run(arguments: &List, output: &Output) -> Result<Code, CliError> {
     } else {
         output.line(table.to_string());
     }
-    output.line(format!("{} in {objects} objects", units::bytes(bytes)));
+    output.line(format!("{} in {}", units::bytes(bytes), units::objects(objects)));
     output.findings(&findings);
     Ok(code(&findings))
 }

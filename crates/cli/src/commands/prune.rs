@@ -71,7 +71,7 @@ pub fn prune(
 /// Prints what was done as text.
 pub fn print(pruned: &Pruned, findings: &[Finding], dry_run: bool, output: &Output) {
     let amount =
-        |amount: fabkeep_store::Amount| format!("{} in {} objects", units::bytes(amount.bytes), amount.objects);
+        |amount: fabkeep_store::Amount| format!("{} in {}", units::bytes(amount.bytes), units::objects(amount.objects));
     let would = |did: &str, would: &str| if dry_run { would.to_owned() } else { did.to_owned() };
     output.findings(findings);
     if !pruned.blocking.is_empty() {
@@ -85,6 +85,10 @@ pub fn print(pruned: &Pruned, findings: &[Finding], dry_run: bool, output: &Outp
     if pruned.waiting.objects > 0 {
         output
             .line(format!("recorded earlier, and not freed before the grace time is over: {}", amount(pruned.waiting)));
+    }
+    if pruned.young.objects > 0 {
+        let what = "needed by no recovery point and written less than the grace time ago: a later prune records";
+        output.line(format!("{what} {}", amount(pruned.young)));
     }
     if let Some(next) = pruned.next {
         output.line(format!("next: fabkeep prune, after {}", next.strftime("%Y-%m-%d %H:%M UTC")));

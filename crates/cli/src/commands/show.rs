@@ -170,10 +170,10 @@ fn print_commit(commit: &Commit, output: &Output) {
         commit.summary.network, commit.created, commit.committed
     ));
     output.line(format!(
-        "  {} of files; this point added {} in {} objects",
+        "  {} of files; this point added {} in {}",
         units::bytes(commit.summary.source_bytes),
         units::bytes(commit.new_bytes),
-        commit.new_objects
+        units::objects(commit.new_objects)
     ));
 }
 

@@ -41,11 +41,11 @@ pub fn run(arguments: &Stats, output: &Output) -> Result<Code, CliError> {
         ]);
     }
     output.line(points.to_string());
-    output.line(format!("{} in {} objects", units::bytes(stats.all.bytes), stats.all.objects));
+    output.line(format!("{} in {}", units::bytes(stats.all.bytes), units::objects(stats.all.objects)));
     output.line(format!(
-        "no recovery point needs {} in {} objects; {} of it is recorded to be freed",
+        "no recovery point needs {} in {}; {} of it is recorded to be freed",
         units::bytes(stats.unreferenced.bytes),
-        stats.unreferenced.objects,
+        units::objects(stats.unreferenced.objects),
         units::bytes(stats.recorded.bytes)
     ));
     if let Some(growth) = stats.growth_per_day {
@@ -53,10 +53,10 @@ pub fn run(arguments: &Stats, output: &Output) -> Result<Code, CliError> {
     }
     if let Some(plan) = plan {
         output.line(format!(
-            "forgetting by these rules gives up {} recovery points and frees {} in {} objects",
-            plan.going().len(),
+            "forgetting by these rules gives up {} and frees {} in {}",
+            units::points(plan.going().len() as u64),
             units::bytes(plan.frees.bytes),
-            plan.frees.objects
+            units::objects(plan.frees.objects)
         ));
     }
     Ok(Code::Done)

@@ -109,8 +109,8 @@ pub fn print(proof: &Proof, output: &Output) {
         output.line(format!("  not proven: {part}{how}"));
     }
     output.line(format!(
-        "  {} objects, {}, {}",
-        proof.objects,
+        "  {}, {}, {}",
+        units::objects(proof.objects),
         units::bytes(proof.bytes),
         units::seconds(proof.seconds)
     ));

@@ -14,7 +14,21 @@ pub fn bytes(bytes: u64) -> String {
 
 /// Files: `1 file`, `7 files`.
 pub fn files(files: u64) -> String {
-    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+    counted(files, "file")
+}
+
+/// Objects: `1 object`, `7 objects`.
+pub fn objects(objects: u64) -> String {
+    counted(objects, "object")
+}
+
+/// Recovery points: `1 recovery point`, `7 recovery points`.
+pub fn points(points: u64) -> String {
+    counted(points, "recovery point")
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Seconds: `0.42 s`, `3 min 20 s`.

@@ -1,5 +1,7 @@
 //! Certificate authorities that were deployed anew, and get their old key and database back.
 
+use std::time::{Duration, Instant};
+
 use super::kit::Pods;
 
 /// An organization's authority as clients see it: its namespace's name.
@@ -8,11 +10,27 @@ fn namespace(pods: &Pods, organization: &str) -> String {
     format!("{}{}", pods.prefix, if name == "ordererorg" { "orderers".to_owned() } else { name })
 }
 
-/// A certificate for a registered user, in a folder of the pod that asks: whether there was one.
+/// How long an authority that was just started may take to answer.
+const ANSWERS: Duration = Duration::from_secs(60);
+
+/// A certificate for a registered user, in a folder of the pod that asks: whether the authority gave one. That it could not be reached is no
+/// answer.
 fn enrolls(pods: &Pods, organization: &str, user: &str, secret: &str) -> bool {
     let url = format!("https://{user}:{secret}@ca.{}:7054", namespace(pods, organization));
     let folder = format!("/tmp/{organization}-{user}");
-    pods.try_knet(&pods.prefix, "ca", &[organization, "enroll", "-u", &url, "-M", &folder]).status.success()
+    let begun = Instant::now();
+    loop {
+        let asked = pods.try_knet(&pods.prefix, "ca", &[organization, "enroll", "-u", &url, "-M", &folder]);
+        if asked.status.success() {
+            return true;
+        }
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned() + &String::from_utf8_lossy(&asked.stderr);
+        if told.contains("Authentication failure") {
+            return false;
+        }
+        assert!(begun.elapsed() < ANSWERS, "{organization}: {user} got no answer: {told}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 fn registers(pods: &Pods, organization: &str, user: &str) {
