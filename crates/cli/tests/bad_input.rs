@@ -437,3 +437,16 @@ fn what_discovery_could_not_read_is_in_the_recovery_point() {
     assert_ne!(reported.code, 0, "{}", reported.text);
     assert!(reported.text.contains("\"K7\"") && reported.text.contains("core.yaml"), "{}", reported.text);
 }
+
+#[test]
+fn keys_that_nobody_names_are_made_and_found_in_the_key_folder() {
+    let place = Place::new();
+    let made = place.run(&["init", "--repo", "another"]);
+    assert_eq!(made.code, 0, "{}", made.text);
+    let backed_up = place.run(&["backup", "--repo", "another", "--root", "network"]);
+    assert_eq!(backed_up.code, 0, "{}", backed_up.text);
+    let verified = place.run(&["verify", "--repo", "another"]);
+    assert_eq!(verified.code, 0, "{}", verified.text);
+    let restored = place.run(&["restore", "--repo", "another", "--to", "restored", "--node", "Org1/peer0"]);
+    assert_eq!(restored.code, 0, "{}", restored.text);
+}

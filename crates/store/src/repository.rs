@@ -177,8 +177,11 @@ impl Repository {
             let own = begun.recipients.iter().map(ToString::to_string).eq(recipients.iter().map(ToString::to_string));
             own && begun.root == root_text
         };
+        let was_begun = begun.is_some();
         let begun = begun.filter(as_begun);
-        let id = if begun.is_some() { id } else { hex::encode(rand::random::<[u8; 8]>()) };
+        // A key file in the key folder has the repository's name already.
+        let renamed = was_begun && begun.is_none() && identity_file.is_some();
+        let id = if renamed { hex::encode(rand::random::<[u8; 8]>()) } else { id };
         let names = begun.as_ref().map_or_else(|| NameKey(rand::random()), |begun| begun.names.clone());
         let config = RepositoryConfig {
             id: id.clone(),
