@@ -164,6 +164,24 @@ impl<'c> Network<'c> {
             self.make_workloads(organization, namespace);
             self.cluster.wait_ready(namespace);
         });
+        if self.has_postgres() {
+            // What a certificate authority's server makes when it starts.
+            self.psql("create table users as select g as id, md5(g::text) as token from generate_series(1, 5000) g");
+            self.psql("create table affiliations (name text); create table certificates (id text)");
+        }
+    }
+
+    /// Whether an authority has its identities in PostgreSQL.
+    pub fn has_postgres(&self) -> bool {
+        self.style.name == "raw" && self.nodes.iter().any(|node| node.organization == "Org2" && node.kind == Kind::Ca)
+    }
+
+    /// Asks that database.
+    pub fn psql(&self, statement: &str) -> String {
+        let script = format!(
+            "PGPASSWORD=only-for-tests /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U ca -d postgres -At -c \"{statement}\""
+        );
+        self.cluster.sh(&self.namespaces["Org2"], "ca-db-0", &script)
     }
 
     /// Brings what was written on this machine since a moment into the organizations' claims, as running nodes would have written it there.

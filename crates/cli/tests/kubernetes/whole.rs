@@ -108,7 +108,7 @@ fn comes_back(network: &Network<'_>) {
 /// The CA's PostgreSQL alone, while it runs; then the same in two runs, the first of which does not come to the dump.
 fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
     let node = format!("{}/ca-db-0", network.namespaces["Org2"]);
-    let psql = |statement: &str| psql(network, statement);
+    let psql = |statement: &str| network.psql(statement);
     psql("insert into users values (999999, 'latecomer')");
     let reported = place.restore(&["--node", &node, "--replace"]);
     println!("{reported}");
@@ -135,20 +135,12 @@ fn database_goes_back(network: &Network<'_>, place: &Place, rows: &str) {
     assert_eq!(rows, sql(network));
 }
 
-fn psql(network: &Network<'_>, statement: &str) -> String {
-    let script = format!(
-        "PGPASSWORD=only-for-tests /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U ca -d postgres -At -c \"{statement}\""
-    );
-    network.cluster.sh(&network.namespaces["Org2"], "ca-db-0", &script)
-}
-
-/// What the CA's PostgreSQL holds, where there is one: rows are made the first time.
+/// What the CA's PostgreSQL holds, where there is one.
 fn sql(network: &Network<'_>) -> String {
-    if network.style.name != "raw" {
+    if !network.has_postgres() {
         return String::new();
     }
-    let psql = |statement: &str| psql(network, statement);
-    psql("create table if not exists users as select g as id, md5(g::text) as token from generate_series(1, 5000) g");
+    let psql = |statement: &str| network.psql(statement);
     psql("select count(*), md5(string_agg(id || token, ',' order by id)) from users")
 }
 
