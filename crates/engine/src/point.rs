@@ -302,3 +302,8 @@ impl RecoveryPoint {
         self.channels.iter().find(|channel| channel.name == name)
     }
 }
+
+/// Returns the configuration of a channel among these, where it is known.
+pub(crate) fn config_of<'a>(channels: &'a [Channel], name: &str) -> Option<&'a ChannelConfig> {
+    channels.iter().find(|channel| channel.name == name)?.config.as_ref()
+}

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use parking_lot::Mutex;
 
 use crate::location::Location;
-use crate::{MAX_OBJECT_BYTES, StoreError};
+use crate::{MAX_OBJECT_BYTES, StoreError, at_once};
 
 /// Folders inside each other that are looked into: a repository has two.
 const MAX_DEPTH: u32 = 8;
@@ -274,27 +272,10 @@ impl Backend {
     /// Reads many objects at a time; those that have gone meanwhile are left out.
     #[allow(clippy::type_complexity)]
     pub fn get_many(&self, names: &[String]) -> Result<Vec<(String, Result<Vec<u8>, StoreError>)>, StoreError> {
-        let next = AtomicUsize::new(0);
-        let found = Mutex::new(Vec::new());
-        let failed = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..READERS.min(names.len()) {
-                scope.spawn(|| {
-                    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        match self.get_if_readable(name) {
-                            Ok(None) => {}
-                            Ok(Some(read)) => found.lock().push((name.clone(), read)),
-                            Err(error) => *failed.lock() = Some(error),
-                        }
-                    }
-                });
-            }
-        });
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
-        let mut found = found.into_inner();
-        found.sort_by(|a: &(String, _), b: &(String, _)| a.0.cmp(&b.0));
+        let read =
+            at_once::map(names, READERS, |name| Ok(self.get_if_readable(name)?.map(|read| (name.clone(), read))))?;
+        let mut found: Vec<_> = read.into_iter().flatten().collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
@@ -316,28 +297,13 @@ impl Backend {
 
     /// Deletes many objects at a time. What the store refused is returned with its reason.
     pub fn delete_many(&self, objects: &[Deletable]) -> Result<Vec<(String, String)>, StoreError> {
-        let next = AtomicUsize::new(0);
-        let (refused, failed) = (Mutex::new(Vec::new()), Mutex::new(None));
-        std::thread::scope(|scope| {
-            for _ in 0..READERS.min(objects.len()) {
-                scope.spawn(|| {
-                    while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if failed.lock().is_some() {
-                            return;
-                        }
-                        match self.delete(object) {
-                            Ok(Deleted::Gone) => {}
-                            Ok(Deleted::Refused(why)) => refused.lock().push((object.name().to_owned(), why)),
-                            Err(error) => *failed.lock() = Some(error),
-                        }
-                    }
-                });
-            }
-        });
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
-        let mut refused = refused.into_inner();
+        let deleted = at_once::map(objects, READERS, |object| {
+            Ok(match self.delete(object)? {
+                Deleted::Gone => None,
+                Deleted::Refused(why) => Some((object.name().to_owned(), why)),
+            })
+        })?;
+        let mut refused: Vec<_> = deleted.into_iter().flatten().collect();
         refused.sort();
         Ok(refused)
     }

@@ -3,9 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::commit::Commit;
@@ -13,7 +12,7 @@ use crate::faults::{BadObject, BadObjects};
 use crate::index::{BlobEntry, ObjectEntry};
 use crate::keys::IdentityFile;
 use crate::reader::check_sealed;
-use crate::{Repository, StoreError};
+use crate::{Repository, StoreError, at_once};
 
 /// An object that is missing or damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,32 +74,14 @@ pub fn check_objects(
     let mut present = repository.backend.list("objects")?;
     present.extend(repository.backend.list("manifests")?);
     present.extend(repository.backend.list("index")?);
-    let faults: Mutex<Vec<ObjectFault>> = Mutex::default();
-    let failed: Mutex<Option<StoreError>> = Mutex::default();
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some(entry) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match look(repository, entry, &present, read) {
-                        Ok(None) => {}
-                        Ok(Some(problem)) => {
-                            let mut faults = faults.lock();
-                            let (object, blake3) = (entry.name.clone(), entry.blake3.clone());
-                            faults.push(ObjectFault { object, blake3, problem, instead: None });
-                        }
-                        Err(error) => *failed.lock() = Some(error),
-                    }
-                    progress.fetch_add(entry.size, Ordering::Relaxed);
-                }
-            });
-        }
-    });
     // A store that does not answer says nothing of its objects.
-    if let Some(error) = failed.into_inner() {
-        return Err(error);
-    }
-    let mut faults = faults.into_inner();
+    let looked = at_once::map(objects, threads, |entry| {
+        let problem = look(repository, entry, &present, read)?;
+        progress.fetch_add(entry.size, Ordering::Relaxed);
+        let (object, blake3) = (entry.name.clone(), entry.blake3.clone());
+        Ok(problem.map(|problem| ObjectFault { object, blake3, problem, instead: None }))
+    })?;
+    let mut faults: Vec<ObjectFault> = looked.into_iter().flatten().collect();
     let unknown = |fault: &ObjectFault| !faults.iter().any(|known| known.object == fault.object);
     let own: Vec<ObjectFault> = own.into_iter().filter(unknown).collect();
     faults.extend(own);

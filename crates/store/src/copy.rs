@@ -4,10 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use object_store::ObjectStore;
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::backend::{Backend, Put};
@@ -21,7 +20,7 @@ use crate::places::Places;
 use crate::reader::check_sealed;
 use crate::repository::check_empty;
 use crate::trust::{self, untrusted};
-use crate::{Repository, StoreError, forgotten, history, location, marks, pruning};
+use crate::{Repository, StoreError, at_once, forgotten, history, location, marks, pruning};
 
 /// What a copy did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -345,41 +344,29 @@ fn objects(
                 .push(fault(entry, format!("the destination has {size} bytes of it, {} were written", entry.size))),
         }
     }
-    let (next, put) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let (bytes, lost, failed) = (AtomicU64::new(0), Mutex::new(faults), Mutex::new(None));
-    let lock = |error| *failed.lock() = Some(error);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, wanted.len().max(1)) {
-            scope.spawn(|| {
-                while let Some(entry) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let read = from.backend.get(&entry.name).and_then(|found| {
-                        let sealed = found.ok_or_else(|| StoreError::Missing(entry.name.clone()))?;
-                        check_sealed(entry, &sealed)?;
-                        target.put_new(&entry.name, sealed)
-                    });
-                    match read {
-                        Ok(made) => {
-                            if made == Put::Created {
-                                put.fetch_add(1, Ordering::Relaxed);
-                                bytes.fetch_add(entry.size, Ordering::Relaxed);
-                            }
-                            progress.fetch_add(entry.size, Ordering::Relaxed);
-                        }
-                        Err(error) if error.is_of_the_object() => {
-                            lost.lock().push(fault(entry, error.problem()));
-                        }
-                        Err(error) => lock(error),
-                    }
-                }
-            });
+    let made = at_once::map(&wanted, threads, |entry| {
+        let put = from.backend.need(&entry.name).and_then(|sealed| {
+            check_sealed(entry, &sealed)?;
+            target.put_new(&entry.name, sealed)
+        });
+        match put {
+            Ok(put) => {
+                progress.fetch_add(entry.size, Ordering::Relaxed);
+                Ok(Ok(if put == Put::Created { (1, entry.size) } else { (0, 0) }))
+            }
+            Err(error) if error.is_of_the_object() => Ok(Err(fault(entry, error.problem()))),
+            Err(error) => Err(error),
         }
-    });
-    if let Some(error) = failed.into_inner() {
-        return Err(error);
+    })?;
+    let (mut put, mut bytes) = (0, 0);
+    for one in made {
+        match one {
+            Ok((objects, size)) => (put, bytes) = (put + objects, bytes + size),
+            Err(fault) => faults.push(fault),
+        }
     }
-    let lost = lost.into_inner();
-    for entry in wanted.iter().filter(|entry| !lost.iter().any(|fault| fault.object == entry.name)) {
+    for entry in wanted.iter().filter(|entry| !faults.iter().any(|fault| fault.object == entry.name)) {
         present.insert(entry.name.clone(), entry.size);
     }
-    Ok((put.into_inner(), bytes.into_inner(), lost))
+    Ok((put, bytes, faults))
 }

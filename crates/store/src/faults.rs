@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::PointId;
 use crate::remark::{Remark, RemarkKind};
-use crate::trust::Signer;
+use crate::trust::{Record, Signer};
 use crate::{Repository, StoreError, json, signed};
 
 /// An object that is not what was put.
@@ -26,6 +26,12 @@ pub(crate) struct FaultRecord {
     repository: String,
     found: String,
     objects: Vec<BadObject>,
+}
+
+impl Record for FaultRecord {
+    fn repository(&self) -> &str {
+        &self.repository
+    }
 }
 
 /// Objects that are known as bad: their hashes by name.
@@ -56,15 +62,8 @@ impl Repository {
 
     pub(crate) fn parse_faults(&self, name: &str, bytes: &[u8]) -> Result<FaultRecord, StoreError> {
         let opened = signed::open(name, "faults", bytes)?;
-        if hex::encode(opened.signer.as_bytes()) != self.config.root {
-            self.check_signer(name, &opened)?;
-        }
-        let record: FaultRecord =
-            serde_json::from_slice(opened.payload).map_err(|error| StoreError::damaged(name, error.to_string()))?;
-        if record.repository != self.config.id {
-            return Err(StoreError::damaged(name, "it was written for another repository"));
-        }
-        Ok(record)
+        self.check_writer_or_root(name, &opened)?;
+        self.record(name, &opened)
     }
 
     /// Records objects as bad, those that are not yet. The record's name; `None` when there is nothing new.

@@ -9,7 +9,7 @@ use crate::commit::{PointId, Previous};
 use crate::history::History;
 use crate::keys::IdentityFile;
 use crate::remark::{Remark, RemarkKind};
-use crate::trust::untrusted;
+use crate::trust::{Record, untrusted};
 use crate::{Repository, StoreError, json, signed};
 
 /// The folder of the records.
@@ -39,6 +39,12 @@ pub(crate) struct ForgottenRecord {
     place: String,
     made: String,
     points: Vec<Forgotten>,
+}
+
+impl Record for ForgottenRecord {
+    fn repository(&self) -> &str {
+        &self.repository
+    }
 }
 
 /// All forgotten recovery points.
@@ -146,12 +152,7 @@ impl Repository {
         if hex::encode(opened.signer.as_bytes()) != self.config.root {
             return Err(untrusted(name, "its signer is not the repository's root: only the root can forget"));
         }
-        let record: ForgottenRecord =
-            serde_json::from_slice(opened.payload).map_err(|error| StoreError::damaged(name, error.to_string()))?;
-        if record.repository != self.config.id {
-            return Err(StoreError::damaged(name, "it was written for another repository"));
-        }
-        Ok(record)
+        self.record(name, &opened)
     }
 
     /// Records that recovery points are given up, each with the reason. From then on they are not listed any more; `prune` frees what only

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::PointId;
 use crate::history::History;
 use crate::remark::{Remark, RemarkKind};
-use crate::trust::{Signer, untrusted};
+use crate::trust::{Record, Signer, untrusted};
 use crate::{Repository, StoreError, json, signed};
 
 /// The folder of the records.
@@ -32,6 +32,12 @@ pub(crate) struct MarkRecord {
     /// Marks that do not count any more: only the root can end one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     ends: Vec<String>,
+}
+
+impl Record for MarkRecord {
+    fn repository(&self) -> &str {
+        &self.repository
+    }
 }
 
 /// What is marked on a recovery point.
@@ -118,15 +124,8 @@ impl Repository {
 
     pub(crate) fn parse_mark(&self, name: &str, bytes: &[u8]) -> Result<MarkRecord, StoreError> {
         let opened = signed::open(name, "mark", bytes)?;
-        let by_root = hex::encode(opened.signer.as_bytes()) == self.config.root;
-        if !by_root {
-            self.check_signer(name, &opened)?;
-        }
-        let record: MarkRecord =
-            serde_json::from_slice(opened.payload).map_err(|error| StoreError::damaged(name, error.to_string()))?;
-        if record.repository != self.config.id {
-            return Err(StoreError::damaged(name, "it was written for another repository"));
-        }
+        let by_root = self.check_writer_or_root(name, &opened)?;
+        let record: MarkRecord = self.record(name, &opened)?;
         if !by_root && !record.ends.is_empty() {
             return Err(untrusted(name, "a writer wants to end marks, which only the holder of the identity can"));
         }

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use parking_lot::Mutex;
-
 use crate::backend::Stat;
 use crate::commit::{Commit, PointId};
 use crate::faults::BadObjects;
@@ -12,7 +10,7 @@ use crate::history::History;
 use crate::index::{Index, ObjectEntry};
 use crate::keys::IdentityFile;
 use crate::reader::check_sealed;
-use crate::{BlobId, Repository, StoreError, faults, signed};
+use crate::{BlobId, Repository, StoreError, at_once, faults, signed};
 
 /// Indexes read at a time.
 const READ_AT_ONCE: usize = 16;
@@ -122,33 +120,18 @@ impl Repository {
         check: impl Fn(usize, &[u8]) -> Result<(), StoreError> + Sync,
         each: &mut dyn FnMut(usize, Option<Result<Index, StoreError>>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for (chunk, part) in names.chunks(READ_AT_ONCE).enumerate() {
-            let found: Mutex<BTreeMap<usize, Option<Result<Index, StoreError>>>> = Mutex::default();
-            let failed: Mutex<Option<StoreError>> = Mutex::default();
-            std::thread::scope(|scope| {
-                for (place, name) in part.iter().enumerate() {
-                    let (found, failed, check) = (&found, &failed, &check);
-                    scope.spawn(move || {
-                        let at = chunk * READ_AT_ONCE + place;
-                        match self.backend.get_if_readable(name) {
-                            Ok(None) => drop(found.lock().insert(at, None)),
-                            Ok(Some(read)) => {
-                                let index = read.and_then(|bytes| {
-                                    check(at, &bytes)?;
-                                    self.parse_index(name, &bytes)
-                                });
-                                found.lock().insert(at, Some(index));
-                            }
-                            Err(error) => *failed.lock() = Some(error),
-                        }
-                    });
-                }
-            });
-            if let Some(error) = failed.into_inner() {
-                return Err(error);
-            }
-            for (at, index) in found.into_inner() {
-                each(at, index)?;
+        let numbered: Vec<(usize, &String)> = names.iter().enumerate().collect();
+        for part in numbered.chunks(READ_AT_ONCE) {
+            let indexes = at_once::map(part, READ_AT_ONCE, |(at, name)| {
+                let read = self.backend.get_if_readable(name)?;
+                Ok(read.map(|read| {
+                    let bytes = read?;
+                    check(*at, &bytes)?;
+                    self.parse_index(name, &bytes)
+                }))
+            })?;
+            for ((at, _), index) in part.iter().zip(indexes) {
+                each(*at, index)?;
             }
         }
         Ok(())
@@ -157,9 +140,7 @@ impl Repository {
     /// Returns an index, from its bytes; writers and the root sign indexes.
     pub(crate) fn parse_index(&self, name: &str, bytes: &[u8]) -> Result<Index, StoreError> {
         let opened = signed::open(name, "index", bytes)?;
-        if hex::encode(opened.signer.as_bytes()) != self.config.root {
-            self.check_signer(name, &opened)?;
-        }
+        self.check_writer_or_root(name, &opened)?;
         Index::decode(name, opened.payload)
     }
 

@@ -1,6 +1,7 @@
 //! Trust: the root key is derived from the identity or pinned; it certifies writers.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, Put};
@@ -102,6 +103,12 @@ pub(crate) fn read_writers(
     Ok((writers, remarks))
 }
 
+/// The payload of a small signed record.
+pub(crate) trait Record: DeserializeOwned {
+    /// The repository that it was written for.
+    fn repository(&self) -> &str;
+}
+
 impl Repository {
     /// Refuses a root key that is not this one: hexadecimal, as `init` prints it. Identities that do not vouch for the root themselves read
     /// then.
@@ -172,6 +179,25 @@ impl Repository {
             return Ok(());
         }
         Err(untrusted(object, "its signer is not a writer of the repository, or the writer's certificate is missing"))
+    }
+
+    /// Refuses a signer that is neither the root nor a writer. Returns whether it is the root.
+    pub(crate) fn check_writer_or_root(&self, object: &str, opened: &Opened<'_>) -> Result<bool, StoreError> {
+        let by_root = hex::encode(opened.signer.as_bytes()) == self.config.root;
+        if !by_root {
+            self.check_signer(object, opened)?;
+        }
+        Ok(by_root)
+    }
+
+    /// Returns a record that is in an envelope. One that says that it was written for another repository is refused.
+    pub(crate) fn record<T: Record>(&self, object: &str, opened: &Opened<'_>) -> Result<T, StoreError> {
+        let damaged = |problem: String| StoreError::damaged(object, problem);
+        let record: T = serde_json::from_slice(opened.payload).map_err(|error| damaged(error.to_string()))?;
+        if record.repository() != self.config.id {
+            return Err(damaged("it was written for another repository".to_owned()));
+        }
+        Ok(record)
     }
 
     /// Returns the writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is

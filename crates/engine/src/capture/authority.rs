@@ -433,13 +433,13 @@ pub(super) fn check_dump(node: &PlannedNode, directory: &SurveyedDirectory, foun
     });
     match read {
         Ok(dump) if !dump.complete => refuse("the dump is incomplete".to_owned()),
-        Ok(dump) if dump.lacks().is_some() => {
-            let table = dump.lacks().unwrap_or_default();
-            refuse(format!(
-                "the database has no table {table:?}: it is not the one that the authority uses, or it has lost it"
-            ));
-        }
         Ok(dump) => {
+            if let Some(table) = dump.lacks() {
+                refuse(format!(
+                    "the database has no table {table:?}: it is not the one that the authority uses, or it has lost it"
+                ));
+                return facts;
+            }
             let rows = dump.tables.values().sum::<u64>();
             if let Some(others) = dump.others {
                 found(Finding::note(

@@ -15,7 +15,7 @@ use super::{
 use super::{changed, survey};
 use crate::EngineError;
 use crate::event::{Reporter, step};
-use crate::point::{CapturedDirectory, Channel};
+use crate::point::{CapturedDirectory, Channel, config_of};
 use crate::transform::level::{self, Levelled};
 use crate::transform::rebuild;
 
@@ -175,7 +175,7 @@ pub(super) fn run(
         for (channel, cut) in &cuts.by_channel {
             let nodes = facts.iter_mut().zip(&mut directories);
             let mut nodes: Vec<_> = nodes.map(|(facts, directories)| Levelled { facts, directories }).collect();
-            let config = channels.iter().find(|known| known.name == *channel).and_then(|known| known.config.as_ref());
+            let config = config_of(&channels, channel);
             match cut.donor {
                 Some(donor) => findings.extend(level::to_donor(channel, config, donor, &mut nodes)),
                 None => findings.extend(rebuild::empty_smartbft_logs(channel, &mut nodes, writer)?),

@@ -16,7 +16,7 @@ use super::RestoreOptions;
 use crate::EngineError;
 use crate::event::Reporter;
 use crate::misuse::{Misuse, Request};
-use crate::point::{CapturedNode, RecoveryPoint};
+use crate::point::{CapturedNode, RecoveryPoint, config_of};
 use crate::transform::quorum;
 use crate::window::observe;
 
@@ -100,7 +100,7 @@ fn judge(
     restored: &dyn Fn(&NodeId) -> bool,
     others: &[Observation],
 ) -> Vec<Finding> {
-    let declared = point.channel(channel).and_then(|channel| channel.config.as_ref());
+    let declared = config_of(&point.channels, channel);
     let declared = declared.map_or(0, |config| config.consenters.len());
     let known = platform.network().nodes().filter(|node| node.role == NodeRole::Orderer).count();
     let come = point.nodes.iter().filter(|node| node.facts.role == NodeRole::Orderer && restored(&node.facts.id));

@@ -18,7 +18,7 @@ use fabkeep_network::{Finding, NodeFacts, NodeId, Remedy, Rule, Severity, WalKin
 use fabkeep_store::PointReader;
 
 use crate::misuse::{Misuse, Request};
-use crate::point::{Channel, RecoveryPoint};
+use crate::point::{Channel, RecoveryPoint, config_of};
 use crate::{EngineError, contained};
 use level::{Levelled, is_consenter, ledger_of, raft_of};
 
@@ -185,7 +185,7 @@ fn orderers(
     for (channel, declared) in channels {
         // That only some are chosen is another matter: the plan tells of it.
         let RecoveryPoint { nodes: all_nodes, channels, without_logs, .. } = &mut *point;
-        let config = channels.iter().find(|known| known.name == channel).and_then(|known| known.config.as_ref());
+        let config = config_of(channels, &channel);
         let captured = all_nodes.iter().filter(|node| is_consenter(&node.facts, &channel, config)).count();
         let without_logs = without_logs.contains(&channel);
         let mut chosen: Vec<Levelled<'_>> = all_nodes
@@ -246,7 +246,7 @@ pub(crate) fn not_level(nodes: &[&NodeFacts], channels_of: &[Channel]) -> Vec<Fi
     let channels: BTreeSet<&str> = nodes.iter().flat_map(|node| &node.raft).map(|raft| raft.channel.as_str()).collect();
     let mut findings = Vec::new();
     for channel in channels {
-        let config = channels_of.iter().find(|known| known.name == channel).and_then(|known| known.config.as_ref());
+        let config = config_of(channels_of, channel);
         let heights: BTreeSet<u64> = nodes
             .iter()
             .filter(|node| is_consenter(node, channel, config))

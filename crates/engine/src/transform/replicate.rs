@@ -9,7 +9,7 @@ use super::level::{is_consenter, raft_of};
 use super::{declared_consenters, is_named, quorum};
 use crate::EngineError;
 use crate::misuse::{Misuse, Request};
-use crate::point::{CapturedDirectory, RecoveryPoint};
+use crate::point::{CapturedDirectory, RecoveryPoint, config_of};
 
 /// Leaves out the ledgers and raft state of these orderers.
 pub(super) fn leave_empty(
@@ -37,7 +37,7 @@ pub(super) fn leave_empty(
     let channels = declared_consenters(point);
     let is_empty = |name: &str| orderers.iter().any(|empty| empty == name);
     for (channel, declared) in channels {
-        let config = point.channels.iter().find(|known| known.name == channel).and_then(|known| known.config.as_ref());
+        let config = config_of(&point.channels, &channel);
         let of_channel = point.nodes.iter().filter(|node| is_consenter(&node.facts, &channel, config));
         let consenters: Vec<_> = of_channel.collect();
         let empty = consenters.iter().filter(|node| is_empty(&node.facts.id.to_string())).count();

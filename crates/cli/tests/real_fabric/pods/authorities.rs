@@ -24,11 +24,11 @@ fn enrolls(pods: &Pods, organization: &str, user: &str, secret: &str) -> bool {
         if asked.status.success() {
             return true;
         }
-        let told = String::from_utf8_lossy(&asked.stdout).into_owned() + &String::from_utf8_lossy(&asked.stderr);
-        if told.contains("Authentication failure") {
+        let answer = String::from_utf8_lossy(&asked.stdout).into_owned() + &String::from_utf8_lossy(&asked.stderr);
+        if answer.contains("Authentication failure") {
             return false;
         }
-        assert!(begun.elapsed() < ANSWERS, "{organization}: {user} got no answer: {told}");
+        assert!(begun.elapsed() < ANSWERS, "{organization}: {user} got no answer: {answer}");
         std::thread::sleep(Duration::from_secs(1));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Region {
     pub staging: PathBuf,
     /// Where what is there goes, unless something has this name already.
     pub aside: PathBuf,
-    /// It is a mount point.
+    /// It is a mount point, or a folder behind a link that stays one.
     pub mounted: bool,
 }
 

@@ -11,15 +11,16 @@ use super::helper_pod::Rights;
 use super::{PodVolume, patiently};
 use crate::PlatformError;
 use crate::kubernetes::connection::exec::{Exec, Place};
+use crate::kubernetes::connection::shell::quote;
 use crate::kubernetes::discover::mounts;
 use crate::kubernetes::{Kubernetes, Volumes};
-use crate::volume::{ASIDE, Fetch, Volume, VolumeEntry};
+use crate::volume::{ASIDE, ASIDE_POINT, Fetch, Volume, VolumeEntry};
 
 /// Says that a directory is being restored, and from which recovery point.
 pub(crate) const MARKER: &str = ".fabkeep-restore";
 
 /// `$1`: how many roots follow; then the directory itself, volumes mounted inside it, and last places inside it that are not its own.
-/// `each` walks what belongs to the directory.
+/// `each` walks what belongs to the directory; names that `$aside` matches are of earlier restores.
 const WALK: &str = r#"nl='
 '
 count=$1; shift
@@ -29,7 +30,7 @@ places="$places$nl"
 each() {
   for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do
     [ -e "$f" ] || [ -L "$f" ] || continue
-    case ${f##*/} in lost+found|.fabkeep-restore|.before-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9]*) continue ;; esac
+    case ${f##*/} in lost+found|.fabkeep-restore|$aside) continue ;; esac
     case $places in *"$nl$f$nl"*) continue ;; *"$nl$f/"*) each "$f" "$2/${f##*/}"; continue ;; esac
     found "$f" "$2"
   done
@@ -311,7 +312,7 @@ impl Filler {
     }
 
     fn look(&self, make: &str) -> io::Result<FillState> {
-        let script = format!("name=none; make={make}\n{WALK}{LOOK}");
+        let script = walking(&format!("name=none; make={make}"), LOOK);
         let lines = self.script(&script, &strs(&self.walk_arguments()), &[])?;
         let [marked, held, free] = lines.as_slice() else {
             return Err(io::Error::other(format!("{}: the answer has an unexpected form", self.label)));
@@ -329,7 +330,7 @@ impl Filler {
     /// What the stream or the container said.
     pub fn set_aside(&self, point: &str) -> io::Result<String> {
         let name = format!("{ASIDE}{point}");
-        let script = format!("name={}\n{WALK}{SET_ASIDE}", crate::kubernetes::connection::shell::quote(&name));
+        let script = walking(&format!("name={}", quote(&name)), SET_ASIDE);
         let lines = self.done(&script, &strs(&self.walk_arguments()), &[])?;
         Ok(lines.last().cloned().unwrap_or(name))
     }
@@ -479,6 +480,11 @@ impl Filler {
         }
         Ok(wrong)
     }
+}
+
+/// Returns a script that walks a directory.
+fn walking(variables: &str, script: &str) -> String {
+    format!("aside={}\n{variables}\n{WALK}{script}", quote(&format!("{ASIDE}{ASIDE_POINT}")))
 }
 
 fn strs(words: &[String]) -> Vec<&str> {

@@ -62,9 +62,7 @@ impl HelperPod<'_> {
     /// Returns the rights of the nodes' workload.
     pub fn rights_of_workload(&self) -> Rights {
         let declared = self.nodes.iter().find_map(|(_, node, workload)| {
-            let name = node.node.workload.as_ref().map(|known| known.container.as_str());
-            let container = workload.spec.containers.iter().find(|container| Some(container.name.as_str()) == name);
-            let own = container.and_then(|container| container.security_context.as_ref()?.run_as_user);
+            let own = rights_of_container(node, workload).and_then(|context| context.run_as_user);
             own.or_else(|| workload.spec.security_context.as_ref()?.run_as_user)
         });
         let of_files = || {
@@ -102,7 +100,7 @@ impl HelperPod<'_> {
         });
         if let Rights::Workload(user) = rights {
             let context = workload.spec.security_context.as_ref();
-            pod_spec["securityContext"] = pod_rights(context, container_of(first, workload), user)?;
+            pod_spec["securityContext"] = pod_rights(context, rights_of_container(first, workload), user)?;
         }
         if let Some(host) = self.host {
             // A volume that one pod has is given to another on the same machine only.
@@ -193,7 +191,8 @@ impl HelperPod<'_> {
     }
 }
 
-fn container_of<'a>(node: &FoundNode, workload: &'a WorkloadObject) -> Option<&'a SecurityContext> {
+/// Returns what the workload declares of the rights of a node's container.
+fn rights_of_container<'a>(node: &FoundNode, workload: &'a WorkloadObject) -> Option<&'a SecurityContext> {
     let name = &node.node.workload.as_ref()?.container;
     workload.spec.containers.iter().find(|container| container.name == *name)?.security_context.as_ref()
 }
