@@ -15,7 +15,6 @@ mod logs;
 mod misuse;
 mod names;
 mod objects;
-mod parallel;
 mod point;
 mod replay;
 mod repository;
@@ -30,10 +29,10 @@ pub use blocks::{BlockSummary, blocks};
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, Volumes, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
+pub use fabkeep_parallel::cores;
 pub use genesis::genesis_blocks;
 pub use misuse::{Misuse, Request};
 pub use names::{Answer, Callers, UsedName, names};
-pub use parallel::cores;
 pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
     RecoveryPoint, Segment,

@@ -4,7 +4,7 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, LogMessage, NodeId, Rule, Severity, classify_log};
 use fabkeep_platform::Platform;
 
-use crate::parallel;
+use fabkeep_parallel as parallel;
 
 /// Logs read at a time.
 const AT_ONCE: usize = 8;

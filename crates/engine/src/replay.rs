@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 
 use crate::EngineError;
 use crate::event::{Event, Reporter};
-use crate::parallel;
 use crate::point::{Channel, Content, Part, Segment};
 use crate::validation::Validation;
+use fabkeep_parallel as parallel;
 
 /// Where a node's bytes go.
 pub(crate) trait Sink: Send {

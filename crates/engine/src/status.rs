@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::capture::certificates_of;
 use crate::window::{noted_findings, observe_all};
-use crate::{EngineError, logs, parallel};
+use crate::{EngineError, logs};
+use fabkeep_parallel as parallel;
 
 /// Certificates read at a time.
 const AT_ONCE: usize = 8;

@@ -1,8 +1,7 @@
 //! The hash chain: every block's data hash, and every header's link to the previous one.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Hash;
 use crate::block::BlockSpan;
@@ -10,6 +9,7 @@ use crate::block_file::{
     BOOTSTRAPPING_SNAPSHOT, Batch, BlockFileError, BlockFileExtent, ChainReader, StartAt, TornTail, file_name,
     list_block_files,
 };
+use fabkeep_parallel as parallel;
 
 /// Why a chain is not one.
 #[derive(Debug, thiserror::Error)]
@@ -174,32 +174,13 @@ const WALK_BYTES: usize = 512 << 10;
 pub fn walk_directory(directory: &Path, threads: usize, progress: &AtomicU64) -> Result<Walk, ChainError> {
     let files = list_block_files(directory)?;
     let starts_at_genesis = !directory.join(BOOTSTRAPPING_SNAPSHOT).exists();
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let results: Mutex<Vec<Option<Result<FileWalk, ChainError>>>> = Mutex::new(files.iter().map(|_| None).collect());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, files.len()) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= files.len() {
-                        break;
-                    }
-                    let first_number = (index == 0 && starts_at_genesis).then_some(0);
-                    let result = walk_file(directory, &files, index, first_number, progress);
-                    stop.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if let Ok(mut results) = results.lock() {
-                        results[index] = Some(result);
-                    }
-                }
-            });
-        }
-    });
+    let walk_one = |index: usize| {
+        let first_number = (index == 0 && starts_at_genesis).then_some(0);
+        walk_file(directory, &files, index, first_number, progress)
+    };
+    let results = parallel::map_until(0..files.len(), threads, walk_one, Result::is_err);
     let mut walk = Walk { first: 0, tip: None, blocks: 0, bytes: 0, torn: None };
-    let results = results.into_inner().unwrap_or_default();
     for (extent, result) in files.iter().zip(results) {
-        // A file not walked comes after one whose error ends the loop before it.
-        let Some(result) = result else { continue };
         let file = result?;
         if let Some(checked) = &file.checked_first {
             if walk.tip.is_none() {

@@ -9,7 +9,8 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::location::Location;
-use crate::{MAX_OBJECT_BYTES, StoreError, at_once};
+use crate::{MAX_OBJECT_BYTES, StoreError};
+use fabkeep_parallel as parallel;
 
 /// Folders inside each other that are looked into: a repository has two.
 const MAX_DEPTH: u32 = 8;
@@ -272,8 +273,9 @@ impl Backend {
     /// Reads many objects at a time; those that have gone meanwhile are left out.
     #[allow(clippy::type_complexity)]
     pub fn get_many(&self, names: &[String]) -> Result<Vec<(String, Result<Vec<u8>, StoreError>)>, StoreError> {
-        let read =
-            at_once::map(names, READERS, |name| Ok(self.get_if_readable(name)?.map(|read| (name.clone(), read))))?;
+        let read = parallel::try_map::<_, _, StoreError>(names, READERS, |name| {
+            Ok(self.get_if_readable(name)?.map(|read| (name.clone(), read)))
+        })?;
         let mut found: Vec<_> = read.into_iter().flatten().collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
@@ -297,7 +299,7 @@ impl Backend {
 
     /// Deletes many objects at a time. What the store refused is returned with its reason.
     pub fn delete_many(&self, objects: &[Deletable]) -> Result<Vec<(String, String)>, StoreError> {
-        let deleted = at_once::map(objects, READERS, |object| {
+        let deleted = parallel::try_map::<_, _, StoreError>(objects, READERS, |object| {
             Ok(match self.delete(object)? {
                 Deleted::Gone => None,
                 Deleted::Refused(why) => Some((object.name().to_owned(), why)),

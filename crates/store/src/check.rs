@@ -12,7 +12,8 @@ use crate::faults::{BadObject, BadObjects};
 use crate::index::{BlobEntry, ObjectEntry};
 use crate::keys::IdentityFile;
 use crate::reader::check_sealed;
-use crate::{Repository, StoreError, at_once};
+use crate::{Repository, StoreError};
+use fabkeep_parallel as parallel;
 
 /// An object that is missing or damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +76,7 @@ pub fn check_objects(
     present.extend(repository.backend.list("manifests")?);
     present.extend(repository.backend.list("index")?);
     // A store that does not answer says nothing of its objects.
-    let looked = at_once::map(objects, threads, |entry| {
+    let looked = parallel::try_map::<_, _, StoreError>(objects, threads, |entry| {
         let problem = look(repository, entry, &present, read)?;
         progress.fetch_add(entry.size, Ordering::Relaxed);
         let (object, blake3) = (entry.name.clone(), entry.blake3.clone());

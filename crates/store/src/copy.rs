@@ -20,7 +20,8 @@ use crate::places::Places;
 use crate::reader::check_sealed;
 use crate::repository::check_empty;
 use crate::trust::{self, untrusted};
-use crate::{Repository, StoreError, at_once, forgotten, history, location, marks, pruning};
+use crate::{Repository, StoreError, forgotten, history, location, marks, pruning};
+use fabkeep_parallel as parallel;
 
 /// What a copy did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -344,7 +345,7 @@ fn objects(
                 .push(fault(entry, format!("the destination has {size} bytes of it, {} were written", entry.size))),
         }
     }
-    let made = at_once::map(&wanted, threads, |entry| {
+    let made = parallel::try_map::<_, _, StoreError>(&wanted, threads, |entry| {
         let put = from.backend.need(&entry.name).and_then(|sealed| {
             check_sealed(entry, &sealed)?;
             target.put_new(&entry.name, sealed)

@@ -9,7 +9,6 @@
 //! This crate does not depend on Fabric: the body of a manifest is whatever the caller serializes.
 #![deny(missing_docs)]
 
-mod at_once;
 mod backend;
 mod blob;
 mod check;

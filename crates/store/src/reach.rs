@@ -10,7 +10,8 @@ use crate::history::History;
 use crate::index::{Index, ObjectEntry};
 use crate::keys::IdentityFile;
 use crate::reader::check_sealed;
-use crate::{BlobId, Repository, StoreError, at_once, faults, signed};
+use crate::{BlobId, Repository, StoreError, faults, signed};
+use fabkeep_parallel as parallel;
 
 /// Indexes read at a time.
 const READ_AT_ONCE: usize = 16;
@@ -122,7 +123,7 @@ impl Repository {
     ) -> Result<(), StoreError> {
         let numbered: Vec<(usize, &String)> = names.iter().enumerate().collect();
         for part in numbered.chunks(READ_AT_ONCE) {
-            let indexes = at_once::map(part, READ_AT_ONCE, |(at, name)| {
+            let indexes = parallel::try_map::<_, _, StoreError>(part, READ_AT_ONCE, |(at, name)| {
                 let read = self.backend.get_if_readable(name)?;
                 Ok(read.map(|read| {
                     let bytes = read?;

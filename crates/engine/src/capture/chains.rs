@@ -24,9 +24,9 @@ use super::survey::Survey;
 use super::{ByChannel, CaptureOptions, KnownHashes, source_name};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
-use crate::parallel::{self, Queue};
 use crate::point::{Channel, Part, Segment};
 use crate::validation::Validation;
+use fabkeep_parallel::{self as parallel, Queue};
 
 /// Bytes of one window over all nodes: what is in memory at a time.
 const WINDOW_BYTES: usize = 16 << 20;

@@ -13,8 +13,9 @@ use super::databases::Facts;
 use super::pass::{self, Effort, Pass};
 use super::survey::Survey;
 use super::{ByChannel, CaptureOptions, SNAPSHOT_DEADLINE, snapshots, until_settled};
+use crate::EngineError;
 use crate::event::Reporter;
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 /// Where a channel is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Cuts {
     ) -> Result<Cuts, EngineError> {
         let mut by_channel = ByChannel::new();
         for (channel, members) in members(survey, writer, options) {
-            let heights = parallel::map(members.iter().collect(), options.threads, |member: &Member<'_>| {
+            let heights = parallel::map(members.iter(), options.threads, |member: &Member<'_>| {
                 // A chain that cannot be read is found by the walk, with its place.
                 (member.node, member.peer, height_of(member).ok().flatten())
             });

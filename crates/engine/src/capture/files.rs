@@ -20,8 +20,8 @@ use super::{CaptureOptions, KnownHashes, source_name};
 use crate::EngineError;
 use crate::error::io;
 use crate::event::{Event, Reporter};
-use crate::parallel;
 use crate::point::{CapturedDirectory, CapturedEntry, Content, EntryContent, Omitted, Part};
+use fabkeep_parallel as parallel;
 
 /// Boundaries at which large files are cut: an append-only file costs its tail.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -182,7 +182,7 @@ fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptio
             by_directory.entry((task.node, task.directory)).or_default().push(task);
         }
     }
-    let results = parallel::map(by_directory.into_values().collect(), options.threads, |tasks: Vec<&Task<'_>>| {
+    let results = parallel::map(by_directory.into_values(), options.threads, |tasks: Vec<&Task<'_>>| {
         let files: Vec<(&str, u64)> =
             tasks.iter().map(|task| (task.entry.path.as_str(), task.entry.stamp.size)).collect();
         // A file that cannot be read has its own finding when it is opened.

@@ -45,12 +45,13 @@ use fabkeep_network::{
 use fabkeep_platform::{Asked, BlockFiles, Change, Platform, SnapshotPlan, SnapshotReport};
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
+use crate::EngineError;
 use crate::event::{Event, Notice, Reporter, step};
 use crate::misuse::Misuse;
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
 use crate::repository::remark_finding;
 use crate::window::{self, OpenWindow, WindowOptions, WindowReport};
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 pub(crate) use entries::leaves;
 pub(crate) use keys::certificates_of;

@@ -7,8 +7,8 @@ use fabkeep_ledger::Hash;
 use fabkeep_store::{PointWriter, StoreError};
 use parking_lot::Mutex;
 
-use crate::parallel::Queue;
 use crate::point::Segment;
+use fabkeep_parallel::Queue;
 
 /// Bytes of header and data at which a segment ends.
 const SEGMENT_BYTES: usize = 8 << 20;

@@ -18,8 +18,9 @@ use super::entries::{check_entries, leave_out_links};
 use super::links::{self, LedTo, Links};
 use super::staging::{self, Copied, Wanted};
 use super::{CaptureOptions, databases, presence, servers, settings, start_marks};
+use crate::EngineError;
 use crate::misuse::{Misuse, Request};
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 /// A node as the survey found it.
 pub struct PlannedNode {

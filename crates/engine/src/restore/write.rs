@@ -4,18 +4,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use backon::{BlockingRetryable, ExponentialBuilder};
+
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::NodeId;
 use fabkeep_store::PointReader;
 
+use crate::EngineError;
 use crate::content::{Contents, channel_of, is_block_file};
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedEntry, Channel, EntryContent, Part, RecoveryPoint};
 use crate::replay::{Sink, Target, replay};
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 /// How often what may pass is tried again, and the longest pause before.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: usize = 8;
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
 /// What a file still needs.
@@ -81,18 +84,17 @@ pub(super) fn persistently<T>(
     again: impl Fn() -> Result<(), EngineError>,
     mut attempt: impl FnMut() -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    let mut pause = Duration::from_secs(1);
-    let mut result = attempt();
-    for _ in 1..ATTEMPTS {
-        let Err(error) = &result else { break };
-        if reporter.is_interrupted() || !volumes.iter().any(|volume| volume.may_pass(error)) {
-            break;
+    let pauses = ExponentialBuilder::new().with_max_delay(MAX_PAUSE).with_max_times(ATTEMPTS - 1);
+    let mut first = true;
+    let one = || {
+        if !std::mem::take(&mut first) {
+            again()?;
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(MAX_PAUSE);
-        result = again().and_then(|()| attempt());
-    }
-    result
+        attempt()
+    };
+    let may_pass =
+        |error: &EngineError| !reporter.is_interrupted() && volumes.iter().any(|volume| volume.may_pass(error));
+    one.retry(pauses).sleep(std::thread::sleep).when(may_pass).call()
 }
 
 /// Begins all directories, or begins them anew.

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::EngineError;
 use crate::content::{Contents, channel_of, check_parts, is_block_file};
 use crate::event::{Event, Reporter, step};
-use crate::parallel;
 use crate::point::{Channel, EntryContent, Part, RecoveryPoint};
 use crate::replay::{Nowhere, Target, replay};
+use fabkeep_parallel as parallel;
 
 /// How deep to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

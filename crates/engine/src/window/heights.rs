@@ -10,8 +10,9 @@ use fabkeep_network::{
 };
 use fabkeep_platform::{Asked, Platform};
 
+use crate::EngineError;
 use crate::event::{Event, Notice, Reporter};
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 /// The pause between two questions; the first ones come quicker.
 const POLL: Duration = Duration::from_millis(500);

@@ -21,7 +21,8 @@ use crate::restore::ca::keep::{self as ca_keep, ExistingFiles};
 use crate::restore::owners;
 use crate::restore::progress::{Record, Step};
 use crate::restore::{Restored, RestoredDirectory};
-use crate::{Done, EngineError, parallel};
+use crate::{Done, EngineError};
+use fabkeep_parallel as parallel;
 
 /// How often a fill is begun anew because a pod appeared.
 const REPEATS: usize = 3;
@@ -139,7 +140,7 @@ fn decide(
     restored: &mut Restored,
 ) -> Result<(), EngineError> {
     let options = run.options;
-    let looked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
+    let looked = parallel::map(directories.iter(), threads, |directory: &Filled<'_>| {
         look::state(&directory.filler, &directory.label())
     });
     let (mut refused, mut aside, mut whole, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -199,7 +200,7 @@ fn decide(
         restored.proven.push(format!("{} stays as it is", kept.label()));
     }
     let mark = mark(run, record);
-    let marked = parallel::map(directories.iter().collect(), threads, |directory: &Filled<'_>| {
+    let marked = parallel::map(directories.iter(), threads, |directory: &Filled<'_>| {
         directory.filler.mark(&mark).map_err(io(directory.label()))
     });
     marked.into_iter().collect::<Result<Vec<()>, _>>()?;

@@ -8,13 +8,14 @@ use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 use fabkeep_platform::{Platform, PlatformError};
 
 use super::Run;
+use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
 use crate::restore::CaKeep;
 use crate::restore::existing::Existing;
 use crate::restore::progress::Record;
 use crate::restore::taken_away::{self, Higher, lost_blocks};
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 /// Looks into the volumes that are there, in the nodes' own containers where they run. What forbids the restore ends it here, before its
 /// first change; a volume that can be looked at only when its node is stopped is left to the second look.

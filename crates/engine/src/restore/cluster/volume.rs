@@ -21,7 +21,8 @@ use crate::replay::Sink;
 use crate::restore::ca::keep::{ExistingFile, ExistingFiles};
 use crate::restore::existing::authority_files;
 use crate::restore::write::{FileToWrite, Wants, WriteVolume, persistently, write_all};
-use crate::{Difference, EngineError, parallel};
+use crate::{Difference, EngineError};
+use fabkeep_parallel as parallel;
 
 /// A directory to fill.
 pub(super) struct Filled<'a> {

@@ -31,7 +31,8 @@ use super::{RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::transform::{Transformed, is_named};
-use crate::{Done, EngineError, Next, parallel};
+use crate::{Done, EngineError, Next};
+use fabkeep_parallel as parallel;
 use volume::SharedJournal;
 
 pub(in crate::restore) use disk::Disk;

@@ -20,7 +20,8 @@ use crate::content::channel_of;
 use crate::error::io;
 use crate::event::{Event, Reporter};
 use crate::point::{CapturedDirectory, CapturedEntry, Content, EntryContent, Part, RecoveryPoint};
-use crate::{Difference, EngineError, parallel};
+use crate::{Difference, EngineError};
+use fabkeep_parallel as parallel;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;

@@ -14,12 +14,13 @@ use super::disk::Disk;
 use super::journal::Journal;
 use super::plan::PlannedDirectory;
 use super::prove::compare;
+use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
 use crate::replay::Sink;
 use crate::restore::progress::Step;
 use crate::restore::write::{FileToWrite, Wants, WriteVolume};
-use crate::{EngineError, parallel};
+use fabkeep_parallel as parallel;
 
 /// The journal of a run whose threads write files.
 pub(super) type SharedJournal<'j, 'd> = Mutex<&'j mut Journal<'d>>;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use backon::{BlockingRetryable, ExponentialBuilder};
 use fabkeep_network::Remedy;
 use kube::api::ApiResource;
 use kube::client::UpgradeConnectionError;
@@ -140,23 +141,25 @@ impl Connection {
         F: Future<Output = kube::Result<T>>,
     {
         let begun = Instant::now();
-        let mut pause = Duration::from_millis(200);
-        loop {
-            let result = self.wait(async {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(MAX_PAUSE)
+            .without_max_times();
+        let once = || {
+            self.wait(async {
                 match tokio::time::timeout(REQUEST, request(self.client())).await {
                     Ok(result) => result,
                     Err(_) => Err(kube::Error::Service("no answer in time".into())),
                 }
-            });
-            match result {
-                Err(error) if is_passing(&error) && begun.elapsed() < RETRY_FOR => {
-                    tracing::info!(error = chain(&error), "the API server is unavailable or overloaded: retrying");
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(MAX_PAUSE);
-                }
-                other => return other,
-            }
-        }
+            })
+        };
+        once.retry(pauses)
+            .sleep(std::thread::sleep)
+            .when(|error| is_passing(error) && begun.elapsed() < RETRY_FOR)
+            .notify(|error, _| {
+                tracing::info!(error = chain(error), "the API server is unavailable or overloaded: retrying");
+            })
+            .call()
     }
 }
 

@@ -20,10 +20,11 @@ use crate::kubernetes::connection::answer::Item;
 use crate::kubernetes::connection::exec::Place;
 use crate::kubernetes::connection::shell::{self, Shell};
 use crate::volume::{Fetch, Volume, VolumeEntry};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use parking_lot::Mutex;
 
 /// How often a stream is opened again without having moved on.
-const RETRIES: u32 = 12;
+const RETRIES: usize = 12;
 /// How often what came wrong, or could not be read in the container, is read again.
 const REREADS: u32 = 3;
 /// The longest pause before that.
@@ -49,14 +50,17 @@ pub(crate) struct PodVolume {
 
 /// Tries again what may go better: with pauses, and anew whenever it moved on.
 pub(crate) struct RetryBudget {
-    left: u32,
+    pauses: ExponentialBackoff,
     rereads_left: u32,
-    pause: Duration,
 }
 
 impl RetryBudget {
     pub fn new() -> Self {
-        RetryBudget { left: RETRIES, rereads_left: REREADS, pause: Duration::from_millis(250) }
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(250))
+            .with_max_delay(MAX_PAUSE)
+            .with_max_times(RETRIES);
+        RetryBudget { pauses: pauses.build(), rereads_left: REREADS }
     }
 
     /// It moved on: all budget is back.
@@ -72,8 +76,7 @@ impl RetryBudget {
             io::ErrorKind::FileTooLarge,
             io::ErrorKind::HostUnreachable,
         ];
-        let passing = !final_kinds.contains(&error.kind());
-        if self.left == 0 || !passing {
+        if final_kinds.contains(&error.kind()) {
             return Err(error);
         }
         if error.kind() == io::ErrorKind::InvalidData {
@@ -82,9 +85,8 @@ impl RetryBudget {
             }
             self.rereads_left -= 1;
         }
-        self.left -= 1;
-        std::thread::sleep(self.pause);
-        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        let Some(pause) = self.pauses.next() else { return Err(error) };
+        std::thread::sleep(pause);
         Ok(())
     }
 }
