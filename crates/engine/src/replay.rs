@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use fabkeep_ledger::block::{BlockSpan, Slots};
 use fabkeep_ledger::block_file::{metadata_prefix, parse_canonical_records, write_record};
 use fabkeep_ledger::block_signature::SignatureChecker;
-use fabkeep_ledger::chain::{Checked, Tip, check_blocks};
+use fabkeep_ledger::chain::{CheckedBlocks, Tip, check_blocks};
 use fabkeep_ledger::channel_config::{ChannelConfig, is_config_block};
 use fabkeep_network::{Finding, Rule};
 use fabkeep_store::{BlobBytes, BlobHasher, PointReader};
@@ -43,7 +43,7 @@ impl Sink for Nowhere {
 }
 
 /// One node's block files of a channel.
-pub(crate) struct Target<'a> {
+pub(crate) struct ReplayTarget<'a> {
     pub label: String,
     /// Whether the node is a peer.
     pub peer: bool,
@@ -77,11 +77,11 @@ struct OpenPart {
 }
 
 /// A segment, opened and checked.
-pub(crate) struct Opened {
+pub(crate) struct OpenSegment {
     segment: Segment,
     pub bytes: BlobBytes,
     pub spans: Vec<BlockSpan>,
-    checked: Checked,
+    checked: CheckedBlocks,
 }
 
 /// What a replay found, where signatures were asked for.
@@ -100,7 +100,7 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(
     reader: &PointReader<'_>,
     channel: &Channel,
-    targets: Vec<Target<'_>>,
+    targets: Vec<ReplayTarget<'_>>,
     signatures: bool,
     threads: usize,
     reporter: &dyn Reporter,
@@ -112,7 +112,7 @@ pub(crate) fn replay(
     let mut config: Option<ChannelConfig> = None;
     let mut tip: Option<Tip> = None;
     std::thread::scope(|scope| -> Result<(), EngineError> {
-        let (sender, receiver) = sync_channel::<Result<Opened, EngineError>>(1);
+        let (sender, receiver) = sync_channel::<Result<OpenSegment, EngineError>>(1);
         scope.spawn(move || {
             for segment in &channel.segments {
                 let opened = open_segment(reader, &channel.name, segment);
@@ -183,7 +183,11 @@ fn place(channel: &str, segment: &Segment) -> String {
     format!("{channel} segment of blocks {}–{}", segment.first, segment.end().saturating_sub(1))
 }
 
-pub(crate) fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Segment) -> Result<Opened, EngineError> {
+pub(crate) fn open_segment(
+    reader: &PointReader<'_>,
+    channel: &str,
+    segment: &Segment,
+) -> Result<OpenSegment, EngineError> {
     let bytes = reader.blob(&segment.blob)?;
     let place = place(channel, segment);
     let spans = parse_canonical_records(&bytes).map_err(|error| broken(channel, format!("{place}: {error}")))?;
@@ -192,11 +196,11 @@ pub(crate) fn open_segment(reader: &PointReader<'_>, channel: &str, segment: &Se
     if spans.len() as u64 != segment.count || checked.first != segment.first || last != segment.last_hash {
         return Err(broken(channel, format!("{place} contains other blocks than it claims")));
     }
-    Ok(Opened { segment: segment.clone(), bytes, spans, checked })
+    Ok(OpenSegment { segment: segment.clone(), bytes, spans, checked })
 }
 
 impl<'a> Running<'a> {
-    fn new(channel: &Channel, target: Target<'a>) -> Result<Self, EngineError> {
+    fn new(channel: &Channel, target: ReplayTarget<'a>) -> Result<Self, EngineError> {
         let mut parts = VecDeque::new();
         for (file, of_file) in target.files.into_iter().enumerate() {
             let count = of_file.len();
@@ -231,7 +235,7 @@ impl<'a> Running<'a> {
         &mut self,
         reader: &PointReader<'_>,
         channel: &str,
-        opened: &Opened,
+        opened: &OpenSegment,
         validation: Option<&Validation<'_>>,
     ) -> Result<(u64, Option<Finding>), EngineError> {
         let mut finding = None;
@@ -336,7 +340,7 @@ impl<'a> Running<'a> {
 pub(crate) struct Blocks<'a> {
     reader: &'a PointReader<'a>,
     channel: &'a Channel,
-    open: Mutex<VecDeque<Arc<Opened>>>,
+    open: Mutex<VecDeque<Arc<OpenSegment>>>,
 }
 
 impl<'a> Blocks<'a> {
@@ -354,7 +358,7 @@ impl<'a> Blocks<'a> {
         Ok(opened.spans.get(position).map(|span| opened.bytes[span.canonical.clone()].to_vec()))
     }
 
-    fn segment_of(&self, number: u64) -> Result<Option<Arc<Opened>>, EngineError> {
+    fn segment_of(&self, number: u64) -> Result<Option<Arc<OpenSegment>>, EngineError> {
         let mut open = self.open.lock();
         let holds = |segment: &Segment| segment.first <= number && number < segment.end();
         if let Some(known) = open.iter().find(|opened| holds(&opened.segment)) {

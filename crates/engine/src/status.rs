@@ -7,7 +7,7 @@ use fabkeep_network::{
     DirectorySource, Finding, LogMessage, NodeId, Observation, Participating, Relation, Rule, contradictions,
     standings, unanswered,
 };
-use fabkeep_platform::{Asked, BlockFiles, NodeState, Platform, WindowRecord};
+use fabkeep_platform::{BlockFiles, NodeState, Platform, ProbeScope, WindowRecord};
 use serde::Serialize;
 
 use crate::capture::certificates_of;
@@ -103,7 +103,7 @@ pub fn status(
         (false, true) => BlockFiles::IfSilent,
         (false, false) => BlockFiles::Never,
     };
-    let observed = observe_all(platform, Asked { block_files, health: true });
+    let observed = observe_all(platform, ProbeScope { block_files, health: true });
     let standings = standings(&observed, &BTreeMap::new());
     let mut findings: Vec<Finding> = Vec::new();
     let noted = platform.window()?;

@@ -243,14 +243,14 @@ fn a_node_that_never_answers_is_named_and_is_not_at_height_zero() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let platform =
         host(&bench, |inventory| give_operations(inventory, ("Org1", "peer0"), Some(format!("http://{nobody}"))));
-    let asked = fabkeep_platform::Asked { block_files: fabkeep_platform::BlockFiles::Never, health: false };
+    let asked = fabkeep_platform::ProbeScope { block_files: fabkeep_platform::BlockFiles::Never, health: false };
     let node = platform.network().nodes().find(|node| node.id.to_string() == "Org1/peer0").unwrap();
     let observation = platform.observe(&node.id, asked);
     assert_eq!(observation.height("mychannel"), None);
     let finding = fabkeep_network::unanswered(&observation).unwrap();
     assert!(finding.what.contains("metrics:"), "{finding:?}");
     // Its block files answer for it.
-    let asked = fabkeep_platform::Asked { block_files: fabkeep_platform::BlockFiles::IfSilent, ..asked };
+    let asked = fabkeep_platform::ProbeScope { block_files: fabkeep_platform::BlockFiles::IfSilent, ..asked };
     assert_eq!(platform.observe(&node.id, asked).height("mychannel"), Some(27));
 }
 

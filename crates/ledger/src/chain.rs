@@ -72,7 +72,7 @@ impl ChainError {
 
 /// What checking consecutive blocks proved: their header hashes, and the link still to be made to the block before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckedBlocks {
     /// Number of the first block.
     pub first: u64,
     /// What the first block names as its predecessor's header hash; empty for genesis.
@@ -85,7 +85,7 @@ pub struct Checked {
 ///
 /// # Errors
 /// [`ChainError::DataHash`], [`ChainError::Link`] or [`ChainError::Sequence`]; `place` names the buffer in them.
-pub fn check_blocks(buffer: &[u8], blocks: &[BlockSpan], place: &str) -> Result<Checked, ChainError> {
+pub fn check_blocks(buffer: &[u8], blocks: &[BlockSpan], place: &str) -> Result<CheckedBlocks, ChainError> {
     let mut hashes: Vec<Hash> = Vec::with_capacity(blocks.len());
     for (i, span) in blocks.iter().enumerate() {
         if span.compute_data_hash(buffer) != buffer[span.data_hash.clone()] {
@@ -96,7 +96,7 @@ pub fn check_blocks(buffer: &[u8], blocks: &[BlockSpan], place: &str) -> Result<
         }
         hashes.push(span.header_hash(buffer));
     }
-    Ok(Checked {
+    Ok(CheckedBlocks {
         first: blocks.first().map_or(0, |span| span.number),
         first_previous: blocks.first().map(|span| buffer[span.previous_hash.clone()].to_vec()).unwrap_or_default(),
         header_hashes: hashes,
@@ -132,7 +132,7 @@ impl Tip {
     ///
     /// # Errors
     /// [`ChainError::Link`] or [`ChainError::Sequence`].
-    pub fn link(before: Option<Tip>, checked: &Checked, place: &str) -> Result<Option<Tip>, ChainError> {
+    pub fn link(before: Option<Tip>, checked: &CheckedBlocks, place: &str) -> Result<Option<Tip>, ChainError> {
         let Some(last) = checked.header_hashes.last() else { return Ok(before) };
         if let Some(tip) = before {
             check_link(checked.first, tip.height, &checked.first_previous, &tip.header_hash, place)?;
@@ -157,7 +157,7 @@ pub struct Walk {
 }
 
 struct FileWalk {
-    checked_first: Option<Checked>,
+    checked_first: Option<CheckedBlocks>,
     tip: Option<Tip>,
     blocks: u64,
     torn: Option<TornTail>,

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use fabkeep_ledger::leveldb::{Database, Entry, LevelDbError, Written, write};
+use fabkeep_ledger::leveldb::{Database, Entry, LevelDbError, WriteSummary, write};
 use proptest::prelude::*;
 use rusty_leveldb::LdbIterator;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn made(model: &Model) -> (tempfile::TempDir, Written) {
+fn made(model: &Model) -> (tempfile::TempDir, WriteSummary) {
     let folder = tempfile::tempdir().unwrap();
     let entries = model.iter().map(|(key, value)| Ok::<_, LevelDbError>((key.clone(), value.clone())));
     let mut names = Vec::new();

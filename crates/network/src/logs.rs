@@ -23,7 +23,7 @@ pub enum LogLevel {
     Panic,
 }
 
-struct Known {
+struct LogPattern {
     rule: Rule,
     severity: Severity,
     /// All of these are in the line.
@@ -31,12 +31,12 @@ struct Known {
     remedy: &'static str,
 }
 
-const fn known(rule: Rule, severity: Severity, words: &'static [&'static str], remedy: &'static str) -> Known {
-    Known { rule, severity, words, remedy }
+const fn known(rule: Rule, severity: Severity, words: &'static [&'static str], remedy: &'static str) -> LogPattern {
+    LogPattern { rule, severity, words, remedy }
 }
 
 /// Messages of Fabric's nodes that show which rule is broken.
-const KNOWN: &[Known] = &[
+const KNOWN: &[LogPattern] = &[
     known(
         Rule::StoresInOrder,
         Severity::Error,

@@ -26,7 +26,7 @@ pub use host::{
 };
 pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;
-pub use probe::{Asked, BlockFiles};
+pub use probe::{BlockFiles, ProbeScope};
 pub use progress::{OnProgress, Progress};
 pub use snapshot::{NoSnapshot, SnapshotClaim, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
 pub use volume::{ASIDE, EntryKind, Fetch, STAGED, Stamp, Unread, Volume, VolumeEntry, is_aside};
@@ -181,7 +181,7 @@ pub trait Platform: Sync {
     fn state(&self, node: &NodeId) -> Result<NodeState, PlatformError>;
 
     /// Queries all sources of a node for its heights and health. Sources that do not answer are reported in the result.
-    fn observe(&self, node: &NodeId, asked: Asked) -> Observation;
+    fn observe(&self, node: &NodeId, asked: ProbeScope) -> Observation;
 
     /// Returns what a node logged since a moment, at most the last few megabytes; `None` when no log is known.
     ///

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fabkeep_network::{HeightSource, Observation, Participating, Relation};
-use fabkeep_platform::{Asked, BlockFiles, ClientFiles, Host, InventoryNode, Platform, discover};
+use fabkeep_platform::{BlockFiles, ClientFiles, Host, InventoryNode, Platform, ProbeScope, discover};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -86,7 +86,7 @@ fn observe(folder: &Path, node: &str, block_files: BlockFiles, change: impl Fn(&
     }
     let host = Host::new(&inventory, folder).unwrap();
     let id = &host.network().nodes().find(|known| known.id.to_string() == node).unwrap().id;
-    host.observe(id, Asked { block_files, health: true })
+    host.observe(id, ProbeScope { block_files, health: true })
 }
 
 fn heights(observation: &Observation) -> Vec<(HeightSource, u64)> {

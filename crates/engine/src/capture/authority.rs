@@ -10,7 +10,7 @@ use fabkeep_ledger::layout::Kind;
 use fabkeep_network::{CaFacts, Finding, KeyFacts, NodeDirectory, OrLeaveOut, Remedy, Rule};
 
 use super::ca_tables::Tables;
-use super::databases::{Known, Notes};
+use super::databases::{CachedFacts, Notes};
 use super::settings::{self, CaHome};
 use super::survey::{PlannedNode, SurveyedDirectory};
 use crate::located::{Located, locate, locate_all};
@@ -75,7 +75,7 @@ fn check_home(node: &PlannedNode, home: &CaHome, notes: &Notes<'_>, found: &dyn 
             facts.certificates = Some(counted.certificates);
             facts.revoked = Some(counted.revoked);
             if counted.whole {
-                notes.take(directory, path, Known::of_authority(facts.clone()));
+                notes.take(directory, path, CachedFacts::of_authority(facts.clone()));
             }
             if counted.whole && counted.identities == 0 {
                 found(Finding::warning(

@@ -52,7 +52,7 @@ pub(crate) struct Heights {
 
 /// What the checks learned of one node.
 #[derive(Debug, Default)]
-pub(crate) struct Checked {
+pub(crate) struct NodeChecks {
     pub heights: ByChannel<Heights>,
     pub raft: Vec<RaftFacts>,
     pub keys: Vec<KeyFacts>,
@@ -68,7 +68,7 @@ pub(crate) struct Checked {
 /// What the checks learned of all nodes, in the survey's order.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    pub nodes: Vec<Checked>,
+    pub nodes: Vec<NodeChecks>,
     pub findings: Vec<Finding>,
     /// What the next capture needs not learn again, for the index.
     pub learned: Sources,
@@ -76,7 +76,7 @@ pub(crate) struct Facts {
 
 /// What the index keeps of a database or log on a volume that is far away: unchanged, it is not copied again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Known {
+pub(super) struct CachedFacts {
     /// Heights by channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     heights: BTreeMap<String, u64>,
@@ -99,9 +99,9 @@ pub(super) struct Known {
     files: Option<usize>,
 }
 
-impl Known {
+impl CachedFacts {
     pub fn of_authority(facts: CaFacts) -> Self {
-        Known { ca: Some(facts), ..Known::default() }
+        CachedFacts { ca: Some(facts), ..CachedFacts::default() }
     }
 }
 
@@ -109,7 +109,12 @@ fn known_name(writer: &PointWriter<'_>, node: &PlannedNode, directory: &Surveyed
     source_name(writer, &["known", &node.node.id.to_string(), &directory.directory.path, path])
 }
 
-fn known(writer: &PointWriter<'_>, node: &PlannedNode, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
+fn known(
+    writer: &PointWriter<'_>,
+    node: &PlannedNode,
+    directory: &SurveyedDirectory,
+    path: &str,
+) -> Option<CachedFacts> {
     serde_json::from_value(writer.source(&known_name(writer, node, directory, path))?.clone()).ok()
 }
 
@@ -164,11 +169,11 @@ pub(super) struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    pub fn take(&self, directory: &SurveyedDirectory, path: &str, known: Known) {
+    pub fn take(&self, directory: &SurveyedDirectory, path: &str, known: CachedFacts) {
         if directory.volume.local("").is_some() {
             return;
         }
-        let known = Known { files: Some(files_of(directory, path).count()), ..known };
+        let known = CachedFacts { files: Some(files_of(directory, path).count()), ..known };
         let name = known_name(self.writer, self.node, directory, path).to_string();
         if let Ok(value) = serde_json::to_value(known) {
             self.learned.lock().insert(name, value);
@@ -181,9 +186,9 @@ impl Notes<'_> {
     }
 
     /// Adds to what this capture has learned of it.
-    pub fn amend(&self, directory: &SurveyedDirectory, path: &str, change: impl FnOnce(&mut Known)) {
+    pub fn amend(&self, directory: &SurveyedDirectory, path: &str, change: impl FnOnce(&mut CachedFacts)) {
         let name = known_name(self.writer, self.node, directory, path).to_string();
-        let mut known: Known = {
+        let mut known: CachedFacts = {
             let learned = self.learned.lock();
             learned.get(&name).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
         };
@@ -192,7 +197,7 @@ impl Notes<'_> {
     }
 
     /// Returns what an earlier capture learned, taken over for the next.
-    pub fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<Known> {
+    pub fn recall(&self, directory: &SurveyedDirectory, path: &str) -> Option<CachedFacts> {
         let known = known(self.writer, self.node, directory, path)?;
         self.take(directory, path, known.clone());
         Some(known)
@@ -233,7 +238,7 @@ pub(crate) fn check(
         findings.lock().push(finding);
     };
     let nodes = over_nodes(survey, options.threads, |_, node| {
-        let mut checked = Checked::default();
+        let mut checked = NodeChecks::default();
         let notes = Notes { writer, node, learned: &learned };
         for directory in &node.directories {
             check_databases(node, directory, writer, options, reporter, &found);
@@ -320,7 +325,7 @@ fn check_logs(
     node: &PlannedNode,
     directory: &SurveyedDirectory,
     notes: &Notes<'_>,
-    checked: &mut Checked,
+    checked: &mut NodeChecks,
     reporter: &dyn Reporter,
     found: &dyn Fn(Finding),
 ) {
@@ -356,7 +361,11 @@ fn check_logs(
             Ok(facts) => {
                 found_torn(node, &channel, &facts, found);
                 let lowest_logged = checked.lowest_logged.get(&channel).copied();
-                notes.take(directory, &path, Known { log: Some(facts.clone()), lowest_logged, ..Known::default() });
+                notes.take(
+                    directory,
+                    &path,
+                    CachedFacts { log: Some(facts.clone()), lowest_logged, ..CachedFacts::default() },
+                );
                 attach_log(&mut checked.raft, facts);
             }
             Err(error) => damaged(&channel, error),
@@ -385,7 +394,7 @@ fn check_logs(
                 notes.take(
                     directory,
                     &path,
-                    Known { snapshot: Some(facts.clone()), log, lowest_logged, ..Known::default() },
+                    CachedFacts { snapshot: Some(facts.clone()), log, lowest_logged, ..CachedFacts::default() },
                 );
                 attach_snapshot(&mut checked.raft, &channel, facts);
             }
@@ -450,7 +459,7 @@ fn attach_snapshot(raft: &mut Vec<RaftFacts>, channel: &str, facts: RaftSnapshot
     }
 }
 
-fn raft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<RaftFacts, RaftError> {
+fn raft_facts(channel: &str, local: &Path, checked: &mut NodeChecks) -> Result<RaftFacts, RaftError> {
     let mut proposals = Proposals::default();
     let summary = raft::check_wal_directory(local, |_, wal| proposals.read(&wal.bytes, &wal.records))?;
     if let Some(lowest) = proposals.lowest_block() {
@@ -470,7 +479,7 @@ fn raft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<Raft
     })
 }
 
-fn smartbft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<RaftFacts, RaftError> {
+fn smartbft_facts(channel: &str, local: &Path, checked: &mut NodeChecks) -> Result<RaftFacts, RaftError> {
     let summary = smartbft::check_wal_directory(local)?;
     let proposed = summary.proposals.iter().map(|(number, _)| *number).max();
     if let Some(lowest) = summary.proposals.iter().map(|(number, _)| *number).min() {
@@ -487,7 +496,7 @@ fn smartbft_facts(channel: &str, local: &Path, checked: &mut Checked) -> Result<
 }
 
 /// Heights that a node's databases claim. What cannot be read (a running node's derived data moves) is not claimed.
-fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut Checked) {
+fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut NodeChecks) {
     for directory in &node.directories {
         for chain in directory.chains() {
             let heights = checked.heights.entry(chain.channel.clone()).or_default();

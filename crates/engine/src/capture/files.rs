@@ -110,7 +110,7 @@ pub(crate) fn capture(
         let mut captured = Vec::new();
         for (directory, surveyed) in planned.directories.iter().enumerate() {
             let peer = planned.node.role == NodeRole::Peer;
-            let kept = Kept { derived: options.include_derived, without_logs: &chains.without_logs };
+            let kept = FileSelection { derived: options.include_derived, without_logs: &chains.without_logs };
             let (skeleton, files) = skeleton(surveyed, &kept, |path, channel| {
                 let parts = chains.parts.get(&(node, directory, path.to_owned())).cloned();
                 // Behind a cut there are no block files.
@@ -197,14 +197,14 @@ fn prefetch(tasks: &[Task<'_>], writer: &PointWriter<'_>, options: &CaptureOptio
 }
 
 /// What is stored of a directory.
-struct Kept<'a> {
+struct FileSelection<'a> {
     /// Derived data too.
     derived: bool,
     /// Channels without their raft logs and snapshots.
     without_logs: &'a BTreeSet<String>,
 }
 
-impl Kept<'_> {
+impl FileSelection<'_> {
     /// Why a file is left out; `None` for one that is stored.
     fn left_out(&self, place: &Place) -> Option<Class> {
         let is_left = match (place.class, &place.kind) {
@@ -223,7 +223,7 @@ impl Kept<'_> {
 /// have their parts from the walk.
 fn skeleton(
     surveyed: &SurveyedDirectory,
-    kept: &Kept<'_>,
+    kept: &FileSelection<'_>,
     blocks: impl Fn(&str, &str) -> Option<Vec<Part>>,
 ) -> (CapturedDirectory, Vec<(usize, usize)>) {
     let mut entries = Vec::new();

@@ -8,7 +8,7 @@ use fabkeep_network::{Finding, OrLeaveOut, Rule};
 
 use super::KnownHashes;
 use super::cursor::Cursor;
-use super::databases::Checked;
+use super::databases::NodeChecks;
 
 /// Blocks by the raft index of the entry that ordered them: number and header hash.
 pub(super) type Ordered = BTreeMap<u64, (u64, Hash)>;
@@ -21,7 +21,7 @@ const RAFT_REMEDY: OrLeaveOut = OrLeaveOut(
 pub(super) fn compare(
     channel: &str,
     cursor: &Cursor<'_>,
-    checked: &Checked,
+    checked: &NodeChecks,
     known: &KnownHashes,
     ordered: &Ordered,
 ) -> Vec<Finding> {
@@ -41,7 +41,7 @@ pub(super) fn compare(
 }
 
 /// P4: of a ledger joined by snapshot nothing can be rebuilt, so that its stores must know the channel.
-fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Checked) -> Vec<Finding> {
+fn not_rebuilt(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &NodeChecks) -> Vec<Finding> {
     let member = cursor.member;
     if !member.files.joined_by_snapshot || !member.peer {
         return Vec::new();
@@ -103,7 +103,7 @@ fn raft_log(
     subject: &str,
     channel: &str,
     cursor: &Cursor<'_>,
-    checked: &Checked,
+    checked: &NodeChecks,
     ordered: &Ordered,
 ) -> Option<Finding> {
     let proposals = checked.proposals.get(channel)?;
@@ -136,7 +136,7 @@ fn smartbft_log(
     subject: &str,
     channel: &str,
     cursor: &Cursor<'_>,
-    checked: &Checked,
+    checked: &NodeChecks,
     known: &KnownHashes,
 ) -> Option<Finding> {
     let last: BTreeMap<u64, Hash> = checked.proposed.get(channel)?.iter().copied().collect();
@@ -164,7 +164,7 @@ fn raft_snapshot(
     subject: &str,
     channel: &str,
     cursor: &Cursor<'_>,
-    checked: &Checked,
+    checked: &NodeChecks,
     known: &KnownHashes,
 ) -> Option<Finding> {
     let raft = checked.raft.iter().find(|raft| raft.channel == channel)?;
@@ -186,7 +186,7 @@ fn raft_snapshot(
 }
 
 /// Checks that the index has the last block at its place. The recovery point leaves the index out, unless nothing can be rebuilt.
-fn index(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &Checked) -> Option<Finding> {
+fn index(subject: &str, channel: &str, cursor: &Cursor<'_>, checked: &NodeChecks) -> Option<Finding> {
     let (number, file, offset) = checked.heights.get(channel)?.indexed_at?;
     let last = cursor.last.filter(|_| number.checked_add(1) == Some(cursor.next))?;
     let member = cursor.member;

@@ -14,7 +14,7 @@ use crate::located::{Located, locate_all};
 
 /// What a node's configuration says of its certificates and keys, and where they are in its directories.
 #[derive(Default)]
-struct Named {
+struct ConfiguredKeys {
     purposes: HashMap<Located, KeyPurpose>,
     /// Key files, by the certificate that they belong to.
     keys: HashMap<Located, Located>,
@@ -26,9 +26,9 @@ struct Named {
     missing_tls: Option<String>,
 }
 
-impl Named {
-    fn of(node: &PlannedNode) -> Named {
-        let mut out = Named::default();
+impl ConfiguredKeys {
+    fn of(node: &PlannedNode) -> ConfiguredKeys {
+        let mut out = ConfiguredKeys::default();
         let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
         let exists = |at: &Located| {
             let entries = node.directories.get(at.0).map(|directory| &directory.entries);
@@ -116,7 +116,7 @@ struct CertificateFile {
 
 /// Reads every certificate and key of a node. Keys are matched by public key: file names say nothing certain.
 pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFacts> {
-    let named = Named::of(node);
+    let named = ConfiguredKeys::of(node);
     let mut private: HashMap<Vec<u8>, String> = HashMap::new();
     let mut by_file: HashMap<Located, Vec<Vec<u8>>> = HashMap::new();
     // Keys that are there and say nothing: encrypted, damaged, of other algorithms.
@@ -255,7 +255,7 @@ fn keys_without_certificate(
 fn key_of(
     id: &NodeId,
     read: &CertificateFile,
-    named: &Named,
+    named: &ConfiguredKeys,
     private: &HashMap<Vec<u8>, String>,
     by_file: &HashMap<Located, Vec<Vec<u8>>>,
     odd: &[(Located, String, PrivateKey)],

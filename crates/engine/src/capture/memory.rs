@@ -11,7 +11,7 @@ use fabkeep_network::{Finding, KeyPurpose, NodeId, OrLeaveOut, Remedy, Rule};
 use fabkeep_store::{PointWriter, Sources};
 use serde::{Deserialize, Serialize};
 
-use super::databases::{Checked, Heights};
+use super::databases::{Heights, NodeChecks};
 use super::issuer;
 use super::presence::RoleView;
 use super::private_data::implicit_to;
@@ -52,7 +52,7 @@ fn bring_back() -> Remedy {
 /// another chain than before.
 pub(super) fn check(
     survey: &Survey,
-    checked: &[Checked],
+    checked: &[NodeChecks],
     renewed: &BTreeSet<&str>,
     known_channels: &[String],
     writer: &PointWriter<'_>,
@@ -143,7 +143,7 @@ fn foreign_private_data(
 }
 
 /// The public keys of a server's certificate authorities, hashed.
-fn authorities(checked: &Checked) -> impl Iterator<Item = &str> {
+fn authorities(checked: &NodeChecks) -> impl Iterator<Item = &str> {
     let own = checked.keys.iter().filter(|key| key.purpose == KeyPurpose::Authority);
     own.filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str()))
 }

@@ -42,7 +42,7 @@ use fabkeep_network::{
     Finding, Grown, NodeId, Observation, OrLeaveOut, Quiet, Remedy, Rule, Severity, check_set, contradictions,
     unanswered,
 };
-use fabkeep_platform::{Asked, BlockFiles, Change, Platform, SnapshotPlan, SnapshotReport};
+use fabkeep_platform::{BlockFiles, Change, Platform, ProbeScope, SnapshotPlan, SnapshotReport};
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
 use crate::EngineError;
@@ -180,7 +180,9 @@ fn capture_all(
         Consistency::AsRead => as_read(platform, &mut writer, options, planned, reporter)?,
         Consistency::Window(window) => in_window(platform, &mut writer, options, window, planned, reporter)?,
         Consistency::Cut { fallback } => match cut::capture(platform, &mut writer, options, planned, reporter)? {
-            cut::Outcome::Made(pass, snapshots) => Made { pass: *pass, window: None, snapshots, findings: Vec::new() },
+            cut::Outcome::Made(pass, snapshots) => {
+                CaptureResult { pass: *pass, window: None, snapshots, findings: Vec::new() }
+            }
             cut::Outcome::Forbidden(findings) => {
                 let Some(window) = fallback else { return Err(EngineError::Refused(findings)) };
                 for finding in &findings {
@@ -189,7 +191,7 @@ fn capture_all(
                 reporter.event(Event::Notice(Notice::FallsBack));
                 let made = in_window(platform, &mut writer, options, window, planned, reporter)?;
                 let reported = findings.into_iter().map(|finding| Finding { severity: Severity::Warning, ..finding });
-                Made { findings: made.findings.into_iter().chain(reported).collect(), ..made }
+                CaptureResult { findings: made.findings.into_iter().chain(reported).collect(), ..made }
             }
         },
     };
@@ -198,7 +200,7 @@ fn capture_all(
     objects.iter().for_each(|object| {
         writer.keep(object.blob);
     });
-    let Made { pass, window, snapshots, findings: more } = made;
+    let CaptureResult { pass, window, snapshots, findings: more } = made;
     let Pass { mut findings, sources, read_bytes, facts, channels, directories, without_logs, nodes } = pass;
     findings.extend(more);
     findings.extend(undeclared);
@@ -246,7 +248,7 @@ fn capture_all(
 }
 
 /// What the passes came to.
-struct Made {
+struct CaptureResult {
     pass: Pass,
     window: Option<WindowReport>,
     snapshots: Option<SnapshotReport>,
@@ -296,8 +298,8 @@ fn as_read(
     options: &CaptureOptions,
     planned: Option<&SnapshotPlan>,
     reporter: &dyn Reporter,
-) -> Result<Made, EngineError> {
-    let observed = window::observe_all(platform, Asked { block_files: BlockFiles::Never, health: false });
+) -> Result<CaptureResult, EngineError> {
+    let observed = window::observe_all(platform, ProbeScope { block_files: BlockFiles::Never, health: false });
     let read_ms = jiff::Timestamp::now().as_millisecond();
     let snapshots = planned.map(|plan| snapshots::take(platform, plan, SNAPSHOT_DEADLINE, reporter)).transpose()?;
     let mut first = true;
@@ -307,7 +309,7 @@ fn as_read(
         pass::run(platform, writer, &options, Effort::Final, reporter)
     })?;
     let findings = window::cross_check(&observed, &pass.facts, read_ms);
-    Ok(Made { pass, window: None, snapshots, findings })
+    Ok(CaptureResult { pass, window: None, snapshots, findings })
 }
 
 /// Returns the bulk while transactions flow, then the window, then the difference.
@@ -318,7 +320,7 @@ fn in_window(
     how: &WindowOptions,
     planned: Option<&SnapshotPlan>,
     reporter: &dyn Reporter,
-) -> Result<Made, EngineError> {
+) -> Result<CaptureResult, EngineError> {
     if !how.quiesce.changes_nothing() {
         window::refuse_open(platform)?;
     }
@@ -358,7 +360,7 @@ fn in_window(
         let captured = |id: &NodeId| last.facts.iter().any(|node| node.id == *id);
         findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
         let pass = Pass { read_bytes, ..last };
-        return Ok(Made { pass, window: Some(report), snapshots: None, findings });
+        return Ok(CaptureResult { pass, window: Some(report), snapshots: None, findings });
     }
 }
 
@@ -371,7 +373,7 @@ fn with_snapshots(
     plan: &SnapshotPlan,
     (changes, mut findings): (Vec<Change>, Vec<Finding>),
     reporter: &dyn Reporter,
-) -> Result<Made, EngineError> {
+) -> Result<CaptureResult, EngineError> {
     let members = step(reporter, "list nodes", None, || snapshots::members(platform, options))?;
     let run = writer.id().to_string();
     let (begun, since) = (Instant::now(), jiff::Timestamp::now());
@@ -397,7 +399,7 @@ fn with_snapshots(
     findings.extend(judged(&observed, &grown, &pass, read_ms));
     let captured = |id: &NodeId| pass.facts.iter().any(|node| node.id == *id);
     findings.extend(step(reporter, "read logs", None, || crate::logs::findings(platform, since, captured)));
-    Ok(Made { pass, window: Some(report), snapshots: Some(taken), findings })
+    Ok(CaptureResult { pass, window: Some(report), snapshots: Some(taken), findings })
 }
 
 /// Adds chains that grew to those that are known, each once.

@@ -26,7 +26,7 @@ const BRING_BACK: OrLeaveOut = OrLeaveOut("restore the file, or correct the node
 const AGREE: &str = "correct the one that is wrong; if the node's environment overrides its configuration file, name that in the inventory";
 
 /// A node's configuration and everything that was surveyed.
-struct Named<'a> {
+struct ConfiguredNode<'a> {
     node: &'a PlannedNode,
     all: &'a [PlannedNode],
     /// The folder of the configuration file: relative paths begin there.
@@ -53,7 +53,7 @@ pub(super) fn check(node: &PlannedNode, all: &[PlannedNode], found: &dyn Fn(Find
         let file = Path::new(&node.directories.get(*position)?.directory.path).join(path);
         Some(file.parent()?.to_path_buf())
     });
-    let mut named = Named { node, all, base, file, speaks_of_here: [false; 2] };
+    let mut named = ConfiguredNode { node, all, base, file, speaks_of_here: [false; 2] };
     for one in named_paths(role, &yaml, environment).iter().filter(|one| !one.by_environment) {
         let own = |path: &Path| node.directories.iter().any(|directory| lies_in(directory, path, Sought::Anything));
         if named.resolve(one).is_some_and(|path| own(&path)) {
@@ -108,7 +108,7 @@ impl Sought {
     }
 }
 
-impl Named<'_> {
+impl ConfiguredNode<'_> {
     /// Returns the place of this machine that a path means.
     fn resolve(&self, one: &NamedFile) -> Option<PathBuf> {
         if one.path.starts_with('/') {

@@ -9,7 +9,7 @@ use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_store::PointWriter;
 
 use super::CaptureOptions;
-use super::databases::Checked;
+use super::databases::NodeChecks;
 use super::files::is_unchanged;
 use super::presence::RoleView;
 use super::survey::{PlannedNode, Survey};
@@ -21,7 +21,7 @@ const PIECE_BYTES: usize = 64 << 10;
 const MAX_SHOWN: usize = 3;
 
 /// An organization that has approved chaincode with a package has it on one of its peers at least: which of them endorse is its own choice.
-pub(super) fn check_approved(survey: &Survey, checked: &[Checked], found: &dyn Fn(Finding)) {
+pub(super) fn check_approved(survey: &Survey, checked: &[NodeChecks], found: &dyn Fn(Finding)) {
     let mut organizations: BTreeMap<&str, (Vec<&PlannedNode>, BTreeSet<&str>)> = BTreeMap::new();
     for (node, checked) in survey.nodes.iter().zip(checked).filter(|(node, _)| node.node.role == NodeRole::Peer) {
         let Some(msp_id) = node.node.msp_id.as_deref() else { continue };

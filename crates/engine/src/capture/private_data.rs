@@ -10,7 +10,7 @@ use fabkeep_ledger::private_hashes::PrivateWrite;
 use fabkeep_network::{Finding, MissingCollection, OrLeaveOut, Rule};
 
 use super::ByChannel;
-use super::databases::{Checked, Heights, Notes};
+use super::databases::{Heights, NodeChecks, Notes};
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 
 /// Most transactions of one peer and channel that are looked for at other peers.
@@ -81,7 +81,7 @@ fn read_writes(local: &Path, channel: &str, msp_id: Option<&str>, heights: &mut 
 pub(super) fn compare(
     channel: &str,
     survey: &Survey,
-    checked: &[Checked],
+    checked: &[NodeChecks],
     in_blocks: &BTreeMap<PrivateWrite, Hash>,
     read: &BTreeSet<u64>,
 ) -> Vec<Finding> {
@@ -190,7 +190,7 @@ fn by_collection(missing: &[MissingPrivateData]) -> Vec<MissingCollection> {
 }
 
 /// Looks at the other peers for what one lacks.
-pub(super) fn look_elsewhere(survey: &Survey, checked: &mut [Checked]) {
+pub(super) fn look_elsewhere(survey: &Survey, checked: &mut [NodeChecks]) {
     for (position, checked) in checked.iter_mut().enumerate() {
         for (channel, heights) in &mut checked.heights {
             let wanted: usize = heights.missing.iter().map(|one| one.transactions.len()).sum();

@@ -32,7 +32,7 @@ pub(crate) fn scratch(options: &CaptureOptions) -> Result<tempfile::TempDir, Eng
 
 /// What is copied, and so how a copy proves consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Copied {
+pub(crate) enum LiveStore {
     /// LevelDB: a manifest that does not change while everything it names is copied describes one moment; the log copied beside it is
     /// a beginning of the log, as after a crash.
     Database,
@@ -40,7 +40,7 @@ pub(crate) enum Copied {
     Logs,
     /// Raft snapshots: written once, under a temporary name first.
     Snapshots,
-    /// sqlite: through its own backup interface, which reads one transaction's view; from far away, as [`Copied::Moment`].
+    /// sqlite: through its own backup interface, which reads one transaction's view; from far away, as [`LiveStore::Moment`].
     Sqlite,
     /// Anything else whose files belong together: no file changed from before the first was copied until after the last was.
     Moment,
@@ -48,36 +48,36 @@ pub(crate) enum Copied {
 
 /// Something to copy: a directory, or the file of a sqlite database. An empty path is the whole directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct CopySource {
     pub path: String,
-    pub copied: Copied,
+    pub copied: LiveStore,
 }
 
 /// The copies, by path, and what no copy proved consistent, with the reason.
 pub(crate) type Staged = (BTreeMap<String, HostVolume>, Vec<(String, String)>);
 
 /// Returns what of a directory has to be copied.
-pub(crate) fn wanted(directory: &SurveyedDirectory, derived: bool, running: bool) -> Vec<Wanted> {
+pub(crate) fn wanted(directory: &SurveyedDirectory, derived: bool, running: bool) -> Vec<CopySource> {
     let mut out = Vec::new();
-    let mut add = |path: String, copied| out.push(Wanted { path, copied });
+    let mut add = |path: String, copied| out.push(CopySource { path, copied });
     for path in directory.databases(derived) {
-        add(path, Copied::Database);
+        add(path, LiveStore::Database);
     }
     let logs = directory.logs();
     // One directory may hold logs and snapshots; then it is copied as logs, snapshots first by their names' order.
     for path in directory.snapshots().into_values().filter(|path| !logs.values().any(|logs| logs == path)) {
-        add(path, Copied::Snapshots);
+        add(path, LiveStore::Snapshots);
     }
     for path in logs.into_values() {
-        add(path, Copied::Logs);
+        add(path, LiveStore::Logs);
     }
     for (entry, _) in directory.files(false).filter(|(_, place)| place.kind == Kind::Sqlite) {
-        add(entry.path.clone(), Copied::Sqlite);
+        add(entry.path.clone(), LiveStore::Sqlite);
     }
     // A server's files that rest are read where they are.
     let server = matches!(directory.directory.role, DirectoryRole::Database | DirectoryRole::StateDatabase);
     if running && server && directory.files(derived).next().is_some() {
-        add(String::new(), Copied::Moment);
+        add(String::new(), LiveStore::Moment);
     }
     out
 }
@@ -89,16 +89,16 @@ fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
 /// Copies everything that is wanted. `proving`: the node runs, so each copy must prove consistent.
 pub(crate) fn stage(
     directory: &SurveyedDirectory,
-    wanted: Vec<Wanted>,
+    wanted: Vec<CopySource>,
     scratch: &Path,
     attempts: u32,
     proving: bool,
 ) -> Result<Staged, EngineError> {
     let mut staged = BTreeMap::new();
-    let mut pending: Vec<(Wanted, String)> = Vec::new();
+    let mut pending: Vec<(CopySource, String)> = Vec::new();
     let volume = directory.volume.as_ref();
     for wanted in wanted {
-        match volume.local(&wanted.path).filter(|_| wanted.copied == Copied::Sqlite) {
+        match volume.local(&wanted.path).filter(|_| wanted.copied == LiveStore::Sqlite) {
             Some(source) => match copy_sqlite(&source, &wanted.path, scratch, attempts)? {
                 Ok(copy) => {
                     staged.insert(wanted.path, copy);
@@ -130,12 +130,12 @@ pub(crate) fn stage(
 /// One round: copies, looks whether each copy is good. What is not stays pending, with the reason.
 fn attempt(
     directory: &SurveyedDirectory,
-    pending: Vec<(Wanted, String)>,
+    pending: Vec<(CopySource, String)>,
     listed: &BTreeMap<String, Stamp>,
     scratch: &Path,
     proving: bool,
     staged: &mut BTreeMap<String, HostVolume>,
-) -> Result<Vec<(Wanted, String)>, EngineError> {
+) -> Result<Vec<(CopySource, String)>, EngineError> {
     let volume = directory.volume.as_ref();
     let mut files: Vec<Fetch> = Vec::new();
     let mut targets: Vec<PathBuf> = Vec::new();
@@ -160,7 +160,8 @@ fn attempt(
             return Ok(pending.into_iter().map(|(wanted, _)| (wanted, problem.clone())).collect());
         }
     };
-    let moment = proving && pending.iter().any(|(wanted, _)| matches!(wanted.copied, Copied::Moment | Copied::Sqlite));
+    let moment =
+        proving && pending.iter().any(|(wanted, _)| matches!(wanted.copied, LiveStore::Moment | LiveStore::Sqlite));
     let after = if moment { listing(volume, &pending)? } else { BTreeMap::new() };
     let mut left = Vec::new();
     for ((wanted, _), target) in pending.into_iter().zip(targets) {
@@ -171,7 +172,7 @@ fn attempt(
             .map(|(file, _)| file.path.as_str())
             .collect();
         // Only what proves itself may lack a file that was listed.
-        let proves_itself = matches!(wanted.copied, Copied::Database | Copied::Moment) && proving;
+        let proves_itself = matches!(wanted.copied, LiveStore::Database | LiveStore::Moment) && proving;
         if let Some(path) = missing.first().filter(|_| !proves_itself) {
             left.push((wanted, format!("{path} was listed and has disappeared")));
             continue;
@@ -187,7 +188,7 @@ fn attempt(
 }
 
 /// Files of what is pending, as they are now.
-fn listing(volume: &dyn Volume, pending: &[(Wanted, String)]) -> Result<BTreeMap<String, Stamp>, EngineError> {
+fn listing(volume: &dyn Volume, pending: &[(CopySource, String)]) -> Result<BTreeMap<String, Stamp>, EngineError> {
     if volume.local("").is_none() {
         // Far away one question is cheaper than many.
         return Ok(stamps(&volume.list("")?));
@@ -206,7 +207,7 @@ fn stamps<'a>(entries: impl IntoIterator<Item = &'a VolumeEntry>) -> BTreeMap<St
 
 fn plan(
     directory: &SurveyedDirectory,
-    wanted: &Wanted,
+    wanted: &CopySource,
     listed: &BTreeMap<String, Stamp>,
     target: &Path,
     proving: bool,
@@ -214,7 +215,7 @@ fn plan(
     let fetch = |path: &str, to: PathBuf, sparse| Fetch { path: path.to_owned(), to, sparse };
     let inside = || listed.keys().filter_map(|path| Some((path.as_str(), below(path, &wanted.path)?)));
     match wanted.copied {
-        Copied::Database => {
+        LiveStore::Database => {
             let mut first = Vec::new();
             let mut rest = Vec::new();
             for (path, name) in inside().filter(|(_, name)| !name.contains('/')) {
@@ -231,20 +232,20 @@ fn plan(
             }
             out
         }
-        Copied::Logs => inside()
+        LiveStore::Logs => inside()
             .filter(|(_, name)| !name.contains('/') && (name.ends_with(".wal") || name.ends_with(".snap")))
             .map(|(path, name)| fetch(path, target.join(name), name.ends_with(".wal")))
             .collect(),
-        Copied::Snapshots => inside()
+        LiveStore::Snapshots => inside()
             .filter(|(_, name)| !name.contains('/') && name.ends_with(".snap"))
             .map(|(path, name)| fetch(path, target.join(name), false))
             .collect(),
-        Copied::Sqlite => sqlite_files(&wanted.path)
+        LiveStore::Sqlite => sqlite_files(&wanted.path)
             .into_iter()
             .filter(|path| listed.contains_key(path))
             .map(|path| fetch(&path, target.join(path.rsplit('/').next().unwrap_or(&path)), false))
             .collect(),
-        Copied::Moment => directory
+        LiveStore::Moment => directory
             .files(true)
             .filter(|(entry, _)| listed.contains_key(&entry.path))
             .map(|(entry, _)| fetch(&entry.path, target.join(&entry.path), false))
@@ -259,7 +260,7 @@ fn sqlite_files(path: &str) -> Vec<String> {
 
 fn prove(
     directory: &SurveyedDirectory,
-    wanted: &Wanted,
+    wanted: &CopySource,
     target: &Path,
     proving: bool,
     before: &BTreeMap<String, Stamp>,
@@ -269,7 +270,7 @@ fn prove(
     let copy = || HostVolume::new(target.to_path_buf());
     let text = |error: &dyn std::fmt::Display| error.to_string();
     match wanted.copied {
-        Copied::Database if proving => {
+        LiveStore::Database if proving => {
             for name in names(target)?.iter().filter_map(|name| name.strip_suffix(AFTER)) {
                 let read = |name: &str| std::fs::read(target.join(name)).map_err(|error| format!("{name}: {error}"));
                 let second = format!("{name}{AFTER}");
@@ -281,7 +282,7 @@ fn prove(
             Database::open(target).and_then(|database| database.check()).map_err(|error| text(&error))?;
             Ok(copy())
         }
-        Copied::Logs if proving => {
+        LiveStore::Logs if proving => {
             if names(target)?.iter().any(|name| name.ends_with(".wal") && name.contains('-')) {
                 raft::check_wal_directory(target, |_, _| {}).map_err(|error| text(&error))?;
             } else {
@@ -289,7 +290,7 @@ fn prove(
             }
             Ok(copy())
         }
-        Copied::Sqlite => {
+        LiveStore::Sqlite => {
             if proving && sqlite_files(&wanted.path).iter().any(|path| before.get(path) != after.get(path)) {
                 return Err("the database was written to meanwhile".to_owned());
             }
@@ -306,7 +307,7 @@ fn prove(
                 .map_err(|error| text(&error))?;
             Ok(HostVolume::new(target.join(whole)))
         }
-        Copied::Moment if proving => {
+        LiveStore::Moment if proving => {
             let changed =
                 directory.files(true).map(|(entry, _)| &entry.path).find(|path| before.get(*path) != after.get(*path));
             let new = after.keys().find(|path| {
@@ -318,7 +319,7 @@ fn prove(
                 None => Ok(copy()),
             }
         }
-        Copied::Database | Copied::Logs | Copied::Snapshots | Copied::Moment => Ok(copy()),
+        LiveStore::Database | LiveStore::Logs | LiveStore::Snapshots | LiveStore::Moment => Ok(copy()),
     }
 }
 

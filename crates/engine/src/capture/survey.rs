@@ -16,7 +16,7 @@ use fabkeep_store::PointWriter;
 
 use super::entries::{check_entries, leave_out_links};
 use super::links::{self, LedTo, Links};
-use super::staging::{self, Copied, Wanted};
+use super::staging::{self, CopySource, LiveStore};
 use super::{CaptureOptions, databases, presence, servers, settings, start_marks};
 use crate::EngineError;
 use crate::misuse::{Misuse, Request};
@@ -430,22 +430,23 @@ fn survey_directory(
         return Ok(surveyed);
     };
     let (is_snapshot, not_known) = (
-        |wanted: &Wanted| wanted.copied == Copied::Snapshots,
-        |node: &PlannedNode, directory: &SurveyedDirectory, wanted: &Wanted| {
+        |wanted: &CopySource| wanted.copied == LiveStore::Snapshots,
+        |node: &PlannedNode, directory: &SurveyedDirectory, wanted: &CopySource| {
             options.reread || !databases::is_known(staging.writer, node, directory, &wanted.path)
         },
     );
     let mut all = (BTreeMap::new(), Vec::new());
-    let mut copy = |node: &PlannedNode, surveyed: &SurveyedDirectory, wanted: Vec<Wanted>| -> Result<(), EngineError> {
-        let wanted = wanted.into_iter().filter(|wanted| not_known(node, surveyed, wanted)).collect();
-        let (copies, problems) = staging::stage(surveyed, wanted, scratch, options.live_attempts, node.running)?;
-        all.0.extend(copies);
-        all.1.extend(problems);
-        Ok(())
-    };
+    let mut copy =
+        |node: &PlannedNode, surveyed: &SurveyedDirectory, wanted: Vec<CopySource>| -> Result<(), EngineError> {
+            let wanted = wanted.into_iter().filter(|wanted| not_known(node, surveyed, wanted)).collect();
+            let (copies, problems) = staging::stage(surveyed, wanted, scratch, options.live_attempts, node.running)?;
+            all.0.extend(copies);
+            all.1.extend(problems);
+            Ok(())
+        };
     if node.running {
         // I3: snapshots before chains, chains before logs. Listing the block files fixes their extent.
-        let snapshots: Vec<Wanted> = staging::wanted(&surveyed, derived, true)
+        let snapshots: Vec<CopySource> = staging::wanted(&surveyed, derived, true)
             .into_iter()
             .filter(|wanted| is_snapshot(wanted) && not_known(node, &surveyed, wanted))
             .collect();

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::event::{Event, Reporter, step};
 use crate::point::RecoveryPoint;
-use crate::transform::{Asked, GoBack, LedgerFrom, RaftSource, Transformed};
+use crate::transform::{GoBack, LedgerFrom, RaftSource, RestoreScope, Transformed};
 use crate::{Done, EngineError, Next};
 
 pub use ca::keep::CaKeep;
@@ -113,9 +113,9 @@ impl Default for RestoreOptions {
 
 impl RestoreOptions {
     /// What they ask for of the recovery point.
-    fn asked(&self) -> Asked<'_> {
+    fn asked(&self) -> RestoreScope<'_> {
         let RestoreOptions { nodes, ledgers, replicate, raft_state, go_back, missing, .. } = self;
-        Asked { nodes, ledgers, replicate, raft_state: *raft_state, go_back, together: !missing }
+        RestoreScope { nodes, ledgers, replicate, raft_state: *raft_state, go_back, together: !missing }
     }
 
     /// Whether the rule of a finding may be broken.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeId, Observation, Relation, Remedy, Rule, WalKind};
-use fabkeep_platform::{Asked, BlockFiles, Platform};
+use fabkeep_platform::{BlockFiles, Platform, ProbeScope};
 
 use super::RestoreOptions;
 use crate::EngineError;
@@ -89,7 +89,7 @@ fn orderers(platform: &dyn Platform, restored: &dyn Fn(&NodeId) -> bool) -> Vec<
         let mut nodes = platform.network().nodes();
         nodes.any(|node| node.id == *id && node.role == NodeRole::Orderer) && !restored(id)
     };
-    observe(platform, Asked { block_files: BlockFiles::IfSilent, health: false }, is_other)
+    observe(platform, ProbeScope { block_files: BlockFiles::IfSilent, health: false }, is_other)
 }
 
 /// What forbids to restart the others of a channel.
@@ -155,7 +155,7 @@ impl Others {
     }
 
     fn observed(&self, platform: &dyn Platform) -> Vec<Observation> {
-        let asked = Asked { block_files: BlockFiles::Never, health: false };
+        let asked = ProbeScope { block_files: BlockFiles::Never, health: false };
         observe(platform, asked, |id| self.nodes.contains(id))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeId, Observation, RaftFacts, Remedy, Rule, WalKind};
-use fabkeep_platform::{Asked, BlockFiles, Platform};
+use fabkeep_platform::{BlockFiles, Platform, ProbeScope};
 
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::window::observe;
@@ -32,7 +32,7 @@ pub(super) fn judge(
     if !stays || (peers.is_empty() && orderers.is_empty()) {
         return Vec::new();
     }
-    let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
+    let asked = ProbeScope { block_files: BlockFiles::IfSilent, health: false };
     let observed = observe(platform, asked, |id| !restored(id));
     let (surviving_peers, surviving_orderers) =
         (surviving(&observed, NodeRole::Peer), surviving(&observed, NodeRole::Orderer));

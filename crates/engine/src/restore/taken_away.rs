@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::certificate::is_private_key_der;
 use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, NodeId, Remedy, Rule};
-use fabkeep_platform::{Asked, BlockFiles, Platform, Volume, VolumeEntry, block_file_heights};
+use fabkeep_platform::{BlockFiles, Platform, ProbeScope, Volume, VolumeEntry, block_file_heights};
 use fabkeep_store::{BlobId, NameKey};
 
 use super::RestoreOptions;
@@ -211,7 +211,7 @@ pub(super) fn lost_blocks(
     if higher.is_empty() {
         return Vec::new();
     }
-    let asked = Asked { block_files: BlockFiles::IfSilent, health: false };
+    let asked = ProbeScope { block_files: BlockFiles::IfSilent, health: false };
     let observed = platform.map(|platform| {
         let stays = |id: &NodeId| !is_named(id, restored);
         let known: BTreeSet<NodeId> = platform.network().nodes().map(|node| node.id.clone()).collect();

@@ -14,7 +14,7 @@ use crate::EngineError;
 use crate::content::{Contents, channel_of, is_block_file};
 use crate::event::{Event, Reporter, step};
 use crate::point::{CapturedEntry, Channel, EntryContent, Part, RecoveryPoint};
-use crate::replay::{Sink, Target, replay};
+use crate::replay::{ReplayTarget, Sink, replay};
 use fabkeep_parallel as parallel;
 
 /// How often what may pass is tried again, and the longest pause before.
@@ -226,7 +226,7 @@ fn write_chains(
         // Nothing is left to write where a killed run wrote every file.
         for files in chains.into_values().filter(|files| files.iter().any(|file| file.wants != Wants::Nothing)) {
             let (id, role) = volume.node();
-            targets.push(Target {
+            targets.push(ReplayTarget {
                 label: id.to_string(),
                 peer: role == NodeRole::Peer,
                 files: files.iter().map(|file| file.parts().to_vec()).collect(),

@@ -20,19 +20,19 @@ pub(crate) struct Levelled<'a> {
 
 /// What of a channel is levelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum LevelledPart {
     Chain,
     Log,
     Snapshot,
 }
 
-impl Part {
+impl LevelledPart {
     /// The name of a first file.
     fn first_file(self) -> &'static str {
         match self {
-            Part::Chain => "blockfile_000000",
-            Part::Log => FIRST_LOG_FILE,
-            Part::Snapshot => "0000000000000001-0000000000000001.snap",
+            LevelledPart::Chain => "blockfile_000000",
+            LevelledPart::Log => FIRST_LOG_FILE,
+            LevelledPart::Snapshot => "0000000000000001-0000000000000001.snap",
         }
     }
 }
@@ -61,7 +61,12 @@ pub(crate) fn to_donor(
         if position == donor || !is_consenter(node.facts, channel, config) {
             continue;
         }
-        match replace(node.directories, channel, &[Part::Chain, Part::Log, Part::Snapshot], &given) {
+        match replace(
+            node.directories,
+            channel,
+            &[LevelledPart::Chain, LevelledPart::Log, LevelledPart::Snapshot],
+            &given,
+        ) {
             Ok(()) => {
                 add_donor_ledger(node.facts, channel, ledger.as_ref());
                 node.facts.raft.retain(|known| known.channel != channel);
@@ -90,7 +95,7 @@ pub(super) fn add_donor_ledger(facts: &mut NodeFacts, channel: &str, ledger: Opt
 }
 
 /// What forbids to level a node.
-pub(super) fn no_place(id: &NodeId, channel: &str, donor: &NodeId, part: Part) -> Finding {
+pub(super) fn no_place(id: &NodeId, channel: &str, donor: &NodeId, part: LevelledPart) -> Finding {
     Finding::error(
         Rule::OrderersLevel,
         format!("{id} {channel}"),
@@ -109,22 +114,22 @@ pub(crate) fn raft_of(facts: &NodeFacts, channel: &str) -> Option<RaftFacts> {
 }
 
 /// What a file is: which part, of which channel.
-fn part_of_channel(directory: &NodeDirectory, path: &str) -> Option<(Part, String)> {
+fn part_of_channel(directory: &NodeDirectory, path: &str) -> Option<(LevelledPart, String)> {
     match directory.classify(path, false).kind {
-        Kind::BlockFile(of) => Some((Part::Chain, of)),
-        Kind::WalFile(of) => Some((Part::Log, of)),
-        Kind::RaftSnapshot(of) => Some((Part::Snapshot, of)),
+        Kind::BlockFile(of) => Some((LevelledPart::Chain, of)),
+        Kind::WalFile(of) => Some((LevelledPart::Log, of)),
+        Kind::RaftSnapshot(of) => Some((LevelledPart::Snapshot, of)),
         _ => None,
     }
 }
 
 /// What a file is of a channel.
-fn part_of(directory: &NodeDirectory, path: &str, channel: &str) -> Option<Part> {
+fn part_of(directory: &NodeDirectory, path: &str, channel: &str) -> Option<LevelledPart> {
     part_of_channel(directory, path).and_then(|(part, of)| (of == channel).then_some(part))
 }
 
 /// A channel's files of a node, with their names.
-pub(super) fn taken(directories: &[CapturedDirectory], channel: &str) -> Vec<(Part, String, CapturedEntry)> {
+pub(super) fn taken(directories: &[CapturedDirectory], channel: &str) -> Vec<(LevelledPart, String, CapturedEntry)> {
     let mut out = Vec::new();
     for captured in directories {
         for entry in &captured.entries {
@@ -137,10 +142,10 @@ pub(super) fn taken(directories: &[CapturedDirectory], channel: &str) -> Vec<(Pa
 }
 
 /// Where a directory keeps a channel's part: the folder inside it.
-fn folder(directory: &NodeDirectory, part: Part, channel: &str) -> Option<String> {
+fn folder(directory: &NodeDirectory, part: LevelledPart, channel: &str) -> Option<String> {
     let inside = |role: DirectoryRole| match (part, role) {
-        (Part::Chain, DirectoryRole::OrdererLedger) => Some(format!("{ORDERER_CHAINS}/{channel}")),
-        (Part::Log, DirectoryRole::OrdererWal) | (Part::Snapshot, DirectoryRole::OrdererSnapshots) => {
+        (LevelledPart::Chain, DirectoryRole::OrdererLedger) => Some(format!("{ORDERER_CHAINS}/{channel}")),
+        (LevelledPart::Log, DirectoryRole::OrdererWal) | (LevelledPart::Snapshot, DirectoryRole::OrdererSnapshots) => {
             Some(channel.to_owned())
         }
         _ => None,
@@ -150,17 +155,17 @@ fn folder(directory: &NodeDirectory, part: Part, channel: &str) -> Option<String
 }
 
 /// Whether a folder is where an orderer keeps a part, if its logs and snapshots have folders of their own.
-fn is_usual(directory: &NodeDirectory, part: Part, path: &str) -> bool {
+fn is_usual(directory: &NodeDirectory, part: LevelledPart, path: &str) -> bool {
     let (_, role, inside) = directory.part(path);
     match part {
-        Part::Chain => true,
-        Part::Log => role == DirectoryRole::OrdererWal || inside.starts_with("etcdraft/wal/"),
-        Part::Snapshot => role == DirectoryRole::OrdererSnapshots || inside.starts_with("etcdraft/snapshot/"),
+        LevelledPart::Chain => true,
+        LevelledPart::Log => role == DirectoryRole::OrdererWal || inside.starts_with("etcdraft/wal/"),
+        LevelledPart::Snapshot => role == DirectoryRole::OrdererSnapshots || inside.starts_with("etcdraft/snapshot/"),
     }
 }
 
 /// Where a node keeps a channel's part: by what it has there, else by its directories' roles.
-fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option<(usize, String)> {
+fn place(directories: &[CapturedDirectory], part: LevelledPart, channel: &str) -> Option<(usize, String)> {
     let has = directories.iter().enumerate().find_map(|(position, captured)| {
         let of_part = |entry: &&CapturedEntry| part_of(&captured.directory, &entry.path, channel) == Some(part);
         let entry = captured.entries.iter().find(of_part)?;
@@ -208,9 +213,9 @@ fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option
     };
     let in_ledger = || {
         let (own, other) = match part {
-            Part::Log => ("etcdraft/wal", "etcdraft/snapshot"),
-            Part::Snapshot => ("etcdraft/snapshot", "etcdraft/wal"),
-            Part::Chain => return None,
+            LevelledPart::Log => ("etcdraft/wal", "etcdraft/snapshot"),
+            LevelledPart::Snapshot => ("etcdraft/snapshot", "etcdraft/wal"),
+            LevelledPart::Chain => return None,
         };
         // Where the other of the two lies, unless nothing tells.
         let known = directories.iter().enumerate().find_map(|(position, captured)| {
@@ -218,7 +223,7 @@ fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option
         });
         match known {
             Some((position, at, path)) => Some((position, format!("{}{own}/{channel}", &path[..at]))),
-            None if part == Part::Snapshot => place(directories, Part::Log, channel),
+            None if part == LevelledPart::Snapshot => place(directories, LevelledPart::Log, channel),
             None => {
                 let ledger =
                     directories.iter().position(|known| known.directory.role == DirectoryRole::OrdererLedger)?;
@@ -233,10 +238,10 @@ fn place(directories: &[CapturedDirectory], part: Part, channel: &str) -> Option
 pub(super) fn replace(
     directories: &mut [CapturedDirectory],
     channel: &str,
-    parts: &[Part],
-    given: &[(Part, String, CapturedEntry)],
-) -> Result<(), Part> {
-    let filled: BTreeSet<Part> = given.iter().map(|(part, ..)| *part).collect();
+    parts: &[LevelledPart],
+    given: &[(LevelledPart, String, CapturedEntry)],
+) -> Result<(), LevelledPart> {
+    let filled: BTreeSet<LevelledPart> = given.iter().map(|(part, ..)| *part).collect();
     let mut places = Vec::new();
     for part in filled {
         let (directory, folder) = place(directories, part, channel).ok_or(part)?;
@@ -245,7 +250,8 @@ pub(super) fn replace(
     for captured in directories.iter_mut() {
         let of = captured.directory.clone();
         // The node's own index names places in block files that go: it is made anew.
-        let is_index = |path: &str| parts.contains(&Part::Chain) && of.classify(path, false).class == Class::Derived;
+        let is_index =
+            |path: &str| parts.contains(&LevelledPart::Chain) && of.classify(path, false).class == Class::Derived;
         captured.entries.retain(|entry| {
             !matches!(entry.content, EntryContent::File { .. })
                 || !(part_of(&of, &entry.path, channel).is_some_and(|part| parts.contains(&part))

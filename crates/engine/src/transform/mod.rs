@@ -58,7 +58,7 @@ pub(crate) fn is_named(id: &NodeId, names: &[String]) -> bool {
 }
 
 /// What a restore asks for.
-pub(crate) struct Asked<'a> {
+pub(crate) struct RestoreScope<'a> {
     /// Nodes to restore, as `Organization/node`; empty: all.
     pub nodes: &'a [String],
     /// Peers that take another peer's ledger.
@@ -77,9 +77,9 @@ pub(crate) struct Asked<'a> {
 pub(crate) fn transform(
     mut point: RecoveryPoint,
     reader: &PointReader<'_>,
-    asked: &Asked<'_>,
+    asked: &RestoreScope<'_>,
 ) -> Result<Transformed, EngineError> {
-    let Asked { nodes, ledgers, replicate, .. } = *asked;
+    let RestoreScope { nodes, ledgers, replicate, .. } = *asked;
     for name in nodes {
         if !point.nodes.iter().any(|node| node.facts.id.to_string() == *name) {
             return Err(Misuse::of(

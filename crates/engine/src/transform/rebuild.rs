@@ -8,7 +8,7 @@ use fabkeep_ledger::smartbft;
 use fabkeep_network::{Finding, LedgerFacts, NodeFacts, RaftFacts, RaftSnapshotFacts, Remedy, Rule, WalKind};
 use fabkeep_store::{BlobId, PointReader, PointWriter};
 
-use super::level::{Levelled, Part, add_donor_ledger, ledger_of, raft_of, replace, taken};
+use super::level::{Levelled, LevelledPart, add_donor_ledger, ledger_of, raft_of, replace, taken};
 use crate::EngineError;
 use crate::point::{CapturedDirectory, CapturedEntry, Channel, Content, EntryContent, Part as FilePart};
 use crate::replay::Blocks;
@@ -19,9 +19,9 @@ const LOG_MODE: u32 = 0o600;
 const SNAPSHOT_MODE: u32 = 0o644;
 
 /// What the consenters of a channel are given.
-pub(super) struct Given {
+pub(super) struct LevelledState {
     /// Files that are not captured ones, with their names.
-    files: Vec<(Part, String, CapturedEntry)>,
+    files: Vec<(LevelledPart, String, CapturedEntry)>,
     facts: RaftFacts,
     /// What it is, for a sentence.
     what: String,
@@ -35,7 +35,7 @@ pub(super) fn made_anew(
     donor: usize,
     consenters: &[usize],
     nodes: &[Levelled<'_>],
-) -> Result<Result<Given, Finding>, EngineError> {
+) -> Result<Result<LevelledState, Finding>, EngineError> {
     let node = &nodes[donor];
     let source = Source { reader, channel, facts: node.facts, directories: node.directories };
     match kind {
@@ -64,7 +64,7 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// Raft's state behind the donor's last block, in a term; or why the block does not tell it.
-    fn raft(&self, term: u64) -> Result<Result<Given, NoState>, EngineError> {
+    fn raft(&self, term: u64) -> Result<Result<LevelledState, NoState>, EngineError> {
         let ledger = self.ledger()?;
         let (record, modified_ns) = self.last_block(&ledger)?;
         let state = match RaftState::of_block(&record, term) {
@@ -76,8 +76,10 @@ impl Source<'_> {
         }
         let log = self.file(&state.log(), Some(SEGMENT_BYTES), LOG_MODE, modified_ns)?;
         let snapshot = self.file(&state.snapshot(), None, SNAPSHOT_MODE, modified_ns)?;
-        let files =
-            vec![(Part::Log, FIRST_LOG_FILE.to_owned(), log), (Part::Snapshot, state.snapshot_file(), snapshot)];
+        let files = vec![
+            (LevelledPart::Log, FIRST_LOG_FILE.to_owned(), log),
+            (LevelledPart::Snapshot, state.snapshot_file(), snapshot),
+        ];
         let facts = RaftFacts {
             commit: state.index,
             term: Some(term),
@@ -91,16 +93,16 @@ impl Source<'_> {
             ..self.no_entries(WalKind::Raft)
         };
         let what = format!("raft state created from block {} (raft index {}, term {term})", state.number, state.index);
-        Ok(Ok(Given { files, facts, what }))
+        Ok(Ok(LevelledState { files, facts, what }))
     }
 
     /// A SmartBFT log that nothing was written to yet.
-    fn smartbft(&self) -> Result<Given, EngineError> {
+    fn smartbft(&self) -> Result<LevelledState, EngineError> {
         let ledger = self.ledger()?;
         let (_, modified_ns) = self.last_block(&ledger)?;
         let (name, bytes) = smartbft::empty_log();
-        let files = vec![(Part::Log, name.to_owned(), self.file(&bytes, None, LOG_MODE, modified_ns)?)];
-        Ok(Given { files, facts: self.no_entries(WalKind::SmartBft), what: "an empty SmartBFT log".to_owned() })
+        let files = vec![(LevelledPart::Log, name.to_owned(), self.file(&bytes, None, LOG_MODE, modified_ns)?)];
+        Ok(LevelledState { files, facts: self.no_entries(WalKind::SmartBft), what: "an empty SmartBFT log".to_owned() })
     }
 
     fn wrong(&self, problem: &str) -> EngineError {
@@ -182,7 +184,7 @@ pub(crate) fn empty_smartbft_logs(
     let mut names = Vec::new();
     for node in nodes {
         let Some(raft) = raft_of(node.facts, channel).filter(|raft| raft.kind == WalKind::SmartBft) else { continue };
-        let own = taken(node.directories, channel).into_iter().filter(|(part, ..)| *part == Part::Log);
+        let own = taken(node.directories, channel).into_iter().filter(|(part, ..)| *part == LevelledPart::Log);
         let facts = RaftFacts { files: 1, ..RaftFacts::new(channel, raft.kind) };
         let Some(modified_ns) = own.map(|(.., entry)| entry.modified_ns).max() else {
             // It is not stored, and is not missed at the height of the cut either.
@@ -193,7 +195,9 @@ pub(crate) fn empty_smartbft_logs(
         let len = bytes.len() as u64;
         let empty = file(writer.put(&bytes)?, len, len, LOG_MODE, modified_ns);
         // A node that has a log has a place for it.
-        if replace(node.directories, channel, &[Part::Log], &[(Part::Log, name.to_owned(), empty)]).is_ok() {
+        if replace(node.directories, channel, &[LevelledPart::Log], &[(LevelledPart::Log, name.to_owned(), empty)])
+            .is_ok()
+        {
             node.facts.raft.retain(|known| known.channel != channel);
             node.facts.raft.push(facts);
             names.push(node.facts.id.to_string());
@@ -227,11 +231,11 @@ pub(super) fn give(
     channel: &str,
     donor: usize,
     consenters: &[usize],
-    given: Given,
+    given: LevelledState,
     nodes: &mut [Levelled<'_>],
 ) -> Vec<Finding> {
     let ledger = ledger_of(nodes[donor].facts, channel);
-    let chain = taken(nodes[donor].directories, channel).into_iter().filter(|(part, ..)| *part == Part::Chain);
+    let chain = taken(nodes[donor].directories, channel).into_iter().filter(|(part, ..)| *part == LevelledPart::Chain);
     let with_chain: Vec<_> = chain.chain(given.files.iter().cloned()).collect();
     let donor_id = nodes[donor].facts.id.clone();
     let tip = |ledger: &Option<LedgerFacts>| ledger.as_ref().map(|ledger| ledger.tip_hash.clone());
@@ -239,10 +243,10 @@ pub(super) fn give(
     for &position in consenters {
         let node = &mut nodes[position];
         let is_level = tip(&ledger_of(node.facts, channel)) == tip(&ledger);
-        let (parts, files): (&[Part], _) = if is_level {
-            (&[Part::Log, Part::Snapshot], &given.files)
+        let (parts, files): (&[LevelledPart], _) = if is_level {
+            (&[LevelledPart::Log, LevelledPart::Snapshot], &given.files)
         } else {
-            (&[Part::Chain, Part::Log, Part::Snapshot], &with_chain)
+            (&[LevelledPart::Chain, LevelledPart::Log, LevelledPart::Snapshot], &with_chain)
         };
         if let Err(part) = replace(node.directories, channel, parts, files) {
             findings.push(super::level::no_place(&node.facts.id, channel, &donor_id, part));

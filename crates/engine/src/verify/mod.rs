@@ -14,7 +14,7 @@ use crate::EngineError;
 use crate::content::{Contents, channel_of, check_parts, is_block_file};
 use crate::event::{Event, Reporter, step};
 use crate::point::{Channel, EntryContent, Part, RecoveryPoint};
-use crate::replay::{Nowhere, Target, replay};
+use crate::replay::{Nowhere, ReplayTarget, replay};
 use fabkeep_parallel as parallel;
 
 /// How deep to verify.
@@ -287,7 +287,7 @@ fn damage(subject: &str, error: &EngineError) -> Finding {
 }
 
 /// Returns every node's block files of a channel.
-fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<Target<'static>> {
+fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<ReplayTarget<'static>> {
     let mut targets = Vec::new();
     for node in &point.nodes {
         for directory in &node.directories {
@@ -300,7 +300,7 @@ fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<Target<'static>> {
                     chains.entry(folder).or_default().push(parts.clone());
                 }
             }
-            targets.extend(chains.into_values().map(|files| Target {
+            targets.extend(chains.into_values().map(|files| ReplayTarget {
                 label: node.facts.id.to_string(),
                 peer: node.facts.role == NodeRole::Peer,
                 files,

@@ -8,7 +8,7 @@ use fabkeep_network::{
     Finding, HeightSource, NodeFacts, NodeId, Observation, Reading, Remedy, Rule, Standing, contradictions, standings,
     unanswered,
 };
-use fabkeep_platform::{Asked, Platform};
+use fabkeep_platform::{Platform, ProbeScope};
 
 use crate::EngineError;
 use crate::event::{Event, Notice, Reporter};
@@ -21,12 +21,16 @@ const FIRST_POLL: Duration = Duration::from_millis(50);
 const ASKED_AT_ONCE: usize = 16;
 
 /// Asks every node that holds chains.
-pub(crate) fn observe_all(platform: &dyn Platform, asked: Asked) -> Vec<Observation> {
+pub(crate) fn observe_all(platform: &dyn Platform, asked: ProbeScope) -> Vec<Observation> {
     observe(platform, asked, |_| true)
 }
 
 /// Asks those of them that are wanted.
-pub(crate) fn observe(platform: &dyn Platform, asked: Asked, wanted: impl Fn(&NodeId) -> bool) -> Vec<Observation> {
+pub(crate) fn observe(
+    platform: &dyn Platform,
+    asked: ProbeScope,
+    wanted: impl Fn(&NodeId) -> bool,
+) -> Vec<Observation> {
     let holds = |role: NodeRole| matches!(role, NodeRole::Peer | NodeRole::Orderer);
     let nodes: Vec<_> = platform.network().nodes().filter(|node| holds(node.role) && wanted(&node.id)).collect();
     parallel::map(nodes, ASKED_AT_ONCE, |node| platform.observe(&node.id, asked))
@@ -47,7 +51,7 @@ pub(crate) fn wait_until_level(
         if reporter.is_interrupted() {
             return Err(EngineError::Stopped);
         }
-        let asked = Asked { block_files: fabkeep_platform::BlockFiles::IfSilent, health: false };
+        let asked = ProbeScope { block_files: fabkeep_platform::BlockFiles::IfSilent, health: false };
         let mut observed = observe_all(platform, asked);
         observed.retain(|observation| members.contains_key(&observation.node));
         let now = standings(&observed, members);

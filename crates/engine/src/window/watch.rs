@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fabkeep_network::{Grown, NodeId};
-use fabkeep_platform::{Asked, BlockFiles};
+use fabkeep_platform::{BlockFiles, ProbeScope};
 
 use super::{OpenWindow, observe_all};
 use crate::event::{Event, Notice};
@@ -32,7 +32,7 @@ pub(crate) fn watched<T>(window: &OpenWindow<'_>, work: impl FnOnce() -> T) -> (
                 }
                 // Once more after the work: what grew in its last moments counts too.
                 let last = done.load(Ordering::Relaxed);
-                let now = observe_all(window.platform, Asked { block_files: BlockFiles::Never, health: false });
+                let now = observe_all(window.platform, ProbeScope { block_files: BlockFiles::Never, health: false });
                 for more in window.grown(&now) {
                     let key = (more.node.clone(), more.channel.clone());
                     if !grown.contains_key(&key) {

@@ -20,7 +20,7 @@ pub use fabric::{
 };
 pub(crate) use fabric::{MAX_TRANSACTIONS, ordered, read_ordered};
 pub use log::{LogEnd, LogWriter, read_log};
-pub use write::{Written, write};
+pub use write::{WriteSummary, write};
 
 /// A key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);

@@ -24,7 +24,7 @@ const FIRST_TABLE: u64 = 3;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteSummary {
     /// Entries.
     pub entries: u64,
     /// Tables.
@@ -41,13 +41,13 @@ pub struct Written {
 pub fn write<E: From<LevelDbError>>(
     entries: impl IntoIterator<Item = Result<Entry, E>>,
     sink: &mut dyn FnMut(&str, Vec<u8>) -> io::Result<()>,
-) -> Result<Written, E> {
-    let mut written = Written::default();
+) -> Result<WriteSummary, E> {
+    let mut written = WriteSummary::default();
     let mut put = |name: &str, bytes: Vec<u8>| {
         written.bytes += bytes.len() as u64;
         sink(name, bytes).map_err(|source| LevelDbError::Io { file: name.to_owned(), source })
     };
-    let mut tables: Vec<Made> = Vec::new();
+    let mut tables: Vec<TableMeta> = Vec::new();
     let mut end = |table: TableWriter| {
         let (bytes, made) = table.finish();
         put(&format!("{:06}.ldb", FIRST_TABLE + tables.len() as u64), bytes)?;
@@ -80,14 +80,14 @@ pub fn write<E: From<LevelDbError>>(
 }
 
 /// A table that was made: what the manifest says of it.
-struct Made {
+struct TableMeta {
     size: u64,
     first: Vec<u8>,
     last: Vec<u8>,
 }
 
 /// Returns the manifest, with one version edit. Tables lie in the first level that is not compacted at once.
-fn manifest_of(tables: &[Made]) -> Vec<u8> {
+fn manifest_of(tables: &[TableMeta]) -> Vec<u8> {
     let total: u64 = tables.iter().map(|table| table.size).sum();
     let holds = |level: &u64| total < LEVEL_1_BYTES * 10u64.pow(*level as u32 - 1);
     let level = (1..LAST_LEVEL).find(holds).unwrap_or(LAST_LEVEL);
@@ -140,7 +140,7 @@ impl TableWriter {
         self.index.add(&internal(&self.last), &handle, 1);
     }
 
-    fn finish(mut self) -> (Vec<u8>, Made) {
+    fn finish(mut self) -> (Vec<u8>, TableMeta) {
         if self.block.len() > BlockWriter::default().len() {
             self.end_block();
         }
@@ -149,7 +149,7 @@ impl TableWriter {
         footer.resize(FOOTER_BYTES as usize - 8, 0);
         self.bytes.extend(footer);
         self.bytes.extend(MAGIC.to_le_bytes());
-        let made = Made { size: self.bytes.len() as u64, first: self.first.unwrap_or_default(), last: self.last };
+        let made = TableMeta { size: self.bytes.len() as u64, first: self.first.unwrap_or_default(), last: self.last };
         (self.bytes, made)
     }
 }

@@ -19,7 +19,7 @@ use url::Url;
 use crate::command::{self, Ran, Until};
 use crate::volume::Volume;
 use crate::{
-    Asked, Change, Machine, NodeState, NotedWindows, OnProgress, Platform, PlatformError, Quiesce, StrangeNote,
+    Change, Machine, NodeState, NotedWindows, OnProgress, Platform, PlatformError, ProbeScope, Quiesce, StrangeNote,
     WindowRecord,
 };
 
@@ -250,7 +250,7 @@ impl Platform for Host {
         }
     }
 
-    fn observe(&self, node: &NodeId, asked: Asked) -> Observation {
+    fn observe(&self, node: &NodeId, asked: ProbeScope) -> Observation {
         self.ask(node, asked)
     }
 

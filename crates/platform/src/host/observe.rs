@@ -12,7 +12,8 @@ use url::Url;
 use super::{Host, HostVolume, Reach};
 use crate::command::{self, Until};
 use crate::probe::{
-    Asked, BlockFiles, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
+    BlockFiles, ProbeScope, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics,
+    wants_files,
 };
 use crate::{NodeState, Platform, PlatformError};
 
@@ -68,7 +69,7 @@ fn get(reach: &Reach, url: &Url, path: &str, any_status: bool) -> Result<String,
 }
 
 impl Host {
-    pub(super) fn ask(&self, node: &NodeId, asked: Asked) -> Observation {
+    pub(super) fn ask(&self, node: &NodeId, asked: ProbeScope) -> Observation {
         let known = self.network.node(node);
         let role = known.map_or(NodeRole::Files, |known| known.role);
         let nobody = self.nodes.get(node).is_none_or(|reach| {

@@ -111,7 +111,7 @@ impl HostVolume {
     }
 
     /// Lists what is at a path of this machine; `relative`: the same in the volume.
-    fn walk(&self, path: &Path, relative: String, depth: usize, found: &mut Found) -> Result<(), PlatformError> {
+    fn walk(&self, path: &Path, relative: String, depth: usize, found: &mut WalkResult) -> Result<(), PlatformError> {
         let out = &mut found.entries;
         let io = |source| PlatformError::Io { path: path.display().to_string(), source };
         // The root may be a link (an operator's choice); below it links are kept as links, unless they lead out of it.
@@ -200,12 +200,12 @@ impl HostVolume {
 
 /// What a walk has found, and where it may go on behind what cannot be read, that as well.
 #[derive(Default)]
-struct Found {
+struct WalkResult {
     entries: Vec<VolumeEntry>,
     unread: Option<Vec<Unread>>,
 }
 
-impl Found {
+impl WalkResult {
     /// Takes note of a part that cannot be read; an error where none may be left out, or it is the whole tree.
     fn unread(&mut self, path: String, depth: usize, error: PlatformError) -> Result<(), PlatformError> {
         let full = self.entries.len() >= MAX_ENTRIES;
@@ -238,13 +238,13 @@ fn has_attributes(path: &Path) -> bool {
 
 impl Volume for HostVolume {
     fn list(&self, path: &str) -> Result<Vec<VolumeEntry>, PlatformError> {
-        let mut found = Found::default();
+        let mut found = WalkResult::default();
         self.walk(&self.at(path), path.to_owned(), 0, &mut found)?;
         Ok(found.entries)
     }
 
     fn list_readable(&self) -> Result<(Vec<VolumeEntry>, Vec<Unread>), PlatformError> {
-        let mut found = Found { unread: Some(Vec::new()), ..Found::default() };
+        let mut found = WalkResult { unread: Some(Vec::new()), ..WalkResult::default() };
         self.walk(&self.root, String::new(), 0, &mut found)?;
         Ok((found.entries, found.unread.unwrap_or_default()))
     }

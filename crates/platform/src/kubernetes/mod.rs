@@ -35,7 +35,7 @@ use kube::api::{DynamicObject, ListParams};
 use parking_lot::Mutex;
 
 use connection::Connection;
-use connection::exec::Place;
+use connection::exec::ContainerRef;
 use discover::mounted::MountedVolume;
 use discover::{Analysis, FoundNode, mounts, workloads};
 use volume::helper::{self, Helper};
@@ -45,8 +45,8 @@ use volume::{PodVolume, patiently};
 use crate::command::Until;
 use crate::volume::{EntryKind, Volume};
 use crate::{
-    Asked, Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform,
-    PlatformError, Quiesce, SnapshotPlan, SnapshotReport, StrangeNote, WindowRecord,
+    Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform, PlatformError,
+    ProbeScope, Quiesce, SnapshotPlan, SnapshotReport, StrangeNote, WindowRecord,
 };
 
 pub use connection::ClusterAddress;
@@ -98,7 +98,7 @@ pub struct Kubernetes {
     /// Helper pods made so far, by namespace and name, and how many there were in all.
     made: Mutex<(Vec<(String, String)>, usize)>,
     /// What this run made for snapshots.
-    taken: Mutex<Option<snapshots::Taken>>,
+    taken: Mutex<Option<snapshots::CreatedSnapshots>>,
     /// Nodes whose volumes are read from snapshots.
     frozen: Mutex<BTreeSet<NodeId>>,
     /// Workloads that a window of this run has stopped: their pods are gone.
@@ -122,7 +122,7 @@ enum Volumes {
 /// Where a node's paths are reached.
 #[derive(Debug, Clone)]
 struct Reached {
-    place: Place,
+    place: ContainerRef,
     /// The prefix of its container's paths there.
     root: String,
     /// Of a helper pod; `None` in the node's own container.
@@ -258,7 +258,7 @@ impl Kubernetes {
     }
 
     /// Returns a node's own container, when it runs and has the tools.
-    fn own_place(&self, position: usize) -> Result<Option<Place>, PlatformError> {
+    fn own_place(&self, position: usize) -> Result<Option<ContainerRef>, PlatformError> {
         let node = &self.analysis.nodes[position];
         let (Some(pod), Some(workload)) = (&node.pod, &node.node.workload) else { return Ok(None) };
         if self.is_stopped_by_window(node) {
@@ -267,7 +267,7 @@ impl Kubernetes {
         if !pod.running.contains(&workload.container) {
             return Ok(None);
         }
-        let place = Place {
+        let place = ContainerRef {
             namespace: workload.namespace.clone(),
             pod: pod.name.clone(),
             container: workload.container.clone(),
@@ -627,7 +627,7 @@ impl Platform for Kubernetes {
         self.take_planned_snapshots(plan, limit, reported)
     }
 
-    fn observe(&self, node: &NodeId, asked: Asked) -> Observation {
+    fn observe(&self, node: &NodeId, asked: ProbeScope) -> Observation {
         self.ask(node, asked)
     }
 

@@ -34,7 +34,7 @@ pub(crate) const HAND_MADE: &str = "fabkeep.io/volume";
 pub(crate) const SCALED: [&str; 4] = ["Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"];
 
 /// A kind of object: the versions that serve it, the newest first.
-pub(crate) struct Kind {
+pub(crate) struct ObjectKind {
     pub name: &'static str,
     plural: &'static str,
     pub versions: &'static [&'static str],
@@ -42,12 +42,12 @@ pub(crate) struct Kind {
     needed: bool,
 }
 
-const fn kind(name: &'static str, plural: &'static str, versions: &'static [&'static str], needed: bool) -> Kind {
-    Kind { name, plural, versions, needed }
+const fn kind(name: &'static str, plural: &'static str, versions: &'static [&'static str], needed: bool) -> ObjectKind {
+    ObjectKind { name, plural, versions, needed }
 }
 
 /// Kinds in the order in which a new cluster wants them.
-pub(crate) const KINDS: &[Kind] = &[
+pub(crate) const KINDS: &[ObjectKind] = &[
     kind("Secret", "secrets", &["v1"], true),
     kind("ConfigMap", "configmaps", &["v1"], true),
     kind("ServiceAccount", "serviceaccounts", &["v1"], false),

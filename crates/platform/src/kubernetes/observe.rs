@@ -9,13 +9,13 @@ use kube::Api;
 use kube::api::LogParams;
 
 use super::Kubernetes;
-use super::connection::exec::Place;
+use super::connection::exec::ContainerRef;
 use super::connection::{Connection, chain, failed};
 use super::discover::FoundNode;
 use super::discover::workloads::LivePod;
 use crate::host::health_word;
 use crate::probe::{
-    Asked, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
+    ProbeScope, answers, ask_participation, block_files, http, now_ms, take_heights, take_metrics, wants_files,
 };
 use crate::{Platform, PlatformError};
 
@@ -63,7 +63,7 @@ impl Kubernetes {
         })
     }
 
-    pub(super) fn ask(&self, node: &NodeId, asked: Asked) -> Observation {
+    pub(super) fn ask(&self, node: &NodeId, asked: ProbeScope) -> Observation {
         let Ok((_, found)) = self.found(node) else {
             return Observation::new(node.clone(), fabkeep_ledger::layout::NodeRole::Files, false);
         };
@@ -101,7 +101,7 @@ impl Kubernetes {
             }
             let reported = out.channels.values().any(|answer| !answer.readings.is_empty());
             if !reported && out.role == fabkeep_ledger::layout::NodeRole::Peer {
-                let place = Place {
+                let place = ContainerRef {
                     namespace: workload.namespace.clone(),
                     pod: pod.name.clone(),
                     container: workload.container.clone(),
@@ -129,7 +129,7 @@ impl Kubernetes {
     }
 
     /// `peer channel getinfo` in the peer's own container, with its own identity.
-    fn ask_getinfo(&self, found: &FoundNode, place: &Place, out: &mut Observation) {
+    fn ask_getinfo(&self, found: &FoundNode, place: &ContainerRef, out: &mut Observation) {
         let channels = self.chain_folders(found);
         if channels.is_empty() {
             return;

@@ -26,9 +26,9 @@ pub struct Started {
 
 /// Since when each pod is in its trouble.
 #[derive(Default)]
-struct Seen(BTreeMap<String, Instant>);
+struct TroubleTimes(BTreeMap<String, Instant>);
 
-impl Seen {
+impl TroubleTimes {
     /// Returns whether a trouble has lasted so long that waiting does not help.
     fn lasts(&mut self, trouble: &Trouble) -> bool {
         let since = self.0.entry(trouble.finding.subject.clone()).or_insert_with(Instant::now);
@@ -58,7 +58,7 @@ impl Kubernetes {
     ) -> Result<Started, PlatformError> {
         let begun = Instant::now();
         let mut said: Option<Finding> = None;
-        let mut seen = Seen::default();
+        let mut seen = TroubleTimes::default();
         loop {
             let mut started = Started::default();
             let mut waits: Vec<Finding> = Vec::new();

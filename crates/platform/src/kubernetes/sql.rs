@@ -10,7 +10,7 @@ use fabkeep_ledger::ca_dump::{self, DUMP_FILE, Dump};
 use fabkeep_network::{NodeId, Remedy};
 
 use super::Kubernetes;
-use super::connection::exec::{Exec, Place};
+use super::connection::exec::{ContainerRef, Exec};
 use crate::sql::{Dumped, SqlDatabase, create_private, settle};
 use crate::volume::Volume;
 use crate::{OnProgress, PlatformError, Progress};
@@ -33,7 +33,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 16;
 
 impl Kubernetes {
     /// Returns the database of a server's node, and the container to run its tools in; `None` when its pod does not run.
-    fn sql_place(&self, node: &NodeId) -> Result<Option<(SqlDatabase, Place)>, PlatformError> {
+    fn sql_place(&self, node: &NodeId) -> Result<Option<(SqlDatabase, ContainerRef)>, PlatformError> {
         let (_, found) = self.found(node)?;
         let (Some(sql), Some(known)) = (&found.sql, &found.node.workload) else { return Ok(None) };
         if self.is_stopped_by_window(found) {
@@ -47,11 +47,16 @@ impl Kubernetes {
         };
         Ok(pods.iter().find(runs).map(|pod| {
             let (namespace, container) = (known.namespace.clone(), known.container.clone());
-            (sql.seen_from_its_pod(), Place { namespace, pod: pod.name.clone(), container })
+            (sql.seen_from_its_pod(), ContainerRef { namespace, pod: pod.name.clone(), container })
         }))
     }
 
-    fn sql_exec(&self, (database, place): &(SqlDatabase, Place), script: &str, arguments: &[&str]) -> io::Result<Exec> {
+    fn sql_exec(
+        &self,
+        (database, place): &(SqlDatabase, ContainerRef),
+        script: &str,
+        arguments: &[&str],
+    ) -> io::Result<Exec> {
         let mut exec = self.connection.exec(place, &format!("{WITH_VARIABLES}{script}"), arguments, true)?;
         let mut variables: String =
             database.environment(None).iter().map(|(name, value)| format!("{name}={value}\n")).collect();
@@ -80,7 +85,7 @@ impl Kubernetes {
         Ok(Some(Box::new(Dumped::new(folder))))
     }
 
-    fn dump_to(&self, at: &(SqlDatabase, Place), to: &Path) -> io::Result<()> {
+    fn dump_to(&self, at: &(SqlDatabase, ContainerRef), to: &Path) -> io::Result<()> {
         let mut exec = self.sql_exec(at, &with_hash(&at.0.dump_script()), &[])?;
         let raw = to.with_extension("raw");
         let mut file = create_private(&raw)?;
@@ -107,7 +112,7 @@ impl Kubernetes {
     }
 
     /// Returns how many tables a server's database has.
-    fn tables(&self, at: &(SqlDatabase, Place)) -> io::Result<u64> {
+    fn tables(&self, at: &(SqlDatabase, ContainerRef)) -> io::Result<u64> {
         let mut exec = self.sql_exec(at, &at.0.tables_script(), &[])?;
         let mut out = String::new();
         exec.by_ref().take(MAX_ANSWER_BYTES as u64).read_to_string(&mut out)?;
@@ -158,7 +163,7 @@ impl Kubernetes {
         read().map_err(wrong("reading what was loaded"))
     }
 
-    fn load_from(&self, at: &(SqlDatabase, Place), from: &Path) -> io::Result<()> {
+    fn load_from(&self, at: &(SqlDatabase, ContainerRef), from: &Path) -> io::Result<()> {
         at.0.check(from)?;
         let mut file = File::open(from)?;
         let len = file.metadata()?.len();

@@ -59,13 +59,13 @@ pub(crate) struct Participation {
 /// Names of the channels in the answer to `GET /participation/v1/channels`.
 pub(crate) fn participation_channels(text: &str) -> Result<Vec<String>, String> {
     #[derive(serde::Deserialize)]
-    struct Named {
+    struct ChannelName {
         name: String,
     }
     #[derive(serde::Deserialize)]
     struct Channels {
         #[serde(default)]
-        channels: Option<Vec<Named>>,
+        channels: Option<Vec<ChannelName>>,
     }
     let answer: Channels =
         serde_json::from_str(text).map_err(|error| format!("the answer has an unexpected form: {error}"))?;

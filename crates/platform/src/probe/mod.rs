@@ -21,7 +21,7 @@ pub enum BlockFiles {
 
 /// Which of a node's sources are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct ProbeScope {
     /// Its block files.
     pub block_files: BlockFiles,
     /// `/healthz`.
@@ -29,7 +29,7 @@ pub struct Asked {
 }
 
 /// Returns whether block files are to be read now.
-pub(crate) fn wants_files(asked: Asked, so_far: &Observation) -> bool {
+pub(crate) fn wants_files(asked: ProbeScope, so_far: &Observation) -> bool {
     match asked.block_files {
         BlockFiles::Never => false,
         BlockFiles::IfSilent => so_far.channels.values().all(|answer| answer.readings.is_empty()),

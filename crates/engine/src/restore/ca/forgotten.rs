@@ -31,7 +31,7 @@ const REVOKED_STATE: i64 = -1;
 
 /// What a CA's database knows.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Known {
+struct CaEntries {
     /// Whether each identity is revoked.
     identities: BTreeMap<String, bool>,
     /// Each certificate (serial number and authority key identifier, hex): its identity, and whether it is revoked.
@@ -102,11 +102,11 @@ pub(in crate::restore) fn write_captured(
     Ok(())
 }
 
-fn read(path: &Path) -> rusqlite::Result<Known> {
+fn read(path: &Path) -> rusqlite::Result<CaEntries> {
     // A journal beside a copy is played back into it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let database = Connection::open_with_flags(path, flags)?;
-    let mut known = Known::default();
+    let mut known = CaEntries::default();
     let mut users = database.prepare("SELECT id, state FROM users")?;
     for row in users.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?)))? {
         let (id, state) = row?;
@@ -134,8 +134,8 @@ pub(in crate::restore) fn forgotten_by_dump(
     Ok(differences(id, &read_dump(present)?, &read_dump(captured)?))
 }
 
-fn read_dump(path: &Path) -> Result<Known, EngineError> {
-    let mut known = Known::default();
+fn read_dump(path: &Path) -> Result<CaEntries, EngineError> {
+    let mut known = CaEntries::default();
     let file = std::fs::File::open(path).map_err(io(path))?;
     ca_dump::read(file, &mut |table, row| {
         let text = |column: &str| row.get(column).cloned().flatten().unwrap_or_default();
@@ -154,7 +154,7 @@ fn read_dump(path: &Path) -> Result<Known, EngineError> {
     Ok(known)
 }
 
-fn differences(id: &NodeId, now: &Known, then: &Known) -> Vec<Finding> {
+fn differences(id: &NodeId, now: &CaEntries, then: &CaEntries) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut tell = |rule, reported: BTreeSet<String>, what: &str, remedy: &str| {
         if !reported.is_empty() {

@@ -68,7 +68,7 @@ pub(in crate::restore) type ExistingFiles = BTreeMap<String, ExistingFile>;
 
 /// What stays of one directory.
 #[derive(Debug, Default)]
-pub(in crate::restore) struct Kept {
+pub(in crate::restore) struct KeptFiles {
     pub files: Vec<ExistingFile>,
     pub findings: Vec<Finding>,
     /// The certificate and key that come fit, and what stays fits them.
@@ -110,8 +110,8 @@ pub(in crate::restore) fn decide(
     present: &ExistingFiles,
     contents: &Contents<'_>,
     keep: CaKeep,
-) -> Result<Kept, EngineError> {
-    let mut kept = Kept::default();
+) -> Result<KeptFiles, EngineError> {
+    let mut kept = KeptFiles::default();
     // A server's environment speaks of its first CA only.
     let mut environment = environment.clone();
     for home in homes(&captured.directory) {
@@ -123,7 +123,7 @@ pub(in crate::restore) fn decide(
 }
 
 /// Takes out of what is captured the files in whose place others stay.
-pub(in crate::restore) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut NodeFacts>, kept: &Kept) {
+pub(in crate::restore) fn leave_out(captured: &mut CapturedDirectory, facts: Option<&mut NodeFacts>, kept: &KeptFiles) {
     let stays = |path: &str| kept.files.iter().any(|file| file.path() == path);
     captured.entries.retain(|entry| !stays(&entry.path));
     if let Some(facts) = facts {
@@ -223,7 +223,7 @@ impl Home<'_> {
         CaConfig::read(bytes, &self.environment)
     }
 
-    fn decide(&self, keep: CaKeep, kept: &mut Kept) -> Result<(), EngineError> {
+    fn decide(&self, keep: CaKeep, kept: &mut KeptFiles) -> Result<(), EngineError> {
         let file_name = config_file_name(&self.environment);
         let name = self.inside(file_name);
         let mut add = |finding: Finding| kept.findings.push(finding);
@@ -276,7 +276,7 @@ impl Home<'_> {
         self.judge_key(&in_force, kept)
     }
 
-    fn keep_tls(&self, theirs: &CaConfig, in_force: &CaConfig, kept: &mut Kept) {
+    fn keep_tls(&self, theirs: &CaConfig, in_force: &CaConfig, kept: &mut KeptFiles) {
         let mut add = |finding: Finding| kept.findings.push(finding);
         let Some(path) = self.local(&theirs.tls_certificate) else {
             return add(Finding::warning(
@@ -349,7 +349,7 @@ impl Home<'_> {
     }
 
     /// The configuration must lead to the database that comes.
-    fn judge_database(&self, in_force: &CaConfig, captured: Option<&CaConfig>, kept: &mut Kept) {
+    fn judge_database(&self, in_force: &CaConfig, captured: Option<&CaConfig>, kept: &mut KeptFiles) {
         let subject = format!("{} {}", self.id(), self.inside(config_file_name(&self.environment)));
         let remedy = Remedy::from("let its db section name the recovery point's database").or(Remedy::KeepCaTlsOnly);
         let mut refuse = |what| kept.findings.push(Finding::error(Rule::CaKept, &subject, what, remedy.clone()));
@@ -381,7 +381,7 @@ impl Home<'_> {
     }
 
     /// C5: the certificate and the key that the configuration names are there, and match.
-    fn judge_key(&self, in_force: &CaConfig, kept: &mut Kept) -> Result<(), EngineError> {
+    fn judge_key(&self, in_force: &CaConfig, kept: &mut KeptFiles) -> Result<(), EngineError> {
         let found = self.captured_entry(&in_force.certificate);
         // Outside of everything that was captured: it is judged with the node's keys.
         let Some(path) = self.local(&in_force.certificate).or(found.map(|entry| entry.path.clone())) else {

@@ -10,7 +10,7 @@ use fabkeep_platform::kubernetes::Kubernetes;
 
 use super::Run;
 use super::nodes::dump_of;
-use super::volume::Filled;
+use super::volume::DirectoryToFill;
 use crate::EngineError;
 use crate::error::io;
 use crate::restore::ca::forgotten;
@@ -26,7 +26,7 @@ pub(super) fn heights(run: &Run<'_>, kubernetes: &Kubernetes) -> Result<Vec<Find
 }
 
 /// What a certificate authority whose database is replaced will have forgotten.
-pub(super) fn authority_in(run: &Run<'_>, directory: &Filled<'_>) -> Result<Vec<Finding>, EngineError> {
+pub(super) fn authority_in(run: &Run<'_>, directory: &DirectoryToFill<'_>) -> Result<Vec<Finding>, EngineError> {
     let Some(node) = run.point.nodes.iter().find(|node| node.facts.id == *directory.id) else { return Ok(Vec::new()) };
     let volume = directory.filler.as_volume();
     let existing = Existing {

@@ -11,7 +11,7 @@ use fabkeep_platform::{ObjectRef, Platform};
 use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
 use super::record::Journal;
-use super::volume::{Filled, Proof, fill_all};
+use super::volume::{DirectoryToFill, Proof, fill_all};
 use super::{Run, compare};
 use crate::content::Contents;
 use crate::error::io;
@@ -41,7 +41,7 @@ pub(super) fn fill(
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
     let mut directories = step(reporter, "start helper pods", None, || opened(run, kubernetes, threads))?;
     run.interrupted()?;
-    let claims = |directories: &[Filled<'_>]| -> BTreeSet<(String, String)> {
+    let claims = |directories: &[DirectoryToFill<'_>]| -> BTreeSet<(String, String)> {
         directories.iter().flat_map(|directory| kubernetes.claims(&directory.place.node)).collect()
     };
     refuse_beside(run, kubernetes, &claims(&directories))?;
@@ -50,7 +50,7 @@ pub(super) fn fill(
     let claims = claims(&directories);
     let allowed = allowed(run, kubernetes, &claims, restored)?;
     let mut proof = Proof::default();
-    let mut left: Vec<&Filled<'_>> = directories.iter().collect();
+    let mut left: Vec<&DirectoryToFill<'_>> = directories.iter().collect();
     for repeat in 0.. {
         let guard = Guard::new(run.target, reporter, &claims, allowed.clone());
         let filled = guard.during(|reporter| fill_all(&left, run.point, run.reader, threads, reporter));
@@ -109,7 +109,7 @@ pub(super) fn no_place(id: &NodeId, directory: &NodeDirectory) -> Finding {
 }
 
 /// The directories of the plan, each in a helper pod.
-fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<Vec<Filled<'a>>, EngineError> {
+fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<Vec<DirectoryToFill<'a>>, EngineError> {
     let mut wanted = Vec::new();
     for &position in &run.plan.fill {
         let node = &run.point.nodes[position];
@@ -125,7 +125,7 @@ fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<
         wanted.iter().flat_map(|(.., place)| kubernetes.claims(&place.node)).collect();
     kubernetes.remove_left_helpers(&claims)?;
     let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
-        Filled::new(kubernetes, id, role, captured, place)
+        DirectoryToFill::new(kubernetes, id, role, captured, place)
     });
     opened.into_iter().collect()
 }
@@ -135,12 +135,12 @@ fn decide(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
     record: &mut Journal<'_>,
-    directories: &mut Vec<Filled<'_>>,
+    directories: &mut Vec<DirectoryToFill<'_>>,
     threads: usize,
     restored: &mut Restored,
 ) -> Result<(), EngineError> {
     let options = run.options;
-    let looked = parallel::map(directories.iter(), threads, |directory: &Filled<'_>| {
+    let looked = parallel::map(directories.iter(), threads, |directory: &DirectoryToFill<'_>| {
         look::state(&directory.filler, &directory.label())
     });
     let (mut refused, mut aside, mut whole, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -200,7 +200,7 @@ fn decide(
         restored.proven.push(format!("{} stays as it is", kept.label()));
     }
     let mark = mark(run, record);
-    let marked = parallel::map(directories.iter(), threads, |directory: &Filled<'_>| {
+    let marked = parallel::map(directories.iter(), threads, |directory: &DirectoryToFill<'_>| {
         directory.filler.mark(&mark).map_err(io(directory.label()))
     });
     marked.into_iter().collect::<Result<Vec<()>, _>>()?;
@@ -218,7 +218,7 @@ fn decide(
 }
 
 /// A helper that may not be root gives files to no other user.
-fn judge_owners(directory: &Filled<'_>) -> Option<Finding> {
+fn judge_owners(directory: &DirectoryToFill<'_>) -> Option<Finding> {
     let user = directory.filler.owner()?;
     let next = "check that the node's user may read and write them (fsGroup); or let the namespace admit pods of the level baseline while it is restored, and restore it once more";
     let will_be =
@@ -231,7 +231,7 @@ fn mark(run: &Run<'_>, record: &Record) -> Mark {
     Mark { point: run.id.to_owned(), run: record.run().0.to_owned() }
 }
 
-fn set_aside(run: &Run<'_>, record: &mut Journal<'_>, directory: &Filled<'_>) -> Result<(), EngineError> {
+fn set_aside(run: &Run<'_>, record: &mut Journal<'_>, directory: &DirectoryToFill<'_>) -> Result<(), EngineError> {
     let to = directory.filler.set_aside(run.id).map_err(io(directory.label()))?;
     record.add(Done::SetAside { what: directory.label(), to })
 }
@@ -366,7 +366,7 @@ fn stop_again(
 fn keep_existing(
     run: &Run<'_>,
     kubernetes: &Kubernetes,
-    directory: &mut Filled<'_>,
+    directory: &mut DirectoryToFill<'_>,
     present: &ExistingFiles,
 ) -> Result<(Vec<Finding>, Vec<Finding>), EngineError> {
     let contents = Contents::new(run.reader, run.point);

@@ -38,19 +38,19 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) ->
         }
     }
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
-    let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Result<Looked, EngineError> {
+    let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Result<ExistingData, EngineError> {
         let id = &node.facts.id;
         let label = format!("{id} {}", place.path());
         let filler = match kubernetes.look_before(&place.node, &place.directory) {
             Ok(Some(filler)) => filler,
             // A helper pod that is not admitted now is not admitted later.
             Err(error @ PlatformError::Forbidden { .. }) => return Err(error.into()),
-            Ok(None) | Err(_) => return Ok(Looked::default()),
+            Ok(None) | Err(_) => return Ok(ExistingData::default()),
         };
-        let Ok(state) = filler.state_now() else { return Ok(Looked::default()) };
+        let Ok(state) = filler.state_now() else { return Ok(ExistingData::default()) };
         let is_ours = is_ours(run, record, &id.to_string(), &state);
         if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {
-            return Ok(Looked::default());
+            return Ok(ExistingData::default());
         }
         Ok(judge(run, &label, node, captured, &filler, &state, is_ours).unwrap_or_default())
     });
@@ -83,7 +83,7 @@ pub(super) fn is_kept_whole(captured: &CapturedDirectory, role: NodeRole, keep: 
 
 /// What was found in a directory.
 #[derive(Default)]
-pub(super) struct Looked {
+pub(super) struct ExistingData {
     pub findings: Vec<Finding>,
     /// Channels that are higher there than what comes.
     pub higher: Vec<Higher>,
@@ -132,7 +132,7 @@ fn lacking(captured: &CapturedDirectory, there: &BTreeMap<String, u64>) -> u64 {
 }
 
 /// What was found in all of them: blocks that would be lost are a warning where a node that stays has them.
-pub(super) fn reported(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<Looked>) -> Vec<Finding> {
+pub(super) fn reported(run: &Run<'_>, kubernetes: &Kubernetes, looked: Vec<ExistingData>) -> Vec<Finding> {
     let (mut findings, mut higher, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
     for one in looked {
         findings.extend(one.findings);
@@ -154,7 +154,7 @@ pub(super) fn judge(
     filler: &Filler,
     state: &FillState,
     is_ours: bool,
-) -> Result<Looked, EngineError> {
+) -> Result<ExistingData, EngineError> {
     let mut findings = Vec::new();
     let need = if is_ours {
         lacking(captured, &filler.list()?.into_iter().map(|entry| (entry.path, entry.stamp.size)).collect())
@@ -163,7 +163,7 @@ pub(super) fn judge(
     };
     let room = Some(Room { held_by: filler.held_by().to_owned(), need, free: state.free_bytes });
     if is_ours || !state.holds_data {
-        return Ok(Looked { room, ..Looked::default() });
+        return Ok(ExistingData { room, ..ExistingData::default() });
     }
     if !run.options.replace {
         let what = match &state.marked {
@@ -182,7 +182,7 @@ pub(super) fn judge(
             what,
             Remedy::OnlyMissing.or(Remedy::ChooseNodes).or(Remedy::SetAside),
         ));
-        return Ok(Looked { findings, room, ..Looked::default() });
+        return Ok(ExistingData { findings, room, ..ExistingData::default() });
     }
     if keeps_new_one_away(captured, filler)? {
         findings.push(Finding::error(
@@ -197,7 +197,7 @@ pub(super) fn judge(
         Existing { node, captured, volume: volume.as_ref(), label: label.to_owned(), is_part: &|_| true, kept: &[] };
     let taken = taken_away::judge(&existing, run.options, run.reader.names())?;
     findings.extend(taken.finding);
-    Ok(Looked { findings, higher: taken.higher, room })
+    Ok(ExistingData { findings, higher: taken.higher, room })
 }
 
 /// Whether a database server would take what is set aside for a database that is there: PostgreSQL begins in an empty directory only.

@@ -10,7 +10,7 @@ use fabkeep_platform::kubernetes::{
 use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
-use super::record::{Identity, Known};
+use super::record::{Identity, RecordInCluster};
 use super::{fill, node_ports, nodes, old_names, relocation, restart, scope};
 use crate::misuse::Misuse;
 use crate::names::{unanswered, used_names};
@@ -62,7 +62,7 @@ pub(in crate::restore) struct Plan {
     /// How many replicas each declared workload wants.
     pub(super) replicas: BTreeMap<ObjectRef, u32>,
     /// What earlier runs of the same restore have done.
-    pub(super) known: Known,
+    pub(super) known: RecordInCluster,
     /// Orderers that stay, and are restarted before restored ones are started.
     pub(super) others: Vec<NodeId>,
     /// Nodes that it is about, as `Organization/node`; empty: all.
@@ -222,7 +222,7 @@ fn of_declared(
         let replicas = known.object.pointer("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
         (ObjectRef::from(known), u32::try_from(replicas).unwrap_or(1))
     };
-    let known = Known::look(&target, first, &identity, options.replace)?;
+    let known = RecordInCluster::look(&target, first, &identity, options.replace)?;
     let mut plan = Plan {
         target,
         place: place.clone(),

@@ -261,7 +261,7 @@ impl Identity {
 
 /// What the cluster has of a record.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+pub(super) struct RecordInCluster {
     /// What this restore has done in earlier runs.
     pub record: Option<Record>,
     /// There is a note of this name that this restore did not write, or not there.
@@ -271,12 +271,17 @@ pub(super) struct Known {
     note: Option<Note>,
 }
 
-impl Known {
+impl RecordInCluster {
     /// Looks for the record of this restore. `replace`: data that is there is to be set aside; then a run that is over is not gone on with.
-    pub fn look(target: &Target, namespace: &str, identity: &Identity, replace: bool) -> Result<Known, EngineError> {
-        let Some(note) = target.read_note(namespace, &identity.name())? else { return Ok(Known::default()) };
+    pub fn look(
+        target: &Target,
+        namespace: &str,
+        identity: &Identity,
+        replace: bool,
+    ) -> Result<RecordInCluster, EngineError> {
+        let Some(note) = target.read_note(namespace, &identity.name())? else { return Ok(RecordInCluster::default()) };
         let record = identity.open(&note.text, &note.uid);
-        let mut known = Known { foreign: record.is_none(), record, over: None, note: Some(note) };
+        let mut known = RecordInCluster { foreign: record.is_none(), record, over: None, note: Some(note) };
         if let Some(record) = known.record.as_ref().filter(|record| replace && record.has(&Step::Waiting)) {
             let mut is_ready = record.at_rest().next().is_some();
             for workload in record.at_rest() {
@@ -351,7 +356,7 @@ impl<'t> Journal<'t> {
         target: &'t Target,
         namespace: &str,
         identity: Identity,
-        known: Known,
+        known: RecordInCluster,
     ) -> Result<Journal<'t>, EngineError> {
         let (point, plan) = (identity.point.clone(), identity.plan.clone());
         let (is_own, note) = (known.record.is_some(), known.note);

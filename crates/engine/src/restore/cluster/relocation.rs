@@ -13,7 +13,7 @@ use crate::names::{Answer, UsedName};
 use crate::transform::{Transformed, relocate};
 
 /// What is declared in the new place.
-pub(super) struct Moved {
+pub(super) struct RelocatedObjects {
     pub declared: Vec<Declaration>,
     pub findings: Vec<Finding>,
 }
@@ -25,9 +25,9 @@ pub(super) fn move_to(
     declared: Vec<Declaration>,
     used: &[UsedName],
     target: &Target,
-) -> Result<Moved, EngineError> {
+) -> Result<RelocatedObjects, EngineError> {
     if !to.is_asked() {
-        return Ok(Moved { declared, findings: Vec::new() });
+        return Ok(RelocatedObjects { declared, findings: Vec::new() });
     }
     relocate::rename(transformed, to)?;
     let original = original_there(to, &declared, target)?;
@@ -44,7 +44,7 @@ pub(super) fn move_to(
         ));
     }
     if to.namespaces.is_empty() {
-        return Ok(Moved { declared: moved, findings });
+        return Ok(RelocatedObjects { declared: moved, findings });
     }
     let aliased = moved_labels(&declared, to, has_own_aliases);
     if !aliased.is_empty() {
@@ -63,7 +63,7 @@ pub(super) fn move_to(
         findings.extend(aliases_to_original(&declared, to, target)?);
     }
     findings.extend(made_by_operators(&declared, to, original));
-    Ok(Moved { declared: moved, findings })
+    Ok(RelocatedObjects { declared: moved, findings })
 }
 
 /// Objects of namespaces that move, those of a kind.

@@ -25,7 +25,7 @@ use crate::{Difference, EngineError};
 use fabkeep_parallel as parallel;
 
 /// A directory to fill.
-pub(super) struct Filled<'a> {
+pub(super) struct DirectoryToFill<'a> {
     pub id: &'a NodeId,
     pub role: NodeRole,
     pub captured: Cow<'a, CapturedDirectory>,
@@ -42,7 +42,7 @@ pub(super) struct Filled<'a> {
     expected: Mutex<HashMap<String, Expected>>,
 }
 
-impl<'a> Filled<'a> {
+impl<'a> DirectoryToFill<'a> {
     pub fn new(
         kubernetes: &Kubernetes,
         id: &'a NodeId,
@@ -53,7 +53,7 @@ impl<'a> Filled<'a> {
         let filler = kubernetes.filler(&place.node, &place.directory)?;
         let captured = Cow::Borrowed(captured);
         let (there, expected) = (Mutex::default(), Mutex::default());
-        Ok(Filled { id, role, captured, kept: Vec::new(), fits: false, place, filler, there, expected })
+        Ok(DirectoryToFill { id, role, captured, kept: Vec::new(), fits: false, place, filler, there, expected })
     }
 
     pub fn label(&self) -> String {
@@ -115,7 +115,7 @@ fn entry(captured: &CapturedEntry, kind: WriteKind) -> WriteEntry {
     }
 }
 
-impl WriteVolume for Filled<'_> {
+impl WriteVolume for DirectoryToFill<'_> {
     fn node(&self) -> (&NodeId, NodeRole) {
         (self.id, self.role)
     }
@@ -207,7 +207,7 @@ fn sent(parts: &[Part]) -> u64 {
 
 /// Files on their way into a volume.
 struct Stream<'s, 'f> {
-    directory: &'s Filled<'f>,
+    directory: &'s DirectoryToFill<'f>,
     label: String,
     files: Vec<StreamFile<'s>>,
     /// Opened by the first file that is not there yet.
@@ -323,7 +323,7 @@ const REWRITES: usize = 2;
 /// Fills every directory and proves it: what was written, or was found written by an earlier run, is hashed where it lies. A file that does
 /// not hold is written again; one that nobody wrote is somebody else's.
 pub(super) fn fill_all(
-    directories: &[&Filled<'_>],
+    directories: &[&DirectoryToFill<'_>],
     point: &RecoveryPoint,
     reader: &PointReader<'_>,
     threads: usize,
@@ -340,10 +340,10 @@ pub(super) fn fill_all(
     for rewrite in 0.. {
         write_all(&volumes, point, reader, threads, bytes, reporter)?;
         let checked = step(reporter, "prove", Some(bytes), || {
-            let checked = parallel::map(directories.to_vec(), threads, |directory: &Filled<'_>| {
+            let checked = parallel::map(directories.to_vec(), threads, |directory: &DirectoryToFill<'_>| {
                 persistently(&[directory], reporter, || Ok(()), || check(directory, reporter))
             });
-            checked.into_iter().collect::<Result<Vec<Checked>, EngineError>>()
+            checked.into_iter().collect::<Result<Vec<DirectoryCheck>, EngineError>>()
         })?;
         let files = checked.iter().map(|checked| checked.files).sum();
         let mut wrong = None;
@@ -369,7 +369,7 @@ pub(super) fn fill_all(
 
 /// What a directory's check came to.
 #[derive(Default)]
-struct Checked {
+struct DirectoryCheck {
     files: u64,
     /// Files that are not what was written.
     bad: Vec<String>,
@@ -378,7 +378,7 @@ struct Checked {
 }
 
 /// The proof: every file is hashed where it lies.
-fn check(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<Checked, EngineError> {
+fn check(directory: &DirectoryToFill<'_>, reporter: &dyn Reporter) -> Result<DirectoryCheck, EngineError> {
     let mut expected: Vec<Expected> = directory.expected().values().cloned().collect();
     expected.sort_by(|a, b| a.path.cmp(&b.path));
     let progress = |bytes| reporter.event(Event::Advance { bytes, blocks: 0 });
@@ -397,5 +397,5 @@ fn check(directory: &Filled<'_>, reporter: &dyn Reporter) -> Result<Checked, Eng
         .filter(|entry| entry.kind != EntryKind::Directory && !own.contains(entry.path.as_str()) && !apart(&entry.path))
         .map(|entry| entry.path)
         .collect();
-    Ok(Checked { files: (expected.len() - bad.len()) as u64, bad, foreign })
+    Ok(DirectoryCheck { files: (expected.len() - bad.len()) as u64, bad, foreign })
 }

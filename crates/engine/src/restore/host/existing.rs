@@ -12,7 +12,7 @@ use crate::EngineError;
 use crate::content::Contents;
 use crate::point::CapturedDirectory;
 use crate::restore::ca::forgotten;
-use crate::restore::ca::keep::{self as ca_keep, ExistingFiles, Kept};
+use crate::restore::ca::keep::{self as ca_keep, ExistingFiles, KeptFiles};
 use crate::restore::existing::{Existing, authority_files};
 use crate::restore::progress::Record;
 use crate::restore::{RestoreOptions, taken_away};
@@ -55,7 +55,7 @@ pub(super) fn keep(
         let planned = &mut plan.directories[index];
         let node = &mut transformed.point.nodes[planned.node];
         ca_keep::leave_out(&mut node.directories[planned.directory], Some(&mut node.facts), &kept);
-        let Kept { files, findings, fits } = kept;
+        let KeptFiles { files, findings, fits } = kept;
         plan.findings.extend(findings);
         (planned.kept, planned.fits) = (files, fits);
     }

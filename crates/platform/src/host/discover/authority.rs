@@ -7,7 +7,7 @@ use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::Environment;
 
 use super::node::{KEY_STORE, Node};
-use super::started::{Found as Place, Started};
+use super::started::{ResolvedPath, Started};
 
 /// A certificate authority as what starts it and its configuration file say.
 pub(super) fn of_started(started: &Started, root: &Path) -> Node {
@@ -19,7 +19,7 @@ pub(super) fn of_started(started: &Started, root: &Path) -> Node {
     node.origin = started.origin.clone();
     node.commands = started.commands.clone();
     node.hosts.clone_from(&started.hosts);
-    if let Place::Missing(path) = &home {
+    if let ResolvedPath::Missing(path) = &home {
         node.missing(Some(DirectoryRole::CaHome), "home directory", path);
     }
     node.add(DirectoryRole::CaHome, path.clone());
@@ -28,9 +28,9 @@ pub(super) fn of_started(started: &Started, root: &Path) -> Node {
     let of_environment = || started.get(CONFIG_VARIABLE).filter(|_| !usual.is_file());
     let config = match started.config_flag.as_deref().or_else(of_environment) {
         Some(named) => started.find(named, &path, root),
-        None => Place::Here(usual.clone()),
+        None => ResolvedPath::Here(usual.clone()),
     };
-    if let Place::Missing(file) = &config {
+    if let ResolvedPath::Missing(file) = &config {
         node.missing(None, "configuration file", file);
     }
     let config = config.here().unwrap_or(usual);
@@ -48,8 +48,8 @@ pub(super) fn of_started(started: &Started, root: &Path) -> Node {
         let place = started.find(named, &path, root);
         further.push(place.clone().path());
         match place {
-            Place::Here(file) => add_further(started, &file, root, &mut node),
-            Place::Missing(file) => node.missing(None, "further CA's configuration", &file),
+            ResolvedPath::Here(file) => add_further(started, &file, root, &mut node),
+            ResolvedPath::Missing(file) => node.missing(None, "further CA's configuration", &file),
         }
     }
     let moved = settings.further.iter().zip(&further).any(|(named, here)| super::normal(&path.join(named)) != *here);
@@ -133,7 +133,7 @@ fn follow(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main
         let absolute = named.starts_with(['/', super::script::WORKING_FOLDER]);
         let place = if absolute { started.find(named, home, root) } else { beside(home, named) };
         match place {
-            Place::Here(file) => {
+            ResolvedPath::Here(file) => {
                 let moved = absolute && file != super::normal(Path::new(named));
                 if moved && main {
                     node.environment.insert(format!("FABRIC_CA_SERVER_{name}"), file.display().to_string());
@@ -142,8 +142,8 @@ fn follow(started: &Started, settings: &CaConfig, home: &Path, root: &Path, main
                     node.add_folder_of(role, &file, root);
                 }
             }
-            Place::Missing(file) if absolute => node.missing(None, what, &file),
-            Place::Missing(_) => {}
+            ResolvedPath::Missing(file) if absolute => node.missing(None, what, &file),
+            ResolvedPath::Missing(_) => {}
         }
     }
     follow_key_store(started, settings, home, root, main, node);
@@ -154,7 +154,7 @@ fn follow_key_store(started: &Started, settings: &CaConfig, home: &Path, root: &
     let Some(named) = settings.key_store.as_deref().filter(|_| settings.bccsp.token().is_none()) else { return };
     let absolute = named.starts_with(['/', super::script::WORKING_FOLDER]);
     match if absolute { started.find(named, home, root) } else { beside(home, named) } {
-        Place::Here(folder) => {
+        ResolvedPath::Here(folder) => {
             if absolute && main && folder != super::normal(Path::new(named)) {
                 node.environment.insert(format!("FABRIC_CA_SERVER_{KEY_STORE}"), folder.display().to_string());
             }
@@ -162,12 +162,12 @@ fn follow_key_store(started: &Started, settings: &CaConfig, home: &Path, root: &
                 node.add(DirectoryRole::Other, folder);
             }
         }
-        Place::Missing(folder) if absolute => node.missing(None, "key store", &folder),
-        Place::Missing(_) => {}
+        ResolvedPath::Missing(folder) if absolute => node.missing(None, "key store", &folder),
+        ResolvedPath::Missing(_) => {}
     }
 }
 
-fn beside(home: &Path, named: &str) -> Place {
+fn beside(home: &Path, named: &str) -> ResolvedPath {
     let path = super::normal(&home.join(named));
-    if path.exists() { Place::Here(path) } else { Place::Missing(path) }
+    if path.exists() { ResolvedPath::Here(path) } else { ResolvedPath::Missing(path) }
 }

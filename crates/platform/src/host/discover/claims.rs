@@ -103,16 +103,19 @@ pub(super) fn real(path: &Path) -> PathBuf {
 
 /// A directory as the machine knows it: one that is mounted in two places is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum DirectoryKey {
     /// Its device and number.
     Here(u64, u64),
     /// It is not here.
     Named(PathBuf),
 }
 
-impl Place {
-    pub fn of(path: &Path) -> Place {
-        path.metadata().map_or_else(|_| Place::Named(path.to_path_buf()), |found| Place::Here(found.dev(), found.ino()))
+impl DirectoryKey {
+    pub fn of(path: &Path) -> DirectoryKey {
+        path.metadata().map_or_else(
+            |_| DirectoryKey::Named(path.to_path_buf()),
+            |found| DirectoryKey::Here(found.dev(), found.ino()),
+        )
     }
 }
 
@@ -120,9 +123,9 @@ impl Place {
 pub(super) fn set_stopped_apart(nodes: &mut Vec<Node>, stopped: &BTreeSet<String>, remarks: &mut Remarks) {
     let mut out: Vec<Node> = Vec::new();
     for node in std::mem::take(nodes) {
-        let data = node.data().filter(|path| path.exists()).map(Place::of);
+        let data = node.data().filter(|path| path.exists()).map(DirectoryKey::of);
         let mut known = out.iter().filter(|known| known.role == node.role);
-        let same = known.find(|known| data.is_some() && known.data().map(Place::of) == data);
+        let same = known.find(|known| data.is_some() && known.data().map(DirectoryKey::of) == data);
         match same.filter(|_| stopped.contains(&node.origin)) {
             Some(known) if stopped.contains(&known.origin) => remarks.push(format!(
                 "{} and {} both do not run and have the same data {}: the node is the first of them, with its commands; if the second is \
@@ -172,8 +175,8 @@ pub(super) fn tell_unrecognised(unrecognised: &[Unrecognised], nodes: &[Node], r
 pub(super) fn settle(nodes: &mut Vec<Node>, remarks: &mut Remarks) {
     let mut out: Vec<Node> = Vec::new();
     for mut node in std::mem::take(nodes) {
-        let data = node.data().map(Place::of);
-        let same = out.iter_mut().find(|known| data.is_some() && known.data().map(Place::of) == data);
+        let data = node.data().map(DirectoryKey::of);
+        let same = out.iter_mut().find(|known| data.is_some() && known.data().map(DirectoryKey::of) == data);
         match same {
             Some(known) if known.role == node.role => {
                 if let (Some(one), Some(other)) = (known.data(), node.data())
@@ -300,11 +303,11 @@ fn folders_of(folder: &Path, end: &str, depth: usize, out: &mut Vec<PathBuf>) {
 /// Adds the nodes of which only data was found.
 pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Remarks) {
     for data in &tree.data {
-        let path = Place::of(&data.path);
+        let path = DirectoryKey::of(&data.path);
         let claimed = nodes
             .iter()
             .flat_map(|node| &node.directories)
-            .any(|(role, known)| *role == data.kind && Place::of(known) == path);
+            .any(|(role, known)| *role == data.kind && DirectoryKey::of(known) == path);
         if claimed {
             continue;
         }
@@ -350,18 +353,18 @@ pub(super) fn add_data(tree: &Tree, nodes: &mut Vec<Node>, remarks: &mut Remarks
 
 /// Gives each directory to one node: the first that names it. What is shared is reported, except for keys: those are each node's.
 pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Remarks) {
-    let mut owners: BTreeMap<Place, (usize, DirectoryRole)> = BTreeMap::new();
+    let mut owners: BTreeMap<DirectoryKey, (usize, DirectoryRole)> = BTreeMap::new();
     // Data before anything else: a folder of configuration that is somebody's data is data.
     for (position, node) in nodes.iter().enumerate() {
         if let Some(data) = node.data() {
-            owners.entry(Place::of(data)).or_insert((position, DirectoryRole::PeerData));
+            owners.entry(DirectoryKey::of(data)).or_insert((position, DirectoryRole::PeerData));
         }
     }
     // A node's own files before certificates that vouch for others.
     for roots in [false, true] {
         for (position, node) in nodes.iter().enumerate() {
             for (role, path) in node.directories.iter().filter(|(_, path)| node.roots.contains(path) == roots) {
-                owners.entry(Place::of(path)).or_insert((position, *role));
+                owners.entry(DirectoryKey::of(path)).or_insert((position, *role));
             }
         }
     }
@@ -370,7 +373,7 @@ pub(super) fn one_owner_each(nodes: &mut [Node], remarks: &mut Remarks) {
         let mut seen = Vec::new();
         let node = &mut nodes[position];
         node.directories.retain(|(role, path)| {
-            let place = Place::of(path);
+            let place = DirectoryKey::of(path);
             let keys = |role: DirectoryRole| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls);
             let owner = owners.get(&place);
             // That of a certificate which vouches for others is theirs.

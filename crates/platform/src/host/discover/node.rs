@@ -9,7 +9,7 @@ use fabkeep_ledger::node_settings::{self, Bccsp, Environment, Listens, NamedFile
 use fabkeep_ledger::{kept_environment, yaml};
 use serde_norway::Value;
 
-use super::started::{Found as Place, Started};
+use super::started::{ResolvedPath, Started};
 use crate::host::{ClientFiles, Commands};
 
 /// Folders that configuration files lie in below their node's own.
@@ -252,7 +252,7 @@ impl Node {
                 continue;
             }
             let place = started.find(&named.path, config, root);
-            let elsewhere = (started.mounts.is_some() || matches!(place, Place::Here(_)))
+            let elsewhere = (started.mounts.is_some() || matches!(place, ResolvedPath::Here(_)))
                 && place.clone().path() != super::normal(&config.join(&named.path));
             let (any, paths) = moved.entry(named.variable).or_default();
             *any |= elsewhere;
@@ -350,18 +350,18 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn find(&self, named: &str) -> Place {
+    fn find(&self, named: &str) -> ResolvedPath {
         self.started.find(named, self.config, self.root)
     }
 
     /// The data directory. A folder of its usual name may hold every node's: it counts when it is data itself.
-    fn data(&self, named: Option<&str>, default: &str) -> Option<Place> {
+    fn data(&self, named: Option<&str>, default: &str) -> Option<ResolvedPath> {
         let role = self.started.role;
         let fits = |path: &Path| super::tree::is_data_of(role, path) || (self.alone && path.ends_with("production"));
         self.directory_that(named, &["production", "data"], Some(default), fits)
     }
 
-    fn directory(&self, named: Option<&str>, usual: &[&str], default: Option<&str>) -> Option<Place> {
+    fn directory(&self, named: Option<&str>, usual: &[&str], default: Option<&str>) -> Option<ResolvedPath> {
         self.directory_that(named, usual, default, |_| true)
     }
 
@@ -372,15 +372,15 @@ impl Reader<'_> {
         usual: &[&str],
         default: Option<&str>,
         fits: impl Fn(&Path) -> bool,
-    ) -> Option<Place> {
+    ) -> Option<ResolvedPath> {
         let named_place = named.map(|named| self.find(named));
-        if let Some(Place::Here(path)) = named_place {
-            return Some(Place::Here(path));
+        if let Some(ResolvedPath::Here(path)) = named_place {
+            return Some(ResolvedPath::Here(path));
         }
         if self.started.mounts.is_none() && (self.alone || named.is_none()) {
             let beside = usual.iter().map(|usual| self.home.join(usual)).find(|path| path.is_dir() && fits(path));
             if let Some(path) = beside {
-                return Some(Place::Here(path));
+                return Some(ResolvedPath::Here(path));
             }
         }
         // Settings that nothing was seen to start with are not enough for a default.
@@ -389,10 +389,10 @@ impl Reader<'_> {
         named_place.or(default)
     }
 
-    fn add(&self, node: &mut Node, role: DirectoryRole, place: Option<Place>, what: &str) {
+    fn add(&self, node: &mut Node, role: DirectoryRole, place: Option<ResolvedPath>, what: &str) {
         match place {
-            Some(Place::Here(path)) => node.add(role, path),
-            Some(Place::Missing(path)) => {
+            Some(ResolvedPath::Here(path)) => node.add(role, path),
+            Some(ResolvedPath::Missing(path)) => {
                 node.missing(Some(role), what, &path);
                 // Kept in the inventory: that it is missing is then found by every backup.
                 node.add(role, path);
@@ -411,7 +411,8 @@ impl Reader<'_> {
         self.add(node, DirectoryRole::Msp, msp, "MSP directory (peer.mspConfigPath)");
         // The image's configuration file names its own place, wherever the data is.
         let of_image = || self.of_image("/var/hyperledger/production/snapshots").filter(|_| node.config.is_none());
-        if let Some(Place::Here(path)) = settings.snapshots.as_deref().or_else(of_image).map(|named| self.find(named))
+        if let Some(ResolvedPath::Here(path)) =
+            settings.snapshots.as_deref().or_else(of_image).map(|named| self.find(named))
             && !node.directories.iter().any(|(_, known)| path.starts_with(known))
         {
             node.add(DirectoryRole::Other, path);
@@ -424,7 +425,7 @@ impl Reader<'_> {
 
     fn orderer(&self, settings: &NodeSettings, node: &mut Node) {
         let ledger = self.data(settings.data.as_deref(), "/var/hyperledger/production/orderer");
-        let data = ledger.clone().map(Place::path);
+        let data = ledger.clone().map(ResolvedPath::path);
         self.add(node, DirectoryRole::OrdererLedger, ledger, "ledger directory (FileLedger.Location)");
         let msp = self.directory(settings.msp.as_deref(), &["msp"], self.of_image("msp"));
         self.add(node, DirectoryRole::Msp, msp, "MSP directory (General.LocalMSPDir)");
@@ -436,8 +437,8 @@ impl Reader<'_> {
             self.find(self.of_image(&default).filter(|_| named.is_none() && node.config.is_none())?).here()
         };
         let raft = |named: Option<&str>, usual: [&str; 2], name: &str| match self.directory(named, &usual, None) {
-            Some(Place::Here(path)) => Some(Place::Here(path)),
-            missing => of_image(named, name).or_else(|| inside(name)).map(Place::Here).or(missing),
+            Some(ResolvedPath::Here(path)) => Some(ResolvedPath::Here(path)),
+            missing => of_image(named, name).or_else(|| inside(name)).map(ResolvedPath::Here).or(missing),
         };
         let wal = raft(settings.wal.as_deref(), ["production/etcdraft/wal", "etcdraft/wal"], "wal");
         let usual = ["production/etcdraft/snapshot", "etcdraft/snapshot"];
@@ -446,7 +447,7 @@ impl Reader<'_> {
             self.add(node, DirectoryRole::OrdererWal, Some(wal), "raft log directory (Consensus.WALDir)");
         }
         // One directory may serve both; one that is not there holds no snapshot yet.
-        if let Some(Place::Here(path)) = snapshots {
+        if let Some(ResolvedPath::Here(path)) = snapshots {
             node.add(DirectoryRole::OrdererSnapshots, path);
         }
         self.keystore(settings, node);
@@ -514,7 +515,7 @@ impl Reader<'_> {
         }
         for (named, is_root) in all {
             match self.find(named) {
-                Place::Here(file) if file.is_file() => {
+                ResolvedPath::Here(file) if file.is_file() => {
                     found = true;
                     let before = node.directories.len();
                     node.add_folder_of(DirectoryRole::Tls, &file, self.root);

@@ -228,9 +228,9 @@ pub(super) fn node_command<'a>(words: &'a [&'a str]) -> Option<(NodeRole, &'a [&
 }
 
 /// What a script on this machine is known to be told: its folder, a home directory.
-struct Place<'e>(&'e Environment);
+struct ScriptVariables<'e>(&'e Environment);
 
-impl Resolver for Place<'_> {
+impl Resolver for ScriptVariables<'_> {
     fn variable(&self, name: &str) -> Option<String> {
         match name {
             "PWD" => Some(WORKING_FOLDER.to_string()),
@@ -255,12 +255,12 @@ pub(super) fn expand(word: &str, environment: &Environment) -> String {
 
 /// A word with its variables replaced, and [`UNKNOWN`] for each that is not known.
 fn marked(word: &str, environment: &Environment) -> String {
-    in_place(&shell::expand(&from_home(word, environment), environment, &Place(environment)))
+    in_place(&shell::expand(&from_home(word, environment), environment, &ScriptVariables(environment)))
 }
 
 /// The words that a shell makes of one, each with [`UNKNOWN`] for what is not known.
 fn fields(word: &str, environment: &Environment) -> Vec<String> {
-    let all = shell::fields(&from_home(word, environment), environment, &Place(environment));
+    let all = shell::fields(&from_home(word, environment), environment, &ScriptVariables(environment));
     all.iter().map(|word| in_place(word)).collect()
 }
 

@@ -76,24 +76,24 @@ pub(super) enum Unknown {
 
 /// Where a path of a node leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ResolvedPath {
     /// It is here.
     Here(PathBuf),
     /// It would be here, and is not.
     Missing(PathBuf),
 }
 
-impl Found {
+impl ResolvedPath {
     pub fn here(self) -> Option<PathBuf> {
         match self {
-            Found::Here(path) => Some(path),
-            Found::Missing(_) => None,
+            ResolvedPath::Here(path) => Some(path),
+            ResolvedPath::Missing(_) => None,
         }
     }
 
     pub fn path(self) -> PathBuf {
         match self {
-            Found::Here(path) | Found::Missing(path) => path,
+            ResolvedPath::Here(path) | ResolvedPath::Missing(path) => path,
         }
     }
 }
@@ -248,7 +248,7 @@ impl Started {
     }
 
     /// Where a path leads that the node names. Relative ones start at `config`, in a container at its configuration folder.
-    pub fn find(&self, named: &str, config: &Path, root: &Path) -> Found {
+    pub fn find(&self, named: &str, config: &Path, root: &Path) -> ResolvedPath {
         match &self.mounts {
             Some(mounts) => {
                 let base = self.config_named().unwrap_or_default();
@@ -266,18 +266,18 @@ pub(super) fn parent(path: &str) -> String {
 }
 
 /// A path of a container as one of this machine: through the deepest mount that holds it.
-fn in_container(path: &Path, mounts: &[Mount]) -> Found {
+fn in_container(path: &Path, mounts: &[Mount]) -> ResolvedPath {
     let through = mounts
         .iter()
         .filter_map(|mount| Some((mount, path.strip_prefix(&mount.at).ok()?)))
         .max_by_key(|(mount, _)| mount.at.len());
-    let Some((mount, inside)) = through else { return Found::Missing(path.to_path_buf()) };
+    let Some((mount, inside)) = through else { return ResolvedPath::Missing(path.to_path_buf()) };
     let here = if inside.as_os_str().is_empty() { mount.path.clone() } else { mount.path.join(inside) };
-    if here.exists() { Found::Here(here) } else { Found::Missing(here) }
+    if here.exists() { ResolvedPath::Here(here) } else { ResolvedPath::Missing(here) }
 }
 
 /// A path that something on this machine names: below the root (a disk of another machine), as it is, from the folder it starts in.
-pub(super) fn on_host(named: &str, config: &Path, folder: &Path, root: &Path) -> Found {
+pub(super) fn on_host(named: &str, config: &Path, folder: &Path, root: &Path) -> ResolvedPath {
     let mut candidates = Vec::new();
     if let Some(rest) = named.strip_prefix(WORKING_FOLDER) {
         let rest = rest.trim_start_matches('/');
@@ -289,14 +289,14 @@ pub(super) fn on_host(named: &str, config: &Path, folder: &Path, root: &Path) ->
         let own = normal(Path::new(named));
         let below = normal(&root.join(named.trim_start_matches('/')));
         if !own.starts_with(root) && below.exists() {
-            return Found::Here(below);
+            return ResolvedPath::Here(below);
         }
         candidates.extend([own, below]);
     } else {
         candidates.extend([config, folder, root].map(|base| normal(&base.join(named))));
     }
     match candidates.iter().find(|path| path.exists()) {
-        Some(path) => Found::Here(path.clone()),
-        None => Found::Missing(candidates.swap_remove(0)),
+        Some(path) => ResolvedPath::Here(path.clone()),
+        None => ResolvedPath::Missing(candidates.swap_remove(0)),
     }
 }

@@ -8,7 +8,7 @@ use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{ORDERER_CONFIG_FILE, PEER_CONFIG_FILE};
 
-use super::claims::{Place, same_directory};
+use super::claims::{DirectoryKey, same_directory};
 use super::remark::Remarks;
 use crate::PlatformError;
 
@@ -64,8 +64,8 @@ pub(super) struct Identity {
 }
 
 /// The directories that were looked at.
-struct Seen {
-    directories: BTreeMap<Place, PathBuf>,
+struct VisitedDirectories {
+    directories: BTreeMap<DirectoryKey, PathBuf>,
     /// As many are looked at.
     most: usize,
     /// There were more.
@@ -104,7 +104,7 @@ impl Tree {
         let io = |source| PlatformError::Io { path: root.display().to_string(), source };
         std::fs::read_dir(root).map_err(io)?;
         let mut tree = Tree::default();
-        let mut seen = Seen { directories: BTreeMap::new(), most, left_out: false };
+        let mut seen = VisitedDirectories { directories: BTreeMap::new(), most, left_out: false };
         let mut later = Vec::new();
         tree.enter(root, 0, &mut seen, &mut later);
         // Links last: what lies below the root is known by its own path first.
@@ -145,10 +145,16 @@ impl Tree {
         }
     }
 
-    fn enter(&mut self, directory: &Path, depth: usize, seen: &mut Seen, links: &mut Vec<(PathBuf, usize)>) {
+    fn enter(
+        &mut self,
+        directory: &Path,
+        depth: usize,
+        seen: &mut VisitedDirectories,
+        links: &mut Vec<(PathBuf, usize)>,
+    ) {
         // A network that is linked twice is one network.
         let Ok(real) = directory.canonicalize() else { return };
-        let place = Place::of(&real);
+        let place = DirectoryKey::of(&real);
         if let Some(first) = seen.directories.get(&place) {
             // Behind a link it has the same real path; mounted twice it has two.
             if *first != real {

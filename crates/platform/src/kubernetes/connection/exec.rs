@@ -25,13 +25,13 @@ const OPENING: Duration = Duration::from_secs(20);
 
 /// A container of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Place {
+pub(crate) struct ContainerRef {
     pub namespace: String,
     pub pod: String,
     pub container: String,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ContainerRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "pod {}/{} container {}", self.namespace, self.pod, self.container)
     }
@@ -70,7 +70,7 @@ pub(crate) struct Exec {
 impl Connection {
     /// Starts `sh -c script` with arguments `$1` … in a container. `stdin` says whether something will be written to it; its end cannot
     /// be signalled, so the script must know how much to read.
-    pub fn exec(&self, place: &Place, script: &str, arguments: &[&str], stdin: bool) -> io::Result<Exec> {
+    pub fn exec(&self, place: &ContainerRef, script: &str, arguments: &[&str], stdin: bool) -> io::Result<Exec> {
         let api: Api<Pod> = Api::namespaced(self.client(), &place.namespace);
         let mut command = vec!["sh", "-c", script, "fabkeep"];
         command.extend(arguments);
@@ -134,7 +134,7 @@ impl Connection {
     /// hash.
     pub fn output(
         &self,
-        place: &Place,
+        place: &ContainerRef,
         script: &str,
         arguments: &[&str],
         input: &[u8],

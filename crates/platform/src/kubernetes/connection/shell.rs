@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Connection;
 use super::answer::{Answer, END};
-use super::exec::{Exec, Place, exit_code};
+use super::exec::{ContainerRef, Exec, exit_code};
 use crate::volume::{ASIDE, ASIDE_POINT};
 use parking_lot::Mutex;
 
@@ -151,11 +151,11 @@ while IFS= read -r command; do eval "$command" || exit $?; echo .; done"#;
 
 /// Idle shells, by container.
 #[derive(Default)]
-pub(crate) struct Shells(Mutex<HashMap<Place, Vec<(Shell, Instant)>>>);
+pub(crate) struct Shells(Mutex<HashMap<ContainerRef, Vec<(Shell, Instant)>>>);
 
 /// A shell in a container that runs a command.
 pub(crate) struct Shell {
-    place: Place,
+    place: ContainerRef,
     answer: Answer<BufReader<Exec>>,
 }
 
@@ -212,7 +212,7 @@ fn has_no_tools(error: &io::Error) -> bool {
 
 impl Connection {
     /// Returns whether a container has the shell and the tools.
-    pub fn has_tools(&self, place: &Place) -> io::Result<bool> {
+    pub fn has_tools(&self, place: &ContainerRef) -> io::Result<bool> {
         match self.open_shell(place) {
             Ok(shell) => {
                 self.shells.put(shell);
@@ -224,7 +224,7 @@ impl Connection {
     }
 
     /// Runs a command in a shell of a container: an idle one, or a new one.
-    pub fn command(&self, place: &Place, command: &str) -> io::Result<Shell> {
+    pub fn command(&self, place: &ContainerRef, command: &str) -> io::Result<Shell> {
         if command.contains('\n') {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name with a line break"));
         }
@@ -243,7 +243,7 @@ impl Connection {
         Ok(shell)
     }
 
-    fn open_shell(&self, place: &Place) -> io::Result<Shell> {
+    fn open_shell(&self, place: &ContainerRef) -> io::Result<Shell> {
         let exec = self.exec(place, SHELL, &[TOOLS], true)?;
         let mut shell =
             Shell { place: place.clone(), answer: Answer::new(BufReader::with_capacity(BUFFER_BYTES, exec)) };
@@ -256,7 +256,7 @@ impl Connection {
 }
 
 impl Shells {
-    fn take(&self, place: &Place) -> Option<Shell> {
+    fn take(&self, place: &ContainerRef) -> Option<Shell> {
         let mut all = self.0.lock();
         let idle = all.get_mut(place)?;
         idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);

@@ -19,7 +19,7 @@ use crate::shell::base;
 use crate::sql::SqlDatabase;
 
 /// A path that a node names, and what it is to it.
-pub(super) struct Named {
+pub(super) struct ConfiguredPath {
     pub role: DirectoryRole,
     pub path: String,
     /// It must be there; else only what mounts put there counts.
@@ -29,7 +29,7 @@ pub(super) struct Named {
 /// What a node's configuration says of it.
 #[derive(Default)]
 pub(super) struct Configured {
-    pub named: Vec<Named>,
+    pub named: Vec<ConfiguredPath>,
     pub msp_id: Option<String>,
     pub operations: Option<Operations>,
     pub participation: Option<Operations>,
@@ -38,7 +38,7 @@ pub(super) struct Configured {
 }
 
 /// A container that is looked at.
-pub(super) struct Looked<'a> {
+pub(super) struct ContainerView<'a> {
     pub namespace: &'a Namespace,
     pub container: &'a Container,
     pub environment: Environment,
@@ -58,7 +58,7 @@ pub(super) struct Evidence {
     pub keeps: bool,
 }
 
-impl Looked<'_> {
+impl ContainerView<'_> {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -106,7 +106,7 @@ impl Looked<'_> {
     /// What the configuration says of a node of this role; each path once for what it is.
     pub fn configured(&self, role: NodeRole) -> Configured {
         let mut out = self.all_configured(role);
-        let mut named: Vec<Named> = Vec::new();
+        let mut named: Vec<ConfiguredPath> = Vec::new();
         for known in out.named {
             match named.iter_mut().find(|other| other.role == known.role && other.path == known.path) {
                 Some(other) => other.needed |= known.needed,
@@ -149,7 +149,7 @@ impl Looked<'_> {
     }
 
     /// The folders of the TLS files of endpoints where TLS is on: of the general one, of operations, of administration, of clients.
-    fn tls_of_endpoints(&self, role: NodeRole, config: &str, file: &str) -> impl Iterator<Item = Named> {
+    fn tls_of_endpoints(&self, role: NodeRole, config: &str, file: &str) -> impl Iterator<Item = ConfiguredPath> {
         let files = tls_files(role, &self.yaml(config, file), &self.environment);
         files.into_iter().map(move |file| {
             let is_key = file.setting.to_lowercase().contains("key");
@@ -231,7 +231,7 @@ impl Looked<'_> {
         self.get("FABRIC_CA_SERVER_CONFIG").map_or(CA_CONFIG_FILE, base)
     }
 
-    fn authority(&self) -> Vec<Named> {
+    fn authority(&self) -> Vec<ConfiguredPath> {
         let home = self.authority_home();
         let mut out = vec![named(DirectoryRole::CaHome, home.clone(), true)];
         let operations =
@@ -298,7 +298,7 @@ impl Looked<'_> {
     }
 
     /// A database server: every claim that it mounts; without one, its usual place.
-    fn database(&self, role: DirectoryRole, usual: &str) -> Vec<Named> {
+    fn database(&self, role: DirectoryRole, usual: &str) -> Vec<ConfiguredPath> {
         let claims: Vec<&Mount> = self
             .mounts
             .iter()
@@ -320,8 +320,8 @@ fn yaml_text(yaml: &Yaml, path: &[&str]) -> Option<String> {
     }
 }
 
-fn named(role: DirectoryRole, path: String, needed: bool) -> Named {
-    Named { role, path: normal(&path), needed }
+fn named(role: DirectoryRole, path: String, needed: bool) -> ConfiguredPath {
+    ConfiguredPath { role, path: normal(&path), needed }
 }
 
 /// A path that may be relative to a folder.

@@ -24,7 +24,7 @@ use fabkeep_network::{
 
 use crate::kubernetes::objects::Namespace;
 use crate::sql::SqlDatabase;
-use configuration::{Configured, Looked, Named};
+use configuration::{Configured, ConfiguredPath, ContainerView};
 use environment::OfPod;
 use mounts::{Holder, Mount, below, holding};
 use recognise::{Certainty, Doubt, Recognised, recognise};
@@ -150,7 +150,7 @@ impl Recognition {
             let hostname = workload.spec.hostname.as_ref().unwrap_or(&live_name);
             let named_later = pod.is_none() && !workload.names_its_pods();
             let of_pod = OfPod { workload, ordinal, name: &live_name, named_later };
-            let mut recognised: Vec<(Option<Recognised>, Looked<'_>)> = Vec::new();
+            let mut recognised: Vec<(Option<Recognised>, ContainerView<'_>)> = Vec::new();
             let mut all_words = Vec::new();
             for container in lasting_containers(&workload.spec) {
                 let resolved = environment::resolve(container, namespace, of_pod);
@@ -165,7 +165,10 @@ impl Recognition {
                 let unknown_options = command::add_flags(&words, &mut environment);
                 let custom = workload.custom.as_ref().map(|(_, kind, _)| kind.as_str());
                 let role = recognise(container, &words, &environment, custom);
-                recognised.push((role, Looked { namespace, container, environment, mounts, unknown, unknown_options }));
+                recognised.push((
+                    role,
+                    ContainerView { namespace, container, environment, mounts, unknown, unknown_options },
+                ));
                 all_words.push(words);
             }
             if let Some(role) = wanted {
@@ -176,7 +179,7 @@ impl Recognition {
             };
             // The Fabric node of the pod has the pod's name; what is beside it has its container's name too. What is known by its program
             // comes first.
-            let of_fabric = |all: &[(Option<Recognised>, Looked<'_>)]| {
+            let of_fabric = |all: &[(Option<Recognised>, ContainerView<'_>)]| {
                 all.iter().position(|(found, _)| found.as_ref().is_some_and(is_fabric))
             };
             let known = of_fabric(&recognised);
@@ -264,7 +267,7 @@ pub(crate) fn claims_of_node(node: &FoundNode) -> Vec<(String, String)> {
 }
 
 /// A container that may be a node.
-fn may_be(workload: &WorkloadObject, looked: &Looked<'_>, doubt: &Doubt) -> Finding {
+fn may_be(workload: &WorkloadObject, looked: &ContainerView<'_>, doubt: &Doubt) -> Finding {
     Finding::warning(
         Rule::Recognised,
         workload.label(),
@@ -316,7 +319,7 @@ fn several_pods(workload: &WorkloadObject, node: &FoundNode, pods: u32) -> Findi
 fn found_node(
     id: NodeId,
     recognised: Option<Recognised>,
-    looked: &Looked<'_>,
+    looked: &ContainerView<'_>,
     workload: &WorkloadObject,
     ordinal: Option<u32>,
     pod: Option<LivePod>,
@@ -421,10 +424,10 @@ fn found_node(
 /// What a path of a node becomes: files of Secrets and ConfigMaps, a directory of a volume, or one that goes with the pod.
 #[allow(clippy::too_many_arguments)]
 fn add_directories(
-    known: &Named,
+    known: &ConfiguredPath,
     id: &NodeId,
     node_role: NodeRole,
-    looked: &Looked<'_>,
+    looked: &ContainerView<'_>,
     lives: bool,
     directories: &mut Vec<NodeDirectory>,
     views: &mut Vec<View>,
@@ -551,9 +554,9 @@ fn add_directories(
 fn add_ephemeral(
     directories: &mut Vec<NodeDirectory>,
     views: &mut Vec<View>,
-    known: &Named,
+    known: &ConfiguredPath,
     id: &NodeId,
-    looked: &Looked<'_>,
+    looked: &ContainerView<'_>,
     what: &str,
 ) {
     let mut directory = NodeDirectory::new(known.role, format!("{id}/not-persistent{}", known.path));

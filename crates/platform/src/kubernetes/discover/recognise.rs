@@ -7,7 +7,7 @@ use fabkeep_ledger::layout::NodeRole;
 use k8s_openapi::api::core::v1::Container;
 
 use super::command::{self, Start};
-use super::configuration::Looked;
+use super::configuration::ContainerView;
 use super::environment::Environment;
 use super::mounts::{Holder, Mount, below};
 use crate::shell::base;
@@ -234,7 +234,7 @@ pub(crate) fn recognise(
 
 /// What a container is of which neither command nor image is known, by what it is told and by what it mounts: a node where its data is kept,
 /// or a reason to think that it may be one.
-fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recognised, Option<Doubt>> {
+fn by_evidence(looked: &ContainerView<'_>, words: &[String]) -> Result<Recognised, Option<Doubt>> {
     let image = image_name(looked.container);
     let start = command::start(words);
     let of_user = looked.get("CORE_PEER_MSPCONFIGPATH").is_some_and(is_of_a_user);
@@ -270,7 +270,7 @@ fn by_evidence(looked: &Looked<'_>, words: &[String]) -> Result<Recognised, Opti
 }
 
 /// Whether two nodes would keep their data at one place, or two of one role in one another.
-fn is_same_data(a: (NodeRole, &Looked<'_>), b: (NodeRole, &Looked<'_>)) -> bool {
+fn is_same_data(a: (NodeRole, &ContainerView<'_>), b: (NodeRole, &ContainerView<'_>)) -> bool {
     let lies_in = |inner: &str, outer: &str| below(inner, outer).is_some();
     let (of_a, of_b) = (a.1.data_places(a.0), b.1.data_places(b.0));
     of_a.iter().any(|(volume, at)| {
@@ -282,7 +282,7 @@ fn is_same_data(a: (NodeRole, &Looked<'_>), b: (NodeRole, &Looked<'_>)) -> bool 
 }
 
 /// Whether a container is told what a node of this role is told.
-fn tells(looked: &Looked<'_>, role: NodeRole) -> bool {
+fn tells(looked: &ContainerView<'_>, role: NodeRole) -> bool {
     let prefixes: &[&str] = match role {
         NodeRole::Peer => &["CORE_PEER_LOCALMSPID", "CORE_PEER_ID"],
         NodeRole::Orderer => &["ORDERER_GENERAL_LOCALMSP"],
@@ -295,7 +295,7 @@ fn tells(looked: &Looked<'_>, role: NodeRole) -> bool {
 /// Gives containers of a pod that are not known the roles that [`by_evidence`] shows, and returns which of the others may be nodes. What
 /// stands beside a node and keeps nothing of its own is told the same as the node.
 pub(super) fn recognise_by_evidence(
-    containers: &mut [(Option<Recognised>, Looked<'_>)],
+    containers: &mut [(Option<Recognised>, ContainerView<'_>)],
     words: &[Vec<String>],
 ) -> Vec<(usize, Doubt)> {
     let is_fabric =
@@ -337,18 +337,18 @@ pub(super) struct Doubt {
 
 /// Gives the role of a server that other nodes name to the container of its pod that is one: it listens at the server's port, or keeps data
 /// that no recognised container has.
-pub(super) fn give(role: NodeRole, containers: &mut [(Option<Recognised>, Looked<'_>)]) {
+pub(super) fn give(role: NodeRole, containers: &mut [(Option<Recognised>, ContainerView<'_>)]) {
     if containers.iter().any(|(found, _)| found.as_ref().is_some_and(|found| found.role == role)) {
         return;
     }
     let ports: &[i32] = if role == NodeRole::StateDatabase { &[5984] } else { &[5432, 3306] };
     let lasts = |mount: &&Mount| !matches!(mount.holder, Holder::Objects(_) | Holder::Ephemeral(_));
-    let volumes = |looked: &Looked<'_>| -> BTreeSet<String> {
+    let volumes = |looked: &ContainerView<'_>| -> BTreeSet<String> {
         looked.mounts.iter().filter(lasts).map(|mount| mount.volume.clone()).collect()
     };
     let taken: BTreeSet<String> =
         containers.iter().filter(|(found, _)| found.is_some()).flat_map(|(_, looked)| volumes(looked)).collect();
-    let evidence = |(found, looked): &(Option<Recognised>, Looked<'_>)| {
+    let evidence = |(found, looked): &(Option<Recognised>, ContainerView<'_>)| {
         let listens = ports.iter().any(|port| has_port(looked.container, *port));
         let keeps = !volumes(looked).is_subset(&taken);
         let enough = keeps || (listens && role == NodeRole::StateDatabase);

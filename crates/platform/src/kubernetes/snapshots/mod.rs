@@ -27,7 +27,7 @@ const CLONE: &str = "clone";
 
 /// What a run made in the cluster for snapshots. Each thing is noted before it is made, so that all of it can be removed.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct CreatedSnapshots {
     /// The names of snapshots, by the claim that each is of.
     snapshots: BTreeMap<Claim, String>,
     /// Groups: namespace, name, version of the API.
@@ -42,7 +42,7 @@ pub(super) struct Taken {
     names: usize,
 }
 
-impl Taken {
+impl CreatedSnapshots {
     /// Returns a new name.
     fn name(&mut self, run: &str) -> String {
         self.names += 1;

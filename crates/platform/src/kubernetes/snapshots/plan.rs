@@ -29,7 +29,7 @@ fn to_a_csi_driver() -> Remedy {
 }
 
 /// A claim that snapshots are wanted of.
-struct Wanted {
+struct ClaimToSnapshot {
     node: NodeId,
     phase: u8,
 }
@@ -71,7 +71,7 @@ impl Kubernetes {
             });
         }
         let mut plan = SnapshotPlan::default();
-        let mut wanted: BTreeMap<(String, String), Wanted> = BTreeMap::new();
+        let mut wanted: BTreeMap<(String, String), ClaimToSnapshot> = BTreeMap::new();
         for id in nodes {
             let (_, found) = self.found(id)?;
             plan.nodes.push(found.node.id.clone());
@@ -79,7 +79,7 @@ impl Kubernetes {
                 match &mount.holder {
                     Holder::Claim(claim) => {
                         let key = (found.node.id.organization.clone(), claim.clone());
-                        let known = wanted.entry(key).or_insert(Wanted { node: found.node.id.clone(), phase });
+                        let known = wanted.entry(key).or_insert(ClaimToSnapshot { node: found.node.id.clone(), phase });
                         known.phase = known.phase.max(phase);
                     }
                     other => plan.obstacles.push(NoSnapshot {

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{Claim, GROUP_LABEL, SNAPSHOT, Taken, claims, group_resource, labels, members, plan, snapshots};
+use super::{Claim, CreatedSnapshots, GROUP_LABEL, SNAPSHOT, claims, group_resource, labels, members, plan, snapshots};
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::failed;
 use crate::kubernetes::objects::text;
@@ -85,7 +85,7 @@ impl Kubernetes {
             claims.map(move |claim| ((namespace.clone(), claim.name), claim.storage_class))
         };
         let classes: BTreeMap<Claim, String> = plan.sets.iter().flat_map(of_set).collect();
-        *self.taken.lock() = Some(Taken { classes, ..Taken::default() });
+        *self.taken.lock() = Some(CreatedSnapshots { classes, ..CreatedSnapshots::default() });
         let begun = Instant::now();
         let mut report = SnapshotReport { sets: Vec::new(), seconds: 0.0 };
         let phases: BTreeSet<u8> = plan.sets.iter().map(|set| set.phase).collect();

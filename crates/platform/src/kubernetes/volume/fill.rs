@@ -10,7 +10,7 @@ use fabkeep_network::{NodeDirectory, NodeId};
 use super::helper_pod::Rights;
 use super::{PodVolume, patiently};
 use crate::PlatformError;
-use crate::kubernetes::connection::exec::{Exec, Place};
+use crate::kubernetes::connection::exec::{ContainerRef, Exec};
 use crate::kubernetes::connection::shell::quote;
 use crate::kubernetes::discover::mounts;
 use crate::kubernetes::{Kubernetes, Volumes};
@@ -168,7 +168,7 @@ pub struct Expected {
 /// Fills one directory of a node.
 pub struct Filler {
     kubernetes: Arc<crate::kubernetes::Connection>,
-    place: Place,
+    place: ContainerRef,
     root: String,
     /// Volumes mounted inside, absolute.
     inside: Vec<String>,

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::helper_pod::{HelperPod, Rights};
 use crate::PlatformError;
-use crate::kubernetes::connection::exec::Place;
+use crate::kubernetes::connection::exec::ContainerRef;
 use crate::kubernetes::connection::{Connection, failed};
 use crate::kubernetes::discover::FoundNode;
 use crate::kubernetes::discover::mounts::{self, Holder};
@@ -47,7 +47,7 @@ impl Default for HelperOptions {
 /// A helper pod, and the nodes whose volumes it mounts: a node's directories lie below its root.
 #[derive(Debug, Clone)]
 pub(crate) struct Helper {
-    pub place: Place,
+    pub place: ContainerRef,
     /// By position in the network: where its container's paths begin.
     pub roots: Vec<(usize, String)>,
     pub rights: Rights,
@@ -180,11 +180,15 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
         std::thread::sleep(Duration::from_millis(250));
     }
     let roots = nodes.iter().map(|(position, ..)| (*position, format!("{ROOT}/{position}"))).collect();
-    Ok(Helper { place: Place { namespace, pod: name.to_owned(), container: CONTAINER.to_owned() }, roots, rights })
+    Ok(Helper {
+        place: ContainerRef { namespace, pod: name.to_owned(), container: CONTAINER.to_owned() },
+        roots,
+        rights,
+    })
 }
 
 /// Returns whether a helper still runs.
-pub(crate) fn runs(connection: &Connection, place: &Place) -> Result<bool, PlatformError> {
+pub(crate) fn runs(connection: &Connection, place: &ContainerRef) -> Result<bool, PlatformError> {
     let found = connection.run("looking at a helper pod", |client| async move {
         Api::<Pod>::namespaced(client, &place.namespace).get_opt(&place.pod).await
     })?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::PlatformError;
 use crate::kubernetes::connection::Connection;
 use crate::kubernetes::connection::answer::Item;
-use crate::kubernetes::connection::exec::Place;
+use crate::kubernetes::connection::exec::ContainerRef;
 use crate::kubernetes::connection::shell::{self, Shell};
 use crate::volume::{Fetch, Volume, VolumeEntry};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -40,7 +40,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A directory in a container.
 pub(crate) struct PodVolume {
     connection: Arc<Connection>,
-    place: Place,
+    place: ContainerRef,
     root: String,
     excluded: Vec<String>,
     ahead: Mutex<HashMap<String, Arc<[u8]>>>,
@@ -103,7 +103,7 @@ pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Re
 }
 
 impl PodVolume {
-    pub fn new(connection: Arc<Connection>, place: Place, root: String, excluded: Vec<String>) -> Self {
+    pub fn new(connection: Arc<Connection>, place: ContainerRef, root: String, excluded: Vec<String>) -> Self {
         let mut excluded = excluded;
         // A file system of its own brings it, and only root may look inside.
         excluded.push("lost+found".to_owned());
@@ -154,7 +154,7 @@ impl PodVolume {
     fn read_many(
         &self,
         files: &[Fetch],
-        take: &mut dyn FnMut(usize, Found<'_>) -> io::Result<()>,
+        take: &mut dyn FnMut(usize, FileAnswer<'_>) -> io::Result<()>,
     ) -> io::Result<usize> {
         let mut names = String::new();
         let mut count = 0;
@@ -184,7 +184,11 @@ impl PodVolume {
         Ok(count)
     }
 
-    fn read_all_of(&self, files: &[Fetch], take: &mut dyn FnMut(usize, Found<'_>) -> io::Result<()>) -> io::Result<()> {
+    fn read_all_of(
+        &self,
+        files: &[Fetch],
+        take: &mut dyn FnMut(usize, FileAnswer<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut done = 0;
         let mut budget = RetryBudget::new();
         while done < files.len() {
@@ -201,16 +205,16 @@ impl PodVolume {
 }
 
 /// What a command said of one file.
-enum Found<'a> {
+enum FileAnswer<'a> {
     Missing,
     Bytes(u64, &'a mut dyn Read),
 }
 
-fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io::Result<()>) -> io::Result<()> {
+fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(FileAnswer<'_>) -> io::Result<()>) -> io::Result<()> {
     let other = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", file.path));
     let Item::Word(head) = out.answer().next()? else { return Err(other("the answer has an unexpected form")) };
     match head.as_str() {
-        "-" => return take(Found::Missing),
+        "-" => return take(FileAnswer::Missing),
         "!" => {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -224,7 +228,7 @@ fn read_one(out: &mut Shell, file: &Fetch, take: &mut dyn FnMut(Found<'_>) -> io
     let numbers = numbers.and_then(|(len, sent)| Some((len.parse::<u64>().ok()?, sent.parse::<u64>().ok()?)));
     let (len, sent) = numbers.ok_or_else(|| other("the answer has an unexpected form"))?;
     let mut pieces = Pieces { shell: out, left: sent, piece: Cursor::new(Vec::new()) };
-    take(Found::Bytes(len, &mut pieces))?;
+    take(FileAnswer::Bytes(len, &mut pieces))?;
     io::copy(&mut pieces, &mut io::sink())?;
     Ok(())
 }
@@ -287,7 +291,7 @@ impl Volume for PodVolume {
     fn fetch(&self, files: &[Fetch]) -> io::Result<Vec<bool>> {
         let mut there = vec![false; files.len()];
         self.read_all_of(files, &mut |position, found| {
-            if let Found::Bytes(len, bytes) = found {
+            if let FileAnswer::Bytes(len, bytes) = found {
                 there[position] = true;
                 write_sparsely(&files[position], len, bytes)?;
             }
@@ -309,7 +313,7 @@ impl Volume for PodVolume {
             }
         }
         self.read_all_of(&wanted, &mut |position, found| {
-            if let Found::Bytes(len, bytes) = found {
+            if let FileAnswer::Bytes(len, bytes) = found {
                 let mut held = Vec::new();
                 bytes.take(len.min(MAX_AHEAD_BYTES)).read_to_end(&mut held)?;
                 let mut ahead = self.ahead.lock();
@@ -350,7 +354,7 @@ fn write_sparsely(file: &Fetch, len: u64, bytes: &mut dyn Read) -> io::Result<()
 /// A range of a file as a stream that is opened again after the last piece that was verified.
 struct RangeReader {
     connection: Arc<Connection>,
-    place: Place,
+    place: ContainerRef,
     path: String,
     /// What is still to come, after the piece.
     range: Range<u64>,
