@@ -1,5 +1,6 @@
 //! Errors as the command line prints them: what happened, the broken rules, and what to do next.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::ErrorKind;
 
@@ -157,10 +158,19 @@ fn give_up(done: &[Done]) -> String {
     if done.iter().any(|done| matches!(done, Done::DatabaseDumped { .. })) {
         steps.push("load the dumps of the databases' earlier content");
     }
-    let stopped = |done: &Done| {
-        matches!(done, Done::NodeStopped { .. } | Done::NodeStopping { .. } | Done::NodeRestarting { .. })
-    };
-    if done.iter().any(stopped) {
+    let mut stopped: BTreeSet<&str> = BTreeSet::new();
+    for done in done {
+        match done {
+            Done::NodeStopped { node } | Done::NodeStopping { node } | Done::NodeRestarting { node } => {
+                stopped.insert(node);
+            }
+            Done::NodeStarted { node } | Done::NodeRestarted { node } => {
+                stopped.remove(node.as_str());
+            }
+            _ => {}
+        }
+    }
+    if !stopped.is_empty() {
         steps.push("start the nodes that were stopped");
     }
     if steps.is_empty() { String::new() } else { format!("; to give it up instead, {}", steps.join(", then ")) }

@@ -97,7 +97,15 @@ impl Call {
 
     /// Returns whether it changes what is in the cluster.
     pub fn is_write(&self) -> bool {
-        matches!(self.verb, "create" | "update" | "patch" | "delete" | "deletecollection") && !self.is_exec()
+        let writes = matches!(self.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
+        writes && !self.is_exec() && !self.is_dry_run()
+    }
+
+    /// Returns whether it only asks what would happen.
+    pub fn is_dry_run(&self) -> bool {
+        let asked = self.query.get("dryRun").is_some_and(|value| value == "All");
+        // A deletion says it in its body.
+        asked || (self.verb == "delete" && self.body.pointer("/dryRun/0").is_some_and(|value| value == "All"))
     }
 
     /// Takes a method, path and query apart.

@@ -167,6 +167,9 @@ fn act(cluster: &Cluster, state: &mut State, call: &Call, content_type: &str) ->
         namespace: call.namespace.clone(),
         name: call.name.clone(),
     };
+    if call.is_dry_run() {
+        return rehearsed(state, &key, call, content_type);
+    }
     let selector = selector(call);
     match (call.verb, call.subresource.as_str()) {
         ("list", _) => page(state, call, &kind.kind, &selector),
@@ -257,6 +260,25 @@ fn act(cluster: &Cluster, state: &mut State, call: &Call, content_type: &str) ->
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource".to_owned(),
         )),
+    }
+}
+
+/// What a request would come to; nothing is changed.
+fn rehearsed(state: &State, key: &Key, call: &Call, content_type: &str) -> Result<(u16, Value), Refusal> {
+    let there = state.objects.get(key).cloned();
+    let absent = || Refusal(404, "NotFound", format!("{} \"{}\" not found", key.plural, key.name));
+    match call.verb {
+        "create" if there.is_some() => {
+            Err(Refusal(409, "AlreadyExists", format!("{} \"{}\" already exists", key.plural, key.name)))
+        }
+        "create" => Ok((201, call.body.clone())),
+        "patch" => {
+            let mut object = there.ok_or_else(absent)?;
+            patched(&mut object, &call.body, content_type)?;
+            Ok((200, object))
+        }
+        "delete" => there.map(|object| (200, object)).ok_or_else(absent),
+        _ => Err(Refusal(400, "BadRequest", format!("a dry run of {} is not known", call.verb))),
     }
 }
 

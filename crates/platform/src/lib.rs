@@ -82,7 +82,7 @@ pub enum PlatformError {
         /// What happened.
         problem: String,
     },
-    /// The API server says that fabkeep has no right to do this.
+    /// The API server refused it, by rights, by a quota or by an admission policy, and did nothing.
     #[error("{what}: {problem}")]
     Forbidden {
         /// The request.

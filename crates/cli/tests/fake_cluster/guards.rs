@@ -463,7 +463,10 @@ fn on_a_host_path(machine: Option<&str>) -> Scene {
 fn what_lies_on_one_machine_is_reached_on_that_machine_or_not_at_all() {
     let helpers = |scene: &Scene| -> Vec<Value> {
         let calls = scene.cluster.calls().into_iter();
-        calls.filter(|call| call.is("create", "pods")).map(|call| call.body["spec"]["nodeName"].clone()).collect()
+        calls
+            .filter(|call| call.is("create", "pods") && call.is_write())
+            .map(|call| call.body["spec"]["nodeName"].clone())
+            .collect()
     };
     let scene = on_a_host_path(Some("node-2"));
     scene.cluster.forget_calls();

@@ -5,6 +5,7 @@ mod admission;
 mod claims;
 mod guards;
 mod others;
+mod rehearsal;
 mod restores;
 mod scene;
 mod snapshots;

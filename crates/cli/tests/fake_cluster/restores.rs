@@ -614,7 +614,8 @@ fn a_secret_that_is_deleted_and_whose_successor_is_refused_is_told_and_its_node_
         set_data(&scene.cluster, "peer0-tls", "UkVORVdFRA==");
         scene.cluster.forbid(move |call| {
             let old = call.body["data"]["server.crt"] == "UkVORVdFRA==";
-            call.is("create", "secrets") && call.name == "peer0-tls" && (everything || !old)
+            // A policy that comes between the dry run and the replacement.
+            call.is("create", "secrets") && call.is_write() && call.name == "peer0-tls" && (everything || !old)
         });
         let error = restore(&scene, &replace).unwrap_err();
         let EngineError::Interrupted { done, .. } = &error else { panic!("{error}") };
@@ -635,7 +636,7 @@ fn a_secret_that_is_deleted_and_whose_successor_is_refused_is_told_and_its_node_
     set_data(&scene.cluster, "peer0-tls", "UkVORVdFRA==");
     assert!(scene.cluster.delete("Deployment", "org1", "peer0"));
     assert!(scene.cluster.delete("PersistentVolumeClaim", "org1", "peer0-data"));
-    scene.cluster.forbid(|call| call.is("create", "secrets") && call.name == "peer0-tls");
+    scene.cluster.forbid(|call| call.is("create", "secrets") && call.is_write() && call.name == "peer0-tls");
     let error = restore(&scene, &replace).unwrap_err();
     assert!(matches!(&error, EngineError::Interrupted { done, .. } if !done.is_empty()), "{error}");
 }

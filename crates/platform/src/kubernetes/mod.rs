@@ -11,6 +11,7 @@ mod observe;
 mod places;
 mod progress;
 mod ready;
+mod rehearsal;
 mod relocation;
 mod restart;
 mod scale;
@@ -57,6 +58,7 @@ pub use hand_made::hand_made_volume;
 pub use places::{FoundPlace, PlannedNodes, claim_of_files};
 pub use progress::{Note, Written};
 pub use ready::Started;
+pub use rehearsal::{RefusedChange, TriedChange};
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, keep_old_names, old_names};
 pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use served::KindServed;
@@ -352,6 +354,21 @@ impl Kubernetes {
     }
 
     fn start_helper(&self, group: &[usize], position: usize, volumes: Volumes) -> Result<Helper, PlatformError> {
+        self.with_helper_pod(group, position, volumes, |pod| {
+            // Known before it is made: a run that fails here still removes it.
+            self.made.lock().0.push((self.analysis.nodes[position].node.id.organization.clone(), pod.name.to_owned()));
+            helper::start(&self.connection, pod)
+        })
+    }
+
+    /// Hands over the helper pod for a group of nodes, which has a name of its own.
+    fn with_helper_pod<T>(
+        &self,
+        group: &[usize],
+        position: usize,
+        volumes: Volumes,
+        take: impl FnOnce(&HelperPod<'_>) -> Result<T, PlatformError>,
+    ) -> Result<T, PlatformError> {
         let nodes: Vec<_> = group
             .iter()
             .filter_map(|&position| {
@@ -363,8 +380,6 @@ impl Kubernetes {
             let mut made = self.made.lock();
             let name = format!("fabkeep-{}-{}", self.run, made.1);
             made.1 += 1;
-            // Known before it is made: a run that fails here still removes it.
-            made.0.push((self.analysis.nodes[position].node.id.organization.clone(), name.clone()));
             name
         };
         let clones = match volumes {
@@ -382,7 +397,7 @@ impl Kubernetes {
             clones: clones.as_ref(),
             namespace: namespace.into_iter().find(|namespace| namespace.name == *organization),
         };
-        helper::start(&self.connection, &pod)
+        take(&pod)
     }
 
     /// Claims that a node's container mounts: namespace and name.

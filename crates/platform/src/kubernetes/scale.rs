@@ -14,7 +14,7 @@ use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
 use super::objects::{REPLICAS, SCALED, noted_replicas, resource};
 use super::target::{Target, api, handle};
 use super::volume::helper;
-use super::{Kubernetes, objects, stopping};
+use super::{Kubernetes, is_scalable, objects, stopping};
 use crate::{Declaration, ObjectRef, PlatformError};
 
 /// How long pods may take to go.
@@ -182,6 +182,20 @@ impl Target {
         Ok(found.and_then(|found| Some(format!("{} {}", found.metadata.uid?, found.metadata.generation?))))
     }
 
+    /// Returns who has set the number of a workload's replicas last, as the API server notes it.
+    ///
+    /// # Errors
+    /// [`PlatformError::Cluster`].
+    pub fn scaled_by(&self, workload: &ObjectRef) -> Result<Option<String>, PlatformError> {
+        let declaration = handle(workload);
+        let found = self.get(&declaration, &format!("looking at {}", declaration.label()))?;
+        let managers = found.and_then(|found| found.metadata.managed_fields).unwrap_or_default();
+        let of_replicas = managers.into_iter().filter(|manager| {
+            manager.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+        });
+        Ok(of_replicas.max_by_key(|manager| manager.time.clone()).and_then(|manager| manager.manager))
+    }
+
     /// Returns whether a workload wants pods and all of them are ready.
     ///
     /// # Errors
@@ -291,20 +305,24 @@ impl Kubernetes {
         pod.namespace == workload.namespace && is_pod_of(&pod.name, owner, workload)
     }
 
-    /// Waits until no pod of these workloads is left.
+    /// Waits until no pod of these workloads is left. Returns those that somebody has scaled up meanwhile: their pods are not waited for.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`] when pods stay.
-    pub fn wait_until_gone(&self, workloads: &[ObjectRef]) -> Result<(), PlatformError> {
+    pub fn wait_until_gone(&self, workloads: &[ObjectRef]) -> Result<Vec<ObjectRef>, PlatformError> {
+        let target = self.target();
         let begun = Instant::now();
         loop {
-            let mut left = Vec::new();
+            let (mut left, mut up) = (Vec::new(), Vec::new());
             for workload in workloads {
-                let pods = self.pods_of(workload, true)?.into_iter();
-                left.extend(pods.map(|pod| format!("{}/{}", workload.namespace, pod.name)));
+                let pods = self.pods_of(workload, true)?;
+                if is_scalable(workload) && target.workload(workload)? == WorkloadState::Running {
+                    up.push(workload.clone());
+                }
+                left.extend(pods.into_iter().map(|pod| format!("{}/{}", workload.namespace, pod.name)));
             }
-            if left.is_empty() {
-                return Ok(());
+            if left.is_empty() || !up.is_empty() {
+                return Ok(up);
             }
             if begun.elapsed() > GOING {
                 return Err(PlatformError::Cluster {

@@ -245,7 +245,7 @@ impl Target {
     }
 
     /// Returns an object as it is sent to the API server.
-    fn as_created(&self, declaration: &Declaration, what: &str) -> Result<DynamicObject, PlatformError> {
+    pub(super) fn as_created(&self, declaration: &Declaration, what: &str) -> Result<DynamicObject, PlatformError> {
         let mut object = without_notes(&declaration.object);
         if SCALED.contains(&declaration.kind.as_str()) {
             let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);

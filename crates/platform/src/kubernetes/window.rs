@@ -239,7 +239,17 @@ impl Kubernetes {
                 Change::Stop { workload: None, .. } | Change::UnknownHook => {}
             }
         }
-        if going.is_empty() { Ok(()) } else { self.wait_until_gone(&going) }
+        if going.is_empty() {
+            return Ok(());
+        }
+        match self.wait_until_gone(&going)?.first() {
+            None => Ok(()),
+            Some(up) => Err(PlatformError::Cluster {
+                what: "scaling workloads down".to_owned(),
+                problem: format!("somebody scaled {up} up again meanwhile (K2)"),
+                next: "find out what starts it (GitOps, an operator, an autoscaler, a person) and suspend that; then run the same command again".into(),
+            }),
+        }
     }
 
     fn make(&self, kind: &str, api_version: &str, object: &Value) -> Result<(), PlatformError> {

@@ -12,7 +12,7 @@ use super::guard::Guard;
 use super::look::{self, is_kept_whole, is_ours};
 use super::record::Journal;
 use super::volume::{DirectoryToFill, Proof, fill_all};
-use super::{Run, compare};
+use super::{Run, compare, wait_until_gone};
 use crate::content::Contents;
 use crate::error::io;
 use crate::event::{Event, Notice, step};
@@ -354,7 +354,7 @@ fn stop_again(
             run.target.scale_down(workload)?;
         }
         run.reporter.event(Event::Notice(Notice::PodsGoing));
-        Ok(kubernetes.wait_until_gone(&again)?)
+        wait_until_gone(run, kubernetes, &again)
     })?;
     for workload in again {
         record.add(Done::NodeStopped { node: workload.to_string() })?;

@@ -12,6 +12,7 @@ mod objects;
 mod old_names;
 mod plan;
 mod record;
+mod rehearse;
 mod relocation;
 mod restart;
 mod scope;
@@ -21,7 +22,7 @@ mod volume;
 
 use fabkeep_network::{Finding, NodeId, Remedy, Rule, Severity};
 use fabkeep_platform::kubernetes::{HelperOptions, Kubernetes, Selection, Target};
-use fabkeep_platform::{Declaration, PlatformError};
+use fabkeep_platform::{Declaration, ObjectRef, PlatformError};
 use fabkeep_store::PointReader;
 
 use super::progress::{AtRest, Step};
@@ -123,6 +124,7 @@ fn carry_out(
     let (plan, options, reporter) = (run.plan, run.options, run.reporter);
     let there = plan.namespaces_there();
     let has_data = !plan.fill.is_empty() || !plan.load.is_empty();
+    let mut examined = None;
     if has_data && !there.is_empty() {
         let kubernetes = step(reporter, "examine the target", None, || open(there, plan))?;
         restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(run, &kubernetes))?);
@@ -138,11 +140,14 @@ fn carry_out(
         let removed = kubernetes.remove_helpers();
         restored.findings.extend(looked?);
         removed?;
+        examined = Some(kubernetes);
     }
     if whole.steps.is_empty() {
         return Ok(());
     }
     run.interrupted()?;
+    step(reporter, "try the changes as dry runs", None, || rehearse::rehearse(run, examined.as_ref()))?;
+    drop(examined);
     objects::namespaces(run, record, restored)?;
     record.store()?;
     // Before there is a claim that a node could begin anew on.
@@ -256,5 +261,35 @@ fn scale_down(run: &Run<'_>, record: &mut Journal<'_>) -> Result<(), EngineError
     }
     record.store()?;
     let kubernetes = open(plan.namespaces_there(), plan)?;
-    Ok(kubernetes.wait_until_gone(&plan.scale_down)?)
+    wait_until_gone(run, &kubernetes, &plan.scale_down)
+}
+
+/// How often a workload that somebody scales up is scaled down again.
+const SCALED_AGAIN: usize = 3;
+
+/// Waits until the pods of workloads are gone. What somebody scales up meanwhile is scaled down again, a few times; then the restore ends.
+fn wait_until_gone(run: &Run<'_>, kubernetes: &Kubernetes, workloads: &[ObjectRef]) -> Result<(), EngineError> {
+    for tries in 0.. {
+        let up = kubernetes.wait_until_gone(workloads)?;
+        if up.is_empty() {
+            break;
+        }
+        let finding = |workload: &ObjectRef| -> Result<Finding, EngineError> {
+            let by = run.target.scaled_by(workload)?.filter(|manager| manager != "fabkeep");
+            let by = by.map_or_else(String::new, |manager| format!(" (field manager {manager})"));
+            Ok(Finding::error(
+                Rule::OperatorScales,
+                workload,
+                format!("somebody{by} keeps scaling it up while it is to be at 0 replicas"),
+                "suspend what starts it (GitOps, an operator, an autoscaler, a person); then run the same command again",
+            ))
+        };
+        if tries >= SCALED_AGAIN {
+            return Err(EngineError::Precondition(up.iter().map(finding).collect::<Result<_, _>>()?));
+        }
+        for workload in &up {
+            run.target.scale_down(workload)?;
+        }
+    }
+    Ok(())
 }

@@ -148,7 +148,19 @@ pub(super) fn judge(
                 ),
                 "compare it with that of the recovery point; it is replaced only if all nodes that use it are restored together",
             )),
-            ObjectState::Differs(_) if keyed && options.replace => plan.replace.push(known.clone()),
+            ObjectState::Differs(_) if keyed && options.replace => {
+                let finalizers = plan.target.finalizers(known)?;
+                if finalizers.is_empty() {
+                    plan.replace.push(known.clone());
+                } else {
+                    plan.findings.push(Finding::error(
+                        Rule::Declared,
+                        known.label(),
+                        format!("it cannot be replaced: its finalizers would keep it after its deletion: {}", finalizers.join(", ")),
+                        "remove its finalizers with kubectl, or have their controllers release it; then run the same command again",
+                    ));
+                }
+            }
             ObjectState::Differs(at) if keyed && options.missing => plan.findings.push(Finding::warning(
                 Rule::NotOverwritten,
                 known.label(),

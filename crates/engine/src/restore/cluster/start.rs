@@ -7,7 +7,7 @@ use std::time::Duration;
 use fabkeep_ledger::ca_dump::DUMP_FILE;
 use fabkeep_network::{Finding, NodeId, Remedy, Rule, Severity, Stage};
 use fabkeep_platform::kubernetes::{Kubernetes, StageWorkloads, Suspension, WorkloadState};
-use fabkeep_platform::{ObjectRef, Progress};
+use fabkeep_platform::{ObjectRef, PlatformError, Progress};
 
 use super::Run;
 use super::nodes::dump_of;
@@ -108,9 +108,16 @@ fn scale_up(run: &Run<'_>, record: &mut Journal<'_>, workload: &ObjectRef) -> Re
         WorkloadState::AtRest if own.is_some() => {}
         _ => return Ok(false),
     }
+    let before = record.clone();
     record.note(Done::NodeStarting { node: label.clone() })?;
     let declared = run.plan.replicas.get(workload).copied();
-    run.target.scale_up(workload, own.and_then(|own| own.replicas).or(declared))?;
+    if let Err(error) = run.target.scale_up(workload, own.and_then(|own| own.replicas).or(declared)) {
+        // After a failure it may be scaled up nevertheless, after a refusal it is not.
+        if matches!(error, PlatformError::Forbidden { .. }) {
+            record.take_back(before);
+        }
+        return Err(error.into());
+    }
     record.add(Done::NodeStarted { node: label })?;
     Ok(true)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, Rule};
 use fabkeep_platform::ObjectRef;
+use fabkeep_platform::kubernetes::WorkloadState;
 
 use super::Run;
 use super::record::Journal;
@@ -19,7 +20,8 @@ pub(super) fn after(run: &Run<'_>, record: &mut Journal<'_>, error: EngineError)
         return error.after(done, Next::SameCommand);
     }
     let (free, left) = split(run, record);
-    let mut left: Vec<String> = left.iter().map(AtRest::label).collect();
+    let mut left: Vec<String> =
+        left.iter().filter(|workload| stays_at_rest(run, workload)).map(AtRest::label).collect();
     let untouched = left.is_empty() && !record.has_begun();
     for workload in &free {
         let scaled = run.target.scale_up(&workload.object, workload.replicas).map_err(EngineError::from);
@@ -45,6 +47,25 @@ pub(super) fn after(run: &Run<'_>, record: &mut Journal<'_>, error: EngineError)
         ));
     }
     error.after(done, Next::SameCommand)
+}
+
+/// Whether a workload whose data is not complete is at 0 replicas. One that somebody has scaled up is scaled down once more, and named.
+fn stays_at_rest(run: &Run<'_>, workload: &AtRest) -> bool {
+    match run.target.workload(&workload.object) {
+        Ok(WorkloadState::Missing) => false,
+        Ok(WorkloadState::Running) => {
+            let stopped = run.target.scale_down(&workload.object).is_ok();
+            let then = if stopped { "it was scaled down once more" } else { "it could not be scaled down again" };
+            run.found(&Finding::error(
+                Rule::OperatorScales,
+                workload.label(),
+                format!("somebody scaled it up before its data was complete, and it may have written into it: {then}"),
+                "suspend what starts it, and see that it is at 0 replicas; then run the same command again",
+            ));
+            stopped
+        }
+        Ok(_) | Err(_) => true,
+    }
 }
 
 /// Notes that something is as it was before the restore: the record says no more of it.

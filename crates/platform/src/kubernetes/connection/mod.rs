@@ -21,6 +21,8 @@ use super::objects::resource;
 use super::served::{Served, has_core_name};
 use crate::{Declaration, PlatformError};
 
+/// What to do when the API server refuses a request.
+pub(crate) const AFTER_REFUSAL: &str = "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or correct the quota, admission policy or webhook that the message names";
 /// How long a request is tried again while the API server is away.
 const RETRY_FOR: Duration = Duration::from_secs(120);
 /// How long one request may take.
@@ -221,6 +223,12 @@ pub(crate) fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
+/// Returns whether the API server refused what it was asked for, and did nothing: by rights, or by an admission policy, which answers 422
+/// unless it says otherwise.
+pub(crate) fn is_refused(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 422))
+}
+
 /// Returns whether the API server said that this is not allowed.
 pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
@@ -229,11 +237,11 @@ pub(crate) fn is_forbidden(error: &kube::Error) -> bool {
 pub(crate) fn failed(what: &str, error: &kube::Error) -> PlatformError {
     let (problem, next) = match error {
         // The message of an API error names the object and the reason, never content.
-        kube::Error::Api(status) if status.code == 403 => {
+        kube::Error::Api(status) if is_refused(error) => {
             return PlatformError::Forbidden {
                 what: what.to_owned(),
                 problem: status.message.clone(),
-                next: "give fabkeep the rights of its Role (docs/kubernetes.md has it, for backup and for restore), or correct the quota or admission webhook that the message names".into(),
+                next: AFTER_REFUSAL.into(),
             };
         }
         kube::Error::Api(status) if status.code == 401 => {

@@ -108,31 +108,7 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
         ));
     }
     let wanted = HelperPod { host: host.as_deref(), ..*wanted };
-    let create = |rights: Rights| {
-        let manifest = wanted.manifest(rights).and_then(|manifest| serde_json::from_value::<Pod>(manifest).ok());
-        let pod = manifest.ok_or_else(|| {
-            wrong("its manifest cannot be created".to_owned(), "report this to fabkeep's makers".into())
-        })?;
-        let created = connection.try_run(|client| {
-            let (pod, namespace) = (pod.clone(), namespace.clone());
-            async move { Api::<Pod>::namespaced(client, &namespace).create(&PostParams::default(), &pod).await }
-        });
-        match created {
-            Ok(_) => Ok(()),
-            // Made by a try whose answer was lost.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(failed(&format!("creating the helper pod {namespace}/{name}"), &error)),
-        }
-    };
-    let mut rights = wanted.rights();
-    match create(rights) {
-        // An admission controller may refuse root's rights and admit the workload's.
-        Err(PlatformError::Forbidden { .. }) if rights == Rights::Root => {
-            rights = wanted.rights_of_workload();
-            create(rights)?;
-        }
-        created => created?,
-    }
+    let rights = create(connection, &wanted, false)?;
     let begun = Instant::now();
     loop {
         let found = connection.run("looking at the helper pod", |client| {
@@ -147,7 +123,7 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
                     "find out what removes it, then run the same command again".into(),
                 ));
             }
-            create(rights)?;
+            create_with(connection, &wanted, rights, false)?;
             std::thread::sleep(Duration::from_millis(250));
             continue;
         };
@@ -185,6 +161,50 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
         roots,
         rights,
     })
+}
+
+/// Creates a helper pod, with the rights that the cluster admits; with `dry_run` the cluster only says whether it would. Returns the rights.
+pub(in crate::kubernetes) fn create(
+    connection: &Connection,
+    wanted: &HelperPod<'_>,
+    dry_run: bool,
+) -> Result<Rights, PlatformError> {
+    let rights = wanted.rights();
+    match create_with(connection, wanted, rights, dry_run) {
+        // An admission controller may refuse root's rights and admit the workload's.
+        Err(PlatformError::Forbidden { .. }) if rights == Rights::Root => {
+            let rights = wanted.rights_of_workload();
+            create_with(connection, wanted, rights, dry_run).map(|()| rights)
+        }
+        created => created.map(|()| rights),
+    }
+}
+
+fn create_with(
+    connection: &Connection,
+    wanted: &HelperPod<'_>,
+    rights: Rights,
+    dry_run: bool,
+) -> Result<(), PlatformError> {
+    let namespace = wanted.nodes.first().map(|(_, node, _)| node.node.id.organization.as_str()).unwrap_or_default();
+    let what = format!("creating the helper pod {namespace}/{}", wanted.name);
+    let manifest = wanted.manifest(rights).and_then(|manifest| serde_json::from_value::<Pod>(manifest).ok());
+    let pod = manifest.ok_or_else(|| PlatformError::Cluster {
+        what: what.clone(),
+        problem: "its manifest cannot be created".to_owned(),
+        next: "report this to fabkeep's makers".into(),
+    })?;
+    let parameters = PostParams { dry_run, ..PostParams::default() };
+    let created = connection.try_run(|client| {
+        let (pod, parameters) = (pod.clone(), parameters.clone());
+        async move { Api::<Pod>::namespaced(client, namespace).create(&parameters, &pod).await }
+    });
+    match created {
+        Ok(_) => Ok(()),
+        // Made by a try whose answer was lost.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(failed(&what, &error)),
+    }
 }
 
 /// Returns whether a helper still runs.
