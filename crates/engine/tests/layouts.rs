@@ -101,3 +101,52 @@ fn an_orderer_with_raft_directories_on_volumes_of_their_own_goes_back_to_them() 
         other => panic!("{other:?}"),
     }
 }
+
+/// Orderers whose configuration names this directory for raft snapshots; none was taken yet.
+fn with_snapshots_in(named: &str) -> Bench {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    for orderer in ["orderer1", "orderer2", "orderer3"] {
+        let home = bench.network().join("OrdererOrg").join(orderer);
+        let file = home.join("config/orderer.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        let changed = text.replace("SnapDir: ../production/etcdraft/snapshot", &format!("SnapDir: {named}"));
+        assert_ne!(changed, text);
+        fs::write(&file, changed).unwrap();
+        fs::remove_dir_all(home.join("production/etcdraft/snapshot")).unwrap();
+    }
+    bench
+}
+
+#[test]
+fn a_made_raft_snapshot_lies_where_the_configuration_has_it() {
+    let bench = with_snapshots_in("../production/etcdraft/wal");
+    bench.capture(&CaptureOptions::default()).unwrap();
+    bench.restore_below("restored", &RestoreOptions::default()).unwrap();
+    let restored = bench.path("restored");
+    for orderer in ["orderer1", "orderer2", "orderer3"] {
+        let raft = restored.join("OrdererOrg").join(orderer).join("production/etcdraft");
+        let made = fs::read_dir(raft.join("wal/mychannel")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(made.into_iter().any(|name| name.to_string_lossy().ends_with(".snap")), "{orderer}");
+        assert!(!raft.join("snapshot/mychannel").exists(), "{orderer}");
+    }
+}
+
+#[test]
+fn a_made_raft_snapshot_without_a_place_is_refused() {
+    let bench = with_snapshots_in("../elsewhere");
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let error = bench.restore_below("restored", &RestoreOptions::default()).unwrap_err();
+    assert!(matches!(&error, EngineError::Precondition(findings) if findings[0].rule.code() == "O5"), "{error:?}");
+}
+
+#[test]
+fn a_file_current_outside_of_a_nodes_databases_is_a_file_as_any_other() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    for folder in ["Org1/peer0/production/ledgersData/couchdbRedoLogs", "Org1/ca/old"] {
+        fs::create_dir_all(bench.network().join(folder)).unwrap();
+        fs::write(bench.network().join(folder).join("CURRENT"), "1.2.3").unwrap();
+    }
+    bench.capture(&CaptureOptions::default()).unwrap();
+    let restored = bench.restore_all().unwrap();
+    assert_eq!(fs::read_to_string(restored.join("Org1/ca/old/CURRENT")).unwrap(), "1.2.3");
+}

@@ -25,6 +25,9 @@ pub struct NodeFacts {
     pub keys: Vec<KeyFacts>,
     /// Facts about the database, for a certificate authority.
     pub ca: Option<CaFacts>,
+    /// An orderer's directory of raft snapshots, relative to that of its raft logs, where its configuration names both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_from_logs: Option<String>,
 }
 
 /// One chain on one node. Heights count blocks from genesis.

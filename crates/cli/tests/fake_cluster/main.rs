@@ -4,6 +4,7 @@
 mod admission;
 mod claims;
 mod guards;
+mod missing;
 mod others;
 mod rehearsal;
 mod restores;

@@ -115,6 +115,7 @@ pub(crate) fn capture(
             &channel,
             survey,
             &facts.nodes,
+            outcome.progress.config.as_ref().map(|(_, config)| config),
             &outcome.progress.private,
             &outcome.progress.private_read,
         ));

@@ -221,6 +221,7 @@ impl Facts {
                 raft: checked.raft,
                 keys: checked.keys,
                 ca: checked.ca,
+                snapshots_from_logs: settings::snapshots_from_logs(node),
             })
             .collect()
     }

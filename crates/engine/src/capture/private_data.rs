@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fabkeep_ledger::Hash;
+use fabkeep_ledger::channel_config::{ChannelConfig, OrganizationKind};
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_ledger::leveldb::{self, Database, MissingPrivateData};
 use fabkeep_ledger::private_hashes::PrivateWrite;
-use fabkeep_network::{Finding, MissingCollection, OrLeaveOut, Rule};
+use fabkeep_network::{Finding, KeyFacts, MissingCollection, OrLeaveOut, Rule};
 
 use super::ByChannel;
 use super::databases::{Heights, NodeChecks, Notes};
@@ -82,6 +83,7 @@ pub(super) fn compare(
     channel: &str,
     survey: &Survey,
     checked: &[NodeChecks],
+    config: Option<&ChannelConfig>,
     in_blocks: &BTreeMap<PrivateWrite, Hash>,
     read: &BTreeSet<u64>,
 ) -> Vec<Finding> {
@@ -113,7 +115,7 @@ pub(super) fn compare(
                 FOREIGN,
             ));
         }
-        let Some(msp) = node.node.msp_id.as_deref() else { continue };
+        let Some(msp) = node.node.msp_id.as_deref().or_else(|| organization_of(of_node, config?)) else { continue };
         let of_another = |write: &&PrivateWrite| implicit_to(write).is_some_and(|organization| organization != msp);
         if let Some(write) = heights.private_writes.iter().map(|(write, _)| write).find(of_another) {
             findings.push(Finding::error(
@@ -155,6 +157,21 @@ pub(super) fn compare(
         }
     }
     findings
+}
+
+/// Returns the organization that a node's identity is of: the one of the channel whose roots its MSP has.
+fn organization_of<'c>(checked: &NodeChecks, config: &'c ChannelConfig) -> Option<&'c str> {
+    let of_authority = |key: &&KeyFacts| key.path.split('/').any(|part| part == "cacerts");
+    let own = checked.keys.iter().filter(of_authority).filter_map(|key| key.certificate.as_ref());
+    let own: BTreeSet<&str> = own.map(|certificate| certificate.key_sha256.as_str()).collect();
+    let mut known = config.organizations.iter().filter(|organization| {
+        organization.kind != OrganizationKind::Orderer
+            && organization.roots.iter().any(|(_, key)| own.contains(key.as_str()))
+    });
+    match (known.next(), known.next()) {
+        (Some(one), None) => Some(&one.msp_id),
+        _ => None,
+    }
 }
 
 /// Returns the organization whose implicit collection a write is of: only its own peers hold it.

@@ -2,7 +2,7 @@
 //! node's directories.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use fabkeep_ledger::ca_config::{CA_CONFIG_FILE, CaConfig, FURTHER_CA_CONFIG_FILE, config_file_name};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
@@ -64,6 +64,44 @@ pub(super) fn node_settings(node: &PlannedNode) -> (NodeSettings, Option<Located
     }
     let bytes = found.as_ref().and_then(|at| read(node, at, MAX_CONFIG_BYTES)?.ok());
     (NodeSettings::read(node.node.role, &bytes.unwrap_or_default(), &node.node.environment), found)
+}
+
+/// Returns an orderer's directory of raft snapshots, relative to that of its raft logs, where its settings name both. Both may be seen from
+/// the folder in which the node is started.
+pub(super) fn snapshots_from_logs(node: &PlannedNode) -> Option<String> {
+    if node.node.role != NodeRole::Orderer {
+        return None;
+    }
+    let (settings, _) = node_settings(node);
+    relative(&settings.wal?, &settings.raft_snapshots?)
+}
+
+/// Returns a path without `.`, and with `..` at its beginning only.
+fn without_detours(path: &str) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+                drop(out.pop())
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// Returns a path relative to another, if both begin at the same place.
+fn relative(from: &str, to: &str) -> Option<String> {
+    let (from, to) = (without_detours(from), without_detours(to));
+    if from.is_absolute() != to.is_absolute() {
+        return None;
+    }
+    let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|part| matches!(part, Component::Normal(_)).then_some(".."));
+    let down = to.components().skip(shared).map(|part| part.as_os_str().to_str());
+    let parts = up.chain(down).collect::<Option<Vec<&str>>>()?;
+    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
 
 /// Returns every certificate authority of a server, the server's own first. `read`: a file of one of its directories.
@@ -194,4 +232,27 @@ pub(super) fn with_databases(platform: &dyn Platform, node: &Node) -> Node {
         directory.sqlite = Some(named);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative;
+
+    #[test]
+    fn snapshots_are_found_from_the_logs() {
+        let cases = [
+            ("/var/etcdraft/wal", "/var/etcdraft/snapshot", Some("../snapshot")),
+            ("../production/etcdraft/wal", "../production/etcdraft/wal", Some(".")),
+            ("../production/etcdraft/wal", "../snap", Some("../../../snap")),
+            ("raft/wal", "raft/wal/snap", Some("snap")),
+            ("../../wal", "../snap", None),
+            ("../wal", "../../snap", Some("../../snap")),
+            ("a/../wal/.", "./b/../snap", Some("../snap")),
+            ("/wal", "snap", None),
+            ("../wal", "snap", None),
+        ];
+        for (wal, snapshots, expected) in cases {
+            assert_eq!(relative(wal, snapshots).as_deref(), expected, "{wal} {snapshots}");
+        }
+    }
 }

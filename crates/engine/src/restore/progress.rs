@@ -74,6 +74,8 @@ pub(super) enum Step {
     AtRest(AtRest),
     /// A workload, controller or operator is again as it was before the restore.
     Released { node: String },
+    /// A node's claims are not there and are about to be created: what is in them then is not the node's data.
+    Lost { node: String },
     /// A node's volumes are about to be filled.
     Filling { node: String },
     /// They hold nothing that an earlier run has filled: their marks say whose they are.

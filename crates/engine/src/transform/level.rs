@@ -10,6 +10,7 @@ use fabkeep_network::{
     Finding, LedgerFacts, NodeDirectory, NodeFacts, NodeId, RaftFacts, Relation, Remedy, Rule, consensus_relation,
 };
 
+use crate::located::locate;
 use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
 
 /// A node, to be changed.
@@ -61,12 +62,7 @@ pub(crate) fn to_donor(
         if position == donor || !is_consenter(node.facts, channel, config) {
             continue;
         }
-        match replace(
-            node.directories,
-            channel,
-            &[LevelledPart::Chain, LevelledPart::Log, LevelledPart::Snapshot],
-            &given,
-        ) {
+        match replace(node, channel, &[LevelledPart::Chain, LevelledPart::Log, LevelledPart::Snapshot], &given) {
             Ok(()) => {
                 add_donor_ledger(node.facts, channel, ledger.as_ref());
                 node.facts.raft.retain(|known| known.channel != channel);
@@ -165,7 +161,13 @@ fn is_usual(directory: &NodeDirectory, part: LevelledPart, path: &str) -> bool {
 }
 
 /// Where a node keeps a channel's part: by what it has there, else by its directories' roles.
-fn place(directories: &[CapturedDirectory], part: LevelledPart, channel: &str) -> Option<(usize, String)> {
+/// `beside`: where its configuration has the snapshots, as seen from the logs.
+fn place(
+    directories: &[CapturedDirectory],
+    part: LevelledPart,
+    channel: &str,
+    beside: Option<&str>,
+) -> Option<(usize, String)> {
     let has = directories.iter().enumerate().find_map(|(position, captured)| {
         let of_part = |entry: &&CapturedEntry| part_of(&captured.directory, &entry.path, channel) == Some(part);
         let entry = captured.entries.iter().find(of_part)?;
@@ -223,7 +225,7 @@ fn place(directories: &[CapturedDirectory], part: LevelledPart, channel: &str) -
         });
         match known {
             Some((position, at, path)) => Some((position, format!("{}{own}/{channel}", &path[..at]))),
-            None if part == LevelledPart::Snapshot => place(directories, LevelledPart::Log, channel),
+            None if part == LevelledPart::Snapshot => place(directories, LevelledPart::Log, channel, None),
             None => {
                 let ledger =
                     directories.iter().position(|known| known.directory.role == DirectoryRole::OrdererLedger)?;
@@ -231,20 +233,28 @@ fn place(directories: &[CapturedDirectory], part: LevelledPart, channel: &str) -
             }
         }
     };
+    if let (None, LevelledPart::Snapshot, Some(beside)) = (&has, part, beside) {
+        let (position, log) = place(directories, LevelledPart::Log, channel, None)?;
+        let logs = log.strip_suffix(channel)?.trim_end_matches('/');
+        let known: Vec<&NodeDirectory> = directories.iter().map(|captured| &captured.directory).collect();
+        return locate(&known, (position, logs), &format!("{beside}/{channel}"));
+    }
     has.or_else(in_empty).or_else(beside_others).or_else(by_role).or_else(in_ledger)
 }
 
 /// Puts given files in the place of a node's own of these parts.
 pub(super) fn replace(
-    directories: &mut [CapturedDirectory],
+    node: &mut Levelled<'_>,
     channel: &str,
     parts: &[LevelledPart],
     given: &[(LevelledPart, String, CapturedEntry)],
 ) -> Result<(), LevelledPart> {
+    let Levelled { facts, directories } = node;
     let filled: BTreeSet<LevelledPart> = given.iter().map(|(part, ..)| *part).collect();
     let mut places = Vec::new();
     for part in filled {
-        let (directory, folder) = place(directories, part, channel).ok_or(part)?;
+        let (directory, folder) =
+            place(directories, part, channel, facts.snapshots_from_logs.as_deref()).ok_or(part)?;
         places.push((part, directory, folder));
     }
     for captured in directories.iter_mut() {
@@ -318,6 +328,7 @@ mod tests {
                 key: None,
             }],
             ca: None,
+            snapshots_from_logs: None,
         }
     }
 

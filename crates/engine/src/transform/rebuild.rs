@@ -195,9 +195,7 @@ pub(crate) fn empty_smartbft_logs(
         let len = bytes.len() as u64;
         let empty = file(writer.put(&bytes)?, len, len, LOG_MODE, modified_ns);
         // A node that has a log has a place for it.
-        if replace(node.directories, channel, &[LevelledPart::Log], &[(LevelledPart::Log, name.to_owned(), empty)])
-            .is_ok()
-        {
+        if replace(node, channel, &[LevelledPart::Log], &[(LevelledPart::Log, name.to_owned(), empty)]).is_ok() {
             node.facts.raft.retain(|known| known.channel != channel);
             node.facts.raft.push(facts);
             names.push(node.facts.id.to_string());
@@ -248,7 +246,7 @@ pub(super) fn give(
         } else {
             (&[LevelledPart::Chain, LevelledPart::Log, LevelledPart::Snapshot], &with_chain)
         };
-        if let Err(part) = replace(node.directories, channel, parts, files) {
+        if let Err(part) = replace(node, channel, parts, files) {
             findings.push(super::level::no_place(&node.facts.id, channel, &donor_id, part));
             continue;
         }

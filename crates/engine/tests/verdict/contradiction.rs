@@ -179,3 +179,16 @@ fn blocks_with_the_raft_index_of_the_block_before_them_are_no_other_history() {
     growth.compact().unwrap();
     quiet("compacted");
 }
+
+#[test]
+fn the_identity_of_another_organizations_peer_is_found_by_its_roots_where_no_configuration_names_the_msp() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let (own, other) = (bench.network().join("Org1/peer0"), bench.network().join("Org2/peer0"));
+    fs::remove_dir_all(own.join("config")).unwrap();
+    let (_, findings) = verdict(&bench, &CaptureOptions::default());
+    assert!(!findings.iter().any(|finding| finding.rule.code() == "I2"), "{findings:?}");
+    for folder in ["msp", "tls"] {
+        replace(&other.join(folder), &own.join(folder));
+    }
+    assert_refused(&bench, "I2", "Org1/peer0 mychannel", "a peer of another organization");
+}

@@ -67,6 +67,31 @@ fn identities_and_data_that_lie_apart_are_put_together_by_their_names() {
 }
 
 #[test]
+fn data_never_gets_the_identity_of_another_organizations_peer() {
+    // The identity of peer0.org1 is lost; that of peer0.org2 agrees with its data's name in all but one label.
+    for with_data in [true, false] {
+        let site = Site::new();
+        let home = |organization: &str| {
+            format!("net/organizations/peerOrganizations/{organization}/peers/peer0.{organization}")
+        };
+        site.peer_data("net/data/peer0.org1.example.com").identity("Org2/peer0", &home("org2.example.com"));
+        if with_data {
+            site.peer_data("net/data/peer0.org2.example.com");
+        }
+        let seen = site.discover("net");
+        seen.reported(&["net/data/peer0.org1.example.com", "its identity is unknown"]);
+        let paired = |node: &&String| node.contains("data/peer0.org1") && node.contains("/msp");
+        assert_eq!(seen.nodes().iter().find(paired), None, "{with_data}");
+        let own = |node: &&String| node.contains("data/peer0.org2") && node.contains("peer0.org2.example.com/msp");
+        assert_eq!(seen.nodes().iter().any(|node| own(&node)), with_data, "{:?}", seen.nodes());
+    }
+    // Nor by the folders above it.
+    let site = Site::new();
+    site.peer_data("net/example/org1/peer0").identity("Org2/peer0", "net/keys/peers/peer0.org2.example.com");
+    site.discover("net").reported(&["its identity is unknown"]);
+}
+
+#[test]
 fn an_orderer_inside_a_peers_directory_is_a_node_of_its_own() {
     let site = Site::new();
     site.peer_data("net/var/hyperledger/production").orderer_data("net/var/hyperledger/production/orderer");

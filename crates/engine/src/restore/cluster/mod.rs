@@ -152,10 +152,13 @@ fn carry_out(
     record.store()?;
     // Before there is a claim that a node could begin anew on.
     step(reporter, "scale down", None, || scale_down(run, record))?;
-    step(reporter, "create objects", None, || objects::create(run, record, restored))?;
+    // Before there is a claim that the next run could take for a node's own.
+    record.note_all(plan.lost.iter().map(|node| Step::Lost { node: node.clone() }))?;
+    let up = step(reporter, "create objects", None, || objects::create(run, record, restored))?;
     // Bare pods and DaemonSets are not there yet: what they will mount is filled.
     let kubernetes =
         step(reporter, "discover the nodes", None, || open_with(plan.namespaces.clone(), plan, &plan.late))?;
+    wait_until_gone(run, &kubernetes, &up)?;
     let filled = fill::fill(run, &kubernetes, record, restored);
     let removed = kubernetes.remove_helpers();
     filled?;

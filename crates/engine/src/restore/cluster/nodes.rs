@@ -14,6 +14,8 @@ use crate::restore::RestoreOptions;
 
 /// How far earlier runs of the same restore came with a node.
 struct Before {
+    /// Its claims were not there.
+    lost: bool,
     /// Its volumes were being filled, or are.
     touched: bool,
     /// Its workload was scaled up behind the fill: what is in its volumes now is its own.
@@ -62,12 +64,17 @@ pub(super) fn judge<'n>(
         }
         let Some(workload) = &node.workload else { continue };
         let own = claims.get(id).cloned().unwrap_or_else(|| claim_of_files(id).into_iter().collect());
-        let lost = own.iter().any(|claim| missing.contains(claim));
+        let absent = own.iter().any(|claim| missing.contains(claim));
         let key = ObjectRef::from(workload);
         let state = plan.target.workload(&key)?;
         let before = before(plan, id, &key)?;
+        // What an earlier run has created, and not begun to fill, has nothing of the node either.
+        let lost = absent || (before.lost && !before.touched);
+        if lost {
+            plan.lost.insert(id.to_string());
+        }
         let has_dump = dump_of(node).is_some();
-        if before.started && !lost {
+        if before.started && !absent {
             // It was filled and started; a database may still wait for its dump.
             if has_dump && !before.loaded {
                 plan.load.push(position);
@@ -118,7 +125,7 @@ pub(super) fn judge<'n>(
 
 fn before(plan: &Plan, id: &NodeId, workload: &ObjectRef) -> Result<Before, EngineError> {
     let Some(record) = plan.record() else {
-        return Ok(Before { touched: false, started: false, loaded: false, ran: false });
+        return Ok(Before { lost: false, touched: false, started: false, loaded: false, ran: false });
     };
     let (node, label) = (id.to_string(), workload.to_string());
     let changed = match record.generation(workload) {
@@ -126,6 +133,7 @@ fn before(plan: &Plan, id: &NodeId, workload: &ObjectRef) -> Result<Before, Engi
         None => false,
     };
     Ok(Before {
+        lost: record.is_lost(&node),
         touched: record.is_touched(&node),
         started: record.is_filled(&node) && record.is_started(&label),
         loaded: record.is_node_loaded(&node),

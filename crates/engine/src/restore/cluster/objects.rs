@@ -2,7 +2,7 @@
 //! somebody else created meanwhile is never taken for the recovery point's (K1).
 
 use fabkeep_network::{Finding, Remedy, Rule};
-use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced};
+use fabkeep_platform::kubernetes::{Created, ObjectState, Replaced, WorkloadState, is_scalable};
 use fabkeep_platform::{Declaration, ObjectRef};
 
 use super::Run;
@@ -23,10 +23,15 @@ pub(super) fn namespaces(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut
     Ok(())
 }
 
-/// Secrets and ConfigMaps first, in the order of the recovery point.
-pub(super) fn create(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut Restored) -> Result<(), EngineError> {
+/// Secrets and ConfigMaps first, in the order of the recovery point. Returns workloads that somebody else created meanwhile, and that wanted
+/// pods: they are at 0 replicas now.
+pub(super) fn create(
+    run: &Run<'_>,
+    record: &mut Journal<'_>,
+    restored: &mut Restored,
+) -> Result<Vec<ObjectRef>, EngineError> {
     let (plan, target) = (run.plan, run.target);
-    let mut minted = Vec::new();
+    let (mut minted, mut up) = (Vec::new(), Vec::new());
     for known in &plan.replace {
         run.interrupted()?;
         minted.extend(replace(run, record, restored, known)?);
@@ -46,11 +51,32 @@ pub(super) fn create(run: &Run<'_>, record: &mut Journal<'_>, restored: &mut Res
                 record.add(Done::ObjectCreated { object: known.label() })?;
                 restored.objects += 1;
             }
-            Created::There(state) => minted.extend(made_by_others(run, record, restored, known, state)?),
+            Created::There(state) => {
+                minted.extend(made_by_others(run, record, restored, known, state)?);
+                up.extend(scaled_down(run, restored, known)?);
+            }
         }
     }
     record.store()?;
-    if minted.is_empty() { Ok(()) } else { Err(EngineError::Precondition(minted)) }
+    if minted.is_empty() { Ok(up) } else { Err(EngineError::Precondition(minted)) }
+}
+
+/// Scales a workload of others down that wants pods: they would begin on empty volumes.
+fn scaled_down(run: &Run<'_>, restored: &mut Restored, known: &Declaration) -> Result<Option<ObjectRef>, EngineError> {
+    let workload = ObjectRef::from(known);
+    if !is_scalable(&workload) || run.target.workload(&workload)? != WorkloadState::Running {
+        return Ok(None);
+    }
+    run.target.scale_down(&workload)?;
+    let finding = Finding::warning(
+        Rule::OperatorScales,
+        known.label(),
+        "somebody else created it while the restore ran, and it wanted pods: it was scaled down again until its data is there",
+        "find out what creates it (GitOps, an operator, a person) and stop that until the restore is done",
+    );
+    run.found(&finding);
+    restored.findings.push(finding);
+    Ok(Some(workload))
 }
 
 /// What somebody else has made since the plan was made.

@@ -48,6 +48,8 @@ pub(in crate::restore) struct Plan {
     pub(super) left: Vec<String>,
     /// Nodes that an earlier run has written, and that ran since.
     pub(super) ran: BTreeSet<String>,
+    /// Nodes whose claims are not there, or were created by an earlier run that did not begin to fill them.
+    pub(super) lost: BTreeSet<String>,
     pub(super) namespaces: Vec<String>,
     /// Workloads to scale down.
     pub(super) scale_down: Vec<ObjectRef>,
@@ -239,6 +241,7 @@ fn of_declared(
         load: Vec::new(),
         left: Vec::new(),
         ran: BTreeSet::new(),
+        lost: BTreeSet::new(),
         namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
         scale_down: Vec::new(),
         operators: Vec::new(),

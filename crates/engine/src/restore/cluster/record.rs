@@ -65,6 +65,11 @@ impl Record {
         Step::AtRest(AtRest { object: object.clone(), replicas: replicas.or(known) })
     }
 
+    /// Whether a node's claims were not there when this restore began with it.
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.has(&Step::Lost { node: node.to_owned() })
+    }
+
     /// Controllers that are suspended.
     pub fn suspended(&self) -> Vec<Suspension> {
         let suspended = |step: &Step| if let Step::Suspended(known) = step { Some(known.clone()) } else { None };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use fabkeep_ledger::chain::walk_directory;
+use fabkeep_ledger::layout::Kind;
 use fabkeep_ledger::leveldb::Database;
 use fabkeep_ledger::{raft, smartbft};
 use fabkeep_network::{NodeId, WalKind};
@@ -259,11 +260,14 @@ fn walk_chains(
     Ok(proven)
 }
 
-/// Every LevelDB directory that holds a CURRENT is whole.
+/// Every LevelDB database that the node opens is whole. A file CURRENT elsewhere is a file as any other.
 fn check_databases(root: &Root<'_>, captured: &CapturedDirectory) -> Result<usize, EngineError> {
     let mut count = 0;
     for entry in &captured.entries {
         let Some(folder) = entry.path.strip_suffix("/CURRENT") else { continue };
+        if !matches!(captured.directory.classify(&entry.path, false).kind, Kind::LevelDb(_)) {
+            continue;
+        }
         let path = root.path(folder);
         Database::open(&path)
             .and_then(|database| database.check())

@@ -39,15 +39,21 @@ pub(super) fn identities(tree: &Tree, nodes: &mut [Node]) {
             give(node, identity);
         }
     }
-    // Of the same name: the longest agreement first, and only where one identity agrees best.
-    for node in nodes.iter_mut().filter(|node| wants_identity(node)) {
+    // Of the same name: whole names first, of all nodes, so that nobody takes another's; then the longest agreement, and only where one
+    // identity agrees best.
+    let count = nodes.len();
+    for (least, position) in [WHOLE_NAME, 1].into_iter().flat_map(|least| (0..count).map(move |at| (least, at))) {
+        if !wants_identity(&nodes[position]) {
+            continue;
+        }
+        let node = &mut nodes[position];
         let mut ranked: Vec<(usize, usize)> = tree
             .identities
             .iter()
             .enumerate()
             .filter(|(position, identity)| !taken.contains(position) && fits(identity, node))
             .map(|(position, identity)| (agreement(node, identity), position))
-            .filter(|(agreement, _)| *agreement > 0)
+            .filter(|(agreement, _)| *agreement >= least)
             .collect();
         ranked.sort_by(|a, b| b.cmp(a));
         let best = match ranked.as_slice() {
@@ -112,27 +118,43 @@ fn agreement(node: &Node, identity: &Identity) -> usize {
             && (name == known || name.ends_with(&format!("_{known}")) || name.ends_with(&format!("-{known}")))
     };
     if known_host(&host) && names.iter().any(|name| same(name, &host)) {
-        return 100;
+        return WHOLE_NAME + 10;
     }
     if known_host(&common_name) && names.iter().any(|name| same(name, &common_name)) {
-        return 90;
+        return WHOLE_NAME;
     }
     // `org1/peer0` and peer0.org1.example.com: the node's own name, and as many of its host's other parts as there are.
     let labels: Vec<&str> =
         if common_name.contains('.') { common_name.split('.').collect() } else { host.split('.').collect() };
     let Some((first, domain)) = labels.split_first() else { return 0 };
-    if !names
-        .iter()
-        .any(|name| name == first || name.starts_with(&format!("{first}.")) || name.ends_with(&format!("_{first}")))
-    {
+    let begins = |name: &String| name.starts_with(&format!("{first}."));
+    if !names.iter().any(|name| name == first || begins(name) || name.ends_with(&format!("_{first}"))) {
         return 0;
     }
-    let agreed =
-        domain.iter().filter(|label| names.iter().any(|name| name.split(['.', '_', '-']).any(|part| part == **label)));
-    match agreed.count() {
-        0 => 0,
-        count => 10 + count,
+    // `peer0.org1` is not peer0.org2.example.com, and a folder of another organization is none of its either.
+    let contradicts = |name: &String| begins(name) && !is_shortened(name, &labels);
+    let has = |label: &str| names.iter().any(|name| name.split(['.', '_', '-']).any(|part| part == label));
+    if names.iter().any(contradicts) || !domain.first().is_some_and(|own| has(own)) {
+        return 0;
     }
+    10 + domain.iter().filter(|label| has(label)).count()
+}
+
+/// What a whole name counts; parts of it count less.
+const WHOLE_NAME: usize = 90;
+
+/// Whether a name has some of a host's labels in their order, and no other; behind its last one anything may follow, as in
+/// `peer0.org1-data`.
+fn is_shortened(name: &str, labels: &[&str]) -> bool {
+    let mut left = labels.iter();
+    let mut parts = name.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let part = if parts.peek().is_none() { part.split(['_', '-']).next().unwrap_or(part) } else { part };
+        if !left.any(|label| *label == part) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a name says more than a role does.
