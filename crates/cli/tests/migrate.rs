@@ -106,6 +106,8 @@ fn a_network_moves_and_the_old_one_stays_stopped() {
     let again = place.run(&ARGUMENTS);
     assert_eq!(again.code, 4, "{}", again.text);
     assert!(again.text.contains("in a no-transaction window since"), "{}", again.text);
+    let moved_point = moved.json["point"].as_str().unwrap();
+    assert!(again.text.contains(&format!("fabkeep restore {moved_point}")), "{}", again.text);
     let back = place.run(&["resume"]);
     assert_eq!(back.code, 0, "{}", back.text);
     assert_eq!(running(&place, "here"), nodes);
@@ -129,4 +131,28 @@ fn a_move_that_cannot_be_finished_leaves_the_old_network_as_it_is() {
 
     let nowhere = place.run(&["migrate", "--repo", "repository", "--identity", "keys/identity"]);
     assert_eq!(nowhere.code, 2, "{}", nowhere.text);
+}
+
+#[test]
+fn a_move_that_ended_before_the_difference_was_captured_is_begun_again() {
+    let place = network();
+    let nodes = running(&place, "here");
+    // The stop of one node kills the migration, as a person may.
+    let file = place.path("fabkeep.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let stop = good.lines().find(|line| line.contains("rm ") && line.contains("orderer1")).unwrap();
+    let killing = stop.replace("rm ", "kill -9 $PPID; rm ");
+    std::fs::write(&file, good.replace(stop, &killing)).unwrap();
+    let killed = place.run(&ARGUMENTS);
+    assert!(!matches!(killed.code, 0 | 3 | 4), "{}", killed.text);
+    std::fs::write(&file, &good).unwrap();
+    let again = place.run(&ARGUMENTS);
+    assert_eq!(again.code, 4, "{}", again.text);
+    assert!(
+        again.text.contains("has not captured it since") && !again.text.contains("fabkeep restore"),
+        "{}",
+        again.text
+    );
+    assert_eq!(place.run(&["resume"]).code, 0);
+    assert_eq!(running(&place, "here"), nodes);
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use fabkeep_engine::{
-    CaptureOptions, ClusterTarget, Consistency, EngineError, RestoreOptions, RestorePlan, RestoreTarget, WindowOptions,
-    capture, resume,
+    CaptureOptions, ClusterTarget, Consistency, EngineError, RecoveryPoint, RestoreOptions, RestorePlan, RestoreTarget,
+    WindowOptions, capture, resume,
 };
 use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::{ClusterAddress, Relocation};
@@ -51,10 +51,27 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let writer = || key_files::writer(&repository, arguments.writer.as_deref());
     let reporter = output.reporter();
     if let Some(open) = source.window()?.open {
+        let history = repository.history()?;
+        let newest = history.commits.iter().rev().find(|known| known.summary.network == source.network().name);
+        // Only what was captured behind the stop is all of the source: the newest point was, or was made before it.
+        let captured = match newest {
+            Some(commit) => {
+                let (point, _) = repository.read_point::<RecoveryPoint>(commit, &identity)?;
+                point.window.is_some_and(|window| window.stays_closed).then_some(commit)
+            }
+            None => None,
+        };
+        let help = match captured {
+            Some(point) => format!(
+                "after an interrupted migration `fabkeep restore {}` with the target's options continues it, or `fabkeep resume` starts the source again",
+                point.id
+            ),
+            None => "an interrupted migration has stopped the source and has not captured it since: no recovery point has its last transactions; `fabkeep resume` starts it again, then run the migration again".to_owned(),
+        };
         return Err(CliError::new(
             Code::Refused,
             format!("the source has been in a no-transaction window since {} (opened by {})", open.begun, open.by),
-            "after an interrupted migration `fabkeep restore` with the target's options continues it, or `fabkeep resume` starts the source again",
+            help,
         ));
     }
 

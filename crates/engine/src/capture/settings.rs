@@ -83,7 +83,7 @@ fn without_detours(path: &str) -> PathBuf {
         match part {
             Component::CurDir => {}
             Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
-                drop(out.pop())
+                out.pop();
             }
             part => out.push(part),
         }

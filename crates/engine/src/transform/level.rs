@@ -28,6 +28,15 @@ pub(super) enum LevelledPart {
 }
 
 impl LevelledPart {
+    /// What it is, for people.
+    fn what(self) -> &'static str {
+        match self {
+            LevelledPart::Chain => "chains",
+            LevelledPart::Log => "raft logs, as its configuration has them",
+            LevelledPart::Snapshot => "raft snapshots, as its configuration has them",
+        }
+    }
+
     /// The name of a first file.
     fn first_file(self) -> &'static str {
         match self {
@@ -95,8 +104,8 @@ pub(super) fn no_place(id: &NodeId, channel: &str, donor: &NodeId, part: Levelle
     Finding::error(
         Rule::OrderersLevel,
         format!("{id} {channel}"),
-        format!("it cannot get the chain and raft state of {donor}: none of its directories is for a {part:?}"),
-        Remedy::from("name the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR in the inventory")
+        format!("it cannot get the chain and raft state of {donor}: none of its directories is for {}", part.what()),
+        Remedy::from("create the directories of ORDERER_CONSENSUS_WALDIR and SNAPDIR, name them in the inventory and capture again")
             .or(Remedy::CaptureInWindow),
     )
 }
