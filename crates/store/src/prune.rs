@@ -100,6 +100,8 @@ struct Prune<'a> {
     present: BTreeMap<String, Stat>,
     /// Names of manifests, indexes and commit records that stay.
     stays: HashSet<String>,
+    /// What records of earlier prunes name.
+    recorded: HashSet<String>,
     done: Pruned,
 }
 
@@ -148,26 +150,14 @@ impl Repository {
         if !done.blocking.is_empty() {
             return Ok(done);
         }
-        let mut prune = Prune { repository: self, identity, options, history, reach, present, stays, done };
+        let recorded = records.iter().flat_map(|(record, _)| record.names.iter().cloned()).collect();
+        let mut prune = Prune { repository: self, identity, options, history, reach, present, stays, recorded, done };
         prune.free_checkpoints()?;
-        let mut recorded = HashSet::new();
-        for (record, stat) in &records {
-            let ends = record.ends(*stat);
-            if options.alone || ends <= now {
-                prune.finish(record)?;
-                continue;
-            }
-            for name in &record.names {
-                if recorded.insert(name.clone())
-                    && let Some(stat) = prune.present.get(name)
-                    && !prune.is_needed(name)
-                {
-                    prune.done.waiting.add(stat.size);
-                }
-            }
-            prune.done.next = Some(prune.done.next.map_or(ends, |next| next.min(ends)));
-        }
-        prune.go_on(&recorded, now)?;
+        let (over, waiting): (Vec<_>, Vec<_>) =
+            records.iter().partition(|(record, stat)| options.alone || record.ends(*stat) <= now);
+        prune.finish(&over)?;
+        prune.wait_for(&waiting);
+        prune.go_on(now)?;
         Ok(prune.done)
     }
 }
@@ -239,30 +229,39 @@ impl Prune<'_> {
         self.delete(&replaced).map(drop)
     }
 
-    /// Frees what a record names, and then the record.
-    fn finish(&mut self, record: &Pruning) -> Result<(), StoreError> {
-        let refused = self.free(&record.names)?;
-        if refused.is_empty() {
-            // An object that stays is one that a point needs after all.
-            let name = Deletable::parse(&record.record);
-            if let (Some(name), false) = (name, self.options.dry_run) {
-                for (object, problem) in self.repository.backend.delete_many(&[name])? {
-                    self.done.refused.push(Refused { object, problem });
-                }
+    /// Frees what records name, and then the records.
+    fn finish(&mut self, records: &[&(Pruning, Stat)]) -> Result<(), StoreError> {
+        let names: BTreeSet<&String> = records.iter().flat_map(|(record, _)| &record.names).collect();
+        let refused: HashSet<String> = self.free(names)?.into_iter().map(|refused| refused.object).collect();
+        // An object that stays is one that a point needs after all.
+        let done = records.iter().filter(|(record, _)| record.names.iter().all(|name| !refused.contains(name)));
+        let done: Vec<Deletable> = done.filter_map(|(record, _)| Deletable::parse(&record.record)).collect();
+        if !self.options.dry_run {
+            for (object, problem) in self.repository.backend.delete_many(&done)? {
+                self.done.refused.push(Refused { object, problem });
             }
         }
         Ok(())
     }
 
+    /// Says what is still there of what records name whose grace time is not over.
+    fn wait_for(&mut self, records: &[&(Pruning, Stat)]) {
+        let names: BTreeSet<&String> = records.iter().flat_map(|(record, _)| &record.names).collect();
+        for name in names {
+            if let Some(stat) = self.present.get(name)
+                && !self.is_needed(name)
+            {
+                self.done.waiting.add(stat.size);
+            }
+        }
+        self.done.next = records.iter().map(|(record, stat)| record.ends(*stat)).min();
+    }
+
     /// Frees those of these objects that are there and that no point needs.
-    fn free(&mut self, names: &[String]) -> Result<Vec<Refused>, StoreError> {
-        let free: BTreeSet<&String> =
-            names.iter().filter(|name| self.present.contains_key(*name) && !self.is_needed(name)).collect();
-        let (indexes, others): (Vec<&String>, Vec<&String>) =
-            free.into_iter().partition(|name| name.starts_with("index/"));
-        let indexes: Vec<String> = indexes.into_iter().cloned().collect();
+    fn free<'n>(&mut self, names: impl IntoIterator<Item = &'n String>) -> Result<Vec<Refused>, StoreError> {
+        let free = names.into_iter().filter(|name| self.present.contains_key(*name) && !self.is_needed(name)).cloned();
+        let (indexes, others): (Vec<String>, Vec<String>) = free.partition(|name| name.starts_with("index/"));
         // Objects first: they make room for the digest.
-        let others: Vec<String> = others.into_iter().cloned().collect();
         let mut refused = self.delete(&others)?;
         refused.extend(self.free_indexes(&indexes)?);
         Ok(refused)
@@ -271,14 +270,14 @@ impl Prune<'_> {
     /// Frees indexes. What they alone know of objects that stay is put into a digest before.
     fn free_indexes(&mut self, names: &[String]) -> Result<Vec<Refused>, StoreError> {
         let mut refused = Vec::new();
-        let mut known = self.digested(names)?;
+        let mut known = if names.is_empty() { HashSet::new() } else { self.digested()? };
         let (mut digest, mut read) = (Index::default(), 0);
         let mut begin = 0;
         while begin < names.len() {
             let part = &names[begin..names.len().min(begin + 16)];
             self.repository.read_indexes(part, |_, index| {
                 if let Some(Ok(index)) = index {
-                    for (entry, blobs) in remaining(index, &self.reach) {
+                    for (entry, blobs) in self.remaining(index) {
                         if known.insert(entry.name.clone()) {
                             let position = digest.objects.len() as u32;
                             digest.objects.push(entry);
@@ -299,12 +298,10 @@ impl Prune<'_> {
     }
 
     /// Returns the objects that digests which stay describe.
-    fn digested(&self, without: &[String]) -> Result<HashSet<String>, StoreError> {
+    fn digested(&self) -> Result<HashSet<String>, StoreError> {
         let mut known = HashSet::new();
-        if without.is_empty() {
-            return Ok(known);
-        }
-        let digest = |name: &&String| matches!(checkpoint_of(name), Some((_, 0))) && !without.contains(*name);
+        let digest =
+            |name: &&String| matches!(checkpoint_of(name), Some((_, 0))) && !self.recorded.contains(name.as_str());
         let names: Vec<String> = self.present.keys().filter(digest).cloned().collect();
         self.repository.read_indexes(&names, |_, index| {
             if let Some(Ok(index)) = index {
@@ -327,7 +324,7 @@ impl Prune<'_> {
     }
 
     /// Records, or frees at once, what no point needs and nothing has recorded.
-    fn go_on(&mut self, recorded: &HashSet<String>, now: Timestamp) -> Result<(), StoreError> {
+    fn go_on(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let digests = self.digests_to_replace()?;
         let old = |stat: &Stat| {
             stat.written.checked_add(self.options.grace).is_ok_and(|end| end <= now) || self.options.alone
@@ -335,7 +332,7 @@ impl Prune<'_> {
         let unneeded = self
             .present
             .iter()
-            .filter(|(name, _)| Deletable::parse(name).is_some() && !recorded.contains(*name))
+            .filter(|(name, _)| Deletable::parse(name).is_some() && !self.recorded.contains(*name))
             .filter(|(name, _)| match checkpoint_of(name) {
                 Some((_, 0)) => digests.contains(*name),
                 _ => !self.is_needed(name),
@@ -375,7 +372,7 @@ impl Prune<'_> {
         self.repository.read_indexes(&names, |at, index| {
             let Some(Ok(index)) = index else { return Ok(()) };
             let all = index.blobs.len();
-            let stay: usize = remaining(index, &self.reach).iter().map(|(_, blobs)| blobs.len()).sum();
+            let stay: usize = self.remaining(index).iter().map(|(_, blobs)| blobs.len()).sum();
             if stay * 2 < all || many && all < DIGEST_BLOBS {
                 replace.insert(names[at].clone());
             }
@@ -383,20 +380,22 @@ impl Prune<'_> {
         })?;
         Ok(replace)
     }
-}
 
-/// Returns the objects of an index that points need and no index of theirs describes, with the blobs in them.
-fn remaining(index: Index, reach: &Reach) -> Vec<(ObjectEntry, Vec<BlobEntry>)> {
-    let mut inside: Vec<Vec<BlobEntry>> = vec![Vec::new(); index.objects.len()];
-    for blob in index.blobs {
-        if let Some(blobs) = inside.get_mut(blob.1 as usize) {
-            blobs.push(blob);
+    /// Returns the objects of an index that are there and that no index of a point describes, with the blobs in them. Also what no point
+    /// needs now may be needed before it is freed.
+    fn remaining(&self, index: Index) -> Vec<(ObjectEntry, Vec<BlobEntry>)> {
+        let mut inside: Vec<Vec<BlobEntry>> = vec![Vec::new(); index.objects.len()];
+        for blob in index.blobs {
+            if let Some(blobs) = inside.get_mut(blob.1 as usize) {
+                blobs.push(blob);
+            }
         }
+        let stays = |entry: &ObjectEntry| {
+            self.present.get(&entry.name).is_some_and(|stat| stat.size == entry.size)
+                && self.reach.get(&entry.name).is_none_or(|object| !object.described)
+        };
+        index.objects.into_iter().zip(inside).filter(|(entry, blobs)| stays(entry) && !blobs.is_empty()).collect()
     }
-    let stays = |entry: &ObjectEntry| {
-        reach.get(&entry.name).is_some_and(|object| !object.needed_by.is_empty() && !object.described)
-    };
-    index.objects.into_iter().zip(inside).filter(|(entry, blobs)| stays(entry) && !blobs.is_empty()).collect()
 }
 
 /// What an index contains.

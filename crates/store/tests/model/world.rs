@@ -479,6 +479,8 @@ impl World {
         if stop {
             way.stop_after(self.rng.random_range(0..20), self.rng.random_bool(0.5));
         }
+        // What is being freed there may be left out.
+        let freeing = self.sides[1].place.names().iter().any(|name| name.starts_with("pruning/"));
         let from = &self.sides[0].repository;
         let result = copy_in(from, way.clone(), &commits, 1, &AtomicU64::new(0));
         way.run_on();
@@ -502,8 +504,14 @@ impl World {
             Err(error) => {
                 assert!(stop, "{error}");
                 self.sides[1].held.clear();
-                self.sides[1].gaps |= self.sides[0].damaged;
                 self.count("stopped", 1);
+                // Points are copied in their order: what is not there before one that is was left out.
+                let absent = |commit: &&Commit| !there(&commit.id) && !self.sides[1].forgotten.contains(&commit.id);
+                let behind = commits.iter().rposition(|commit| there(&commit.id)).unwrap_or(0);
+                let left = commits[..behind].iter().find(absent).map(|commit| &commit.id);
+                let may_be_left = freeing || self.sides[0].damaged || self.sides[1].gaps;
+                assert!(left.is_none() || may_be_left, "{left:?} was not copied");
+                self.sides[1].gaps |= left.is_some() || self.sides[0].damaged;
             }
         }
         for commit in commits.iter().filter(|commit| there(&commit.id)) {

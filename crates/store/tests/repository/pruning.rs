@@ -133,6 +133,30 @@ fn a_run_that_takes_longer_than_a_whole_prune_does_not_commit_what_is_gone() {
 }
 
 #[test]
+fn what_a_freed_index_knew_of_objects_that_a_later_point_needs_is_still_known() {
+    let place = Place::new();
+    let first = place.put(&[big(1)]);
+    let second = place.put(&[big(1), big(2)]);
+    place.put(&[big(3)]);
+    forget(&place, &first);
+    prune(&place, 100);
+    let clock = in_hours(199);
+    let repository = place.open().with_clock(&clock);
+    let run = begin(&place, &repository);
+    forget(&place, &second);
+    // The first point's index is freed, while its object is needed by no point and is not recorded.
+    let pruned = prune(&place, 200);
+    assert_eq!((pruned.freed.objects, pruned.recorded.objects), (3, 5));
+    // The store's clock is the machine's.
+    clock.set(Timestamp::now() + SignedDuration::from_hours(35));
+    let wanted = [run.put_alone(big(1)).unwrap()];
+    let third = commit(run, &wanted).unwrap();
+    assert_eq!(prune(&place, 300).freed.objects, 4);
+    place.restores(&third, &[big(1)]).unwrap();
+    assert_eq!(place.put(&[big(1)]).new_objects, 2, "what is stored was stored again");
+}
+
+#[test]
 fn a_point_of_which_nothing_says_what_it_needs_stops_the_prune_and_its_manifest_takes_the_place_of_its_index() {
     let place = Place::new();
     let first = place.put(&[big(1)]);
