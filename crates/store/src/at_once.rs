@@ -16,6 +16,9 @@ pub(crate) fn map<T: Sync, R: Send>(
     threads: usize,
     work: impl Fn(&T) -> Result<R, StoreError> + Sync,
 ) -> Result<Vec<R>, StoreError> {
+    if threads <= 1 {
+        return items.iter().map(work).collect();
+    }
     let next = AtomicUsize::new(0);
     let (results, failed) = (Mutex::new(Vec::with_capacity(items.len())), Mutex::new(None));
     std::thread::scope(|scope| {

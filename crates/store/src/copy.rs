@@ -94,7 +94,8 @@ fn copy_to(
     progress: &AtomicU64,
 ) -> Result<Copied, StoreError> {
     let to_name = to.name.clone();
-    let backend = Backend::new(to)?;
+    let mut backend = Backend::new(to)?;
+    backend.readers = from.backend.readers;
     settings(from, &backend, &to_name)?;
     for folder in ["writers", "faults", marks::FOLDER, forgotten::FOLDER] {
         let names: Vec<String> = from.backend.list(folder)?.into_keys().collect();

@@ -12,6 +12,7 @@
 mod at_once;
 mod backend;
 mod blob;
+mod chance;
 mod check;
 mod clock;
 mod commit;
@@ -44,6 +45,7 @@ mod trust;
 mod writer;
 
 pub use blob::{BlobHasher, BlobId, NameKey};
+pub use chance::Chance;
 pub use check::{ObjectFault, ObjectsChecked, check_objects};
 pub use clock::Clock;
 pub use commit::{ChannelHeight, Commit, PointId, PointSummary, Previous};

@@ -18,7 +18,7 @@ impl Pack {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub fn is_full(&self) -> bool {
-        self.bytes.len() >= PACK_BYTES
+    pub fn is_full(&self, pack_bytes: usize) -> bool {
+        self.bytes.len() >= pack_bytes
     }
 }

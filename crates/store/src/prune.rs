@@ -319,7 +319,7 @@ impl Prune<'_> {
         let root = self.repository.root_of(self.identity)?;
         let bytes = signed::sign("index", &digest.encode()?, &root)?;
         json::check_len("a digest of indexes", bytes.len())?;
-        let name = format!("index/{}-0000", PointId::new(self.repository.clock.now()));
+        let name = format!("index/{}-0000", PointId::new(self.repository.clock.now(), &self.repository.chance));
         self.repository.backend.put_new(&name, bytes).map(drop)
     }
 

@@ -12,8 +12,8 @@ use crate::keys::IdentityFile;
 use crate::reader::check_sealed;
 use crate::{BlobId, Repository, StoreError, at_once, faults, signed};
 
-/// Indexes read at a time.
-const READ_AT_ONCE: usize = 16;
+/// Indexes kept in memory at a time.
+const INDEXES_AT_ONCE: usize = 16;
 
 /// A recovery point whose needs are asked for.
 #[derive(Debug, Clone)]
@@ -121,8 +121,8 @@ impl Repository {
         each: &mut dyn FnMut(usize, Option<Result<Index, StoreError>>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let numbered: Vec<(usize, &String)> = names.iter().enumerate().collect();
-        for part in numbered.chunks(READ_AT_ONCE) {
-            let indexes = at_once::map(part, READ_AT_ONCE, |(at, name)| {
+        for part in numbered.chunks(INDEXES_AT_ONCE) {
+            let indexes = at_once::map(part, self.backend.readers, |(at, name)| {
                 let read = self.backend.get_if_readable(name)?;
                 Ok(read.map(|read| {
                     let bytes = read?;

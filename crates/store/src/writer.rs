@@ -11,7 +11,7 @@ use crate::commit::{Commit, PointId, PointSummary, Previous};
 use crate::history::History;
 use crate::index::{BlobEntry, Index, ObjectEntry, Sources};
 use crate::keys::WriterKey;
-use crate::pack::{PACK_BYTES, Pack};
+use crate::pack::Pack;
 use crate::reader::{Manifest, check_sealed};
 use crate::remark::{Remark, RemarkKind};
 use crate::{BlobId, NameKey, Repository, StoreError, json, memory, pruning, seal, signed, sources};
@@ -105,11 +105,11 @@ impl Repository {
         };
         // What is committed was begun before.
         let created = self.clock.now();
-        let id = PointId::new(created);
+        let id = PointId::new(created, &self.chance);
         let mut remarks = history.remarks.clone();
         // One that is without its commit record and young may be on its way; of this writer's own, the commit says what they are.
         let young = (created - jiff::SignedDuration::from_hours(1), created + jiff::SignedDuration::from_hours(1));
-        let (since, until) = (PointId::new(young.0), PointId::new(young.1));
+        let (since, until) = (PointId::new(young.0, &self.chance), PointId::new(young.1, &self.chance));
         remarks.retain(|remark| {
             let name = remark.object.strip_prefix("points/").unwrap_or_default();
             let old = name < since.as_str() || name > until.as_str();
@@ -292,7 +292,7 @@ impl PointWriter<'_> {
     #[doc(hidden)]
     #[must_use]
     pub fn begun_at(self, time: jiff::Timestamp) -> Self {
-        PointWriter { id: PointId::new(time), created: time, ..self }
+        PointWriter { id: PointId::new(time, &self.repository.chance), created: time, ..self }
     }
 
     /// When it was begun.
@@ -366,7 +366,7 @@ impl PointWriter<'_> {
             }
             state.places.insert(id, Place::Pending);
             state.pack.push(id, bytes);
-            state.pack.is_full().then(|| std::mem::take(&mut state.pack))
+            state.pack.is_full(self.repository.pack_bytes).then(|| std::mem::take(&mut state.pack))
         };
         if let Some(pack) = full {
             self.put_object(&pack)?;
@@ -379,7 +379,7 @@ impl PointWriter<'_> {
     /// # Errors
     /// [`StoreError`].
     pub fn put_alone(&self, bytes: Vec<u8>) -> Result<BlobId, StoreError> {
-        if bytes.len() < PACK_BYTES / 16 {
+        if bytes.len() < self.repository.pack_bytes / 16 {
             return self.put(&bytes);
         }
         let id = self.key.names.name(&bytes);
@@ -455,7 +455,8 @@ impl PointWriter<'_> {
         let sealed = PutPayload::from(sealed);
         for folder in folders(&hash) {
             for _ in 0..MAX_NAMES {
-                let name = format!("{folder}/{hash}.{}", rand::random::<u32>());
+                let number = u32::from_le_bytes(self.repository.chance.bytes());
+                let name = format!("{folder}/{hash}.{number}");
                 if self.taken.contains(&name) {
                     continue;
                 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fabkeep_store::{
-    BlobId, Clock, Commit, IdentityFile, KeepRules, MarkChange, PointId, PointSummary, PointWriter, PruneOptions,
-    RemarkKind, Repository, Signer, Sources, StoreError, WriterKey, check_objects, copy_in,
+    BlobId, Chance, Clock, Commit, IdentityFile, KeepRules, MarkChange, PointId, PointSummary, PointWriter,
+    PruneOptions, RemarkKind, Repository, Signer, Sources, StoreError, WriterKey, check_objects, copy_in,
 };
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
@@ -22,9 +22,12 @@ const MACHINES: usize = 2;
 /// Blobs that there are at all.
 const UNIVERSE: u32 = 40;
 
+/// Bytes of a pack: small, so that a history takes milliseconds.
+const PACK_BYTES: usize = 16 << 10;
+
 /// What a blob contains: every fifth lies in an object of its own.
 fn bytes(blob: u32) -> Vec<u8> {
-    let len = if blob.is_multiple_of(5) { 1 << 20 } else { 300 + (blob as usize * 37) % 900 };
+    let len = if blob.is_multiple_of(5) { PACK_BYTES / 8 } else { 200 + (blob as usize * 37) % 700 };
     let mut bytes = vec![blob as u8; len];
     bytes[..4].copy_from_slice(&blob.to_le_bytes());
     bytes
@@ -59,6 +62,7 @@ struct Side {
 pub struct World {
     seed: u64,
     rng: StdRng,
+    chance: Chance,
     _folder: TempDir,
     clocks: Vec<Clock>,
     identity: Arc<IdentityFile>,
@@ -102,14 +106,17 @@ impl World {
         let (first, second) = (Place::new(stores), Place::new(stores));
         let path = |name: &str| folder.path().join(name);
         let init = Way::to(&first, vec![]);
-        Repository::init_in(init.clone(), &path("identity"), &path("w0")).unwrap();
+        let chance = Chance::seeded(seed);
+        Repository::init_repeatable(init.clone(), &path("identity"), &path("w0"), &chance).unwrap();
         let identity = Arc::new(IdentityFile::read(&path("identity")).unwrap());
-        let made = Repository::open_in(init).unwrap();
+        let made = Repository::open_in(init).unwrap().repeatable(&chance, PACK_BYTES);
         made.add_writer(&identity, &path("w1")).unwrap();
         let keys: Vec<WriterKey> = (0..MACHINES).map(|at| WriterKey::read(&path(&format!("w{at}"))).unwrap()).collect();
         copy_in(&made, Way::to(&second, vec![]), &[], 1, &AtomicU64::new(0)).unwrap();
         let ways: Vec<Arc<Way>> = (0..MACHINES).map(|_| Way::to(&first, clocks.clone())).collect();
-        let open = |way: &Arc<Way>, clock: &Clock| Repository::open_in(way.clone()).unwrap().with_clock(clock);
+        let open = |way: &Arc<Way>, clock: &Clock| {
+            Repository::open_in(way.clone()).unwrap().with_clock(clock).repeatable(&chance, PACK_BYTES)
+        };
         let machines = ways.iter().zip(&clocks).map(|(way, clock)| open(way, clock)).collect();
         let sides = [first, second]
             .into_iter()
@@ -134,6 +141,7 @@ impl World {
         World {
             seed,
             rng,
+            chance,
             _folder: folder,
             clocks,
             identity,
@@ -155,6 +163,14 @@ impl World {
 
     fn note(&self, what: impl Into<String>) {
         self.log.borrow_mut().push(what.into());
+    }
+
+    /// Returns what happened, without numbers of bytes: what is sealed is padded at random.
+    pub fn story(&self) -> String {
+        let log = self.log.borrow().join("\n");
+        let mut parts = log.split("bytes: ");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |story, part| story + part.trim_start_matches(|letter: char| letter.is_ascii_digit()))
     }
 
     /// A whole history.
@@ -303,6 +319,10 @@ impl World {
             if let Some(error) = error {
                 assert!(self.sides[0].damaged, "{id} cannot be restored: {error}");
                 self.sides[0].broken.insert(id);
+            }
+            if self.sides[0].damaged {
+                // It may build on what is damaged and belonged to no point.
+                self.verify();
             }
         }
     }
@@ -634,6 +654,7 @@ impl World {
         if let Some(newest) = newest.filter(|_| !self.sides[0].damaged) {
             // What forgotten points knew of objects that stay is still known.
             let machine = Repository::open_in(self.ways[0].clone()).unwrap().with_clock(&self.clocks[0]);
+            let machine = machine.repeatable(&self.chance, PACK_BYTES);
             let writer = machine.writer(self.keys[0].clone()).unwrap();
             let wanted = &self.contents[&newest.id];
             let ids: Vec<BlobId> = wanted.iter().map(|blob| writer.put_alone(bytes(*blob)).unwrap()).collect();
