@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use age::x25519;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::SigningKey;
@@ -330,26 +331,33 @@ impl Repository {
                 }),
             };
         }
-        let sealed = BASE64
-            .decode(&self.config.sealed_name_key)
-            .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
-        let names = seal::open(CONFIG, &sealed, &identity.identities, Some(32))?;
-        let names = <[u8; 32]>::try_from(names.as_slice())
-            .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
         let signing = SigningKey::from_bytes(&self.chance.bytes());
         let certificate = trust::certificate(&signing.verifying_key(), &self.config.id, &root)?;
         let writer = WriterKey {
             repository: self.config.id.clone(),
             root: self.config.root.clone(),
-            recipients: self.config.recipients.iter().map(|text| parse_recipient(text)).collect::<Result<_, _>>()?,
+            recipients: self.recipients()?,
             signing,
-            names: NameKey(names),
+            names: self.name_key(identity)?,
             certificate: Some(certificate.clone()),
             file: None,
         };
         writer.write(writer_file)?;
         self.backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
         Ok(())
+    }
+
+    /// Returns who can read what is put.
+    pub(crate) fn recipients(&self) -> Result<Vec<x25519::Recipient>, StoreError> {
+        self.config.recipients.iter().map(|text| parse_recipient(text)).collect()
+    }
+
+    /// Returns the key for the names of blobs.
+    pub(crate) fn name_key(&self, identity: &IdentityFile) -> Result<NameKey, StoreError> {
+        let damaged = || StoreError::damaged(CONFIG, "the naming key does not decode");
+        let sealed = BASE64.decode(&self.config.sealed_name_key).map_err(|_| damaged())?;
+        let names = seal::open(CONFIG, &sealed, &identity.identities, Some(32))?;
+        Ok(NameKey(<[u8; 32]>::try_from(names.as_slice()).map_err(|_| damaged())?))
     }
 
     /// Bytes and number of all objects in the repository, referenced or not.

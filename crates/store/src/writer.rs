@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use object_store::PutPayload;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use crate::backend::{Put, is_blocked};
+use crate::backend::Put;
 use crate::commit::{Commit, PointId, PointSummary, Previous};
 use crate::history::History;
 use crate::index::{BlobEntry, Index, ObjectEntry, Sources};
@@ -18,8 +17,6 @@ use crate::{BlobId, NameKey, Repository, StoreError, json, memory, pruning, seal
 
 /// Number of objects after which a run writes a checkpoint, so that a run after a crash can reuse them.
 const CHECKPOINT_OBJECTS: usize = 32;
-/// How many names are tried for an object.
-const MAX_NAMES: usize = 1_000;
 /// How often indexes are listed again, because some have been replaced by others meanwhile.
 const MAX_LISTINGS: usize = 8;
 /// Networks whose last recovery points' notes are looked up: more do not share a repository.
@@ -407,7 +404,8 @@ impl PointWriter<'_> {
     }
 
     fn put_object(&self, pack: &Pack) -> Result<(), StoreError> {
-        let entry = self.put_sealed(&pack.bytes)?;
+        let taken = |name: &str| self.taken.contains(name);
+        let entry = self.repository.put_sealed(&self.key.names, &self.key.recipients, &taken, &pack.bytes)?;
         let checkpoint = {
             let mut state = self.state();
             let position = state.objects.len() as u32;
@@ -443,34 +441,6 @@ impl PointWriter<'_> {
         Ok(bytes)
     }
 
-    /// Seals bytes and puts them under their keyed name and a random number: a name that nobody has given and nobody will give again, also
-    /// where this place and the copies of it forget different points.
-    fn put_sealed(&self, plain: &[u8]) -> Result<ObjectEntry, StoreError> {
-        json::check_len("an object", plain.len())?;
-        let sealed = seal::seal(plain, &self.key.recipients)?;
-        json::check_len("an object", sealed.len())?;
-        let hash = self.key.names.name(plain).to_string();
-        let size = sealed.len() as u64;
-        let blake3 = blake3::hash(&sealed).to_hex().to_string();
-        let sealed = PutPayload::from(sealed);
-        for folder in folders(&hash) {
-            for _ in 0..MAX_NAMES {
-                let number = u32::from_le_bytes(self.repository.chance.bytes());
-                let name = format!("{folder}/{hash}.{number}");
-                if self.taken.contains(&name) {
-                    continue;
-                }
-                match self.repository.backend.put_once(&name, sealed.clone()) {
-                    Ok(Put::Created) => return Ok(ObjectEntry { name, size, blake3, plain_size: plain.len() as u64 }),
-                    Ok(Put::Exists) => {}
-                    Err(StoreError::Backend { source, .. }) if is_blocked(&source) => break,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Err(StoreError::Internal(format!("all names for object {hash} are taken")))
-    }
-
     /// Returns the index of what this run added since a place in its lists.
     fn added(&self, state: &State, since: (usize, usize)) -> Index {
         let objects: Vec<u32> = state.new_objects[since.0..].to_vec();
@@ -485,8 +455,7 @@ impl PointWriter<'_> {
         Index {
             objects: objects.iter().map(|&object| state.objects[object as usize].clone()).collect(),
             blobs,
-            sources: Sources::new(),
-            sealed_sources: None,
+            ..Index::default()
         }
     }
 
@@ -612,10 +581,4 @@ impl PointWriter<'_> {
         }
         Ok(entry)
     }
-}
-
-/// Returns the folders for an object, its own first: the next one takes it where a file has a folder's name.
-fn folders(hash: &str) -> impl Iterator<Item = String> {
-    let own = hash.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0);
-    (0..=u8::MAX).map(move |further| format!("objects/{:02x}", own.wrapping_add(further)))
 }

@@ -53,9 +53,17 @@ fn no_history_loses_a_point_that_was_not_forgotten_or_lists_one_that_was() {
     println!("{told:?}");
     // A model in which nothing happens proves nothing.
     if count >= 200 {
-        for what in
-            ["committed", "forgotten", "objects freed", "stopped", "freed meanwhile", "held", "damaged", "copied"]
-        {
+        for what in [
+            "committed",
+            "forgotten",
+            "objects freed",
+            "stopped",
+            "freed meanwhile",
+            "packed anew",
+            "held",
+            "damaged",
+            "copied",
+        ] {
             assert!(told.get(what).is_some_and(|times| *times > 10), "{what}: {told:?}");
         }
     }

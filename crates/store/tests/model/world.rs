@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fabkeep_store::{
     BlobId, Chance, Clock, Commit, IdentityFile, KeepRules, MarkChange, PointId, PointSummary, PointWriter,
-    PruneOptions, RemarkKind, Repository, Signer, Sources, StoreError, WriterKey, check_objects, copy_in,
+    PruneOptions, Repository, Signer, Sources, StoreError, WriterKey, check_objects, copy_in,
 };
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
@@ -16,6 +16,8 @@ use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
 use crate::shared::{Place, Way};
+
+mod checks;
 
 const GRACE_HOURS: i64 = 72;
 const MACHINES: usize = 2;
@@ -386,7 +388,8 @@ impl World {
         let side = self.some_side();
         let alone = side == 0 && runs.iter().all(Option::is_none) && self.rng.random_bool(0.2);
         let grace = if alone { SignedDuration::ZERO } else { hours(GRACE_HOURS) };
-        let options = PruneOptions { grace, alone, dry_run: self.rng.random_bool(0.1) };
+        let max_unused = [0, 0, 10, 40, 100][self.rng.random_range(0..5)];
+        let options = PruneOptions { grace, alone, max_unused, dry_run: self.rng.random_bool(0.1) };
         let whole = self.whole(side);
         let before = self.sides[side].place.names();
         let stop = self.rng.random_bool(0.25);
@@ -420,6 +423,8 @@ impl World {
         match result {
             Ok(pruned) => {
                 self.count("objects freed", pruned.freed.objects);
+                self.count("packed anew", pruned.repacked.objects);
+                assert!(stop || pruned.repacked.problem.is_none(), "{:?}", pruned.repacked);
                 if !pruned.blocking.is_empty() {
                     assert!(self.sides[side].damaged, "{:?}", pruned.blocking);
                     self.count("blocked", 1);
@@ -583,83 +588,6 @@ impl World {
                 check_objects(repository, &commit, Some(&self.identity), true, 1, &AtomicU64::new(0)).unwrap();
             let bad: Vec<_> = checked.faults.iter().map(|fault| fault.to_record()).collect();
             repository.record_bad(&bad, &Signer::Identity(&self.identity)).unwrap();
-        }
-    }
-
-    /// What is listed is what was committed and not forgotten, and nothing else is remarkable about it.
-    fn check_lists(&self) {
-        for (at, side) in self.sides.iter().enumerate() {
-            if at == 1 && !self.copied {
-                continue;
-            }
-            let history = side.repository.history().unwrap();
-            let listed: BTreeSet<&PointId> = history.commits.iter().map(|commit| &commit.id).collect();
-            assert_eq!(listed, side.points.keys().collect(), "listed in {at}");
-            let usual = [RemarkKind::Uncommitted, RemarkKind::Clock];
-            let odd = history.remarks.iter().find(|remark| !usual.contains(&remark.kind));
-            assert!(side.damaged || side.gaps || odd.is_none(), "in {at}: {odd:?}");
-            if at == 0 && !side.damaged {
-                for key in &self.keys {
-                    assert_eq!(side.repository.remembered(key, &history), None);
-                }
-                let numbers: BTreeSet<Option<u64>> = history.commits.iter().map(|commit| commit.sequence).collect();
-                assert!(!numbers.contains(&None));
-            }
-        }
-    }
-
-    /// In the end everything is there, and nothing else.
-    fn end(&mut self) {
-        for side in 0..=usize::from(self.copied) {
-            for _ in 0..3 {
-                self.go_on_by(hours(GRACE_HOURS * 2));
-                let options = PruneOptions { grace: hours(GRACE_HOURS), alone: false, dry_run: false };
-                let whole = self.whole(side);
-                let pruned = self.sides[side].repository.prune(&self.identity, options).unwrap();
-                self.note(format!("prune at the end: {pruned:?}"));
-                self.still(side, &whole);
-                self.count("objects freed", pruned.freed.objects);
-            }
-            self.check_lists();
-            if self.sides[side].damaged || self.sides[side].gaps {
-                continue;
-            }
-            let mut needed: BTreeSet<String> = BTreeSet::new();
-            let points: Vec<PointId> = self.sides[side].points.keys().cloned().collect();
-            for point in &points {
-                if let Err(error) = self.restore(side, point) {
-                    panic!("{point} is lost in {side}: {error}");
-                }
-                self.count("restored", 1);
-                let commit = self.commit(side, point);
-                let (_, reader) =
-                    self.sides[side].repository.read_point::<Vec<BlobId>>(&commit, &self.identity).unwrap();
-                needed.extend(reader.objects().iter().map(|entry| entry.name.clone()));
-                needed.extend([commit.manifest.name, format!("points/{point}")]);
-            }
-            let there: BTreeSet<String> = self.sides[side].place.names().into_iter().collect();
-            let of_points = |name: &&String| {
-                ["objects/", "manifests/", "points/", "pruning/"].iter().any(|folder| name.starts_with(folder))
-            };
-            let kept: BTreeSet<String> = there.iter().filter(of_points).cloned().collect();
-            // What the source had lost, a copy has in other objects.
-            let healed = &self.sides[side].healed;
-            let gone = needed.difference(&kept).find(|name| !healed.contains_key(*name));
-            assert_eq!(gone, None, "in {side}: {kept:?}");
-            let more = kept.difference(&needed).find(|name| !healed.values().any(|instead| instead.contains(*name)));
-            assert_eq!(more, None, "in {side}: {needed:?}");
-            self.count("all freed", 1);
-        }
-        let newest = self.sides[0].repository.history().unwrap().latest().cloned();
-        if let Some(newest) = newest.filter(|_| !self.sides[0].damaged) {
-            // What forgotten points knew of objects that stay is still known.
-            let machine = Repository::open_in(self.ways[0].clone()).unwrap().with_clock(&self.clocks[0]);
-            let machine = machine.repeatable(&self.chance, PACK_BYTES);
-            let writer = machine.writer(self.keys[0].clone()).unwrap();
-            let wanted = &self.contents[&newest.id];
-            let ids: Vec<BlobId> = wanted.iter().map(|blob| writer.put_alone(bytes(*blob)).unwrap()).collect();
-            let (commit, _) = writer.commit(&ids, summary(0), Sources::new()).unwrap();
-            assert_eq!(commit.new_objects, 2, "what is stored was stored again");
         }
     }
 }
