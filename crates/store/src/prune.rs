@@ -296,7 +296,7 @@ impl Prune<'_> {
     /// Frees indexes. What they alone know of objects that stay is put into a digest before.
     fn free_indexes(&mut self, names: &[String]) -> Result<Vec<Refused>, StoreError> {
         let mut refused = Vec::new();
-        let mut known = if names.is_empty() { HashSet::new() } else { self.digested()? };
+        let mut known = if names.is_empty() { HashSet::new() } else { self.digested(names)? };
         let (mut digest, mut read) = (Index::default(), 0);
         let mut begin = 0;
         while begin < names.len() {
@@ -329,10 +329,10 @@ impl Prune<'_> {
     }
 
     /// Returns the objects that digests which stay describe.
-    fn digested(&self) -> Result<HashSet<String>, StoreError> {
+    fn digested(&self, without: &[String]) -> Result<HashSet<String>, StoreError> {
         let mut known = HashSet::new();
-        let digest =
-            |name: &&String| matches!(checkpoint_of(name), Some((_, 0))) && !self.recorded.contains(name.as_str());
+        let goes = |name: &String| self.recorded.contains(name) || without.contains(name);
+        let digest = |name: &&String| matches!(checkpoint_of(name), Some((_, 0))) && !goes(name);
         let names: Vec<String> = self.present.keys().filter(digest).cloned().collect();
         self.repository.read_indexes(&names, |_, index| {
             if let Some(Ok(index)) = index {

@@ -118,6 +118,19 @@ fn alone_it_is_freed_at_once() {
     is_whole(&place, &second, &content);
 }
 
+#[test]
+fn a_digest_that_is_made_anew_at_once_loses_nothing_of_what_stays() {
+    let place = Place::new();
+    let (_, second, content) = mostly_dead(&place);
+    place.put(&content);
+    forget(&place, &second);
+    let options = PruneOptions { grace: SignedDuration::ZERO, alone: true, max_unused: 10, dry_run: false };
+    for _ in 0..2 {
+        place.open().prune(&place.key(), options).unwrap();
+    }
+    assert_eq!(place.put(&content).new_objects, 2, "nothing is stored again");
+}
+
 /// It builds on what was not needed when the pack was packed anew, and commits in time.
 #[test]
 fn a_run_that_began_before_keeps_the_old_pack_until_it_is_packed_anew_for_it_too() {
