@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabkeep_engine::{HeightOf, LedgerFrom, RaftSource};
 use fabkeep_platform::kubernetes::Mapping;
 
-pub use repository::{AddWriter, Copy, Forget, Grace, Hold, Init, Keep, List, Prune, Stats, Tag};
+pub use repository::{AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, Prune, Stats, Tag};
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
 #[derive(Debug, Parser)]
@@ -117,8 +117,10 @@ pub enum Command {
     #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
         fabkeep prune --dry-run\n  \
         fabkeep prune                                  # safe beside running backups\n  \
-        fabkeep prune --no-other-runs                  # frees everything at once; no backup or copy may run\n\n\
-        A killed prune loses nothing; the next one continues.")]
+        fabkeep prune --no-other-runs                  # frees everything at once; no backup or copy may run\n  \
+        fabkeep prune --max-unused 0                   # also packs anew what is needed in part, whatever that costs\n\n\
+        Packs of which recovery points need a small part are packed anew: the part is read and written again, and the old packs are freed as \
+        everything else. A killed prune loses nothing; the next one continues.")]
     Prune(Prune),
     /// Show what the bytes of a repository are for: by network, by recovery point, by kind; and how it grows.
     #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \

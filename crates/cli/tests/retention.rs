@@ -92,6 +92,50 @@ fn points_are_marked_forgotten_and_freed() {
 }
 
 #[test]
+fn packs_of_which_little_is_needed_are_packed_anew() {
+    let place = Place::new();
+    let files: Vec<_> =
+        (1..=3).map(|n| place.network().join(format!("OrdererOrg/orderer{n}/config/orderer.yaml"))).collect();
+    let plain: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    for (number, (file, text)) in files.iter().zip(&plain).enumerate() {
+        let comment = format!("# {number} a long comment that goes away again\n").repeat(20_000);
+        std::fs::write(file, format!("{text}\n{comment}")).unwrap();
+    }
+    let backed_up = place.backup(&[]);
+    assert!([0, 3].contains(&backed_up.code), "{}", backed_up.text);
+    for (file, text) in files.iter().zip(&plain) {
+        std::fs::write(file, text).unwrap();
+    }
+    // The backup after a change still names what it compared the files with.
+    for _ in 0..2 {
+        assert!([0, 3].contains(&place.backup(&[]).code));
+    }
+    assert_eq!(run(&place, &["forget", "--keep-last", "1"]).code, 0);
+    assert_eq!(run(&place, &["prune", "--max-unused", "101"]).code, 2);
+    let never = run(&place, &["prune", "--no-other-runs", "--max-unused", "100", "--dry-run"]);
+    assert_eq!(never.json["pruned"]["repacked"]["objects"].as_u64(), Some(0), "{}", never.text);
+    let shown = run(&place, &["prune", "--no-other-runs", "--dry-run"]);
+    let repacked = &shown.json["pruned"]["repacked"];
+    assert!(repacked["objects"].as_u64() > Some(0), "{}", shown.text);
+    assert!(repacked["needed_bytes"].as_u64() < repacked["bytes"].as_u64(), "{}", shown.text);
+    let text = place.command(&[&["prune", "--no-other-runs", "--dry-run"][..], &KEYS].concat());
+    let text = place::ended({ text }.output().unwrap()).text;
+    assert!(text.contains("would be packed anew: ") && text.contains(", of which recovery points need "), "{text}");
+    let done = run(&place, &["prune", "--no-other-runs"]);
+    assert_eq!((done.code, &done.json["pruned"]["repacked"]), (0, repacked), "{}", done.text);
+    assert_eq!(done.json["pruned"]["freed"], shown.json["pruned"]["freed"], "{}", done.text);
+    let again = run(&place, &["prune", "--no-other-runs"]);
+    assert_eq!(again.json["pruned"]["repacked"]["objects"].as_u64(), Some(0), "{}", again.text);
+    for verify in [&["verify", "--all", "--repo", "repository"][..], &[&["verify", "--all"][..], &KEYS].concat()] {
+        let verified = place.run(verify);
+        assert_eq!(verified.code, 0, "{}", verified.text);
+        assert_eq!(verified.text.matches("put again").count(), 0, "{}", verified.text);
+    }
+    let next = place.backup(&[]);
+    assert_eq!(next.json["written"]["objects"].as_u64(), Some(3), "nothing is stored again: {}", next.text);
+}
+
+#[test]
 fn a_point_whose_needs_are_not_known_stops_a_prune_with_code_5() {
     let place = Place::new();
     assert_eq!(place.backup(&[]).code, 0);

@@ -14,7 +14,7 @@ use fabkeep_parallel as parallel;
 
 /// Folders inside each other that are looked into: a repository has two.
 const MAX_DEPTH: u32 = 8;
-/// Objects read at a time.
+/// Requests at a time.
 const READERS: usize = 16;
 /// The object store that a folder is, by the name that its own errors give it.
 pub(crate) const FOLDER_STORE: &str = "LocalFileSystem";
@@ -126,6 +126,8 @@ pub(crate) struct Backend {
     store: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
     runtime: tokio::runtime::Runtime,
+    /// Requests at a time.
+    pub readers: usize,
 }
 
 /// What a create-only put found.
@@ -199,6 +201,7 @@ impl Backend {
             store: location.store,
             prefix: location.prefix,
             runtime,
+            readers: READERS,
         })
     }
 
@@ -273,7 +276,7 @@ impl Backend {
     /// Reads many objects at a time; those that have gone meanwhile are left out.
     #[allow(clippy::type_complexity)]
     pub fn get_many(&self, names: &[String]) -> Result<Vec<(String, Result<Vec<u8>, StoreError>)>, StoreError> {
-        let read = parallel::try_map::<_, _, StoreError>(names, READERS, |name| {
+        let read = parallel::try_map::<_, _, StoreError>(names, self.readers, |name| {
             Ok(self.get_if_readable(name)?.map(|read| (name.clone(), read)))
         })?;
         let mut found: Vec<_> = read.into_iter().flatten().collect();
@@ -299,7 +302,7 @@ impl Backend {
 
     /// Deletes many objects at a time. What the store refused is returned with its reason.
     pub fn delete_many(&self, objects: &[Deletable]) -> Result<Vec<(String, String)>, StoreError> {
-        let deleted = parallel::try_map::<_, _, StoreError>(objects, READERS, |object| {
+        let deleted = parallel::try_map::<_, _, StoreError>(objects, self.readers, |object| {
             Ok(match self.delete(object)? {
                 Deleted::Gone => None,
                 Deleted::Refused(why) => Some((object.name().to_owned(), why)),

@@ -11,6 +11,7 @@ use crate::commit::Commit;
 use crate::faults::{BadObject, BadObjects};
 use crate::index::{BlobEntry, ObjectEntry};
 use crate::keys::IdentityFile;
+use crate::moved::Moved;
 use crate::reader::check_sealed;
 use crate::{Repository, StoreError};
 use fabkeep_parallel as parallel;
@@ -87,11 +88,23 @@ pub fn check_objects(
     let own: Vec<ObjectFault> = own.into_iter().filter(unknown).collect();
     faults.extend(own);
     faults.sort_by(|a, b| a.object.cmp(&b.object));
+    let mut looked_at: BTreeMap<&str, u64> = objects.iter().map(|entry| (entry.name.as_str(), entry.size)).collect();
     if !faults.is_empty() {
         let (bad, _) = repository.bad_objects()?;
-        look_for_others(repository, commit, &needs, &mut faults, &present, &bad, read)?;
+        let moved = repository.moved()?;
+        look_for_others(repository, commit, &needs, &mut faults, &present, &bad, &moved, read)?;
+        // What a prune packed anew is not missed: its content was looked at.
+        let (found, rest): (Vec<ObjectFault>, Vec<ObjectFault>) = std::mem::take(&mut faults)
+            .into_iter()
+            .partition(|fault| fault.instead.is_some() && moved.is_moved(&fault.object, &fault.blake3));
+        faults = rest;
+        let gone: HashSet<&str> = found.iter().map(|fault| fault.object.as_str()).collect();
+        looked_at.retain(|name, _| !gone.contains(name));
+        let instead = found.iter().flat_map(|fault| fault.instead.iter().flatten());
+        looked_at
+            .extend(instead.filter_map(|name| present.get_key_value(name)).map(|(name, size)| (name.as_str(), *size)));
     }
-    Ok(ObjectsChecked { objects: objects.len() as u64, bytes: objects.iter().map(|entry| entry.size).sum(), faults })
+    Ok(ObjectsChecked { objects: looked_at.len() as u64, bytes: looked_at.values().sum(), faults })
 }
 
 fn needs(repository: &Repository, commit: &Commit, identity: Option<&IdentityFile>) -> Result<Needs, StoreError> {
@@ -154,6 +167,7 @@ fn look(
 }
 
 /// Looks whether what was lost has been put again.
+#[allow(clippy::too_many_arguments)]
 fn look_for_others(
     repository: &Repository,
     commit: &Commit,
@@ -161,6 +175,7 @@ fn look_for_others(
     faults: &mut [ObjectFault],
     present: &BTreeMap<String, u64>,
     bad: &BadObjects,
+    moved: &Moved,
     read: bool,
 ) -> Result<(), StoreError> {
     let (places, _) = repository.places()?;
@@ -198,7 +213,7 @@ fn look_for_others(
                 };
                 places.hold(blobs.iter().filter(|blob| inside(blob.1)).map(|blob| &blob.0), entry, &good)
             }
-            None if needs.index_is_whole => places.instead_of(entry, &good),
+            None if needs.index_is_whole => moved.instead_of(entry, &good).or_else(|| places.instead_of(entry, &good)),
             None => None,
         };
         fault.instead = found.map(names);

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::StoreError;
 use crate::index::ObjectEntry;
+use crate::{Chance, StoreError};
 
 /// A recovery point's name: when it was begun, in UTC to the millisecond, and six random hex
 /// digits. Names sort by time.
@@ -12,8 +12,8 @@ pub struct PointId(String);
 
 impl PointId {
     /// Returns a new name for a point begun at `now`.
-    pub fn new(now: jiff::Timestamp) -> Self {
-        let random: [u8; 3] = rand::random();
+    pub(crate) fn new(now: jiff::Timestamp, chance: &Chance) -> Self {
+        let random: [u8; 3] = chance.bytes();
         PointId(format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%3fZ"), hex::encode(random)))
     }
 

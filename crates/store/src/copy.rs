@@ -14,8 +14,9 @@ use crate::check::ObjectFault;
 use crate::commit::{Commit, PointId};
 use crate::config::{CONFIG, RepositoryConfig};
 use crate::faults::BadObjects;
-use crate::index::{Index, ObjectEntry};
+use crate::index::ObjectEntry;
 use crate::location::Location;
+use crate::moved::Moved;
 use crate::places::Places;
 use crate::reader::check_sealed;
 use crate::repository::check_empty;
@@ -95,7 +96,8 @@ fn copy_to(
     progress: &AtomicU64,
 ) -> Result<Copied, StoreError> {
     let to_name = to.name.clone();
-    let backend = Backend::new(to)?;
+    let mut backend = Backend::new(to)?;
+    backend.readers = from.backend.readers;
     settings(from, &backend, &to_name)?;
     for folder in ["writers", "faults", marks::FOLDER, forgotten::FOLDER] {
         let names: Vec<String> = from.backend.list(folder)?.into_keys().collect();
@@ -158,8 +160,6 @@ struct Listing {
     made: jiff::Timestamp,
     /// What was being freed then.
     freed: HashSet<String>,
-    /// Objects that were copied in the place of damaged ones.
-    healed: HashSet<String>,
     healing: Option<Healing>,
 }
 
@@ -172,7 +172,7 @@ impl Listing {
         present.extend(target.backend.list("manifests")?);
         present.extend(target.backend.list("index")?);
         let freed = prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect();
-        Ok(Listing { present, made, freed, healed: HashSet::new(), healing: None })
+        Ok(Listing { present, made, freed, healing: None })
     }
 
     /// Returns what took the place of damaged objects in the source, read once.
@@ -180,7 +180,19 @@ impl Listing {
         if self.healing.is_none() {
             let (places, _) = from.places()?;
             let (bad, _) = from.bad_objects()?;
-            self.healing = Some(Healing { places, present: from.backend.list("objects")?, bad });
+            let (moved, present) = (from.moved()?, from.backend.list("objects")?);
+            let names: Vec<String> = from.backend.list("index")?.into_keys().collect();
+            let mut speaks_of = Vec::new();
+            from.read_indexes(&names, |at, index| {
+                if let Some(Ok(index)) = index {
+                    let inside = index.blobs.iter().filter_map(|blob| index.objects.get(blob.1 as usize));
+                    let described: HashSet<&String> = inside.map(|entry| &entry.name).collect();
+                    let moved = index.moved.iter().map(|(name, ..)| name);
+                    speaks_of.push((names[at].clone(), described.into_iter().chain(moved).cloned().collect()));
+                }
+                Ok(())
+            })?;
+            self.healing = Some(Healing { places, moved, present, bad, speaks_of });
         }
         self.healing.as_ref().ok_or_else(|| StoreError::Internal("indexes were not read".to_owned()))
     }
@@ -212,17 +224,29 @@ fn copy_point(
         Ok::<_, StoreError>(faults)
     };
     let mut faults = copy_all(&entries, &mut listing.present)?;
+    // What says where the content of objects lies that are not there.
+    let mut indexes: Vec<String> = Vec::new();
     let instead = if faults.is_empty() { None } else { listing.healing(from)?.instead(&entries, &mut faults) };
-    if let Some(instead) = instead {
+    if let Some(instead) = &instead {
         let more: Vec<&ObjectEntry> = instead.iter().collect();
         let lost = copy_all(&more, &mut listing.present)?;
-        let whole = lost.is_empty();
-        add_faults(&mut copied.faults, faults.iter().chain(&lost));
+        let (whole, healing) = (lost.is_empty(), listing.healing(from)?);
+        // What a prune packed anew is not missed.
+        let moved = |fault: &&ObjectFault| whole && healing.moved.is_moved(&fault.object, &fault.blake3);
+        add_faults(&mut copied.faults, faults.iter().filter(|fault| !moved(fault)).chain(&lost));
         if !whole {
             return Ok(false);
         }
+        indexes = healing.indexes(&faults, instead);
+        for name in &indexes {
+            if !listing.present.contains_key(name) {
+                let bytes = from.backend.need(name)?;
+                listing.present.insert(name.clone(), bytes.len() as u64);
+                target.backend.put_new(name, bytes)?;
+            }
+        }
         entries.retain(|entry| !faults.iter().any(|fault| fault.object == entry.name));
-        listing.healed.extend(instead.into_iter().map(|entry| entry.name));
+        entries.extend(more);
     } else if !faults.is_empty() {
         add_faults(&mut copied.faults, faults.iter());
         return Ok(false);
@@ -232,8 +256,8 @@ fn copy_point(
         // It has been forgotten meanwhile.
         return Ok(false);
     };
-    let healed = listing.healed.iter().map(String::as_str);
-    let used: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).chain(healed).collect();
+    let indexes = indexes.iter().map(String::as_str);
+    let used: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).chain(indexes).collect();
     let young = target.clock.now().duration_since(listing.made).abs() < pruning::TRUSTED_LISTING;
     let untouched = used.iter().all(|name| !listing.freed.contains(*name));
     let look = if young && untouched { pruning::Look::ForRecords } else { pruning::Look::ForAll };
@@ -257,11 +281,25 @@ fn add_faults<'f>(all: &mut Vec<ObjectFault>, more: impl Iterator<Item = &'f Obj
 /// What took the place of objects that are damaged here.
 struct Healing {
     places: Places,
+    moved: Moved,
     present: BTreeMap<String, u64>,
     bad: BadObjects,
+    /// Indexes, and the objects that each describes or says of that they were packed anew.
+    speaks_of: Vec<(String, HashSet<String>)>,
 }
 
 impl Healing {
+    /// Returns the indexes that say where the content of what is damaged or moved lies.
+    fn indexes(&self, faults: &[ObjectFault], instead: &[ObjectEntry]) -> Vec<String> {
+        let mut wanted: HashSet<String> = instead.iter().map(|entry| entry.name.clone()).collect();
+        for fault in faults.iter().filter(|fault| self.moved.is_moved(&fault.object, &fault.blake3)) {
+            wanted.insert(fault.object.clone());
+            wanted.extend(self.moved.chain(&fault.object));
+        }
+        let told = self.speaks_of.iter().filter(|(_, objects)| objects.iter().any(|object| wanted.contains(object)));
+        told.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Returns the objects that hold everything of what is damaged, and says so of it; `None` when something of it is nowhere.
     fn instead(&self, entries: &[&ObjectEntry], faults: &mut [ObjectFault]) -> Option<Vec<ObjectEntry>> {
         let mut found: Vec<ObjectEntry> = Vec::new();
@@ -270,7 +308,7 @@ impl Healing {
             |entry: &ObjectEntry| !lost.contains(&entry.blake3) && Repository::usable(&self.present, &self.bad, entry);
         for fault in faults {
             let entry = entries.iter().find(|entry| entry.name == fault.object && entry.blake3 == fault.blake3)?;
-            let instead = self.places.instead_of(entry, &good)?;
+            let instead = self.moved.instead_of(entry, &good).or_else(|| self.places.instead_of(entry, &good))?;
             fault.instead = Some(instead.iter().map(|entry| entry.name.clone()).collect());
             found.extend(instead.into_iter().cloned());
         }
@@ -281,25 +319,15 @@ impl Healing {
 /// Copies what the indexes of forgotten points know of objects that other points need.
 fn digests(from: &Repository, target: &Repository, listing: &Listing) -> Result<(), StoreError> {
     let (forgotten, _) = from.forgotten()?;
-    // What was put again is found by the index that says where.
-    let healed = !listing.healed.is_empty();
-    let of_forgotten = |name: &str| match history::checkpoint_of(name) {
+    let of_forgotten = |name: &String| match history::checkpoint_of(name) {
         Some((_, number)) => number == 0,
         None => history::point_of(name, "index").is_some_and(|point| forgotten.is_here(&point)),
     };
-    let names: Vec<String> =
-        from.backend.list("index")?.into_keys().filter(|name| healed || of_forgotten(name)).collect();
+    let names: Vec<String> = from.backend.list("index")?.into_keys().filter(of_forgotten).collect();
     for name in names.iter().filter(|name| !listing.present.contains_key(*name)) {
         let Some(Ok(bytes)) = from.backend.get_if_readable(name)? else { continue };
-        let index = from.parse_index(name, &bytes);
-        let wanted = |index: &Index, name: &str| {
-            let heals = |object: &u32| {
-                index.objects.get(*object as usize).is_some_and(|entry| listing.healed.contains(&entry.name))
-            };
-            of_forgotten(name) && index.objects.iter().any(|entry| listing.present.contains_key(&entry.name))
-                || index.blobs.iter().any(|(_, object, ..)| heals(object))
-        };
-        if index.is_ok_and(|index| wanted(&index, name)) {
+        let there = |entry: &ObjectEntry| listing.present.contains_key(&entry.name);
+        if from.parse_index(name, &bytes).is_ok_and(|index| index.objects.iter().any(there)) {
             target.backend.put_new(name, bytes)?;
         }
     }

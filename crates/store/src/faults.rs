@@ -88,7 +88,7 @@ impl Repository {
             }
         };
         json::check_len("a record of damaged objects", bytes.len())?;
-        let name = format!("faults/{}", PointId::new(now));
+        let name = format!("faults/{}", PointId::new(now, &self.chance));
         self.backend.put_new(&name, bytes)?;
         Ok(Some(name))
     }

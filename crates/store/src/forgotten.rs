@@ -197,7 +197,7 @@ impl Repository {
         let payload = json::encode("a record of forgotten recovery points", &record)?;
         let bytes = signed::sign("forgotten", &payload, &root)?;
         json::check_len("a record of forgotten recovery points", bytes.len())?;
-        let name = format!("{FOLDER}/{}", PointId::new(now));
+        let name = format!("{FOLDER}/{}", PointId::new(now, &self.chance));
         self.backend.put_new(&name, bytes)?;
         Ok(Some(name))
     }

@@ -23,6 +23,9 @@ pub struct ObjectEntry {
 /// is inside the object.
 pub(crate) type BlobEntry = (BlobId, u32, u64, u64);
 
+/// An object that was packed anew: its name, the BLAKE3 of its sealed bytes, and the names of the objects that hold what was needed of it.
+pub(crate) type MovedEntry = (String, String, Vec<String>);
+
 /// State of the captured sources, by keyed name, as the engine wants to find it at the next capture.
 pub type Sources = BTreeMap<String, serde_json::Value>;
 
@@ -38,6 +41,9 @@ pub(crate) struct Index {
     /// What the next capture looks up, sealed for the writer itself; absent in a checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_sources: Option<String>,
+    /// Objects that a prune packed anew: name, BLAKE3, and the objects that hold what was needed of them. Only the root says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<MovedEntry>,
 }
 
 impl Index {

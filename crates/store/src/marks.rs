@@ -181,7 +181,7 @@ impl Repository {
                 signed::sign_certified("mark", &payload, &writer.signing, writer.certificate.as_deref())?
             }
         };
-        self.backend.put_new(&format!("{FOLDER}/{}", PointId::new(now)), bytes)?;
+        self.backend.put_new(&format!("{FOLDER}/{}", PointId::new(now, &self.chance)), bytes)?;
         Ok(after)
     }
 }

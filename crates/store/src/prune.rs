@@ -8,18 +8,20 @@ use serde::Serialize;
 
 use crate::backend::{Backend, Deletable, Stat};
 use crate::commit::PointId;
+use crate::faults::BadObjects;
 use crate::history::{History, checkpoint_of, point_of};
-use crate::index::{BlobEntry, Index, ObjectEntry};
+use crate::index::{BlobEntry, Index, MovedEntry, ObjectEntry};
 use crate::keys::IdentityFile;
 use crate::pruning::Pruning;
-use crate::reach::Reach;
+use crate::reach::{Reach, Reached, Root};
 use crate::remark::Remark;
-use crate::{Repository, StoreError, json, signed};
+use crate::repack::Repacked;
+use crate::{Repository, StoreError, faults, json, signed};
 
 /// Shortest grace time, in seconds.
 const MIN_GRACE_SECONDS: i64 = 3600;
 /// Blobs in one digest.
-const DIGEST_BLOBS: usize = 500_000;
+pub(crate) const DIGEST_BLOBS: usize = 500_000;
 /// Digests that are left as they are; of more, the small ones are joined.
 const MAX_DIGESTS: usize = 16;
 
@@ -30,6 +32,9 @@ pub struct PruneOptions {
     pub grace: SignedDuration,
     /// No other run uses the repository, now and until this one ends: nothing needs to stay.
     pub alone: bool,
+    /// How much of what points need may be unused, in percent: until then, objects of which the least is needed are packed anew. From 100 on
+    /// nothing is.
+    pub max_unused: u8,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -79,6 +84,8 @@ pub struct Pruned {
     pub waiting: Amount,
     /// Needed by no point, and written less than the grace time ago: a later prune records it.
     pub young: Amount,
+    /// Packed anew.
+    pub repacked: Repacked,
     /// When the first of what is recorded can be freed.
     pub next: Option<Timestamp>,
     /// What the store refused to delete: everything else was done.
@@ -90,19 +97,24 @@ pub struct Pruned {
 }
 
 /// What a prune knows.
-struct Prune<'a> {
-    repository: &'a Repository,
-    identity: &'a IdentityFile,
-    options: PruneOptions,
+pub(crate) struct Prune<'a> {
+    pub repository: &'a Repository,
+    pub identity: &'a IdentityFile,
+    pub options: PruneOptions,
     history: History,
-    reach: Reach,
+    /// Points whose needs are known.
+    pub roots: Vec<Root>,
+    pub reach: Reach,
     /// Objects, manifests, indexes and commit records.
-    present: BTreeMap<String, Stat>,
+    pub present: BTreeMap<String, Stat>,
+    bad: BadObjects,
     /// Names of manifests, indexes and commit records that stay.
     stays: HashSet<String>,
     /// What records of earlier prunes name.
-    recorded: HashSet<String>,
-    done: Pruned,
+    pub recorded: HashSet<String>,
+    /// Objects that this prune packed anew.
+    pub repacked: HashSet<String>,
+    pub done: Pruned,
 }
 
 /// Lists the objects that belong to recovery points.
@@ -133,7 +145,8 @@ impl Repository {
         let history = self.history()?;
         let (bad, _) = self.bad_objects()?;
         let roots = self.roots(&history);
-        let reach = self.reach(&roots, &present, &bad, Some(identity))?;
+        let recorded = records.iter().flat_map(|(record, _)| record.names.iter().cloned()).collect();
+        let reach = self.reach(&roots, &present, &bad, &recorded, Some(identity))?;
         let mut stays = HashSet::new();
         for root in &roots {
             stays.extend([format!("manifests/{}", root.id), format!("index/{}", root.id), root.id.commit_name()]);
@@ -150,14 +163,27 @@ impl Repository {
         if !done.blocking.is_empty() {
             return Ok(done);
         }
-        let recorded = records.iter().flat_map(|(record, _)| record.names.iter().cloned()).collect();
-        let mut prune = Prune { repository: self, identity, options, history, reach, present, stays, recorded, done };
+        let mut prune = Prune {
+            repository: self,
+            identity,
+            options,
+            history,
+            roots,
+            reach,
+            present,
+            bad,
+            stays,
+            recorded,
+            repacked: HashSet::new(),
+            done,
+        };
         prune.free_checkpoints()?;
         let (over, waiting): (Vec<_>, Vec<_>) =
             records.iter().partition(|(record, stat)| options.alone || record.ends(*stat) <= now);
         prune.finish(&over)?;
         prune.wait_for(&waiting);
         prune.go_on(now)?;
+        prune.repack(now)?;
         Ok(prune.done)
     }
 }
@@ -166,7 +192,7 @@ impl Prune<'_> {
     /// Returns whether an object has to stay.
     fn is_needed(&self, name: &str) -> bool {
         if name.starts_with("objects/") {
-            return self.reach.get(name).is_some_and(|object| !object.needed_by.is_empty());
+            return !self.repacked.contains(name) && self.reach.get(name).is_some_and(Reached::is_needed);
         }
         if let Some(point) = point_of(name, "points") {
             return !self.history.forgotten.is_here(&point);
@@ -258,7 +284,7 @@ impl Prune<'_> {
     }
 
     /// Frees those of these objects that are there and that no point needs.
-    fn free<'n>(&mut self, names: impl IntoIterator<Item = &'n String>) -> Result<Vec<Refused>, StoreError> {
+    pub(crate) fn free<'n>(&mut self, names: impl IntoIterator<Item = &'n String>) -> Result<Vec<Refused>, StoreError> {
         let free = names.into_iter().filter(|name| self.present.contains_key(*name) && !self.is_needed(name)).cloned();
         let (indexes, others): (Vec<String>, Vec<String>) = free.partition(|name| name.starts_with("index/"));
         // Objects first: they make room for the digest.
@@ -270,13 +296,18 @@ impl Prune<'_> {
     /// Frees indexes. What they alone know of objects that stay is put into a digest before.
     fn free_indexes(&mut self, names: &[String]) -> Result<Vec<Refused>, StoreError> {
         let mut refused = Vec::new();
-        let mut known = if names.is_empty() { HashSet::new() } else { self.digested()? };
+        let mut known = if names.is_empty() { HashSet::new() } else { self.digested(names)? };
         let (mut digest, mut read) = (Index::default(), 0);
         let mut begin = 0;
         while begin < names.len() {
             let part = &names[begin..names.len().min(begin + 16)];
             self.repository.read_indexes(part, |_, index| {
-                if let Some(Ok(index)) = index {
+                if let Some(Ok(mut index)) = index {
+                    // As long as something of it is there, also a point that was forgotten can be brought back.
+                    let of_use = |moved: &MovedEntry| {
+                        self.reach.moved.chain(&moved.0).iter().any(|name| self.present.contains_key(name))
+                    };
+                    digest.moved.extend(std::mem::take(&mut index.moved).into_iter().filter(of_use));
                     for (entry, blobs) in self.remaining(index) {
                         if known.insert(entry.name.clone()) {
                             let position = digest.objects.len() as u32;
@@ -298,10 +329,10 @@ impl Prune<'_> {
     }
 
     /// Returns the objects that digests which stay describe.
-    fn digested(&self) -> Result<HashSet<String>, StoreError> {
+    fn digested(&self, without: &[String]) -> Result<HashSet<String>, StoreError> {
         let mut known = HashSet::new();
-        let digest =
-            |name: &&String| matches!(checkpoint_of(name), Some((_, 0))) && !self.recorded.contains(name.as_str());
+        let goes = |name: &String| self.recorded.contains(name) || without.contains(name);
+        let digest = |name: &&String| matches!(checkpoint_of(name), Some((_, 0))) && !goes(name);
         let names: Vec<String> = self.present.keys().filter(digest).cloned().collect();
         self.repository.read_indexes(&names, |_, index| {
             if let Some(Ok(index)) = index {
@@ -312,23 +343,20 @@ impl Prune<'_> {
         Ok(known)
     }
 
-    fn put_digest(&mut self, digest: &Index) -> Result<(), StoreError> {
-        if digest.blobs.is_empty() || self.options.dry_run {
+    pub(crate) fn put_digest(&mut self, digest: &Index) -> Result<(), StoreError> {
+        if digest.blobs.is_empty() && digest.moved.is_empty() || self.options.dry_run {
             return Ok(());
         }
         let root = self.repository.root_of(self.identity)?;
         let bytes = signed::sign("index", &digest.encode()?, &root)?;
         json::check_len("a digest of indexes", bytes.len())?;
-        let name = format!("index/{}-0000", PointId::new(self.repository.clock.now()));
+        let name = format!("index/{}-0000", PointId::new(self.repository.clock.now(), &self.repository.chance));
         self.repository.backend.put_new(&name, bytes).map(drop)
     }
 
     /// Records, or frees at once, what no point needs and nothing has recorded.
     fn go_on(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let digests = self.digests_to_replace()?;
-        let old = |stat: &Stat| {
-            stat.written.checked_add(self.options.grace).is_ok_and(|end| end <= now) || self.options.alone
-        };
         let unneeded = self
             .present
             .iter()
@@ -339,7 +367,7 @@ impl Prune<'_> {
             });
         let (mut free, mut young) = (Vec::new(), Amount::default());
         for (name, stat) in unneeded {
-            if old(stat) {
+            if self.is_old(stat, now) {
                 free.push(name.clone());
             } else {
                 young.add(stat.size);
@@ -352,11 +380,30 @@ impl Prune<'_> {
         if self.options.alone {
             return self.free(&free).map(drop);
         }
-        for name in &free {
+        self.record(&free, now)
+    }
+
+    /// Returns whether an object was written so long ago that it may be recorded.
+    pub(crate) fn is_old(&self, stat: &Stat, now: Timestamp) -> bool {
+        self.options.alone || stat.written.checked_add(self.options.grace).is_ok_and(|end| end <= now)
+    }
+
+    /// Returns whether an object is there with its size and not known as bad.
+    pub(crate) fn is_usable(&self, entry: &ObjectEntry) -> bool {
+        self.present.get(&entry.name).is_some_and(|stat| stat.size == entry.size)
+            && !faults::is_bad(&self.bad, &entry.name, &entry.blake3)
+    }
+
+    /// Records what is going to be freed.
+    pub(crate) fn record(&mut self, names: &[String], now: Timestamp) -> Result<(), StoreError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
             self.done.recorded.add(self.present.get(name).map_or(0, |stat| stat.size));
         }
         if !self.options.dry_run {
-            self.repository.record_pruning(&free, self.options.grace, self.identity)?;
+            self.repository.record_pruning(names, self.options.grace, self.identity)?;
         }
         let ends = now.checked_add(self.options.grace).unwrap_or(Timestamp::MAX);
         self.done.next = Some(self.done.next.map_or(ends, |next| next.min(ends)));

@@ -197,7 +197,7 @@ impl Repository {
             };
             let json = json::encode("a record of what is going to be freed", &record)?;
             let bytes = signed::sign("pruning", &zstd::bulk::compress(&json, 3)?, &root)?;
-            let name = format!("{FOLDER}/{}", PointId::new(made));
+            let name = format!("{FOLDER}/{}", PointId::new(made, &self.chance));
             self.backend.put_new(&name, bytes)?;
             records.push(name);
         }

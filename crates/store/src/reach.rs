@@ -7,14 +7,18 @@ use crate::backend::Stat;
 use crate::commit::{Commit, PointId};
 use crate::faults::BadObjects;
 use crate::history::History;
-use crate::index::{Index, ObjectEntry};
+use crate::index::{BlobEntry, Index, ObjectEntry};
 use crate::keys::IdentityFile;
+use crate::moved::Moved;
 use crate::reader::check_sealed;
 use crate::{BlobId, Repository, StoreError, faults, signed};
 use fabkeep_parallel as parallel;
 
-/// Indexes read at a time.
-const READ_AT_ONCE: usize = 16;
+/// Indexes kept in memory at a time.
+const INDEXES_AT_ONCE: usize = 16;
+
+/// Objects and blobs of a manifest.
+pub(crate) type Content = (Vec<ObjectEntry>, Vec<BlobEntry>);
 
 /// A recovery point whose needs are asked for.
 #[derive(Debug, Clone)]
@@ -37,12 +41,16 @@ impl Root {
 /// An object that recovery points need.
 #[derive(Debug, Default)]
 pub(crate) struct Reached {
-    /// Its sealed size in bytes; that of the listing if it is there.
+    /// Its sealed size in bytes.
     pub size: u64,
+    /// The size of what is inside, in bytes.
+    pub plain_size: u64,
     /// Which points need it: positions in the list of points, from the first to before the second.
     pub needed_by: Vec<(u32, u32)>,
     /// An index of these points says what is in it.
     pub described: bool,
+    /// Something of it takes the place of what was lost elsewhere.
+    pub heals: bool,
 }
 
 impl Reached {
@@ -54,6 +62,11 @@ impl Reached {
             Some((_, end)) if *end == point => *end = point + 1,
             _ => self.needed_by.push((point, point + 1)),
         }
+    }
+
+    /// Returns whether a point needs it.
+    pub fn is_needed(&self) -> bool {
+        !self.needed_by.is_empty()
     }
 
     /// Returns the points that need it.
@@ -71,6 +84,8 @@ pub(crate) struct PointNeeds {
     pub damaged: Option<String>,
     /// Objects of it that are missing, cut or known as bad.
     lost: Vec<ObjectEntry>,
+    /// Objects of it that a prune packed anew.
+    moved: Vec<ObjectEntry>,
 }
 
 /// What recovery points need.
@@ -80,6 +95,8 @@ pub(crate) struct Reach {
     pub objects: Vec<Reached>,
     /// One for each point that was asked for.
     pub points: Vec<PointNeeds>,
+    /// What was packed anew.
+    pub moved: Moved,
 }
 
 impl Reach {
@@ -88,19 +105,26 @@ impl Reach {
         self.objects.get(*self.names.get(name)? as usize)
     }
 
-    fn position(&mut self, name: &str, size: u64) -> u32 {
-        if let Some(&position) = self.names.get(name) {
+    /// Returns all objects that points need.
+    pub fn needed(&self) -> impl Iterator<Item = &Reached> {
+        self.objects.iter().filter(|object| object.is_needed())
+    }
+
+    fn position(&mut self, entry: &ObjectEntry) -> u32 {
+        if let Some(&position) = self.names.get(&entry.name) {
             return position;
         }
         let position = self.objects.len() as u32;
-        self.names.insert(name.to_owned(), position);
-        self.objects.push(Reached { size, ..Reached::default() });
+        self.names.insert(entry.name.clone(), position);
+        self.objects.push(Reached { size: entry.size, plain_size: entry.plain_size, ..Reached::default() });
         position
     }
 
-    fn add(&mut self, point: u32, entry: &ObjectEntry) {
-        let position = self.position(&entry.name, entry.size);
-        self.objects[position as usize].needed_by(point);
+    fn add(&mut self, point: u32, entry: &ObjectEntry) -> &mut Reached {
+        let position = self.position(entry);
+        let object = &mut self.objects[position as usize];
+        object.needed_by(point);
+        object
     }
 }
 
@@ -122,8 +146,8 @@ impl Repository {
         each: &mut dyn FnMut(usize, Option<Result<Index, StoreError>>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let numbered: Vec<(usize, &String)> = names.iter().enumerate().collect();
-        for part in numbered.chunks(READ_AT_ONCE) {
-            let indexes = parallel::try_map::<_, _, StoreError>(part, READ_AT_ONCE, |(at, name)| {
+        for part in numbered.chunks(INDEXES_AT_ONCE) {
+            let indexes = parallel::try_map::<_, _, StoreError>(part, self.backend.readers, |(at, name)| {
                 let read = self.backend.get_if_readable(name)?;
                 Ok(read.map(|read| {
                     let bytes = read?;
@@ -141,8 +165,12 @@ impl Repository {
     /// Returns an index, from its bytes; writers and the root sign indexes.
     pub(crate) fn parse_index(&self, name: &str, bytes: &[u8]) -> Result<Index, StoreError> {
         let opened = signed::open(name, "index", bytes)?;
-        self.check_writer_or_root(name, &opened)?;
-        Index::decode(name, opened.payload)
+        let by_root = self.check_writer_or_root(name, &opened)?;
+        let mut index = Index::decode(name, opened.payload)?;
+        if !by_root {
+            index.moved.clear();
+        }
+        Ok(index)
     }
 
     /// Returns every point whose objects must stay: those that are listed, by network and in the order of their commits, then those whose
@@ -156,15 +184,17 @@ impl Repository {
         roots
     }
 
-    /// Finds out what points need. With the identity, manifests take the place of indexes that cannot be read.
+    /// Finds out what points need. With the identity, manifests take the place of indexes that cannot be read. `recorded` is going to be freed:
+    /// nothing else goes because of what is in it.
     pub(crate) fn reach(
         &self,
         roots: &[Root],
         present: &BTreeMap<String, Stat>,
         bad: &BadObjects,
+        recorded: &HashSet<String>,
         identity: Option<&IdentityFile>,
     ) -> Result<Reach, StoreError> {
-        let mut reach = Reach::default();
+        let mut reach = Reach { moved: self.moved()?, ..Reach::default() };
         reach.points.resize_with(roots.len(), PointNeeds::default);
         let names: Vec<String> = roots.iter().map(Root::index_name).collect();
         let usable = |entry: &ObjectEntry| {
@@ -183,7 +213,7 @@ impl Repository {
                 Some(Ok(index)) => {
                     for (_, position, ..) in &index.blobs {
                         if let Some(entry) = index.objects.get(*position as usize) {
-                            let position = reach.position(&entry.name, entry.size);
+                            let position = reach.position(entry);
                             reach.objects[position as usize].described = true;
                         }
                     }
@@ -220,6 +250,10 @@ impl Repository {
                 needs.damaged = Some(unknown.clone());
             }
             for entry in objects {
+                if reach.moved.contains(&entry) {
+                    needs.moved.push(entry);
+                    continue;
+                }
                 reach.add(at as u32, &entry);
                 if !usable(&entry) {
                     needs.lost.push(entry);
@@ -229,8 +263,70 @@ impl Repository {
             Ok(())
         };
         self.read_indexes_with(&names, check, &mut each)?;
+        let stays = |entry: &ObjectEntry| usable(entry) && !recorded.contains(&entry.name);
+        self.reach_moved(roots, &mut reach, &usable, &stays, identity)?;
         self.reach_others(roots, &mut reach, &usable, identity)?;
         Ok(reach)
+    }
+
+    /// Finds the objects in which lies what was packed anew. An old object is needed by a point as long as something that the point needs
+    /// of it lies nowhere else.
+    fn reach_moved(
+        &self,
+        roots: &[Root],
+        reach: &mut Reach,
+        usable: &dyn Fn(&ObjectEntry) -> bool,
+        stays: &dyn Fn(&ObjectEntry) -> bool,
+        identity: Option<&IdentityFile>,
+    ) -> Result<(), StoreError> {
+        for (at, root) in roots.iter().enumerate() {
+            let listed = std::mem::take(&mut reach.points[at].moved);
+            if listed.is_empty() {
+                continue;
+            }
+            let manifest = self.manifest_of(root, identity)?;
+            for entry in listed {
+                let chain = reach.moved.chain(&entry.name);
+                let found: Option<Vec<ObjectEntry>> = match &manifest {
+                    Some((objects, blobs)) => {
+                        let own = |object: u32| {
+                            let known = objects.get(object as usize);
+                            known.is_some_and(|known| known.name == entry.name && known.blake3 == entry.blake3)
+                        };
+                        let inside = blobs.iter().filter(|blob| own(blob.1));
+                        inside.map(|(blob, ..)| Some(reach.moved.holder(&chain, blob, stays)?.0.clone())).collect()
+                    }
+                    None => reach.moved.instead_of(&entry, usable).map(|found| found.into_iter().cloned().collect()),
+                };
+                // Where it is not known which blobs a point needs, all of it stays.
+                let unknown = manifest.is_none() && identity.is_some() && usable(&entry);
+                if found.is_none() || unknown {
+                    reach.add(at as u32, &entry);
+                    if !usable(&entry) {
+                        reach.points[at].lost.push(entry);
+                    }
+                }
+                for holder in found.into_iter().flatten() {
+                    reach.add(at as u32, &holder);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the objects and blobs of a point's manifest; `None` without the identity, where the manifest cannot be read, or where no commit
+    /// record says that it is the right one.
+    pub(crate) fn manifest_of(
+        &self,
+        root: &Root,
+        identity: Option<&IdentityFile>,
+    ) -> Result<Option<Content>, StoreError> {
+        let (Some(commit), Some(identity)) = (&root.commit, identity) else { return Ok(None) };
+        match self.needed(commit, identity) {
+            Ok(needed) => Ok(Some(needed)),
+            Err(error) if error.is_of_the_object() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a manifest needs; the problem where it cannot be read.
@@ -267,15 +363,7 @@ impl Repository {
             if lost.is_empty() {
                 continue;
             }
-            let by_manifest = match (&root.commit, identity) {
-                (Some(commit), Some(identity)) => match self.needed(commit, identity) {
-                    Ok(needed) => Some(needed),
-                    Err(error) if error.is_of_the_object() => None,
-                    Err(error) => return Err(error),
-                },
-                _ => None,
-            };
-            match by_manifest {
+            match self.manifest_of(root, identity)? {
                 Some((objects, blobs)) => {
                     for (blob, object, ..) in blobs {
                         let entry = objects.get(object as usize);
@@ -335,7 +423,7 @@ impl Repository {
             for point in points {
                 whole[*point as usize] &= places.is_some();
                 for entry in places.into_iter().flatten() {
-                    reach.add(*point, entry);
+                    reach.add(*point, entry).heals = true;
                 }
             }
         }

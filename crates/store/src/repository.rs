@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use age::x25519;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::SigningKey;
@@ -14,9 +15,10 @@ use crate::config::{CONFIG, RepositoryConfig};
 use crate::history::is_known;
 use crate::keys::{IdentityFile, WriterKey, parse_recipient};
 use crate::location::Location;
+use crate::pack::PACK_BYTES;
 use crate::remark::Remark;
 use crate::trust::{self, CertifiedWriter};
-use crate::{Clock, NameKey, StoreError, forgotten, location, seal};
+use crate::{Chance, Clock, NameKey, StoreError, forgotten, location, seal};
 
 /// An open repository.
 pub struct Repository {
@@ -29,6 +31,10 @@ pub struct Repository {
     pub(crate) pinned: bool,
     /// What time it is.
     pub(crate) clock: Clock,
+    /// Where random parts of names come from.
+    pub(crate) chance: Chance,
+    /// Bytes at which a pack becomes an object; a blob of a sixteenth of them gets one of its own.
+    pub(crate) pack_bytes: usize,
 }
 
 /// What `init` made.
@@ -103,7 +109,8 @@ impl Repository {
                 problem: "it exists already: name another file for this repository's writer key".to_owned(),
             });
         }
-        Repository::init_at(location, location::open(location, true)?, identity_file, writer_file, more_recipients)
+        let (place, files) = (location::open(location, true)?, (identity_file, writer_file));
+        Repository::init_at(location, place, files, more_recipients, &Chance::default())
     }
 
     /// Makes a repository in an object store that is open.
@@ -115,16 +122,27 @@ impl Repository {
         identity_file: &Path,
         writer_file: &Path,
     ) -> Result<Initialized, StoreError> {
+        Repository::init_repeatable(store, identity_file, writer_file, &Chance::default())
+    }
+
+    /// Makes one whose names of blobs are the same each time.
+    #[doc(hidden)]
+    pub fn init_repeatable(
+        store: Arc<dyn ObjectStore>,
+        identity_file: &Path,
+        writer_file: &Path,
+        chance: &Chance,
+    ) -> Result<Initialized, StoreError> {
         let place = Location::of(store);
-        Repository::init_at(&place.name.clone(), place, Some(identity_file), Some(writer_file), &[])
+        Repository::init_at(&place.name.clone(), place, (Some(identity_file), Some(writer_file)), &[], chance)
     }
 
     fn init_at(
         location: &str,
         place: Location,
-        identity_file: Option<&Path>,
-        writer_file: Option<&Path>,
+        (identity_file, writer_file): (Option<&Path>, Option<&Path>),
         more_recipients: &[String],
+        chance: &Chance,
     ) -> Result<Initialized, StoreError> {
         let backend = Backend::new(place)?;
         // What an interrupted run has begun is gone on with: its settings may be there already.
@@ -182,7 +200,7 @@ impl Repository {
         // A key file in the key folder has the repository's name already.
         let renamed = was_begun && begun.is_none() && identity_file.is_some();
         let id = if renamed { hex::encode(rand::random::<[u8; 8]>()) } else { id };
-        let names = begun.as_ref().map_or_else(|| NameKey(rand::random()), |begun| begun.names.clone());
+        let names = begun.as_ref().map_or_else(|| NameKey(chance.bytes()), |begun| begun.names.clone());
         let config = RepositoryConfig {
             id: id.clone(),
             created: jiff::Timestamp::now().to_string(),
@@ -195,7 +213,7 @@ impl Repository {
         let (signing, certificate) = match begun {
             Some(WriterKey { signing, certificate: Some(certificate), .. }) => (signing, certificate),
             _ => {
-                let signing = SigningKey::from_bytes(&rand::random());
+                let signing = SigningKey::from_bytes(&chance.bytes());
                 let certificate = trust::certificate(&signing.verifying_key(), &id, &root)?;
                 (signing, certificate)
             }
@@ -251,7 +269,8 @@ impl Repository {
         };
         let config = RepositoryConfig::parse(&bytes)?;
         let (writers, remarks) = trust::read_writers(&backend, &config)?;
-        Ok(Repository { backend, config, writers, remarks, pinned: false, clock: Clock::default() })
+        let (clock, chance) = (Clock::default(), Chance::default());
+        Ok(Repository { backend, config, writers, remarks, pinned: false, clock, chance, pack_bytes: PACK_BYTES })
     }
 
     /// Returns the same, which goes by another clock.
@@ -261,11 +280,20 @@ impl Repository {
         Repository { clock: clock.clone(), ..self }
     }
 
+    /// Returns the same, with names that are the same each time, one request after the other, and small packs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn repeatable(mut self, chance: &Chance, pack_bytes: usize) -> Self {
+        self.backend.readers = 1;
+        Repository { chance: chance.clone(), pack_bytes, ..self }
+    }
+
     /// Returns the same repository in another place.
     pub(crate) fn at_another_place(&self, backend: Backend) -> Result<Repository, StoreError> {
         let (writers, remarks) = trust::read_writers(&backend, &self.config)?;
-        let (config, clock) = (self.config.clone(), self.clock.clone());
-        Ok(Repository { backend, config, writers, remarks, pinned: self.pinned, clock })
+        let (config, pinned, pack_bytes) = (self.config.clone(), self.pinned, self.pack_bytes);
+        let (clock, chance) = (self.clock.clone(), self.chance.clone());
+        Ok(Repository { backend, config, writers, remarks, pinned, clock, chance, pack_bytes })
     }
 
     /// Returns its location, as it was given.
@@ -303,26 +331,33 @@ impl Repository {
                 }),
             };
         }
-        let sealed = BASE64
-            .decode(&self.config.sealed_name_key)
-            .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
-        let names = seal::open(CONFIG, &sealed, &identity.identities, Some(32))?;
-        let names = <[u8; 32]>::try_from(names.as_slice())
-            .map_err(|_| StoreError::damaged(CONFIG, "the naming key does not decode"))?;
-        let signing = SigningKey::from_bytes(&rand::random());
+        let signing = SigningKey::from_bytes(&self.chance.bytes());
         let certificate = trust::certificate(&signing.verifying_key(), &self.config.id, &root)?;
         let writer = WriterKey {
             repository: self.config.id.clone(),
             root: self.config.root.clone(),
-            recipients: self.config.recipients.iter().map(|text| parse_recipient(text)).collect::<Result<_, _>>()?,
+            recipients: self.recipients()?,
             signing,
-            names: NameKey(names),
+            names: self.name_key(identity)?,
             certificate: Some(certificate.clone()),
             file: None,
         };
         writer.write(writer_file)?;
         self.backend.put_new(&trust::certificate_name(&writer.signing.verifying_key()), certificate.into_bytes())?;
         Ok(())
+    }
+
+    /// Returns who can read what is put.
+    pub(crate) fn recipients(&self) -> Result<Vec<x25519::Recipient>, StoreError> {
+        self.config.recipients.iter().map(|text| parse_recipient(text)).collect()
+    }
+
+    /// Returns the key for the names of blobs.
+    pub(crate) fn name_key(&self, identity: &IdentityFile) -> Result<NameKey, StoreError> {
+        let damaged = || StoreError::damaged(CONFIG, "the naming key does not decode");
+        let sealed = BASE64.decode(&self.config.sealed_name_key).map_err(|_| damaged())?;
+        let names = seal::open(CONFIG, &sealed, &identity.identities, Some(32))?;
+        Ok(NameKey(<[u8; 32]>::try_from(names.as_slice()).map_err(|_| damaged())?))
     }
 
     /// Bytes and number of all objects in the repository, referenced or not.

@@ -304,7 +304,7 @@ impl Repository {
         let present = list_all(&self.backend)?;
         let (bad, _) = self.bad_objects()?;
         let roots = self.roots(history);
-        let reach = self.reach(&roots, &present, &bad, identity)?;
+        let reach = self.reach(&roots, &present, &bad, &HashSet::new(), identity)?;
         Ok((roots, reach))
     }
 }

@@ -1,6 +1,6 @@
 //! What a repository's bytes are for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::commit::PointId;
 use crate::history::checkpoint_of;
 use crate::keys::IdentityFile;
 use crate::prune::{Amount, list_all};
+use crate::reach::Reached;
 use crate::{Repository, StoreError};
 
 /// What a network, or a recovery point, needs.
@@ -78,7 +79,7 @@ impl Repository {
     pub fn stats(&self, identity: Option<&IdentityFile>) -> Result<Stats, StoreError> {
         let mut stats = Stats::default();
         let (prunings, _) = self.prunings()?;
-        let recorded: BTreeSet<String> = prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect();
+        let recorded: HashSet<String> = prunings.into_iter().flat_map(|(pruning, _)| pruning.names).collect();
         for (name, size) in self.backend.list("")? {
             stats.all.add(size);
             stats.kinds.entry(kind(&name)).or_default().add(size);
@@ -87,7 +88,7 @@ impl Repository {
         let history = self.history()?;
         let (bad, _) = self.bad_objects()?;
         let roots = self.roots(&history);
-        let reach = self.reach(&roots, &present, &bad, identity)?;
+        let reach = self.reach(&roots, &present, &bad, &recorded, identity)?;
         let network = |at: u32| {
             let commit = roots.get(at as usize).and_then(|root| root.commit.as_ref());
             commit.map(|commit| commit.summary.network.as_str())
@@ -134,7 +135,7 @@ impl Repository {
         }
         for (name, stat) in &present {
             let digest = matches!(checkpoint_of(name), Some((_, 0)));
-            let needed = reach.get(name).is_some_and(|object| !object.needed_by.is_empty());
+            let needed = reach.get(name).is_some_and(Reached::is_needed);
             if !digest && !needed && !stays.contains(name) {
                 stats.unreferenced.add(stat.size);
                 if recorded.contains(name) {

@@ -2,24 +2,21 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use object_store::PutPayload;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-use crate::backend::{Put, is_blocked};
+use crate::backend::Put;
 use crate::commit::{Commit, PointId, PointSummary, Previous};
 use crate::history::History;
 use crate::index::{BlobEntry, Index, ObjectEntry, Sources};
 use crate::keys::WriterKey;
-use crate::pack::{PACK_BYTES, Pack};
+use crate::pack::Pack;
 use crate::reader::{Manifest, check_sealed};
 use crate::remark::{Remark, RemarkKind};
 use crate::{BlobId, NameKey, Repository, StoreError, json, memory, pruning, seal, signed, sources};
 
 /// Number of objects after which a run writes a checkpoint, so that a run after a crash can reuse them.
 const CHECKPOINT_OBJECTS: usize = 32;
-/// How many names are tried for an object.
-const MAX_NAMES: usize = 1_000;
 /// How often indexes are listed again, because some have been replaced by others meanwhile.
 const MAX_LISTINGS: usize = 8;
 /// Networks whose last recovery points' notes are looked up: more do not share a repository.
@@ -105,11 +102,11 @@ impl Repository {
         };
         // What is committed was begun before.
         let created = self.clock.now();
-        let id = PointId::new(created);
+        let id = PointId::new(created, &self.chance);
         let mut remarks = history.remarks.clone();
         // One that is without its commit record and young may be on its way; of this writer's own, the commit says what they are.
         let young = (created - jiff::SignedDuration::from_hours(1), created + jiff::SignedDuration::from_hours(1));
-        let (since, until) = (PointId::new(young.0), PointId::new(young.1));
+        let (since, until) = (PointId::new(young.0, &self.chance), PointId::new(young.1, &self.chance));
         remarks.retain(|remark| {
             let name = remark.object.strip_prefix("points/").unwrap_or_default();
             let old = name < since.as_str() || name > until.as_str();
@@ -292,7 +289,7 @@ impl PointWriter<'_> {
     #[doc(hidden)]
     #[must_use]
     pub fn begun_at(self, time: jiff::Timestamp) -> Self {
-        PointWriter { id: PointId::new(time), created: time, ..self }
+        PointWriter { id: PointId::new(time, &self.repository.chance), created: time, ..self }
     }
 
     /// When it was begun.
@@ -366,7 +363,7 @@ impl PointWriter<'_> {
             }
             state.places.insert(id, Place::Pending);
             state.pack.push(id, bytes);
-            state.pack.is_full().then(|| std::mem::take(&mut state.pack))
+            state.pack.is_full(self.repository.pack_bytes).then(|| std::mem::take(&mut state.pack))
         };
         if let Some(pack) = full {
             self.put_object(&pack)?;
@@ -379,7 +376,7 @@ impl PointWriter<'_> {
     /// # Errors
     /// [`StoreError`].
     pub fn put_alone(&self, bytes: Vec<u8>) -> Result<BlobId, StoreError> {
-        if bytes.len() < PACK_BYTES / 16 {
+        if bytes.len() < self.repository.pack_bytes / 16 {
             return self.put(&bytes);
         }
         let id = self.key.names.name(&bytes);
@@ -407,7 +404,8 @@ impl PointWriter<'_> {
     }
 
     fn put_object(&self, pack: &Pack) -> Result<(), StoreError> {
-        let entry = self.put_sealed(&pack.bytes)?;
+        let taken = |name: &str| self.taken.contains(name);
+        let entry = self.repository.put_sealed(&self.key.names, &self.key.recipients, &taken, &pack.bytes)?;
         let checkpoint = {
             let mut state = self.state();
             let position = state.objects.len() as u32;
@@ -443,33 +441,6 @@ impl PointWriter<'_> {
         Ok(bytes)
     }
 
-    /// Seals bytes and puts them under their keyed name and a random number: a name that nobody has given and nobody will give again, also
-    /// where this place and the copies of it forget different points.
-    fn put_sealed(&self, plain: &[u8]) -> Result<ObjectEntry, StoreError> {
-        json::check_len("an object", plain.len())?;
-        let sealed = seal::seal(plain, &self.key.recipients)?;
-        json::check_len("an object", sealed.len())?;
-        let hash = self.key.names.name(plain).to_string();
-        let size = sealed.len() as u64;
-        let blake3 = blake3::hash(&sealed).to_hex().to_string();
-        let sealed = PutPayload::from(sealed);
-        for folder in folders(&hash) {
-            for _ in 0..MAX_NAMES {
-                let name = format!("{folder}/{hash}.{}", rand::random::<u32>());
-                if self.taken.contains(&name) {
-                    continue;
-                }
-                match self.repository.backend.put_once(&name, sealed.clone()) {
-                    Ok(Put::Created) => return Ok(ObjectEntry { name, size, blake3, plain_size: plain.len() as u64 }),
-                    Ok(Put::Exists) => {}
-                    Err(StoreError::Backend { source, .. }) if is_blocked(&source) => break,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Err(StoreError::Internal(format!("all names for object {hash} are taken")))
-    }
-
     /// Returns the index of what this run added since a place in its lists.
     fn added(&self, state: &State, since: (usize, usize)) -> Index {
         let objects: Vec<u32> = state.new_objects[since.0..].to_vec();
@@ -484,8 +455,7 @@ impl PointWriter<'_> {
         Index {
             objects: objects.iter().map(|&object| state.objects[object as usize].clone()).collect(),
             blobs,
-            sources: Sources::new(),
-            sealed_sources: None,
+            ..Index::default()
         }
     }
 
@@ -611,10 +581,4 @@ impl PointWriter<'_> {
         }
         Ok(entry)
     }
-}
-
-/// Returns the folders for an object, its own first: the next one takes it where a file has a folder's name.
-fn folders(hash: &str) -> impl Iterator<Item = String> {
-    let own = hash.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0);
-    (0..=u8::MAX).map(move |further| format!("objects/{:02x}", own.wrapping_add(further)))
 }

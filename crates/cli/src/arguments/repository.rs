@@ -86,15 +86,18 @@ pub struct Keep {
     pub keep_tag: Vec<String>,
 }
 
-/// How long what is going to be freed stays.
+/// How space is freed.
 #[derive(Debug, Args)]
-pub struct Grace {
+pub struct Freeing {
     /// How long what is recorded to be freed stays; every backup must take less than half of it. At least one hour.
     #[arg(long, value_name = "TIME", default_value = "3d")]
     pub grace: jiff::Span,
     /// Free everything at once. Only while no backup, copy or other prune runs, and until this one ends: such a run could lose its data.
     #[arg(long, conflicts_with = "grace")]
     pub no_other_runs: bool,
+    /// How much of what is kept may be unused, in percent: if it is more, packs of which the least is needed are packed anew. 100: none are.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub max_unused: u8,
 }
 
 #[derive(Debug, Args)]
@@ -125,7 +128,7 @@ pub struct Forget {
     #[arg(long)]
     pub prune: bool,
     #[command(flatten)]
-    pub grace: Grace,
+    pub freeing: Freeing,
 }
 
 #[derive(Debug, Args)]
@@ -137,8 +140,8 @@ pub struct Prune {
     #[command(flatten)]
     pub pin: Pin,
     #[command(flatten)]
-    pub grace: Grace,
-    /// Show what would be freed and recorded, and change nothing.
+    pub freeing: Freeing,
+    /// Show what would be freed, recorded and packed anew, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
 }

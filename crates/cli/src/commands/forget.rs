@@ -33,7 +33,7 @@ pub fn run(arguments: &Forget, output: &Output) -> Result<Code, CliError> {
     if let (Some(identity), false) = (&identity, arguments.dry_run) {
         forgotten = repository.forget(&going, identity)?;
         if arguments.prune {
-            pruned = Some(prune::prune(&repository, identity, &arguments.grace, false)?);
+            pruned = Some(prune::prune(&repository, identity, &arguments.freeing, false)?);
         }
     }
     let findings = pruned.as_ref().map(|(_, findings)| findings.clone()).unwrap_or_default();

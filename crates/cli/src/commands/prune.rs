@@ -6,7 +6,7 @@ use fabkeep_store::{IdentityFile, PruneOptions, Pruned, Repository};
 use serde_json::json;
 
 use super::{key_files, list};
-use crate::arguments::{Grace, Prune};
+use crate::arguments::{Freeing, Prune};
 use crate::error::CliError;
 use crate::exit_code::Code;
 use crate::output::{Output, units};
@@ -17,7 +17,7 @@ const NAMED: usize = 10;
 pub fn run(arguments: &Prune, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
     let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
-    let (pruned, findings) = prune(&repository, &identity, &arguments.grace, arguments.dry_run)?;
+    let (pruned, findings) = prune(&repository, &identity, &arguments.freeing, arguments.dry_run)?;
     output.json(&json!({"pruned": pruned, "findings": findings, "dry_run": arguments.dry_run}));
     print(&pruned, &findings, arguments.dry_run, output);
     Ok(list::code(&findings))
@@ -27,16 +27,16 @@ pub fn run(arguments: &Prune, output: &Output) -> Result<Code, CliError> {
 pub fn prune(
     repository: &Repository,
     identity: &IdentityFile,
-    grace: &Grace,
+    freeing: &Freeing,
     dry_run: bool,
 ) -> Result<(Pruned, Vec<Finding>), CliError> {
-    let alone = grace.no_other_runs;
+    let (alone, max_unused) = (freeing.no_other_runs, freeing.max_unused);
     let days = jiff::SpanRelativeTo::days_are_24_hours();
-    let grace = if alone { Ok(jiff::SignedDuration::ZERO) } else { grace.grace.to_duration(days) };
+    let grace = if alone { Ok(jiff::SignedDuration::ZERO) } else { freeing.grace.to_duration(days) };
     let grace = grace.map_err(|_| {
         CliError::new(Code::Usage, "the grace time has no fixed length", "give it in hours, days or weeks: --grace 3d")
     })?;
-    let pruned = repository.prune(identity, PruneOptions { grace, alone, dry_run })?;
+    let pruned = repository.prune(identity, PruneOptions { grace, alone, max_unused, dry_run })?;
     let mut findings: Vec<Finding> = pruned.remarks.iter().map(remark_finding).collect();
     findings.extend(pruned.blocking.iter().map(|blocking| {
         Finding::error(
@@ -57,6 +57,14 @@ pub fn prune(
             "if the bucket has object lock, prune again when the retention time is over; else give these credentials the right to delete",
         )
     }));
+    if let Some(problem) = &pruned.repacked.problem {
+        findings.push(Finding::warning(
+            Rule::NeededStays,
+            "repository",
+            format!("not all packs of which little is needed were packed anew, and nothing is lost: {problem}"),
+            "if there was no room, prune again when the recorded objects are freed; else correct what the store says",
+        ));
+    }
     if pruned.refused.len() > NAMED {
         findings.push(Finding::warning(
             Rule::NeededStays,
@@ -78,6 +86,15 @@ pub fn print(pruned: &Pruned, findings: &[Finding], dry_run: bool, output: &Outp
         return;
     }
     output.line(format!("{}: {}", would("freed", "would be freed"), amount(pruned.freed)));
+    if pruned.repacked.objects > 0 {
+        output.line(format!(
+            "{}: {} in {}, of which recovery points need {}",
+            would("packed anew", "would be packed anew"),
+            units::bytes(pruned.repacked.bytes),
+            units::objects(pruned.repacked.objects),
+            units::bytes(pruned.repacked.needed_bytes),
+        ));
+    }
     if pruned.recorded.objects > 0 {
         let what = would("recorded, to be freed by a later prune", "would be recorded");
         output.line(format!("{what}: {}", amount(pruned.recorded)));

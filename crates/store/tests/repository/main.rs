@@ -10,6 +10,7 @@ mod lost_answers;
 mod marks;
 mod pruning;
 mod reading;
+mod repacking;
 mod retention;
 mod scale;
 mod trust;

@@ -14,7 +14,7 @@ use super::{Place, summary};
 const GRACE: SignedDuration = SignedDuration::from_hours(72);
 
 fn options(alone: bool) -> PruneOptions {
-    PruneOptions { grace: GRACE, alone, dry_run: false }
+    PruneOptions { grace: GRACE, alone, max_unused: 10, dry_run: false }
 }
 
 /// A clock that says what time it will be.
@@ -246,7 +246,7 @@ fn checkpoints_of_a_committed_point_go_at_once_and_those_of_a_stopped_run_after_
 #[test]
 fn a_grace_time_of_less_than_an_hour_and_a_stranger_are_refused() {
     let place = Place::new();
-    let short = PruneOptions { grace: SignedDuration::from_mins(59), alone: false, dry_run: false };
+    let short = PruneOptions { grace: SignedDuration::from_mins(59), ..options(false) };
     assert!(matches!(place.open().prune(&place.key(), short), Err(StoreError::Grace(3540))));
     let stranger = Place::new();
     assert!(matches!(place.open().prune(&stranger.key(), options(false)), Err(StoreError::WrongIdentity)));

@@ -53,7 +53,7 @@ fn many_points_are_listed_forgotten_and_pruned() {
     repository.forget(&plan.going(), &place.key()).unwrap();
     timed(&format!("forget {} points", plan.going().len()), begun);
     let before = repository.stats(None).unwrap();
-    let options = PruneOptions { grace: SignedDuration::from_hours(72), alone: false, dry_run: false };
+    let options = PruneOptions { grace: SignedDuration::from_hours(72), alone: false, max_unused: 10, dry_run: false };
     let begun = Instant::now();
     let recorded = repository.prune(&place.key(), options).unwrap();
     timed(&format!("prune, first step, {:?}", recorded.recorded), begun);
