@@ -1,5 +1,6 @@
 //! The command line.
 
+mod drill;
 mod repository;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabkeep_engine::{HeightOf, LedgerFrom, RaftSource};
 use fabkeep_platform::kubernetes::Mapping;
 
+pub use drill::{Drill, Drills};
 pub use repository::{AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, Prune, Stats, Tag};
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
@@ -17,7 +19,7 @@ pub use repository::{AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, P
     max_term_width = 110,
     after_help = "Begin with `fabkeep demo`: it backs up, damages and restores a bundled network of real Fabric nodes.\n\
                   Exit codes: 0 done, 1 failed, 2 usage, 3 done with findings, 4 refused, 5 damaged, 6 incomplete, 7 unproven, \
-                  130 interrupted."
+                  8 over a limit, 130 interrupted."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -172,10 +174,27 @@ pub enum Command {
         The source stays stopped and keeps all of its data: two networks with the same keys must not run.\n\
         To give the target up, remove it and run `fabkeep resume` with the options of the source: it starts the source.")]
     Migrate(Migrate),
-    /// Remove helper pods that a killed run left in a cluster.
+    /// Rehearse a restore beside production: restore, start, look, measure, remove. Only what the drill has made is ever removed.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep drill --kubernetes --dry-run\n  \
+        fabkeep drill --kubernetes --max-rto 15m --max-rpo 1h     # scratch namespaces drill-…, closed off by NetworkPolicies\n  \
+        fabkeep drill --context spare --live-context production   # in another cluster\n  \
+        fabkeep drill -k --check ./query-every-channel.sh         # your own check counts too\n  \
+        fabkeep drill -k --random --keep                          # leaves it for a look\n  \
+        fabkeep drill --inventory fabkeep.toml --to /mnt/scratch  # hosts: proves the data, starts nothing\n\n\
+        Every drill is recorded in the repository (`fabkeep drills`). After a kill `fabkeep clean` removes what it left.")]
+    Drill(Drill),
+    /// List the drills that were made: what was drilled, how it ended, how long it took.
+    #[command(
+        after_help = "Examples:\n  fabkeep drills --repo /backup/fabric\n  fabkeep drills --repo /backup/fabric --last 1 --output json"
+    )]
+    Drills(Drills),
+    /// Remove helper pods and drills that a killed run left in a cluster, or drills in a folder.
     #[command(after_help = "Examples:\n  \
         fabkeep clean --kubernetes --dry-run\n  \
-        fabkeep clean -n org1 -n org2 --older-than 3600")]
+        fabkeep clean -n org1 -n org2 --older-than 3600\n  \
+        fabkeep clean --namespace drill-org1              # a drill that was kept\n  \
+        fabkeep clean --folder /mnt/scratch               # drills of hosts")]
     Clean(Clean),
     /// Back up, damage, verify and restore a bundled network of real Fabric nodes.
     #[command(after_help = "Example:\n  fabkeep demo --dir /tmp/fabkeep-demo")]
@@ -653,6 +672,9 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Clean {
+    /// Remove what drills have left in this folder, instead of looking at a cluster.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector", "kubeconfig", "context"])]
+    pub folder: Option<PathBuf>,
     /// Remove only what is older than this, in seconds: something younger may belong to a run that is still active.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub older_than: i64,

@@ -19,6 +19,8 @@ pub enum Code {
     Incomplete = 6,
     /// What a restore wrote is not what was captured.
     Unproven = 7,
+    /// A drill proved the point, but took longer, or the point was older, than allowed.
+    OverLimit = 8,
     /// Stopped by Ctrl-C; the same command continues.
     Interrupted = 130,
 }

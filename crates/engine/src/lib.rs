@@ -7,6 +7,7 @@ mod blocks;
 mod capture;
 mod contained;
 mod content;
+mod drill;
 mod error;
 mod event;
 mod genesis;
@@ -27,6 +28,7 @@ mod window;
 
 pub use blocks::{BlockSummary, blocks};
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, Volumes, capture, plan_capture};
+pub use drill::{DrillCluster, DrillOptions, DrillPlace, Drilled, clean_folder, drill, plan_drill};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
 pub use fabkeep_parallel::cores;

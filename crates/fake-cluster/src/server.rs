@@ -243,7 +243,18 @@ fn act(cluster: &Cluster, state: &mut State, call: &Call, content_type: &str) ->
             })?;
             scale_of(state, &key).map(|scale| (200, scale))
         }
-        ("delete", "") => state.delete(&key).map(|object| (200, shown(object, call))),
+        ("delete", "") => {
+            let uid = |object: &Value| text(object, "/metadata/uid").to_owned();
+            let wanted = text(&call.body, "/preconditions/uid");
+            if !wanted.is_empty() && state.objects.get(&key).is_some_and(|found| uid(found) != wanted) {
+                return Err(Refusal(
+                    409,
+                    "Conflict",
+                    "the uid in the precondition is that of another object".to_owned(),
+                ));
+            }
+            state.delete(&key).map(|object| (200, shown(object, call)))
+        }
         ("deletecollection", _) => {
             let names: Vec<String> = state
                 .list(&call.group, &call.resource, &call.namespace, &selector)

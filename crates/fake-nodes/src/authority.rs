@@ -1,5 +1,6 @@
 //! A certificate authority: its certificate, the key to it, its database.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,10 +35,23 @@ pub fn run() -> Result<(), String> {
     let address = format!("0.0.0.0:{}", variable("FABRIC_CA_SERVER_PORT", "7054"));
     let listener = TcpListener::bind(&address).map_err(|error| format!("{address}: {error}"))?;
     log("INFO", "ca", &format!("Listening on https://{address}"));
-    for stream in listener.incoming() {
-        drop(stream);
+    for stream in listener.incoming().flatten() {
+        // A client that went away is no concern of the node.
+        let _ = answer(stream);
     }
     Ok(())
+}
+
+/// Tells about itself to everybody who asks, as the real server does.
+fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut request = String::new();
+    BufReader::new(stream.try_clone()?.take(4096)).read_line(&mut request)?;
+    if !request.starts_with("GET /cainfo ") {
+        return Ok(());
+    }
+    let body = r#"{"result":{"CAName":"","CAChain":"TFMw","Version":"1.5"},"errors":[],"messages":[],"success":true}"#;
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
 
 /// The real server makes a new root when its key is not there: that breaks every MSP (C5), so the fake node refuses.

@@ -100,6 +100,7 @@ rules! {
     Declared "K6" "Everything that declares a node is in the set: workloads, Services, claims, Secrets, ConfigMaps."
     StorageClass "K8" "The cluster has the storage class of every claim."
     Snapshots "K9" "Snapshots are taken of every volume of the captured nodes, or of none: volumes that are captured in different ways are not from one moment."
+    DrillFenced "K10" "What a drill restores is closed off: it is in namespaces or a folder that the drill has made, reaches nothing outside, and shares nothing with the network that it is a copy of."
     RepositoryOwn "R1" "Everything in the repository was written by its writers and still exists: objects of others are ignored and reported, missing and damaged ones are reported."
     CommitChain "R2" "Every recovery point exists that another one, its writer or the operator knows."
     CommitClock "R3" "The commits define the order of recovery points; a time that contradicts this order is reported."

@@ -61,6 +61,12 @@ pub enum Remedy {
     NameHelperImage,
     /// Remove helper pods that were left.
     RemoveHelpers,
+    /// Remove what a drill has left.
+    RemoveDrills,
+    /// Let the scratch namespaces of a drill have other names.
+    OtherScratchNames,
+    /// Let a drill run though nothing keeps its nodes from reaching others.
+    DrillUnfenced,
     /// Read volumes without snapshots.
     WithoutSnapshots,
     /// Copy the files of a database server instead of dumping its databases.

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Most of what a command prints that is kept, in bytes: the end of it.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
+/// Last lines that are told of a check that failed.
+const CHECK_LINES: usize = 5;
 /// How often a running command is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a command that is asked to end may take for it.
@@ -73,9 +75,15 @@ impl Ran {
 
 /// Runs a command with `sh`, in a process group of its own: a Ctrl-C on the terminal reaches only fabkeep, which decides what becomes of it.
 pub(crate) fn run(command: &str, until: Until<'_>) -> io::Result<Ran> {
+    run_with(command, &[], until)
+}
+
+/// The same, with variables beside those of fabkeep's own environment.
+fn run_with(command: &str, environment: &[(String, String)], until: Until<'_>) -> io::Result<Ran> {
     let (printed, error_output) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = Command::new("sh")
         .args(["-c", command])
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(printed.try_clone()?)
         .stderr(error_output.try_clone()?)
@@ -83,6 +91,21 @@ pub(crate) fn run(command: &str, until: Until<'_>) -> io::Result<Ran> {
         .spawn()?;
     let ended = wait(&mut child, until)?;
     Ok(Ran { ended, printed: end_of(&printed)?, error_output: end_of(&error_output)? })
+}
+
+/// Runs a command of the operator's that checks something, with variables of its own. Success is exit code 0.
+///
+/// # Errors
+/// How it ended, and the end of what it printed, in words.
+pub fn check(command: &str, environment: &[(String, String)], until: Until<'_>) -> Result<(), String> {
+    let ran = run_with(command, environment, until).map_err(|error| format!("it cannot be started: {error}"))?;
+    if ran.is_success() {
+        return Ok(());
+    }
+    let text = format!("{}\n{}", ran.printed.trim(), ran.error_output.trim());
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(CHECK_LINES)..].join(" | ");
+    Err(if last.is_empty() { ran.ended.to_string() } else { format!("{}: {last}", ran.ended) })
 }
 
 fn wait(child: &mut Child, until: Until<'_>) -> io::Result<Ended> {

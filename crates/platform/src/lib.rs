@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fabkeep_network::{Finding, Network, NodeDirectory, NodeId, Observation, Remedy};
 
-pub use command::Until;
+pub use command::{Until, check};
 pub use host::{
     ClientFiles, Commands, Discovered, Evidence, Host, HostVolume, INVENTORY_HEADER, Inventory, InventoryNode,
     InventoryOrganization, Mount, Mounts, Remark, Running, SqlAccess, discover, discover_compose, discover_docker,

@@ -9,7 +9,7 @@ use crate::index::ObjectEntry;
 use crate::keys::WriterKey;
 use crate::remark::{Remark, RemarkKind};
 use crate::trust::untrusted;
-use crate::{Repository, StoreError, marks, memory, pruning, signed};
+use crate::{Repository, StoreError, drills, marks, memory, pruning, signed};
 
 /// Every committed recovery point that can be trusted, and what is not as it should be.
 #[derive(Debug, Clone, Default)]
@@ -408,7 +408,7 @@ pub(crate) fn is_known(name: &str) -> bool {
         Some(("points", _)) => point_of(name, "points").is_some(),
         Some(("manifests", _)) => point_of(name, "manifests").is_some(),
         Some(("index", _)) => point_of(name, "index").is_some() || is_checkpoint(name),
-        Some((folder @ ("faults" | marks::FOLDER | forgotten::FOLDER | pruning::FOLDER), _)) => {
+        Some((folder @ ("faults" | marks::FOLDER | drills::FOLDER | forgotten::FOLDER | pruning::FOLDER), _)) => {
             point_of(name, folder).is_some()
         }
         Some(("objects", rest)) => rest.split_once('/').is_some_and(|(beginning, rest)| {

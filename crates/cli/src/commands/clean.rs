@@ -1,5 +1,6 @@
-//! `fabkeep clean`: removes helper pods, snapshots and their clones that a killed run left behind.
+//! `fabkeep clean`: removes helper pods, snapshots, their clones and drills that a killed run left behind.
 
+use fabkeep_engine::clean_folder;
 use fabkeep_platform::kubernetes::Kubernetes;
 use serde_json::json;
 
@@ -9,14 +10,17 @@ use crate::exit_code::Code;
 use crate::output::Output;
 
 pub fn run(arguments: &Clean, output: &Output) -> Result<Code, CliError> {
-    let cluster = &arguments.cluster;
-    let found = Kubernetes::clean(&cluster.address(), &cluster.selection(), arguments.older_than, arguments.dry_run)?;
+    let (cluster, older, look) = (&arguments.cluster, arguments.older_than, arguments.dry_run);
+    let found = match &arguments.folder {
+        Some(folder) => clean_folder(folder, older, look)?,
+        None => Kubernetes::clean(&cluster.address(), &cluster.selection(), older, look)?,
+    };
     output.json(&json!({"removed": !arguments.dry_run, "found": found}));
     for thing in &found {
         output.line(format!("{} {thing}", if arguments.dry_run { "would remove" } else { "removed" }));
     }
     if found.is_empty() {
-        output.line("no helper pods, snapshots or clones were found");
+        output.line("no helper pods, snapshots or clones were found, and no drills");
     }
     Ok(Code::Done)
 }

@@ -173,5 +173,6 @@ fn cluster(arguments: &Migrate, relocation: Relocation) -> Result<ClusterTarget,
         kubeconfig: arguments.to_kubeconfig.clone().or(own.kubeconfig),
         context: if named { arguments.to_context.clone() } else { own.context },
     };
-    Ok(ClusterTarget { address, helper: arguments.source.cluster.helper(), relocation, existing_workloads: false })
+    let helper = arguments.source.cluster.helper();
+    Ok(ClusterTarget { address, helper, relocation, ..ClusterTarget::default() })
 }

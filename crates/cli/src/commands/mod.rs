@@ -6,6 +6,8 @@ mod cluster;
 mod copy;
 mod demo;
 mod discover;
+mod drill;
+mod drills;
 mod forget;
 mod init;
 mod key_files;
@@ -48,6 +50,8 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Restore(arguments) => restore::run(&arguments, output),
         Command::Migrate(arguments) => migrate::run(&arguments, output),
+        Command::Drill(arguments) => drill::run(&arguments, output),
+        Command::Drills(arguments) => drills::run(&arguments, output),
         Command::Clean(arguments) => clean::run(&arguments, output),
         Command::Demo(arguments) => demo::run(&arguments, output),
     }

@@ -90,7 +90,13 @@ fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarg
         (None, Some(host)) => RestoreTarget::Host(host),
         (None, None) if arguments.cluster.is_meant() => {
             let (address, helper) = (arguments.cluster.address(), arguments.cluster.helper());
-            return Ok(RestoreTarget::Cluster(ClusterTarget { address, helper, relocation, existing_workloads }));
+            return Ok(RestoreTarget::Cluster(ClusterTarget {
+                address,
+                helper,
+                relocation,
+                existing_workloads,
+                fenced: false,
+            }));
         }
         (None, None) => {
             return Err(CliError::new(

@@ -43,6 +43,11 @@ pub fn text(remedy: &Remedy) -> String {
             "name an image of helper pods that this cluster can pull (--helper-image IMAGE)".to_owned()
         }
         Remedy::RemoveHelpers => "remove helper pods that are left (`fabkeep clean`)".to_owned(),
+        Remedy::RemoveDrills => "remove what a drill has left (`fabkeep clean`)".to_owned(),
+        Remedy::OtherScratchNames => "choose other names for the scratch namespaces (--prefix)".to_owned(),
+        Remedy::DrillUnfenced => {
+            "accept that nothing keeps the restored nodes from reaching others (--allow-unfenced)".to_owned()
+        }
         Remedy::WithoutSnapshots => "read the volumes without snapshots (--volumes stream)".to_owned(),
         Remedy::CopyDatabases => {
             "let the files of the database be copied instead of a dump (--copy-databases)".to_owned()

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
+mod bad_points;
 mod claims;
+mod drills;
 mod guards;
 mod missing;
 mod others;

@@ -17,7 +17,7 @@ fn roles(test: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md")).unwrap();
     let blocks: Vec<String> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
-    assert_eq!(blocks.len(), 4);
+    assert_eq!(blocks.len(), 5);
     blocks.iter().map(|block| block.replace("name: fabkeep-", &format!("name: {test}-fabkeep-"))).collect()
 }
 

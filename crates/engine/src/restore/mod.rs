@@ -18,8 +18,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fabkeep_network::{Finding, Severity};
-use fabkeep_platform::Host;
 use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Relocation};
+use fabkeep_platform::{Declaration, Host};
 use fabkeep_store::{Commit, IdentityFile, PointReader, Repository};
 use serde::Serialize;
 
@@ -52,6 +52,8 @@ pub struct ClusterTarget {
     pub relocation: Relocation,
     /// Do not create workloads: fill the volumes of those that are there.
     pub existing_workloads: bool,
+    /// Create nothing that leads in or out of the namespaces, acts by itself, or is shared with others: for a drill.
+    pub fenced: bool,
 }
 
 /// How to restore.
@@ -388,7 +390,16 @@ impl<'a> RestorePlan<'a> {
         }
     }
 
-    fn point(&self) -> &RecoveryPoint {
+    /// Objects that are created in a cluster.
+    pub(crate) fn created(&self) -> &[Declaration] {
+        match &self.way {
+            Way::Host(_) => &[],
+            Way::Cluster(plan) => plan.created(),
+        }
+    }
+
+    /// The recovery point as it is restored.
+    pub(crate) fn point(&self) -> &RecoveryPoint {
         &self.transformed.point
     }
 }

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::objects::{HAND_MADE, REPLICAS, SCALED, noted_replicas, text};
+use super::scratch;
 
 /// Annotations that belong to one life of an object.
-const PASSING_ANNOTATIONS: [&str; 10] = [
+const PASSING_ANNOTATIONS: [&str; 12] = [
     "fabkeep.io/restored-from",
     "deployment.kubernetes.io/revision",
     "pv.kubernetes.io/bind-completed",
@@ -16,6 +17,8 @@ const PASSING_ANNOTATIONS: [&str; 10] = [
     "volume.kubernetes.io/storage-resizer",
     REPLICAS,
     HAND_MADE,
+    scratch::MARK,
+    scratch::POINT,
 ];
 
 /// Returns an object without what belongs to one life in one cluster (K6).
@@ -48,7 +51,7 @@ pub(crate) fn clean(kind: &str, object: &Value) -> Value {
     match kind {
         "Namespace" => {
             remove(&mut object, "", &["spec"]);
-            remove(&mut object, "/metadata/labels", &["kubernetes.io/metadata.name"]);
+            remove(&mut object, "/metadata/labels", &["kubernetes.io/metadata.name", scratch::DRILL]);
         }
         // What it was filled from, as a snapshot, is not in a new cluster; fabkeep fills it.
         "PersistentVolumeClaim" => remove(&mut object, "/spec", &["volumeName", "dataSource", "dataSourceRef"]),

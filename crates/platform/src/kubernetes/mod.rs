@@ -1,6 +1,7 @@
 //! The Kubernetes platform: an organization is a namespace, its nodes are discovered from their workloads, and their volumes are read by
 //! commands in their pods, or in helper pods with the same mounts.
 
+mod authority;
 mod clean;
 mod connection;
 mod discover;
@@ -15,6 +16,7 @@ mod rehearsal;
 mod relocation;
 mod restart;
 mod scale;
+mod scratch;
 mod served;
 mod snapshots;
 mod sql;
@@ -61,6 +63,7 @@ pub use ready::Started;
 pub use rehearsal::{RefusedChange, TriedChange};
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, keep_old_names, old_names};
 pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
+pub use scratch::{FenceProbe, FenceSeen, MadeScratch, ScratchNamespace};
 pub use served::KindServed;
 pub use stopping::is_scalable;
 pub use suspend::{Controllers, Suspension};
@@ -451,7 +454,8 @@ impl Kubernetes {
         result.and(self.remove_snapshots())
     }
 
-    /// Removes every helper pod, snapshot and clone in the namespaces, of any run, older than this many seconds. Returns what they are.
+    /// Removes every helper pod, snapshot and clone in the namespaces, of any run, and every scratch namespace of a drill, older than this
+    /// many seconds. Returns what they are.
     ///
     /// # Errors
     /// [`PlatformError::Cluster`].
@@ -480,6 +484,13 @@ impl Kubernetes {
                     out.push(format!("{} {namespace}/{name} (run {run}, {age} s old)", thing.kind()));
                 }
             }
+        }
+        let scratch = scratch::left(&connection, &selection.namespaces, selection.selector.as_deref())?;
+        for (scratch, drill, age) in scratch.into_iter().filter(|(.., age)| *age >= older_than_seconds) {
+            if !only_look {
+                scratch::remove(&connection, &scratch)?;
+            }
+            out.push(format!("Namespace {} (drill {drill}, {age} s old)", scratch.name));
         }
         Ok(out)
     }
@@ -548,6 +559,8 @@ fn namespaces(connection: &Connection, selection: &Selection) -> Result<Vec<Stri
     Ok(list
         .items
         .into_iter()
+        // What a drill restored is a copy of the network, which must not be taken for a part of it.
+        .filter(|namespace| !scratch::is_scratch(namespace))
         .filter_map(|namespace| namespace.metadata.name)
         .filter(|name| !name.starts_with("kube-"))
         .collect())

@@ -51,7 +51,7 @@ pub(super) fn get(
 
 impl Kubernetes {
     /// Returns the node's pod as it is now: it may have been replaced since the network was looked at.
-    fn pod_now(&self, found: &FoundNode) -> Result<Option<LivePod>, PlatformError> {
+    pub(super) fn pod_now(&self, found: &FoundNode) -> Result<Option<LivePod>, PlatformError> {
         let Some(known) = found.node.workload.as_ref() else { return Ok(None) };
         let pods = self.pods_of(&known.into(), false)?;
         Ok(match known.ordinal {

@@ -97,7 +97,7 @@ fn only_what_is_trusted_is_copied_so_that_its_names_stay_free() {
     std::fs::write(place.path(&certificate), &whole[..whole.len() - 3]).unwrap();
     let junk = [format!("writers/{}", "a".repeat(64)), "writers/x".to_owned()]
         .into_iter()
-        .chain(["faults", "marks", "forgotten"].map(|folder| format!("{folder}/20260101T000000000Z-aaaaaa")));
+        .chain(["faults", "marks", "drills", "forgotten"].map(|folder| format!("{folder}/20260101T000000000Z-aaaaaa")));
     let junk: Vec<String> = junk.collect();
     for name in &junk {
         std::fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();

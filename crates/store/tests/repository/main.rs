@@ -4,6 +4,7 @@
 mod chain;
 mod copying;
 mod damage;
+mod drills;
 mod healing;
 mod index;
 mod lost_answers;

@@ -3,6 +3,7 @@
 //! was done, so that the same command continues wherever it ended.
 
 mod compare;
+mod fenced;
 mod fill;
 mod guard;
 mod look;

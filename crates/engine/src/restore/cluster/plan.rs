@@ -11,7 +11,7 @@ use fabkeep_platform::{Declaration, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, RecordInCluster};
-use super::{fill, node_ports, nodes, old_names, relocation, restart, scope};
+use super::{fenced, fill, node_ports, nodes, old_names, relocation, restart, scope};
 use crate::misuse::Misuse;
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
@@ -100,11 +100,16 @@ pub(in crate::restore) fn make<'a>(
     at_the_border(&declared)?;
     let used = used_names(&point, &reader, &declared)?;
     let mut transformed = transform(point, &reader, &options.asked())?;
-    let moved = relocation::move_to(&place.relocation, &mut transformed, declared, &used, &target)?;
+    let moved = relocation::move_to(place, &mut transformed, declared, &used, &target)?;
     at_the_border(&moved.declared)?;
-    let (declared, unserved) = served_here(moved.declared, &target)?;
+    let (declared, closed_off) = match place.fenced {
+        true => fenced::fenced(moved.declared, &transformed.point),
+        false => (moved.declared, Vec::new()),
+    };
+    let (declared, unserved) = served_here(declared, &target)?;
     let mut plan = of_declared(id, &transformed, &declared, target, identity, place, options)?;
     plan.findings.extend(moved.findings);
+    plan.findings.extend(closed_off);
     plan.findings.extend(unserved);
     plan.findings.extend(unanswered(&used));
     for &position in &plan.load {
@@ -466,6 +471,11 @@ impl Plan {
     /// Whether an earlier run of this restore is gone on with.
     pub fn is_resuming(&self) -> bool {
         self.record().is_some()
+    }
+
+    /// Objects that are created.
+    pub fn created(&self) -> &[Declaration] {
+        &self.create
     }
 
     /// Nodes whose data is written, or loaded into a database.

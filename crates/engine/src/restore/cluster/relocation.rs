@@ -10,6 +10,7 @@ use fabkeep_platform::kubernetes::{
 
 use crate::EngineError;
 use crate::names::{Answer, UsedName};
+use crate::restore::ClusterTarget;
 use crate::transform::{Transformed, relocate};
 
 /// What is declared in the new place.
@@ -20,12 +21,13 @@ pub(super) struct RelocatedObjects {
 
 /// Moves what was captured to where it is to be.
 pub(super) fn move_to(
-    to: &Relocation,
+    place: &ClusterTarget,
     transformed: &mut Transformed,
     declared: Vec<Declaration>,
     used: &[UsedName],
     target: &Target,
 ) -> Result<RelocatedObjects, EngineError> {
+    let to = &place.relocation;
     if !to.is_asked() {
         return Ok(RelocatedObjects { declared, findings: Vec::new() });
     }
@@ -59,7 +61,10 @@ pub(super) fn move_to(
         ));
     }
     if original {
-        findings.extend(leads_to_original(&declared, used, to));
+        findings.extend(leads_to_original(used, to));
+        if !place.fenced {
+            findings.extend(same_hosts(&declared, to));
+        }
         findings.extend(aliases_to_original(&declared, to, target)?);
     }
     findings.extend(made_by_operators(&declared, to, original));
@@ -117,7 +122,7 @@ fn aliases_to_original(
 }
 
 /// Names that are answered outside of the moved Services: the nodes of the new place would reach those of the old one by them.
-fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocation) -> Vec<Finding> {
+fn leads_to_original(used: &[UsedName], to: &Relocation) -> Option<Finding> {
     let away: Vec<&str> = used
         .iter()
         .filter(|used| !used.used_by.is_empty())
@@ -131,9 +136,8 @@ fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocatio
         })
         .map(|used| used.name.as_str())
         .collect();
-    let mut findings = Vec::new();
-    if !away.is_empty() {
-        findings.push(Finding::error(
+    (!away.is_empty()).then(|| {
+        Finding::error(
             Rule::NamesKept,
             format!("{} names", away.len()),
             format!(
@@ -144,19 +148,23 @@ fn leads_to_original(declared: &[Declaration], used: &[UsedName], to: &Relocatio
                 Remedy::from("block the way to these names (a NetworkPolicy, DNS)")
                     .and(Remedy::Override { rule: Rule::NamesKept, accept: "this".to_owned() }),
             ),
-        ));
-    }
+        )
+    })
+}
+
+/// Ingresses that serve the hosts of those of the captured network.
+fn same_hosts(declared: &[Declaration], to: &Relocation) -> Vec<Finding> {
     let ingresses =
         declared.iter().filter(|known| known.kind == "Ingress" && to.namespaces.contains_key(&known.namespace));
-    findings.extend(ingresses.map(|known| {
+    let finding = |known: &Declaration| {
         Finding::warning(
             Rule::NamesKept,
             known.label(),
             "it serves the same hosts as the one of the captured network, which is in this cluster",
             "remove one of the two, or give it other hosts",
         )
-    }));
-    findings
+    };
+    ingresses.map(finding).collect()
 }
 
 /// Workloads that an operator makes get no hostAliases from here.
@@ -257,6 +265,7 @@ fn made_by_hand(claims: &[&Declaration], target: &Target) -> Result<Vec<Finding>
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -290,15 +299,14 @@ mod tests {
             used("orderer1.first", consenter, &[service("org1", Callers::ByOldNames)]),
             used("orderer1.example.com", consenter, &[Answer::HostAliases("Deployment org1/peer0".to_owned())]),
         ];
-        assert!(leads_to_original(&[], &harmless, &to_copy()).is_empty());
+        assert_eq!(leads_to_original(&harmless, &to_copy()), None);
         for away in [
             used("orderer1.example.com", consenter, &[Answer::Ingress("Ingress org1/in".to_owned())]),
             used("orderer1.elsewhere", consenter, &[]),
             used("orderer1.org2", consenter, &[service("org2", Callers::All)]),
         ] {
-            let findings = leads_to_original(&[], &[away], &to_copy());
-            assert_eq!((findings.len(), findings[0].severity), (1, Severity::Error));
-            assert_eq!(findings[0].rule, Rule::NamesKept);
+            let finding = leads_to_original(&[away], &to_copy()).unwrap();
+            assert_eq!((finding.rule, finding.severity), (Rule::NamesKept, Severity::Error));
         }
     }
 
