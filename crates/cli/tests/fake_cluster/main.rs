@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
+mod bundle;
 mod claims;
+mod doctor;
 mod guards;
 mod others;
 mod restores;

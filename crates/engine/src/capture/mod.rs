@@ -17,6 +17,7 @@ mod identities;
 mod issuer;
 mod keys;
 mod links;
+mod look;
 mod memory;
 mod named;
 mod packages;
@@ -54,8 +55,10 @@ use crate::{EngineError, parallel};
 
 pub(crate) use entries::leaves;
 pub(crate) use keys::certificates_of;
+pub(crate) use look::{Looked, look};
+pub(crate) use snapshots::steps as snapshot_steps;
 use pass::{Effort, Pass};
-pub use plan::{CapturePlan, plan_capture};
+pub use plan::{CapturePlan, PlannedCapture, plan_capture};
 pub use snapshots::Volumes;
 pub use survey::PlannedNode;
 

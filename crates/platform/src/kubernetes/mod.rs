@@ -9,14 +9,17 @@ mod hand_made;
 mod objects;
 mod observe;
 mod places;
+mod preflight;
 mod progress;
 mod ready;
 mod relocation;
 mod restart;
+mod rights;
 mod scale;
 mod served;
 mod snapshots;
 mod sql;
+mod states;
 mod stopping;
 mod suspend;
 mod target;
@@ -54,12 +57,16 @@ pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use foreign::foreign_to_network;
 pub use hand_made::hand_made_volume;
+pub use objects::RESTORE_RECORD;
 pub use places::{FoundPlace, PlannedNodes, claim_of_files};
+pub use preflight::{ClaimState, ClockSeen, HelperTried, Left, Preflight, ReadIn, ReadNode};
 pub use progress::{Note, Written};
 pub use ready::Started;
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, keep_old_names, old_names};
+pub use rights::{Purpose, Right, RightHeld, Without, rights};
 pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use served::KindServed;
+pub use states::StateRead;
 pub use stopping::is_scalable;
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target, is_managed};
@@ -351,6 +358,15 @@ impl Kubernetes {
         })
     }
 
+    /// Returns the name of the next helper pod. It is known before the pod is made: a run that fails then still removes it.
+    fn helper_name(&self, namespace: &str) -> String {
+        let mut made = self.made.lock();
+        let name = format!("fabkeep-{}-{}", self.run, made.1);
+        made.1 += 1;
+        made.0.push((namespace.to_owned(), name.clone()));
+        name
+    }
+
     fn start_helper(&self, group: &[usize], position: usize, volumes: Volumes) -> Result<Helper, PlatformError> {
         let nodes: Vec<_> = group
             .iter()
@@ -359,14 +375,7 @@ impl Kubernetes {
                 Some((position, node, self.workload_of(node)?))
             })
             .collect();
-        let name = {
-            let mut made = self.made.lock();
-            let name = format!("fabkeep-{}-{}", self.run, made.1);
-            made.1 += 1;
-            // Known before it is made: a run that fails here still removes it.
-            made.0.push((self.analysis.nodes[position].node.id.organization.clone(), name.clone()));
-            name
-        };
+        let name = self.helper_name(&self.analysis.nodes[position].node.id.organization);
         let clones = match volumes {
             Volumes::Own => None,
             Volumes::Clones => Some(self.clones_of(&nodes.iter().map(|(_, node, _)| *node).collect::<Vec<_>>())?),
@@ -381,6 +390,7 @@ impl Kubernetes {
             host: None,
             clones: clones.as_ref(),
             namespace: namespace.into_iter().find(|namespace| namespace.name == *organization),
+            trial: false,
         };
         helper::start(&self.connection, &pod)
     }
