@@ -73,7 +73,8 @@ fn a_network_without_faults_is_all_ok_and_nothing_is_changed() {
     assert_eq!(place.backup(&[]).code, 0);
     assert_eq!(doctor(&place, &[]).json["effort"]["continues"], true);
     // For people: a line for each check, and what to do below those that are not ok.
-    let text = place.command(&WITH_KEYS).args(["--root", "network", "--writer", "nowhere", "-q"]).output().unwrap();
+    let with_wrong_key = ["doctor", "--repo", "repository", "--root", "network", "--writer", "nowhere", "-q"];
+    let text = place.command(&with_wrong_key).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("failed   keys"), "{text}");
     assert!(text.lines().any(|line| line.trim_start().starts_with("next: ")), "{text}");
@@ -161,7 +162,7 @@ fn too_little_room_for_temporary_copies_and_a_folder_for_them_that_is_not_there_
     let place = Place::new();
     names(&doctor(&place, &["--work-dir", "nowhere"]), "room", "failed", &["nowhere", "--work-dir"]);
     // A database that is larger than any disk.
-    let database = place.network().join("Org1/peer0/production/ledgersData/configHistory/000999.ldb");
+    let database = place.network().join("Org1/peer0/production/ledgersData/pvtdataStore/000999.ldb");
     File::create(&database).unwrap().set_len(8 << 40).unwrap();
     let said = doctor(&place, &[]);
     names(&said, "room", "warning", &["a restore of all of", "B9", "8.0 TiB"]);
