@@ -111,7 +111,15 @@ fn keys_that_are_missing_of_another_repository_or_open_to_others_are_named() {
     let other = ["init", "--repo", "other", "--identity", "keys/other", "--writer", "keys/other.writer"];
     assert_eq!(place.run(&other).code, 0);
     let of_other = place.run(&[
-        "doctor", "--repo", "repository", "--root", "network", "--writer", "keys/other.writer", "--identity", "keys/other",
+        "doctor",
+        "--repo",
+        "repository",
+        "--root",
+        "network",
+        "--writer",
+        "keys/other.writer",
+        "--identity",
+        "keys/other",
     ]);
     names(&of_other, "keys", "failed", &["other.writer", "it belongs to repository"]);
     names(&of_other, "keys", "failed", &["identity keys/other", "--identity"]);
@@ -191,7 +199,12 @@ fn a_store_whose_clock_is_ahead_is_named() {
     let place = Place::new();
     assert_eq!(place.backup(&[]).code, 0);
     let point = fs::read_dir(place.path("repository/points")).unwrap().next().unwrap().unwrap().path();
-    File::options().write(true).open(point).unwrap().set_modified(SystemTime::now() + Duration::from_secs(900)).unwrap();
+    File::options()
+        .write(true)
+        .open(point)
+        .unwrap()
+        .set_modified(SystemTime::now() + Duration::from_secs(900))
+        .unwrap();
     names(&doctor(&place, &[]), "clocks", "warning", &["the store's newest object", "ahead"]);
 }
 
@@ -228,21 +241,31 @@ fn a_bundle_of_a_host_holds_no_secret() {
     // In the inventory, in a CA's configuration, and in a log that repeats them.
     let inventory = fs::read_to_string(place.path("fabkeep.toml")).unwrap();
     let log = place.text("peer0.log");
-    let with = format!("name = \"peer0\"\nlog = {log:?}\ncommands = {{ stop = \"ssh node stop --password {stop}\" }}\n");
+    let with =
+        format!("name = \"peer0\"\nlog = {log:?}\ncommands = {{ stop = \"ssh node stop --password {stop}\" }}\n");
     let inventory = inventory.replacen("name = \"peer0\"\n", &with, 1);
     assert!(inventory.contains(stop));
     fs::write(place.path("fabkeep.toml"), inventory).unwrap();
     let config = place.network().join("Org1/ca/fabric-ca-server-config.yaml");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("{text}\nplanted:\n  pass: {admin}\n  datasource: fabric:{db}@tcp(mysql:3306)/ca\n")).unwrap();
+    fs::write(&config, format!("{text}\nplanted:\n  pass: {admin}\n  datasource: fabric:{db}@tcp(mysql:3306)/ca\n"))
+        .unwrap();
     let key = fs::read_dir(place.network().join("Org1/peer0/msp/keystore")).unwrap().next().unwrap().unwrap().path();
     let key = fs::read_to_string(key).unwrap();
     let now = SystemTime::now();
     fs::write(&log, format!("harmless line\n{stop} {admin} {db}\nx-api-key={token}\n{key}")).unwrap();
     File::options().write(true).open(&log).unwrap().set_modified(now).unwrap();
     let made = place.run(&[
-        "debug-bundle", "fault.tar.gz", "--inventory", "fabkeep.toml", "--repo", "repository", "--writer", "keys/writer",
-        "--identity", "keys/identity",
+        "debug-bundle",
+        "fault.tar.gz",
+        "--inventory",
+        "fabkeep.toml",
+        "--repo",
+        "repository",
+        "--writer",
+        "keys/writer",
+        "--identity",
+        "keys/identity",
     ]);
     assert_eq!(made.code, 0, "{}", made.text);
     let mut whole = String::new();
@@ -253,7 +276,9 @@ fn a_bundle_of_a_host_holds_no_secret() {
     for secret in planted.into_iter().chain([line, "AGE-SECRET-KEY-1", "PRIVATE KEY"]) {
         assert!(!whole.contains(secret), "{secret}");
     }
-    for kept in ["harmless line", "ssh node stop", "Org1/peer0", "mychannel", "doctor.txt", "fabkeep-debug/inventory.toml"] {
+    for kept in
+        ["harmless line", "ssh node stop", "Org1/peer0", "mychannel", "doctor.txt", "fabkeep-debug/inventory.toml"]
+    {
         assert!(whole.contains(kept), "{kept}");
     }
 }

@@ -63,9 +63,10 @@ fn collect(arguments: &DebugBundle, output: &Output) -> Result<Vec<BundleFile>, 
     bundle.learn_environment();
     let called: Vec<String> = std::env::args().collect();
     bundle.learn_text(&called.join(" "));
-    let repository = examined.repo.as_deref().map(|location| {
-        key_files::open_pinned(location, examined.pin.root.as_deref()).map_err(CliError::from)
-    });
+    let repository = examined
+        .repo
+        .as_deref()
+        .map(|location| key_files::open_pinned(location, examined.pin.root.as_deref()).map_err(CliError::from));
     if let Some(Ok(repository)) = &repository {
         let keys = key_files::found(repository, examined.writer.as_deref(), examined.identity.identity.as_deref());
         bundle.learn_files(keys.writer.into_iter().chain(keys.identity));

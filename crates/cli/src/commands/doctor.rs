@@ -48,10 +48,8 @@ pub fn diagnose(examined: &Examined, reporter: &dyn Reporter) -> Diagnosis {
     });
     let place = &examined.place;
     let network = if place.cluster.is_meant() {
-        Preflight::open(&place.cluster.address(), &place.cluster.selection()).map(|cluster| DoctorNetwork::Cluster {
-            cluster,
-            network: place.cluster.open_network().map(Box::new),
-        })
+        Preflight::open(&place.cluster.address(), &place.cluster.selection())
+            .map(|cluster| DoctorNetwork::Cluster { cluster, network: place.cluster.open_network().map(Box::new) })
     } else {
         network::open_host(place).map(|host| DoctorNetwork::Host(Box::new(host)))
     };
@@ -98,7 +96,9 @@ impl Diagnosed {
         let verdict = match worst {
             Outcome::Ok | Outcome::Note => "nothing stands against a backup",
             Outcome::Warning => "a backup can be made; read the warnings first",
-            Outcome::Failed => "a backup, or what --for names, would fail: follow the advice of what failed, then run this again",
+            Outcome::Failed => {
+                "a backup, or what --for names, would fail: follow the advice of what failed, then run this again"
+            }
         };
         lines.push(format!("{ok} ok, {notes} notes, {warnings} warnings, {failed} failed: {verdict}"));
         Diagnosed { worst, document, lines }

@@ -18,7 +18,12 @@ pub fn run(arguments: &Man, output: &Output) -> Result<Code, CliError> {
     let mut pages = Vec::new();
     write(command, dir, &mut pages)?;
     output.json(&json!({"pages": pages}));
-    output.line(format!("{} manual pages were written to {}; `man -l {}/fabkeep.1` shows the first", pages.len(), dir.display(), dir.display()));
+    output.line(format!(
+        "{} manual pages were written to {}; `man -l {}/fabkeep.1` shows the first",
+        pages.len(),
+        dir.display(),
+        dir.display()
+    ));
     Ok(Code::Done)
 }
 

@@ -11,7 +11,8 @@ use serde_json::json;
 use crate::scene::{Ended, Scene, ended};
 
 fn bundle(scene: &Scene, more: &[&str]) -> (Ended, BTreeMap<String, String>) {
-    let mut command = scene.on_cluster(&["debug-bundle", "fault.tar.gz", "--repo", "repository", "--writer", "keys/writer"]);
+    let mut command =
+        scene.on_cluster(&["debug-bundle", "fault.tar.gz", "--repo", "repository", "--writer", "keys/writer"]);
     let made = ended(&command.args(["--identity", "keys/identity", "-q"]).args(more).output().unwrap());
     let file = std::fs::File::open(scene.path("fault.tar.gz")).unwrap_or_else(|error| panic!("{error}: {}", made.text));
     let mut files = BTreeMap::new();
@@ -26,8 +27,15 @@ fn bundle(scene: &Scene, more: &[&str]) -> (Ended, BTreeMap<String, String>) {
 
 /// A secret, and the forms in which it is planted.
 const PLANTED: [&str; 9] = [
-    "Zx9-opaque-value", "couch-pa55word", "db/p@ssw0rd", "tok-5ecret-1234", "adminpw-77", "hunter2hunter2", "enrol1ment",
-    "bearer0123456789", "p1nc0de99",
+    "Zx9-opaque-value",
+    "couch-pa55word",
+    "db/p@ssw0rd",
+    "tok-5ecret-1234",
+    "adminpw-77",
+    "hunter2hunter2",
+    "enrol1ment",
+    "bearer0123456789",
+    "p1nc0de99",
 ];
 
 #[test]
@@ -94,10 +102,14 @@ fn planted_secrets_are_never_in_it_and_what_helps_is() {
     }
     assert!(!whole.contains("PRIVATE KEY") && whole.contains("[redacted]"));
     // What helps is there.
-    let file = |name: &str| files.get(&format!("fabkeep-debug/{name}")).unwrap_or_else(|| panic!("{name}: {:?}", files.keys()));
+    let file = |name: &str| {
+        files.get(&format!("fabkeep-debug/{name}")).unwrap_or_else(|| panic!("{name}: {:?}", files.keys()))
+    };
     assert!(file("logs/org1/peer0.log").contains("INFO committed block 17 of channel mychannel"));
     assert!(file("logs/org1/peer0.log").contains("@db:5432/ca?sslmode=disable"));
-    assert!(file("org1/events.json").contains("was refused by the registry") && file("org1/events.json").contains("Failed"));
+    assert!(
+        file("org1/events.json").contains("was refused by the registry") && file("org1/events.json").contains("Failed")
+    );
     assert!(file("org1/pods.json").contains(&pod) && file("org1/pods.json").contains("phase"));
     assert!(!file("org1/pods.json").contains("env"));
     assert!(file("doctor.txt").contains("rights") && file("doctor.json").contains("\"checks\""));

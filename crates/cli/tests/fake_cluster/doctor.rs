@@ -16,9 +16,8 @@ struct Said {
     text: String,
 }
 
-const WITH_KEYS: [&str; 9] = [
-    "doctor", "--repo", "repository", "--writer", "keys/writer", "--identity", "keys/identity", "--output", "json",
-];
+const WITH_KEYS: [&str; 9] =
+    ["doctor", "--repo", "repository", "--writer", "keys/writer", "--identity", "keys/identity", "--output", "json"];
 
 fn doctor(scene: &Scene, more: &[&str]) -> Said {
     let ended = scene.on_cluster(&WITH_KEYS).args(more).arg("-q").output().unwrap();
@@ -83,7 +82,9 @@ fn a_network_without_faults_is_all_ok_and_nothing_is_changed() {
         let bad = said.document["checks"].as_array().unwrap().iter().filter(|check| check["outcome"] == outcome);
         assert_eq!(bad.count(), 0, "{}", said.text);
     }
-    for topic in ["network", "rights", "helpers", "storage", "clocks", "leftovers", "nodes", "room", "repository", "keys"] {
+    for topic in
+        ["network", "rights", "helpers", "storage", "clocks", "leftovers", "nodes", "room", "repository", "keys"]
+    {
         assert!(!said.named(topic, "ok", &[]).is_empty(), "{topic}: {}", said.text);
     }
     assert!(said.document["effort"]["bytes"].as_u64().unwrap() > 0, "{}", said.text);
@@ -161,8 +162,11 @@ fn an_image_that_cannot_be_pulled_fails_where_a_helper_is_needed_and_warns_elsew
     let scene = flawless();
     scene.cluster.pod_status(|pod| {
         let helper = pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("fabkeep-"));
-        let waiting = json!({"reason": "ImagePullBackOff", "message": "Back-off pulling image \"registry.invalid/busybox\""});
-        helper.then(|| json!({"phase": "Pending", "containerStatuses": [{"name": "helper", "state": {"waiting": waiting}}]}))
+        let waiting =
+            json!({"reason": "ImagePullBackOff", "message": "Back-off pulling image \"registry.invalid/busybox\""});
+        helper.then(
+            || json!({"phase": "Pending", "containerStatuses": [{"name": "helper", "state": {"waiting": waiting}}]}),
+        )
     });
     let said = doctor(&scene, &[]);
     said.names("helpers", "warning", &["ImagePullBackOff", "own containers instead", "--helper-image"]);
@@ -198,7 +202,11 @@ fn a_storage_class_that_is_gone_is_named() {
     let claim = json!({"spec": {"storageClassName": "gone"}});
     scene.cluster.patch("PersistentVolumeClaim", "org1", "peer0-data", &claim);
     let said = doctor(&scene, &[]);
-    said.names("storage", "warning", &["claim org1/peer0-data", "no storage class gone", "K8", "--storage-class gone=standard"]);
+    said.names(
+        "storage",
+        "warning",
+        &["claim org1/peer0-data", "no storage class gone", "K8", "--storage-class gone=standard"],
+    );
     doctor(&scene, &["--for", "restore"]).names("storage", "failed", &["no storage class gone"]);
 }
 
@@ -246,7 +254,11 @@ fn a_restore_that_did_not_end_and_what_a_killed_run_left_are_named() {
     said.names(
         "leftovers",
         "warning",
-        &["ConfigMap org1/fabkeep-restore-", "fabkeep restore", "kubectl -n org1 delete configmap fabkeep-restore-0123456789abcdef"],
+        &[
+            "ConfigMap org1/fabkeep-restore-",
+            "fabkeep restore",
+            "kubectl -n org1 delete configmap fabkeep-restore-0123456789abcdef",
+        ],
     );
     let helper = json!({"app.kubernetes.io/managed-by": "fabkeep", "fabkeep.io/run": "19ab0"});
     scene.cluster.put(json!({
@@ -272,7 +284,11 @@ fn a_node_whose_keys_or_channels_are_not_found_is_named() {
     let said = doctor(&scene, &[]);
     said.names("nodes", "failed", &["org1/peer0", "I5", "private key"]);
     let without_channels = said.named("nodes", "failed", &["org1/peer1"]).len();
-    assert!(without_channels + said.named("nodes", "warning", &["org1/peer1", "no channel"]).len() > 0, "{}", said.text);
+    assert!(
+        without_channels + said.named("nodes", "warning", &["org1/peer1", "no channel"]).len() > 0,
+        "{}",
+        said.text
+    );
     assert_eq!(scene.backup(&[]).code, 4);
 }
 

@@ -110,7 +110,8 @@ impl Bundle {
             }
             let Ok(Some(volume)) = platform.volume(&node.id, directory) else { continue };
             let Ok((entries, _)) = volume.list_readable() else { continue };
-            let files = entries.iter().filter(|entry| entry.kind == EntryKind::File && entry.stamp.size <= MAX_FILE_BYTES);
+            let files =
+                entries.iter().filter(|entry| entry.kind == EntryKind::File && entry.stamp.size <= MAX_FILE_BYTES);
             for entry in files.take(MAX_FILES) {
                 let mut bytes = Vec::new();
                 let read = volume

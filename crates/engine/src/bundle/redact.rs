@@ -280,7 +280,15 @@ mod tests {
         let mut redactor = Redactor::default();
         redactor.learn(b"p&ss/w\"rd\n");
         redactor.learn_from("db:\n  datasource: host=db password=hunter22 user=ca\n");
-        for form in ["p&ss/w\"rd", "cCZzcy93InJk", "cCZzcy93InJkCg==", "p%26ss%2Fw%22rd", "p&ss/w\\\"rd", "hunter22", "aHVudGVyMjI"] {
+        for form in [
+            "p&ss/w\"rd",
+            "cCZzcy93InJk",
+            "cCZzcy93InJkCg==",
+            "p%26ss%2Fw%22rd",
+            "p&ss/w\\\"rd",
+            "hunter22",
+            "aHVudGVyMjI",
+        ] {
             let clean = redactor.text(&format!("it says {form} here"));
             assert_eq!(clean, format!("it says {REDACTED} here"), "{form}");
             assert!(redactor.holds_secret(form) && !redactor.holds_secret(&clean));

@@ -63,7 +63,8 @@ pub(crate) fn look(platform: &dyn Platform, options: &CaptureOptions, left_out: 
 impl Looked {
     /// Returns the directories of a node on this machine, and the bytes of each that a recovery needs.
     pub fn bytes_of(&self, node: &NodeId) -> Vec<(PathBuf, u64)> {
-        let directories = self.survey.nodes.iter().filter(|known| known.node.id == *node).flat_map(|known| &known.directories);
+        let directories =
+            self.survey.nodes.iter().filter(|known| known.node.id == *node).flat_map(|known| &known.directories);
         let sizes = directories.filter_map(|directory| {
             let bytes = directory.files(false).map(|(entry, _)| entry.stamp.size).sum();
             Some((directory.volume.local("")?, bytes))
@@ -74,9 +75,9 @@ impl Looked {
     /// Reads the beginnings of the largest block files, at most this many bytes, and returns how many bytes were read.
     pub fn read_sample(&self, most_bytes: u64) -> std::io::Result<u64> {
         let largest = self.survey.nodes.iter().flat_map(|node| &node.directories).flat_map(|directory| {
-            let files = directory.files(false).filter(|(_, place)| {
-                matches!(place.kind, fabkeep_ledger::layout::Kind::BlockFile(_))
-            });
+            let files = directory
+                .files(false)
+                .filter(|(_, place)| matches!(place.kind, fabkeep_ledger::layout::Kind::BlockFile(_)));
             files.map(move |(entry, _)| (entry.stamp.size, directory, entry))
         });
         let Some((size, directory, entry)) = largest.max_by_key(|(size, ..)| *size) else { return Ok(0) };

@@ -56,10 +56,10 @@ use crate::{EngineError, parallel};
 pub(crate) use entries::leaves;
 pub(crate) use keys::certificates_of;
 pub(crate) use look::{Looked, look};
-pub(crate) use snapshots::steps as snapshot_steps;
 use pass::{Effort, Pass};
 pub use plan::{CapturePlan, PlannedCapture, plan_capture};
 pub use snapshots::Volumes;
+pub(crate) use snapshots::steps as snapshot_steps;
 pub use survey::PlannedNode;
 
 /// What makes the nodes' data one whole.

@@ -70,10 +70,8 @@ pub(super) fn planned(platform: &dyn Platform, options: &CaptureOptions, node: &
         .filter(|(entry, place)| entry.kind == EntryKind::File && place.class != Class::Authoritative)
         .map(|(entry, _)| entry.stamp.size)
         .sum();
-    let kept: u64 = wanted()
-        .filter(|(_, place)| place.class != Class::Authoritative)
-        .map(|(entry, _)| entry.stamp.size)
-        .sum();
+    let kept: u64 =
+        wanted().filter(|(_, place)| place.class != Class::Authoritative).map(|(entry, _)| entry.stamp.size).sum();
     let mut channels: Vec<String> =
         node.directories.iter().flat_map(|directory| directory.chains()).map(|chain| chain.channel).collect();
     channels.sort();

@@ -35,7 +35,9 @@ pub(super) fn examine(
     }
     match cluster.clock() {
         Ok(Some(clock)) => out.clock(&clock.of, clock.ahead_seconds),
-        Ok(None) => out.note(Topic::Clocks, "the API server", "it does not tell its time", "compare the clocks by hand"),
+        Ok(None) => {
+            out.note(Topic::Clocks, "the API server", "it does not tell its time", "compare the clocks by hand")
+        }
         Err(error) => out.error(Topic::Clocks, Outcome::Warning, "the API server", error),
     }
     match cluster.left(&namespaces) {
@@ -180,7 +182,8 @@ fn storage(out: &mut Diagnosis, cluster: &Preflight, network: &Kubernetes, optio
             );
         } else if let Some((class, all)) = missing {
             let default = all.iter().find(|(_, default)| *default).or(all.first()).map(|(name, _)| name.clone());
-            let what = format!("the cluster has no storage class {class}: it can be backed up, and a restore here is refused");
+            let what =
+                format!("the cluster has no storage class {class}: it can be backed up, and a restore here is refused");
             let remedy = Remedy::OtherStorageClass { from: class.to_owned(), to: default };
             let mut finding = Finding::warning(Rule::StorageClass, &subject, what, remedy);
             if options.wants(Purpose::Restore) {
@@ -262,7 +265,12 @@ fn helpers(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions) -
             Remedy::TryHelperPods,
         );
         for node in &needing {
-            out.note(Topic::Nodes, node, "not looked at: it is read in a helper pod, and none was made", Remedy::TryHelperPods);
+            out.note(
+                Topic::Nodes,
+                node,
+                "not looked at: it is read in a helper pod, and none was made",
+                Remedy::TryHelperPods,
+            );
         }
         unread.extend(needing);
         return unread;
@@ -283,7 +291,9 @@ fn helpers(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions) -
                             true => "no node needs one now".to_owned(),
                             false => format!("needed for {}", nodes.join(", ")),
                         };
-                        let what = format!("a helper pod was admitted, ran {rights}, has the tools, and was removed; {needed}");
+                        let what = format!(
+                            "a helper pod was admitted, ran {rights}, has the tools, and was removed; {needed}"
+                        );
                         out.ok(Topic::Helpers, subject, what);
                     }
                     Err(error) if needing.is_empty() => {
@@ -295,7 +305,12 @@ fn helpers(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions) -
                     }
                     Err(error) => {
                         let next = next_of(&error).unwrap_or_else(|| Remedy::NameHelperImage);
-                        out.fail(Topic::Helpers, subject, format!("{error}. It is needed for {}", nodes.join(", ")), next);
+                        out.fail(
+                            Topic::Helpers,
+                            subject,
+                            format!("{error}. It is needed for {}", nodes.join(", ")),
+                            next,
+                        );
                         unread.extend(needing.into_iter().map(|(node, _)| node));
                     }
                 }
@@ -311,9 +326,9 @@ fn helpers(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions) -
 
 fn next_of(error: &PlatformError) -> Option<Remedy> {
     match error {
-        PlatformError::Cluster { next, .. } | PlatformError::Forbidden { next, .. } | PlatformError::NotHere { next, .. } => {
-            Some(next.clone())
-        }
+        PlatformError::Cluster { next, .. }
+        | PlatformError::Forbidden { next, .. }
+        | PlatformError::NotHere { next, .. } => Some(next.clone()),
         _ => None,
     }
 }

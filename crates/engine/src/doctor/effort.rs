@@ -38,7 +38,8 @@ pub(super) fn examine(out: &mut Diagnosis, looked: Looked, known: Option<&Known>
     let cores = options.capture.threads.max(1) as f64;
     let rate = rate.map(|rate| (rate * cores).min(CORE_BYTES_PER_SECOND * cores));
     let network = looked.network.as_str();
-    let continues = known.is_some_and(|known| known.history.commits.iter().any(|commit| commit.summary.network == network));
+    let continues =
+        known.is_some_and(|known| known.history.commits.iter().any(|commit| commit.summary.network == network));
     let seconds = rate.map(|rate| (bytes as f64 / rate).ceil() as u64);
     let time = match seconds {
         Some(seconds) if seconds >= 120 => format!("about {} min", seconds.div_ceil(60)),
@@ -82,7 +83,11 @@ fn work_folder(out: &mut Diagnosis, folder: &Path, needed: u64) {
         out.fail(
             Topic::Room,
             subject,
-            format!("the databases of the nodes are copied there: {} may be needed, {} are free", amount(needed), amount(free)),
+            format!(
+                "the databases of the nodes are copied there: {} may be needed, {} are free",
+                amount(needed),
+                amount(free)
+            ),
             fabkeep_network::Remedy::from("free some space").or(fabkeep_network::Remedy::NameWorkFolder),
         );
         return;
@@ -102,6 +107,10 @@ fn repository(out: &mut Diagnosis, folder: &Path, bytes: u64) {
             "free some space, or put the repository on another disk: blocks are stored once for all nodes and compressed, so that less may do",
         );
     } else {
-        out.ok(Topic::Room, subject, format!("{} are free, the first backup stores at most {}", amount(free), amount(bytes)));
+        out.ok(
+            Topic::Room,
+            subject,
+            format!("{} are free, the first backup stores at most {}", amount(free), amount(bytes)),
+        );
     }
 }

@@ -59,7 +59,8 @@ fn room(out: &mut Diagnosis, host: &Host, looked: Option<&Looked>, options: &Doc
             amount(needed),
             amount(free)
         );
-        let remedy = Remedy::from("free some space").or(Remedy::RestoreElsewhere).or("restore the nodes one after the other");
+        let remedy =
+            Remedy::from("free some space").or(Remedy::RestoreElsewhere).or("restore the nodes one after the other");
         let mut finding = Finding::warning(Rule::RoomEnough, path.display(), what, remedy);
         if options.wants(Purpose::Restore) {
             finding.severity = fabkeep_network::Severity::Error;
@@ -108,7 +109,8 @@ fn leftovers(out: &mut Diagnosis, host: &Host) {
 /// Nodes of which it is not known whether they run, and those that a restore cannot stop and start.
 fn commands(out: &mut Diagnosis, host: &Host, options: &DoctorOptions) {
     let nodes: Vec<_> = host.network().nodes().filter(|node| node.role != NodeRole::Files).collect();
-    let unknown = |node: &&&fabkeep_network::Node| !matches!(host.state(&node.id), Ok(NodeState::Running | NodeState::Stopped));
+    let unknown =
+        |node: &&&fabkeep_network::Node| !matches!(host.state(&node.id), Ok(NodeState::Running | NodeState::Stopped));
     for node in nodes.iter().filter(unknown) {
         out.note(
             Topic::Nodes,

@@ -169,7 +169,14 @@ impl Diagnosis {
         self.checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Ok)
     }
 
-    fn add(&mut self, topic: Topic, outcome: Outcome, subject: impl ToString, what: impl Into<String>, next: Option<Remedy>) {
+    fn add(
+        &mut self,
+        topic: Topic,
+        outcome: Outcome,
+        subject: impl ToString,
+        what: impl Into<String>,
+        next: Option<Remedy>,
+    ) {
         let seen = Seen::Text { what: what.into(), next };
         self.checks.push(Check { topic, outcome, subject: subject.to_string(), seen });
     }

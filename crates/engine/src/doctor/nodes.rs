@@ -23,7 +23,8 @@ pub(super) fn examine(
     let nodes = network.nodes().filter(|node| node.role != NodeRole::Files).count();
     let what = format!("{} of {}", counted(nodes, "node"), counted(network.organizations.len(), "organization"));
     out.ok(Topic::Network, format!("network {}", network.name), what);
-    for name in options.capture.exclude.iter().filter(|name| !network.nodes().any(|node| node.id.to_string() == **name)) {
+    for name in options.capture.exclude.iter().filter(|name| !network.nodes().any(|node| node.id.to_string() == **name))
+    {
         out.fail(Topic::Nodes, name, "the network has no such node", fabkeep_network::Remedy::ListNodes);
     }
     platform.findings().iter().for_each(|finding| out.finding(Topic::Nodes, finding.clone()));

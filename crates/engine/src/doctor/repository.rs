@@ -11,11 +11,7 @@ use jiff::Timestamp;
 use super::{CLOCK_SECONDS, Diagnosis, DoctorOptions, DoctorRepository, Known, Outcome, Topic, counted};
 use crate::repository::remark_finding;
 
-pub(super) fn examine(
-    out: &mut Diagnosis,
-    examined: DoctorRepository<'_>,
-    options: &DoctorOptions,
-) -> Option<Known> {
+pub(super) fn examine(out: &mut Diagnosis, examined: DoctorRepository<'_>, options: &DoctorOptions) -> Option<Known> {
     let repository = match examined.opened {
         Ok(repository) => repository,
         Err(error) => {
@@ -105,7 +101,11 @@ fn writer(out: &mut Diagnosis, path: Option<&Path>, repository: &Repository, his
         );
     }
     if private {
-        out.ok(Topic::Keys, format!("writer key {}", path.display()), "it belongs to this repository, and only its owner can read it");
+        out.ok(
+            Topic::Keys,
+            format!("writer key {}", path.display()),
+            "it belongs to this repository, and only its owner can read it",
+        );
     }
 }
 
@@ -115,7 +115,11 @@ fn identity(out: &mut Diagnosis, path: Option<&Path>, repository: &Repository, o
             let what = "the identity (private key) is not in the key folder of this machine: a restore needs it";
             out.fail(Topic::Keys, "identity", what, Remedy::NameIdentity);
         } else {
-            out.ok(Topic::Keys, "identity", "it is not on this machine, and a backup does not need it: keep it where restores can use it");
+            out.ok(
+                Topic::Keys,
+                "identity",
+                "it is not on this machine, and a backup does not need it: keep it where restores can use it",
+            );
         }
         return;
     };
@@ -142,7 +146,11 @@ fn clocks(out: &mut Diagnosis, repository: &Repository, history: &History) {
         let ahead = written.as_second() - Timestamp::now().as_second();
         out.clock("the store's newest object", ahead);
     }
-    let newest = history.commits.iter().filter_map(|commit| Some((commit.committed.parse::<Timestamp>().ok()?, commit))).max_by_key(|(time, _)| *time);
+    let newest = history
+        .commits
+        .iter()
+        .filter_map(|commit| Some((commit.committed.parse::<Timestamp>().ok()?, commit)))
+        .max_by_key(|(time, _)| *time);
     if let Some((time, commit)) = newest.filter(|(time, _)| time.as_second() > limit) {
         let finding = fabkeep_network::Finding::warning(
             Rule::CommitClock,

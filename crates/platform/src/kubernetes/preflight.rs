@@ -184,11 +184,11 @@ impl Preflight {
         let request = hyper::http::Request::get("/version").body(kube::client::Body::empty());
         let request = request.map_err(|error| wrong(error.to_string()))?;
         let before = Timestamp::now();
-        let answer = self.connection.wait(async {
-            tokio::time::timeout(ANSWER, self.connection.client().send(request)).await
-        });
+        let answer =
+            self.connection.wait(async { tokio::time::timeout(ANSWER, self.connection.client().send(request)).await });
         let after = Timestamp::now();
-        let answer = answer.map_err(|_| wrong("no answer in time".to_owned()))?.map_err(|error| wrong(chain(&error)))?;
+        let answer =
+            answer.map_err(|_| wrong("no answer in time".to_owned()))?.map_err(|error| wrong(chain(&error)))?;
         let told = answer.headers().get("date").and_then(|date| date.to_str().ok());
         let told = told.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         Ok(told.map(|told| ClockSeen::between("the API server", before, told.timestamp().as_second(), after)))
@@ -204,7 +204,8 @@ impl Preflight {
             let pods = helper::left(&self.connection, namespace)?;
             let pods = pods.into_iter().map(|(name, _, age)| (format!("Pod {namespace}/{name}"), age));
             let others = snapshots::left(&self.connection, namespace)?;
-            let others = others.into_iter().map(|(thing, name, _, age)| (format!("{} {namespace}/{name}", thing.kind()), age));
+            let others =
+                others.into_iter().map(|(thing, name, _, age)| (format!("{} {namespace}/{name}", thing.kind()), age));
             out.extend(pods.chain(others).map(|(object, age_seconds)| Left::Helper { object, age_seconds }));
             let maps = resource("v1", "ConfigMap", Some("configmaps"));
             let parameters = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
@@ -217,7 +218,10 @@ impl Preflight {
                 // The rights say it.
                 Err(error) if is_forbidden(&error) => Vec::new(),
                 Err(error) => {
-                    return Err(super::connection::failed(&format!("listing ConfigMap in namespace {namespace}"), &error));
+                    return Err(super::connection::failed(
+                        &format!("listing ConfigMap in namespace {namespace}"),
+                        &error,
+                    ));
                 }
             };
             let names = listed.into_iter().filter_map(|object| object.metadata.name);
@@ -239,7 +243,10 @@ impl Kubernetes {
             let of_pods = found.node.directories.iter().any(|directory| directory.source.is_volume());
             let runs = self.runs(found);
             let place = if of_pods { self.own_place(position) } else { Ok(None) };
-            let clock = place.as_ref().ok().and_then(|place| self.clock_in(place.as_ref()?, found.pod.as_ref()?.host.as_deref()));
+            let clock = place
+                .as_ref()
+                .ok()
+                .and_then(|place| self.clock_in(place.as_ref()?, found.pod.as_ref()?.host.as_deref()));
             let read_in = place.map(|place| match place {
                 _ if !of_pods => ReadIn::Nothing,
                 Some(place) => ReadIn::Own { pod: format!("{}/{}", place.namespace, place.pod) },
@@ -259,10 +266,13 @@ impl Kubernetes {
         let mut out = Vec::new();
         for (namespace, _) in &self.analysis.all {
             let of_namespace = |found: &&discover::FoundNode| found.node.id.organization == namespace.name;
-            let with_volumes =
-                |found: &&discover::FoundNode| found.node.directories.iter().any(|directory| directory.source.is_volume());
+            let with_volumes = |found: &&discover::FoundNode| {
+                found.node.directories.iter().any(|directory| directory.source.is_volume())
+            };
             let found = self.analysis.nodes.iter().filter(of_namespace).find(with_volumes);
-            let Some((found, workload)) = found.and_then(|found| Some((found, self.workload_of(found)?))) else { continue };
+            let Some((found, workload)) = found.and_then(|found| Some((found, self.workload_of(found)?))) else {
+                continue;
+            };
             let name = self.helper_name(&namespace.name);
             let nodes = [(0, found, workload)];
             let pod = HelperPod {
