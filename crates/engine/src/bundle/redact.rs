@@ -49,7 +49,7 @@ static FORMS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         // A setting in a line.
         format!(r#"(?i)[\w.\-]*{WORDS}[\w.\-]*\\?["']?\s*[:=]\s*(?P<secret>{quoted}|[^\s,;&}}\]"']+)"#),
         // An option of a command, and `-b user:password`.
-        format!(r#"(?i)(?:^|\s)--?[\w\-]*{WORDS}[\w\-]*\s+(?P<secret>{quoted}|[^\s"']+)"#),
+        format!(r#"(?i)(?:^|\s)--?[\w.\-]*{WORDS}[\w.\-]*\s+(?P<secret>{quoted}|[^\s"']+)"#),
         r"(?:\s-[bup]|\s--bootstrap|\s--user)[ =]+(?P<secret>[^\s:]+:\S+)".to_owned(),
     ];
     patterns.iter().filter_map(|pattern| form(pattern)).collect()
