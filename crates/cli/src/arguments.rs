@@ -1,5 +1,6 @@
 //! The command line.
 
+mod doctor;
 mod drill;
 mod repository;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabkeep_engine::{HeightOf, LedgerFrom, RaftSource};
 use fabkeep_platform::kubernetes::Mapping;
 
+pub use doctor::{Completions, DebugBundle, Doctor, Examined, Man, Shell};
 pub use drill::{Drill, Drills};
 pub use repository::{AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, Prune, Stats, Tag};
 
@@ -196,6 +198,30 @@ pub enum Command {
         fabkeep clean --namespace drill-org1              # a drill that was kept\n  \
         fabkeep clean --folder /mnt/scratch               # drills of hosts")]
     Clean(Clean),
+    /// Check everything that a backup needs before the first one: rights, helper pods, clocks, room, repository, keys, nodes.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep doctor --kubernetes\n  \
+        fabkeep doctor -n org1 -n orderers --for window,restore      # what these need, too\n  \
+        fabkeep doctor --inventory fabkeep.toml\n  \
+        fabkeep doctor -k --no-pods --output json                    # makes no helper pods\n\n\
+        It changes nothing; helper pods that it tries are removed. Exit code: 0 all is well, 3 warnings, 4 something would fail.")]
+    Doctor(Doctor),
+    /// Write an archive for the report of a fault: versions, doctor's result, network, pods, events, logs, recovery points; no secrets.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep debug-bundle fault.tar.gz --kubernetes\n  \
+        fabkeep debug-bundle fault.tar.gz --inventory fabkeep.toml --logs 1440\n\n\
+        Values of Secrets, private keys, passwords and tokens are taken out. Names of hosts, organizations and channels stay: look through it \
+        before you give it to others.")]
+    DebugBundle(DebugBundle),
+    /// Print the completions of a shell.
+    #[command(after_help = "Examples:\n  \
+        fabkeep completions bash > /etc/bash_completion.d/fabkeep\n  \
+        fabkeep completions zsh > /usr/local/share/zsh/site-functions/_fabkeep\n  \
+        fabkeep completions fish > ~/.config/fish/completions/fabkeep.fish")]
+    Completions(Completions),
+    /// Write manual pages: one for fabkeep, and one for each command.
+    #[command(after_help = "Example:\n  fabkeep man /usr/local/share/man/man1")]
+    Man(Man),
     /// Back up, damage, verify and restore a bundled network of real Fabric nodes.
     #[command(after_help = "Example:\n  fabkeep demo --dir /tmp/fabkeep-demo")]
     Demo(Demo),

@@ -4,7 +4,8 @@
 mod place;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use place::{Ended, Place, assert_same_tree, ended};
@@ -47,6 +48,19 @@ fn run(place: &Place, server: SocketAddr, arguments: &[&str]) -> Ended {
     ended(command.output().unwrap())
 }
 
+/// Files below a folder, with the times at which they were written.
+fn walked(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut out: Vec<_> = entries
+        .flat_map(|path| match path.is_dir() {
+            true => walked(&path),
+            false => vec![(path.clone(), path.metadata().unwrap().modified().unwrap())],
+        })
+        .collect();
+    out.sort();
+    out
+}
+
 #[test]
 fn a_network_goes_into_a_bucket_and_comes_back() {
     let place = Place::empty();
@@ -60,6 +74,13 @@ fn a_network_goes_into_a_bucket_and_comes_back() {
     assert!(place.path("s3/bucket/fabric/backups/fabkeep.json").exists());
     let backup = ["backup", "--repo", repo, "--root", "network", "--writer", "keys/writer"];
     for _ in 0..2 {
+        // A trial of a write leaves nothing behind.
+        let objects = || walked(&place.path("s3/bucket"));
+        let before = objects();
+        let doctor = ["doctor", "--repo", repo, "--root", "network", "--writer", "keys/writer"];
+        let said = run(&place, server, &doctor);
+        assert!(said.code == 0 && said.text.contains("refuses to write over"), "{}", said.text);
+        assert_eq!(objects(), before);
         let backed_up = run(&place, server, &backup);
         assert_eq!(backed_up.code, 0, "{}", backed_up.text);
     }

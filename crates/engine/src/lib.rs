@@ -4,9 +4,11 @@
 #![deny(missing_docs)]
 
 mod blocks;
+mod bundle;
 mod capture;
 mod contained;
 mod content;
+mod doctor;
 mod drill;
 mod error;
 mod event;
@@ -27,7 +29,13 @@ mod verify;
 mod window;
 
 pub use blocks::{BlockSummary, blocks};
-pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, Volumes, capture, plan_capture};
+pub use bundle::{Bundle, BundleFile, BundleNetwork, REDACTED, Redactor, is_secret_name};
+pub use capture::{
+    CaptureOptions, CapturePlan, Captured, Consistency, PlannedCapture, PlannedNode, Volumes, capture, plan_capture,
+};
+pub use doctor::{
+    Check, Diagnosis, DoctorNetwork, DoctorOptions, DoctorRepository, Effort, KeyFiles, Outcome, Seen, Topic, examine,
+};
 pub use drill::{DrillCluster, DrillOptions, DrillPlace, Drilled, clean_folder, drill, plan_drill};
 pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};

@@ -19,6 +19,7 @@ use crate::selector::Selector;
 use crate::snapshots;
 use crate::state::{Refusal, State, text};
 
+type Chosen = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
 type Hook = Arc<dyn Fn(&Cluster, &Call) -> Answer + Send + Sync>;
 /// Answers a GET at a port of a pod: code and body.
 type HttpHook = Arc<dyn Fn(&Cluster, &Get<'_>) -> Option<(u16, String)> + Send + Sync>;
@@ -41,6 +42,8 @@ pub struct Cluster {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     hooks: Mutex<Vec<Hook>>,
+    forbidden: Mutex<Vec<Chosen>>,
+    clock_ahead: Mutex<i64>,
     calls: Mutex<Vec<Call>>,
     logs: Mutex<HashMap<(String, String), String>>,
     http: Mutex<Vec<HttpHook>>,
@@ -64,6 +67,8 @@ impl Cluster {
             state: Mutex::new(State::new(folder.path().to_owned())),
             changes: watch::channel(0).0,
             hooks: Mutex::default(),
+            forbidden: Mutex::default(),
+            clock_ahead: Mutex::new(0),
             calls: Mutex::default(),
             logs: Mutex::default(),
             http: Mutex::default(),
@@ -295,14 +300,22 @@ impl Cluster {
         });
     }
 
-    /// Takes the right to do something away: 403.
+    /// Takes the right to do something away: 403, also as the answer to whether it is allowed (SelfSubjectAccessReview).
     pub fn forbid(&self, chosen: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+        let chosen = Arc::new(chosen);
+        lock(&self.forbidden).push(chosen.clone());
         self.before(move |_, call| if chosen(call) { Answer::forbidden() } else { Answer::Go });
     }
 
-    /// Forgets all hooks and faults.
+    /// Forgets all hooks, faults and rights that were taken away.
     pub fn forget_hooks(&self) {
         lock(&self.hooks).clear();
+        lock(&self.forbidden).clear();
+    }
+
+    /// Sets the clock of the API server ahead of this machine's, in seconds: the `Date` of its answers.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        *lock(&self.clock_ahead) = seconds;
     }
 
     /// Gives pods another status than that of one that runs: called for a pod that does not run yet.
@@ -339,6 +352,21 @@ impl Cluster {
         let hooks = lock(&self.hooks).clone();
         let answer = hooks.iter().rev().map(|hook| hook(self, &call)).find(|answer| *answer != Answer::Go);
         (number, answer.unwrap_or_default())
+    }
+
+    /// Returns whether a right that is asked about is there.
+    pub(crate) fn allows(&self, call: &Call) -> bool {
+        let forbidden = lock(&self.forbidden).clone();
+        !forbidden.iter().any(|chosen| chosen(call))
+    }
+
+    /// Returns the server's time, where it is not this machine's.
+    pub(crate) fn date(&self) -> Option<String> {
+        let ahead = *lock(&self.clock_ahead);
+        (ahead != 0).then(|| {
+            let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+            now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+        })
     }
 
     /// Ends a process with the cluster, if it runs still.

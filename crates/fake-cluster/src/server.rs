@@ -92,6 +92,10 @@ async fn answer(cluster: Arc<Cluster>, mut request: Request<Incoming>) -> io::Re
     } else {
         carry_out(&cluster, &call, &path, &content_type)
     };
+    let mut response = response;
+    if let Some(date) = cluster.date().and_then(|date| date.parse().ok()) {
+        response.headers_mut().insert("date", date);
+    }
     match answer {
         Answer::GoThenReset => Err(io::Error::other("closed by the test")),
         Answer::CutBody(at) => Ok(cut(response, at).await?),
@@ -150,10 +154,24 @@ fn shown(mut object: Value, call: &Call) -> Value {
     object
 }
 
+/// Returns the request that a review asks about.
+fn asked_about(review: &Value) -> Call {
+    let of = |name: &str| text(review, &format!("/spec/resourceAttributes/{name}")).to_owned();
+    const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
+    Call {
+        verb: VERBS.into_iter().find(|verb| *verb == of("verb")).unwrap_or_default(),
+        group: of("group"),
+        namespace: of("namespace"),
+        resource: of("resource"),
+        subresource: of("subresource"),
+        ..Call::default()
+    }
+}
+
 fn act(cluster: &Cluster, state: &mut State, call: &Call, content_type: &str) -> Result<(u16, Value), Refusal> {
     if matches!(call.group.as_str(), "authorization.k8s.io" | "authentication.k8s.io") {
         let mut body = call.body.clone();
-        body["status"] = json!({"allowed": true});
+        body["status"] = json!({"allowed": cluster.allows(&asked_about(&call.body))});
         return Ok((201, body));
     }
     let missing = || Refusal(404, "NotFound", "the server could not find the requested resource".to_owned());

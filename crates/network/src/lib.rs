@@ -24,5 +24,5 @@ pub use logs::{LogLevel, LogMessage, classify as classify_log};
 pub use membership::{Consensus, relation as consensus_relation};
 pub use model::{DirectorySource, Network, Node, NodeDirectory, NodeId, Operations, Organization, Workload};
 pub use remedy::{OrLeaveOut, Quiet, Remedy};
-pub use rules::{EXPIRY_WARNING_DAYS, check_set};
+pub use rules::{EXPIRY_WARNING_DAYS, check_keys, check_set};
 pub use stage::Stage;

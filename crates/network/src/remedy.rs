@@ -77,6 +77,16 @@ pub enum Remedy {
     NameComposeFiles,
     /// Name the newest recovery point that is known.
     ExpectPoint,
+    /// Name the repository.
+    NameRepository,
+    /// Name the writer key, or have another one made.
+    NameWriterKey,
+    /// Name the identity.
+    NameIdentity,
+    /// Name another folder for temporary copies.
+    NameWorkFolder,
+    /// Let helper pods be tried.
+    TryHelperPods,
 
     /// See which nodes the network has.
     ListNodes,
@@ -183,6 +193,8 @@ pub enum Remedy {
     },
     /// Let images come from another registry.
     OtherRegistry,
+    /// Run a restore that was begun once more: it continues.
+    ContinueRestore,
     /// Run the same command again, and let it start the nodes.
     SameCommandWithStart,
 

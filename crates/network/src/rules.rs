@@ -34,7 +34,7 @@ pub fn check_set(nodes: &[NodeFacts], configs: &[&ChannelConfig], derived: bool,
                 raft_in_order(node, ledger, config, &mut findings);
             }
         }
-        keys(node, now, &mut findings);
+        check_keys(node, now, &mut findings);
         if let Some(ca) = &node.ca
             && ca.whole == Some(false)
         {
@@ -442,8 +442,8 @@ fn raft_log_reaches_chain(subject: &str, raft: &RaftFacts, ledger: &LedgerFacts,
     }
 }
 
-/// I5, P10, C5.
-fn keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
+/// Checks a node's certificates and keys by what is known of them (I5, P10, C5). `now`: seconds since 1970.
+pub fn check_keys(node: &NodeFacts, now: i64, findings: &mut Vec<Finding>) {
     for key in &node.keys {
         let subject = format!("{} {}", node.id, key.path);
         let own = key.purpose != KeyPurpose::Trusted;

@@ -187,7 +187,7 @@ fn too_large(name: &str, size: u64) -> StoreError {
 }
 
 /// Returns an error of the folder in which a repository is.
-fn of_folder(action: &'static str, object: &str, error: std::io::Error) -> StoreError {
+pub(crate) fn of_folder(action: &'static str, object: &str, error: std::io::Error) -> StoreError {
     let source = object_store::Error::Generic { store: FOLDER_STORE, source: Box::new(error) };
     StoreError::Backend { action, object: object.to_owned(), source }
 }

@@ -43,6 +43,7 @@ mod seal;
 mod signed;
 mod sources;
 mod stats;
+mod trial;
 mod trust;
 mod writer;
 
@@ -67,6 +68,7 @@ pub use repack::Repacked;
 pub use repository::{Initialized, Repository};
 pub use retention::{ForgetPlan, KeepRules, Planned, Reason};
 pub use stats::{Needed, PointStats, Stats};
+pub use trial::WriteTried;
 pub use trust::Signer;
 pub use writer::{PointWriter, WriteStats};
 

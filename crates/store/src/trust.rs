@@ -200,6 +200,15 @@ impl Repository {
         Ok(record)
     }
 
+    /// Returns the writer's certificate, from its key file or a commit of its own.
+    pub(crate) fn kept_certificate(&self, writer: &WriterKey, history: &History) -> Result<String, StoreError> {
+        let key = writer.signing.verifying_key();
+        let name = certificate_name(&key);
+        let good = |text: &&String| certified(&name, text.as_bytes(), &self.config).is_ok_and(|own| own == key);
+        let found = writer.certificate.iter().chain(history.certificates.iter()).find(good).cloned();
+        found.ok_or_else(|| StoreError::NotCertified { key: hex::encode(key.as_bytes()) })
+    }
+
     /// Returns the writer's certificate, from the repository, its key file, or a commit of its own; where it is gone from `writers/`, it is
     /// put again.
     pub(crate) fn certificate_of(
@@ -212,12 +221,8 @@ impl Repository {
         if let Some(known) = self.writers.iter().find(|known| known.key == key) {
             return Ok(known.certificate.clone());
         }
+        let certificate = self.kept_certificate(writer, history)?;
         let name = certificate_name(&key);
-        let good = |text: &&String| certified(&name, text.as_bytes(), &self.config).is_ok_and(|own| own == key);
-        let found = writer.certificate.iter().chain(history.certificates.iter()).find(good).cloned();
-        let Some(certificate) = found else {
-            return Err(StoreError::NotCertified { key: hex::encode(key.as_bytes()) });
-        };
         let put = self.backend.put_new(&name, certificate.clone().into_bytes())?;
         remarks.push(match put {
             Put::Created => {

@@ -1,5 +1,6 @@
 //! The options that select a cluster, and the text form of a discovered network.
 
+use fabkeep_platform::PlatformError;
 use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Kubernetes, Selection, TopologyView};
 
 use crate::arguments::Cluster;
@@ -37,7 +38,12 @@ impl Cluster {
     }
 
     pub fn open(&self) -> Result<Kubernetes, CliError> {
-        Ok(Kubernetes::open(&self.address(), &self.selection(), self.helper())?)
+        Ok(self.open_network()?)
+    }
+
+    /// The same, with the platform's own error.
+    pub fn open_network(&self) -> Result<Kubernetes, PlatformError> {
+        Kubernetes::open(&self.address(), &self.selection(), self.helper())
     }
 }
 

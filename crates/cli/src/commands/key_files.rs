@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use fabkeep_store::{IdentityFile, Repository, WriterKey, default_key_folder};
+use fabkeep_engine::KeyFiles;
+use fabkeep_store::{IdentityFile, Repository, StoreError, WriterKey, default_key_folder};
 
 use crate::error::CliError;
 use crate::exit_code::Code;
@@ -18,17 +19,22 @@ fn usual(repository: &Repository, extension: &str) -> Option<PathBuf> {
 
 /// Opens a repository. Its root key is pinned by the option or the environment, a writer key of this repository, or what `init` noted here.
 pub fn open(location: &str, root: Option<&str>) -> Result<Repository, CliError> {
+    Ok(open_pinned(location, root)?)
+}
+
+/// The same, with the store's own error.
+pub fn open_pinned(location: &str, root: Option<&str>) -> Result<Repository, StoreError> {
     let repository = Repository::open(location)?;
     let named = root.map(str::to_owned).or_else(|| std::env::var(ROOT).ok()).filter(|root| !root.is_empty());
     if let Some(root) = named {
-        return Ok(repository.pin(&root)?);
+        return repository.pin(&root);
     }
     if let Some(writer) = writer_if_any(&repository, None) {
         let root = writer.root().to_owned();
-        return Ok(repository.pin(&root)?);
+        return repository.pin(&root);
     }
     match usual(&repository, "root").and_then(|path| std::fs::read_to_string(path).ok()) {
-        Some(root) => Ok(repository.pin(&root)?),
+        Some(root) => repository.pin(&root),
         None => Ok(repository),
     }
 }
@@ -40,6 +46,12 @@ pub fn note_root(id: &str, root: &str) {
         // A help for later commands on this machine: `init` prints the key too.
         let _ = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(path, format!("{root}\n")));
     }
+}
+
+/// Returns the key files that were named, or those in their usual places, if they are there.
+pub fn found(repository: &Repository, writer: Option<&Path>, identity: Option<&Path>) -> KeyFiles {
+    let of = |named: Option<&Path>, extension| named.map(Path::to_path_buf).or_else(|| usual(repository, extension));
+    KeyFiles { writer: of(writer, "writer"), identity: of(identity, "identity") }
 }
 
 /// Returns the identity that was named, or the one in its usual place, if there is one.

@@ -3,15 +3,19 @@
 mod backup;
 mod clean;
 mod cluster;
+mod completions;
 mod copy;
+mod debug_bundle;
 mod demo;
 mod discover;
+mod doctor;
 mod drill;
 mod drills;
 mod forget;
 mod init;
 mod key_files;
 mod list;
+mod man;
 mod marks;
 mod migrate;
 mod network;
@@ -53,6 +57,10 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Drill(arguments) => drill::run(&arguments, output),
         Command::Drills(arguments) => drills::run(&arguments, output),
         Command::Clean(arguments) => clean::run(&arguments, output),
+        Command::Doctor(arguments) => doctor::run(&arguments, output),
+        Command::DebugBundle(arguments) => debug_bundle::run(&arguments, output),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments, output),
         Command::Demo(arguments) => demo::run(&arguments, output),
     }
 }

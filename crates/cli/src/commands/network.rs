@@ -1,6 +1,6 @@
 //! The network that a command is about: on a cluster, in an inventory, or below a directory.
 
-use fabkeep_platform::{Host, Platform, discover};
+use fabkeep_platform::{Host, Platform, PlatformError, discover};
 
 use crate::arguments::Where;
 use crate::error::CliError;
@@ -18,8 +18,14 @@ pub fn open(place: &Where) -> Result<Box<dyn Platform>, CliError> {
     if place.cluster.is_meant() {
         return Ok(Box::new(place.cluster.open()?));
     }
-    let Some(root) = &place.root else { return Ok(Box::new(Host::open(&place.inventory)?)) };
-    let base = std::path::absolute(root).map_err(CliError::io(root))?;
+    Ok(Box::new(open_host(place)?))
+}
+
+/// Opens the network on hosts that the arguments name.
+pub fn open_host(place: &Where) -> Result<Host, PlatformError> {
+    let Some(root) = &place.root else { return Host::open(&place.inventory) };
+    let wrong = |source| PlatformError::Io { path: root.display().to_string(), source };
+    let base = std::path::absolute(root).map_err(wrong)?;
     let found = discover(&base, &base)?;
-    Ok(Box::new(Host::discovered(&found, &base)?))
+    Host::discovered(&found, &base)
 }

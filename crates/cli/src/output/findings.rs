@@ -19,6 +19,6 @@ pub fn print_findings(to: &mut dyn Write, findings: &[Finding]) {
 }
 
 /// Text without characters that a terminal obeys: names come from places where others can write.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

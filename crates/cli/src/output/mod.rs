@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::arguments::Format;
 use crate::error::CliError;
 
-pub use findings::print_findings;
+pub use findings::{plain, print_findings};
 pub use progress::Progress;
 pub use table::table;
 

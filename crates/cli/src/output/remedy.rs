@@ -77,6 +77,16 @@ pub fn text(remedy: &Remedy) -> String {
             "run the command that lets transactions continue: `fabkeep resume --hook-after COMMAND`".to_owned()
         }
         Remedy::ExpectPoint => "use `fabkeep verify --expect-at-least POINT`".to_owned(),
+        Remedy::NameRepository => "name the repository (--repo, or FABKEEP_REPO)".to_owned(),
+        Remedy::NameWriterKey => {
+            "name the writer key that `fabkeep init` wrote (--writer FILE or FABKEEP_WRITER); `fabkeep add-writer` creates another one".to_owned()
+        }
+        Remedy::NameIdentity => {
+            "name the identity file that `fabkeep init` wrote: --identity FILE (or FABKEEP_IDENTITY)".to_owned()
+        }
+        Remedy::NameWorkFolder => "name another folder for temporary copies (--work-dir DIR)".to_owned(),
+        Remedy::TryHelperPods => "run `fabkeep doctor` without --no-pods".to_owned(),
+        Remedy::ContinueRestore => "run the same `fabkeep restore` again: it continues".to_owned(),
         Remedy::LeaveNodeOut => "leave the node out (--node names the others)".to_owned(),
         Remedy::ChooseNodes => "choose nodes (--node)".to_owned(),
         Remedy::RestoreNodes { nodes, replace } => {

@@ -3,7 +3,9 @@
 
 mod admission;
 mod bad_points;
+mod bundle;
 mod claims;
+mod doctor;
 mod drills;
 mod guards;
 mod missing;

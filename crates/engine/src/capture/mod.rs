@@ -17,6 +17,7 @@ mod identities;
 mod issuer;
 mod keys;
 mod links;
+mod look;
 mod memory;
 mod named;
 mod packages;
@@ -55,9 +56,11 @@ use fabkeep_parallel as parallel;
 
 pub(crate) use entries::leaves;
 pub(crate) use keys::certificates_of;
+pub(crate) use look::{Looked, look};
 use pass::{Effort, Pass};
-pub use plan::{CapturePlan, plan_capture};
+pub use plan::{CapturePlan, PlannedCapture, plan_capture};
 pub use snapshots::Volumes;
+pub(crate) use snapshots::steps as snapshot_steps;
 pub use survey::PlannedNode;
 
 /// What makes the nodes' data one whole.

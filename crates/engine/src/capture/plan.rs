@@ -55,40 +55,37 @@ pub fn plan_capture(platform: &dyn Platform, options: &CaptureOptions) -> Result
         Err(EngineError::Refused(findings)) => survey.findings.extend(findings),
         Err(error) => return Err(error),
     }
-    let nodes = survey
-        .nodes
-        .iter()
-        .map(|node| {
-            let derived = options.include_derived || node.joined_by_snapshot;
-            let wanted = || node.directories.iter().flat_map(|directory| directory.files(derived));
-            let all: u64 = node
-                .directories
-                .iter()
-                .flat_map(|directory| &directory.entries)
-                .filter(|(entry, place)| entry.kind == EntryKind::File && place.class != Class::Authoritative)
-                .map(|(entry, _)| entry.stamp.size)
-                .sum();
-            let kept: u64 = wanted()
-                .filter(|(_, place)| place.class != Class::Authoritative)
-                .map(|(entry, _)| entry.stamp.size)
-                .sum();
-            let mut channels: Vec<String> =
-                node.directories.iter().flat_map(|directory| directory.chains()).map(|chain| chain.channel).collect();
-            channels.sort();
-            channels.dedup();
-            PlannedCapture {
-                node: node.node.id.to_string(),
-                role: node.node.role,
-                running: node.running,
-                strategy: strategy(platform, node),
-                channels,
-                files: wanted().count() as u64,
-                bytes: wanted().map(|(entry, _)| entry.stamp.size).sum(),
-                left_out_bytes: all - kept,
-            }
-        })
-        .collect();
+    let nodes = survey.nodes.iter().map(|node| planned(platform, options, node)).collect();
     Ok(CapturePlan { network: platform.network().name.clone(), nodes, consistency, findings: survey.findings })
+}
+
+/// Returns how a node would be captured.
+pub(super) fn planned(platform: &dyn Platform, options: &CaptureOptions, node: &survey::PlannedNode) -> PlannedCapture {
+    let derived = options.include_derived || node.joined_by_snapshot;
+    let wanted = || node.directories.iter().flat_map(|directory| directory.files(derived));
+    let all: u64 = node
+        .directories
+        .iter()
+        .flat_map(|directory| &directory.entries)
+        .filter(|(entry, place)| entry.kind == EntryKind::File && place.class != Class::Authoritative)
+        .map(|(entry, _)| entry.stamp.size)
+        .sum();
+    let kept: u64 =
+        wanted().filter(|(_, place)| place.class != Class::Authoritative).map(|(entry, _)| entry.stamp.size).sum();
+    let mut channels: Vec<String> =
+        node.directories.iter().flat_map(|directory| directory.chains()).map(|chain| chain.channel).collect();
+    channels.sort();
+    channels.dedup();
+    PlannedCapture {
+        node: node.node.id.to_string(),
+        role: node.node.role,
+        running: node.running,
+        strategy: strategy(platform, node),
+        channels,
+        files: wanted().count() as u64,
+        bytes: wanted().map(|(entry, _)| entry.stamp.size).sum(),
+        left_out_bytes: all - kept,
+    }
 }
 
 /// Returns the steps that make the data of all nodes consistent.

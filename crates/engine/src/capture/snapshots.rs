@@ -70,6 +70,11 @@ pub(super) fn plan(platform: &dyn Platform, options: &CaptureOptions) -> Result<
     ))
 }
 
+/// Returns the steps of a capture by snapshots; refused where one cannot be taken.
+pub(crate) fn steps(platform: &dyn Platform, options: &CaptureOptions) -> Result<Vec<String>, EngineError> {
+    plan(platform, options).map(|decided| decided.steps())
+}
+
 /// How volumes will be read.
 pub(super) enum Decided {
     /// Without snapshots; why, where the choice was left to fabkeep.

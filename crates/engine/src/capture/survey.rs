@@ -196,7 +196,7 @@ impl Survey {
     }
 
     pub fn database_bytes(&self) -> u64 {
-        self.sum(|_, place| matches!(place.kind, Kind::LevelDb(_) | Kind::WalFile(_) | Kind::RaftSnapshot(_)))
+        self.nodes.iter().map(database_bytes).sum()
     }
 
     fn sum(&self, wanted: impl Fn(&VolumeEntry, &Place) -> bool) -> u64 {
@@ -208,6 +208,13 @@ impl Survey {
             .map(|(entry, _)| entry.stamp.size)
             .sum()
     }
+}
+
+/// Returns the bytes of a node's databases and logs.
+pub(crate) fn database_bytes(node: &PlannedNode) -> u64 {
+    let files = node.directories.iter().flat_map(|directory| directory.files(false));
+    let is_database = |place: &Place| matches!(place.kind, Kind::LevelDb(_) | Kind::WalFile(_) | Kind::RaftSnapshot(_));
+    files.filter(|(_, place)| is_database(place)).map(|(entry, _)| entry.stamp.size).sum()
 }
 
 /// The folder for a survey's copies, and the data that shows which copies are not needed.
@@ -262,7 +269,8 @@ pub(crate) fn survey(
     Ok(survey)
 }
 
-fn survey_node(
+/// Surveys one node.
+pub(crate) fn survey_node(
     platform: &dyn Platform,
     node: &Node,
     position: usize,

@@ -10,16 +10,19 @@ mod hand_made;
 mod objects;
 mod observe;
 mod places;
+mod preflight;
 mod progress;
 mod ready;
 mod rehearsal;
 mod relocation;
 mod restart;
+mod rights;
 mod scale;
 mod scratch;
 mod served;
 mod snapshots;
 mod sql;
+mod states;
 mod stopping;
 mod suspend;
 mod target;
@@ -57,14 +60,18 @@ pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use foreign::foreign_to_network;
 pub use hand_made::hand_made_volume;
+pub use objects::RESTORE_RECORD;
 pub use places::{FoundPlace, PlannedNodes, claim_of_files};
+pub use preflight::{ClaimState, ClockSeen, HelperTried, Left, Preflight, ReadIn, ReadNode};
 pub use progress::{Note, Written};
 pub use ready::Started;
 pub use rehearsal::{RefusedChange, TriedChange};
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, keep_old_names, old_names};
+pub use rights::{Purpose, Right, RightHeld, Without, rights};
 pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use scratch::{FenceProbe, FenceSeen, MadeScratch, ScratchNamespace};
 pub use served::KindServed;
+pub use states::StateRead;
 pub use stopping::is_scalable;
 pub use suspend::{Controllers, Suspension};
 pub use target::{Created, ObjectState, Replaced, Target, is_managed};
@@ -356,12 +363,17 @@ impl Kubernetes {
         })
     }
 
+    /// Returns the name of the next helper pod. It is known before the pod is made: a run that fails then still removes it.
+    fn helper_name(&self, namespace: &str) -> String {
+        let mut made = self.made.lock();
+        let name = format!("fabkeep-{}-{}", self.run, made.1);
+        made.1 += 1;
+        made.0.push((namespace.to_owned(), name.clone()));
+        name
+    }
+
     fn start_helper(&self, group: &[usize], position: usize, volumes: Volumes) -> Result<Helper, PlatformError> {
-        self.with_helper_pod(group, position, volumes, |pod| {
-            // Known before it is made: a run that fails here still removes it.
-            self.made.lock().0.push((self.analysis.nodes[position].node.id.organization.clone(), pod.name.to_owned()));
-            helper::start(&self.connection, pod)
-        })
+        self.with_helper_pod(group, position, volumes, |pod| helper::start(&self.connection, pod))
     }
 
     /// Hands over the helper pod for a group of nodes, which has a name of its own.
@@ -379,12 +391,7 @@ impl Kubernetes {
                 Some((position, node, self.workload_of(node)?))
             })
             .collect();
-        let name = {
-            let mut made = self.made.lock();
-            let name = format!("fabkeep-{}-{}", self.run, made.1);
-            made.1 += 1;
-            name
-        };
+        let name = self.helper_name(&self.analysis.nodes[position].node.id.organization);
         let clones = match volumes {
             Volumes::Own => None,
             Volumes::Clones => Some(self.clones_of(&nodes.iter().map(|(_, node, _)| *node).collect::<Vec<_>>())?),
@@ -399,6 +406,7 @@ impl Kubernetes {
             host: None,
             clones: clones.as_ref(),
             namespace: namespace.into_iter().find(|namespace| namespace.name == *organization),
+            trial: false,
         };
         take(&pod)
     }

@@ -24,6 +24,9 @@ pub(crate) const RUN: &str = "fabkeep.io/run";
 /// How many replicas a workload had before it was put to sleep.
 pub(crate) const REPLICAS: &str = "fabkeep.io/replicas";
 
+/// Begins the names of the progress records of restores.
+pub const RESTORE_RECORD: &str = "fabkeep-restore-";
+
 /// Most replicas that are believed of that annotation: others can write it too.
 const MAX_NOTED_REPLICAS: u32 = 100;
 

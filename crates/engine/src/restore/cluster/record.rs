@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_network::Remedy;
 use fabkeep_platform::ObjectRef;
-use fabkeep_platform::kubernetes::{Note, Suspension, Target, Written};
+use fabkeep_platform::kubernetes::{Note, RESTORE_RECORD, Suspension, Target, Written};
 use serde::{Deserialize, Serialize};
 
 use crate::misuse::Misuse;
@@ -230,7 +230,7 @@ impl Identity {
 
     /// The record's name in the cluster.
     pub fn name(&self) -> String {
-        format!("fabkeep-restore-{}", self.plan)
+        format!("{RESTORE_RECORD}{}", self.plan)
     }
 
     fn seal(&self, object: &str, record: &Record) -> Result<String, EngineError> {

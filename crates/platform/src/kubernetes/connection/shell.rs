@@ -223,6 +223,16 @@ impl Connection {
         }
     }
 
+    /// Returns the time in a container, in seconds since 1970.
+    pub fn time_in(&self, place: &ContainerRef) -> io::Result<i64> {
+        let mut shell = self.command(place, r#"say now "$(date +%s)""#)?;
+        let told = shell.answer.bytes("now")?;
+        shell.answer.end()?;
+        self.shells.put(shell);
+        let told = String::from_utf8_lossy(&told);
+        told.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{told:?} is no time")))
+    }
+
     /// Runs a command in a shell of a container: an idle one, or a new one.
     pub fn command(&self, place: &ContainerRef, command: &str) -> io::Result<Shell> {
         if command.contains('\n') {

@@ -178,7 +178,7 @@ impl Kubernetes {
     }
 
     /// Returns a claim as it was read.
-    pub(super) fn claim(&self, namespace: &str, claim: &str) -> Option<&Value> {
+    pub(in crate::kubernetes) fn claim(&self, namespace: &str, claim: &str) -> Option<&Value> {
         let (known, _) = self.analysis.all.iter().find(|(known, _)| known.name == namespace)?;
         known.find("PersistentVolumeClaim", claim)
     }

@@ -23,6 +23,8 @@ use crate::kubernetes::objects::{MANAGED_BY, RUN, label, name_of, text};
 const START: Duration = Duration::from_secs(180);
 /// The same for one that mounts clones of snapshots, which may be copied before they can be mounted.
 const START_WITH_CLONES: Duration = Duration::from_secs(30 * 60);
+/// The same for one that is only tried.
+const START_OF_TRIAL: Duration = Duration::from_secs(90);
 /// Where helpers mount volumes.
 pub(super) const ROOT: &str = "/fabkeep";
 pub(super) const CONTAINER: &str = "helper";
@@ -82,8 +84,12 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
     // A clone is nobody else's: it may be read on any machine.
     let live = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone());
     let named = || nodes.iter().find_map(|(.., workload)| workload.spec.node_name.clone());
-    let host = live.or_else(named).filter(|host| clones.is_none() && !host.is_empty());
-    let limit = if clones.is_some() { START_WITH_CLONES } else { START };
+    let host = live.or_else(named).filter(|host| clones.is_none() && !wanted.trial && !host.is_empty());
+    let limit = match (wanted.trial, clones) {
+        (true, _) => START_OF_TRIAL,
+        (false, Some(_)) => START_WITH_CLONES,
+        (false, None) => START,
+    };
     let namespace = nodes.first().map(|(_, node, _)| node.node.id.organization.clone()).unwrap_or_default();
     let wrong = |problem: String, next: Remedy| PlatformError::Cluster {
         what: format!("starting the helper pod {namespace}/{name}"),
@@ -93,6 +99,7 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
     let fixed = nodes.iter().find_map(|(_, node, workload)| Some((node, workload, on_a_machine(node)?.1)));
     if let Some((node, workload, path)) = fixed
         && clones.is_none()
+        && !wanted.trial
         && host.is_none()
         && !names_machine(workload)
         && !connection.has_one_machine()?
@@ -146,7 +153,11 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
         let why = waits
             .or(scheduling.and_then(|condition| condition.message.clone()))
             .unwrap_or_else(|| "it is not running yet".to_owned());
-        let is_final = ["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"];
+        let mut is_final = vec!["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"];
+        if wanted.trial {
+            // A backup waits: a registry may answer again.
+            is_final.push("ImagePullBackOff");
+        }
         if is_final.iter().any(|reason| why.starts_with(reason)) || begun.elapsed() > limit {
             return Err(wrong(
                 why,

@@ -46,6 +46,8 @@ pub(crate) struct HelperPod<'a> {
     /// It mounts these instead of the claims, by claim.
     pub clones: Option<&'a BTreeMap<(String, String), String>>,
     pub namespace: Option<&'a Namespace>,
+    /// It mounts nothing, and may run on any machine of its workload: it only shows whether helpers are admitted and run.
+    pub trial: bool,
 }
 
 fn is_mounted(mount: &Mount) -> bool {
@@ -80,7 +82,7 @@ impl HelperPod<'_> {
     /// Returns the pod with these rights.
     pub fn manifest(&self, rights: Rights) -> Option<Value> {
         let (_, first, workload) = self.nodes.first()?;
-        let (volumes, mounted) = self.volumes()?;
+        let (volumes, mounted) = if self.trial { (Vec::new(), Vec::new()) } else { self.volumes()? };
         let mut pod_spec = json!({
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 0,
