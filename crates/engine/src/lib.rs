@@ -3,6 +3,7 @@
 //! Data flows one way: platform → capture → split → store; and back: store → transform → replay → restore → platform.
 #![deny(missing_docs)]
 
+mod attest;
 mod blocks;
 mod capture;
 mod contained;
@@ -18,6 +19,7 @@ mod objects;
 mod parallel;
 mod point;
 mod replay;
+mod report;
 mod repository;
 mod restore;
 mod status;
@@ -26,6 +28,11 @@ mod validation;
 mod verify;
 mod window;
 
+pub use attest::{
+    Agreement, AttestOptions, Attestation, AttestedChannel, AttestedConfiguration, AttestedFinding, AttestedPeer,
+    BlockRange, ComparedChannel, ComparedCommits, ComparedNode, Comparison, MAX_ATTESTATION_BYTES, attestation,
+    compare_attestation,
+};
 pub use blocks::{BlockSummary, blocks};
 pub use capture::{CaptureOptions, CapturePlan, Captured, Consistency, PlannedNode, Volumes, capture, plan_capture};
 pub use error::{Difference, Done, EngineError, Next};
@@ -36,7 +43,12 @@ pub use names::{Answer, Callers, UsedName, names};
 pub use parallel::cores;
 pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
-    RecoveryPoint, Segment,
+    RecoveryPoint, Segment, Stage,
+};
+pub use report::{
+    CommandPurpose, Report, ReportedCertificate, ReportedChannel, ReportedCommand, ReportedHeight, ReportedNode,
+    ReportedOrganization, ReportedPoint, ReportedStage, ReportedWindow, Rpo, Rto, SizeKind, SizeOf, Sizes, Timeline,
+    TimelineOf, report,
 };
 pub use repository::remark_finding;
 pub use restore::{

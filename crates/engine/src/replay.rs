@@ -81,7 +81,7 @@ pub(crate) struct Opened {
     segment: Segment,
     pub bytes: BlobBytes,
     pub spans: Vec<BlockSpan>,
-    checked: Checked,
+    pub checked: Checked,
 }
 
 /// What a replay found, where signatures were asked for.

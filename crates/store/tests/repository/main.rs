@@ -12,6 +12,7 @@ mod pruning;
 mod reading;
 mod retention;
 mod scale;
+mod statements;
 mod trust;
 
 use std::path::{Path, PathBuf};
