@@ -208,7 +208,9 @@ fn a_report_for_programs_has_the_published_form() {
     assert_eq!(made.json["version"], 1);
     assert_eq!(made.json["timelines"][0]["of"], "capture");
     assert!(!made.json["timelines"][0]["stages"].as_array().unwrap().is_empty());
-    assert_eq!(made.json["organizations"].as_array().unwrap().len(), 3);
+    let organizations = made.json["organizations"].as_array().unwrap().iter();
+    let organizations: Vec<&str> = organizations.map(|organization| organization["name"].as_str().unwrap()).collect();
+    assert_eq!(organizations, ["OrdererOrg", "Org1", "Org2", "network"]);
     // The check finds what is not as published.
     let mut other = made.json.clone();
     other["rpo"]["seconds"] = "soon".into();
@@ -216,6 +218,9 @@ fn a_report_for_programs_has_the_published_form() {
     other["unknown"] = 1.into();
     check(&schema, &schema, &other, "report", &mut wrong);
     assert_eq!(wrong.len(), 3, "{wrong:?}");
+    for place in ["report.rpo.seconds: ", "report.channels[0]: \"height\"", "report: unknown"] {
+        assert!(wrong.iter().any(|problem| problem.starts_with(place)), "{place}: {wrong:?}");
+    }
 }
 
 /// Compares a document with a schema: types, fields that are required or not known, words.
