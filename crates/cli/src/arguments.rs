@@ -2,6 +2,7 @@
 
 mod doctor;
 mod drill;
+mod report;
 mod repository;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use fabkeep_platform::kubernetes::Mapping;
 
 pub use doctor::{Completions, DebugBundle, Doctor, Examined, Man, Shell};
 pub use drill::{Drill, Drills};
+pub use report::{Attest, AttestCommand, AttestVerify, Report};
 pub use repository::{AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, Prune, Stats, Tag};
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
@@ -146,6 +148,17 @@ pub enum Command {
         after_help = "Examples:\n  fabkeep show --repo /backup/fabric\n  fabkeep show --repo /backup/fabric 20261123T1415 --files\n  fabkeep show --repo /backup/fabric --names"
     )]
     Show(Show),
+    /// Report everything about a recovery point: verdict, RPO, what was proven, heights, sizes, certificates, findings, commands.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep report --html report.html             # one page, without scripts; prints well\n  \
+        fabkeep report 20261123T1415 --output json    # docs/report.schema.json describes the document")]
+    Report(Report),
+    /// Write a signed statement about a recovery point that contains hashes and nothing private, or verify one with your own nodes.
+    #[command(after_help = "Examples (FABKEEP_REPO names the repository; else add --repo):\n  \
+        fabkeep attest --file org1.attestation        # heights, header hashes, commit hashes; no keys, no names of nodes, no data\n  \
+        fabkeep attest 20261123T1415 --channel mychannel --file mychannel.attestation\n  \
+        fabkeep attest verify org1.attestation --key 5f2c… --inventory fabkeep.toml   # what another organization runs")]
+    Attest(Attest),
     /// Verify recovery points, or the block files of one channel.
     #[command(after_help = "Examples:\n  \
         fabkeep verify --repo /backup/fabric                         # full; uses the identity if this machine has it\n  \

@@ -1,10 +1,14 @@
 //! Events that the engine emits while it works; a reporter displays them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use fabkeep_network::{Finding, Grown};
 use fabkeep_platform::Progress;
+use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::point::Stage;
 
 /// An event of the engine.
 #[derive(Debug, Clone)]
@@ -104,6 +108,62 @@ pub struct Silent;
 
 impl Reporter for Silent {
     fn event(&self, _: Event<'_>) {}
+}
+
+/// Most stages that are recorded of one run.
+const MAX_STAGES: usize = 512;
+
+/// Records how long each step takes, on the way to another reporter.
+pub(crate) struct Timed<'a> {
+    reporter: &'a dyn Reporter,
+    begun: Instant,
+    /// Each stage, and whether it goes on.
+    stages: Mutex<Vec<(Stage, bool)>>,
+}
+
+impl<'a> Timed<'a> {
+    pub fn new(reporter: &'a dyn Reporter) -> Self {
+        Timed { reporter, begun: Instant::now(), stages: Mutex::default() }
+    }
+
+    /// Returns the stages that are over.
+    pub fn stages(&self) -> Vec<Stage> {
+        self.stages.lock().iter().filter(|(_, open)| !open).map(|(stage, _)| stage.clone()).collect()
+    }
+}
+
+impl Reporter for Timed<'_> {
+    fn event(&self, event: Event<'_>) {
+        let mut stages = self.stages.lock();
+        match &event {
+            Event::Begin { step, .. } if stages.len() < MAX_STAGES => {
+                let begun_seconds = self.begun.elapsed().as_secs_f64();
+                stages.push((Stage { name: (*step).to_owned(), begun_seconds, seconds: 0.0, bytes: 0 }, true));
+            }
+            Event::Advance { bytes, .. } => {
+                if let Some((stage, _)) = stages.iter_mut().rev().find(|(_, open)| *open) {
+                    stage.bytes += bytes;
+                }
+            }
+            Event::End { step, seconds } => {
+                if let Some((stage, open)) = stages.iter_mut().rev().find(|(stage, open)| *open && stage.name == *step)
+                {
+                    (stage.seconds, *open) = (*seconds, false);
+                }
+            }
+            Event::Begin { .. } | Event::Found(_) | Event::Notice(_) => {}
+        }
+        drop(stages);
+        self.reporter.event(event);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.reporter.is_interrupted()
+    }
+
+    fn changing(&self, what: &'static str, path: &Path) {
+        self.reporter.changing(what, path);
+    }
 }
 
 /// Runs `work` as a step: begin and end are reported, also when it fails.

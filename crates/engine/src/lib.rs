@@ -3,6 +3,7 @@
 //! Data flows one way: platform → capture → split → store; and back: store → transform → replay → restore → platform.
 #![deny(missing_docs)]
 
+mod attest;
 mod blocks;
 mod bundle;
 mod capture;
@@ -20,6 +21,7 @@ mod names;
 mod objects;
 mod point;
 mod replay;
+mod report;
 mod repository;
 mod restore;
 mod status;
@@ -28,6 +30,11 @@ mod validation;
 mod verify;
 mod window;
 
+pub use attest::{
+    Agreement, AttestOptions, Attestation, AttestedChannel, AttestedConfiguration, AttestedFinding, AttestedPeer,
+    BlockRange, ComparedChannel, ComparedCommits, ComparedNode, Comparison, MAX_ATTESTATION_BYTES, attestation,
+    compare_attestation,
+};
 pub use blocks::{BlockSummary, blocks};
 pub use bundle::{Bundle, BundleFile, BundleNetwork, REDACTED, Redactor, is_secret_name};
 pub use capture::{
@@ -45,7 +52,12 @@ pub use misuse::{Misuse, Request};
 pub use names::{Answer, Callers, UsedName, names};
 pub use point::{
     CapturedDirectory, CapturedEntry, CapturedNode, CapturedObject, Channel, Content, EntryContent, Omitted, Part,
-    RecoveryPoint, Segment,
+    RecoveryPoint, Segment, Stage,
+};
+pub use report::{
+    CommandPurpose, Report, ReportedCertificate, ReportedChannel, ReportedCommand, ReportedHeight, ReportedNode,
+    ReportedOrganization, ReportedPoint, ReportedStage, ReportedWindow, Rpo, Rto, SizeKind, SizeOf, Sizes, Timeline,
+    TimelineOf, report,
 };
 pub use repository::remark_finding;
 pub use restore::{

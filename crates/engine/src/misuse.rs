@@ -2,6 +2,7 @@
 
 use fabkeep_network::Remedy;
 
+use crate::attest::BlockRange;
 use crate::transform::LedgerFrom;
 
 /// A part of a request.
@@ -33,6 +34,10 @@ pub enum Request {
     },
     /// The other orderers are restarted first.
     RestartOthers,
+    /// A channel is attested.
+    AttestChannel(String),
+    /// Header hashes of these blocks are attested.
+    AttestBlocks(BlockRange),
     /// A node is declared stopped.
     AssumeStopped(String),
 }

@@ -42,6 +42,27 @@ pub struct RecoveryPoint {
     /// The snapshots that the volumes were read from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<SnapshotReport>,
+    /// The stages of the capture, in the order in which they began, without the commit itself. Older versions did not record them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+}
+
+/// A stage of a capture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What was done.
+    pub name: String,
+    /// When it began, in seconds since the capture began.
+    pub begun_seconds: f64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes read in it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A channel: its blocks, once for all nodes.

@@ -81,7 +81,7 @@ pub(crate) struct OpenSegment {
     segment: Segment,
     pub bytes: BlobBytes,
     pub spans: Vec<BlockSpan>,
-    checked: CheckedBlocks,
+    pub checked: CheckedBlocks,
 }
 
 /// What a replay found, where signatures were asked for.

@@ -197,6 +197,14 @@ impl<'a> Slots<'a> {
         self.all().nth(slot).unwrap_or_default()
     }
 
+    /// Returns the commit hash, which peers write: it depends on the world state's changes of all blocks up to this one. `None` where
+    /// there is none.
+    pub fn commit_hash(&self) -> Option<Hash> {
+        // A metadata message around 32 bytes.
+        let (head, hash) = self.get(SLOT_COMMIT_HASH).split_at_checked(2)?;
+        if head == [0x0a, 32] { hash.first_chunk::<32>().copied() } else { None }
+    }
+
     /// Returns every slot's bytes, in order.
     pub fn all(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         length_prefixed(self.bytes)

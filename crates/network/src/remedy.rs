@@ -96,6 +96,11 @@ pub enum Remedy {
     CompareNodes,
     /// See who uses which host name.
     ListNames,
+    /// Ask for an attestation that states every header hash of these blocks.
+    AttestBlocks {
+        /// Which: `CHANNEL=FIRST..LAST`.
+        blocks: String,
+    },
     /// See heights, logs and open windows.
     SeeStatus,
     /// Write the genesis blocks that channels are joined with.

@@ -63,22 +63,28 @@ pub(crate) fn certified(object: &str, bytes: &[u8], config: &RepositoryConfig) -
     if hex::encode(signer.as_bytes()) != config.root {
         return Err(untrusted(object, "its signer is not the repository's root"));
     }
-    let certificate: WriterCertificate =
-        serde_json::from_slice(payload).map_err(|error| StoreError::damaged(object, error.to_string()))?;
-    match &certificate.repository {
-        Some(repository) if *repository != config.id => {
-            return Err(untrusted(object, &format!("it certifies a writer of another repository, {repository}")));
+    let (key, repository) = certificate_of(object, payload)?;
+    match repository {
+        Some(repository) if repository != config.id => {
+            Err(untrusted(object, &format!("it certifies a writer of another repository, {repository}")))
         }
         None if config.bound_writers => {
-            return Err(untrusted(object, "it does not name the repository that its writer may write to"));
+            Err(untrusted(object, "it does not name the repository that its writer may write to"))
         }
-        _ => {}
+        _ => Ok(key),
     }
+}
+
+/// Returns the key in a certificate's payload, and the repository that its writer may write to, if it names one.
+pub(crate) fn certificate_of(object: &str, payload: &[u8]) -> Result<(VerifyingKey, Option<String>), StoreError> {
+    let certificate: WriterCertificate =
+        serde_json::from_slice(payload).map_err(|error| StoreError::damaged(object, error.to_string()))?;
     let mut key = [0; 32];
-    hex::decode_to_slice(&certificate.key, &mut key)
+    let key = hex::decode_to_slice(&certificate.key, &mut key)
         .ok()
         .and_then(|()| VerifyingKey::from_bytes(&key).ok())
-        .ok_or_else(|| StoreError::damaged(object, "its key does not decode"))
+        .ok_or_else(|| StoreError::damaged(object, "its key does not decode"))?;
+    Ok((key, certificate.repository))
 }
 
 /// Returns every writer that the root has certified; other objects among the certificates are reported and ignored.

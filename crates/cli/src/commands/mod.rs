@@ -1,5 +1,6 @@
 //! The commands, one per file.
 
+mod attest;
 mod backup;
 mod clean;
 mod cluster;
@@ -20,6 +21,7 @@ mod marks;
 mod migrate;
 mod network;
 mod prune;
+mod report;
 mod restore;
 mod resume;
 mod show;
@@ -51,6 +53,8 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
         Command::Hold(arguments) => marks::hold(&arguments, output),
         Command::Release(arguments) => marks::release(&arguments, output),
         Command::Show(arguments) => show::run(&arguments, output),
+        Command::Report(arguments) => report::run(&arguments, output),
+        Command::Attest(arguments) => attest::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Restore(arguments) => restore::run(&arguments, output),
         Command::Migrate(arguments) => migrate::run(&arguments, output),

@@ -5,6 +5,7 @@ pub mod interrupt;
 pub mod log;
 mod progress;
 pub mod remedy;
+pub mod report_page;
 mod table;
 pub mod units;
 

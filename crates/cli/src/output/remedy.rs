@@ -63,6 +63,9 @@ pub fn text(remedy: &Remedy) -> String {
         Remedy::ListCaptured => "see the nodes of the recovery point by `fabkeep show` (Organization/node)".to_owned(),
         Remedy::CompareNodes => "compare `fabkeep discover` with `fabkeep show`".to_owned(),
         Remedy::ListNames => "see who uses which name (`fabkeep show --names`)".to_owned(),
+        Remedy::AttestBlocks { blocks } => {
+            format!("ask the other organization for the hashes between (`fabkeep attest --hashes {blocks}`), and verify that")
+        }
         Remedy::SeeStatus => "see `fabkeep status`".to_owned(),
         Remedy::WriteGenesisBlocks => {
             "write the genesis blocks of its channels (`fabkeep show --genesis DIR`) for `osnadmin channel join --channelID CHANNEL --config-block DIR/CHANNEL.block -o HOST:ADMINPORT …`".to_owned()
@@ -168,6 +171,8 @@ pub fn request(request: &Request) -> String {
         Request::Height { channel, height: None } => format!("--at-height {channel}"),
         Request::Before => "--before".to_owned(),
         Request::MapNamespace { from, to } => format!("--map-namespace {from}={}", to.as_deref().unwrap_or("…")),
+        Request::AttestChannel(channel) => format!("--channel {channel}"),
+        Request::AttestBlocks(range) => format!("--hashes {range}"),
         Request::RestartOthers => "--restart-others".to_owned(),
         Request::AssumeStopped(node) => format!("--assume-stopped {node}"),
     }

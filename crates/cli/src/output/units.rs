@@ -41,6 +41,23 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A span of time in whole seconds: `45 s`, `12 min`, `3 h 12 min`, `5 d 3 h`.
+pub fn span(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        ..100 => format!("{seconds} s"),
+        100..7200 => format!("{minutes} min"),
+        7200..172_800 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// Returns a time that is written as RFC 3339, to the second: `2026-11-20 14:15:06 UTC`. Another text is returned as it is.
+pub fn moment(text: &str) -> String {
+    let parsed = text.parse::<jiff::Timestamp>();
+    parsed.map_or_else(|_| text.to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
 /// Returns the day of a time in seconds since 1970: `2036-11-20`.
 pub fn day(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())

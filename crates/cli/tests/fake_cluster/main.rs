@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
+mod attested;
 mod bad_points;
 mod bundle;
 mod claims;

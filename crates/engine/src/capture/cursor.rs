@@ -439,7 +439,7 @@ impl Cursor<'_> {
                     batch.blocks.len().checked_sub(2).map_or(self.raft_index, |at| index_of(&batch.blocks[at]));
                 self.raft_index = index_of(last);
                 self.inherits_index = self.raft_index.is_some() && self.raft_index <= before;
-                self.commit_hash = commit_hash(slots.get(SLOT_COMMIT_HASH));
+                self.commit_hash = slots.commit_hash().map(hex::encode);
             }
             self.read_bytes += batch.len;
         }
@@ -572,12 +572,6 @@ impl Cursor<'_> {
             untouched: false,
         }
     }
-}
-
-/// Returns the commit hash in a block's slot: a metadata message around 32 bytes.
-fn commit_hash(slot: &[u8]) -> Option<String> {
-    let (head, hash) = slot.split_at_checked(2)?;
-    (head == [0x0a, 32] && hash.len() >= 32).then(|| hex::encode(&hash[..32]))
 }
 
 /// Returns where the validation codes or commit hashes of two peers' windows differ first: number, and which of the two.

@@ -32,7 +32,7 @@ mod settings;
 mod snapshots;
 mod staging;
 mod start_marks;
-mod survey;
+pub(crate) mod survey;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ use fabkeep_platform::{BlockFiles, Change, Platform, ProbeScope, SnapshotPlan, S
 use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository, WriteStats, WriterKey};
 
 use crate::EngineError;
-use crate::event::{Event, Notice, Reporter, step};
+use crate::event::{Event, Notice, Reporter, Timed, step};
 use crate::misuse::Misuse;
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
 use crate::repository::remark_finding;
@@ -61,6 +61,7 @@ use pass::{Effort, Pass};
 pub use plan::{CapturePlan, PlannedCapture, plan_capture};
 pub use snapshots::Volumes;
 pub(crate) use snapshots::steps as snapshot_steps;
+pub(crate) use survey::ChainFiles;
 pub use survey::PlannedNode;
 
 /// What makes the nodes' data one whole.
@@ -170,6 +171,8 @@ fn capture_all(
     reporter: &dyn Reporter,
 ) -> Result<Captured, EngineError> {
     let begun = Instant::now();
+    let timed = Timed::new(reporter);
+    let reporter: &dyn Reporter = &timed;
     stop_on_errors(&mut inside_a_node(platform, repository), reporter)?;
     let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
     writer.prefer(&platform.network().name);
@@ -236,6 +239,7 @@ fn capture_all(
         objects,
         window,
         snapshots,
+        stages: timed.stages(),
     };
     // Nothing is committed that a restore would refuse.
     if let Err(EngineError::Point { point: subject, problem }) = crate::contained::check(&point, point.nodes.iter()) {

@@ -14,6 +14,7 @@ mod reading;
 mod repacking;
 mod retention;
 mod scale;
+mod statements;
 mod trust;
 
 use std::path::{Path, PathBuf};
