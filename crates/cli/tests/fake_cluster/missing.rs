@@ -11,6 +11,8 @@ use serde_json::json;
 use super::restores::{captured, differences, findings_of, found, options, restore};
 use super::scene::Scene;
 
+type Dies = fn(&Call) -> bool;
+
 fn missing() -> RestoreOptions {
     RestoreOptions { missing: true, ..options() }
 }
@@ -34,7 +36,7 @@ fn assert_back(scene: &Scene, before: &std::collections::BTreeMap<String, u64>, 
 #[test]
 fn the_same_command_fills_what_a_killed_one_has_created() {
     // The first workload, the first helper pod, and a command in it: claims are there, and nothing is in them.
-    let moments: [(&str, fn(&Call) -> bool); 3] = [
+    let moments: [(&str, Dies); 3] = [
         ("the first workload", |call| call.is("create", "deployments") && call.is_write()),
         ("the first helper pod", |call| call.is("create", "pods") && call.is_write() && call.subresource.is_empty()),
         ("the first command", Call::is_exec),

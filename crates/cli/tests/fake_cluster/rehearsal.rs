@@ -11,6 +11,8 @@ use serde_json::json;
 use super::restores::{PEERS, captured, damage, differences, findings_of, found, replace_peer, replicas, restore};
 use super::scene::Scene;
 
+type Denies = fn(&Cluster, &Call) -> bool;
+
 /// A policy's refusal: 422, unless it says otherwise.
 fn denied() -> Answer {
     Answer::Refuse(422, "Invalid", "ValidatingAdmissionPolicy 'strict' denied request".to_owned())
@@ -32,7 +34,7 @@ fn refused(scene: &Scene, options: &RestoreOptions) -> Vec<Finding> {
 
 #[test]
 fn what_a_policy_forbids_is_known_before_the_first_change() {
-    let cases: [(&str, &str, fn(&Cluster, &Call) -> bool); 4] = [
+    let cases: [(&str, &str, Denies); 4] = [
         ("scale it down", "Deployment org1/peer0", |_, call| call.is("patch", "deployments")),
         ("scale it up", "Deployment org1/peer0", |_, call| {
             call.is("patch", "deployments") && call.body["spec"]["replicas"] != 0

@@ -83,7 +83,9 @@ fn rights(out: &mut Diagnosis, held: &[RightHeld], purpose: Purpose, options: &D
         out.note(Topic::Rights, subject, what, grant(role, &BTreeSet::new(), account));
         return;
     }
-    let mut lines: BTreeMap<(bool, BTreeSet<Option<String>>, &str), Vec<String>> = BTreeMap::new();
+    // Rights that are missing in the same places, with the same loss.
+    type Loss<'l> = (bool, BTreeSet<Option<String>>, &'l str);
+    let mut lines: BTreeMap<Loss<'_>, Vec<String>> = BTreeMap::new();
     for (label, (without, places)) in by_right {
         let (needed, lost) = match without {
             Without::Nothing => (true, ""),
@@ -297,14 +299,14 @@ fn helpers(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions) -
                         out.ok(Topic::Helpers, subject, what);
                     }
                     Err(error) if needing.is_empty() => {
-                        let next = next_of(&error).unwrap_or_else(|| Remedy::NameHelperImage);
+                        let next = next_of(&error).unwrap_or(Remedy::NameHelperImage);
                         let what = format!(
                             "{error}. A backup uses the nodes' own containers instead, as long as they run and have the tools"
                         );
                         out.warn(Topic::Helpers, subject, what, next);
                     }
                     Err(error) => {
-                        let next = next_of(&error).unwrap_or_else(|| Remedy::NameHelperImage);
+                        let next = next_of(&error).unwrap_or(Remedy::NameHelperImage);
                         out.fail(
                             Topic::Helpers,
                             subject,

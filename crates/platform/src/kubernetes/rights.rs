@@ -258,7 +258,7 @@ pub fn rights() -> impl Iterator<Item = Right> {
                 without: rule.without,
             })
         };
-        rule.resources.iter().flat_map(move |resource| of(&resource).collect::<Vec<_>>())
+        rule.resources.iter().flat_map(move |resource| of(resource).collect::<Vec<_>>())
     })
 }
 
