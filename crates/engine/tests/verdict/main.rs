@@ -13,6 +13,7 @@ mod derived;
 mod earlier_points;
 mod faults;
 mod followers;
+mod legacy_packages;
 mod links;
 mod msp_folders;
 mod named;
