@@ -192,6 +192,14 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     });
     // Of several the node uses the first.
     let signing = of("signcerts").into_iter().filter_map(|file| Some((file, file.certificate.as_ref()?)));
+    let mut signing: Vec<&Pem> = of("signcerts");
+    signing.sort_by_key(|file| &file.label);
+    let own = signing.iter().find_map(|file| Some((file, first_pem_block(&file.bytes)?)));
+    // What cannot be read at all is reported by the rule for certificates.
+    if let Some((file, PemContent::Other)) = own.filter(|(file, _)| file.certificate.is_some() || file.key) {
+        let what = "what its first PEM block in signcerts contains is not a readable certificate, and the node reads no other block: it does not start";
+        found(error(node, Rule::EveryKey, &file.label, what));
+    }
     let first = signing.min_by_key(|(file, _)| &file.label).filter(|_| !roots.is_empty());
     if let Some((file, certificate)) = first.filter(|(_, certificate)| !msp.vouches_for(certificate)) {
         found(if msp.cannot_check(certificate) {

@@ -16,6 +16,7 @@ mod histories;
 mod identities;
 mod issuer;
 mod keys;
+mod key_store;
 mod links;
 mod memory;
 mod named;
