@@ -11,13 +11,15 @@ use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
 use fabkeep_ledger::node_settings::has_section;
 use fabkeep_ledger::proto::msp::FabricMspConfig;
 use fabkeep_ledger::yaml::{MAX_CONFIG_BYTES, parse};
-use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, OrLeaveOut, Rule};
+use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, NodeDirectory, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 
 use super::issuer;
 use super::links::LedTo;
 use super::presence::RoleView;
+use super::settings;
 use super::survey::{PlannedNode, SurveyedDirectory};
+use crate::located::locate_all;
 
 pub(super) const BRING_BACK: OrLeaveOut =
     OrLeaveOut("restore the files from the CA's records or an earlier recovery point, or correct the inventory");
@@ -479,4 +481,38 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
         }
     }
     issuer::check(node, config.as_ref(), found);
+}
+    check_authority_files(node, found);
+
+/// Further TLS files that the configurations of a server's CAs name. On hosts only: on a cluster they name paths of the container.
+fn check_authority_files(node: &PlannedNode, found: &dyn Fn(Finding)) {
+    if node.node.workload.is_some() {
+        return;
+    }
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    for home in settings::surveyed_homes(node) {
+        let base = (home.directory, home.at.as_str());
+        let is_there = |named: &str| {
+            locate_all(&directories, base, named).iter().any(|(position, path)| {
+                let directory = node.directories.get(*position);
+                directory.is_some_and(|directory| {
+                    let mut entries = directory.entries.iter().map(|(entry, _)| entry);
+                    entries.any(|entry| entry.path == *path && directory.led_to(entry).is_file())
+                })
+            })
+        };
+        // An absolute path may be one of a container.
+        let is_missing = |named: &&String| !named.starts_with('/') && !is_there(named);
+        let place = |named: &str| format!("{}/{named}", directories[home.directory].path.trim_end_matches('/'));
+        for named in home.config.client_roots.iter().filter(is_missing) {
+            let what = "the CA's configuration names it (tls.clientauth.certfiles), but it is missing: the server does not start";
+            found(error(node, Rule::EveryKey, &place(&home.inside(named)), what));
+        }
+        for (setting, named) in home.config.operations.iter().filter(|(_, named)| is_missing(&named)) {
+            let what = format!(
+                "the CA's configuration names it ({setting}), and the home does not contain it: unless it is where the server is started, the server does not start"
+            );
+            found(warning(node, Rule::EveryKey, &place(&home.inside(named)), what));
+        }
+    }
 }
