@@ -3,6 +3,7 @@
 
 mod authority;
 mod ca_tables;
+mod chain_folders;
 mod chains;
 mod changed;
 mod cursor;
@@ -15,8 +16,8 @@ mod gone;
 mod histories;
 mod identities;
 mod issuer;
-mod keys;
 mod key_store;
+mod keys;
 mod links;
 mod memory;
 mod named;
