@@ -86,3 +86,21 @@ fn a_folder_beside_an_orderers_chains_that_nothing_knows_as_a_channel_is_no_lost
     };
     place.refused_after(ORDERER, of_log, "B1", ORDERER, "chains/alone contains no block file");
 }
+
+#[test]
+fn a_file_in_the_place_of_a_folder_that_the_node_makes_is_an_error() {
+    let place = Place::new();
+    for (node, folder) in [
+        ("Org1/peer0", "ledgersData/fileLock"),
+        ("Org1/peer0", "ledgersData/chains/index"),
+        ("Org1/peer0", "externalbuilder"),
+        ("OrdererOrg/orderer1", "index"),
+    ] {
+        let change = |bench: &Bench| {
+            let path = bench.network().join(node).join("production").join(folder);
+            let _ = fs::remove_dir_all(&path);
+            fs::write(path, "x").unwrap();
+        };
+        place.refused_after(node, change, "K3", node, &format!("{folder} it is a file"));
+    }
+}
