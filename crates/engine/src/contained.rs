@@ -8,7 +8,7 @@ use fabkeep_network::{NodeId, Rule};
 
 use crate::EngineError;
 use crate::content::check_parts;
-use crate::point::{CapturedDirectory, CapturedNode, EntryContent, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent, RecoveryPoint};
 
 /// Longest path, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
@@ -99,6 +99,9 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     }
     let mut folders: BTreeSet<&str> = BTreeSet::new();
     let mut others: BTreeSet<&str> = BTreeSet::new();
+    let is_directory = |entry: &&CapturedEntry| matches!(entry.content, EntryContent::Directory);
+    let captured_folders: BTreeSet<&str> =
+        captured.entries.iter().filter(is_directory).map(|entry| entry.path.as_str()).collect();
     for entry in &captured.entries {
         let path = entry.path.as_str();
         let refuse = |problem: &str| Err(wrong(id, path, problem));
@@ -121,8 +124,13 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
                 if has_control(target) || target.len() > MAX_PATH_BYTES {
                     return refuse("the link's target contains a control character or is too long");
                 }
-                if crate::capture::leaves(path, target) || goes_up_behind_a_name(target) {
+                if crate::capture::leaves(path, target) {
                     return refuse("the link leaves the node's directory");
+                }
+                if !goes_up_from_folders_alone(path, target, &captured_folders) {
+                    return refuse(
+                        "the link's target goes up (..) after a name that is no captured directory: where that leads cannot be determined. Replace the link by one whose target has .. at its beginning alone",
+                    );
                 }
             }
             EntryContent::File { size, parts } => {
@@ -144,10 +152,21 @@ fn check_directory(id: &NodeId, captured: &CapturedDirectory) -> Result<(), Engi
     Ok(())
 }
 
-/// Returns whether a target climbs after a name, which may be another link: where that leads cannot be determined from the text.
-fn goes_up_behind_a_name(target: &str) -> bool {
-    let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
-    parts.skip_while(|part| *part == "..").any(|part| part == "..")
+/// Returns whether a target climbs after names of captured directories alone: another name may be that of a link, and where `..` leads from
+/// there cannot be determined from the text.
+fn goes_up_from_folders_alone(link: &str, target: &str, folders: &BTreeSet<&str>) -> bool {
+    let mut at: Vec<&str> = link.split('/').collect();
+    at.pop();
+    let mut behind_a_name = false;
+    for part in target.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part != ".." {
+            at.push(part);
+            behind_a_name = true;
+        } else if (behind_a_name && !folders.contains(at.join("/").as_str())) || at.pop().is_none() {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -157,7 +176,6 @@ mod tests {
     use fabkeep_network::NodeDirectory;
 
     use super::*;
-    use crate::point::CapturedEntry;
 
     fn entry(path: &str, mode: u32, content: EntryContent) -> CapturedEntry {
         CapturedEntry { path: path.to_owned(), mode, uid: 0, gid: 0, modified_ns: 0, content }
@@ -190,6 +208,7 @@ mod tests {
     #[test]
     fn what_nodes_have_is_let_through() {
         check(vec![folder("a"), file("a/b"), link("a/c", "../d/e"), link("f", "a"), file("with space")]).unwrap();
+        check(vec![folder("a"), folder("a/b"), link("a/l", "./b/../../f"), link("m", "a/b/../x")]).unwrap();
         check(vec![entry("shared", 0o2775, EntryContent::Directory)]).unwrap();
     }
 
@@ -208,6 +227,8 @@ mod tests {
             vec![link("l", "/etc")],
             vec![link("l", "../x")],
             vec![folder("d"), link("d/l", "."), link("m", "d/l/../..")],
+            vec![folder("d"), link("d/l", "."), link("m", "d/l/../x")],
+            vec![link("m", "unknown/../x")],
             vec![link("l", "a"), file("l/x")],
             vec![file("l/x"), link("l", "a")],
             vec![link("a", "b"), file("a")],

@@ -37,6 +37,10 @@ pub struct CaConfig {
     pub tls_certificate: String,
     /// Its key, when a file is named: else the key store's file that fits.
     pub tls_key: Option<String>,
+    /// The certificates that clients' certificates are checked against, where clients must show one.
+    pub client_roots: Vec<String>,
+    /// The TLS files of its operations endpoint, where TLS is on there, with their settings. Relative paths begin where the server is started.
+    pub operations: Vec<(&'static str, String)>,
     /// Where identities and certificates are kept.
     pub database: DatabaseKind,
     /// The database's file or address with credentials: never to be printed.
@@ -309,6 +313,8 @@ impl CaConfig {
             tls: settings.flag(&["tls", "enabled"]).unwrap_or(false),
             tls_certificate: usual(&["tls", "certfile"], "tls-cert.pem"),
             tls_key: text(&["tls", "keyfile"]),
+            client_roots: client_roots(&settings),
+            operations: operations_files(&settings),
             database: DatabaseKind::named(&usual(&["db", "type"], "sqlite3")),
             data_source: usual(&["db", "datasource"], "fabric-ca-server.db"),
             database_tls: DatabaseTls {
@@ -336,6 +342,21 @@ impl CaConfig {
         let bare = literal.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path).to_owned());
         std::iter::once(literal).chain(bare).filter(|path| !path.is_empty()).collect()
     }
+}
+
+fn client_roots(settings: &Settings<'_>) -> Vec<String> {
+    let kind = settings.text(&["tls", "clientauth", "type"]).unwrap_or_else(|| "noclientcert".to_owned());
+    let on = settings.flag(&["tls", "enabled"]) == Some(true) && !kind.eq_ignore_ascii_case("noclientcert");
+    if on { settings.list(&["tls", "clientauth", "certfiles"]) } else { Vec::new() }
+}
+
+fn operations_files(settings: &Settings<'_>) -> Vec<(&'static str, String)> {
+    if settings.flag(&["operations", "tls", "enabled"]) != Some(true) {
+        return Vec::new();
+    }
+    let one = |name: &str| settings.text(&["operations", "tls", name, "file"]);
+    let files = [("operations.tls.cert.file", one("cert")), ("operations.tls.key.file", one("key"))];
+    files.into_iter().filter_map(|(setting, path)| Some((setting, path?))).collect()
 }
 
 /// Most levels of affiliations that are read.
@@ -410,6 +431,21 @@ mod tests {
         assert_eq!((config.certificate.as_str(), config.tls_certificate.as_str()), ("ca-cert.pem", "tls-cert.pem"));
         assert_eq!((config.database, config.data_source.as_str()), (DatabaseKind::Sqlite, "fabric-ca-server.db"));
         assert!(!config.tls && config.key.is_none());
+    }
+
+    #[test]
+    fn the_tls_files_of_clients_and_operations_count_where_they_are_used() {
+        let read = |text: &str| {
+            let config = CaConfig::parse(text.as_bytes()).unwrap();
+            (config.client_roots, config.operations)
+        };
+        let text = "tls: {enabled: true, clientauth: {type: RequireAndVerifyClientCert, certfiles: [a.pem, b.pem]}}\noperations: {tls: {enabled: true, cert: {file: o.pem}, key: {file: }}}\n";
+        let (roots, operations) = read(text);
+        assert_eq!(roots, ["a.pem", "b.pem"]);
+        assert_eq!(operations, [("operations.tls.cert.file", "o.pem".to_owned())]);
+        assert!(read(&text.replace("RequireAndVerifyClientCert", "noclientcert")).0.is_empty());
+        let off = text.replace("enabled: true", "enabled: false");
+        assert_eq!(read(&off), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -270,6 +270,16 @@ pub fn private_keys(pem: &[u8]) -> Vec<PrivateKey> {
         .collect()
 }
 
+/// Largest file that Fabric's key store looks at when it searches for a key, in bytes.
+pub const MAX_KEY_STORE_FILE_BYTES: u64 = 64 << 10;
+
+/// Returns what precedes the first private key of a PEM file: the label of the file's first block, if that is no private key. Fabric's key
+/// store reads the first block alone, TLS all of them.
+pub fn block_before_key(pem: &[u8]) -> Option<String> {
+    let first = pem_blocks(pem).into_iter().find(|block| block.der.is_some() || block.encrypted)?;
+    (!first.label.ends_with("PRIVATE KEY")).then_some(first.label)
+}
+
 /// Returns the raw public key of the first PEM private key that is understood, in the form of [`Certificate::public_key`]; `None` when the
 /// file holds no such key.
 pub fn public_key_of_private_pem(pem: &[u8]) -> Option<Vec<u8>> {

@@ -176,6 +176,21 @@ impl ChannelConfig {
         Self::from_config(header.channel_id, &config).map(Some)
     }
 
+    /// Reads a block as it is sent and as files contain it that a node is joined with; `None` when it is no configuration block.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it does not decode, or is a configuration block and cannot be read.
+    pub fn from_block(block: &[u8]) -> Result<Option<ChannelConfig>, ConfigError> {
+        let block: common::Block = decode("block", block)?;
+        if block.header.is_none() {
+            return Ok(None);
+        }
+        match block.data.unwrap_or_default().data.as_slice() {
+            [envelope] => Self::from_envelope(envelope),
+            _ => Ok(None),
+        }
+    }
+
     fn from_config(channel: String, config: &common::Config) -> Result<ChannelConfig, ConfigError> {
         let root = config.channel_group.as_ref().ok_or(ConfigError::Missing("channel group"))?;
         let orderer_group = root.groups.get("Orderer").ok_or(ConfigError::Missing("orderer group"))?;

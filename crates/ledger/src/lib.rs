@@ -18,6 +18,7 @@ pub mod dump_commands;
 pub mod idemix;
 pub mod kept_environment;
 pub mod layout;
+pub mod legacy_package;
 pub mod leveldb;
 pub mod msp;
 pub mod msp_config;

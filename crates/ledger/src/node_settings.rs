@@ -418,6 +418,50 @@ pub fn bootstrap_file(role: NodeRole, yaml: &Value, environment: &Environment) -
     files.iter().find_map(|name| settings.named(&["General", name]).into_iter().next())
 }
 
+/// The section of a peer's configuration that names libraries.
+pub const HANDLERS: &str = "peer.handlers";
+
+/// Returns the libraries that a peer loads at its start in place of its own handlers. Relative paths begin where it is started.
+pub fn handler_libraries(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
+    fn add(setting: &str, value: &Value, out: &mut Vec<NamedFile>) {
+        let library = value_at(value, &["library"]).and_then(Value::as_str).unwrap_or_default();
+        if !library.is_empty() && !library.contains('$') {
+            let setting = format!("{setting}.library");
+            let variable = format!("CORE_{}", setting.replace('.', "_").to_ascii_uppercase());
+            out.push(NamedFile { setting, variable, by_environment: false, path: library.to_owned() });
+        }
+    }
+    let Some((settings, _)) = of_role(role, yaml, environment).filter(|_| role == NodeRole::Peer) else {
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    for kind in ["authFilters", "decorators", "endorsers", "validators"] {
+        let setting = format!("{HANDLERS}.{kind}");
+        match value_at(settings.yaml, &["peer", "handlers", kind]) {
+            Some(Value::Sequence(items)) => items.iter().for_each(|item| add(&setting, item, &mut out)),
+            Some(Value::Mapping(items)) => {
+                for (name, item) in items {
+                    add(&format!("{setting}.{}", name.as_str().unwrap_or_default()), item, &mut out);
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Returns the file of a peer's TLS client certificate or key where only one of the two is set: the peer does not start.
+pub fn client_file_without_partner(role: NodeRole, yaml: &Value, environment: &Environment) -> Option<NamedFile> {
+    let (settings, _) = of_role(role, yaml, environment).filter(|_| role == NodeRole::Peer)?;
+    settings.flag(&["peer", "tls", "enabled"]).filter(|on| *on)?;
+    let [certificate, key] = ["clientCert", "clientKey"].map(|name| ["peer", "tls", name, "file"]);
+    match (settings.text(&certificate), settings.text(&key)) {
+        (Some(_), None) => settings.named(&certificate).into_iter().next(),
+        (None, Some(_)) => settings.named(&key).into_iter().next(),
+        _ => None,
+    }
+}
+
 /// Returns everything that the configuration of a node of this role names: files and directories.
 pub fn named_paths(role: NodeRole, yaml: &Value, environment: &Environment) -> Vec<NamedFile> {
     let mut out = tls_files(role, yaml, environment);
@@ -534,5 +578,22 @@ mod tests {
         let named = tls_files(NodeRole::Peer, &peer, &Environment::new());
         let paths: Vec<&str> = named.iter().map(|named| named.path.as_str()).collect();
         assert_eq!(paths, ["k", "a", "b", "o"]);
+    }
+
+    #[test]
+    fn a_peers_libraries_are_named_in_every_form_and_client_files_come_in_pairs() {
+        let yaml = parse(b"peer:\n  tls: {enabled: true, clientCert: {file: c.crt}}\n  handlers:\n    authFilters: [{name: A}, {name: B, library: /l/b.so}]\n    validators: {vscc: {name: V, library: v.so}, x: {name: X, library: }}\n").unwrap();
+        let named = handler_libraries(NodeRole::Peer, &yaml, &Environment::new());
+        let named: Vec<(&str, &str)> = named.iter().map(|one| (one.setting.as_str(), one.path.as_str())).collect();
+        assert_eq!(
+            named,
+            [("peer.handlers.authFilters.library", "/l/b.so"), ("peer.handlers.validators.vscc.library", "v.so")]
+        );
+        let alone = |pairs: &[(&str, &str)]| {
+            client_file_without_partner(NodeRole::Peer, &yaml, &environment(pairs)).map(|one| one.path)
+        };
+        assert_eq!(alone(&[]).as_deref(), Some("c.crt"));
+        assert_eq!(alone(&[("CORE_PEER_TLS_CLIENTKEY_FILE", "/k")]), None);
+        assert_eq!(alone(&[("CORE_PEER_TLS_ENABLED", "false")]), None);
     }
 }

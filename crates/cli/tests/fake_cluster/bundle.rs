@@ -98,7 +98,7 @@ fn planted_secrets_are_never_in_it_and_what_helps_is() {
     secrets.extend(["signing_key", "name_key"].map(|name| writer[name].as_str().unwrap().to_owned()));
     for secret in &secrets {
         let at = files.iter().find(|(_, text)| text.contains(secret.as_str()));
-        assert!(!whole.contains(secret.as_str()), "{secret} is in {:?}", at.map(|(name, text)| (name, text)));
+        assert!(!whole.contains(secret.as_str()), "{secret} is in {:?}", at);
     }
     assert!(!whole.contains("PRIVATE KEY") && whole.contains("[redacted]"));
     // What helps is there.

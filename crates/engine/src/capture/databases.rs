@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole, ORDERER_CHAINS, PEER_CHAINS, Place};
+use fabkeep_ledger::layout::{Class, DirectoryRole, Kind, NodeRole};
 use fabkeep_ledger::leveldb::{self, Database, LedgerList, MissingPrivateData, Report};
 use fabkeep_ledger::private_hashes::PrivateWrite;
 use fabkeep_ledger::raft::{self, RaftError};
@@ -13,14 +13,14 @@ use fabkeep_network::{
     CaFacts, Finding, KeyFacts, LedgerFacts, MissingCollection, NodeFacts, OrLeaveOut, RaftFacts, RaftSnapshotFacts,
     Rule, WalKind,
 };
-use fabkeep_platform::{EntryKind, VolumeEntry};
+use fabkeep_platform::VolumeEntry;
 use fabkeep_store::{BlobId, PointWriter, Sources};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::survey::{PlannedNode, Survey, SurveyedDirectory};
 use super::{ByChannel, CaptureOptions, files, keys, over_nodes, source_name};
-use super::{authority, derived, identities, named, packages, private_data, settings, start_marks};
+use super::{authority, chain_folders, derived, identities, named, packages, private_data, settings, start_marks};
 use crate::EngineError;
 use crate::event::{Event, Reporter};
 
@@ -163,7 +163,7 @@ fn is_unchanged(writer: &PointWriter<'_>, node: &PlannedNode, directory: &Survey
 
 /// Notes for the next capture, of directories that are far away.
 pub(super) struct Notes<'a> {
-    writer: &'a PointWriter<'a>,
+    pub writer: &'a PointWriter<'a>,
     node: &'a PlannedNode,
     learned: &'a Mutex<Sources>,
 }
@@ -244,7 +244,7 @@ pub(crate) fn check(
         for directory in &node.directories {
             check_databases(node, directory, writer, options, reporter, &found);
             check_logs(node, directory, &notes, &mut checked, reporter, &found);
-            check_chain_directories(node, directory, &notes, &found);
+            chain_folders::check(survey, node, directory, &notes, &found);
             start_marks::check(node, directory, &notes, &found);
             if directory.directory.role == DirectoryRole::DatabaseDump {
                 checked.ca = Some(authority::check_dump(node, directory, &found));
@@ -540,38 +540,6 @@ fn read_heights(node: &PlannedNode, notes: &Notes<'_>, checked: &mut NodeChecks)
                     config_history.and_then(|local| leveldb::knows_channel(&local, channel).ok());
                 heights.private = read(join("pvtdataStore"), leveldb::private_data_height);
             }
-        }
-    }
-}
-
-/// A chain's directory without its block files is a chain that was lost. A peer opens only what its list of ledgers names: other
-/// directories beside the chains are none of its business.
-fn check_chain_directories(
-    node: &PlannedNode,
-    directory: &SurveyedDirectory,
-    notes: &Notes<'_>,
-    found: &dyn Fn(Finding),
-) {
-    let root = match directory.directory.role {
-        DirectoryRole::PeerData => PEER_CHAINS,
-        DirectoryRole::OrdererLedger => ORDERER_CHAINS,
-        _ => return,
-    };
-    let chains = directory.chains();
-    let is_peer = directory.directory.role == DirectoryRole::PeerData;
-    let list = is_peer.then(|| start_marks::ledger_list(directory, "", notes)).flatten();
-    let is_listed = |channel: &str| list.as_ref().is_none_or(|list| list.ledgers.contains_key(channel));
-    let standing =
-        |(entry, place): &&(VolumeEntry, Place)| entry.kind == EntryKind::Directory && place.class != Class::Skip;
-    for (entry, _) in directory.entries.iter().filter(standing) {
-        let Some(channel) = entry.path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/')) else { continue };
-        if !channel.contains('/') && is_listed(channel) && !chains.iter().any(|chain| chain.path == entry.path) {
-            found(Finding::error(
-                Rule::HashChain,
-                format!("{} {channel}", node.node.id),
-                format!("the chain's directory {} contains no block file", entry.path),
-                OrLeaveOut("take the chain from another node or an earlier recovery point"),
-            ));
         }
     }
 }

@@ -7,17 +7,19 @@ use fabkeep_ledger::ca_config::{CaConfig, DatabaseKind, config_file_name};
 use fabkeep_ledger::certificate::{Certificate, MAX_PEM_BYTES, PemContent, first_pem_block, is_private_key_pem};
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::msp::{Msp, RevocationList};
-use fabkeep_ledger::msp_config::{has_administrators, named_certificates};
+use fabkeep_ledger::msp_config::{UnitCertificate, has_administrators, named_certificates};
 use fabkeep_ledger::node_settings::has_section;
 use fabkeep_ledger::proto::msp::FabricMspConfig;
 use fabkeep_ledger::yaml::{MAX_CONFIG_BYTES, parse};
-use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, OrLeaveOut, Rule};
+use fabkeep_network::{DirectorySource, Finding, KeyFacts, KeyPurpose, NodeDirectory, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, VolumeEntry};
 
 use super::issuer;
 use super::links::LedTo;
 use super::presence::RoleView;
+use super::settings;
 use super::survey::{PlannedNode, SurveyedDirectory};
+use crate::located::locate_all;
 
 pub(super) const BRING_BACK: OrLeaveOut =
     OrLeaveOut("restore the files from the CA's records or an earlier recovery point, or correct the inventory");
@@ -190,6 +192,14 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         intermediate_certs: pem(&intermediates),
         ..FabricMspConfig::default()
     });
+    let mut signing: Vec<&Pem> = of("signcerts");
+    signing.sort_by_key(|file| &file.label);
+    let own = signing.iter().find_map(|file| Some((file, first_pem_block(&file.bytes)?)));
+    // What cannot be read at all is reported by the rule for certificates.
+    if let Some((file, PemContent::Other)) = own.filter(|(file, _)| file.certificate.is_some() || file.key) {
+        let what = "what its first PEM block in signcerts contains is not a readable certificate, and the node reads no other block: it does not start";
+        found(error(node, Rule::EveryKey, &file.label, what));
+    }
     // Of several the node uses the first.
     let signing = of("signcerts").into_iter().filter_map(|file| Some((file, file.certificate.as_ref()?)));
     let first = signing.min_by_key(|(file, _)| &file.label).filter(|_| !roots.is_empty());
@@ -227,14 +237,9 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
     }
     check_tls_chain(node, &of("tlscacerts"), &of("tlsintermediatecerts"), found);
     let config = files.iter().find(|file| file.name == "config.yaml" && file.folder != "keystore");
-    for path in config.map(|file| named_certificates(&file.bytes)).unwrap_or_default() {
-        let there = files
-            .iter()
-            .any(|file| file.label.ends_with(&format!("/{path}")) || path == format!("{}/{}", file.folder, file.name));
-        if !there {
-            let what = "the MSP's config.yaml names this certificate, but it is missing: the node then accepts node units (NodeOUs) of any CA";
-            found(warning(node, Rule::EveryKey, &view.label_of(&path), what));
-        }
+    let vouching = [authorities.as_slice(), intermediates.as_slice()].concat();
+    for unit in config.map(|file| named_certificates(&file.bytes)).unwrap_or_default() {
+        check_unit(node, &unit, &files, &vouching, &view.label_of(&unit.path), found);
     }
     let administrators = admins.iter().any(|file| file.certificate.is_some());
     let by_units = config.map(|file| has_administrators(&file.bytes));
@@ -250,6 +255,44 @@ fn check_msp(node: &PlannedNode, found: &dyn Fn(Finding)) {
         found(error(node, Rule::EveryKey, &place, what));
     } else if let (Some(file), Some(Err(problem))) = (config, by_units) {
         found(error(node, Rule::EveryKey, &file.label, format!("it is not valid YAML ({problem})")));
+    }
+}
+
+/// A certificate that the MSP's configuration names for a unit must be one of the MSP's CA certificates.
+fn check_unit(
+    node: &PlannedNode,
+    unit: &UnitCertificate,
+    files: &[Pem],
+    vouching: &[&Pem],
+    place: &str,
+    found: &dyn Fn(Finding),
+) {
+    let is_named = |file: &&Pem| {
+        file.label.ends_with(&format!("/{}", unit.path)) || unit.path == format!("{}/{}", file.folder, file.name)
+    };
+    let Some(file) = files.iter().find(is_named) else {
+        // One outside of the MSP is in none of the files looked at here.
+        if !unit.of_nodes && unit.path.split('/').any(|part| part == "..") {
+            return;
+        }
+        found(if unit.of_nodes {
+            let what = "the MSP's config.yaml names this certificate, but it is missing: the node then accepts node units (NodeOUs) of any CA";
+            warning(node, Rule::EveryKey, place, what)
+        } else {
+            let what = "the MSP's config.yaml names this certificate (OrganizationalUnitIdentifiers), but it is missing: the node does not start";
+            error(node, Rule::EveryKey, place, what)
+        });
+        return;
+    };
+    let is_known = |certificate: &Certificate| {
+        let mut known = vouching.iter().filter_map(|file| file.certificate.as_ref());
+        known.any(|known| known.has_key_of(certificate))
+    };
+    // Under node units a file of length zero is as none.
+    let unread = unit.of_nodes && file.bytes.is_empty();
+    if !unread && !file.certificate.as_ref().is_some_and(is_known) {
+        let what = "the MSP's config.yaml names it as the certificate of a unit, and it is none of the CA certificates in cacerts and intermediatecerts: the node does not start";
+        found(error(node, Rule::EveryKey, &file.label, what));
     }
 }
 
@@ -470,5 +513,39 @@ fn check_authority(node: &PlannedNode, keys: &[KeyFacts], found: &dyn Fn(Finding
             found(error(node, Rule::CaDatabase, &view.label_of(file), what));
         }
     }
+    check_authority_files(node, found);
     issuer::check(node, config.as_ref(), found);
+}
+
+/// Further TLS files that the configurations of a server's CAs name. On hosts only: on a cluster they name paths of the container.
+fn check_authority_files(node: &PlannedNode, found: &dyn Fn(Finding)) {
+    if node.node.workload.is_some() {
+        return;
+    }
+    let directories: Vec<&NodeDirectory> = node.directories.iter().map(|directory| &directory.directory).collect();
+    for home in settings::surveyed_homes(node) {
+        let base = (home.directory, home.at.as_str());
+        let is_there = |named: &str| {
+            locate_all(&directories, base, named).iter().any(|(position, path)| {
+                let directory = node.directories.get(*position);
+                directory.is_some_and(|directory| {
+                    let mut entries = directory.entries.iter().map(|(entry, _)| entry);
+                    entries.any(|entry| entry.path == *path && directory.led_to(entry).is_file())
+                })
+            })
+        };
+        // An absolute path may be one of a container.
+        let is_missing = |named: &&String| !named.starts_with('/') && !is_there(named);
+        let place = |named: &str| format!("{}/{named}", directories[home.directory].path.trim_end_matches('/'));
+        for named in home.config.client_roots.iter().filter(is_missing) {
+            let what = "the CA's configuration names it (tls.clientauth.certfiles), but it is missing: the server does not start";
+            found(error(node, Rule::EveryKey, &place(&home.inside(named)), what));
+        }
+        for (setting, named) in home.config.operations.iter().filter(|(_, named)| is_missing(&named)) {
+            let what = format!(
+                "the CA's configuration names it ({setting}), and the home does not contain it: unless it is where the server is started, the server does not start"
+            );
+            found(warning(node, Rule::EveryKey, &place(&home.inside(named)), what));
+        }
+    }
 }

@@ -3,11 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
-use fabkeep_ledger::certificate::{Certificate, CertificateSummary, MAX_PEM_BYTES, PrivateKey, private_keys};
+use fabkeep_ledger::certificate::{
+    Certificate, CertificateSummary, MAX_PEM_BYTES, PrivateKey, first_pem_block, private_keys,
+};
 use fabkeep_ledger::layout::{DirectoryRole, Kind, NodeRole};
 use fabkeep_network::{Finding, KeyFacts, KeyPurpose, Node, NodeDirectory, NodeId, OrLeaveOut, Rule};
 use fabkeep_platform::{EntryKind, Platform, VolumeEntry};
 
+use super::key_store::{KeyFile, KeyStores, Unread};
 use super::settings;
 use super::survey::PlannedNode;
 use crate::located::{Located, locate_all};
@@ -20,6 +23,8 @@ struct ConfiguredKeys {
     keys: HashMap<Located, Located>,
     /// Tokens that hold keys instead of files, by purpose of the certificate.
     tokens: Vec<(KeyPurpose, String)>,
+    /// The folders of the key stores.
+    stores: KeyStores,
     /// The configuration says where the TLS certificate is.
     tls: bool,
     /// A TLS certificate that the configuration names and that is in none of the directories.
@@ -47,9 +52,13 @@ impl ConfiguredKeys {
         };
         if node.node.role == NodeRole::CertificateAuthority {
             let mut tokens = Vec::new();
+            let mut stores = Vec::new();
             for home in settings::surveyed_homes(node) {
                 let base = (home.directory, home.at.as_str());
                 let config = &home.config;
+                if config.key_store.is_none() {
+                    stores.push((home.directory, home.inside("msp/keystore")));
+                }
                 pair(base, &config.certificate, config.key.as_deref(), KeyPurpose::Authority);
                 pair(base, &config.tls_certificate, config.tls_key.as_deref(), KeyPurpose::Tls);
                 if let Some(token) = config.bccsp.token() {
@@ -60,6 +69,7 @@ impl ConfiguredKeys {
                 }
             }
             out.tokens = tokens;
+            out.stores = KeyStores::Folders(stores);
             return out;
         }
         let (config, file) = settings::node_settings(node);
@@ -82,6 +92,8 @@ impl ConfiguredKeys {
         if let Some((certificate, key)) = tls.client.as_ref().filter(|(named, _)| known(named)) {
             pair(base, certificate, Some(key.as_str()), KeyPurpose::Tls);
         }
+        // Where the configuration names one, that is where keys are looked for.
+        out.stores = if config.keystore.is_none() { KeyStores::BesideCertificate } else { KeyStores::default() };
         out.tls = named_tls;
         out.missing_tls = missing;
         out.tokens = config.bccsp.token().map(|token| (KeyPurpose::Enrolment, token)).into_iter().collect();
@@ -117,7 +129,7 @@ struct CertificateFile {
 /// Reads every certificate and key of a node. Keys are matched by public key: file names say nothing certain.
 pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFacts> {
     let named = ConfiguredKeys::of(node);
-    let mut private: HashMap<Vec<u8>, String> = HashMap::new();
+    let mut private: HashMap<Vec<u8>, Vec<KeyFile>> = HashMap::new();
     let mut by_file: HashMap<Located, Vec<Vec<u8>>> = HashMap::new();
     // Keys that are there and say nothing: encrypted, damaged, of other algorithms.
     let mut odd: Vec<(Located, String, PrivateKey)> = Vec::new();
@@ -162,10 +174,12 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             let is_key = !keys.is_empty();
             // The keys of a CA's idemix issuer belong to no certificate.
             let of_issuer = entry.path.rsplit('/').next().is_some_and(|name| name.starts_with("Issuer"));
-            for key in keys {
+            for (number, key) in keys.into_iter().enumerate() {
                 match key {
                     PrivateKey::Understood(public) => {
-                        private.entry(public.clone()).or_insert_with(|| label.clone());
+                        let size = entry.stamp.size;
+                        let file = KeyFile::new(at.clone(), label.clone(), size, &bytes, number);
+                        private.entry(public.clone()).or_default().push(file);
                         by_file.entry(at.clone()).or_default().push(public);
                     }
                     other if !of_issuer => odd.push((at.clone(), label.clone(), other)),
@@ -179,6 +193,16 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
             let signs = purpose == KeyPurpose::Enrolment && all.first().is_some_and(Result::is_ok);
             if signs && !signing.insert((position, folder.to_owned())) {
                 purpose = KeyPurpose::Trusted;
+            }
+            // A node passes over what is not PEM; that no other certificate is there is said by the rules.
+            if purpose == KeyPurpose::Enrolment && first_pem_block(&bytes).is_none() && !is_key {
+                found(Finding::warning(
+                    Rule::EveryKey,
+                    format!("{} {label}", node.node.id),
+                    "it is not PEM: the node ignores it",
+                    "no action is needed if the node's certificate is in another file of this folder",
+                ));
+                continue;
             }
             // That an authority's own certificate cannot be read is reported by the rule for authorities.
             let expected = !matches!(purpose, KeyPurpose::Trusted | KeyPurpose::Authority);
@@ -213,7 +237,7 @@ pub(crate) fn collect(node: &PlannedNode, found: &dyn Fn(Finding)) -> Vec<KeyFac
     certificates
         .into_iter()
         .map(|read| {
-            let key = key_of(&node.node.id, &read, &named, &private, &by_file, &odd, found);
+            let key = key_of(node, &read, &named, &private, &by_file, &odd, found);
             KeyFacts {
                 path: read.label,
                 purpose: read.purpose,
@@ -253,19 +277,21 @@ fn keys_without_certificate(
 
 /// Returns where a certificate's key is. A file in its place that is another key, or cannot be understood, is reported as such.
 fn key_of(
-    id: &NodeId,
+    node: &PlannedNode,
     read: &CertificateFile,
     named: &ConfiguredKeys,
-    private: &HashMap<Vec<u8>, String>,
+    private: &HashMap<Vec<u8>, Vec<KeyFile>>,
     by_file: &HashMap<Located, Vec<Vec<u8>>>,
     odd: &[(Located, String, PrivateKey)],
     found: &dyn Fn(Finding),
 ) -> Option<String> {
+    let id: &NodeId = &node.node.id;
     let certificate = read.certificate.as_ref()?;
     let subject = || format!("{id} {}", read.label);
     let name = || certificate.summary().common_name;
     let rule = if read.purpose == KeyPurpose::Authority { Rule::CaKey } else { Rule::EveryKey };
-    let key = private.get(certificate.public_key()).cloned();
+    let files = private.get(certificate.public_key()).map(Vec::as_slice).unwrap_or_default();
+    let key = files.first().map(|file| file.label.clone());
     if read.purpose == KeyPurpose::Trusted {
         return key;
     }
@@ -286,8 +312,27 @@ fn key_of(
         ));
         return key.or_else(|| Some(at.to_owned()));
     }
-    if key.is_some() {
+    let useless = |label: &str, why: &str| {
+        found(Finding::error(
+            rule,
+            subject(),
+            format!("{label}, the key of {} ({}), cannot be used: {why}", name(), read.purpose),
+            OrLeaveOut("replace it with a key that the node can read"),
+        ));
+    };
+    let in_token = named.tokens.iter().any(|(purpose, _)| *purpose == read.purpose);
+    // A TLS key may be anywhere in its file.
+    if key.is_some() && (read.purpose == KeyPurpose::Tls || in_token) {
         return key;
+    }
+    if !files.is_empty() {
+        return Some(match named.stores.find(node, &read.at, certificate.public_key(), files, named_key) {
+            Ok(file) => file.label.clone(),
+            Err(Unread { label, why }) => {
+                useless(&label, &why);
+                label
+            }
+        });
     }
     if let Some((_, token)) = named.tokens.iter().find(|(purpose, _)| *purpose == read.purpose) {
         found(Finding::note(
@@ -309,15 +354,6 @@ fn key_of(
     };
     let (_, label, what) =
         odd.iter().find(|(at, _, _)| named_key == Some(at) || (named_key.is_none() && beside(at)))?;
-    let remedy = OrLeaveOut("replace it with a key that the node can read");
-    let useless = |why: &str| {
-        found(Finding::error(
-            rule,
-            subject(),
-            format!("{label}, the key of {} ({}), cannot be used: {why}", name(), read.purpose),
-            remedy,
-        ));
-    };
     match what {
         PrivateKey::NotUnderstood(why) => found(Finding::warning(
             rule,
@@ -325,8 +361,8 @@ fn key_of(
             format!("it cannot be checked whether {label} is the key of {} ({}): {why}", name(), read.purpose),
             "make sure that the node starts with it; it is captured as it is",
         )),
-        PrivateKey::Encrypted => useless("it is encrypted, and the node cannot read encrypted keys"),
-        PrivateKey::Damaged(why) => useless(why),
+        PrivateKey::Encrypted => useless(label, "it is encrypted, and the node cannot read encrypted keys"),
+        PrivateKey::Damaged(why) => useless(label, why),
         PrivateKey::Understood(_) => return None,
     }
     Some(label.clone())

@@ -3,6 +3,7 @@
 
 mod authority;
 mod ca_tables;
+mod chain_folders;
 mod chains;
 mod changed;
 mod cursor;
@@ -15,6 +16,7 @@ mod gone;
 mod histories;
 mod identities;
 mod issuer;
+mod key_store;
 mod keys;
 mod links;
 mod look;

@@ -1,5 +1,5 @@
 //! Checks that what a peer's or an orderer's configuration names exists and is in the set: TLS files, the block that an orderer begins with,
-//! directories; and that configuration and inventory speak of the same node (I5, K3). On hosts only: on a cluster a configuration names
+//! libraries of a peer's handlers, directories; and that configuration and inventory speak of the same node (I5, K3). On hosts only: on a cluster a configuration names
 //! paths of its container.
 //!
 //! A file's paths may be those of a container too. They count when others of the same kind, relative or absolute, lead to what is captured.
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_ledger::node_settings::{
-    Environment, NamedFile, NodeSettings, bootstrap_file, named_paths, places, tls_files,
+    Environment, HANDLERS, NamedFile, NodeSettings, bootstrap_file, client_file_without_partner, handler_libraries,
+    named_paths, places, tls_files,
 };
 use fabkeep_ledger::yaml::{MAX_CONFIG_BYTES, parse};
 use fabkeep_network::{Finding, OrLeaveOut, Rule};
@@ -63,6 +64,20 @@ pub(super) fn check(node: &PlannedNode, all: &[PlannedNode], found: &dyn Fn(Find
     let mut reported = BTreeSet::new();
     for one in tls_files(role, &yaml, environment) {
         named.check_file(&one, Rule::EveryKey, BRING_BACK, &mut reported, found);
+    }
+    for one in handler_libraries(role, &yaml, environment) {
+        // A library that exists is part of the program, and not of the node's data.
+        if named.resolve(&one).is_some_and(|path| is_missing(&path)) {
+            named.check_file(&one, Rule::NotPersistent, BRING_BACK, &mut reported, found);
+        }
+    }
+    if let Some(one) = client_file_without_partner(role, &yaml, environment) {
+        let what = format!(
+            "{}, and not the other of peer.tls.clientCert.file and peer.tls.clientKey.file: the peer does not start",
+            named.says(&one)
+        );
+        let remedy = OrLeaveOut("set both, or neither");
+        found(Finding::error(Rule::EveryKey, format!("{} {}", node.node.id, one.path), what, remedy));
     }
     if let Some(one) = bootstrap_file(role, &yaml, environment) {
         let remedy = OrLeaveOut(
@@ -151,7 +166,8 @@ impl ConfiguredNode<'_> {
     /// Whether a setting's relative path begins at the configuration file.
     fn begins_at_file(&self, one: &NamedFile) -> bool {
         let outside = ["Admin.", "Operations.", "Consensus."].iter().any(|section| one.setting.starts_with(section));
-        one.path.starts_with('/') || self.node.node.role == NodeRole::Peer || !outside
+        let of_peer = self.node.node.role == NodeRole::Peer && !one.setting.starts_with(HANDLERS);
+        one.path.starts_with('/') || of_peer || !(outside || one.setting.starts_with(HANDLERS))
     }
 
     fn says(&self, one: &NamedFile) -> String {
@@ -206,6 +222,14 @@ impl ConfiguredNode<'_> {
         } else if certain {
             reported.insert(path);
             found(Finding::error(rule, subject, format!("{says}, but it is missing"), remedy));
+        } else if self.speaks_of_here(one) {
+            reported.insert(path);
+            let what = format!(
+                "{says} by a path that begins where the node is started, and no captured file has a path that ends alike: the node does not start without it"
+            );
+            let remedy =
+                "restore the file if it was lost, or name its directory in the inventory (tls = \"…\", other = \"…\")";
+            found(Finding::warning(rule, format!("{} {}", self.node.node.id, one.path), what, remedy));
         }
     }
 

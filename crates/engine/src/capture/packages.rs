@@ -1,16 +1,21 @@
-//! Chaincode packages: the file name contains the hash of the content, so that a truncated or foreign package is recognised.
+//! Chaincode packages: the file name contains the hash of the content, so that a truncated or foreign package is recognised. Those of the
+//! lifecycle before Fabric 2.0 are read as a peer reads them at its start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use aws_lc_rs::digest;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
+use fabkeep_ledger::legacy_package::{LegacyPackage, MAX_LEGACY_PACKAGE_BYTES};
 use fabkeep_network::{Finding, OrLeaveOut, Rule};
+use fabkeep_platform::EntryKind;
 use fabkeep_store::PointWriter;
 
 use super::CaptureOptions;
 use super::databases::NodeChecks;
 use super::files::is_unchanged;
+use super::identities;
+use super::links::LedTo;
 use super::presence::RoleView;
 use super::survey::{PlannedNode, Survey};
 
@@ -56,6 +61,46 @@ pub(super) fn check_approved(survey: &Survey, checked: &[NodeChecks], found: &dy
 
 /// Checks the packages that are new since the last capture.
 pub(super) fn check(node: &PlannedNode, writer: &PointWriter<'_>, options: &CaptureOptions, found: &dyn Fn(Finding)) {
+    check_hashes(node, writer, options, found);
+    check_legacy(node, writer, options, found);
+}
+
+/// A peer reads every file with a dot in its name in its folder of legacy packages, and does not start where one is no package.
+fn check_legacy(node: &PlannedNode, writer: &PointWriter<'_>, options: &CaptureOptions, found: &dyn Fn(Finding)) {
+    let view = RoleView::of(node, DirectoryRole::PeerData);
+    for (directory, path, entry) in view.entries() {
+        let Some(name) = path.strip_prefix("chaincodes/").filter(|name| !name.contains('/')) else { continue };
+        if !name.contains('.') || entry.kind == EntryKind::Directory {
+            continue;
+        }
+        let problem = match directory.led_to(entry) {
+            LedTo::Nothing => "it is a link that leads to nothing".to_owned(),
+            LedTo::Entry(at) if at.kind == EntryKind::Directory => "it is a link to a directory".to_owned(),
+            _ => {
+                if !options.reread && is_unchanged(writer, node, directory, entry) {
+                    continue;
+                }
+                // A file that cannot be read has its finding where it is kept.
+                let Some(bytes) = identities::read(directory, entry, MAX_LEGACY_PACKAGE_BYTES) else { continue };
+                let Err(problem) = LegacyPackage::parse(&bytes) else { continue };
+                problem.to_string()
+            }
+        };
+        found(Finding::error(
+            Rule::NotPersistent,
+            format!("{} {}", node.node.id, view.label_of(path)),
+            format!(
+                "it is not a chaincode package ({problem}), and the peer does not start: it reads every file in this folder that has a dot in its name"
+            ),
+            OrLeaveOut(
+                "move the file out of the folder; if it was a package, take it from another peer or an earlier recovery point",
+            ),
+        ));
+    }
+}
+
+/// Checks the packages that have the hash of their content in their name.
+fn check_hashes(node: &PlannedNode, writer: &PointWriter<'_>, options: &CaptureOptions, found: &dyn Fn(Finding)) {
     let view = RoleView::of(node, DirectoryRole::PeerData);
     for (directory, path, entry) in view.files() {
         let name = path.strip_prefix("lifecycle/chaincodes/").and_then(|name| name.strip_suffix(".tar.gz"));

@@ -50,6 +50,25 @@ const NOT_REBUILT: [(&str, &str); 3] = [
     ("ledgersData/configHistory", "collection configurations from before the snapshot are lost"),
     ("ledgersData/bookkeeper", "expiring private data from before the snapshot is never purged"),
 ];
+/// Folders in whose place a peer cannot start with a file, whatever its configuration says.
+const NO_FILES_OF_PEER: [&str; 14] = [
+    "ledgersData",
+    "ledgersData/chains",
+    "ledgersData/chains/chains",
+    "ledgersData/chains/index",
+    "ledgersData/ledgerProvider",
+    "ledgersData/pvtdataStore",
+    "ledgersData/configHistory",
+    "ledgersData/bookkeeper",
+    "ledgersData/fileLock",
+    "transientstore",
+    "lifecycle",
+    "lifecycle/chaincodes",
+    "chaincodes",
+    "externalbuilder",
+];
+/// The same of an orderer.
+const NO_FILES_OF_ORDERER: [&str; 5] = ["chains", "index", "pendingops", "pendingops/join", "pendingops/remove"];
 const BRING_BACK: OrLeaveOut = OrLeaveOut(
     "mount the volume again, or correct the inventory; or restore the directory from an earlier recovery point",
 );
@@ -128,6 +147,7 @@ pub(super) fn check(node: &PlannedNode, include_derived: bool, findings: &mut Ve
             judge(node, DirectoryRole::PeerData, what, findings, |node, part, findings| {
                 peer_data(node, part, findings);
                 led_nowhere(node, part, &PEER_FOLDERS, findings);
+                files_as_folders(node, part, &NO_FILES_OF_PEER, findings);
                 if include_derived && !node.joined_by_snapshot {
                     dropped_alone(node, part, findings);
                 }
@@ -138,6 +158,7 @@ pub(super) fn check(node: &PlannedNode, include_derived: bool, findings: &mut Ve
             judge(node, DirectoryRole::OrdererLedger, what, findings, |node, part, findings| {
                 ledger(node, part, findings);
                 led_nowhere(node, part, &ORDERER_FOLDERS, findings);
+                files_as_folders(node, part, &NO_FILES_OF_ORDERER, findings);
             });
         }
         NodeRole::CertificateAuthority => {
@@ -196,6 +217,15 @@ fn led_nowhere(node: &PlannedNode, part: &RoleView<'_>, folders: &[&str], findin
     for (directory, path, entry) in part.entries().filter(|(_, path, _)| folders.contains(path)) {
         if matches!(directory.led_to(entry), LedTo::Nothing) {
             let what = "it is a link that leads to nothing: the node does not start with it";
+            findings.push(missing(node, Rule::NotPersistent, part.label_of(path), what));
+        }
+    }
+}
+
+fn files_as_folders(node: &PlannedNode, part: &RoleView<'_>, folders: &[&str], findings: &mut Vec<Finding>) {
+    for (directory, path, entry) in part.entries().filter(|(_, path, _)| folders.contains(path)) {
+        if matches!(directory.led_to(entry), LedTo::Entry(at) if at.kind == EntryKind::File) {
+            let what = "it is a file, and the node expects a directory of this name: the node does not start";
             findings.push(missing(node, Rule::NotPersistent, part.label_of(path), what));
         }
     }

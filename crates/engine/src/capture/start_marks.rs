@@ -1,5 +1,6 @@
 //! Files that make a node act at its next start: remove a channel or a ledger, join a channel, wait for a height.
 
+use fabkeep_ledger::channel_config::ChannelConfig;
 use fabkeep_ledger::layout::Class;
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole, ORDERER_CHAINS, PEER_CHAINS};
 use fabkeep_ledger::leveldb::{self, LedgerList, LedgerStatus};
@@ -7,10 +8,13 @@ use fabkeep_network::{Finding, OrLeaveOut, Rule};
 use fabkeep_platform::EntryKind;
 
 use super::databases::Notes;
+use super::identities;
 use super::survey::{PlannedNode, SurveyedDirectory};
 
 const PENDING_REMOVE: &str = "pendingops/remove/";
 const PENDING_JOIN: &str = "pendingops/join/";
+/// Longest block that is looked into.
+const MAX_BLOCK_BYTES: u64 = 256 << 20;
 const PRE_RESET_HEIGHT: &str = "__preResetHeight";
 /// A peer's list of ledgers, relative to its data directory.
 pub(super) const LEDGER_LIST: &str = "ledgersData/ledgerProvider";
@@ -104,17 +108,43 @@ pub(super) fn check(node: &PlannedNode, directory: &SurveyedDirectory, notes: &N
             });
         }
         for path in marks(directory, root, PENDING_JOIN) {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let channel = name.strip_suffix(".block").or(name.strip_suffix(".join")).unwrap_or(name);
+            // The orderer looks at no other name.
+            let Some(channel) = path.rsplit('/').next().and_then(|name| name.strip_suffix(".join")) else { continue };
+            let subject = format!("{} {channel}", node.node.id);
+            if let Some(problem) = problem_of_join(directory, path, channel) {
+                found(Finding::error(
+                    Rule::StartWork,
+                    subject,
+                    format!("{path} {problem}: the orderer does not start with it"),
+                    OrLeaveOut("move the file away, and join the channel again when the orderer runs"),
+                ));
+                continue;
+            }
             found(Finding::note(
                 Rule::StartWork,
-                format!("{} {channel}", node.node.id),
+                subject,
                 format!(
                     "{path} exists: the orderer is joining this channel, and continues to fetch blocks when it starts"
                 ),
                 "no action is needed if that is intended; the join needs another orderer of the channel that has the blocks",
             ));
         }
+    }
+}
+
+/// Returns why an orderer cannot begin with a join file: it must be a configuration block of the channel.
+fn problem_of_join(directory: &SurveyedDirectory, path: &str, channel: &str) -> Option<String> {
+    let (entry, _) = directory.entries.iter().find(|(entry, _)| entry.path == path)?;
+    if entry.stamp.size > MAX_BLOCK_BYTES {
+        return Some(format!("is longer than {MAX_BLOCK_BYTES} bytes and cannot be a configuration block"));
+    }
+    // A file that cannot be read has its finding where it is kept.
+    let bytes = identities::read(directory, entry, MAX_BLOCK_BYTES)?;
+    match ChannelConfig::from_block(&bytes) {
+        Ok(Some(config)) if config.channel == channel => None,
+        Ok(Some(config)) => Some(format!("contains the configuration of another channel, {}", config.channel)),
+        Ok(None) => Some("is not a configuration block".to_owned()),
+        Err(problem) => Some(format!("is not a configuration block that can be read ({problem})")),
     }
 }
 

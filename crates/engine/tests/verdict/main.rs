@@ -13,6 +13,8 @@ mod derived;
 mod earlier_points;
 mod faults;
 mod followers;
+mod key_stores;
+mod legacy_packages;
 mod links;
 mod msp_folders;
 mod named;

@@ -89,3 +89,26 @@ fn a_file_in_the_place_of_a_folder_of_certificates_is_an_error() {
     let (made, findings) = verdict(&bench, &CaptureOptions::default());
     assert!(made, "{findings:#?}");
 }
+
+#[test]
+fn a_certificate_that_the_msps_configuration_names_for_a_unit_is_one_of_its_cas() {
+    let place = Place::new();
+    let unit = |bench: &Bench, certificate: &str| {
+        let path = bench.network().join("Org1/peer0/msp/config.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        let list = "OrganizationalUnitIdentifiers:\n  - OrganizationalUnitIdentifier: x\n";
+        fs::write(path, format!("{text}{list}    Certificate: {certificate}\n")).unwrap();
+    };
+    place.refused_after(PEER, |bench| unit(bench, "cacerts/none.pem"), "I5", PEER, "cacerts/none.pem the MSP's config");
+    let own = |bench: &Bench| {
+        let name = first_in(bench, "Org1/peer0/msp/signcerts").file_name().unwrap().to_str().unwrap().to_owned();
+        unit(bench, &format!("signcerts/{name}"));
+    };
+    place.refused_after(PEER, own, "I5", PEER, "none of the CA certificates in cacerts");
+    let (made, findings) = place.after(PEER, |bench| {
+        let name = first_in(bench, "Org1/peer0/msp/cacerts").file_name().unwrap().to_str().unwrap().to_owned();
+        unit(bench, &format!("cacerts/{name}"));
+    });
+    assert!(made, "{findings:#?}");
+    assert_no_alarm(&findings);
+}

@@ -102,6 +102,62 @@ fn tls_files_that_the_configuration_names_and_that_are_missing_are_errors() {
     assert_no_alarm(&findings);
 }
 
+/// Files of sections whose paths begin where the node is started.
+#[test]
+fn files_that_no_captured_path_ends_like_are_warned_of() {
+    let place = Place::new();
+    let roots = |bench: &Bench| {
+        edit(bench, ORDERER_YAML, &[("ClientRootCAs: [../tls/ca.crt]}", "ClientRootCAs: [../adm/ca.pem]}")]);
+    };
+    warned(&place, ORDERER, roots, "I5", "../adm/ca.pem orderer.yaml names it (Admin.TLS.ClientRootCAs) by a path");
+    let library = |named: &'static str| {
+        move |bench: &Bench| {
+            let text = fs::read_to_string(bench.network().join(CORE)).unwrap();
+            let line = text.lines().find(|line| line.trim() == "library: null" || line.trim() == "library:").unwrap();
+            let with = line.replace("library:", &format!("library: {named} #"));
+            edit(bench, CORE, &[(line, &with)]);
+        }
+    };
+    warned(&place, PEER, library("plugins/none.so"), "K3", "plugins/none.so core.yaml names it (peer.handlers.");
+}
+
+#[test]
+fn a_client_certificate_without_its_key_is_an_error() {
+    let place = Place::new();
+    let alone = &[("    clientCert:\n      file: null", "    clientCert:\n      file: ../tls/server.crt")];
+    place.refused_after(PEER, |bench| edit(bench, CORE, alone), "I5", PEER, "the peer does not start");
+}
+
+#[test]
+fn further_tls_files_that_a_ca_names_are_missed() {
+    let place = Place::new();
+    const CA: &str = "Org1/ca";
+    let with = |bench: &Bench, section: &str, text: &str| {
+        let path = bench.network().join("Org1/ca/fabric-ca-server-config.yaml");
+        let old = fs::read_to_string(&path).unwrap();
+        // A section that stands twice counts as it stands last.
+        fs::write(path, format!("{}\n{section}:\n{text}", old.trim_end())).unwrap();
+        for (from, to) in [("server.crt", "c.pem"), ("server.key", "k.pem"), ("ca.crt", "roots.pem")] {
+            fs::copy(bench.network().join("Org1/peer0/tls").join(from), bench.network().join(CA).join(to)).unwrap();
+        }
+    };
+    let clients = |roots: &'static str| {
+        move |bench: &Bench| {
+            let text = format!(
+                "  enabled: true\n  certfile: c.pem\n  keyfile: k.pem\n  clientauth:\n    type: RequireAndVerifyClientCert\n    certfiles: [{roots}]\n"
+            );
+            with(bench, "tls", &text);
+        }
+    };
+    place.refused_after(CA, clients("ca9.pem"), "I5", CA, "ca9.pem the CA's configuration names it (tls.clientauth");
+    let (made, findings) = place.after(CA, clients("roots.pem"));
+    assert!(made && findings.iter().all(|finding| !finding.what.contains("clientauth")), "{findings:#?}");
+    let operations = |bench: &Bench| {
+        with(bench, "operations", "  tls:\n    enabled: true\n    cert: {file: c.pem}\n    key: {file: o.pem}\n");
+    };
+    warned(&place, CA, operations, "I5", "o.pem the CA's configuration names it (operations.tls.key.file)");
+}
+
 #[test]
 fn the_block_that_an_orderer_begins_with_is_missed() {
     let place = Place::new();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{assert_found, assert_refused, verdict};
+use super::{assert_found, assert_no_alarm, assert_refused, verdict};
 use crate::bench::Bench;
 use fabkeep_engine::{CaptureOptions, EntryContent};
 use fabkeep_fixtures::write_to_store;
@@ -27,14 +27,43 @@ fn a_channel_that_the_next_start_deletes_is_an_error() {
     assert_refused(&bench, "B10", "OrdererOrg/orderer3 settlement", "deletes this channel's chain");
 }
 
+/// The genesis block of the network's channel, as `osnadmin channel join` takes it.
+fn genesis(bench: &Bench) -> Vec<u8> {
+    fs::read(bench.network().join("artifacts/mychannel.block")).unwrap()
+}
+
 #[test]
 fn a_channel_that_is_being_joined_is_reported() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let folder = bench.network().join("OrdererOrg/orderer1/production/pendingops/join");
-    fs::write(folder.join("other.join"), "a block").unwrap();
+    fs::write(folder.join("mychannel.join"), genesis(&bench)).unwrap();
+    // Neither is a join file.
+    fs::write(folder.join("notes"), "").unwrap();
+    fs::write(folder.join("x.join~"), "").unwrap();
     let (made, findings) = verdict(&bench, &CaptureOptions::default());
     assert!(made, "{findings:#?}");
-    assert_found(&findings, "B10", "OrdererOrg/orderer1 other", "is joining this channel");
+    assert_found(&findings, "B10", "OrdererOrg/orderer1 mychannel", "is joining this channel");
+    assert_no_alarm(&findings);
+}
+
+#[test]
+fn a_join_file_that_is_no_configuration_block_of_its_channel_is_an_error() {
+    let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
+    let folder = bench.network().join("OrdererOrg/orderer1/production/pendingops/join");
+    let block = genesis(&bench);
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    write("empty.join", b"");
+    write("text.join", b"a block");
+    write("cut.join", &block[..block.len() / 2]);
+    write("other.join", &block);
+    for (channel, what) in [
+        ("empty", "empty.join is not a configuration block"),
+        ("text", "text.join is not a configuration block"),
+        ("cut", "cut.join is not a configuration block"),
+        ("other", "another channel, mychannel"),
+    ] {
+        assert_refused(&bench, "B10", &format!("OrdererOrg/orderer1 {channel}"), what);
+    }
 }
 
 #[test]

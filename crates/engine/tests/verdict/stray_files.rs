@@ -61,9 +61,46 @@ fn a_folder_beside_a_peers_chains_that_its_list_of_ledgers_does_not_name_is_no_c
     let (made, findings) = verdict(&bench, &CaptureOptions::default());
     assert!(made, "{findings:#?}");
     assert_no_alarm(&findings);
-    // An orderer takes every folder for a channel.
+}
+
+#[test]
+fn a_folder_beside_an_orderers_chains_that_nothing_knows_as_a_channel_is_no_lost_chain() {
+    const ORDERER: &str = "OrdererOrg/orderer1";
     let place = Place::new();
-    let added =
-        |bench: &Bench| fs::create_dir(bench.network().join("OrdererOrg/orderer1/production/chains/x")).unwrap();
-    place.refused_after("OrdererOrg/orderer1", added, "B1", "OrdererOrg/orderer1", "contains no block file");
+    let chains = |bench: &Bench| bench.network().join("OrdererOrg/orderer1/production/chains");
+    // A disk that is mounted there has one.
+    let (made, findings) = place.after(ORDERER, |bench| fs::create_dir(chains(bench).join("lost+found")).unwrap());
+    assert!(made, "{findings:#?}");
+    assert_no_alarm(&findings);
+    // An orderer takes every folder for a channel, and removes one without blocks.
+    let (made, findings) = place.after(ORDERER, |bench| fs::create_dir(chains(bench).join("oldchannel")).unwrap());
+    assert!(made, "{findings:#?}");
+    assert_found(&findings, "B1", ORDERER, "the orderer removes the folder when it starts");
+    let lost = |bench: &Bench| fs::remove_file(chains(bench).join("mychannel/blockfile_000000")).unwrap();
+    place.refused_after(ORDERER, lost, "B1", ORDERER, "contains no block file");
+    // Its own log knows a channel that no other node has.
+    let of_log = |bench: &Bench| {
+        fs::create_dir(chains(bench).join("alone")).unwrap();
+        let log = bench.network().join("OrdererOrg/orderer1/production/etcdraft/wal");
+        super::copy(&log.join("mychannel"), &log.join("alone"));
+    };
+    place.refused_after(ORDERER, of_log, "B1", ORDERER, "chains/alone contains no block file");
+}
+
+#[test]
+fn a_file_in_the_place_of_a_folder_that_the_node_makes_is_an_error() {
+    let place = Place::new();
+    for (node, folder) in [
+        ("Org1/peer0", "ledgersData/fileLock"),
+        ("Org1/peer0", "ledgersData/chains/index"),
+        ("Org1/peer0", "externalbuilder"),
+        ("OrdererOrg/orderer1", "index"),
+    ] {
+        let change = |bench: &Bench| {
+            let path = bench.network().join(node).join("production").join(folder);
+            let _ = fs::remove_dir_all(&path);
+            fs::write(path, "x").unwrap();
+        };
+        place.refused_after(node, change, "K3", node, &format!("{folder} it is a file"));
+    }
 }
