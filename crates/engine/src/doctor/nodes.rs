@@ -56,9 +56,14 @@ pub(super) fn examine(
             (true, 1) => format!("channel {}; ", node.channels.join(", ")),
             (true, _) => format!("channels {}; ", node.channels.join(", ")),
         };
-        let runs = if node.running { "it runs" } else { "it is stopped" };
+        let runs = match (node.role, node.running) {
+            // What belongs to no node does not run.
+            (NodeRole::Files, _) => "",
+            (_, true) => "; it runs",
+            (_, false) => "; it is stopped",
+        };
         let files = counted(usize::try_from(node.files).unwrap_or(usize::MAX), "file");
-        let what = format!("{}; {channels}{files}, {}; {runs}", node.role, amount(node.bytes));
+        let what = format!("{}; {channels}{files}, {}{runs}", node.role, amount(node.bytes));
         out.ok(Topic::Nodes, &node.node, what);
     }
     findings.into_iter().for_each(|finding| out.finding(Topic::Nodes, finding));

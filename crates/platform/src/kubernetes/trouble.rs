@@ -26,6 +26,11 @@ const HOPELESS_RESTARTS: i64 = 3;
 const IMAGE: Duration = Duration::from_secs(60);
 const CONFIGURATION: Duration = Duration::from_secs(30);
 
+/// Reasons of events of volumes that cannot be mounted or attached.
+const FAILED_MOUNTS: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
+/// How the kubelet's answer begins when it has no log of a container any more.
+const NO_LOG: &str = "unable to retrieve container logs for ";
+
 /// What keeps a pod from running.
 #[derive(Debug, Clone)]
 pub(super) struct Trouble {
@@ -106,7 +111,7 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
         }
     }
     let pending = text(pod, "/status/phase").is_none_or(|phase| phase == "Pending");
-    let mount = pending.then(|| connection.failed_mount(namespace, name_of(pod))).flatten()?;
+    let mount = pending.then(|| connection.newest_event(namespace, ("Pod", name_of(pod)), &FAILED_MOUNTS)).flatten()?;
     let finding = Finding::error(
         Rule::Declared,
         subject,
@@ -165,26 +170,26 @@ impl Connection {
                 let (api, parameters) = (Api::<Pod>::namespaced(client, namespace), parameters.clone());
                 async move { api.logs(pod, &parameters).await }
             });
-            read.ok().filter(|text| !text.trim().is_empty())
+            // What the kubelet answers when the log is gone already.
+            read.ok().filter(|text| !text.trim().is_empty() && !text.starts_with(NO_LOG))
         })
     }
 
-    /// Returns what a pod's newest event says of a volume that cannot be mounted or attached. Without the right to list events: nothing.
-    fn failed_mount(&self, namespace: &str, pod: &str) -> Option<String> {
+    /// Returns what an object's newest event with one of these reasons says. Without the right to list events: nothing.
+    fn newest_event(&self, namespace: &str, (kind, name): (&str, &str), reasons: &[&str]) -> Option<String> {
         let events = resource("v1", "Event", Some("events"));
-        let parameters = ListParams::default().fields(&format!("involvedObject.name={pod}"));
+        let parameters = ListParams::default().fields(&format!("involvedObject.name={name}"));
         let list = self.try_run(|client| {
             let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &events);
             let parameters = parameters.clone();
             async move { api.list(&parameters).await }
         });
-        let of_volume = |event: &&DynamicObject| {
-            let reason = event.data.pointer("/reason").and_then(Value::as_str).unwrap_or_default();
-            let of_pod = event.data.pointer("/involvedObject/name").and_then(Value::as_str) == Some(pod);
-            of_pod && matches!(reason, "FailedMount" | "FailedAttachVolume" | "FailedMapVolume")
+        let wanted = |event: &&DynamicObject| {
+            let of = |at: &str| event.data.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            of("/involvedObject/kind") == kind && of("/involvedObject/name") == name && reasons.contains(&of("/reason"))
         };
         let items = list.ok()?.items;
-        let newest = items.iter().rfind(of_volume)?;
+        let newest = items.iter().rfind(wanted)?;
         newest.data.pointer("/message").and_then(Value::as_str).map(str::to_owned)
     }
 
@@ -196,14 +201,19 @@ impl Connection {
             async move { api.get_opt(&workload.name).await }
         });
         let found = found.ok()??;
-        let conditions = found.data.pointer("/status/conditions").and_then(Value::as_array)?;
-        let failure = conditions.iter().find(|condition| {
+        let conditions = found.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+        let mut failures = conditions.filter(|condition| {
             text(condition, "/type") == Some("ReplicaFailure") && text(condition, "/status") == Some("True")
-        })?;
+        });
+        let failure = match failures.next() {
+            Some(failure) => text(failure, "/message").unwrap_or("ReplicaFailure").to_owned(),
+            // Only Deployments and ReplicaSets say it in their state.
+            None => self.newest_event(&workload.namespace, (&workload.kind, &workload.name), &["FailedCreate"])?,
+        };
         let finding = Finding::error(
             Rule::Declared,
             workload.to_string(),
-            format!("its pods cannot be created: {}", shortened(text(failure, "/message").unwrap_or("ReplicaFailure"))),
+            format!("its pods cannot be created: {}", shortened(&failure)),
             "a quota, an admission webhook or a missing service account prevents them: correct that; the same command continues",
         );
         Some(Trouble { finding, hopeless_after: Some(IMAGE) })

@@ -151,7 +151,7 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
             .flatten()
             .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
         let why = waits
-            .or(scheduling.and_then(|condition| condition.message.clone()))
+            .or_else(|| scheduling.and_then(|condition| condition.message.clone()))
             .unwrap_or_else(|| "it is not running yet".to_owned());
         let mut is_final = vec!["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"];
         if wanted.trial {
@@ -159,10 +159,14 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
             is_final.push("ImagePullBackOff");
         }
         if is_final.iter().any(|reason| why.starts_with(reason)) || begun.elapsed() > limit {
-            return Err(wrong(
-                why,
-                Remedy::NameHelperImage.and("check the pod with `kubectl describe`").and(Remedy::RemoveHelpers),
-            ));
+            let next = if scheduling.is_some() {
+                Remedy::from(
+                    "add a suitable node to the cluster, or correct the storage class of the claim that is not bound",
+                )
+            } else {
+                Remedy::NameHelperImage.and("check the pod with `kubectl describe`")
+            };
+            return Err(wrong(why, next.and(Remedy::RemoveHelpers)));
         }
         std::thread::sleep(Duration::from_millis(250));
     }
