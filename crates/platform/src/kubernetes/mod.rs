@@ -363,17 +363,23 @@ impl Kubernetes {
         })
     }
 
-    /// Returns the name of the next helper pod. It is known before the pod is made: a run that fails then still removes it.
-    fn helper_name(&self, namespace: &str) -> String {
+    /// Returns the name of the next helper pod.
+    fn helper_name(&self) -> String {
         let mut made = self.made.lock();
-        let name = format!("fabkeep-{}-{}", self.run, made.1);
         made.1 += 1;
-        made.0.push((namespace.to_owned(), name.clone()));
-        name
+        format!("fabkeep-{}-{}", self.run, made.1 - 1)
+    }
+
+    /// Notes a helper pod before it is made: a run that fails then still removes it.
+    fn note_helper(&self, namespace: &str, name: &str) {
+        self.made.lock().0.push((namespace.to_owned(), name.to_owned()));
     }
 
     fn start_helper(&self, group: &[usize], position: usize, volumes: Volumes) -> Result<Helper, PlatformError> {
-        self.with_helper_pod(group, position, volumes, |pod| helper::start(&self.connection, pod))
+        self.with_helper_pod(group, position, volumes, |pod| {
+            self.note_helper(&self.analysis.nodes[position].node.id.organization, pod.name);
+            helper::start(&self.connection, pod)
+        })
     }
 
     /// Hands over the helper pod for a group of nodes, which has a name of its own.
@@ -391,7 +397,7 @@ impl Kubernetes {
                 Some((position, node, self.workload_of(node)?))
             })
             .collect();
-        let name = self.helper_name(&self.analysis.nodes[position].node.id.organization);
+        let name = self.helper_name();
         let clones = match volumes {
             Volumes::Own => None,
             Volumes::Clones => Some(self.clones_of(&nodes.iter().map(|(_, node, _)| *node).collect::<Vec<_>>())?),

@@ -273,7 +273,8 @@ impl Kubernetes {
             let Some((found, workload)) = found.and_then(|found| Some((found, self.workload_of(found)?))) else {
                 continue;
             };
-            let name = self.helper_name(&namespace.name);
+            let name = self.helper_name();
+            self.note_helper(&namespace.name, &name);
             let nodes = [(0, found, workload)];
             let pod = HelperPod {
                 name: &name,
