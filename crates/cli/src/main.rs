@@ -24,9 +24,10 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::from_arg_matches(&without_empty_variables(Arguments::command()).get_matches()) {
+    let given = without_empty_variables(Arguments::command()).try_get_matches();
+    let arguments = match given.and_then(|given| Arguments::from_arg_matches(&given)) {
         Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+        Err(error) => return output::misuse(&error, std::env::args_os()).into(),
     };
     output::log::start(arguments.verbose, arguments.log_format);
     let output = Output::new(arguments.output, arguments.quiet);

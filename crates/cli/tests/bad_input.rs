@@ -41,6 +41,28 @@ fn places_that_are_none() {
 }
 
 #[test]
+fn options_that_cannot_be_used_are_a_document_for_programs() {
+    let place = Place::new();
+    let zero = ["restore", "--repo", "repository", "--to", "out", "--at-height", "mychannel=0"];
+    for arguments in
+        [&zero[..], &["forget", "--repo", "repository"], &["no-such-command"], &["backup", "--no-such-option"]]
+    {
+        for json in [&["--output", "json"][..], &["--output=json"]] {
+            let output = place.command(&[arguments, json].concat()).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+            let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(document["error"].as_str().is_some_and(|error| !error.is_empty()), "{document}");
+            assert!(document["exit_code"] == 2 && document["findings"] == serde_json::json!([]), "{document}");
+            assert!(output.stderr.is_empty(), "{arguments:?}");
+        }
+        let output = place.command(arguments).output().unwrap();
+        assert!(output.status.code() == Some(2) && output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+    let help = place.command(&["backup", "--help", "--output", "json"]).output().unwrap();
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Usage"));
+}
+
+#[test]
 fn keys_that_do_not_fit() {
     let place = Place::new();
     assert_eq!(place.backup(&[]).code, 0);

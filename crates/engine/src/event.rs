@@ -1,10 +1,11 @@
 //! Events that the engine emits while it works; a reporter displays them.
 
 use std::path::Path;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use fabkeep_network::{Finding, Grown};
-use fabkeep_platform::Progress;
+use fabkeep_platform::{Platform, Progress};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -176,4 +177,47 @@ pub(crate) fn step<T>(reporter: &dyn Reporter, name: &str, total_bytes: Option<u
     reporter.event(Event::End { step: name, seconds });
     tracing::info!(step = name, seconds, "step ends");
     result
+}
+
+/// Ends a thread that watches while something is done, however that ends.
+pub(crate) struct Ends<'a> {
+    /// What the thread looks at.
+    pub over: &'a AtomicBool,
+    /// The thread.
+    pub watcher: &'a std::thread::Thread,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        self.watcher.unpark();
+    }
+}
+
+/// How often helper pods that do not start are looked for.
+const HELPERS_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs a step that may start helper pods: those that do not run soon are reported, with what the cluster says of them.
+pub(crate) fn step_with_helpers<T>(
+    reporter: &dyn Reporter,
+    platform: &dyn Platform,
+    name: &str,
+    work: impl FnOnce() -> T,
+) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut reported = Vec::new();
+            while !over.load(Ordering::Acquire) {
+                std::thread::park_timeout(HELPERS_EVERY);
+                let slow = platform.slow_helpers();
+                for (pod, problem) in slow.iter().filter(|known| !reported.contains(*known)) {
+                    reporter.event(Event::Notice(Notice::Platform(&Progress::WaitsForHelper { pod, problem })));
+                }
+                reported = slow;
+            }
+        });
+        let _ends = Ends { over: &over, watcher: watcher.thread() };
+        step(reporter, name, None, work)
+    })
 }

@@ -26,6 +26,7 @@ mod repository;
 mod restore;
 mod status;
 mod transform;
+pub mod units;
 mod validation;
 mod verify;
 mod window;

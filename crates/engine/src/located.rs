@@ -16,6 +16,13 @@ pub(crate) fn locate(directories: &[&NodeDirectory], base: (usize, &str), named:
 
 /// Returns the same where several directories are mounted at one place, as a volume and objects in it: all that may hold it, volumes first.
 pub(crate) fn locate_all(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Vec<Located> {
+    let mut found = locate_folders(directories, base, named);
+    found.retain(|(_, inside)| !inside.is_empty());
+    found
+}
+
+/// Returns the same of a folder, which may be a whole directory of the node: its path in that is empty.
+pub(crate) fn locate_folders(directories: &[&NodeDirectory], base: (usize, &str), named: &str) -> Vec<Located> {
     let (position, folder) = base;
     let starts = |directory: &NodeDirectory| -> Vec<String> {
         directory.mounted_at.iter().cloned().chain([directory.path.clone()]).collect()
@@ -29,7 +36,7 @@ pub(crate) fn locate_all(directories: &[&NodeDirectory], base: (usize, &str), na
                 let Ok(inside) = wanted.strip_prefix(&root) else { continue };
                 let Some(inside) = inside.to_str() else { continue };
                 let excluded = directory.excluded.iter().any(|known| Path::new(inside).starts_with(known));
-                if !excluded && !inside.is_empty() {
+                if !excluded {
                     found.push((root.len(), (position, inside.to_owned())));
                 }
             }

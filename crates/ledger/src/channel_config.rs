@@ -59,6 +59,13 @@ pub struct ChannelOrganization {
     pub endpoints: Vec<String>,
 }
 
+impl ChannelOrganization {
+    /// Returns whether one of its root or intermediate certificates has this key (SHA-256, hex).
+    pub fn has_root(&self, key: &str) -> bool {
+        self.roots.iter().any(|(_, known)| known == key)
+    }
+}
+
 /// One consenter: an orderer that takes part in consensus.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Consenter {

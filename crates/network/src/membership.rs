@@ -102,9 +102,8 @@ pub(crate) fn identities(nodes: &[NodeFacts], configs: &[&ChannelConfig], findin
             let msp_id = node.msp_id.as_deref();
             let of_node: Vec<&ChannelOrganization> =
                 config.organizations.iter().filter(|known| msp_id.is_none_or(|id| known.msp_id == id)).collect();
-            let known = |own: &CertificateSummary| {
-                of_node.iter().any(|organization| organization.roots.iter().any(|(_, key)| *key == own.key_sha256))
-            };
+            let known =
+                |own: &CertificateSummary| of_node.iter().any(|organization| organization.has_root(&own.key_sha256));
             // An organization that has left the channel is in its configuration no more.
             if !of_node.is_empty() && !own.authorities.is_empty() && !facts(&own.authorities).any(known) {
                 let of_whom = msp_id.map_or("any organization".to_owned(), |id| format!("organization {id}"));

@@ -174,6 +174,11 @@ pub trait Platform: Sync {
     /// Returns how a directory is read and why, for the plan.
     fn strategy(&self, node: &NodeId, directory: &NodeDirectory) -> String;
 
+    /// Returns helper pods that do not run yet and were asked for some seconds ago, and what is said of each.
+    fn slow_helpers(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Returns whether a node runs.
     ///
     /// # Errors

@@ -24,6 +24,13 @@ pub enum Progress<'a> {
         /// The message of the CSI driver or of the snapshot controller.
         problem: &'a str,
     },
+    /// A helper pod does not run yet.
+    WaitsForHelper {
+        /// Its namespace and name.
+        pod: &'a str,
+        /// What the cluster says of it.
+        problem: &'a str,
+    },
     /// A database server does not answer yet.
     WaitsForDatabase {
         /// Whose it is.

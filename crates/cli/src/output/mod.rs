@@ -9,6 +9,7 @@ pub mod report_page;
 mod table;
 pub mod units;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
 use fabkeep_engine::{Event, Reporter};
@@ -18,6 +19,7 @@ use serde_json::json;
 
 use crate::arguments::Format;
 use crate::error::CliError;
+use crate::exit_code::Code;
 
 pub use findings::{plain, print_findings};
 pub use progress::Progress;
@@ -27,6 +29,26 @@ pub use table::table;
 pub struct Output {
     format: Format,
     quiet: bool,
+}
+
+/// Prints why the arguments of a command line cannot be used, or the help that they ask for. Returns the exit code.
+pub fn misuse(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> Code {
+    let asks_for_help = !error.use_stderr();
+    let arguments: Vec<OsString> = arguments.collect();
+    let json = arguments.iter().any(|word| word == "--output=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
+    if asks_for_help || !json {
+        let _ = error.print();
+    } else {
+        let text = error.render().to_string();
+        let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+        let (message, help) =
+            message.split_once("\n\n").map_or((message, None), |(message, help)| (message, Some(help)));
+        Output::new(Format::Json, false).json(&json!({
+            "error": message, "help": help, "findings": [], "done": [], "exit_code": Code::Usage as u8,
+        }));
+    }
+    if asks_for_help { Code::Done } else { Code::Usage }
 }
 
 impl Output {

@@ -137,6 +137,9 @@ fn text(notice: &Notice<'_>) -> String {
         Notice::Platform(Platform::ScalingUp(workload)) => format!("scaling up {workload}"),
         Notice::Platform(Platform::Left(finding)) => format!("{}: {}", finding.subject, finding.what),
         Notice::Platform(Platform::WaitsFor(finding)) => format!("waiting for {}: {}", finding.subject, finding.what),
+        Notice::Platform(Platform::WaitsForHelper { pod, problem }) => {
+            format!("waiting for the helper pod {pod}: {problem}")
+        }
         Notice::Platform(Platform::WaitsForDatabase { node, problem }) => {
             format!("waiting for the database of {node}: {problem}")
         }

@@ -1,16 +1,7 @@
 //! Bytes, durations, dates and hashes in readable form.
 
-/// Bytes: `12.3 MiB`.
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
+pub use fabkeep_engine::units::bytes;
+use fabkeep_engine::units::counted;
 
 /// Files: `1 file`, `7 files`.
 pub fn files(files: u64) -> String {
@@ -25,10 +16,6 @@ pub fn objects(objects: u64) -> String {
 /// Recovery points: `1 recovery point`, `7 recovery points`.
 pub fn points(points: u64) -> String {
     counted(points, "recovery point")
-}
-
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Seconds: `0.42 s`, `3 min 20 s`.

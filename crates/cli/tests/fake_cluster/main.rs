@@ -4,6 +4,7 @@
 mod admission;
 mod attested;
 mod bad_points;
+mod beside;
 mod bundle;
 mod claims;
 mod doctor;

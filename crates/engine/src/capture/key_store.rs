@@ -41,7 +41,11 @@ pub(super) enum KeyStores {
     #[default]
     Elsewhere,
     /// In the folder `keystore` beside that of the certificate.
-    BesideCertificate,
+    BesideCertificate {
+        /// Folders that the configuration names as the key store (`BCCSP.SW.FileKeyStore.KeyStore`). Peers and orderers do not read that
+        /// setting, and look beside the certificate.
+        not_read: Vec<Located>,
+    },
     /// In these folders.
     Folders(Vec<Located>),
 }
@@ -72,6 +76,9 @@ impl KeyStores {
                     store.path
                 )),
                 (None, Some(_)) => None,
+                (None, None) if self.is_elsewhere(&file.at, &folders) => Some(
+                    "peers and orderers do not read the setting BCCSP.SW.FileKeyStore.KeyStore, which names its folder: they look in the folder keystore of the MSP".to_owned(),
+                ),
                 (None, None) if stores.iter().any(|store| store.hides(&file.at)) => Some(
                     "the node reads files directly in the folder keystore, and none in folders below it".to_owned(),
                 ),
@@ -88,11 +95,21 @@ impl KeyStores {
         Err(unread.unwrap_or(Unread { label: by_name, why: "it is not there".to_owned() }))
     }
 
+    /// Whether a file is in a key store that the node does not read.
+    fn is_elsewhere(&self, file: &Located, folders: &[Located]) -> bool {
+        let KeyStores::BesideCertificate { not_read } = self else { return false };
+        let is_in = |folder: &Located| {
+            let rest = (file.0 == folder.0).then(|| file.1.strip_prefix(&folder.1)).flatten();
+            rest.is_some_and(|rest| folder.1.is_empty() || rest.starts_with('/'))
+        };
+        not_read.iter().any(is_in) && !folders.iter().any(is_in)
+    }
+
     fn folders(&self, certificate: &Located) -> Vec<Located> {
         match self {
             KeyStores::Elsewhere => Vec::new(),
             KeyStores::Folders(all) => all.clone(),
-            KeyStores::BesideCertificate => {
+            KeyStores::BesideCertificate { .. } => {
                 let folder = certificate.1.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let msp = folder.rsplit_once('/').map_or(String::new(), |(msp, _)| format!("{msp}/"));
                 vec![(certificate.0, format!("{msp}keystore"))]

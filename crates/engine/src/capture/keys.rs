@@ -13,7 +13,7 @@ use fabkeep_platform::{EntryKind, Platform, VolumeEntry};
 use super::key_store::{KeyFile, KeyStores, Unread};
 use super::settings;
 use super::survey::PlannedNode;
-use crate::located::{Located, locate_all};
+use crate::located::{Located, locate_all, locate_folders};
 
 /// What a node's configuration says of its certificates and keys, and where they are in its directories.
 #[derive(Default)]
@@ -92,8 +92,9 @@ impl ConfiguredKeys {
         if let Some((certificate, key)) = tls.client.as_ref().filter(|(named, _)| known(named)) {
             pair(base, certificate, Some(key.as_str()), KeyPurpose::Tls);
         }
-        // Where the configuration names one, that is where keys are looked for.
-        out.stores = if config.keystore.is_none() { KeyStores::BesideCertificate } else { KeyStores::default() };
+        let not_read = config.keystore.as_deref().filter(|named| known(named));
+        let not_read = not_read.map(|named| locate_folders(&directories, base, named)).unwrap_or_default();
+        out.stores = KeyStores::BesideCertificate { not_read };
         out.tls = named_tls;
         out.missing_tls = missing;
         out.tokens = config.bccsp.token().map(|token| (KeyPurpose::Enrolment, token)).into_iter().collect();

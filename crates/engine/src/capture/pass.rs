@@ -14,7 +14,7 @@ use super::{
 };
 use super::{changed, survey};
 use crate::EngineError;
-use crate::event::{Reporter, step};
+use crate::event::{Reporter, step, step_with_helpers};
 use crate::point::{CapturedDirectory, Channel, config_of};
 use crate::transform::level::{self, Levelled};
 use crate::transform::rebuild;
@@ -118,7 +118,7 @@ pub(super) fn run(
     let scratch = staging::scratch(options)?;
     let staging = survey::Staging { scratch: scratch.path(), writer };
     let name = if effort == Effort::Bulk { "survey nodes (bulk)" } else { "survey nodes" };
-    let mut survey = step(reporter, name, None, || survey::survey(platform, options, Some(staging)))?;
+    let mut survey = step_with_helpers(reporter, platform, name, || survey::survey(platform, options, Some(staging)))?;
     let mut findings = std::mem::take(&mut survey.findings);
     let judge = |findings: &mut Vec<Finding>| {
         if effort == Effort::Bulk {

@@ -165,8 +165,7 @@ fn organization_of<'c>(checked: &NodeChecks, config: &'c ChannelConfig) -> Optio
     let own = checked.keys.iter().filter(of_authority).filter_map(|key| key.certificate.as_ref());
     let own: BTreeSet<&str> = own.map(|certificate| certificate.key_sha256.as_str()).collect();
     let mut known = config.organizations.iter().filter(|organization| {
-        organization.kind != OrganizationKind::Orderer
-            && organization.roots.iter().any(|(_, key)| own.contains(key.as_str()))
+        organization.kind != OrganizationKind::Orderer && own.iter().any(|key| organization.has_root(key))
     });
     match (known.next(), known.next()) {
         (Some(one), None) => Some(&one.msp_id),

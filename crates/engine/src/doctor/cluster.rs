@@ -8,10 +8,11 @@ use fabkeep_platform::kubernetes::{
     ClockSeen, HelperTried, Kubernetes, Left, Preflight, Purpose, ReadIn, RightHeld, Without,
 };
 
-use super::{Diagnosis, DoctorOptions, Outcome, Topic, counted};
+use super::{Diagnosis, DoctorOptions, Outcome, Topic};
 use crate::Reporter;
 use crate::capture::{self, CaptureOptions, Volumes};
 use crate::event::step;
+use crate::units;
 
 /// Examines a cluster. Returns the nodes that cannot be looked at, because nothing that could read them runs.
 pub(super) fn examine(
@@ -68,7 +69,11 @@ fn rights(out: &mut Diagnosis, held: &[RightHeld], purpose: Purpose, options: &D
     let all = of_purpose().count();
     let missing: Vec<&RightHeld> = of_purpose().filter(|held| !held.allowed).collect();
     if missing.is_empty() {
-        out.ok(Topic::Rights, subject, format!("all {all} rights are there, in {}", counted(namespaces, "namespace")));
+        out.ok(
+            Topic::Rights,
+            subject,
+            format!("all {all} rights are there, in {}", units::counted(namespaces, "namespace")),
+        );
         return;
     }
     // Rights that are missing in the same namespaces, with the same loss, are one line.
@@ -147,14 +152,13 @@ fn leftovers(out: &mut Diagnosis, left: Vec<Left>) {
                 "a restore was begun and has not ended",
                 Remedy::ContinueRestore.or(format!(
                     "if it is given up, `kubectl -n {} delete configmap {}`",
-                    object.trim_start_matches("ConfigMap ").split('/').next().unwrap_or_default(),
-                    object.rsplit('/').next().unwrap_or_default()
+                    object.namespace, object.name
                 )),
             ),
             Left::ScaledDown { object, replicas } => out.warn(
                 Topic::Leftovers,
                 object,
-                format!("fabkeep scaled it to 0; it had {}", counted(replicas as usize, "replica")),
+                format!("fabkeep scaled it to 0; it had {}", units::counted(replicas as usize, "replica")),
                 Remedy::UndoWindow.or(Remedy::ContinueRestore),
             ),
         }
@@ -206,7 +210,7 @@ fn storage(out: &mut Diagnosis, cluster: &Preflight, network: &Kubernetes, optio
     }
     if good > 0 {
         let what = if classes.is_some() { "bound, and the cluster has their storage classes" } else { "bound" };
-        out.ok(Topic::Storage, counted(good, "claim"), what);
+        out.ok(Topic::Storage, units::counted(good, "claim"), what);
     }
 }
 
@@ -223,7 +227,7 @@ fn snapshots(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions)
             let first = findings.first().map(|finding| format!("{}: {}", finding.subject, finding.what));
             let what = format!(
                 "a backup without snapshots needs none; they cannot be taken of {}, the first: {}",
-                counted(findings.len(), "volume"),
+                units::counted(findings.len(), "volume"),
                 first.unwrap_or_default()
             );
             out.add(Topic::Snapshots, bad, "", what, findings.into_iter().next().map(|finding| finding.remedy));
@@ -256,7 +260,11 @@ fn helpers(out: &mut Diagnosis, network: &Kubernetes, options: &DoctorOptions) -
         }
     }
     if own > 0 {
-        out.ok(Topic::Helpers, counted(own, "node"), "read in their own running containers, which have the tools");
+        out.ok(
+            Topic::Helpers,
+            units::counted(own, "node"),
+            "read in their own running containers, which have the tools",
+        );
     }
     if !options.pods {
         let needing: Vec<NodeId> = by_helper.into_values().flatten().map(|(node, _)| node).collect();

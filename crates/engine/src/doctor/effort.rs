@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Diagnosis, DoctorOptions, Known, Topic, all_bytes, amount, host};
+use super::{Diagnosis, DoctorOptions, Known, Topic, all_bytes, host};
 use crate::capture::Looked;
+use crate::units;
 
 /// Most bytes that are read to measure how fast nodes are read.
 const SAMPLE_BYTES: u64 = 16 << 20;
@@ -50,7 +51,7 @@ pub(super) fn examine(out: &mut Diagnosis, looked: Looked, known: Option<&Known>
         true => format!("a backup that reads everything again takes {time}; others read only what is new"),
         false => format!("the first backup takes {time}; later ones read only what is new"),
     };
-    out.ok(Topic::Effort, "", format!("{} to capture; {read}", amount(bytes)));
+    out.ok(Topic::Effort, "", format!("{} to capture; {read}", units::bytes(bytes)));
     out.nodes = looked.nodes;
     out.effort = Some(Effort {
         bytes,
@@ -85,14 +86,18 @@ fn work_folder(out: &mut Diagnosis, folder: &Path, needed: u64) {
             subject,
             format!(
                 "the databases of the nodes are copied there: {} may be needed, {} are free",
-                amount(needed),
-                amount(free)
+                units::bytes(needed),
+                units::bytes(free)
             ),
             fabkeep_network::Remedy::from("free some space").or(fabkeep_network::Remedy::NameWorkFolder),
         );
         return;
     }
-    let what = format!("for temporary copies of databases {} may be needed, {} are free", amount(needed), amount(free));
+    let what = format!(
+        "for temporary copies of databases {} may be needed, {} are free",
+        units::bytes(needed),
+        units::bytes(free)
+    );
     out.ok(Topic::Room, subject, what);
 }
 
@@ -103,14 +108,14 @@ fn repository(out: &mut Diagnosis, folder: &Path, bytes: u64) {
         out.warn(
             Topic::Room,
             subject,
-            format!("the first backup stores at most {}, {} are free", amount(bytes), amount(free)),
+            format!("the first backup stores at most {}, {} are free", units::bytes(bytes), units::bytes(free)),
             "free some space, or put the repository on another disk: blocks are stored once for all nodes and compressed, so that less may do",
         );
     } else {
         out.ok(
             Topic::Room,
             subject,
-            format!("{} are free, the first backup stores at most {}", amount(free), amount(bytes)),
+            format!("{} are free, the first backup stores at most {}", units::bytes(free), units::bytes(bytes)),
         );
     }
 }

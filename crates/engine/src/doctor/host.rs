@@ -9,8 +9,9 @@ use fabkeep_network::{Finding, Remedy, Rule};
 use fabkeep_platform::kubernetes::Purpose;
 use fabkeep_platform::{Host, NodeState, Platform, STAGED, is_aside};
 
-use super::{Diagnosis, DoctorOptions, Topic, amount};
+use super::{Diagnosis, DoctorOptions, Topic};
 use crate::capture::Looked;
+use crate::units;
 
 /// Returns the free bytes of a folder's file system.
 pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
@@ -48,16 +49,16 @@ fn room(out: &mut Diagnosis, host: &Host, looked: Option<&Looked>, options: &Doc
         if free >= needed {
             let what = format!(
                 "a restore in place needs at most {} beside the data of {nodes}; {} are free",
-                amount(needed),
-                amount(free)
+                units::bytes(needed),
+                units::bytes(free)
             );
             out.ok(Topic::Room, path.display(), what);
             continue;
         }
         let what = format!(
             "a restore of all of {nodes} in place needs {} beside their data, {} are free",
-            amount(needed),
-            amount(free)
+            units::bytes(needed),
+            units::bytes(free)
         );
         let remedy =
             Remedy::from("free some space").or(Remedy::RestoreElsewhere).or("restore the nodes one after the other");

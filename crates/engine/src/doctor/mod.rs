@@ -302,23 +302,6 @@ fn windows(out: &mut Diagnosis, platform: &dyn Platform, options: &DoctorOptions
     }
 }
 
-/// Returns a number and what it counts.
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-/// Returns text for an amount of bytes.
-fn amount(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 fn all_bytes(looked: &Looked) -> u64 {
     looked.nodes.iter().map(|node| node.bytes).sum()
 }

@@ -6,10 +6,11 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{NodeId, Rule};
 use fabkeep_platform::Platform;
 
-use super::{Diagnosis, DoctorOptions, Outcome, Topic, amount, counted};
+use super::{Diagnosis, DoctorOptions, Outcome, Topic};
 use crate::Reporter;
 use crate::capture::{Looked, look};
 use crate::event::step;
+use crate::units;
 
 /// Looks at every node, except those that cannot be read.
 pub(super) fn examine(
@@ -21,7 +22,8 @@ pub(super) fn examine(
 ) -> Looked {
     let network = platform.network();
     let nodes = network.nodes().filter(|node| node.role != NodeRole::Files).count();
-    let what = format!("{} of {}", counted(nodes, "node"), counted(network.organizations.len(), "organization"));
+    let what =
+        format!("{} of {}", units::counted(nodes, "node"), units::counted(network.organizations.len(), "organization"));
     out.ok(Topic::Network, format!("network {}", network.name), what);
     for name in options.capture.exclude.iter().filter(|name| !network.nodes().any(|node| node.id.to_string() == **name))
     {
@@ -62,8 +64,8 @@ pub(super) fn examine(
             (_, true) => "; it runs",
             (_, false) => "; it is stopped",
         };
-        let files = counted(usize::try_from(node.files).unwrap_or(usize::MAX), "file");
-        let what = format!("{}; {channels}{files}, {}{runs}", node.role, amount(node.bytes));
+        let files = units::counted(node.files, "file");
+        let what = format!("{}; {channels}{files}, {}{runs}", node.role, units::bytes(node.bytes));
         out.ok(Topic::Nodes, &node.node, what);
     }
     findings.into_iter().for_each(|finding| out.finding(Topic::Nodes, finding));

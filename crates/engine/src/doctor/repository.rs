@@ -8,8 +8,9 @@ use fabkeep_platform::kubernetes::Purpose;
 use fabkeep_store::{History, IdentityFile, Repository, WriteTried, WriterKey};
 use jiff::Timestamp;
 
-use super::{CLOCK_SECONDS, Diagnosis, DoctorOptions, DoctorRepository, Known, Outcome, Topic, counted};
+use super::{CLOCK_SECONDS, Diagnosis, DoctorOptions, DoctorRepository, Known, Outcome, Topic};
 use crate::repository::remark_finding;
+use crate::units;
 
 pub(super) fn examine(out: &mut Diagnosis, examined: DoctorRepository<'_>, options: &DoctorOptions) -> Option<Known> {
     let repository = match examined.opened {
@@ -26,7 +27,7 @@ pub(super) fn examine(out: &mut Diagnosis, examined: DoctorRepository<'_>, optio
             return None;
         }
     };
-    let points = counted(history.commits.len(), "recovery point");
+    let points = units::counted(history.commits.len(), "recovery point");
     let newest = history.latest().map(|commit| format!(", the newest of {}", commit.id.time())).unwrap_or_default();
     let what = format!("repository {} can be read: {points}{newest}", repository.config().id);
     out.ok(Topic::Repository, examined.location, what);

@@ -9,7 +9,7 @@ use fabkeep_network::{Finding, NodeFacts, Remedy, Rule};
 use fabkeep_platform::kubernetes::{
     FenceProbe, FenceSeen, Kubernetes, MadeScratch, ObjectState, Relocation, ScratchNamespace, Selection, Target,
 };
-use fabkeep_platform::{BlockFiles, Declaration, Platform, ProbeScope, Until, check};
+use fabkeep_platform::{BlockFiles, Declaration, Platform, ProbeScope};
 use serde_json::Value;
 
 use super::{DrillCluster, DrillRequest, Drilled, proof, refused};
@@ -437,12 +437,7 @@ fn run_check(
     if let Some(context) = &place.address.context {
         environment.push(("FABKEEP_DRILL_CONTEXT".to_owned(), context.clone()));
     }
-    let is_interrupted = || asked.times.is_interrupted();
-    let until = Until { deadline: Some(asked.options.restore.deadline), is_interrupted: &is_interrupted };
-    match check(command, &environment, until) {
-        Ok(()) => drilled.drill.proven.push("the given check succeeded".to_owned()),
-        Err(problem) => drilled.drill.problems.push(format!("the given check failed: {problem}")),
-    }
+    asked.run_check(command, &environment, drilled);
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use fabkeep_network::NodeFacts;
-use fabkeep_platform::{BlockFiles, Platform, ProbeScope, Until, check};
+use fabkeep_platform::{BlockFiles, Platform, ProbeScope};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{DrillRequest, Drilled, proof, refused};
 use crate::error::io;
-use crate::event::{Reporter, step};
+use crate::event::step;
 use crate::restore::{RestoreOptions, RestoreTarget};
 use crate::{EngineError, RestorePlan};
 
@@ -208,12 +208,7 @@ fn run_check(asked: &DrillRequest<'_, '_>, path: &Path, command: &str, drilled: 
         ("FABKEEP_DRILL_POINT".to_owned(), asked.commit.id.to_string()),
         ("FABKEEP_DRILL_FOLDER".to_owned(), path.join(RESTORED).display().to_string()),
     ];
-    let is_interrupted = || asked.times.is_interrupted();
-    let until = Until { deadline: Some(asked.options.restore.deadline), is_interrupted: &is_interrupted };
-    match check(command, &environment, until) {
-        Ok(()) => drilled.drill.proven.push("the given check succeeded".to_owned()),
-        Err(problem) => drilled.drill.problems.push(format!("the given check failed: {problem}")),
-    }
+    asked.run_check(command, &environment, drilled);
 }
 
 #[cfg(test)]

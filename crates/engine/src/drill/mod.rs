@@ -13,6 +13,7 @@ use std::time::Duration;
 use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Platform;
 use fabkeep_platform::kubernetes::{ClusterAddress, HelperOptions, Mapping};
+use fabkeep_platform::{Until, check};
 use fabkeep_store::{Commit, Drill, DrillResult, IdentityFile, Repository};
 
 use crate::event::Reporter;
@@ -272,6 +273,16 @@ struct DrillRequest<'a, 't> {
 impl DrillRequest<'_, '_> {
     fn interrupted(&self) -> Result<(), EngineError> {
         if self.times.is_interrupted() { Err(EngineError::Stopped) } else { Ok(()) }
+    }
+
+    /// Runs the user's own check of what was restored.
+    fn run_check(&self, command: &str, environment: &[(String, String)], drilled: &mut Drilled) {
+        let is_interrupted = || self.times.is_interrupted();
+        let until = Until { deadline: Some(self.options.restore.deadline), is_interrupted: &is_interrupted };
+        match check(command, environment, until) {
+            Ok(()) => drilled.drill.proven.push("the given check succeeded".to_owned()),
+            Err(problem) => drilled.drill.problems.push(format!("the given check failed: {problem}")),
+        }
     }
 
     /// Blocks that a running network has more than the recovery point, by channel.

@@ -7,6 +7,7 @@ use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{KeyPurpose, Severity};
 
 use crate::point::{Channel, RecoveryPoint};
+use crate::units::counted;
 
 /// Returns what was proven when the point was captured.
 pub(super) fn proven(point: &RecoveryPoint) -> Vec<String> {
@@ -133,8 +134,4 @@ fn ledgers<'p>(
         let of_channel = node.facts.ledgers.iter().filter(move |ledger| ledger.channel == channel.name);
         of_channel.map(move |ledger| (node, ledger))
     })
-}
-
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

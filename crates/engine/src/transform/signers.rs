@@ -54,8 +54,7 @@ fn reasons(now: &ChannelConfig, then: &ChannelConfig, orderers: &[&NodeFacts]) -
         };
         let own: BTreeSet<&str> =
             node.keys.iter().filter_map(|key| Some(key.certificate.as_ref()?.key_sha256.as_str())).collect();
-        let knows =
-            |organization: &ChannelOrganization| organization.roots.iter().any(|(_, key)| own.contains(key.as_str()));
+        let knows = |organization: &ChannelOrganization| own.iter().any(|key| organization.has_root(key));
         if knows(today) && !knows(then) {
             reasons.insert(format!("{} has an identity of a CA that {msp_id} does not have there", node.id));
         }

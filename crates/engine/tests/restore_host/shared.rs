@@ -20,15 +20,14 @@ fn edit(bench: &Bench, from: &str, to: &str) {
     }
 }
 
-/// One key store for two peers.
+/// One key store for two peers, which their configuration names; what they read is in their own.
 fn with_key_store() -> Bench {
     let bench = Bench::in_memory(fabkeep_fixtures::NETWORK_SMALL);
     let org = bench.network().join("Org1");
     fs::create_dir(org.join("keystore")).unwrap();
     for peer in ["peer0", "peer1"] {
         let own = org.join(peer).join("msp/keystore");
-        fs::rename(own.join("priv_sk"), org.join(format!("keystore/{peer}_sk"))).unwrap();
-        fs::remove_dir(own).unwrap();
+        fs::copy(own.join("priv_sk"), org.join(format!("keystore/{peer}_sk"))).unwrap();
     }
     edit(&bench, "KeyStore: null", "KeyStore: ../../keystore");
     bench

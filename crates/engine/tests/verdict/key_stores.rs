@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::absence::Place;
 use super::{assert_found, assert_no_alarm};
 use crate::bench::Bench;
+use fabkeep_engine::{CaptureOptions, EngineError};
 use fabkeep_ledger::certificate::Certificate;
 use fabkeep_network::{Finding, Severity};
 
@@ -69,6 +70,28 @@ fn an_enrolment_key_that_the_nodes_key_store_does_not_read_is_an_error() {
         }
     };
     place.refused_after("Org1/ca", of_authority, "C5", "Org1/ca", "the first PEM block in it is EC PARAMETERS");
+}
+
+#[test]
+fn a_key_in_the_folder_that_the_configuration_names_as_key_store_is_not_read() {
+    let bench = Bench::in_memory(fabkeep_fixtures::NETWORK_SMALL);
+    let config = bench.network().join("Org1/peer0/config/core.yaml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replacen("KeyStore: null", "KeyStore: ../keys", 1)).unwrap();
+    let keys = bench.network().join("Org1/peer0/keys");
+    fs::create_dir(&keys).unwrap();
+    let own = own_key(&bench);
+    let capture = || {
+        let found = fabkeep_platform::discover(&bench.network(), bench.folder.path()).unwrap();
+        let host = fabkeep_platform::Host::new(&found.inventory, bench.folder.path()).unwrap();
+        bench.capture_from(&host, &CaptureOptions::default())
+    };
+    // In both places: the node reads one of them.
+    fs::copy(&own, keys.join("priv_sk")).unwrap();
+    assert_no_alarm(&capture().unwrap().point.findings);
+    fs::remove_file(&own).unwrap();
+    let Err(EngineError::Refused(findings)) = capture() else { panic!("a recovery point was made") };
+    assert_found(&findings, "I5", PEER, "do not read the setting BCCSP.SW.FileKeyStore.KeyStore");
 }
 
 #[test]

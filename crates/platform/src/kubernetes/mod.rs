@@ -7,6 +7,7 @@ mod connection;
 mod discover;
 mod foreign;
 mod hand_made;
+mod mounting;
 mod objects;
 mod observe;
 mod places;
@@ -60,6 +61,7 @@ pub use discover::authority::AuthorityObject;
 pub use discover::view::{DirectoryView, NodeView, OtherView, TopologyView};
 pub use foreign::foreign_to_network;
 pub use hand_made::hand_made_volume;
+pub use mounting::{MountingPod, OtherHelper};
 pub use objects::RESTORE_RECORD;
 pub use places::{FoundPlace, PlannedNodes, claim_of_files};
 pub use preflight::{ClaimState, ClockSeen, HelperTried, Left, Preflight, ReadIn, ReadNode};
@@ -68,7 +70,7 @@ pub use ready::Started;
 pub use rehearsal::{RefusedChange, TriedChange};
 pub use relocation::{Mapping, OldNames, Relocation, alias_addresses, has_own_aliases, keep_old_names, old_names};
 pub use rights::{Purpose, Right, RightHeld, Without, rights};
-pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
+pub use scale::{ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use scratch::{FenceProbe, FenceSeen, MadeScratch, ScratchNamespace};
 pub use served::KindServed;
 pub use states::StateRead;
@@ -711,6 +713,10 @@ impl Platform for Kubernetes {
 
     fn readers(&self) -> Option<usize> {
         Some(READERS)
+    }
+
+    fn slow_helpers(&self) -> Vec<(String, String)> {
+        self.connection.starting.slow()
     }
 
     fn finish(&self) -> Result<(), PlatformError> {

@@ -17,8 +17,8 @@ use super::objects::{MANAGED_BY, RESTORE_RECORD, SCALED, name_of, noted_replicas
 use super::rights::{self, RightHeld};
 use super::volume::helper;
 use super::volume::helper_pod::{HelperPod, Rights};
-use super::{ClusterAddress, Kubernetes, Selection, Target, discover, namespaces, snapshots};
-use crate::PlatformError;
+use super::{ClusterAddress, Kubernetes, Selection, Target, Volumes, discover, namespaces, snapshots};
+use crate::{ObjectRef, PlatformError};
 
 /// How long the API server may take to tell its time.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -55,8 +55,8 @@ pub enum Left {
     },
     /// The progress record of a restore.
     Restore {
-        /// `ConfigMap namespace/name`.
-        object: String,
+        /// The ConfigMap that holds it.
+        object: ObjectRef,
     },
     /// A workload that fabkeep scaled to 0.
     ScaledDown {
@@ -228,7 +228,7 @@ impl Preflight {
             out.extend(
                 names
                     .filter(|name| name.starts_with(RESTORE_RECORD))
-                    .map(|name| Left::Restore { object: format!("ConfigMap {namespace}/{name}") }),
+                    .map(|name| Left::Restore { object: ObjectRef::new("ConfigMap", namespace, &name) }),
             );
         }
         Ok(out)
@@ -265,28 +265,18 @@ impl Kubernetes {
     pub fn try_helpers(&self) -> Result<Vec<HelperTried>, PlatformError> {
         let mut out = Vec::new();
         for (namespace, _) in &self.analysis.all {
-            let of_namespace = |found: &&discover::FoundNode| found.node.id.organization == namespace.name;
-            let with_volumes = |found: &&discover::FoundNode| {
-                found.node.directories.iter().any(|directory| directory.source.is_volume())
+            let wanted = |found: &discover::FoundNode| {
+                found.node.id.organization == namespace.name
+                    && found.node.directories.iter().any(|directory| directory.source.is_volume())
             };
-            let found = self.analysis.nodes.iter().filter(of_namespace).find(with_volumes);
-            let Some((found, workload)) = found.and_then(|found| Some((found, self.workload_of(found)?))) else {
+            let position = self.analysis.nodes.iter().position(wanted);
+            let Some(position) = position.filter(|at| self.workload_of(&self.analysis.nodes[*at]).is_some()) else {
                 continue;
             };
-            let name = self.helper_name();
-            self.note_helper(&namespace.name, &name);
-            let nodes = [(0, found, workload)];
-            let pod = HelperPod {
-                name: &name,
-                run: &self.run,
-                options: &self.options,
-                nodes: &nodes,
-                host: None,
-                clones: None,
-                namespace: Some(namespace),
-                trial: true,
-            };
-            let tried = helper::start(&self.connection, &pod);
+            let tried = self.with_helper_pod(&[position], position, Volumes::Own, |pod| {
+                self.note_helper(&namespace.name, pod.name);
+                helper::start(&self.connection, &HelperPod { trial: true, ..*pod })
+            });
             let mut clock = None;
             let ran = tried.and_then(|started| {
                 let has_tools = super::patiently(|| self.connection.has_tools(&started.place));
@@ -296,7 +286,7 @@ impl Kubernetes {
                         Ok(started.rights == Rights::Root)
                     }
                     Ok(false) => Err(PlatformError::Cluster {
-                        what: format!("trying the helper pod {}/{name}", namespace.name),
+                        what: format!("trying the helper pod {}/{}", started.place.namespace, started.place.pod),
                         problem: format!("the image {} lacks sh or one of the tools", self.options.image),
                         next: Remedy::NameHelperImage,
                     }),

@@ -14,10 +14,13 @@ use crate::{Declaration, ObjectRef, PlatformError};
 /// A change that a restore is going to ask for.
 #[derive(Debug, Clone, Copy)]
 pub enum TriedChange<'a> {
-    /// To scale a workload to 0.
-    ScaleDown(&'a ObjectRef),
-    /// To scale it up again.
-    ScaleUp(&'a ObjectRef),
+    /// To scale a workload to 0, and up again.
+    Stop {
+        /// The workload.
+        workload: &'a ObjectRef,
+        /// Whether it is scaled up again.
+        start: bool,
+    },
     /// To create an object; whether it is there already does not matter.
     Create(&'a Declaration),
     /// To delete an object.
@@ -47,45 +50,43 @@ impl Target {
     pub fn refused(&self, changes: &[TriedChange<'_>]) -> Result<Vec<RefusedChange>, PlatformError> {
         let mut out = Vec::new();
         for change in changes {
-            let (object, verb) = match change {
-                TriedChange::ScaleDown(workload) => (workload.to_string(), "scale it down"),
-                TriedChange::ScaleUp(workload) => (workload.to_string(), "scale it up"),
-                TriedChange::Create(declaration) => (declaration.label(), "create it"),
-                TriedChange::Delete(declaration) => (declaration.label(), "delete it"),
+            let mut refused = |object: String, change: &'static str, result: Result<(), kube::Error>| {
+                out.extend(said(result).map(|said| RefusedChange { object, change, said }));
             };
-            if let Some(said) = self.refusal(*change)? {
-                out.push(RefusedChange { object, change: verb, said });
+            match *change {
+                TriedChange::Stop { workload, start } => {
+                    let replicas = self.replicas(workload)?.unwrap_or_default();
+                    let down = self.try_scale(workload, json!({REPLICAS: replicas.to_string()}), 0);
+                    refused(workload.to_string(), "scale it down", down);
+                    if start && replicas > 0 {
+                        let up = self.try_scale(workload, json!({REPLICAS: null}), replicas);
+                        refused(workload.to_string(), "scale it up", up);
+                    }
+                }
+                TriedChange::Create(declaration) => {
+                    // What needs the address of a Service that is not there yet cannot be tried.
+                    let Ok(object) = self.as_created(declaration, "trying out") else { continue };
+                    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+                    let created = self.connection.try_run(|client| {
+                        let (api, object) = (api(&self.connection, client, declaration), object.clone());
+                        let parameters = parameters.clone();
+                        async move { api.create(&parameters, &object).await.map(|_| ()) }
+                    });
+                    refused(declaration.label(), "create it", created);
+                }
+                TriedChange::Delete(declaration) => {
+                    let deleted =
+                        self.connection.try_run(|client| {
+                            let api = api(&self.connection, client, declaration);
+                            async move {
+                                api.delete(&declaration.name, &DeleteParams::default().dry_run()).await.map(|_| ())
+                            }
+                        });
+                    refused(declaration.label(), "delete it", deleted);
+                }
             }
         }
         Ok(out)
-    }
-
-    fn refusal(&self, change: TriedChange<'_>) -> Result<Option<String>, PlatformError> {
-        let result = match change {
-            TriedChange::ScaleDown(workload) => {
-                let known = self.replicas(workload)?.unwrap_or_default();
-                self.try_scale(workload, json!({REPLICAS: known.to_string()}), 0)
-            }
-            TriedChange::ScaleUp(workload) => match self.replicas(workload)?.filter(|replicas| *replicas > 0) {
-                Some(replicas) => self.try_scale(workload, json!({REPLICAS: null}), replicas),
-                None => return Ok(None),
-            },
-            TriedChange::Create(declaration) => {
-                // What needs the address of a Service that is not there yet cannot be tried.
-                let Ok(object) = self.as_created(declaration, "trying out") else { return Ok(None) };
-                let parameters = PostParams { dry_run: true, ..PostParams::default() };
-                self.connection.try_run(|client| {
-                    let (api, object) = (api(&self.connection, client, declaration), object.clone());
-                    let parameters = parameters.clone();
-                    async move { api.create(&parameters, &object).await.map(|_| ()) }
-                })
-            }
-            TriedChange::Delete(declaration) => self.connection.try_run(|client| {
-                let api = api(&self.connection, client, declaration);
-                async move { api.delete(&declaration.name, &DeleteParams::default().dry_run()).await.map(|_| ()) }
-            }),
-        };
-        Ok(said(result))
     }
 
     fn try_scale(

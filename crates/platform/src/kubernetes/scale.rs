@@ -1,6 +1,6 @@
 //! Scales workloads down and up, in the stages of the start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fabkeep_ledger::layout::NodeRole;
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::connection::{failed, is_forbidden, is_missing};
 use super::discover::workloads::{LivePod, WorkloadObject, live_pod};
+use super::mounting::MountingPod;
 use super::objects::{REPLICAS, SCALED, noted_replicas, resource};
 use super::target::{Target, api, handle};
-use super::volume::helper;
 use super::{Kubernetes, is_scalable, objects, stopping};
 use crate::{Declaration, ObjectRef, PlatformError};
 
@@ -206,67 +206,6 @@ impl Target {
         let number = |path: &str| found.as_ref()?.data.pointer(path)?.as_u64();
         let wanted = number("/spec/replicas").unwrap_or(1);
         Ok(wanted > 0 && number("/status/readyReplicas").is_some_and(|ready| ready >= wanted))
-    }
-}
-
-/// A pod that has mounted claims, or is about to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MountingPod {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Claims of those asked for.
-    pub claims: Vec<String>,
-    /// What made it: kind and name.
-    pub made_by: Option<(String, String)>,
-}
-
-impl Target {
-    /// Pods of a namespace that mount one of these claims, those too that are on their way out; fabkeep's own helpers left out.
-    ///
-    /// # Errors
-    /// [`PlatformError::Cluster`].
-    pub fn pods_mounting(&self, namespace: &str, claims: &BTreeSet<String>) -> Result<Vec<MountingPod>, PlatformError> {
-        let mut out = Vec::new();
-        for pod in self.connection.pods(namespace)? {
-            let ended = matches!(objects::text(&pod, "/status/phase"), Some("Succeeded" | "Failed"));
-            if ended || helper::run_of(&pod).is_some() {
-                continue;
-            }
-            let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
-            let named = volumes.filter_map(|volume| objects::text(volume, "/persistentVolumeClaim/claimName"));
-            let mounted: Vec<String> = named.filter(|claim| claims.contains(*claim)).map(str::to_owned).collect();
-            if mounted.is_empty() {
-                continue;
-            }
-            let made_by = objects::controller(&pod).map(|(kind, name)| (kind.to_owned(), name.to_owned()));
-            let name = objects::name_of(&pod).to_owned();
-            out.push(MountingPod { namespace: namespace.to_owned(), name, claims: mounted, made_by });
-        }
-        Ok(out)
-    }
-}
-
-impl Kubernetes {
-    /// Removes helper pods of other runs that mount one of these claims: a run that was killed has left them, and a claim is not given to
-    /// a pod on another Kubernetes node while they have it.
-    ///
-    /// # Errors
-    /// [`PlatformError`].
-    pub fn remove_left_helpers(&self, claims: &BTreeSet<(String, String)>) -> Result<(), PlatformError> {
-        let namespaces: BTreeSet<&String> = claims.iter().map(|(namespace, _)| namespace).collect();
-        for namespace in namespaces {
-            for pod in self.connection.pods(namespace)? {
-                let is_helper = helper::run_of(&pod).is_some_and(|run| run != self.run);
-                let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
-                let mut named = volumes.filter_map(|volume| objects::text(volume, "/persistentVolumeClaim/claimName"));
-                if is_helper && named.any(|claim| claims.contains(&(namespace.clone(), claim.to_owned()))) {
-                    helper::remove(&self.connection, namespace, objects::name_of(&pod))?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

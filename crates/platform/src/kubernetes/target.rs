@@ -234,8 +234,10 @@ impl Target {
                 Err(error) => return Err(failed(&what, &error)),
             }
             match state_of(declaration, self.connection.look(declaration))? {
-                ObjectState::Going(finalizers) if begun.elapsed() > GOING => {
-                    return Err(still_going(declaration, &what, &finalizers));
+                ObjectState::Going(_) if begun.elapsed() > GOING => {
+                    let found = self.get(declaration, &what)?;
+                    let found = serde_json::to_value(found).unwrap_or_default();
+                    return Err(still_going(&what, &found));
                 }
                 // It is being deleted, or was deleted between the two requests.
                 ObjectState::Going(_) | ObjectState::Missing if begun.elapsed() <= GOING => std::thread::sleep(POLL),
@@ -617,22 +619,40 @@ impl Target {
     }
 }
 
-fn still_going(declaration: &Declaration, what: &str, finalizers: &[String]) -> PlatformError {
-    let kept = if finalizers.is_empty() {
-        "no finalizer keeps it".to_owned()
+/// Returns what keeps an object that is being deleted: its finalizers; of a namespace, what its controller says of the objects in it.
+fn kept_by(found: &Value) -> Vec<String> {
+    let finalizers = found.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten();
+    let named = finalizers.filter_map(Value::as_str).map(|name| format!("its finalizer {name}"));
+    let conditions = found.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let said = conditions.filter(|condition| {
+        let remains = text(condition, "/type").is_some_and(|kind| {
+            matches!(
+                kind,
+                "NamespaceFinalizersRemaining"
+                    | "NamespaceContentRemaining"
+                    | "NamespaceDeletionContentFailure"
+                    | "NamespaceDeletionDiscoveryFailure"
+            )
+        });
+        remains && text(condition, "/status") == Some("True")
+    });
+    named.chain(said.filter_map(|condition| text(condition, "/message")).map(str::to_owned)).collect()
+}
+
+fn still_going(what: &str, found: &Value) -> PlatformError {
+    let kept = kept_by(found);
+    let (kept, next) = if kept.is_empty() {
+        ("nothing says what keeps it".to_owned(), "check it with `kubectl describe`; then run the same command again")
     } else {
-        format!("it is kept by its finalizers {}", finalizers.join(", "))
+        (
+            kept.join("; "),
+            "wait until the controllers of these finalizers have finished, or remove the finalizers (`kubectl edit`); then run the same command again",
+        )
     };
     PlatformError::Cluster {
         what: what.to_owned(),
         problem: format!("the existing one has been in deletion for more than {} s: {kept}", GOING.as_secs()),
-        next: format!(
-            "wait until the controllers of these finalizers have finished, or remove the finalizers (`kubectl edit {} -n {} {}`); then run the same command again",
-            declaration.kind.to_lowercase(),
-            declaration.namespace,
-            declaration.name
-        )
-        .into(),
+        next: next.into(),
     }
 }
 

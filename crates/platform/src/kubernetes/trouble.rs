@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Kubernetes;
 use super::connection::Connection;
 use super::objects::{name_of, resource, text};
+use super::uses::required;
 use crate::ObjectRef;
 
 /// Lines of a log that ended that are read, and how many of them are reported.
@@ -94,6 +95,17 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
             _ => {}
         }
     }
+    let pending = text(pod, "/status/phase").is_none_or(|phase| phase == "Pending");
+    let absent = if pending { connection.absent(namespace, pod) } else { Vec::new() };
+    if !absent.is_empty() {
+        let finding = Finding::error(
+            Rule::Declared,
+            subject,
+            format!("it cannot start without {}, which does not exist", absent.join(", ")),
+            "find out what removed it, or what was to create it; then run the same command again",
+        );
+        return Some(Trouble { finding, hopeless_after: Some(CONFIGURATION) });
+    }
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     for condition in conditions {
         let is = |kind: &str| text(condition, "/type") == Some(kind) && text(condition, "/status") == Some("False");
@@ -110,7 +122,6 @@ fn trouble(connection: &Connection, namespace: &str, pod: &Value) -> Option<Trou
             return Some(Trouble { finding, hopeless_after: None });
         }
     }
-    let pending = text(pod, "/status/phase").is_none_or(|phase| phase == "Pending");
     let mount = pending.then(|| connection.newest_event(namespace, ("Pod", name_of(pod)), &FAILED_MOUNTS)).flatten()?;
     let finding = Finding::error(
         Rule::Declared,
@@ -173,6 +184,20 @@ impl Connection {
             // What the kubelet answers when the log is gone already.
             read.ok().filter(|text| !text.trim().is_empty() && !text.starts_with(NO_LOG))
         })
+    }
+
+    /// Returns Secrets, ConfigMaps and claims that a pod needs and that do not exist. What may not be read counts as existing.
+    pub(super) fn absent(&self, namespace: &str, pod: &Value) -> Vec<String> {
+        let named = pod.get("spec").map(required).unwrap_or_default();
+        let is_absent = |(kind, name): &(&str, String)| {
+            let resource = resource("v1", kind, None);
+            let found = self.try_run(|client| {
+                let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
+                async move { api.get_metadata_opt(name).await }
+            });
+            matches!(found, Ok(None))
+        };
+        named.iter().filter(|known| is_absent(known)).map(|(kind, name)| format!("{kind} {namespace}/{name}")).collect()
     }
 
     /// Returns what an object's newest event with one of these reasons says. Without the right to list events: nothing.

@@ -204,6 +204,33 @@ fn references(value: &Value, out: &mut BTreeSet<(&'static str, String)>) {
     }
 }
 
+/// Returns Secrets, ConfigMaps and claims without which a pod with this specification does not start.
+pub(super) fn required(spec: &Value) -> BTreeSet<(&'static str, String)> {
+    fn drop_optional(value: &mut Value) {
+        let is_optional = |inner: &Value| inner.get("optional") == Some(&Value::Bool(true));
+        match value {
+            Value::Array(all) => {
+                all.retain(|inner| !is_optional(inner));
+                all.iter_mut().for_each(drop_optional);
+            }
+            Value::Object(map) => {
+                map.retain(|_, inner| !is_optional(inner));
+                map.values_mut().for_each(drop_optional);
+            }
+            _ => {}
+        }
+    }
+    let mut spec = spec.clone();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("imagePullSecrets");
+    }
+    drop_optional(&mut spec);
+    let mut named = BTreeSet::new();
+    references(&spec, &mut named);
+    named.retain(|(kind, _)| matches!(*kind, "Secret" | "ConfigMap" | "PersistentVolumeClaim"));
+    named
+}
+
 /// Services that an Ingress leads to, in every version of it.
 fn named_services(value: &Value, out: &mut BTreeSet<String>) {
     match value {

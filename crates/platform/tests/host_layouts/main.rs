@@ -7,6 +7,7 @@ mod containers;
 mod docker;
 mod scripts;
 mod site;
+mod units;
 
 use site::Site;
 

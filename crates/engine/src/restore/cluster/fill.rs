@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::{Finding, NodeDirectory, NodeId, Remedy, Rule, Severity};
-use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod, is_scalable};
+use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod, OtherHelper, is_scalable};
 use fabkeep_platform::{ObjectRef, Platform};
 
 use super::guard::Guard;
@@ -15,7 +15,7 @@ use super::volume::{DirectoryToFill, Proof, fill_all};
 use super::{Run, compare, wait_until_gone};
 use crate::content::Contents;
 use crate::error::io;
-use crate::event::{Event, Notice, step};
+use crate::event::{Event, Notice, step, step_with_helpers};
 use crate::point::CapturedEntry;
 use crate::restore::ca::keep::{self as ca_keep, ExistingFiles};
 use crate::restore::owners;
@@ -39,7 +39,8 @@ pub(super) fn fill(
     }
     let reporter = run.reporter;
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
-    let mut directories = step(reporter, "start helper pods", None, || opened(run, kubernetes, threads))?;
+    let mut directories =
+        step_with_helpers(reporter, kubernetes, "start helper pods", || opened(run, kubernetes, threads))?;
     run.interrupted()?;
     let claims = |directories: &[DirectoryToFill<'_>]| -> BTreeSet<(String, String)> {
         directories.iter().flat_map(|directory| kubernetes.claims(&directory.place.node)).collect()
@@ -54,6 +55,10 @@ pub(super) fn fill(
     for repeat in 0.. {
         let guard = Guard::new(run.target, reporter, &claims, allowed.clone());
         let filled = guard.during(|reporter| fill_all(&left, run.point, run.reader, threads, reporter));
+        let lost = guard.lost();
+        if !lost.is_empty() {
+            return Err(EngineError::Precondition(lost.iter().map(|claim| lost_claim(claim)).collect()));
+        }
         let pods = guard.seen();
         match filled {
             Ok(more) if pods.is_empty() => {
@@ -95,6 +100,36 @@ pub(super) fn fill(
     record.store()
 }
 
+/// A claim that somebody deletes takes with it what is written into it.
+fn lost_claim((namespace, claim): &(String, String)) -> Finding {
+    Finding::error(
+        Rule::NotPersistent,
+        ObjectRef::new("PersistentVolumeClaim", namespace, claim),
+        "it was deleted while it was filled: what the restore has written into it goes with it",
+        "find out what deletes it and stop that; then run the same command again: it creates the claim and fills it",
+    )
+}
+
+/// Another run of fabkeep works in helper pods that mount these claims: neither could trust what it does.
+pub(super) fn refuse_others(kubernetes: &Kubernetes, claims: &BTreeSet<(String, String)>) -> Result<(), EngineError> {
+    let used = kubernetes.helpers_in_use(claims)?;
+    if used.is_empty() {
+        return Ok(());
+    }
+    let finding = |other: &OtherHelper| {
+        Finding::error(
+            Rule::OperatorScales,
+            &other.pod,
+            format!(
+                "another run of fabkeep ({}), a backup or another restore, uses it and the volumes that it mounts",
+                other.run
+            ),
+            "wait until that run has ended, or end it; then run the same command again",
+        )
+    };
+    Err(EngineError::Precondition(used.iter().map(finding).collect()))
+}
+
 /// What has no place in the cluster.
 pub(super) fn no_place(id: &NodeId, directory: &NodeDirectory) -> Finding {
     Finding::error(
@@ -123,6 +158,7 @@ fn opened<'a>(run: &Run<'a>, kubernetes: &Kubernetes, threads: usize) -> Result<
     }
     let claims: BTreeSet<(String, String)> =
         wanted.iter().flat_map(|(.., place)| kubernetes.claims(&place.node)).collect();
+    refuse_others(kubernetes, &claims)?;
     kubernetes.remove_left_helpers(&claims)?;
     let opened = parallel::map(wanted, threads, |(id, role, captured, place)| {
         DirectoryToFill::new(kubernetes, id, role, captured, place)

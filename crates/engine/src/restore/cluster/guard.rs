@@ -1,4 +1,5 @@
-//! Detects pods that mount a claim while it is filled. Whatever starts them, such a fill cannot be trusted.
+//! Detects pods that mount a claim while it is filled, and claims that are deleted meanwhile. Whoever does that, such a fill cannot be
+//! trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use fabkeep_platform::kubernetes::{MountingPod, Target};
 use parking_lot::Mutex;
 
 use crate::EngineError;
-use crate::event::{Event, Reporter};
+use crate::event::{Ends, Event, Reporter};
 
 /// How often pods are looked at while claims are filled.
 const EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ pub(super) struct Guard<'a> {
     /// Pods that were there before, by namespace and name, and are of no node that is filled.
     allowed: BTreeSet<(String, String)>,
     seen: Mutex<BTreeSet<MountingPod>>,
+    /// Claims that are being deleted or are gone, by namespace and name.
+    lost: Mutex<BTreeSet<(String, String)>>,
     intruded: AtomicBool,
 }
 
@@ -42,6 +45,7 @@ impl<'a> Guard<'a> {
             claims: by_namespace,
             allowed,
             seen: Mutex::default(),
+            lost: Mutex::default(),
             intruded: AtomicBool::new(false),
         }
     }
@@ -60,30 +64,47 @@ impl<'a> Guard<'a> {
         Ok(out)
     }
 
+    /// Looks at everything that is watched.
+    fn look_at_all(&self) -> Result<(), EngineError> {
+        self.look()?;
+        for (namespace, claims) in &self.claims {
+            let lost = self.target.claims_lost(namespace, claims)?;
+            if !lost.is_empty() {
+                self.intruded.store(true, Ordering::Relaxed);
+                self.lost.lock().extend(lost.into_iter().map(|claim| (namespace.clone(), claim)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims that were being deleted or gone.
+    pub fn lost(&self) -> Vec<(String, String)> {
+        self.lost.lock().iter().cloned().collect()
+    }
+
     /// Pods that were seen.
     pub fn seen(&self) -> Vec<MountingPod> {
         self.seen.lock().iter().cloned().collect()
     }
 
-    /// Works while the claims are watched, and looks once more at the end. The work's reporter says that it is interrupted when a pod appears.
+    /// Works while the claims are watched, and looks once more at the end. The work's reporter says that it is interrupted when a pod appears or a
+    /// claim goes.
     pub fn during<T>(&self, work: impl FnOnce(&dyn Reporter) -> Result<T, EngineError>) -> Result<T, EngineError> {
         let over = AtomicBool::new(false);
         let result = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 while !over.load(Ordering::Acquire) {
                     // A look that fails is made up for by the next, and the last one counts.
-                    let _ = self.look();
+                    let _ = self.look_at_all();
                     std::thread::park_timeout(EVERY);
                 }
             });
-            let result = work(self);
-            over.store(true, Ordering::Release);
-            watcher.thread().unpark();
-            result
+            let _ends = Ends { over: &over, watcher: watcher.thread() };
+            work(self)
         });
-        let last = self.look();
+        let last = self.look_at_all();
         match result {
-            Ok(value) => last.map(|_| value),
+            Ok(value) => last.map(|()| value),
             Err(error) => Err(error),
         }
     }

@@ -21,6 +21,8 @@ mod start;
 mod undo;
 mod volume;
 
+use std::collections::BTreeSet;
+
 use fabkeep_network::{Finding, NodeId, Remedy, Rule, Severity};
 use fabkeep_platform::kubernetes::{HelperOptions, Kubernetes, Selection, Target};
 use fabkeep_platform::{Declaration, ObjectRef, PlatformError};
@@ -28,7 +30,7 @@ use fabkeep_store::PointReader;
 
 use super::progress::{AtRest, Step};
 use super::{RestoreOptions, RestorePlan, Restored, SetAside};
-use crate::event::{Event, Reporter, step};
+use crate::event::{Event, Reporter, step, step_with_helpers};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::{Done, EngineError};
 use record::Journal;
@@ -128,6 +130,7 @@ fn carry_out(
     let mut examined = None;
     if has_data && !there.is_empty() {
         let kubernetes = step(reporter, "examine the target", None, || open(there, plan))?;
+        fill::refuse_others(&kubernetes, &claims_to_fill(run, &kubernetes))?;
         restored.findings.extend(step(reporter, "compare heights", None, || compare::heights(run, &kubernetes))?);
         if options.restart_others {
             restored.findings.extend(step(reporter, "examine the other orderers", None, || restart::look(run))?);
@@ -137,7 +140,8 @@ fn carry_out(
             found.iter().for_each(|finding| run.found(finding));
             restored.findings.extend(found);
         }
-        let looked = step(reporter, "examine the volumes", None, || look::before(run, &kubernetes, record));
+        let looked =
+            step_with_helpers(reporter, &kubernetes, "examine the volumes", || look::before(run, &kubernetes, record));
         let removed = kubernetes.remove_helpers();
         restored.findings.extend(looked?);
         removed?;
@@ -204,8 +208,17 @@ fn open(namespaces: Vec<String>, plan: &Plan) -> Result<Kubernetes, EngineError>
 
 fn open_with(namespaces: Vec<String>, plan: &Plan, expected: &[Declaration]) -> Result<Kubernetes, EngineError> {
     let selection = Selection { namespaces, ..Selection::default() };
-    let helper = HelperOptions { owners: plan.owners.clone(), ..plan.place.helper.clone() };
+    let helper = HelperOptions {
+        owners: plan.owners.clone(),
+        restore: Some(plan.identity.plan().to_owned()),
+        ..plan.place.helper.clone()
+    };
     Ok(Kubernetes::open_with(&plan.place.address, &selection, helper, expected)?)
+}
+
+/// Claims of the nodes that are filled, as far as the nodes are there.
+fn claims_to_fill(run: &Run<'_>, kubernetes: &Kubernetes) -> BTreeSet<(String, String)> {
+    run.plan.fill.iter().flat_map(|&position| kubernetes.claims(&run.node(position).facts.id)).collect()
 }
 
 /// Controllers and operators first: they would undo it.

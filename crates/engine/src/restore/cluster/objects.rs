@@ -99,7 +99,7 @@ fn made_by_others(
         return replace(run, record, restored, known);
     }
     if keyed {
-        return Ok(Some(minted(known, &at)));
+        return Ok(Some(minted(known, &at, run.options.missing)));
     }
     let finding = Finding::warning(
         Rule::Declared,
@@ -112,7 +112,13 @@ fn made_by_others(
     Ok(None)
 }
 
-fn minted(known: &Declaration, at: &str) -> Finding {
+/// `missing`: only what is missing is restored, which replaces nothing.
+fn minted(known: &Declaration, at: &str, missing: bool) -> Finding {
+    let replaced = if missing {
+        Remedy::from("delete it, if nothing needs it, and run the same command again")
+    } else {
+        Remedy::ReplaceObject
+    };
     Finding::error(
         Rule::OperatorScaledDown,
         known.label(),
@@ -120,7 +126,7 @@ fn minted(known: &Declaration, at: &str) -> Finding {
             "somebody else created it while the restore ran, with different content ({at}): it is not the recovery point's, and was not touched"
         ),
         Remedy::from("find out what creates it (cert-manager, an operator, GitOps) and stop that")
-            .and(Remedy::ReplaceObject.or(Remedy::from("keep this one").and(Remedy::LeaveNodeOut))),
+            .and(replaced.or(Remedy::from("keep this one").and(Remedy::LeaveNodeOut))),
     )
 }
 

@@ -70,6 +70,11 @@ impl Record {
         self.has(&Step::Lost { node: node.to_owned() })
     }
 
+    /// Whether any node's claims were not there then.
+    pub fn has_lost(&self) -> bool {
+        self.steps().any(|step| matches!(step, Step::Lost { .. }))
+    }
+
     /// Controllers that are suspended.
     pub fn suspended(&self) -> Vec<Suspension> {
         let suspended = |step: &Step| if let Step::Suspended(known) = step { Some(known.clone()) } else { None };

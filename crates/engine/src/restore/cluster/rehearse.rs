@@ -1,7 +1,7 @@
 //! Tries the restore's changes as dry runs before the first of them: what the API server would refuse is known while nothing is changed.
 
 use fabkeep_network::{Finding, NodeId, Rule};
-use fabkeep_platform::kubernetes::{Kubernetes, Target, TriedChange};
+use fabkeep_platform::kubernetes::{Kubernetes, RefusedChange, Target, TriedChange};
 
 use super::Run;
 use crate::EngineError;
@@ -12,8 +12,7 @@ pub(super) fn rehearse(run: &Run<'_>, kubernetes: Option<&Kubernetes>) -> Result
     let there = plan.namespaces_there();
     let mut changes = Vec::new();
     for workload in plan.operators.iter().chain(&plan.scale_down) {
-        changes.push(TriedChange::ScaleDown(workload));
-        changes.extend(run.options.start.then_some(TriedChange::ScaleUp(workload)));
+        changes.push(TriedChange::Stop { workload, start: run.options.start });
     }
     changes.extend(plan.create.iter().filter(|known| there.contains(&known.namespace)).map(TriedChange::Create));
     changes.extend(plan.replace.iter().flat_map(|known| [TriedChange::Delete(known), TriedChange::Create(known)]));
@@ -25,7 +24,7 @@ pub(super) fn rehearse(run: &Run<'_>, kubernetes: Option<&Kubernetes>) -> Result
     if refused.is_empty() {
         return Ok(());
     }
-    let finding = |refused: fabkeep_platform::kubernetes::RefusedChange| {
+    let finding = |refused: RefusedChange| {
         Finding::error(
             Rule::Declared,
             refused.object,

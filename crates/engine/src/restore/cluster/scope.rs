@@ -187,8 +187,13 @@ pub(super) fn judge(
 
 /// One that is being deleted: it is waited for and made anew, unless finalizers keep it for as long as what uses it.
 fn judge_going(plan: &mut Plan, known: &Declaration, finalizers: &[String]) {
-    let by = if finalizers.is_empty() { "nothing that it names".to_owned() } else { finalizers.join(", ") };
     if finalizers.is_empty() {
+        plan.findings.push(Finding::note(
+            Rule::Declared,
+            known.label(),
+            "it is being deleted: the restore waits up to two minutes until it is gone, then creates it",
+            "if it stays, `kubectl describe` shows what keeps it",
+        ));
         if is_late(known) {
             plan.late.push(known.clone())
         } else {
@@ -199,7 +204,7 @@ fn judge_going(plan: &mut Plan, known: &Declaration, finalizers: &[String]) {
     plan.findings.push(Finding::error(
         Rule::Declared,
         known.label(),
-        format!("it is being deleted, but its finalizers keep it: {by}"),
+        format!("it is being deleted, but its finalizers keep it: {}", finalizers.join(", ")),
         "a claim is deleted when no pod mounts it any more; other objects when the controllers of the finalizers have finished, or when you remove the finalizers with kubectl; then run the same command again",
     ));
 }

@@ -23,10 +23,7 @@ pub(super) fn after(run: &Run<'_>, record: &mut Journal<'_>, error: EngineError)
     let mut left: Vec<String> =
         left.iter().filter(|workload| stays_at_rest(run, workload)).map(AtRest::label).collect();
     // A claim that was created is not the node's own for the next run either: only the record says so.
-    let created = done
-        .iter()
-        .any(|done| matches!(done, Done::ObjectCreated { object } if object.starts_with("PersistentVolumeClaim ")));
-    let untouched = left.is_empty() && !record.has_begun() && !created;
+    let untouched = left.is_empty() && !record.has_begun() && !record.has_lost();
     for workload in &free {
         let scaled = run.target.scale_up(&workload.object, workload.replicas).map_err(EngineError::from);
         if scaled.and_then(|_| put_back(record, workload.label(), &mut done)).is_err() {

@@ -238,6 +238,8 @@ fn also_outside(node: &Node, root: &Path) -> Option<String> {
 /// The nodes that something starts. `only_here`: those of which nothing is on this machine are no part of what was asked for.
 fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &mut Remarks) -> Vec<Node> {
     let mut out: Vec<Node> = Vec::new();
+    // Those that a file of settings tells of, which nothing here reads.
+    let mut only_told: Vec<Node> = Vec::new();
     for mut one in started {
         match one.settle_unknown() {
             Unknown::Nothing => {}
@@ -255,6 +257,12 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
                 ));
                 continue;
             }
+            Unknown::Settings(names) => remarks.push(format!(
+                "{}: what {} names depends on how the {} is started: it is not in the inventory; write its folder there",
+                one.origin,
+                names.join(", "),
+                one.role
+            )),
             Unknown::Options => remarks.push(format!(
                 "{}: some options of the certificate authority's command are not known: a database, certificate or key that they name is not in the inventory; write its folder there",
                 one.origin
@@ -267,6 +275,7 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
         };
         match built {
             // Kept in the inventory: that its directories are missing is then found by every backup.
+            Ok(node) if !one.starts && node.is_here() && !node.data().is_some_and(Path::is_dir) => only_told.push(node),
             Ok(node) if node.is_here() || !only_here || one.installed => out.push(node),
             Ok(node) if one.starts => remarks.push(format!(
                 "{}: the {} that it starts has nothing on this machine and is not in the inventory",
@@ -277,6 +286,23 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
                 "{}: {problem}; the node is not in the inventory",
                 config.as_deref().unwrap_or(&one.folder).display()
             )),
+        }
+    }
+    for node in only_told {
+        // With the keys of a node whose data is here, it is that node as it was once.
+        let keys = |node: &Node| -> BTreeSet<PathBuf> {
+            let keys =
+                node.directories.iter().filter(|(role, _)| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls));
+            keys.map(|(_, path)| claims::real(path)).collect()
+        };
+        let own = keys(&node);
+        if out.iter().any(|other| other.role == node.role && !keys(other).is_disjoint(&own)) {
+            remarks.push(format!(
+                "{}: nothing reads these settings, their data is not on this machine, and another node has their keys: no node of the inventory",
+                node.origin
+            ));
+        } else {
+            out.push(node);
         }
     }
     out

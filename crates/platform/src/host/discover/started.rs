@@ -62,7 +62,7 @@ pub(super) struct Started {
 }
 
 /// What of a node cannot be known without running something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unknown {
     /// Nothing that matters.
     Nothing,
@@ -72,6 +72,8 @@ pub(super) enum Unknown {
     Home,
     /// What a certificate authority's options name beside its home.
     Options,
+    /// What these settings of a peer or an orderer name beside its data.
+    Settings(Vec<String>),
 }
 
 /// Where a path of a node leads.
@@ -189,10 +191,11 @@ impl Started {
         let known: Vec<&str> = settings.take(1).collect();
         let moved = known.iter().any(|value| unknown(value));
         let authority = self.role == NodeRole::CertificateAuthority;
-        let paths = |(name, value): &(&String, &String)| {
-            authority && unknown(value) && node_settings::is_path(name) && !CA_HOMES.contains(&name.as_str())
-        };
-        let options = self.unknown_options || self.environment.iter().any(|pair| paths(&pair));
+        let paths = self.environment.iter().filter(|(name, value)| {
+            unknown(value) && node_settings::is_path(name) && !CA_HOMES.contains(&name.as_str())
+        });
+        let settings: Vec<String> = paths.map(|(name, _)| name.clone()).collect();
+        let options = authority && (self.unknown_options || !settings.is_empty());
         let out = match () {
             () if moved => Unknown::Data,
             () if authority && known.is_empty() && self.mounts.is_none() => {
@@ -205,6 +208,7 @@ impl Started {
                 }
             }
             () if options => Unknown::Options,
+            () if !settings.is_empty() => Unknown::Settings(settings),
             () => Unknown::Nothing,
         };
         self.environment.retain(|_, value| !unknown(value));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fabkeep_ledger::node_settings::Environment;
 
-use super::script::{UNKNOWN, expand, run_by, run_words};
+use super::script::{UNKNOWN, run_by, run_words};
 use super::started::{Started, on_host};
 use super::tree::text_of;
 use crate::host::Commands;
@@ -38,9 +38,8 @@ pub(super) fn read(file: &Path, root: &Path, known: &[PathBuf]) -> Option<Starte
     }
     let mut texts = vec![text_of(&real)?];
     texts.extend(drop_ins(&folders, name, prefix).iter().filter_map(|path| text_of(path)));
-    let text = texts.join("\n").replace("\\\n", " ").replace("%i", instance).replace("%I", instance);
-    let text = text.replace("%n", &format!("{name}.service")).replace("%N", name).replace("%p", prefix);
-    let settings = Settings::read(&text.replace("%%", "%"), folder, root);
+    let text = with_specifiers(&texts.join("\n").replace("\\\n", " "), name, prefix, instance);
+    let settings = Settings::read(&text, folder, root);
     let mut started = settings.started(file, root, known)?;
     started.starts = true;
     started.installed = is_installed(file, &real, name);
@@ -55,6 +54,38 @@ pub(super) fn read(file: &Path, root: &Path, known: &[PathBuf]) -> Option<Starte
     }
     started.name = Some(name.to_owned());
     Some(started)
+}
+
+/// Returns a unit's text with its specifiers replaced: what they mean for units of the system. Others depend on the machine or on the run.
+fn with_specifiers(text: &str, name: &str, prefix: &str, instance: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        match rest.next() {
+            Some('%') => out.push('%'),
+            Some('i' | 'I') => out.push_str(instance),
+            Some('n') => out.extend([name, ".service"]),
+            Some('N') => out.push_str(name),
+            Some('p' | 'P') => out.push_str(prefix),
+            Some('S') => out.push_str("/var/lib"),
+            Some('C') => out.push_str("/var/cache"),
+            Some('L') => out.push_str("/var/log"),
+            Some('E') => out.push_str("/etc"),
+            Some('t') => out.push_str("/run"),
+            Some('T') => out.push_str("/tmp"),
+            Some('V') => out.push_str("/var/tmp"),
+            Some('h') => out.push_str("/root"),
+            Some('u') => out.push_str("root"),
+            Some(other) if other.is_ascii_alphabetic() => out.push(UNKNOWN),
+            Some(other) => out.extend(['%', other]),
+            None => out.push('%'),
+        }
+    }
+    out
 }
 
 /// Whether the machine starts this unit: an administrator put it there, or it is one of a package and is wanted by another.
@@ -129,7 +160,7 @@ impl Settings {
                 // An empty value takes back what stands before it.
                 "Environment" if value.is_empty() => out.environment.clear(),
                 "Environment" => {
-                    words(value).iter().for_each(|word| take(&expand(word, &Environment::new()), &mut out.environment));
+                    words(value).iter().for_each(|word| take(&settled(word), &mut out.environment));
                 }
                 "EnvironmentFile" if value.is_empty() => out.files.clear(),
                 "EnvironmentFile" => {

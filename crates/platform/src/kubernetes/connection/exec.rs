@@ -72,7 +72,8 @@ impl Connection {
     /// be signalled, so the script must know how much to read.
     pub fn exec(&self, place: &ContainerRef, script: &str, arguments: &[&str], stdin: bool) -> io::Result<Exec> {
         let api: Api<Pod> = Api::namespaced(self.client(), &place.namespace);
-        let mut command = vec!["sh", "-c", script, "fabkeep"];
+        let name = command_name(&place.pod);
+        let mut command = vec!["sh", "-c", script, &name];
         command.extend(arguments);
         let parameters = AttachParams::default()
             .container(place.container.clone())
@@ -152,6 +153,11 @@ impl Connection {
         }
         Ok(out)
     }
+}
+
+/// Returns the name (`$0`) of fabkeep's commands in a pod: it shows there which processes are fabkeep's.
+pub(in crate::kubernetes) fn command_name(pod: &str) -> String {
+    format!("fabkeep:{pod}")
 }
 
 /// Returns a script whose output becomes one item of an [`Answer`].

@@ -19,6 +19,7 @@ use kube::{Client, Config};
 
 use super::objects::resource;
 use super::served::{Served, has_core_name};
+use super::volume::helper::Starting;
 use crate::{Declaration, PlatformError};
 
 /// What to do when the API server refuses a request.
@@ -46,6 +47,8 @@ pub(crate) struct Connection {
     shells: shell::Shells,
     served: OnceLock<Served>,
     pub name: String,
+    /// Helper pods that do not run yet.
+    pub starting: Starting,
 }
 
 impl Connection {
@@ -67,8 +70,14 @@ impl Connection {
             let _inside = runtime.enter();
             Client::try_from(config).map_err(|error| wrong(error.to_string()))?
         };
-        let connection =
-            Connection { runtime, client, shells: shell::Shells::default(), served: OnceLock::new(), name };
+        let connection = Connection {
+            runtime,
+            client,
+            shells: shell::Shells::default(),
+            served: OnceLock::new(),
+            name,
+            starting: Starting::default(),
+        };
         connection.run("asking the cluster's version", |client| async move { client.apiserver_version().await })?;
         Ok(connection)
     }

@@ -8,17 +8,22 @@ use fabkeep_network::{NodeDirectory, NodeId, Remedy};
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::helper_pod::{HelperPod, Rights};
 use crate::PlatformError;
-use crate::kubernetes::connection::exec::ContainerRef;
+use crate::kubernetes::connection::exec::{ContainerRef, command_name};
 use crate::kubernetes::connection::{Connection, failed};
 use crate::kubernetes::discover::FoundNode;
 use crate::kubernetes::discover::mounts::{self, Holder};
 use crate::kubernetes::discover::workloads::WorkloadObject;
 use crate::kubernetes::objects::{MANAGED_BY, RUN, label, name_of, text};
 
+/// A helper pod that does not run after this long is reported.
+const SLOW: Duration = Duration::from_secs(5);
+/// How long what a helper pod mounts may be missing.
+const ABSENT: Duration = Duration::from_secs(15);
 /// How long a helper pod may take to run.
 const START: Duration = Duration::from_secs(180);
 /// The same for one that mounts clones of snapshots, which may be copied before they can be mounted.
@@ -27,7 +32,7 @@ const START_WITH_CLONES: Duration = Duration::from_secs(30 * 60);
 const START_OF_TRIAL: Duration = Duration::from_secs(90);
 /// Where helpers mount volumes.
 pub(super) const ROOT: &str = "/fabkeep";
-pub(super) const CONTAINER: &str = "helper";
+pub(in crate::kubernetes) const CONTAINER: &str = "helper";
 
 /// How helper pods and the clones that they mount are made.
 #[derive(Debug, Clone)]
@@ -38,11 +43,45 @@ pub struct HelperOptions {
     pub snapshot_classes: Vec<String>,
     /// Users that the captured files of nodes belong to: of a helper that may not be root, where its workload names none.
     pub owners: BTreeMap<NodeId, u32>,
+    /// The restore that they fill volumes for: the same for each run of it.
+    pub restore: Option<String>,
 }
 
 impl Default for HelperOptions {
     fn default() -> Self {
-        HelperOptions { image: "busybox:1.36".to_owned(), snapshot_classes: Vec::new(), owners: BTreeMap::new() }
+        HelperOptions {
+            image: "busybox:1.36".to_owned(),
+            snapshot_classes: Vec::new(),
+            owners: BTreeMap::new(),
+            restore: None,
+        }
+    }
+}
+
+/// Helper pods that do not run yet: since when, and what is said of each.
+#[derive(Default)]
+pub(crate) struct Starting(Mutex<BTreeMap<String, (Instant, String)>>);
+
+impl Starting {
+    fn begin(&self, pod: &str) {
+        self.0.lock().insert(pod.to_owned(), (Instant::now(), String::new()));
+    }
+
+    fn waits(&self, pod: &str, why: &str) {
+        if let Some((_, said)) = self.0.lock().get_mut(pod) {
+            why.clone_into(said);
+        }
+    }
+
+    fn end(&self, pod: &str) {
+        self.0.lock().remove(pod);
+    }
+
+    /// Returns those that take long.
+    pub fn slow(&self) -> Vec<(String, String)> {
+        let known = self.0.lock();
+        let slow = known.iter().filter(|(_, (since, said))| since.elapsed() >= SLOW && !said.is_empty());
+        slow.map(|(pod, (_, said))| (pod.clone(), said.clone())).collect()
     }
 }
 
@@ -80,6 +119,15 @@ pub(in crate::kubernetes) fn names_machine(workload: &WorkloadObject) -> bool {
 
 /// Starts a helper and waits until it runs.
 pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Result<Helper, PlatformError> {
+    let namespace = wanted.nodes.first().map_or("", |(_, node, _)| node.node.id.organization.as_str());
+    let pod = format!("{namespace}/{}", wanted.name);
+    connection.starting.begin(&pod);
+    let started = start_now(connection, wanted, &pod);
+    connection.starting.end(&pod);
+    started
+}
+
+fn start_now(connection: &Arc<Connection>, wanted: &HelperPod<'_>, label: &str) -> Result<Helper, PlatformError> {
     let (name, nodes, clones) = (wanted.name, wanted.nodes, wanted.clones);
     // A clone is nobody else's: it may be read on any machine.
     let live = nodes.iter().find_map(|(_, node, _)| node.pod.as_ref()?.host.clone());
@@ -153,6 +201,17 @@ pub(crate) fn start(connection: &Arc<Connection>, wanted: &HelperPod<'_>) -> Res
         let why = waits
             .or_else(|| scheduling.and_then(|condition| condition.message.clone()))
             .unwrap_or_else(|| "it is not running yet".to_owned());
+        connection.starting.waits(label, &why);
+        let absent = match begun.elapsed() > ABSENT {
+            true => connection.absent(&namespace, &wanted.manifest(rights).unwrap_or_default()),
+            false => Vec::new(),
+        };
+        if !absent.is_empty() {
+            return Err(wrong(
+                format!("{why}; these objects do not exist: {}", absent.join(", ")),
+                Remedy::from("find out what removed them; then run the same command again").and(Remedy::RemoveHelpers),
+            ));
+        }
         let mut is_final = vec!["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"];
         if wanted.trial {
             // A backup waits: a registry may answer again.
@@ -220,6 +279,26 @@ fn create_with(
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(failed(&what, &error)),
     }
+}
+
+/// Counts the processes whose arguments contain `$1`, without this one and the shell that started it.
+const USERS: &str = r#"read -r own rest < /proc/self/stat
+count=0
+for file in /proc/[0-9]*/cmdline; do
+  case $file in "/proc/$$/cmdline" | "/proc/$own/cmdline") continue ;; esac
+  case $(tr '\000' '\n' < "$file" 2>/dev/null) in *"$1"*) count=$((count + 1)) ;; esac
+done
+echo "$count""#;
+
+/// Returns whether commands of fabkeep run in a helper: the run that made it still works there. A run that was killed leaves none, because
+/// they end with their streams.
+pub(in crate::kubernetes) fn is_used(connection: &Connection, place: &ContainerRef) -> Result<bool, PlatformError> {
+    if !runs(connection, place)? {
+        return Ok(false);
+    }
+    let counted = connection.output(place, USERS, &[&command_name(&place.pod)], &[], 32);
+    // In a helper in which nothing can be executed, nothing is.
+    Ok(counted.is_ok_and(|count| String::from_utf8_lossy(&count).trim().parse::<u32>().is_ok_and(|count| count > 0)))
 }
 
 /// Returns whether a helper still runs.

@@ -16,6 +16,8 @@ use crate::kubernetes::uses::selects;
 const LIFETIME_SECONDS: i64 = 24 * 60 * 60;
 /// The label of a namespace that admits only pods of a level of the pod security standards.
 const ENFORCED_LEVEL: &str = "pod-security.kubernetes.io/enforce";
+/// The label of a helper that fills volumes: the restore that it does that for.
+pub(in crate::kubernetes) const RESTORE: &str = "fabkeep.io/restore";
 /// OpenShift chooses the users of a namespace's pods.
 const CHOSEN_USERS: &str = "openshift.io/sa.scc.uid-range";
 /// The user of a helper that may not be root, where nothing says whose the files are: `nobody`.
@@ -113,6 +115,9 @@ impl HelperPod<'_> {
             pod_spec["imagePullSecrets"] = serde_json::to_value(secrets).ok()?;
         }
         let mut labels = json!({MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/component": "helper", RUN: self.run});
+        if let Some(restore) = &self.options.restore {
+            labels[RESTORE] = restore.as_str().into();
+        }
         for name in spread {
             labels[name] = "yes".into();
         }
