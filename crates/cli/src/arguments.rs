@@ -14,7 +14,10 @@ use fabkeep_platform::kubernetes::Mapping;
 pub use doctor::{Completions, DebugBundle, Doctor, Examined, Man, Shell};
 pub use drill::{Drill, Drills};
 pub use report::{Attest, AttestCommand, AttestVerify, Report};
-pub use repository::{AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, Prune, Stats, Tag};
+pub use repository::{
+    AddWriter, Copy, Forget, Freeing, Hold, Init, Keep, List, Prune, RevokeWriter, RotateWriter, Stats, Tag, Writers,
+    WritersCommand,
+};
 
 /// Backs up, verifies and restores Hyperledger Fabric networks.
 #[derive(Debug, Parser)]
@@ -68,6 +71,16 @@ pub enum Command {
         after_help = "Example:\n  fabkeep add-writer --repo /backup/fabric --identity fabric.identity --writer second.writer"
     )]
     AddWriter(AddWriter),
+    /// List the writers of a repository, revoke one, or replace its key.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  \
+        fabkeep writers --repo /backup/fabric                                  # who may write, and what each has written\n  \
+        fabkeep writers revoke 5f2c9a01 --repo /backup/fabric --identity fabric.identity\n  \
+        fabkeep writers revoke 5f2c9a01 --since 20261123T1415 --repo /backup/fabric --identity fabric.identity\n  \
+        fabkeep writers rotate --writer old.writer --to new.writer --repo /backup/fabric --identity fabric.identity"
+    )]
+    Writers(Writers),
     /// Find the nodes of a network on Kubernetes, or on this machine (this writes an inventory).
     #[command(after_help = "Examples:\n  \
         fabkeep discover --kubernetes                      # every namespace that contains a Fabric node\n  \

@@ -274,6 +274,14 @@ impl From<StoreError> for CliError {
             StoreError::Untrusted { .. } => {
                 (Code::Damaged, "somebody else wrote this object: do not use it, and find out who has write access to the repository".to_owned())
             }
+            StoreError::Revoked { .. } => {
+                (Code::Damaged, "do not use it; `fabkeep writers` shows who was revoked and when".to_owned())
+            }
+            StoreError::WriterRevoked { .. } => (
+                Code::Usage,
+                "use the new writer key of this machine; the holder of the identity creates one with `fabkeep add-writer`".to_owned(),
+            ),
+            StoreError::NoSuchWriter(_) => (Code::Usage, "`fabkeep writers` lists the writers with their keys".to_owned()),
             StoreError::Backend { source, action, .. } => (Code::Failed, backend_help(source, action, error.is_of_a_folder())),
             StoreError::Io(error) => return from_io("the repository", error),
             StoreError::Internal(_) => (Code::Failed, "this is a bug: report it with the command and its output".to_owned()),

@@ -10,7 +10,7 @@ use place::Place;
 
 /// Kills: 40 unless the environment says otherwise.
 fn wanted() -> u64 {
-    std::env::var("FABKEEP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+    std::env::var("FABKEEP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 /// The small network with its inventory, which names the places of this machine.

@@ -50,13 +50,13 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// How many backups; 100 unless the environment says otherwise.
+/// How many backups; 50 unless the environment says otherwise.
 fn wanted() -> usize {
-    std::env::var("FABKEEP_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+    std::env::var("FABKEEP_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
 
 #[test]
-fn a_hundred_cuts_of_a_growing_network_are_all_level_and_none_stops_the_writer() {
+fn many_cuts_of_a_growing_network_are_all_level_and_none_stops_the_writer() {
     let bench = Bench::new(fabkeep_fixtures::NETWORK_SMALL);
     let _locks = locks(&bench);
     let (stop, blocks) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -112,6 +112,9 @@ pub struct Commit {
     /// Recovery points of the same writer that were stopped just before their end: manifests or indexes of theirs may be there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<PointId>,
+    /// Keys of the revoked writers that its writer knew of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<String>,
     /// The sealed manifest.
     pub manifest: ObjectEntry,
     /// The signed index.

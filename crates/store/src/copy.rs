@@ -21,7 +21,7 @@ use crate::places::Places;
 use crate::reader::check_sealed;
 use crate::repository::check_empty;
 use crate::trust::{self, untrusted};
-use crate::{Repository, StoreError, drills, forgotten, history, location, marks, pruning};
+use crate::{Repository, StoreError, drills, forgotten, history, location, marks, pruning, revoked};
 use fabkeep_parallel as parallel;
 
 /// What a copy did.
@@ -99,7 +99,7 @@ fn copy_to(
     let mut backend = Backend::new(to)?;
     backend.readers = from.backend.readers;
     settings(from, &backend, &to_name)?;
-    for folder in ["writers", "faults", marks::FOLDER, drills::FOLDER, forgotten::FOLDER] {
+    for folder in ["writers", revoked::FOLDER, "faults", marks::FOLDER, drills::FOLDER, forgotten::FOLDER] {
         let names: Vec<String> = from.backend.list(folder)?.into_keys().collect();
         for (name, read) in from.backend.get_many(&names)? {
             // What is not to be trusted would keep the name from what is.
@@ -146,6 +146,7 @@ impl Repository {
                 .writers
                 .iter()
                 .any(|writer| trust::certificate_name(&writer.key) == name && writer.certificate.as_bytes() == bytes),
+            revoked::FOLDER => self.is_revocation(name, bytes),
             "faults" => self.parse_faults(name, bytes).is_ok(),
             marks::FOLDER => self.parse_mark(name, bytes).is_ok(),
             drills::FOLDER => self.parse_drill(name, bytes).is_ok(),

@@ -87,6 +87,27 @@ pub enum StoreError {
         /// The verifying key.
         key: String,
     },
+    /// The writer is revoked.
+    #[error("the writer key {key} was revoked at {time}: nothing that it signs counts any more; nothing was changed")]
+    WriterRevoked {
+        /// The verifying key.
+        key: String,
+        /// When.
+        time: String,
+    },
+    /// An object of a revoked writer that is not among those that stay trusted.
+    #[error("object {object} cannot be trusted: the writer {key} was revoked at {time}")]
+    Revoked {
+        /// The object's name.
+        object: String,
+        /// The verifying key.
+        key: String,
+        /// When.
+        time: String,
+    },
+    /// No such writer.
+    #[error("there is no writer {0} in the repository: a writer is named by at least eight digits of its key")]
+    NoSuchWriter(String),
     /// A reader would refuse what was to be written.
     #[error("{what} would be larger than {limit} bytes, which no reader accepts; nothing was committed")]
     TooLarge {
@@ -155,6 +176,7 @@ impl StoreError {
         match self {
             StoreError::Damaged { problem, .. } | StoreError::Untrusted { problem, .. } => problem.clone(),
             StoreError::Missing(_) => "it is missing".to_owned(),
+            StoreError::Revoked { key, time, .. } => format!("its writer {key} was revoked at {time}"),
             StoreError::Forbidden { problem, .. } => format!("it may not be read: {problem}"),
             other => other.to_string(),
         }
@@ -177,6 +199,7 @@ impl StoreError {
             self,
             StoreError::Damaged { .. }
                 | StoreError::Untrusted { .. }
+                | StoreError::Revoked { .. }
                 | StoreError::Forbidden { .. }
                 | StoreError::Missing(_)
                 | StoreError::Version { .. }

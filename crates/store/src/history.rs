@@ -9,7 +9,7 @@ use crate::index::ObjectEntry;
 use crate::keys::WriterKey;
 use crate::remark::{Remark, RemarkKind};
 use crate::trust::untrusted;
-use crate::{Repository, StoreError, drills, marks, memory, pruning, signed};
+use crate::{Repository, StoreError, drills, marks, memory, pruning, revoked, signed};
 
 /// Every committed recovery point that can be trusted, and what is not as it should be.
 #[derive(Debug, Clone, Default)]
@@ -20,12 +20,25 @@ pub struct History {
     pub remarks: Vec<Remark>,
     /// BLAKE3 of the commit records' bytes, by recovery point.
     hashes: HashMap<PointId, String>,
+    /// Who signed each commit record: the verifying key, hexadecimal.
+    signers: HashMap<PointId, String>,
     /// Writers' certificates that commit records carry.
     pub(crate) certificates: BTreeSet<String>,
     /// Recovery points that were given up.
     pub(crate) forgotten: ForgottenPoints,
     /// Recovery points that were committed, and whose commit records are damaged or gone.
     pub(crate) lost: BTreeSet<PointId>,
+}
+
+/// A commit record that was read.
+struct ParsedCommit {
+    commit: Commit,
+    /// BLAKE3 of its bytes.
+    hash: String,
+    /// The certificate that it carries.
+    certificate: Option<String>,
+    /// Who signed it.
+    signer: String,
 }
 
 impl History {
@@ -71,6 +84,19 @@ impl History {
         self.hashes.get(point).map(String::as_str)
     }
 
+    /// Returns the key of the writer that has committed a recovery point, hexadecimal.
+    pub(crate) fn signer(&self, point: &PointId) -> Option<&str> {
+        self.signers.get(point).map(String::as_str)
+    }
+
+    fn add(&mut self, parsed: ParsedCommit) {
+        let id = parsed.commit.id.clone();
+        self.hashes.insert(id.clone(), parsed.hash);
+        self.signers.insert(id, parsed.signer);
+        self.certificates.extend(parsed.certificate);
+        self.commits.push(parsed.commit);
+    }
+
     /// Returns whether a recovery point is there or was given up: it is not missing.
     pub(crate) fn accounts_for(&self, point: &PointId) -> bool {
         self.has(point) || self.forgotten.any(point).is_some()
@@ -88,9 +114,8 @@ impl History {
         let new = |name: &String| point_of(name, "points").is_some_and(|id| !known(&id));
         let new: Vec<String> = names.into_iter().filter(new).collect();
         for (name, read) in repository.backend.get_many(&new)? {
-            if let Ok((commit, hash, _)) = read.and_then(|bytes| repository.parse_commit(&name, &bytes)) {
-                self.hashes.insert(commit.id.clone(), hash);
-                self.commits.push(commit);
+            if let Ok(parsed) = read.and_then(|bytes| repository.parse_commit(&name, &bytes)) {
+                self.add(parsed);
             }
         }
         self.sort();
@@ -117,7 +142,7 @@ impl History {
     }
 
     /// Commits that others name and that are not there, or are not those that were named.
-    fn judge_chain(&mut self, unreadable: &BTreeSet<PointId>) {
+    fn judge_chain(&mut self, unreadable: &BTreeSet<PointId>, of_revoked: &BTreeSet<PointId>) {
         let mut missed: BTreeMap<PointId, Remark> = BTreeMap::new();
         let commits = self.commits.iter().map(|commit| (&commit.id, &commit.previous));
         let named = self.commits.iter().flat_map(|commit| &commit.previous).map(|previous| &previous.point);
@@ -132,7 +157,7 @@ impl History {
                         object,
                         format!("it differs from the commit record that {by} names: it was replaced"),
                     ),
-                    None if unreadable.contains(&previous.point) => continue,
+                    None if unreadable.contains(&previous.point) || of_revoked.contains(&previous.point) => continue,
                     None if self.forgotten.any(&previous.point).is_some() => continue,
                     None => Remark::new(
                         RemarkKind::Missing,
@@ -218,7 +243,7 @@ impl Repository {
         let points: Vec<String> = self.backend.list("points")?.into_keys().collect();
         let manifests = self.backend.list("manifests")?;
         let indexes = self.backend.list("index")?;
-        let mut unreadable = BTreeSet::new();
+        let (mut unreadable, mut of_revoked) = (BTreeSet::new(), BTreeSet::new());
         let mut named = BTreeSet::new();
         let foreign =
             |name: &str| Remark::new(RemarkKind::Foreign, name, "a repository has no objects with such names");
@@ -237,10 +262,11 @@ impl Repository {
             let Some(id) = point_of(&name, "points") else { continue };
             named.insert(id.clone());
             match read.and_then(|bytes| self.parse_commit(&name, &bytes)) {
-                Ok((commit, hash, certificate)) => {
-                    history.hashes.insert(id, hash);
-                    history.certificates.extend(certificate);
-                    history.commits.push(commit);
+                Ok(parsed) => history.add(parsed),
+                Err(error @ StoreError::Revoked { .. }) => {
+                    let problem = format!("{}: it is ignored", error.problem());
+                    history.remarks.push(Remark::new(RemarkKind::Foreign, &name, problem));
+                    of_revoked.insert(id);
                 }
                 Err(error) => {
                     // What has a manifest and an index is a point of the repository's, unless somebody who can write there wanted it to look so.
@@ -254,7 +280,8 @@ impl Repository {
         }
         let missed = |history: &History| {
             let named = history.commits.iter().flat_map(|commit| &commit.previous);
-            named.into_iter().any(|previous| !history.has(&previous.point) && !unreadable.contains(&previous.point))
+            let known = |id: &PointId| history.has(id) || unreadable.contains(id) || of_revoked.contains(id);
+            named.into_iter().any(|previous| !known(&previous.point))
         };
         if missed(&history) {
             // A listing takes time: it may not contain objects that were written meanwhile.
@@ -269,7 +296,8 @@ impl Repository {
         damaged.retain(|(id, _)| unreadable.contains(id));
         history.remarks.extend(damaged.into_iter().map(|(_, remark)| remark));
         let listed = history.commits.iter().filter(|commit| named.contains(&commit.id)).cloned().collect::<Vec<_>>();
-        history.judge_chain(&unreadable);
+        history.judge_chain(&unreadable, &of_revoked);
+        revoked::judge_gone(&mut history, &self.revoked);
         history.judge_clocks();
         let mut uncommitted = BTreeSet::new();
         for name in manifests.keys() {
@@ -348,14 +376,13 @@ impl Repository {
             !wanted.is_empty() && id.is_some_and(|id| id.as_str().starts_with(wanted))
         });
         match (matching.next(), matching.next()) {
-            (Some(name), None) => Ok(self.parse_commit(name, &self.backend.need(name)?)?.0),
+            (Some(name), None) => Ok(self.parse_commit(name, &self.backend.need(name)?)?.commit),
             (Some(_), Some(_)) => Err(StoreError::NoSuchPoint(format!("{wanted} (several names begin with it)"))),
             (None, _) => Err(StoreError::NoSuchPoint(wanted.to_owned())),
         }
     }
 
-    /// Returns a commit record, the hash of its bytes, and the certificate that it carries.
-    fn parse_commit(&self, name: &str, bytes: &[u8]) -> Result<(Commit, String, Option<String>), StoreError> {
+    fn parse_commit(&self, name: &str, bytes: &[u8]) -> Result<ParsedCommit, StoreError> {
         let opened = signed::open(name, "commit", bytes)?;
         self.check_signer(name, &opened)?;
         let commit = Commit::parse(name, opened.payload)?;
@@ -365,7 +392,13 @@ impl Repository {
         {
             return Err(untrusted(name, "it was written for another repository or point"));
         }
-        Ok((commit, blake3::hash(bytes).to_hex().to_string(), opened.certificate))
+        let hash = blake3::hash(bytes).to_hex().to_string();
+        Ok(ParsedCommit {
+            commit,
+            hash,
+            certificate: opened.certificate,
+            signer: hex::encode(opened.signer.as_bytes()),
+        })
     }
 
     /// Returns what a writer's own memory of its last recovery point says of the repository.
@@ -408,9 +441,11 @@ pub(crate) fn is_known(name: &str) -> bool {
         Some(("points", _)) => point_of(name, "points").is_some(),
         Some(("manifests", _)) => point_of(name, "manifests").is_some(),
         Some(("index", _)) => point_of(name, "index").is_some() || is_checkpoint(name),
-        Some((folder @ ("faults" | marks::FOLDER | drills::FOLDER | forgotten::FOLDER | pruning::FOLDER), _)) => {
-            point_of(name, folder).is_some()
-        }
+        Some((
+            folder
+            @ ("faults" | marks::FOLDER | drills::FOLDER | forgotten::FOLDER | pruning::FOLDER | revoked::FOLDER),
+            _,
+        )) => point_of(name, folder).is_some(),
         Some(("objects", rest)) => rest.split_once('/').is_some_and(|(beginning, rest)| {
             let (hash, generation) = rest.split_once('.').map_or((rest, None), |(hash, last)| (hash, Some(last)));
             hex(beginning, 2) && hex(hash, 64) && generation.is_none_or(number)

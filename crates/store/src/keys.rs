@@ -141,6 +141,11 @@ impl WriterKey {
         &self.repository
     }
 
+    /// Returns its verifying key, in hexadecimal: the writer's name in the repository.
+    pub fn key(&self) -> String {
+        hex::encode(self.signing.verifying_key().as_bytes())
+    }
+
     /// Returns the root key that it was created with, in hexadecimal.
     pub fn root(&self) -> &str {
         &self.root

@@ -17,6 +17,7 @@ use crate::keys::{IdentityFile, WriterKey, parse_recipient};
 use crate::location::Location;
 use crate::pack::PACK_BYTES;
 use crate::remark::Remark;
+use crate::revoked::{self, Revocations};
 use crate::trust::{self, CertifiedWriter};
 use crate::{Chance, Clock, NameKey, StoreError, forgotten, location, seal};
 
@@ -25,7 +26,8 @@ pub struct Repository {
     pub(crate) backend: Backend,
     pub(crate) config: RepositoryConfig,
     pub(crate) writers: Vec<CertifiedWriter>,
-    /// Objects among the writers' certificates that are not certificates.
+    pub(crate) revoked: Revocations,
+    /// Objects among the writers' certificates and the revocations that are none.
     pub(crate) remarks: Vec<Remark>,
     /// Whether something else than the identity says that the root is the right one.
     pub(crate) pinned: bool,
@@ -268,9 +270,22 @@ impl Repository {
             return Err(without_settings(&backend, &location)?);
         };
         let config = RepositoryConfig::parse(&bytes)?;
-        let (writers, remarks) = trust::read_writers(&backend, &config)?;
         let (clock, chance) = (Clock::default(), Chance::default());
-        Ok(Repository { backend, config, writers, remarks, pinned: false, clock, chance, pack_bytes: PACK_BYTES })
+        Repository::with_parts(backend, config, false, clock, chance, PACK_BYTES)
+    }
+
+    fn with_parts(
+        backend: Backend,
+        config: RepositoryConfig,
+        pinned: bool,
+        clock: Clock,
+        chance: Chance,
+        pack_bytes: usize,
+    ) -> Result<Repository, StoreError> {
+        let (writers, mut remarks) = trust::read_writers(&backend, &config)?;
+        let (revoked, more) = revoked::read(&backend, &config)?;
+        remarks.extend(more);
+        Ok(Repository { backend, config, writers, revoked, remarks, pinned, clock, chance, pack_bytes })
     }
 
     /// Returns the same, which goes by another clock.
@@ -290,10 +305,8 @@ impl Repository {
 
     /// Returns the same repository in another place.
     pub(crate) fn at_another_place(&self, backend: Backend) -> Result<Repository, StoreError> {
-        let (writers, remarks) = trust::read_writers(&backend, &self.config)?;
-        let (config, pinned, pack_bytes) = (self.config.clone(), self.pinned, self.pack_bytes);
         let (clock, chance) = (self.clock.clone(), self.chance.clone());
-        Ok(Repository { backend, config, writers, remarks, pinned, clock, chance, pack_bytes })
+        Repository::with_parts(backend, self.config.clone(), self.pinned, clock, chance, self.pack_bytes)
     }
 
     /// Returns its location, as it was given.

@@ -21,6 +21,8 @@ pub(crate) struct Opened<'a> {
     pub payload: &'a [u8],
     pub signer: VerifyingKey,
     pub certificate: Option<String>,
+    /// The whole object.
+    pub bytes: &'a [u8],
 }
 
 /// Longest first line, in bytes.
@@ -83,5 +85,5 @@ pub(crate) fn open<'a>(object: &str, kind: &str, bytes: &'a [u8]) -> Result<Open
     };
     let (key, signature) = parse().ok_or_else(|| damaged("its signature does not decode"))?;
     key.verify_strict(&message(kind, payload), &signature).map_err(|_| damaged("its signature is wrong"))?;
-    Ok(Opened { payload, signer: key, certificate: head.certificate })
+    Ok(Opened { payload, signer: key, certificate: head.certificate, bytes })
 }

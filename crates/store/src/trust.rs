@@ -115,6 +115,28 @@ pub(crate) trait Record: DeserializeOwned {
     fn repository(&self) -> &str;
 }
 
+/// Returns a record that is in an envelope. One that says that it was written for another repository is refused.
+pub(crate) fn record_of<T: Record>(
+    object: &str,
+    opened: &Opened<'_>,
+    config: &RepositoryConfig,
+) -> Result<T, StoreError> {
+    let damaged = |problem: String| StoreError::damaged(object, problem);
+    let record: T = serde_json::from_slice(opened.payload).map_err(|error| damaged(error.to_string()))?;
+    if record.repository() != config.id {
+        return Err(damaged("it was written for another repository".to_owned()));
+    }
+    Ok(record)
+}
+
+/// Returns when a certificate was made, as it says.
+pub(crate) fn created(object: &str, certificate: &str) -> Result<String, StoreError> {
+    let opened = signed::open(object, "writer", certificate.as_bytes())?;
+    let certificate: WriterCertificate =
+        serde_json::from_slice(opened.payload).map_err(|error| StoreError::damaged(object, error.to_string()))?;
+    Ok(certificate.created)
+}
+
 impl Repository {
     /// Refuses a root key that is not this one: hexadecimal, as `init` prints it. Identities that do not vouch for the root themselves read
     /// then.
@@ -171,11 +193,12 @@ impl Repository {
         if writer.root != self.config.root || recipients != self.config.recipients {
             return Err(untrusted(CONFIG, "its root key or recipients differ from those in the writer key"));
         }
-        Ok(())
+        self.check_not_revoked(writer)
     }
 
     /// Refuses a signer that the root key has not certified: the certificate is under `writers/`, or in the object itself.
     pub(crate) fn check_signer(&self, object: &str, opened: &Opened<'_>) -> Result<(), StoreError> {
+        self.revoked.check(object, &opened.signer, opened.bytes)?;
         if self.writers.iter().any(|writer| writer.key == opened.signer) {
             return Ok(());
         }
@@ -198,12 +221,7 @@ impl Repository {
 
     /// Returns a record that is in an envelope. One that says that it was written for another repository is refused.
     pub(crate) fn record<T: Record>(&self, object: &str, opened: &Opened<'_>) -> Result<T, StoreError> {
-        let damaged = |problem: String| StoreError::damaged(object, problem);
-        let record: T = serde_json::from_slice(opened.payload).map_err(|error| damaged(error.to_string()))?;
-        if record.repository() != self.config.id {
-            return Err(damaged("it was written for another repository".to_owned()));
-        }
-        Ok(record)
+        record_of(object, opened, &self.config)
     }
 
     /// Returns the writer's certificate, from its key file or a commit of its own.

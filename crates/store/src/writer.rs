@@ -548,6 +548,7 @@ impl PointWriter<'_> {
             sequence: Some(sequence),
             previous,
             stopped: std::mem::take(&mut self.stopped),
+            revoked: self.repository.revoked.keys(),
             manifest: manifest_entry.clone(),
             index: index_entry.clone(),
         };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{Identity, Pin, Repo};
 
@@ -30,6 +30,53 @@ pub struct AddWriter {
     /// Where to write the new writer key. If the file is a writer key of this repository whose certificate is gone, it is certified again.
     #[arg(long, value_name = "FILE")]
     pub writer: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Writers {
+    #[command(subcommand)]
+    pub command: Option<WritersCommand>,
+    /// The repository. Without a command its writers are listed.
+    #[arg(long, env = "FABKEEP_REPO", value_name = "PLACE", required = true)]
+    pub repo: Option<String>,
+    #[command(flatten)]
+    pub pin: Pin,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WritersCommand {
+    /// Revoke a writer: nothing that it signs from now on counts, whatever time it claims (needs the identity).
+    Revoke(RevokeWriter),
+    /// Create a new writer key and revoke the old one, whose recovery points stay trusted (needs the identity).
+    Rotate(RotateWriter),
+}
+
+#[derive(Debug, Args)]
+pub struct RevokeWriter {
+    /// The writer's key, or at least its first eight digits, as `fabkeep writers` shows it.
+    pub key: String,
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// The first recovery point that is not trusted any more: points of this writer that were committed before it stay trusted. Without
+    /// this option all its points stay trusted.
+    #[arg(long, value_name = "POINT")]
+    pub since: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateWriter {
+    #[command(flatten)]
+    pub repo: Repo,
+    #[command(flatten)]
+    pub identity: Identity,
+    /// The writer key file that is replaced. It stays where it is, and cannot write any more.
+    #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
+    pub writer: PathBuf,
+    /// Where to write the new writer key.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,7 @@ mod show;
 mod stats;
 mod status;
 mod verify;
+mod writers;
 
 use fabkeep_network::{Finding, Severity};
 
@@ -40,6 +41,7 @@ pub fn run(command: Command, output: &Output) -> Result<Code, CliError> {
     match command {
         Command::Init(arguments) => init::init(&arguments, output),
         Command::AddWriter(arguments) => init::add_writer(&arguments, output),
+        Command::Writers(arguments) => writers::run(&arguments, output),
         Command::Discover(arguments) => discover::run(&arguments, output),
         Command::Backup(arguments) => backup::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),

@@ -25,7 +25,8 @@ pub fn run(arguments: &Status, output: &Output) -> Result<Code, CliError> {
     };
     // A first look only counts.
     let mut before = status(platform.as_ref(), &options(false), None)?;
-    if arguments.watch.is_none() || !before.nodes.is_empty() {
+    // Nodes that do not run add no blocks.
+    if before.nodes.iter().any(|node| node.running != Some(false)) {
         wait(BETWEEN);
     }
     loop {

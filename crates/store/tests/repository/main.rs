@@ -13,6 +13,7 @@ mod pruning;
 mod reading;
 mod repacking;
 mod retention;
+mod revoking;
 mod scale;
 mod statements;
 mod trust;
