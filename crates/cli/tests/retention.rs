@@ -151,3 +151,41 @@ fn a_point_whose_needs_are_not_known_stops_a_prune_with_code_5() {
     assert_eq!(given_up.code, 0, "{}", given_up.text);
     assert_eq!(run(&place, &["verify", "--all"]).code, 0);
 }
+
+#[test]
+fn writers_are_listed_replaced_and_revoked() {
+    let place = Place::new();
+    let repo = ["--repo", "repository"];
+    assert!([0, 3].contains(&place.backup(&[]).code));
+    let rotate = ["writers", "rotate", "--writer", "keys/writer", "--to", "keys/new", "--identity", "keys/identity"];
+    let rotated = place.run(&[&rotate[..], &repo].concat());
+    assert_eq!(rotated.code, 0, "{}", rotated.text);
+    assert_eq!(rotated.json["revoked"]["kept"].as_array().unwrap().len(), 1);
+    let again = place.run(&[&rotate[..], &repo].concat());
+    assert_eq!(again.code, 2, "the new key is there: {}", again.text);
+    // The old key cannot write any more, the new one can, and what the old one wrote is restored.
+    let old = place.backup(&[]);
+    assert!(old.code == 2 && old.text.contains("was revoked"), "{}", old.text);
+    let new = ["backup", "--repo", "repository", "--root", "network", "--writer", "keys/new"];
+    assert!([0, 3].contains(&place.run(&new).code));
+    let all = points(&place);
+    assert_eq!(all.len(), 2);
+    assert_eq!(place.restore(&[&all[0], "--to", "first"]).code, 0);
+    let listed = place.run(&[&["writers"][..], &repo].concat());
+    let writers = listed.json["writers"].as_array().unwrap();
+    assert_eq!((listed.code, writers.len()), (0, 2), "{}", listed.text);
+    let revoked: Vec<bool> = writers.iter().map(|writer| writer["revoked"].is_string()).collect();
+    assert_eq!(revoked, [true, false], "{}", listed.text);
+    // Its points from one on, by the beginning of its key.
+    let key = writers[1]["key"].as_str().unwrap();
+    let revoke = ["writers", "revoke", &key[..10], "--since", &all[1]];
+    let without = place.run(&[&revoke[..], &repo].concat());
+    assert_eq!(without.code, 2, "the identity is needed: {}", without.text);
+    let done = place.run(&[&revoke[..], &repo, &["--identity", "keys/identity"]].concat());
+    assert_eq!((done.code, done.json["revoked"]["dropped"][0].as_str()), (0, Some(all[1].as_str())), "{}", done.text);
+    let listed = place.run(&["list", "--repo", "repository"]);
+    assert_eq!((listed.code, listed.json["points"].as_array().unwrap().len()), (3, 1), "{}", listed.text);
+    assert!(listed.text.contains("was revoked"), "{}", listed.text);
+    let people = place.command(&["writers", "--repo", "repository"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&people.stdout).contains(&key[..16]));
+}
