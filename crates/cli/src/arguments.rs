@@ -346,6 +346,10 @@ pub struct Backup {
     /// Read everything again, including data that has not changed since an earlier recovery point.
     #[arg(long)]
     pub reread: bool,
+    /// End with code 0 instead of 3 if there are only warnings: for schedulers that take every other code for a failure. The warnings are in
+    /// the recovery point and are printed.
+    #[arg(long)]
+    pub accept_warnings: bool,
     /// How many times a running node's database is copied until a copy is consistent.
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub live_attempts: u32,

@@ -1,40 +1,14 @@
 //! The main job with the repository in an object store: s3s-fs, a server of the S3 protocol, on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod object_store;
 mod place;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use place::{Ended, Place, assert_same_tree, ended};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-
-/// Serves S3 from a folder until the test ends.
-fn serve(root: PathBuf) -> SocketAddr {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            sender.send(listener.local_addr().unwrap()).unwrap();
-            let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-            builder.set_auth(SimpleAuth::from_single("key", "secret"));
-            let service = builder.build();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
-    });
-    receiver.recv().unwrap()
-}
 
 fn run(place: &Place, server: SocketAddr, arguments: &[&str]) -> Ended {
     let mut command = place.command(arguments);
@@ -66,7 +40,7 @@ fn a_network_goes_into_a_bucket_and_comes_back() {
     let place = Place::empty();
     fabkeep_fixtures::unpack(fabkeep_fixtures::NETWORK_SMALL, &place.network()).unwrap();
     std::fs::create_dir_all(place.path("s3/bucket")).unwrap();
-    let server = serve(place.path("s3"));
+    let server = object_store::serve(place.path("s3"), "127.0.0.1");
     let repo = "s3://bucket/fabric/backups";
     let init = ["init", "--repo", repo, "--identity", "keys/identity", "--writer", "keys/writer"];
     let made = run(&place, server, &init);

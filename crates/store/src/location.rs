@@ -27,6 +27,20 @@ impl Location {
     }
 }
 
+/// Returns an error with what caused it: a client that cannot be made says why only there (no certificates on this machine, for example).
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 /// Opens `location`: an URL with a scheme (`s3://`, `gs://`, `az://`, `file://` …; credentials and endpoints come from the
 /// environment, `AWS_*`, `GOOGLE_*`, `AZURE_*`), or a folder. `create` makes the folder.
 pub(crate) fn open(location: &str, create: bool) -> Result<Location, StoreError> {
@@ -36,7 +50,7 @@ pub(crate) fn open(location: &str, create: bool) -> Result<Location, StoreError>
     {
         let url = Url::parse(location).map_err(|error| bad(error.to_string()))?;
         let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|error| bad(error.to_string()))?;
+        let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|error| bad(with_sources(&error)))?;
         return Ok(Location { name: location.to_owned(), store: Arc::from(store), prefix, folder: None });
     }
     let Some(folder) = folder(location)? else { return Err(bad("it has no path".to_owned())) };

@@ -49,7 +49,8 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     let captured = capture(platform, &repository, key, &options, reporter.as_ref())?;
     output.json(&report(&captured));
     print(&captured, output);
-    Ok(if captured.repository.is_empty() { done(&captured.point.findings) } else { worst(&captured) })
+    let code = worst(&captured);
+    Ok(if arguments.accept_warnings && code == Code::DoneWithFindings { Code::Done } else { code })
 }
 
 /// Returns the exit code for findings of the point and of the repository.

@@ -6,11 +6,14 @@ mod drills;
 mod faults;
 mod losses;
 mod network;
+#[path = "../object_store/mod.rs"]
+mod object_store;
 mod operator;
 mod proxy;
 mod relocation;
 mod restricted;
 mod run;
+mod scheduled;
 mod styles;
 mod whole;
 mod windows;

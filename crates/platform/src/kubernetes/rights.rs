@@ -325,7 +325,8 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubernetes.md");
         let text = std::fs::read_to_string(page).unwrap();
         let blocks = text.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap());
-        let roles = blocks.map(|block| serde_norway::from_str::<Value>(block).unwrap());
+        let roles = blocks.filter(|block| block.contains("\nkind: ClusterRole\n"));
+        let roles = roles.map(|block| serde_norway::from_str::<Value>(block).unwrap());
         let role = roles.into_iter().find(|known| known["metadata"]["name"] == role).unwrap();
         let words = |rule: &Value, at: &str| {
             let list = rule[at].as_array().unwrap().clone();
