@@ -274,6 +274,9 @@ pub struct Identity {
     /// The identity file. Default: the file that `init` wrote to the key folder of this machine, if it exists.
     #[arg(long, env = "FABKEEP_IDENTITY", value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    /// A command that prints the identity, for example one of a key management service. It is run by `sh`, instead of reading a file.
+    #[arg(long, env = "FABKEEP_IDENTITY_COMMAND", value_name = "COMMAND", conflicts_with = "identity")]
+    pub identity_command: Option<String>,
 }
 
 /// The cluster, and the network in it.

@@ -1,12 +1,13 @@
 //! Keys: the identity decrypts; the root key is derived from it and certifies writers; writer keys sign.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use age::secrecy::ExposeSecret;
-use age::x25519;
+use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use age::secrecy::{ExposeSecret, SecretString};
+use age::{scrypt, x25519};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,29 @@ pub fn default_key_folder() -> Option<PathBuf> {
     Some(config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?.join("fabkeep"))
 }
 
-/// The private key: reads every recovery point. A plain age identity file.
+/// How a file that age encrypted begins: as it is, and as text.
+const ENCRYPTED: [&[u8]; 2] = [b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----"];
+/// The most work that opening a file with a passphrase may ask for, as a power of two: age asks for 18.
+const MAX_WORK_FACTOR: u8 = 22;
+
+/// Where the passphrase of an identity file comes from.
+pub struct Passphrase<'a> {
+    /// Whether a file that is made gets one.
+    pub protect: bool,
+    /// Returns it; `true` asks for a new one.
+    pub ask: &'a dyn Fn(bool) -> std::io::Result<String>,
+}
+
+impl Passphrase<'_> {
+    /// There is none: a file that needs one is refused.
+    pub fn none() -> Passphrase<'static> {
+        let none =
+            &|_| Err(std::io::Error::other("it is protected by a passphrase, and there is nobody to ask for it"));
+        Passphrase { protect: false, ask: none }
+    }
+}
+
+/// The private key: reads every recovery point. An age identity file, plain or protected by a passphrase.
 pub struct IdentityFile {
     pub(crate) identities: Vec<x25519::Identity>,
 }
@@ -34,10 +57,37 @@ impl IdentityFile {
     /// Reads an age identity file: lines that begin with `AGE-SECRET-KEY-1`, comments, nothing else.
     ///
     /// # Errors
-    /// [`StoreError::KeyFile`].
+    /// [`StoreError::KeyFile`], also when it is protected by a passphrase.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
-        let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
-        let text = read_key_file(path)?;
+        IdentityFile::read_with(path, &Passphrase::none())
+    }
+
+    /// Reads one that may be protected by a passphrase.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyFile`].
+    pub fn read_with(path: &Path, passphrase: &Passphrase<'_>) -> Result<Self, StoreError> {
+        IdentityFile::parse(&path.display().to_string(), &read_key_bytes(path)?, passphrase)
+    }
+
+    /// Returns whether a file is protected by a passphrase.
+    pub fn is_protected(path: &Path) -> bool {
+        read_key_bytes(path).is_ok_and(|bytes| ENCRYPTED.iter().any(|begin| bytes.starts_with(begin)))
+    }
+
+    /// Reads the text of an identity file, from a place with this name.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyFile`].
+    pub fn parse(name: &str, bytes: &[u8], passphrase: &Passphrase<'_>) -> Result<Self, StoreError> {
+        let problem = |problem: String| StoreError::KeyFile { file: name.to_owned(), problem };
+        let opened = if ENCRYPTED.iter().any(|begin| bytes.starts_with(begin)) {
+            Some(decrypted(bytes, passphrase).map_err(problem)?)
+        } else {
+            None
+        };
+        let text = std::str::from_utf8(opened.as_deref().unwrap_or(bytes))
+            .map_err(|_| problem("it is not an age identity file (AGE-SECRET-KEY-1…)".to_owned()))?;
         let mut identities = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             // The content of the line is not part of the message: it may be a secret.
@@ -51,7 +101,8 @@ impl IdentityFile {
         Ok(IdentityFile { identities })
     }
 
-    pub(crate) fn write(&self, path: &Path, repository: &str) -> Result<(), StoreError> {
+    /// Writes a new file, with a passphrase if it is to be protected.
+    pub(crate) fn write(&self, path: &Path, repository: &str, passphrase: &Passphrase<'_>) -> Result<(), StoreError> {
         let mut text = format!(
             "# fabkeep identity of the repository {repository}\n\
              # It decrypts every recovery point. Whoever has it can read everything; without it nothing can be restored.\n"
@@ -59,7 +110,13 @@ impl IdentityFile {
         for identity in &self.identities {
             text += &format!("# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
         }
-        write_key_file(path, text.as_bytes())
+        if !passphrase.protect {
+            return write_key_file(path, text.as_bytes());
+        }
+        let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
+        let secret = (passphrase.ask)(true).map_err(|error| problem(error.to_string()))?;
+        let encrypted = encrypted(text.as_bytes(), secret).map_err(|error| problem(error.to_string()))?;
+        write_key_file(path, &encrypted)
     }
 
     /// Returns the root signing keys that follow from the identities: each says who may write to a repository it was made for.
@@ -76,6 +133,36 @@ impl IdentityFile {
     pub(crate) fn recipients(&self) -> Vec<x25519::Recipient> {
         self.identities.iter().map(x25519::Identity::to_public).collect()
     }
+}
+
+fn encrypted(plain: &[u8], passphrase: String) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let armored = ArmoredWriter::wrap_output(&mut out, Format::AsciiArmor)?;
+    let mut sealed = age::Encryptor::with_user_passphrase(SecretString::from(passphrase)).wrap_output(armored)?;
+    sealed.write_all(plain)?;
+    sealed.finish().and_then(ArmoredWriter::finish)?;
+    Ok(out)
+}
+
+/// Returns the content of a file that age has encrypted with a passphrase; why not, if it cannot be opened.
+fn decrypted(bytes: &[u8], passphrase: &Passphrase<'_>) -> Result<Vec<u8>, String> {
+    let decryptor = age::Decryptor::new(ArmoredReader::new(bytes)).map_err(|error| error.to_string())?;
+    if !decryptor.is_scrypt() {
+        return Err("it is encrypted to a key and not protected by a passphrase: decrypt it with age first".to_owned());
+    }
+    let secret = (passphrase.ask)(false).map_err(|error| error.to_string())?;
+    let mut identity = scrypt::Identity::new(SecretString::from(secret));
+    identity.set_max_work_factor(MAX_WORK_FACTOR);
+    let input = match decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)) {
+        Ok(input) => input,
+        Err(age::DecryptError::DecryptionFailed | age::DecryptError::NoMatchingKeys) => {
+            return Err("the passphrase is wrong".to_owned());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut plain = Vec::new();
+    input.take(MAX_KEY_FILE_BYTES).read_to_end(&mut plain).map_err(|error| error.to_string())?;
+    Ok(plain)
 }
 
 /// What a backup machine holds: it can add recovery points and read none.
@@ -203,15 +290,20 @@ pub(crate) fn parse_recipient(text: &str) -> Result<x25519::Recipient, StoreErro
     })
 }
 
-fn read_key_file(path: &Path) -> Result<String, StoreError> {
+fn read_key_bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
     let problem = |problem: String| StoreError::KeyFile { file: path.display().to_string(), problem };
     let size = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?.len();
     if size > MAX_KEY_FILE_BYTES {
         return Err(problem(format!("{size} bytes are too large for a key file")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
     // Some editors begin a text with a byte order mark.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes))
+}
+
+fn read_key_file(path: &Path) -> Result<String, StoreError> {
+    let problem = |problem: &str| StoreError::KeyFile { file: path.display().to_string(), problem: problem.to_owned() };
+    String::from_utf8(read_key_bytes(path)?).map_err(|_| problem("it is not text"))
 }
 
 /// Returns where a writer key is until its repository is complete: `FILE.unfinished`.

@@ -61,7 +61,7 @@ pub use error::StoreError;
 pub use faults::BadObject;
 pub use history::History;
 pub use index::{ObjectEntry, Sources};
-pub use keys::{IdentityFile, WriterKey, default_key_folder};
+pub use keys::{IdentityFile, Passphrase, WriterKey, default_key_folder};
 pub use marks::{Mark, MarkChange, Marks};
 pub use prune::{Amount, Blocking, PruneOptions, Pruned, Refused};
 pub use reader::{BlobBytes, PointReader};

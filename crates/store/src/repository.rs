@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::backend::{Backend, Put};
 use crate::config::{CONFIG, RepositoryConfig};
 use crate::history::is_known;
-use crate::keys::{IdentityFile, WriterKey, parse_recipient};
+use crate::keys::{IdentityFile, Passphrase, WriterKey, parse_recipient};
 use crate::location::Location;
 use crate::pack::PACK_BYTES;
 use crate::remark::Remark;
@@ -104,6 +104,20 @@ impl Repository {
         writer_file: Option<&Path>,
         more_recipients: &[String],
     ) -> Result<Initialized, StoreError> {
+        Repository::init_with(location, identity_file, writer_file, more_recipients, &Passphrase::none())
+    }
+
+    /// Makes a repository whose identity file may be protected by a passphrase.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub fn init_with(
+        location: &str,
+        identity_file: Option<&Path>,
+        writer_file: Option<&Path>,
+        more_recipients: &[String],
+        passphrase: &Passphrase<'_>,
+    ) -> Result<Initialized, StoreError> {
         // A key is not replaced, and nothing is made before that is known.
         if let Some(file) = writer_file.filter(|file| file.symlink_metadata().is_ok()) {
             return Err(StoreError::KeyFile {
@@ -112,7 +126,7 @@ impl Repository {
             });
         }
         let (place, files) = (location::open(location, true)?, (identity_file, writer_file));
-        Repository::init_at(location, place, files, more_recipients, &Chance::default())
+        Repository::init_at(location, place, files, more_recipients, (&Chance::default(), passphrase))
     }
 
     /// Makes a repository in an object store that is open.
@@ -136,7 +150,8 @@ impl Repository {
         chance: &Chance,
     ) -> Result<Initialized, StoreError> {
         let place = Location::of(store);
-        Repository::init_at(&place.name.clone(), place, (Some(identity_file), Some(writer_file)), &[], chance)
+        let files = (Some(identity_file), Some(writer_file));
+        Repository::init_at(&place.name.clone(), place, files, &[], (chance, &Passphrase::none()))
     }
 
     fn init_at(
@@ -144,7 +159,7 @@ impl Repository {
         place: Location,
         (identity_file, writer_file): (Option<&Path>, Option<&Path>),
         more_recipients: &[String],
-        chance: &Chance,
+        (chance, passphrase): (&Chance, &Passphrase<'_>),
     ) -> Result<Initialized, StoreError> {
         let backend = Backend::new(place)?;
         // What an interrupted run has begun is gone on with: its settings may be there already.
@@ -181,10 +196,10 @@ impl Repository {
         let identity_is_new = !identity_path.exists();
         let identity = if identity_is_new {
             let identity = IdentityFile::generate();
-            identity.write(&identity_path, location)?;
+            identity.write(&identity_path, location, passphrase)?;
             identity
         } else {
-            IdentityFile::read(&identity_path)?
+            IdentityFile::read_with(&identity_path, passphrase)?
         };
         let root = identity
             .roots()

@@ -16,6 +16,9 @@ pub struct Init {
     /// Where to write the writer key.
     #[arg(long, env = "FABKEEP_WRITER", value_name = "FILE")]
     pub writer: Option<PathBuf>,
+    /// Protect the identity file by a passphrase, which is asked for or taken from FABKEEP_PASSPHRASE.
+    #[arg(long)]
+    pub passphrase: bool,
     /// An additional age recipient (age1…) that may read recovery points. Can be repeated.
     #[arg(long, value_name = "AGE1…")]
     pub recipient: Vec<String>,

@@ -24,7 +24,7 @@ pub fn run(arguments: &Attest, output: &Output) -> Result<Code, CliError> {
     let location = arguments.repo.as_deref().unwrap_or_default();
     let repository = key_files::open(location, arguments.pin.root.as_deref())?;
     let (commit, findings) = list::point(&repository, &arguments.point)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let options = AttestOptions { channels: arguments.channel.clone(), ranges: arguments.hashes.clone() };
     let reporter = output.reporter();
     let made = attestation(&repository, &commit, &identity, &options, reporter.as_ref())?;

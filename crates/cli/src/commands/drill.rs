@@ -23,7 +23,7 @@ pub fn run(arguments: &Drill, output: &Output) -> Result<Code, CliError> {
     restore::check_overrides(&arguments.r#override)?;
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
     let commit = point(arguments, &repository, output)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let host = arguments.folder.inventory.as_deref().map(Host::open).transpose()?;
     let place = place(arguments, &repository, host.as_ref())?;
     let options = options(arguments)?;

@@ -14,7 +14,7 @@ use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Drills, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
-    let identity = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity_if_any(&repository, &arguments.identity)?;
     let (mut drills, remarks) = repository.drills(identity.as_ref())?;
     let findings: Vec<Finding> = remarks.iter().map(remark_finding).collect();
     if let Some(point) = &arguments.of {

@@ -11,7 +11,7 @@ use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Forget, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
-    let named = arguments.identity.identity.as_deref();
+    let named = &arguments.identity;
     let identity = if arguments.dry_run {
         key_files::identity_if_any(&repository, named)?
     } else {

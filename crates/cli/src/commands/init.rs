@@ -1,6 +1,6 @@
 //! `fabkeep init` and `fabkeep add-writer`.
 
-use fabkeep_store::Repository;
+use fabkeep_store::{Passphrase, Repository};
 use serde_json::json;
 
 use super::key_files;
@@ -10,11 +10,12 @@ use crate::exit_code::Code;
 use crate::output::Output;
 
 pub fn init(arguments: &Init, output: &Output) -> Result<Code, CliError> {
-    let made = Repository::init(
+    let made = Repository::init_with(
         &arguments.repo.repo,
         arguments.identity.as_deref(),
         arguments.writer.as_deref(),
         &arguments.recipient,
+        &Passphrase { protect: arguments.passphrase, ask: &key_files::ask_for_passphrase },
     )?;
     key_files::note_root(&made.id, &made.root);
     output.json(&made);
@@ -35,7 +36,7 @@ pub fn init(arguments: &Init, output: &Output) -> Result<Code, CliError> {
 
 pub fn add_writer(arguments: &AddWriter, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, None)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     repository.add_writer(&identity, &arguments.writer)?;
     output.json(&json!({"writer_file": arguments.writer}));
     output.line(format!("writer key written to {}", arguments.writer.display()));

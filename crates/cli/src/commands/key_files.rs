@@ -1,16 +1,23 @@
 //! Locates key files: the named file, or else the one that `init` wrote to the key folder. Pins the root key by what this machine knows.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use fabkeep_engine::KeyFiles;
-use fabkeep_store::{IdentityFile, Repository, StoreError, WriterKey, default_key_folder};
+use fabkeep_store::{IdentityFile, Passphrase, Repository, StoreError, WriterKey, default_key_folder};
 
+use crate::arguments::Identity;
 use crate::error::CliError;
 use crate::exit_code::Code;
 
 /// Names the root key, for commands that do not take it as an option.
 const ROOT: &str = "FABKEEP_ROOT";
 const WRITER: &str = "FABKEEP_WRITER";
+/// The passphrase of an identity file.
+const PASSPHRASE: &str = "FABKEEP_PASSPHRASE";
+/// Most bytes that an identity command may print.
+const MAX_IDENTITY_BYTES: u64 = 64 << 10;
 
 fn usual(repository: &Repository, extension: &str) -> Option<PathBuf> {
     let path = default_key_folder()?.join(format!("{}.{extension}", repository.config().id));
@@ -55,13 +62,61 @@ pub fn found(repository: &Repository, writer: Option<&Path>, identity: Option<&P
 }
 
 /// Returns the identity that was named, or the one in its usual place, if there is one.
-pub fn identity_if_any(repository: &Repository, named: Option<&Path>) -> Result<Option<IdentityFile>, CliError> {
-    let path = named.map(Path::to_path_buf).or_else(|| usual(repository, "identity"));
-    Ok(path.map(|path| IdentityFile::read(&path)).transpose()?)
+pub fn identity_if_any(repository: &Repository, named: &Identity) -> Result<Option<IdentityFile>, CliError> {
+    let passphrase = Passphrase { protect: false, ask: &ask_for_passphrase };
+    if let Some(command) = named.identity_command.as_deref().filter(|command| !command.is_empty()) {
+        let printed = printed_by(command)?;
+        return Ok(Some(IdentityFile::parse("what the identity command printed", &printed, &passphrase)?));
+    }
+    let path = named.identity.clone().or_else(|| usual(repository, "identity"));
+    Ok(path.map(|path| IdentityFile::read_with(&path, &passphrase)).transpose()?)
+}
+
+/// Returns what a command prints, which no message repeats.
+fn printed_by(command: &str) -> Result<Vec<u8>, CliError> {
+    let failed = |problem: String| {
+        CliError::new(
+            Code::Usage,
+            format!("the identity command failed: {problem}"),
+            "run the command by hand: it must print the identity (AGE-SECRET-KEY-1…) and end with code 0",
+        )
+    };
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut printed = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        out.take(MAX_IDENTITY_BYTES).read_to_end(&mut printed).map_err(|error| failed(error.to_string()))?;
+    }
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    if status.success() { Ok(printed) } else { Err(failed(status.to_string())) }
+}
+
+/// Returns the passphrase of an identity file: from the environment, or typed by a person; a new one twice.
+pub fn ask_for_passphrase(new: bool) -> std::io::Result<String> {
+    if let Some(given) = std::env::var(PASSPHRASE).ok().filter(|given| !given.is_empty()) {
+        return Ok(given);
+    }
+    let no_person = |_| {
+        std::io::Error::other(format!(
+            "it is protected by a passphrase: set {PASSPHRASE}, or run the command in a terminal"
+        ))
+    };
+    let asked = |prompt: &str| rpassword::prompt_password(prompt).map_err(no_person);
+    if !new {
+        return asked("Passphrase of the identity: ");
+    }
+    let first = asked("New passphrase of the identity: ")?;
+    if first.is_empty() || first != asked("The same once more: ")? {
+        return Err(std::io::Error::other("the passphrases are empty or differ: nothing was written"));
+    }
+    Ok(first)
 }
 
 /// Returns the identity; an error that says where to look when there is none.
-pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<IdentityFile, CliError> {
+pub fn identity(repository: &Repository, named: &Identity) -> Result<IdentityFile, CliError> {
     identity_if_any(repository, named)?.ok_or_else(|| {
         CliError::new(
             Code::Usage,
@@ -69,7 +124,7 @@ pub fn identity(repository: &Repository, named: Option<&Path>) -> Result<Identit
                 "reading repository {} needs its identity (private key), which is not in the key folder of this machine",
                 repository.config().id
             ),
-            "name the identity file that `fabkeep init` wrote: --identity FILE (or FABKEEP_IDENTITY)",
+            "name the identity file that `fabkeep init` wrote: --identity FILE (or FABKEEP_IDENTITY), or a command that prints it: --identity-command",
         )
     })
 }

@@ -43,7 +43,8 @@ fn mark(
 ) -> Result<Code, CliError> {
     let repository = key_files::open(&repo.repo, pin.root.as_deref())?;
     let commit = repository.point(point)?;
-    let identity = key_files::identity_if_any(&repository, identity.identity.as_deref())?;
+    let named = identity;
+    let identity = key_files::identity_if_any(&repository, named)?;
     let mark = match (&identity, key_files::writer_if_any(&repository, writer)) {
         (Some(identity), _) => repository.mark(&commit.id, change, &Signer::Identity(identity))?,
         (None, Some(writer)) if !change.takes_away() => {
@@ -51,7 +52,7 @@ fn mark(
         }
         // The error says where to look for the key that this needs.
         (None, _) => {
-            let identity = key_files::identity(&repository, None)?;
+            let identity = key_files::identity(&repository, named)?;
             repository.mark(&commit.id, change, &Signer::Identity(&identity))?
         }
     };

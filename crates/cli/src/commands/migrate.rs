@@ -47,7 +47,7 @@ pub fn run(arguments: &Migrate, output: &Output) -> Result<Code, CliError> {
     let source = network::open(&arguments.source)?;
     let source = source.as_ref();
     let repository = key_files::open(&arguments.repo.repo, None)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let writer = || key_files::writer(&repository, arguments.writer.as_deref());
     let reporter = output.reporter();
     if let Some(open) = source.window()?.open {

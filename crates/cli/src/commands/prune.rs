@@ -16,7 +16,7 @@ const NAMED: usize = 10;
 
 pub fn run(arguments: &Prune, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let (pruned, findings) = prune(&repository, &identity, &arguments.freeing, arguments.dry_run)?;
     output.json(&json!({"pruned": pruned, "findings": findings, "dry_run": arguments.dry_run}));
     print(&pruned, &findings, arguments.dry_run, output);

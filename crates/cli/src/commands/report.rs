@@ -17,7 +17,7 @@ pub fn run(arguments: &arguments::Report, output: &Output) -> Result<Code, CliEr
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
     let (commit, findings) = list::point(&repository, &arguments.point)?;
     output.remarks(&findings);
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let location = &arguments.repo.repo;
     let made = report(&repository, &commit, &identity, &|point, purpose| command(location, point, purpose))?;
     if let Some(file) = &arguments.html {

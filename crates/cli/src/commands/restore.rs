@@ -35,7 +35,7 @@ fn restore_point(
     commit: &Commit,
     output: &Output,
 ) -> Result<Code, CliError> {
-    let identity = key_files::identity(repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(repository, &arguments.identity)?;
     let host = arguments.inventory.as_deref().map(Host::open).transpose()?;
     let target = target(arguments, host.as_ref())?;
     check_overrides(&arguments.r#override)?;

@@ -22,7 +22,7 @@ pub fn run(arguments: &Show, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
     let (commit, findings) = list::point(&repository, &arguments.point)?;
     output.remarks(&findings);
-    let Some(identity) = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())? else {
+    let Some(identity) = key_files::identity_if_any(&repository, &arguments.identity)? else {
         output.json(&json!({"commit": commit}));
         print_commit(&commit, output);
         output.line("  (nodes, keys and findings are encrypted: name the identity to see them, --identity FILE)");

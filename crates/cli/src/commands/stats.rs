@@ -11,7 +11,7 @@ use crate::output::{Output, table, units};
 
 pub fn run(arguments: &Stats, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, arguments.pin.root.as_deref())?;
-    let identity = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity_if_any(&repository, &arguments.identity)?;
     let stats = repository.stats(identity.as_ref())?;
     let rules = forget::rules(&arguments.keep);
     let plan =

@@ -22,7 +22,7 @@ pub fn run(arguments: &Verify, output: &Output) -> Result<Code, CliError> {
     }
     let location = arguments.repo.as_deref().unwrap_or_default();
     let repository = key_files::open(location, arguments.pin.root.as_deref())?;
-    let identity = key_files::identity_if_any(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity_if_any(&repository, &arguments.identity)?;
     let level = match arguments.level {
         Level::Quick => VerifyLevel::Quick,
         Level::Full => VerifyLevel::Full,

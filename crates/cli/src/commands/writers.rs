@@ -52,7 +52,7 @@ fn row(writer: &WriterState) -> [String; 5] {
 
 fn revoke(arguments: &RevokeWriter, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, None)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let since = arguments.since.as_deref().map(|point| repository.point(point)).transpose()?;
     let revoked = repository.revoke_writer(&identity, &arguments.key, since.as_ref().map(|commit| &commit.id))?;
     output.json(&json!({"revoked": revoked}));
@@ -76,7 +76,7 @@ fn print(revoked: &RevokedWriter, output: &Output) {
 
 fn rotate(arguments: &RotateWriter, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, None)?;
-    let identity = key_files::identity(&repository, arguments.identity.identity.as_deref())?;
+    let identity = key_files::identity(&repository, &arguments.identity)?;
     let old = WriterKey::read(&arguments.writer)?;
     if old.repository() != repository.config().id {
         return Err(CliError::new(

@@ -124,6 +124,13 @@ fn identity(out: &mut Diagnosis, path: Option<&Path>, repository: &Repository, o
         }
         return;
     };
+    if IdentityFile::is_protected(path) {
+        if permissions(out, path) {
+            let what = "it is protected by a passphrase, and was not tried; only its owner can read the file";
+            out.ok(Topic::Keys, format!("identity {}", path.display()), what);
+        }
+        return;
+    }
     let checked = IdentityFile::read(path).and_then(|identity| repository.check_reader(&identity));
     if let Err(error) = checked {
         out.error(Topic::Keys, Outcome::Failed, format!("identity {}", path.display()), error);
