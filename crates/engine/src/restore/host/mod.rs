@@ -12,6 +12,7 @@ mod prove;
 mod restart;
 mod room;
 mod running;
+mod same_files;
 mod same_place;
 mod staging;
 mod switch;
@@ -27,12 +28,11 @@ use parking_lot::Mutex;
 use super::ca::databases;
 use super::progress::Step;
 use super::write::{self, WriteVolume};
-use super::{RestoreOptions, RestorePlan, Restored, SetAside};
+use super::{KeptFiles, RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::transform::{Transformed, is_named};
 use crate::{Done, EngineError, Next};
-use fabkeep_parallel as parallel;
 use volume::SharedJournal;
 
 pub(in crate::restore) use disk::Disk;
@@ -79,8 +79,8 @@ pub(in crate::restore) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(whole: &'a RestorePlan<'a>, plan: &'a Plan<'a>, reporter: &'a dyn Reporter) -> Run<'a> {
-        let threads = if whole.options.threads == 0 { parallel::cores() } else { whole.options.threads };
         let (point, options) = (whole.point(), &whole.options);
+        let threads = options.threads();
         Run { whole, plan, point, options, threads, reporter, disk: Disk::new(reporter) }
     }
 
@@ -155,6 +155,7 @@ impl<'a> Run<'a> {
             write::write_all(&volumes, point, reader, self.threads, self.whole.bytes, reporter)?;
         }
         restored.bytes = self.whole.bytes;
+        restored.kept = self.kept(journal);
         restored.proven = step(reporter, "prove", Some(self.whole.bytes), || prove::prove(self, journal))?;
         self.check_stopped(journal)?;
         restored.directories =
@@ -165,6 +166,17 @@ impl<'a> Run<'a> {
             restored.directories.extend(loaded.1);
         }
         Ok(())
+    }
+
+    /// Files that stay where they were.
+    fn kept(&self, journal: &Journal<'_>) -> KeptFiles {
+        let mut kept = KeptFiles::default();
+        for (index, planned) in self.plan.directories.iter().enumerate() {
+            let entries = &self.point.nodes[planned.node].directories[planned.directory].entries;
+            let stay = entries.iter().enumerate().filter(|(position, _)| journal.is_kept(index, *position));
+            kept = stay.fold(kept, |kept, (_, entry)| kept.and(entry.size()));
+        }
+        kept
     }
 
     /// Findings that would have forbidden the restore.

@@ -12,7 +12,7 @@ use fabkeep_ledger::leveldb::Database;
 use fabkeep_ledger::{raft, smartbft};
 use fabkeep_network::{NodeId, WalKind};
 use fabkeep_platform::{EntryKind, HostVolume, Volume};
-use fabkeep_store::{BlobId, NameKey};
+use fabkeep_store::NameKey;
 
 use super::Run;
 use super::journal::Journal;
@@ -20,7 +20,7 @@ use super::plan::PlannedDirectory;
 use crate::content::channel_of;
 use crate::error::io;
 use crate::event::{Event, Reporter};
-use crate::point::{CapturedDirectory, CapturedEntry, Content, EntryContent, Part, RecoveryPoint};
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, Part, RecoveryPoint};
 use crate::{Difference, EngineError};
 use fabkeep_parallel as parallel;
 
@@ -128,7 +128,7 @@ struct Chain {
     folder: PathBuf,
 }
 
-/// Whether a directory holds exactly what was captured of it, and nothing else.
+/// Whether a directory holds exactly what was captured of it, and nothing else. Files of it that are known to be so are not read again.
 pub(super) fn is_as_captured(planned: &PlannedDirectory, captured: &CapturedDirectory, names: &NameKey) -> bool {
     let staging = &planned.staging;
     let existing = HostVolume::new(staging.place.clone()).following_links();
@@ -137,13 +137,16 @@ pub(super) fn is_as_captured(planned: &PlannedDirectory, captured: &CapturedDire
     found.retain(|entry| staging.is_part(&entry.path) && (!staging.is_fixed(&entry.path) || is_captured(&entry.path)));
     let own =
         |uid, gid, entry: &CapturedEntry| !rustix::process::geteuid().is_root() || (uid, gid) == (entry.uid, entry.gid);
+    let is_known = |position: usize| planned.same.iter().flatten().any(|file| file.position == position);
     found.len() == captured.entries.len()
-        && found.iter().zip(&captured.entries).all(|(found, entry)| {
+        && found.iter().zip(&captured.entries).enumerate().all(|(position, (found, entry))| {
             let same = match (&found.kind, &entry.content) {
                 (EntryKind::Directory, EntryContent::Directory) => found.mode == entry.mode,
                 (EntryKind::Symlink(to), EntryContent::Symlink { target }) => to == target,
                 (EntryKind::File, EntryContent::File { size, parts }) => {
-                    found.mode == entry.mode && compare(&staging.placed(&entry.path), *size, parts, names).is_ok()
+                    let is_same =
+                        || is_known(position) || compare(&staging.placed(&entry.path), *size, parts, names).is_ok();
+                    found.mode == entry.mode && is_same()
                 }
                 _ => false,
             };
@@ -169,10 +172,7 @@ pub(super) fn compare(path: &Path, size: u64, parts: &[Part], names: &NameKey) -
     }
     let mut buffer = vec![0; READ_BYTES];
     for part in parts {
-        let expected: BlobId = match &part.content {
-            Content::Raw { blob } => *blob,
-            Content::Blocks { hash, .. } | Content::Wal { hash, .. } => *hash,
-        };
+        let expected = *part.content.hash();
         let mut hash = names.hasher();
         file.seek(SeekFrom::Start(part.offset)).map_err(io(path))?;
         let mut left = part.len;

@@ -1,12 +1,13 @@
 //! Writes a directory beside its place.
 
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::NodeId;
+use fabkeep_store::NameKey;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Run;
@@ -14,9 +15,10 @@ use super::disk::Disk;
 use super::journal::Journal;
 use super::plan::PlannedDirectory;
 use super::prove::compare;
+use super::same_files::{self, SameFile};
 use crate::EngineError;
 use crate::error::io;
-use crate::point::{CapturedDirectory, CapturedEntry, EntryContent};
+use crate::point::{CapturedDirectory, CapturedEntry, EntryContent, Part};
 use crate::replay::Sink;
 use crate::restore::progress::Step;
 use crate::restore::write::{FileToWrite, Wants, WriteVolume};
@@ -31,6 +33,9 @@ pub(super) struct Directory<'a, 'j, 'd> {
     planned: &'a PlannedDirectory,
     captured: &'a CapturedDirectory,
     role: NodeRole,
+    /// Files in its place that stay.
+    same: Vec<SameFile>,
+    names: &'a NameKey,
     disk: Disk<'a>,
     journal: &'a SharedJournal<'j, 'd>,
 }
@@ -38,7 +43,8 @@ pub(super) struct Directory<'a, 'j, 'd> {
 /// Directories that are not in their places yet. Files that an earlier run has written are read: those that are not as they should be are
 /// written again.
 pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'j, 'd>) -> Vec<Directory<'a, 'j, 'd>> {
-    let directories: Vec<Directory<'_, '_, '_>> = run
+    let names = run.whole.reader.names();
+    let mut directories: Vec<Directory<'_, '_, '_>> = run
         .plan
         .directories
         .iter()
@@ -46,7 +52,8 @@ pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'
         .map(|(index, planned)| {
             let node = &run.point.nodes[planned.node];
             let captured = &node.directories[planned.directory];
-            Directory { index, planned, captured, role: node.facts.role, disk: run.disk, journal }
+            let (role, same) = (node.facts.role, planned.same.clone().unwrap_or_default());
+            Directory { index, planned, captured, role, same, names, disk: run.disk, journal }
         })
         .filter(|one| !one.journal().is_settled(one.index) && !one.journal().has_aside(one.index))
         .collect();
@@ -60,13 +67,24 @@ pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'
             }
         }
     }
-    let names = run.whole.reader.names();
     parallel::map(written, run.threads, |(one, position, path, size, parts)| {
         let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
         if !is_file || compare(&path, size, parts, names).is_err() {
-            one.journal().forget(&Step::File { directory: one.index, entry: position });
+            let mut journal = one.journal();
+            journal.forget(&Step::File { directory: one.index, entry: position });
+            journal.forget(&Step::Kept { directory: one.index, entry: position });
         }
     });
+    // Nodes that this run has stopped, and what an earlier run has begun.
+    let unknown: Vec<usize> = (0..directories.len())
+        .filter(|&one| {
+            run.options.replace && directories[one].planned.occupied && directories[one].planned.same.is_none()
+        })
+        .collect();
+    let places: Vec<_> = unknown.iter().map(|&one| (directories[one].planned, directories[one].captured)).collect();
+    for (one, same) in unknown.into_iter().zip(same_files::find(&places, names, run.threads)) {
+        directories[one].same = same;
+    }
     directories
 }
 
@@ -107,11 +125,29 @@ impl WriteVolume for Directory<'_, '_, '_> {
             open.write_all_at(&file.bytes, 0).map_err(io(&path))?;
             finish_file(&open, &path, &file.entry, self.disk)?;
         }
+        for file in self.same.iter().filter(|file| !self.journal().has_file(self.index, file.position)) {
+            let entry = &self.captured.entries[file.position];
+            if same_files::keep(file, staging, entry, self.disk)? {
+                self.journal().add(Step::Kept { directory: self.index, entry: file.position })?;
+            }
+        }
         Ok(())
     }
 
     fn wants(&self, position: usize, _: &CapturedEntry) -> Wants {
         if self.journal().has_file(self.index, position) { Wants::Nothing } else { Wants::Bytes }
+    }
+
+    fn there(&self, entry: &CapturedEntry, part: &Part) -> Option<Vec<u8>> {
+        if !self.planned.occupied {
+            return None;
+        }
+        let file = File::open(self.planned.staging.unlinked(&entry.path)?).ok()?;
+        let found = file.metadata().ok().filter(|found| found.is_file() && found.len() == entry.size());
+        found.filter(|found| part.offset.checked_add(part.len).is_some_and(|end| end <= found.len()))?;
+        let mut bytes = vec![0; usize::try_from(part.len).ok()?];
+        file.read_exact_at(&mut bytes, part.offset).ok()?;
+        (self.names.name(&bytes) == *part.content.hash()).then_some(bytes)
     }
 
     fn stream<'s>(&'s self, files: Vec<FileToWrite<'s>>) -> Result<Box<dyn Sink + 's>, EngineError> {
@@ -211,6 +247,15 @@ pub(super) fn set_attributes(path: &Path, entry: &CapturedEntry, disk: Disk<'_>)
     folder.set_modified(time(entry.modified_ns)).map_err(io(path))?;
     folder.set_permissions(Permissions::from_mode(entry.mode)).map_err(io(path))?;
     folder.sync_all().map_err(io(path))
+}
+
+/// Whether something has the attributes that it was captured with, as far as this user may set them.
+pub(super) fn has_attributes(path: &Path, entry: &CapturedEntry) -> bool {
+    path.symlink_metadata().is_ok_and(|found| {
+        let modified = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+        let own = !rustix::process::geteuid().is_root() || (found.uid(), found.gid()) == (entry.uid, entry.gid);
+        own && found.mode() & 0o7777 == entry.mode & 0o7777 && modified == entry.modified_ns
+    })
 }
 
 fn set_owner(path: &Path, entry: &CapturedEntry) -> Result<(), EngineError> {
