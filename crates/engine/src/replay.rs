@@ -54,8 +54,16 @@ pub(crate) struct ReplayTarget<'a> {
     pub sink: Box<dyn Sink + 'a>,
 }
 
+/// Most segments that are opened at once.
+const OPEN_AT_ONCE: usize = 4;
+
+/// Bytes that are hashed and written at once: few enough to stay in a core's cache.
+const WRITE_BYTES: usize = 512 << 10;
+
 struct Running<'a> {
     label: String,
+    /// Records that are not written yet.
+    buffer: Vec<u8>,
     peer: bool,
     sink: Box<dyn Sink + 'a>,
     parts: VecDeque<(usize, Part, bool)>,
@@ -122,11 +130,13 @@ pub(crate) fn replay(
         let (sender, receiver) = sync_channel::<Result<OpenSegment, EngineError>>(1);
         let needed = &needed;
         scope.spawn(move || {
-            for segment in needed {
-                let opened = open_segment(reader, &channel.name, segment);
-                let stop = opened.is_err();
-                if sender.send(opened).is_err() || stop {
-                    break;
+            for segments in needed.chunks(threads.clamp(1, OPEN_AT_ONCE)) {
+                let opened = parallel::map(segments, threads, |segment| open_segment(reader, &channel.name, segment));
+                for opened in opened {
+                    let stop = opened.is_err();
+                    if sender.send(opened).is_err() || stop {
+                        return;
+                    }
                 }
             }
         });
@@ -218,6 +228,7 @@ impl<'a> Running<'a> {
         }
         let mut running = Running {
             label: target.label,
+            buffer: Vec::new(),
             peer: target.peer,
             sink: target.sink,
             parts,
@@ -261,7 +272,6 @@ impl<'a> Running<'a> {
         validation: Option<&Validation<'_>>,
     ) -> Result<(u64, Option<Finding>), EngineError> {
         let mut finding = None;
-        let mut buffer = Vec::new();
         let before = self.bytes;
         for span in &opened.spans {
             if span.number < self.next {
@@ -293,18 +303,18 @@ impl<'a> Running<'a> {
                     }
                 }
             }
-            let from = buffer.len();
-            write_record(&opened.bytes[span.canonical.clone()], metadata, &mut buffer);
-            part.hash.update(&buffer[from..]);
+            write_record(&opened.bytes[span.canonical.clone()], metadata, &mut self.buffer);
             part.at += metadata.len();
             part.left -= 1;
             self.next += 1;
             if part.left == 0 {
-                self.flush(&mut buffer)?;
+                self.flush()?;
                 self.close(channel)?;
+            } else if self.buffer.len() >= WRITE_BYTES {
+                self.flush()?;
             }
         }
-        self.flush(&mut buffer)?;
+        self.flush()?;
         Ok((self.bytes - before, finding))
     }
 
@@ -334,12 +344,13 @@ impl<'a> Running<'a> {
         Ok(true)
     }
 
-    fn flush(&mut self, buffer: &mut Vec<u8>) -> Result<(), EngineError> {
-        if let Some(part) = self.open.as_mut().filter(|_| !buffer.is_empty()) {
-            self.sink.write(part.file, part.offset, buffer)?;
-            part.offset += buffer.len() as u64;
-            self.bytes += buffer.len() as u64;
-            buffer.clear();
+    fn flush(&mut self) -> Result<(), EngineError> {
+        if let Some(part) = self.open.as_mut().filter(|_| !self.buffer.is_empty()) {
+            part.hash.update(&self.buffer);
+            self.sink.write(part.file, part.offset, &self.buffer)?;
+            part.offset += self.buffer.len() as u64;
+            self.bytes += self.buffer.len() as u64;
+            self.buffer.clear();
         }
         Ok(())
     }

@@ -180,7 +180,7 @@ fn kept_part(kept: KeptFiles) -> String {
         return String::new();
     }
     let stay = if kept.files == 1 { "is there as captured and stays" } else { "are there as captured and stay" };
-    format!("; {} of it, {}, {stay}", units::files(kept.files), units::bytes(kept.bytes))
+    format!("; {} of these, {}, {stay}", units::files(kept.files), units::bytes(kept.bytes))
 }
 
 /// Returns whether a step is printed in the same line as the one before it.
@@ -363,6 +363,20 @@ mod tests {
                 "O/b: write and verify /data, /x/tls (2 files, 20 B)"
             ]
         );
+        let kept = |files| RestoreStep::Write {
+            node: "O/c".to_owned(),
+            path: "/data".into(),
+            files: 3,
+            bytes: 3 << 20,
+            kept: KeptFiles { files, bytes: files << 20 },
+        };
+        assert_eq!(
+            lines(&[kept(1), kept(0)]),
+            [
+                "O/c: write and verify /data, /data (6 files, 6.0 MiB; 1 file of these, 1.0 MiB, is there as captured and stays)"
+            ]
+        );
+        assert!(lines(&[kept(2)])[0].ends_with("; 2 files of these, 2.0 MiB, are there as captured and stay)"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Writes a directory beside its place.
 
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Run;
 use super::disk::Disk;
+use super::finishing::Finishing;
 use super::journal::Journal;
 use super::plan::PlannedDirectory;
 use super::prove::compare;
@@ -28,7 +29,7 @@ use fabkeep_parallel as parallel;
 pub(super) type SharedJournal<'j, 'd> = Mutex<&'j mut Journal<'d>>;
 
 /// A directory that is still to be written, or gone on with.
-pub(super) struct Directory<'a, 'j, 'd> {
+pub(super) struct Directory<'f, 'a, 'j, 'd> {
     index: usize,
     planned: &'a PlannedDirectory,
     captured: &'a CapturedDirectory,
@@ -38,13 +39,18 @@ pub(super) struct Directory<'a, 'j, 'd> {
     names: &'a NameKey,
     disk: Disk<'a>,
     journal: &'a SharedJournal<'j, 'd>,
+    finishing: &'f Finishing<'a>,
 }
 
 /// Directories that are not in their places yet. Files that an earlier run has written are read: those that are not as they should be are
 /// written again.
-pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'j, 'd>) -> Vec<Directory<'a, 'j, 'd>> {
+pub(super) fn pending<'f, 'a, 'j, 'd>(
+    run: &'a Run<'_>,
+    journal: &'a SharedJournal<'j, 'd>,
+    finishing: &'f Finishing<'a>,
+) -> Vec<Directory<'f, 'a, 'j, 'd>> {
     let names = run.whole.reader.names();
-    let mut directories: Vec<Directory<'_, '_, '_>> = run
+    let mut directories: Vec<Directory<'_, '_, '_, '_>> = run
         .plan
         .directories
         .iter()
@@ -53,7 +59,7 @@ pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'
             let node = &run.point.nodes[planned.node];
             let captured = &node.directories[planned.directory];
             let (role, same) = (node.facts.role, planned.same.clone().unwrap_or_default());
-            Directory { index, planned, captured, role, same, names, disk: run.disk, journal }
+            Directory { index, planned, captured, role, same, names, disk: run.disk, journal, finishing }
         })
         .filter(|one| !one.journal().is_settled(one.index) && !one.journal().has_aside(one.index))
         .collect();
@@ -88,7 +94,7 @@ pub(super) fn pending<'a, 'j, 'd>(run: &'a Run<'_>, journal: &'a SharedJournal<'
     directories
 }
 
-impl<'j, 'd> Directory<'_, 'j, 'd> {
+impl<'j, 'd> Directory<'_, '_, 'j, 'd> {
     fn journal(&self) -> MutexGuard<'_, &'j mut Journal<'d>> {
         self.journal.lock()
     }
@@ -102,7 +108,7 @@ impl<'j, 'd> Directory<'_, 'j, 'd> {
     }
 }
 
-impl WriteVolume for Directory<'_, '_, '_> {
+impl WriteVolume for Directory<'_, '_, '_, '_> {
     fn node(&self) -> (&NodeId, NodeRole) {
         (&self.planned.id, self.role)
     }
@@ -190,12 +196,12 @@ impl WriteVolume for Directory<'_, '_, '_> {
 }
 
 /// Files on their way to the disk, each with its path.
-struct Files<'s, 'a, 'j, 'd> {
-    directory: &'s Directory<'a, 'j, 'd>,
+struct Files<'s, 'f, 'a, 'j, 'd> {
+    directory: &'s Directory<'f, 'a, 'j, 'd>,
     files: Vec<(FileToWrite<'s>, PathBuf, Option<File>)>,
 }
 
-impl Files<'_, '_, '_, '_> {
+impl Files<'_, '_, '_, '_, '_> {
     /// Opens a file once; `None` when it is written already.
     fn opened(&mut self, number: usize) -> Result<Option<(&CapturedEntry, &Path, &File)>, EngineError> {
         let directory = self.directory;
@@ -211,7 +217,7 @@ impl Files<'_, '_, '_, '_> {
     }
 }
 
-impl Sink for Files<'_, '_, '_, '_> {
+impl Sink for Files<'_, '_, '_, '_, '_> {
     fn write(&mut self, number: usize, offset: u64, bytes: &[u8]) -> Result<(), EngineError> {
         match self.opened(number)? {
             Some((_, path, open)) => open.write_all_at(bytes, offset).map_err(io(path)),
@@ -220,20 +226,26 @@ impl Sink for Files<'_, '_, '_, '_> {
     }
 
     fn finish(&mut self, number: usize) -> Result<(), EngineError> {
-        let directory = self.directory;
-        let Some((entry, path, open)) = self.opened(number)? else { return Ok(()) };
-        finish_file(open, path, entry, directory.disk)?;
-        let (file, _, open) = &mut self.files[number];
-        *open = None;
-        let written = Step::File { directory: directory.index, entry: file.position };
-        directory.journal().add(written)
+        if self.opened(number)?.is_none() {
+            return Ok(());
+        }
+        let (file, path, open) = &mut self.files[number];
+        let Some(open) = open.take() else { return Ok(()) };
+        let (path, position) = (std::mem::take(path), file.position);
+        let Directory { index, captured, disk, journal, .. } = *self.directory;
+        self.directory.finishing.finish(move || {
+            finish_file(&open, &path, &captured.entries[position], disk)?;
+            journal.lock().add(Step::File { directory: index, entry: position })
+        })
     }
 }
 
 /// Mode, owner and time as captured. The owner can be set by root only; others keep their own.
 fn finish_file(file: &File, path: &Path, entry: &CapturedEntry, disk: Disk<'_>) -> Result<(), EngineError> {
     disk.changing("finish", path);
-    set_owner(path, entry)?;
+    if rustix::process::geteuid().is_root() {
+        fchown(file, Some(entry.uid), Some(entry.gid)).map_err(io(path))?;
+    }
     file.set_permissions(Permissions::from_mode(entry.mode)).map_err(io(path))?;
     file.set_modified(time(entry.modified_ns)).map_err(io(path))?;
     file.sync_all().map_err(io(path))
@@ -260,7 +272,7 @@ pub(super) fn has_attributes(path: &Path, entry: &CapturedEntry) -> bool {
 
 fn set_owner(path: &Path, entry: &CapturedEntry) -> Result<(), EngineError> {
     if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::lchown(path, Some(entry.uid), Some(entry.gid)).map_err(io(path))?;
+        lchown(path, Some(entry.uid), Some(entry.gid)).map_err(io(path))?;
     }
     Ok(())
 }
