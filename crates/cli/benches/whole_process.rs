@@ -1,5 +1,5 @@
-//! Whole processes against each other in one run: `fabkeep verify --chain`, `fabkeep backup`, `fabkeep restore`, restic, tar, ledgerutil and
-//! one core's SHA-256.
+//! Whole processes against each other in one run: `fabkeep verify --chain`, `fabkeep backup`, `fabkeep restore`, restic, tar,
+//! ledgerutil and one core's SHA-256.
 //!
 //! `cargo bench --bench whole_process` prints times, throughputs and ratios. `FABKEEP_BENCH_MIB` sets the ledger's size (1024),
 //! `FABKEEP_BENCH_NODE_MIB` that of each of seven nodes' ledgers (128). What is not installed is said to be absent.

@@ -1,6 +1,6 @@
-//! Block files that are in a place as they were captured: they stay. Nodes only append to them, so that what is set aside can be made whole
-//! again from them. Each gets a second name in the directory that is written; when what is in the place was set aside, its first name goes: no
-//! file is in both. What is set aside has a list of them beside it.
+//! Block files that are in a place as they were captured: they stay. Nodes only append to them, so that what is set aside can be
+//! made whole again from them. Each gets a second name in the directory that is written; when what is in the place was set aside,
+//! its first name goes: no file is in both. What is set aside has a list of them beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
