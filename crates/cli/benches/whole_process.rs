@@ -1,4 +1,5 @@
-//! Whole processes against each other in one run: `fabkeep verify --chain`, `fabkeep backup`, restic, tar, ledgerutil and one core's SHA-256.
+//! Whole processes against each other in one run: `fabkeep verify --chain`, `fabkeep backup`, `fabkeep restore`, restic, tar,
+//! ledgerutil and one core's SHA-256.
 //!
 //! `cargo bench --bench whole_process` prints times, throughputs and ratios. `FABKEEP_BENCH_MIB` sets the ledger's size (1024),
 //! `FABKEEP_BENCH_NODE_MIB` that of each of seven nodes' ledgers (128). What is not installed is said to be absent.
@@ -94,6 +95,7 @@ fn main() {
     }
     bench_chain(folder.path(), ledger_mib, times);
     bench_backup(folder.path(), node_mib, times);
+    bench_restore(folder.path(), times);
 }
 
 fn bench_chain(folder: &Path, mib: u64, times: u32) {
@@ -209,5 +211,81 @@ fn bench_backup(folder: &Path, mib: u64, times: u32) {
         print(restic, size);
         println!("    repository {:.1} MiB", mib_below(&restics[0]));
         println!("    fabkeep's first backup is {:.1} times as fast as restic's", restic.seconds / fabkeep.seconds);
+    }
+}
+
+/// Restores of the network that was backed up: from nothing, and where one file of a node is bad.
+fn bench_restore(folder: &Path, times: u32) {
+    let (network, repo, identity) = (folder.join("seven"), folder.join("repo1"), folder.join("identity1"));
+    let restic_repo = folder.join("restic0");
+    let size = mib_below(&network);
+    println!("\nrestores of {size:.0} MiB, with everything in the page cache");
+    let fabkeep = |more: &[&str]| {
+        let mut command = Command::new(FABKEEP);
+        command.args(["restore", "--quiet", "--repo"]).arg(&repo).arg("--identity").arg(&identity).args(more);
+        command.current_dir(folder);
+        command
+    };
+    let mut number = 0;
+    let mut to = |name: &str| {
+        let earlier = folder.join(format!("{name}{number}"));
+        if earlier.exists() {
+            std::fs::remove_dir_all(earlier).unwrap();
+        }
+        number += 1;
+        format!("{name}{number}")
+    };
+    let whole = run("fabkeep restore, from nothing, proven", times, || fabkeep(&["--to", &to("restored")]));
+    let restic = (restic_repo.exists() && installed("restic")).then(|| {
+        run("restic restore, from nothing", times, || {
+            let mut command = Command::new("restic");
+            command.env("RESTIC_PASSWORD", "x").args(["restore", "latest", "-q", "--no-cache", "-r"]).arg(&restic_repo);
+            command.arg("--target").arg(folder.join(to("restic-restored")));
+            command
+        })
+    });
+    let restic = restic.flatten();
+    for run in [&whole, &restic].into_iter().flatten() {
+        print(run, size);
+    }
+    if let (Some(whole), Some(restic)) = (&whole, &restic) {
+        println!("    fabkeep's restore is {:.2} times as fast as restic's", restic.seconds / whole.seconds);
+    }
+
+    // In place: one block file of a peer has a flipped bit.
+    let mut discover = Command::new(FABKEEP);
+    discover.args(["discover", "--quiet", "--root", "seven"]).current_dir(folder).stdout(Stdio::null());
+    assert!(discover.status().unwrap().success());
+    let peer = network.join("Org1/peer0");
+    let size = mib_below(&peer);
+    println!("\nrestores of a peer of {size:.0} MiB, of which one block file has a flipped bit");
+    let restore =
+        ["--inventory", "fabkeep.toml", "--node", "Org1/peer0", "--replace", "--assume-stopped", "Org1/peer0"];
+    // Until nothing of the peer is derived data.
+    assert!(fabkeep(&restore).stdout(Stdio::null()).status().unwrap().success());
+    let file = peer.join("production/ledgersData/chains/chains/mychannel/blockfile_000000");
+    let damage = || {
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[1000] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    };
+    let in_place = run("fabkeep restore --replace, proven", times, || {
+        damage();
+        fabkeep(&restore)
+    });
+    let restic = restic.and_then(|_| {
+        run("restic restore over it", times, || {
+            damage();
+            let mut command = Command::new("restic");
+            command.env("RESTIC_PASSWORD", "x").args(["restore", "latest", "-q", "--no-cache", "-r"]).arg(&restic_repo);
+            command.arg("--include").arg(&peer).args(["--target", "/"]);
+            command
+        })
+    });
+    for run in [&in_place, &restic].into_iter().flatten() {
+        print(run, size);
+    }
+    if let (Some(in_place), Some(restic)) = (&in_place, &restic) {
+        println!("    fabkeep's restore is {:.2} times as fast as restic's", restic.seconds / in_place.seconds);
     }
 }

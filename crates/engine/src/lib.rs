@@ -62,8 +62,8 @@ pub use report::{
 };
 pub use repository::remark_finding;
 pub use restore::{
-    CaKeep, ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored, RestoredDirectory,
-    SetAside,
+    CaKeep, ClusterTarget, KeptFiles, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored,
+    RestoredDirectory, SetAside,
 };
 pub use status::{ChannelStatus, NetworkStatus, NodeStatus, StatusOptions, status};
 pub use transform::{GoBack, HeightOf, LedgerFrom, RaftSource};

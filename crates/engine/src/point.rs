@@ -245,6 +245,14 @@ impl Content {
             Content::Wal { split, .. } => *split,
         }
     }
+
+    /// Keyed hash of the run as it is in the file.
+    pub(crate) fn hash(&self) -> &BlobId {
+        match self {
+            Content::Raw { blob } => blob,
+            Content::Blocks { hash, .. } | Content::Wal { hash, .. } => hash,
+        }
+    }
 }
 
 /// Files left out.

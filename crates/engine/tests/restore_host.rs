@@ -5,6 +5,8 @@
 mod bench;
 #[path = "restore_host/copies.rs"]
 mod copies;
+#[path = "restore_host/equal.rs"]
+mod equal;
 #[path = "restore_host/kills.rs"]
 mod kills;
 #[path = "restore_host/linked.rs"]

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use fabkeep_engine::{
-    CaKeep, ClusterTarget, GoBack, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored, SetAside,
+    CaKeep, ClusterTarget, GoBack, KeptFiles, RestoreOptions, RestorePlan, RestoreStep, RestoreTarget, Restored,
+    SetAside,
 };
 use fabkeep_network::{Finding, Rule, Severity};
 use fabkeep_platform::Host;
@@ -158,11 +159,12 @@ pub fn relocation(arguments: &AnotherPlace) -> Result<Relocation, CliError> {
 /// Prints the plan as text.
 pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
     output.line(format!(
-        "plan: restore {} into {}: {}, {}",
+        "plan: restore {} into {}: {}, {}{}",
         plan.point,
         plan.target,
         units::files(plan.files),
-        units::bytes(plan.bytes)
+        units::bytes(plan.bytes),
+        kept_part(plan.kept)
     ));
     for (number, steps) in plan.steps.chunk_by(is_one_line).enumerate() {
         output.line(format!("  {:>3}. {}", number + 1, text(steps)));
@@ -170,6 +172,15 @@ pub fn print_plan(plan: &RestorePlan<'_>, output: &Output) {
     if plan.steps.is_empty() {
         output.line("  nothing to do");
     }
+}
+
+/// Returns how much of what is restored need not be written, as the rest of a sentence.
+fn kept_part(kept: KeptFiles) -> String {
+    if kept.is_empty() {
+        return String::new();
+    }
+    let stay = if kept.files == 1 { "is there as captured and stays" } else { "are there as captured and stay" };
+    format!("; {} of these, {}, {stay}", units::files(kept.files), units::bytes(kept.bytes))
 }
 
 /// Returns whether a step is printed in the same line as the one before it.
@@ -231,12 +242,16 @@ fn text(steps: &[RestoreStep]) -> String {
         RestoreStep::CreateLate { .. } => format!("create after the data is in place: {}", objects(steps)),
         RestoreStep::Write { node, .. } => {
             let (mut paths, mut all, mut size) = (Vec::new(), 0, 0);
+            let mut kept = KeptFiles::default();
             for step in steps {
-                let RestoreStep::Write { path, files, bytes, .. } = step else { continue };
+                let RestoreStep::Write { path, files, bytes, kept: stay, .. } = step else { continue };
                 paths.push(path.as_path());
                 (all, size) = (all + files, size + bytes);
+                kept += *stay;
             }
-            format!("{node}: write and verify {} ({}, {})", below(&paths), units::files(all), units::bytes(size))
+            let paths = below(&paths);
+            let (all, size) = (units::files(all), units::bytes(size));
+            format!("{node}: write and verify {paths} ({all}, {size}{})", kept_part(kept))
         }
         RestoreStep::Keep { node, path } => format!("{node}: keep {} as it is", path.display()),
         RestoreStep::SetAside { .. } | RestoreStep::Place { .. } => placed(steps),
@@ -300,6 +315,13 @@ pub fn print(restored: &Restored, output: &Output) -> Code {
     for SetAside { what, to } in &restored.set_aside {
         output.line(format!("  set aside: {what} as {to} (remove it when the network works)"));
     }
+    if !restored.kept.is_empty() {
+        output.line(format!(
+            "  kept in their places: {}, {}, which were there as captured (listed in DIRECTORY.before-POINT.kept)",
+            units::files(restored.kept.files),
+            units::bytes(restored.kept.bytes)
+        ));
+    }
     if !restored.started.is_empty() {
         output.line(format!("  started: {}", restored.started.join(", ")));
     }
@@ -330,6 +352,7 @@ mod tests {
             path: path.into(),
             files: 1,
             bytes: 10,
+            kept: KeptFiles::default(),
         };
         let steps =
             [write("O/a", "/net/a/msp"), write("O/a", "/net/a/tls"), write("O/b", "/data"), write("O/b", "/x/tls")];
@@ -340,6 +363,20 @@ mod tests {
                 "O/b: write and verify /data, /x/tls (2 files, 20 B)"
             ]
         );
+        let kept = |files| RestoreStep::Write {
+            node: "O/c".to_owned(),
+            path: "/data".into(),
+            files: 3,
+            bytes: 3 << 20,
+            kept: KeptFiles { files, bytes: files << 20 },
+        };
+        assert_eq!(
+            lines(&[kept(1), kept(0)]),
+            [
+                "O/c: write and verify /data, /data (6 files, 6.0 MiB; 1 file of these, 1.0 MiB, is there as captured and stays)"
+            ]
+        );
+        assert!(lines(&[kept(2)])[0].ends_with("; 2 files of these, 2.0 MiB, are there as captured and stay)"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod taken_away;
 mod write;
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,11 @@ impl Default for RestoreOptions {
 }
 
 impl RestoreOptions {
+    /// How many threads are used.
+    fn threads(&self) -> usize {
+        if self.threads == 0 { fabkeep_parallel::cores() } else { self.threads }
+    }
+
     /// What they ask for of the recovery point.
     fn asked(&self) -> RestoreScope<'_> {
         let RestoreOptions { nodes, ledgers, replicate, raft_state, go_back, missing, .. } = self;
@@ -180,6 +186,9 @@ pub enum RestoreStep {
         files: u64,
         /// Bytes, holes not counted.
         bytes: u64,
+        /// Those of them that are there as captured, as far as this is known: they stay.
+        #[serde(skip_serializing_if = "KeptFiles::is_empty")]
+        kept: KeptFiles,
     },
     /// An existing file is kept: it is copied into the written directory.
     Keep {
@@ -241,6 +250,8 @@ pub struct RestorePlan<'a> {
     pub bytes: u64,
     /// Files to write.
     pub files: u64,
+    /// Those of them that are there as captured, as far as this is known: they stay.
+    pub kept: KeptFiles,
     #[serde(skip)]
     options: RestoreOptions,
     #[serde(skip)]
@@ -249,6 +260,34 @@ pub struct RestorePlan<'a> {
     transformed: Transformed,
     #[serde(skip)]
     way: Way<'a>,
+}
+
+/// Files that are in their places as they were captured. They stay there, and are in no directory that is set aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct KeptFiles {
+    /// How many.
+    pub files: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+}
+
+impl KeptFiles {
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.files == 0
+    }
+
+    /// Returns these and a further one of this size.
+    fn and(self, bytes: u64) -> KeptFiles {
+        KeptFiles { files: self.files + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+}
+
+impl AddAssign for KeptFiles {
+    fn add_assign(&mut self, more: KeptFiles) {
+        self.files += more.files;
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
 }
 
 /// What a plan needs of its place.
@@ -278,6 +317,8 @@ pub struct Restored {
     pub bytes: u64,
     /// Files.
     pub files: u64,
+    /// Those of them that were there as captured, and stayed.
+    pub kept: KeptFiles,
     /// Whether an earlier run's work was gone on with.
     pub resumed: bool,
     /// Nodes and workloads started by this run.

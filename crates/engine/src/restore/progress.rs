@@ -51,6 +51,8 @@ pub(super) enum Step {
     Equal { directory: usize },
     /// A file is written.
     File { directory: usize, entry: usize },
+    /// A file that is in a directory's place as it was captured stays: it has a second name in the directory that is written.
+    Kept { directory: usize, entry: usize },
     /// What is in a part of a directory's place is about to be set aside there: a name that nothing had.
     SettingAside { directory: usize, region: usize, to: PathBuf },
     /// What was in a directory's place is set aside; the place is free.
@@ -144,6 +146,7 @@ impl Step {
         match self {
             Step::Equal { directory }
             | Step::File { directory, .. }
+            | Step::Kept { directory, .. }
             | Step::SettingAside { directory, .. }
             | Step::Aside { directory }
             | Step::Placed { directory } => *directory == of,
@@ -181,8 +184,10 @@ impl Record {
     /// Takes a step in: what it overrules does not count any more.
     pub fn add(&mut self, step: Step) {
         // There may be very many files.
-        if !matches!(step, Step::File { .. }) {
-            self.steps.retain(|earlier, _| !step.overrules(earlier));
+        match step {
+            Step::File { directory, entry } => self.forget(&Step::Kept { directory, entry }),
+            Step::Kept { directory, entry } => self.forget(&Step::File { directory, entry }),
+            _ => self.steps.retain(|earlier, _| !step.overrules(earlier)),
         }
         if !step.only_overrules() && !self.has(&step) {
             self.steps.insert(step, self.next);

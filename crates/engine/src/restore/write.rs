@@ -64,6 +64,11 @@ pub(super) trait WriteVolume: Sync {
     /// What a file still needs, as it was when the directory was begun.
     fn wants(&self, position: usize, entry: &CapturedEntry) -> Wants;
 
+    /// Returns the bytes of a part of a file if they are in the directory's place already: they need not be fetched.
+    fn there(&self, _: &CapturedEntry, _: &Part) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Opens a stream for files. They come in this order, each from its beginning to its end; the stream ends behind the last.
     fn stream<'s>(&'s self, files: Vec<FileToWrite<'s>>) -> Result<Box<dyn Sink + 's>, EngineError>;
 
@@ -187,10 +192,7 @@ fn write_in_order(
     reporter: &dyn Reporter,
 ) -> Result<(), EngineError> {
     let (pending, written): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.wants != Wants::Nothing);
-    let advance = |file: &FileToWrite<'_>| {
-        reporter.event(Event::Advance { bytes: file.parts().iter().map(|part| part.len).sum(), blocks: 0 });
-    };
-    written.iter().for_each(advance);
+    written.iter().for_each(|file| advance(file, reporter));
     if pending.is_empty() {
         return Ok(());
     }
@@ -200,12 +202,21 @@ fn write_in_order(
             return Err(EngineError::Stopped);
         }
         for part in file.parts() {
-            stream.write(number, part.offset, &contents.bytes(&file.entry.path, part)?)?;
+            let bytes = match volume.there(file.entry, part) {
+                Some(bytes) => bytes,
+                None => contents.bytes(&file.entry.path, part)?,
+            };
+            stream.write(number, part.offset, &bytes)?;
         }
         stream.finish(number)?;
-        advance(file);
+        advance(file, reporter);
     }
     Ok(())
+}
+
+/// Reports a file that is there.
+fn advance(file: &FileToWrite<'_>, reporter: &dyn Reporter) {
+    reporter.event(Event::Advance { bytes: file.parts().iter().map(|part| part.len).sum(), blocks: 0 });
 }
 
 /// Block files of one channel, for all nodes at once.
@@ -223,13 +234,24 @@ fn write_chains(
             let folder = file.entry.path.rsplit_once('/').map_or("", |(folder, _)| folder);
             chains.entry(folder).or_default().push(file);
         }
-        // Nothing is left to write where a killed run wrote every file.
-        for files in chains.into_values().filter(|files| files.iter().any(|file| file.wants != Wants::Nothing)) {
+        for mut files in chains.into_values() {
+            let count = files.len();
+            files.retain(|file| {
+                let is_there = file.wants == Wants::Nothing;
+                if is_there {
+                    advance(file, reporter);
+                }
+                !is_there
+            });
+            if files.is_empty() {
+                continue;
+            }
             let (id, role) = volume.node();
             targets.push(ReplayTarget {
                 label: id.to_string(),
                 peer: role == NodeRole::Peer,
                 files: files.iter().map(|file| file.parts().to_vec()).collect(),
+                whole: files.len() == count,
                 sink: volume.stream(files)?,
             });
         }

@@ -301,6 +301,7 @@ fn block_targets(point: &RecoveryPoint, channel: &str) -> Vec<ReplayTarget<'stat
                 }
             }
             targets.extend(chains.into_values().map(|files| ReplayTarget {
+                whole: true,
                 label: node.facts.id.to_string(),
                 peer: node.facts.role == NodeRole::Peer,
                 files,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fabkeep_engine::{Event, Reporter, Silent};
 
-use super::place::{Place, named, tree};
+use super::place::{Place, named, remove_asides, tree};
 
 /// Ends the run before its change of this number, and lets none be made after it, as a kill does.
 pub struct KillBefore {
@@ -98,11 +98,7 @@ pub fn kill_and_finish(place: &Place, folder: &str, numbers: &[usize]) {
     for marked in marks {
         std::fs::remove_file(marked).unwrap();
     }
-    for aside in named(&place.bench.network(), ".before-") {
-        if aside.exists() {
-            std::fs::remove_dir_all(aside).unwrap();
-        }
-    }
+    remove_asides(&place.bench.network());
 }
 
 #[test]
@@ -114,9 +110,7 @@ fn killed_before_every_change_the_same_command_ends_right() {
     place.restore(&place.options(), &counted).unwrap();
     let steps = counted.changes().len();
     assert!(steps > 30, "{steps}");
-    for aside in named(&place.bench.network(), ".before-") {
-        std::fs::remove_dir_all(aside).unwrap();
-    }
+    remove_asides(&place.bench.network());
     for number in 0..steps {
         kill_and_finish(&place, "Org1/ca", &[number]);
         assert_eq!(tree(&place.path("Org1/ca")), before, "killed before change {number}");
@@ -130,9 +124,7 @@ fn killed_at_random_two_hundred_times_the_same_command_ends_right() {
     std::fs::write(place.path("Org1/ca/MARK"), b"").unwrap();
     let counted = KillBefore::never();
     place.restore(&place.options(), &counted).unwrap();
-    for aside in named(&place.bench.network(), ".before-") {
-        std::fs::remove_dir_all(aside).unwrap();
-    }
+    remove_asides(&place.bench.network());
     let steps = counted.changes().len();
     let seed = std::env::var("FABKEEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_101);
     println!("seed {seed} (FABKEEP_SEED), {steps} changes");
@@ -153,9 +145,7 @@ fn a_peer_killed_while_it_is_written_and_switched_ends_right_and_damage_in_betwe
     let counted = KillBefore::never();
     place.restore(&place.options(), &counted).unwrap();
     let good = tree(&place.path("Org1/peer0/production"));
-    for aside in named(&place.bench.network(), ".before-") {
-        std::fs::remove_dir_all(aside).unwrap();
-    }
+    remove_asides(&place.bench.network());
     let steps = counted.changes().len();
     let switches: Vec<usize> =
         counted.changes().iter().enumerate().filter(|(_, what)| **what == "rename").map(|(at, _)| at).collect();

@@ -8,7 +8,7 @@ use fabkeep_network::{Finding, Severity};
 
 use super::kills::{KillBefore, killed};
 use super::mounts::PRODUCTION;
-use super::place::{Place, named, tree};
+use super::place::{Place, named, remove_asides, tree};
 
 const LEDGERS: &str = "Org1/peer0/production/ledgersData";
 
@@ -71,9 +71,8 @@ fn killed_at_any_step_beside_a_link_the_same_command_ends_right() {
     let place = Place::new(&["Org1/peer0"]);
     let disk = behind_a_link(&place, LEDGERS, "disk");
     let clear = || {
-        for aside in named(&place.bench.network(), ".before-").into_iter().chain(named(&disk, ".before-")) {
-            std::fs::remove_dir_all(aside).unwrap();
-        }
+        remove_asides(&place.bench.network());
+        remove_asides(&disk);
     };
     let counted = KillBefore::never();
     place.restore(&place.options(), &counted).unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 use fabkeep_engine::{EngineError, RestoreOptions, RestoreTarget, Silent};
 
 use super::kills::{KillBefore, killed};
-use super::place::{Place, named, refused, tree};
+use super::place::{Place, named, refused, remove_asides, tree};
 
 /// Runs the rest of the test where it may mount; `false` outside, or where that is not allowed.
 pub fn may_mount(test: &str) -> bool {
@@ -112,11 +112,7 @@ fn killed_between_the_renames_of_mount_points_the_same_command_ends_right() {
     let counted = KillBefore::never();
     place.restore(&place.options(), &counted).unwrap();
     let good = tree(&production);
-    let clear = || {
-        for aside in named(&place.bench.network(), ".before-") {
-            std::fs::remove_dir_all(aside).unwrap();
-        }
-    };
+    let clear = || remove_asides(&place.bench.network());
     clear();
     let changes = counted.changes();
     let first = changes.iter().position(|what| *what == "rename").unwrap() - 3;
@@ -226,9 +222,7 @@ fn what_is_there_as_it_was_captured_needs_no_room() {
     let disk = place.path("Org1/peer0");
     onto_tmpfs(&disk, "size=64m");
     place.restore(&place.options(), &Silent).unwrap();
-    for aside in named(&disk, ".before-") {
-        std::fs::remove_dir_all(aside).unwrap();
-    }
+    remove_asides(&disk);
     fill(&disk, 64 << 10);
     let restored = place.restore(&place.options(), &Silent).unwrap();
     assert!(restored.set_aside.is_empty(), "{:?}", restored.set_aside);
@@ -259,9 +253,7 @@ fn beside_a_mount_point_that_is_read_only_the_journal_lies_inside_the_mount() {
     }
     let place = Place::new(&["Org1/peer0"]);
     place.restore(&place.options(), &Silent).unwrap();
-    for aside in named(&place.bench.network(), ".before-") {
-        std::fs::remove_dir_all(aside).unwrap();
-    }
+    remove_asides(&place.bench.network());
     let (peer, production) = (place.path("Org1/peer0"), place.path(PRODUCTION));
     let good = tree(&production);
     bound(&place, &production, "disk");
@@ -271,11 +263,7 @@ fn beside_a_mount_point_that_is_read_only_the_journal_lies_inside_the_mount() {
     damage();
     let counted = KillBefore::never();
     place.restore(&place.options(), &counted).unwrap();
-    let clear = || {
-        for aside in named(&place.bench.network(), ".before-") {
-            std::fs::remove_dir_all(aside).unwrap();
-        }
-    };
+    let clear = || remove_asides(&place.bench.network());
     clear();
     let changes = counted.changes();
     let first = changes.iter().position(|what| *what == "rename").unwrap();
@@ -323,14 +311,8 @@ fn a_file_that_is_mounted_stays_if_it_is_what_was_captured_and_else_is_named_bef
         assert!(tree(&place.bench.network()) == before);
         unmount(&place.path(file));
         std::fs::remove_file(&source).unwrap();
-        for aside in named_asides(&place) {
-            std::fs::remove_dir_all(aside).unwrap();
-        }
+        remove_asides(&place.bench.network());
         assert!(tree(&folder) == expected, "{file}");
         assert!(place.path("Org1/peer0/production/transientstore/CURRENT").exists());
     }
-}
-
-fn named_asides(place: &Place) -> Vec<PathBuf> {
-    named(&place.bench.network(), ".before-")
 }

@@ -72,6 +72,17 @@ fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<PathBuf, (u32, Vec<u8>)>)
     }
 }
 
+/// Removes everything that restores have set aside below a folder.
+pub fn remove_asides(folder: &Path) {
+    for aside in named(folder, ".before-") {
+        match aside.symlink_metadata() {
+            Ok(found) if found.is_dir() => std::fs::remove_dir_all(aside).unwrap(),
+            Ok(_) => std::fs::remove_file(aside).unwrap(),
+            Err(_) => {}
+        }
+    }
+}
+
 /// Paths below a folder whose names hold a text.
 pub fn named(folder: &Path, part: &str) -> Vec<PathBuf> {
     let mut out = Vec::new();

@@ -19,7 +19,7 @@ use crate::point::{CapturedNode, RecoveryPoint};
 use crate::restore::ca::databases;
 use crate::restore::owners;
 use crate::restore::progress::Record;
-use crate::restore::{ClusterTarget, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
+use crate::restore::{ClusterTarget, KeptFiles, RestoreOptions, RestorePlan, RestoreStep, Way, judge};
 use crate::transform::{Transformed, is_named, not_level, transform};
 use crate::{Done, EngineError};
 
@@ -127,6 +127,7 @@ pub(in crate::restore) fn make<'a>(
         findings,
         bytes: plan.bytes,
         files: plan.files,
+        kept: KeptFiles::default(),
         options: options.clone(),
         reader,
         transformed,
@@ -427,7 +428,8 @@ fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
             plan.files += files;
             plan.bytes += bytes;
             let path = directory.directory.mounted_at.as_deref().unwrap_or(&directory.directory.path).into();
-            steps.push(RestoreStep::Write { node: node.facts.id.to_string(), path, files, bytes });
+            let (node, kept) = (node.facts.id.to_string(), KeptFiles::default());
+            steps.push(RestoreStep::Write { node, path, files, bytes, kept });
         }
     }
     let loads = plan.load.iter().map(|&position| point.nodes[position].facts.id.to_string());

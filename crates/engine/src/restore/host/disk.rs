@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::Path;
 
 use fabkeep_platform::STAGED;
@@ -65,20 +65,38 @@ impl<'a> Disk<'a> {
         path.parent().map_or(Ok(()), |above| self.sync_folder(above))
     }
 
-    /// Opens a file to be written, empty and of this size: new, or what a killed run left of it. A link is not followed.
+    /// Makes a file to be written, empty and of this size. What a killed run left of it goes: it may be a second name of a file that a node
+    /// has, which must not be written to.
     pub fn create(&self, path: &Path, size: u64) -> Result<File, EngineError> {
+        if path.symlink_metadata().is_ok() {
+            self.remove_file(path)?;
+        }
         self.changing("write", path);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-            .open(path)
-            .map_err(at(path))?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(at(path))?;
         file.set_len(size).map_err(at(path))?;
         Ok(file)
+    }
+
+    /// Writes a small file: whoever reads it finds it as it was or as it is now.
+    pub fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+        let mut staged = path.file_name().unwrap_or_default().to_os_string();
+        staged.push(STAGED);
+        let new = path.with_file_name(staged);
+        let file = self.create(&new, 0)?;
+        file.write_all_at(bytes, 0).and_then(|()| file.sync_all()).map_err(at(&new))?;
+        self.changing("rename", &new);
+        fs::rename(&new, path).map_err(at(path))?;
+        path.parent().map_or(Ok(()), |above| self.sync_folder(above))
+    }
+
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// When the file system, or a setting of the system, does not let it have one.
+    pub fn second_name(&self, of: &Path, name: &Path) -> io::Result<()> {
+        self.changing("keep", name);
+        fs::hard_link(of, name)
     }
 
     /// Sets permission bits.

@@ -36,7 +36,12 @@ fn record(text: &str) -> Record {
 /// What a record says of directories.
 impl Record {
     pub fn has_file(&self, directory: usize, entry: usize) -> bool {
-        self.has(&Step::File { directory, entry })
+        self.has(&Step::File { directory, entry }) || self.is_kept(directory, entry)
+    }
+
+    /// Whether a file of the place stays.
+    pub fn is_kept(&self, directory: usize, entry: usize) -> bool {
+        self.has(&Step::Kept { directory, entry })
     }
 
     pub fn is_equal(&self, directory: usize) -> bool {

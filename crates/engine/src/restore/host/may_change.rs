@@ -102,7 +102,7 @@ fn immovable(path: &Path, to_other_folder: bool) -> Option<Obstacle> {
 }
 
 /// Whether this user may do what only an owner may.
-fn is_own(found: &Metadata) -> bool {
+pub(super) fn is_own(found: &Metadata) -> bool {
     let user = rustix::process::geteuid();
     user.is_root() || found.uid() == user.as_raw()
 }

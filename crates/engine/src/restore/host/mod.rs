@@ -3,6 +3,7 @@
 
 mod disk;
 mod existing;
+mod finishing;
 mod journal;
 mod may_change;
 mod old_paths;
@@ -12,6 +13,7 @@ mod prove;
 mod restart;
 mod room;
 mod running;
+mod same_files;
 mod same_place;
 mod staging;
 mod switch;
@@ -25,14 +27,14 @@ use fabkeep_store::StoreError;
 use parking_lot::Mutex;
 
 use super::ca::databases;
-use super::progress::Step;
+use super::progress::{Record, Step};
 use super::write::{self, WriteVolume};
-use super::{RestoreOptions, RestorePlan, Restored, SetAside};
+use super::{KeptFiles, RestoreOptions, RestorePlan, Restored, SetAside};
 use crate::event::{Reporter, step};
 use crate::point::{CapturedNode, RecoveryPoint};
 use crate::transform::{Transformed, is_named};
 use crate::{Done, EngineError, Next};
-use fabkeep_parallel as parallel;
+use finishing::Finishing;
 use volume::SharedJournal;
 
 pub(in crate::restore) use disk::Disk;
@@ -79,8 +81,8 @@ pub(in crate::restore) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(whole: &'a RestorePlan<'a>, plan: &'a Plan<'a>, reporter: &'a dyn Reporter) -> Run<'a> {
-        let threads = if whole.options.threads == 0 { parallel::cores() } else { whole.options.threads };
         let (point, options) = (whole.point(), &whole.options);
+        let threads = options.threads();
         Run { whole, plan, point, options, threads, reporter, disk: Disk::new(reporter) }
     }
 
@@ -148,14 +150,9 @@ impl<'a> Run<'a> {
         switch::finish_begun(plan, point, journal, disk)?;
         switch::keep_equal(plan, point, reader.names(), journal)?;
         switch::prepare(plan, journal, disk)?;
-        {
-            let journal: SharedJournal<'_, '_> = Mutex::new(journal);
-            let pending = volume::pending(self, &journal);
-            let volumes: Vec<&dyn WriteVolume> = pending.iter().map(|one| one as &dyn WriteVolume).collect();
-            write::write_all(&volumes, point, reader, self.threads, self.whole.bytes, reporter)?;
-        }
+        restored.proven = self.write_and_prove(journal)?;
         restored.bytes = self.whole.bytes;
-        restored.proven = step(reporter, "prove", Some(self.whole.bytes), || prove::prove(self, journal))?;
+        restored.kept = self.kept(journal);
         self.check_stopped(journal)?;
         restored.directories =
             step(reporter, "put into place", None, || switch::switch_all(plan, point, journal, disk))?;
@@ -165,6 +162,34 @@ impl<'a> Run<'a> {
             restored.directories.extend(loaded.1);
         }
         Ok(())
+    }
+
+    /// Writes everything beside its place and reads it back; when this ends, it is on the disk. What was proven, in sentences.
+    fn write_and_prove(&self, journal: &mut Journal<'_>) -> Result<Vec<String>, EngineError> {
+        let failed = Mutex::new(None);
+        let journal: SharedJournal<'_, '_> = Mutex::new(journal);
+        let proven = std::thread::scope(|scope| {
+            let finishing = Finishing::begin(scope, self.threads, &failed);
+            let pending = volume::pending(self, &journal, &finishing);
+            let volumes: Vec<&dyn WriteVolume> = pending.iter().map(|one| one as &dyn WriteVolume).collect();
+            let (bytes, reporter) = (self.whole.bytes, self.reporter);
+            write::write_all(&volumes, self.point, &self.whole.reader, self.threads, bytes, reporter)?;
+            // Files are still added to the journal.
+            let record: Record = journal.lock().clone();
+            step(reporter, "prove", Some(bytes), || prove::prove(self, &record))
+        })?;
+        failed.into_inner().map_or(Ok(proven), Err)
+    }
+
+    /// Files that stay where they were.
+    fn kept(&self, journal: &Journal<'_>) -> KeptFiles {
+        let mut kept = KeptFiles::default();
+        for (index, planned) in self.plan.directories.iter().enumerate() {
+            let entries = &self.point.nodes[planned.node].directories[planned.directory].entries;
+            let stay = entries.iter().enumerate().filter(|(position, _)| journal.is_kept(index, *position));
+            kept = stay.fold(kept, |kept, (_, entry)| kept.and(entry.size()));
+        }
+        kept
     }
 
     /// Findings that would have forbidden the restore.

@@ -9,6 +9,7 @@ use fabkeep_store::{NameKey, PointReader};
 use super::journal::{self, of_another};
 use super::places::{self, Placed};
 use super::prove::{compare, is_as_captured};
+use super::same_files::{self, SameFile};
 use super::staging::{Staging, resolve};
 use super::{Places, existing, may_change, old_paths, restart, room, running, same_place};
 use crate::error::io;
@@ -19,12 +20,12 @@ use crate::restore::ca::keep::{self, ExistingFile};
 use crate::restore::others::{self, Others};
 use crate::restore::owners;
 use crate::restore::progress::{Record, Step};
-use crate::restore::{RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
+use crate::restore::{KeptFiles, RestoreOptions, RestorePlan, RestoreStep, Way, judge, surviving};
 use crate::transform::{Transformed, is_named, transform};
 use crate::{Done, EngineError};
 
 /// Format of the journal: another one's is not gone on with.
-const JOURNAL_FORMAT: &[u8] = b"2";
+const JOURNAL_FORMAT: &[u8] = b"3";
 
 /// What a restore on hosts would do.
 pub(in crate::restore) struct Plan<'a> {
@@ -35,6 +36,8 @@ pub(in crate::restore) struct Plan<'a> {
     pub bytes: u64,
     /// Files to write.
     pub files: u64,
+    /// Those of them that are there as captured.
+    pub kept: KeptFiles,
     pub directories: Vec<PlannedDirectory>,
     /// Directories that an earlier run has put into place, and that are others by now: they are restored anew.
     pub again: Vec<usize>,
@@ -65,13 +68,21 @@ pub(in crate::restore) struct PlannedDirectory {
     pub occupied: bool,
     /// What is there is what was captured, as far as it was compared: it stays.
     pub equal: bool,
-    /// What is there and stays.
+    /// Block files that are there as captured: they stay. `None`: not known yet.
+    pub same: Option<Vec<SameFile>>,
+    /// What is there and stays of a certificate authority.
     pub kept: Vec<ExistingFile>,
     /// What comes and what stays of a certificate authority fit.
     pub fits: bool,
 }
 
 impl PlannedDirectory {
+    /// Block files that are there and stay, as far as it is known.
+    pub fn kept_files(&self) -> KeptFiles {
+        let bytes = |file: &SameFile| file.size;
+        self.same.iter().flatten().map(bytes).fold(KeptFiles::default(), KeptFiles::and)
+    }
+
     /// What stays of what is there, in a sentence.
     pub fn kept_sentence(&self) -> String {
         keep::reported(&self.id, &self.kept, self.fits)
@@ -87,6 +98,7 @@ impl<'a> Plan<'a> {
             findings: transformed.findings.clone(),
             bytes: 0,
             files: 0,
+            kept: KeptFiles::default(),
             directories: Vec::new(),
             again: Vec::new(),
             resuming: false,
@@ -97,6 +109,12 @@ impl<'a> Plan<'a> {
             to_start: Vec::new(),
             others: Others::default(),
         }
+    }
+
+    /// Returns a directory and what was captured of it.
+    fn captured<'p>(&'p self, index: usize, point: &'p RecoveryPoint) -> (&'p PlannedDirectory, &'p CapturedDirectory) {
+        let planned = &self.directories[index];
+        (planned, &point.nodes[planned.node].directories[planned.directory])
     }
 
     /// Tells this plan from others: a journal of another is not gone on with.
@@ -169,6 +187,7 @@ pub(in crate::restore) fn make<'a>(
         findings,
         bytes: plan.bytes,
         files: plan.files,
+        kept: plan.kept,
         options: options.clone(),
         reader,
         transformed,
@@ -186,7 +205,7 @@ fn judge(
 ) -> Result<(), EngineError> {
     let point = &transformed.point;
     settled(plan, point, reader, &mut record);
-    find_equal(plan, point, reader, &record);
+    find_equal(plan, point, reader, options, &record);
     let is_restored = |id: &NodeId| is_named(id, &transformed.nodes);
     plan.findings.extend(judge::set(point, &|_, node| is_restored(&node.facts.id), options));
     let nodes = || point.nodes.iter().map(|node| &node.facts).filter(|node| is_restored(&node.id));
@@ -217,7 +236,7 @@ fn judge(
             directories
                 .iter_mut()
                 .filter(|planned| to_stop.contains(&planned.id) && !same_place::is_used_by_others(host, planned))
-                .for_each(|planned| planned.equal = false);
+                .for_each(|planned| (planned.equal, planned.same) = (false, None));
         }
         if options.start {
             plan.to_start = host.start_order().into_iter().filter(|id| chosen.contains(id)).collect();
@@ -296,15 +315,32 @@ fn settled(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>,
     plan.again.iter().for_each(|&directory| record.add(Step::Again { directory }));
 }
 
-/// Finds directories that are there as they were captured: nothing of theirs has to be replaced.
-fn find_equal(plan: &mut Plan<'_>, point: &RecoveryPoint, reader: &PointReader<'_>, record: &Record) {
-    for (index, planned) in plan.directories.iter_mut().enumerate() {
-        let captured = &point.nodes[planned.node].directories[planned.directory];
-        planned.equal = planned.occupied
-            && planned.kept.is_empty()
-            && !record.is_switching(index)
-            && !planned.staging.is_staged()
-            && is_as_captured(planned, captured, reader.names());
+/// Finds directories that are there as they were captured: nothing of theirs has to be replaced. Of others those files that stay.
+fn find_equal(
+    plan: &mut Plan<'_>,
+    point: &RecoveryPoint,
+    reader: &PointReader<'_>,
+    options: &RestoreOptions,
+    record: &Record,
+) {
+    let untouched: Vec<usize> = plan
+        .directories
+        .iter()
+        .enumerate()
+        .filter(|(index, planned)| planned.occupied && !record.is_switching(*index) && !planned.staging.is_staged())
+        .map(|(index, _)| index)
+        .collect();
+    if options.replace {
+        let places: Vec<_> = untouched.iter().map(|&index| plan.captured(index, point)).collect();
+        let found = same_files::find(&places, reader.names(), options.threads());
+        for (&index, same) in untouched.iter().zip(found) {
+            plan.directories[index].same = Some(same);
+        }
+    }
+    for index in untouched {
+        let (planned, captured) = plan.captured(index, point);
+        let equal = planned.kept.is_empty() && is_as_captured(planned, captured, reader.names());
+        plan.directories[index].equal = equal;
     }
 }
 
@@ -346,6 +382,7 @@ fn directories(
             staging,
             occupied,
             equal: false,
+            same: None,
             kept: Vec::new(),
             fits: false,
         });
@@ -463,13 +500,16 @@ fn add_steps(plan: &mut Plan<'_>, point: &RecoveryPoint) {
         let captured = &point.nodes[planned.node].directories[planned.directory];
         let files = captured.entries.iter().filter(|entry| matches!(entry.content, EntryContent::File { .. }));
         let (count, bytes) = (files.count() as u64, captured.data_bytes());
+        let kept = planned.kept_files();
         plan.files += count;
         plan.bytes += bytes;
+        plan.kept += kept;
         plan.steps.push(RestoreStep::Write {
             node: planned.id.to_string(),
             path: planned.staging.place.clone(),
             files: count,
             bytes,
+            kept,
         });
     }
     for planned in plan.directories.iter().filter(|planned| !planned.equal) {

@@ -1,7 +1,7 @@
 //! Checks the room on every mount that a restore writes to (B9): bytes, and inodes where their number is fixed. What an earlier run has
 //! written needs no room again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::AddAssign;
 use std::os::unix::fs::MetadataExt;
@@ -81,7 +81,9 @@ fn needed(planned: &PlannedDirectory, captured: &CapturedDirectory) -> Result<Ve
         let existing = region.staging.ancestors().find(|path| path.exists());
         let block = existing.and_then(|path| rustix::fs::statvfs(path).ok()).map_or(1, |room| room.f_frsize.max(1));
         let mut room = Room::default();
-        for entry in captured.entries.iter().chain(planned.kept.iter().map(|kept| &kept.entry)) {
+        let same: BTreeSet<usize> = planned.same.iter().flatten().map(|file| file.position).collect();
+        let fresh = captured.entries.iter().enumerate().filter(|(position, _)| !same.contains(position));
+        for entry in fresh.map(|(_, entry)| entry).chain(planned.kept.iter().map(|kept| &kept.entry)) {
             if staging.region_of(&entry.path).root != region.root {
                 continue;
             }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use fabkeep_network::{Finding, NodeId, Remedy, Rule};
 use fabkeep_platform::{ASIDE, Mounts, STAGED, is_aside, is_below, trusted_link};
 
+use super::same_files::kept_list;
 use crate::EngineError;
 use crate::error::io as at;
 use crate::misuse::Misuse;
@@ -133,6 +134,15 @@ impl Staging {
     /// Where a path is in the end.
     pub fn placed(&self, path: &str) -> PathBuf {
         join(&self.place, path)
+    }
+
+    /// Where a path is in the end, if no link on the way to it leads elsewhere.
+    pub fn unlinked(&self, path: &str) -> Option<PathBuf> {
+        let region = self.region_of(path);
+        let inside = Path::new(inside(path, &region.root));
+        let folder = region.at.canonicalize().ok()?.join(inside.parent()?);
+        let full = folder.join(inside.file_name()?);
+        (folder.canonicalize().ok()? == folder).then_some(full)
     }
 
     /// Where what is in a folder that stays goes, below this root for what is set aside.
@@ -273,7 +283,7 @@ pub(crate) fn is_inside(path: &str, root: &str) -> bool {
     }
 }
 
-fn inside<'a>(path: &'a str, root: &str) -> &'a str {
+pub(super) fn inside<'a>(path: &'a str, root: &str) -> &'a str {
     path.strip_prefix(root).map_or(path, |rest| rest.trim_start_matches('/'))
 }
 
@@ -288,7 +298,7 @@ pub(in crate::restore) fn free_name(path: &Path) -> PathBuf {
         name.push(format!(".{number}"));
         path.with_file_name(name)
     };
-    let is_free = |path: &Path| path.symlink_metadata().is_err();
+    let is_free = |path: &Path| path.symlink_metadata().is_err() && kept_list(path).symlink_metadata().is_err();
     if is_free(path) {
         return path.to_path_buf();
     }

@@ -10,6 +10,7 @@ use super::disk::Disk;
 use super::journal::Journal;
 use super::plan::{Plan, PlannedDirectory};
 use super::prove::is_as_captured;
+use super::same_files::release;
 use super::staging::{Staging, free_name};
 use super::volume::set_attributes;
 use crate::EngineError;
@@ -201,6 +202,8 @@ fn put_into_place(
     disk: Disk<'_>,
 ) -> Result<(), EngineError> {
     let staging = &planned.staging;
+    let asides: Vec<(usize, PathBuf)> = journal.asides(index).map(|(part, to)| (part, to.to_path_buf())).collect();
+    release(planned, captured(point, planned), &asides, disk)?;
     if staging.is_in_parts() {
         for folder in &staging.fixed {
             let (from, to) = (staging.staged(folder), staging.placed(folder));
