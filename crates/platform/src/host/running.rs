@@ -158,8 +158,9 @@ impl Host {
             evidence.extend(processes.open.clone());
         }
         if evidence.is_empty() {
-            evidence
-                .extend(self.own_ports(node).into_iter().filter(|port| is_listening(*port)).map(Evidence::Listening));
+            let listening = listening_ports();
+            let own = self.own_ports(node).into_iter().filter(|port| listening.contains(port));
+            evidence.extend(own.map(Evidence::Listening));
         }
         evidence.truncate(MAX_EVIDENCE);
         if !evidence.is_empty() {
@@ -268,16 +269,19 @@ fn is_this_machine(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "[::1]" | "::1" | "0.0.0.0" | "[::]")
 }
 
-/// State 0A of `/proc/net/tcp` is LISTEN.
-fn is_listening(port: u16) -> bool {
-    let wanted = format!("{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| fs::read_to_string(path).ok()).any(|text| {
-        text.lines().skip(1).any(|line| {
+/// Returns the ports of this machine that something listens on: state 0A of `/proc/net/tcp` is LISTEN. To read these files takes
+/// milliseconds.
+fn listening_ports() -> HashSet<u16> {
+    let mut ports = HashSet::new();
+    for text in ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| fs::read_to_string(path).ok()) {
+        ports.extend(text.lines().skip(1).filter_map(|line| {
             let mut fields = line.split_whitespace().skip(1);
-            let (local, _, state) = (fields.next(), fields.next(), fields.next());
-            state == Some("0A") && local.and_then(|local| local.rsplit(':').next()) == Some(wanted.as_str())
-        })
-    })
+            let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
+            let port = local.rsplit(':').next().filter(|_| state == "0A")?;
+            u16::from_str_radix(port, 16).ok()
+        }));
+    }
+    ports
 }
 
 /// Returns whether a node that runs has files of this directory open for writing.
