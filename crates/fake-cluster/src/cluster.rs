@@ -206,6 +206,11 @@ impl Cluster {
         }
     }
 
+    /// Returns the handles of the snapshots that the driver keeps.
+    pub fn snapshot_handles(&self) -> Vec<String> {
+        snapshots::handles(&self.state().root)
+    }
+
     /// Stops serving a kind, as a cluster without that API.
     pub fn forget_kind(&self, plural: &str) {
         self.state().kinds.retain(|kind| kind.plural != plural);

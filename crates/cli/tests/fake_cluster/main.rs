@@ -9,6 +9,7 @@ mod claims;
 mod doctor;
 mod drills;
 mod guards;
+mod kept;
 mod missing;
 mod others;
 mod rehearsal;

@@ -144,6 +144,14 @@ const RULES: &[Rule] = &[
     rule(Window, "apps", &["statefulsets", "deployments", "replicasets"], &["get", "patch"], Nothing),
     rule(Window, "", &["replicationcontrollers"], &["get", "patch"], Nothing),
     rule(Snapshot, SNAPSHOTS, &["volumesnapshots"], &["get", "list", "create", "delete"], Nothing),
+    rule(Snapshot, SNAPSHOTS, &["volumesnapshots"], &["patch"], Less("snapshots cannot be kept in the cluster")),
+    rule(
+        Snapshot,
+        GROUPS,
+        &["volumegroupsnapshots"],
+        &["patch"],
+        Less("group snapshots cannot be kept in the cluster"),
+    ),
     rule(Snapshot, "", &["persistentvolumeclaims"], &["get", "list", "create", "patch", "delete"], Nothing),
     rule(
         Snapshot,
@@ -170,8 +178,15 @@ const RULES: &[Rule] = &[
         Snapshot,
         SNAPSHOTS,
         &["volumesnapshotcontents"],
-        &["get", "patch"],
-        Less("snapshots of a class that retains them stay"),
+        &["get", "list", "patch", "delete"],
+        Less("snapshots cannot be kept in the cluster, and those of a class that retains them stay"),
+    )),
+    of_cluster(rule(
+        Snapshot,
+        GROUPS,
+        &["volumegroupsnapshotcontents"],
+        &["get", "patch", "delete"],
+        Less("group snapshots cannot be kept in the cluster, and those of a class that retains them stay"),
     )),
     of_cluster(rule(
         Snapshot,

@@ -13,7 +13,7 @@ use crate::kubernetes::discover::{FoundNode, claims_of_node};
 use crate::kubernetes::objects::text;
 
 /// How long a driver may take until a snapshot that is cut can be read: some copy it to another place first.
-const READY: Duration = Duration::from_secs(60 * 60);
+pub(super) const READY: Duration = Duration::from_secs(60 * 60);
 
 impl Kubernetes {
     /// Returns clones of the snapshots of these nodes' claims, by claim; makes those that are not there.

@@ -87,7 +87,7 @@ impl Kubernetes {
         let classes: BTreeMap<Claim, String> = plan.sets.iter().flat_map(of_set).collect();
         *self.taken.lock() = Some(CreatedSnapshots { classes, ..CreatedSnapshots::default() });
         let begun = Instant::now();
-        let mut report = SnapshotReport { sets: Vec::new(), seconds: 0.0 };
+        let mut report = SnapshotReport { sets: Vec::new(), seconds: 0.0, kept: Vec::new() };
         let phases: BTreeSet<u8> = plan.sets.iter().map(|set| set.phase).collect();
         for phase in phases {
             let sets: Vec<&SnapshotSet> = plan.sets.iter().filter(|set| set.phase == phase).collect();
