@@ -677,6 +677,11 @@ pub struct Restore {
     /// On Kubernetes: restore only what is missing, and leave everything else alone.
     #[arg(long, conflicts_with = "replace")]
     pub missing: bool,
+    /// On Kubernetes: make claims that are missing from the snapshots that the recovery point has kept in the cluster
+    /// (`backup --keep-snapshots`). Every file is hashed, and what differs is written from the repository. Claims that are there, and those
+    /// without a usable snapshot, are filled from the repository; the plan says why.
+    #[arg(long)]
+    pub from_snapshots: bool,
     /// On Kubernetes: create the captured workloads, or fill the volumes of workloads that Helm or GitOps has deployed again.
     #[arg(long, value_enum, default_value_t = Workloads::Captured)]
     pub workloads: Workloads,

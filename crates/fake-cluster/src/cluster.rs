@@ -211,6 +211,11 @@ impl Cluster {
         snapshots::handles(&self.state().root)
     }
 
+    /// Returns the folder of the snapshot that the driver keeps under this handle.
+    pub fn snapshot_folder(&self, handle: &str) -> PathBuf {
+        snapshots::folder(&self.state().root, handle)
+    }
+
     /// Stops serving a kind, as a cluster without that API.
     pub fn forget_kind(&self, plural: &str) {
         self.state().kinds.retain(|kind| kind.plural != plural);

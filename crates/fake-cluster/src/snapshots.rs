@@ -16,7 +16,7 @@ pub(crate) const GROUPS: &str = "groupsnapshot.storage.k8s.io";
 const FAILS: &str = "k8s.local/fail-snapshot";
 
 /// Returns the folder of what a driver calls by this handle.
-fn folder(root: &Path, handle: &str) -> PathBuf {
+pub(crate) fn folder(root: &Path, handle: &str) -> PathBuf {
     root.join("snapshots").join(handle)
 }
 

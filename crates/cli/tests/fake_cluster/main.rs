@@ -8,6 +8,7 @@ mod bundle;
 mod claims;
 mod doctor;
 mod drills;
+mod from_snapshots;
 mod guards;
 mod kept;
 mod missing;

@@ -71,7 +71,7 @@ pub use rights::{Purpose, Right, RightHeld, Without, rights};
 pub use scale::{MountingPod, ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use scratch::{FenceProbe, FenceSeen, MadeScratch, ScratchNamespace};
 pub use served::KindServed;
-pub use snapshots::KeptSnapshots;
+pub use snapshots::{KeptSnapshots, SnapshotSource, made_from};
 pub use states::StateRead;
 pub use stopping::is_scalable;
 pub use suspend::{Controllers, Suspension};

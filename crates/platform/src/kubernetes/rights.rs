@@ -86,6 +86,7 @@ struct Rule {
 
 const NOT_CAPTURED: Without = Without::Less("these objects are not in the recovery point");
 const NO_HEIGHTS: Without = Without::Less("nodes are not asked for their heights");
+const NOT_FROM_SNAPSHOTS: Without = Without::Less("claims are not made from snapshots that were kept");
 const NO_OWN_KINDS: Without = Without::Less("objects of other kinds, such as custom resources, are not in it");
 
 const fn rule(
@@ -255,6 +256,8 @@ const RULES: &[Rule] = &[
         &["get", "create"],
         Less("namespaces that are gone are not created"),
     )),
+    rule(Restore, SNAPSHOTS, &["volumesnapshots"], &["get", "create", "delete"], NOT_FROM_SNAPSHOTS),
+    of_cluster(rule(Restore, SNAPSHOTS, &["volumesnapshotcontents"], &["get", "create", "delete"], NOT_FROM_SNAPSHOTS)),
     of_cluster(rule(Restore, "storage.k8s.io", &["storageclasses"], &["list"], Less("the classes are not checked"))),
     of_cluster(rule(Restore, "", &["persistentvolumes"], &["list"], Less("volumes made by hand are not checked"))),
 ];

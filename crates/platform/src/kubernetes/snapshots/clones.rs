@@ -87,7 +87,7 @@ fn larger(a: Option<&str>, b: Option<&str>) -> String {
 }
 
 /// Returns a size in bytes, as Kubernetes writes sizes; 0 when it is none.
-fn bytes(size: &str) -> u128 {
+pub(super) fn bytes(size: &str) -> u128 {
     let digits = size.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(size.len());
     let (number, unit) = size.split_at(digits);
     let factor: u64 = match unit {

@@ -4,6 +4,7 @@ mod clones;
 mod keep;
 mod plan;
 mod remove;
+mod source;
 mod take;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::PlatformError;
 
 pub use keep::KeptSnapshots;
 pub(super) use remove::{left, remove, run_of};
+pub use source::{SnapshotSource, made_from};
 
 /// A claim: its namespace and its name.
 pub(super) type Claim = (String, String);
@@ -26,6 +28,7 @@ pub(super) type Claim = (String, String);
 const GROUP_LABEL: &str = "fabkeep.io/snapshot";
 const SNAPSHOT: &str = "snapshot";
 const KEPT: &str = "kept-snapshot";
+const LENT: &str = "lent-snapshot";
 const CLONE: &str = "clone";
 
 /// What a run made in the cluster for snapshots. Each thing is noted before it is made, so that all of it can be removed.

@@ -4,8 +4,10 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::source::{is_lent, take_back};
 use super::{
-    CLONE, CreatedSnapshots, GROUP_LABEL, SNAPSHOT, claims, contents, group_contents, groups, members, plan, snapshots,
+    CLONE, CreatedSnapshots, GROUP_LABEL, LENT, SNAPSHOT, claims, contents, group_contents, groups, members, plan,
+    snapshots,
 };
 use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
@@ -24,6 +26,8 @@ pub(in crate::kubernetes) enum Thing {
     Group(&'static str),
     /// The label of a claim.
     Label,
+    /// A snapshot that was lent to a restore.
+    Lent,
 }
 
 impl Thing {
@@ -31,7 +35,7 @@ impl Thing {
     pub fn kind(self) -> &'static str {
         match self {
             Thing::Clone => "PersistentVolumeClaim",
-            Thing::Snapshot => "VolumeSnapshot",
+            Thing::Snapshot | Thing::Lent => "VolumeSnapshot",
             Thing::Group(_) => "VolumeGroupSnapshot",
             Thing::Label => "label of PersistentVolumeClaim",
         }
@@ -40,7 +44,7 @@ impl Thing {
     fn api(self, client: kube::Client, namespace: &str) -> Api<DynamicObject> {
         match self {
             Thing::Clone | Thing::Label => claims(client, namespace),
-            Thing::Snapshot => snapshots(client, namespace),
+            Thing::Snapshot | Thing::Lent => snapshots(client, namespace),
             Thing::Group(version) => groups(client, namespace, version),
         }
     }
@@ -91,6 +95,7 @@ pub(in crate::kubernetes) fn remove(
             });
             return patched.map(|_| ());
         }
+        Thing::Lent => return take_back(connection, namespace, name),
         Thing::Clone => delete_with_volume(connection, namespace, name)?,
         Thing::Snapshot => delete_with_content(connection, namespace, name)?,
         Thing::Group(version) => {
@@ -212,6 +217,7 @@ pub(in crate::kubernetes) fn left(
     searches.extend(version.map(|version| (Thing::Group(version), of(SNAPSHOT))));
     if with_snapshots {
         searches.push((Thing::Snapshot, of(SNAPSHOT)));
+        searches.push((Thing::Lent, of(LENT)));
     }
     searches.push((Thing::Label, GROUP_LABEL.to_owned()));
     let now = jiff::Timestamp::now().as_second();
@@ -226,6 +232,12 @@ pub(in crate::kubernetes) fn left(
         for item in list.items {
             let name = item.metadata.name.clone().unwrap_or_default();
             let made = item.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
+            if thing == Thing::Lent {
+                if is_lent(&name) {
+                    out.push((thing, name, "of a restore".to_owned(), made.map_or(0, |made| now.saturating_sub(made))));
+                }
+                continue;
+            }
             let value = serde_json::to_value(&item).unwrap_or_default();
             let mark = if thing == Thing::Label { GROUP_LABEL } else { RUN };
             let mark = label(&value, mark).unwrap_or_default().to_owned();
