@@ -365,6 +365,11 @@ pub struct Backup {
     /// How volumes are read on Kubernetes.
     #[arg(long, value_enum, default_value_t = Volumes::Stream)]
     pub volumes: Volumes,
+    /// With --volumes snapshot or auto: leave the snapshots in the cluster for `restore --from-snapshots`, for the newest N recovery points of
+    /// this network. Older ones are removed after the commit; 0 keeps none. They share the cluster's storage: they do not replace the
+    /// repository.
+    #[arg(long, value_name = "N")]
+    pub keep_snapshots: Option<usize>,
     /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -692,6 +697,11 @@ pub struct Restore {
     /// On Kubernetes: restore only what is missing, and leave everything else alone.
     #[arg(long, conflicts_with = "replace")]
     pub missing: bool,
+    /// On Kubernetes: make claims that are missing from the snapshots that the recovery point has kept in the cluster
+    /// (`backup --keep-snapshots`). Every file is hashed, and what differs is written from the repository. Claims that are there, and those
+    /// without a usable snapshot, are filled from the repository; the plan says why.
+    #[arg(long)]
+    pub from_snapshots: bool,
     /// On Kubernetes: create the captured workloads, or fill the volumes of workloads that Helm or GitOps has deployed again.
     #[arg(long, value_enum, default_value_t = Workloads::Captured)]
     pub workloads: Workloads,
@@ -734,6 +744,10 @@ pub struct Clean {
     /// Remove what drills have left in this folder, instead of looking at a cluster.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubernetes", "namespace", "selector", "kubeconfig", "context"])]
     pub folder: Option<PathBuf>,
+    /// Remove also the snapshots that backups into this repository have kept (`backup --keep-snapshots`) for recovery points that are gone
+    /// from it. Without this, snapshots that are kept stay.
+    #[arg(long, value_name = "LOCATION", conflicts_with = "folder")]
+    pub repo: Option<String>,
     /// Remove only what is older than this, in seconds: something younger may belong to a run that is still active.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub older_than: i64,

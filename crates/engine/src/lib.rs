@@ -14,6 +14,7 @@ mod drill;
 mod error;
 mod event;
 mod genesis;
+mod kept;
 mod located;
 mod logs;
 mod misuse;
@@ -49,6 +50,7 @@ pub use error::{Difference, Done, EngineError, Next};
 pub use event::{Event, Notice, Reporter, Silent};
 pub use fabkeep_parallel::cores;
 pub use genesis::genesis_blocks;
+pub use kept::clean_kept;
 pub use misuse::{Misuse, Request};
 pub use names::{Answer, Callers, UsedName, names};
 pub use point::{

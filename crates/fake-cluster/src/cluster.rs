@@ -206,6 +206,16 @@ impl Cluster {
         }
     }
 
+    /// Returns the handles of the snapshots that the driver keeps.
+    pub fn snapshot_handles(&self) -> Vec<String> {
+        snapshots::handles(&self.state().root)
+    }
+
+    /// Returns the folder of the snapshot that the driver keeps under this handle.
+    pub fn snapshot_folder(&self, handle: &str) -> PathBuf {
+        snapshots::folder(&self.state().root, handle)
+    }
+
     /// Stops serving a kind, as a cluster without that API.
     pub fn forget_kind(&self, plural: &str) {
         self.state().kinds.retain(|kind| kind.plural != plural);

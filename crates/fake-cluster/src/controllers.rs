@@ -55,7 +55,9 @@ pub(crate) fn removed(state: &mut State, key: &Key, object: &Value) {
             let endpoints = Key { plural: "endpoints".to_owned(), ..key.clone() };
             state.drop_object(&endpoints);
         }
-        "volumesnapshots" => crate::snapshots::removed(state, key),
+        "volumesnapshots" | "volumegroupsnapshots" | "volumesnapshotcontents" | "volumegroupsnapshotcontents" => {
+            crate::snapshots::removed(state, key, object)
+        }
         "pods" => folders::remove(&folders::pod(&state.root, &key.namespace, &key.name)),
         "persistentvolumeclaims" => {
             let volume = Key {

@@ -15,6 +15,8 @@ use crate::state::Refusal;
 
 const DATA: u8 = 0;
 const ERROR: u8 = 1;
+/// How a TLS connection begins.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Begins to forward a port of a pod.
 pub(crate) fn start(cluster: &Arc<Cluster>, call: &Call, request: Request<Incoming>) -> Response<Body> {
@@ -37,6 +39,13 @@ pub(crate) fn start(cluster: &Arc<Cluster>, call: &Call, request: Request<Incomi
                 continue;
             }
             asked.extend_from_slice(&bytes[1..]);
+            if asked.first() == Some(&TLS_HANDSHAKE) {
+                // Nothing here speaks TLS: a client that waits for an answer waits in vain.
+                let mut whole = vec![ERROR];
+                whole.extend_from_slice(b"connection refused");
+                let _ = socket.send(Message::Binary(whole.into())).await;
+                break;
+            }
             if !asked.windows(4).any(|window| window == b"\r\n\r\n") {
                 continue;
             }

@@ -15,9 +15,9 @@ pub(crate) const GROUPS: &str = "groupsnapshot.storage.k8s.io";
 /// A claim with this annotation cannot be snapshotted: its value is the driver's message.
 const FAILS: &str = "k8s.local/fail-snapshot";
 
-/// Returns the folder of a snapshot.
-fn folder(root: &Path, namespace: &str, name: &str) -> PathBuf {
-    root.join("snapshots").join(namespace).join(name)
+/// Returns the folder of what a driver calls by this handle.
+pub(crate) fn folder(root: &Path, handle: &str) -> PathBuf {
+    root.join("snapshots").join(handle)
 }
 
 fn key(group: &str, plural: &str, namespace: &str, name: &str) -> Key {
@@ -35,29 +35,50 @@ fn claim<'s>(state: &'s State, namespace: &str, name: &str) -> Option<&'s Value>
     state.find("PersistentVolumeClaim", namespace, name)
 }
 
-/// Copies a claim's volume: the status of its snapshot.
-fn cut(state: &State, namespace: &str, claim_name: &str, snapshot: &str) -> Value {
-    let Some(found) = claim(state, namespace, claim_name) else {
-        return json!({"readyToUse": false, "error": {"message": format!("there is no claim {claim_name}")}});
+/// Copies a claim's volume: the handle of its snapshot, and its size in bytes; else the driver's message.
+fn cut(state: &mut State, namespace: &str, claim_name: &str) -> Result<(String, u64), String> {
+    let Some(found) = claim(state, namespace, claim_name).cloned() else {
+        return Err(format!("there is no claim {claim_name}"));
     };
     if let Some(message) = found.pointer("/metadata/annotations").and_then(|all| all.get(FAILS)).and_then(Value::as_str)
     {
-        return json!({"readyToUse": false, "error": {"message": message}});
+        return Err(message.to_owned());
     }
-    copy(&folders::volume(&state.root, text(found, "/spec/volumeName")), &folder(&state.root, namespace, snapshot));
-    let size = found.pointer("/spec/resources/requests/storage").cloned().unwrap_or_else(|| "1Gi".into());
-    json!({
-        "readyToUse": true, "creationTime": now(), "restoreSize": size,
-        "boundVolumeSnapshotContentName": format!("snapcontent-{namespace}-{snapshot}"),
-    })
+    let handle = format!("handle-{}", state.fresh());
+    copy(&folders::volume(&state.root, text(&found, "/spec/volumeName")), &folder(&state.root, &handle));
+    Ok((handle, 1 << 30))
 }
 
-fn put_content(state: &mut State, namespace: &str, snapshot: &str, policy: &str) {
-    let name = format!("snapcontent-{namespace}-{snapshot}");
+/// The status of a snapshot that is bound to this content.
+fn bound(content: &str, size: u64, group: Option<&str>) -> Value {
+    let mut status = json!({"readyToUse": true, "creationTime": now(), "restoreSize": size.to_string(),
+        "boundVolumeSnapshotContentName": content});
+    if let Some(group) = group {
+        status["volumeGroupSnapshotName"] = group.into();
+    }
+    status
+}
+
+/// Makes the content of a snapshot that was cut: its name.
+fn put_content(
+    state: &mut State,
+    (namespace, snapshot, uid): (&str, &str, &Value),
+    (handle, size): (&str, u64),
+    (policy, class, group): (&str, &str, Option<&str>),
+) -> String {
+    let name = format!("snapcontent-{namespace}-{snapshot}-{handle}");
     let content = key(GROUP, "volumesnapshotcontents", "", &name);
-    let object = json!({"metadata": {"name": name}, "spec": {"deletionPolicy": policy, "driver": "fake",
-        "volumeSnapshotRef": {"kind": "VolumeSnapshot", "namespace": namespace, "name": snapshot}}});
+    let mut object = json!({"metadata": {"name": name}, "spec": {"deletionPolicy": policy, "driver": "fake",
+        "source": {"volumeHandle": "a volume"},
+        "volumeSnapshotRef": {"kind": "VolumeSnapshot", "namespace": namespace, "name": snapshot, "uid": uid}},
+        "status": {"readyToUse": true, "snapshotHandle": handle, "restoreSize": size}});
+    if let Some(group) = group {
+        object["status"]["volumeGroupSnapshotHandle"] = group.into();
+    } else {
+        object["spec"]["volumeSnapshotClassName"] = class.into();
+    }
     put(state, &content, object, &format!("{GROUP}/v1"), "VolumeSnapshotContent");
+    name
 }
 
 fn policy(state: &State, plural: &str, group: &str, class: &str) -> String {
@@ -65,26 +86,52 @@ fn policy(state: &State, plural: &str, group: &str, class: &str) -> String {
     class.map(|class| text(class, "/deletionPolicy").to_owned()).unwrap_or_else(|| "Delete".to_owned())
 }
 
+fn set_status(state: &mut State, at: &Key, mut object: Value, status: Value) {
+    if object.get("status") != Some(&status) {
+        object["status"] = status;
+        state.store(at, object, "MODIFIED");
+    }
+}
+
 /// Takes what was asked for.
 pub(crate) fn take(state: &mut State) {
+    for content in keys(state, GROUP, "volumesnapshotcontents") {
+        let Some(object) = state.objects.get(&content).cloned() else { continue };
+        let handle = text(&object, "/spec/source/snapshotHandle").to_owned();
+        if handle.is_empty() || !text(&object, "/status/snapshotHandle").is_empty() {
+            continue;
+        }
+        let is_there = folder(&state.root, &handle).is_dir();
+        let status = if is_there {
+            json!({"readyToUse": true, "snapshotHandle": handle, "restoreSize": 1_u64 << 30})
+        } else {
+            json!({"readyToUse": false, "error": {"message": format!("the driver knows no snapshot {handle}")}})
+        };
+        set_status(state, &content, object, status);
+    }
     for snapshot in keys(state, GROUP, "volumesnapshots") {
         let Some(object) = state.objects.get(&snapshot).cloned() else { continue };
         if !text(&object, "/status/creationTime").is_empty() {
             continue;
         }
-        let claim = text(&object, "/spec/source/persistentVolumeClaimName");
-        let status = cut(state, &snapshot.namespace, claim, &snapshot.name);
-        if object.get("status") == Some(&status) {
+        let named = text(&object, "/spec/source/volumeSnapshotContentName").to_owned();
+        if !named.is_empty() {
+            bind(state, &snapshot, object, &named);
             continue;
         }
-        let taken = status.get("error").is_none();
-        let mut object = object;
-        object["status"] = status;
-        let class = text(&object, "/spec/volumeSnapshotClassName").to_owned();
-        state.store(&snapshot, object, "MODIFIED");
-        if taken {
-            let policy = policy(state, "volumesnapshotclasses", GROUP, &class);
-            put_content(state, &snapshot.namespace, &snapshot.name, &policy);
+        let claim = text(&object, "/spec/source/persistentVolumeClaimName").to_owned();
+        match cut(state, &snapshot.namespace, &claim) {
+            Err(message) => {
+                let status = json!({"readyToUse": false, "error": {"message": message}});
+                set_status(state, &snapshot, object, status);
+            }
+            Ok((handle, size)) => {
+                let class = text(&object, "/spec/volumeSnapshotClassName").to_owned();
+                let policy = policy(state, "volumesnapshotclasses", GROUP, &class);
+                let of = (snapshot.namespace.as_str(), snapshot.name.as_str(), &object["metadata"]["uid"]);
+                let content = put_content(state, of, (&handle, size), (&policy, &class, None));
+                set_status(state, &snapshot, object, bound(&content, size, None));
+            }
         }
     }
     for group in keys(state, GROUPS, "volumegroupsnapshots") {
@@ -102,64 +149,121 @@ pub(crate) fn take(state: &mut State) {
         let claims = state.list("", "persistentvolumeclaims", &group.namespace, &selector);
         let names: Vec<String> = claims.iter().map(|claim| text(claim, "/metadata/name").to_owned()).collect();
         let mut members = Vec::new();
-        let mut error = names.is_empty().then(|| json!({"message": "no claim has the group's labels"}));
-        for (number, claim) in names.iter().enumerate() {
-            let name = format!("snapshot-{}-{number}", group.name);
-            let mut status = cut(state, &group.namespace, claim, &name);
-            match status.get("error") {
-                Some(found) => error = Some(found.clone()),
-                None => {
-                    status["volumeGroupSnapshotName"] = group.name.clone().into();
-                    members.push((name, claim.clone(), status));
-                }
+        let mut error = names.is_empty().then(|| "no claim has the group's labels".to_owned());
+        for claim in names {
+            match cut(state, &group.namespace, &claim) {
+                Ok((handle, size)) => members.push((claim, handle, size)),
+                Err(message) => error = Some(message),
             }
         }
-        let mut object = object;
-        if let Some(error) = error {
-            let status = json!({"readyToUse": false, "error": error});
-            if object.get("status") != Some(&status) {
-                object["status"] = status;
-                state.store(&group, object, "MODIFIED");
-            }
+        if let Some(message) = error {
+            members.iter().for_each(|(_, handle, _)| folders::remove(&folder(&state.root, handle)));
+            let status = json!({"readyToUse": false, "error": {"message": message}});
+            set_status(state, &group, object, status);
             continue;
         }
-        object["status"] = json!({"readyToUse": true, "creationTime": now()});
-        let class = text(&object, "/spec/volumeGroupSnapshotClassName").to_owned();
-        let policy = policy(state, "volumegroupsnapshotclasses", GROUPS, &class);
-        let owner = owner("VolumeGroupSnapshot", &object);
-        state.store(&group, object, "MODIFIED");
-        for (name, claim, status) in members {
-            let mut owner = owner.clone();
-            owner["apiVersion"] = format!("{GROUPS}/v1").into();
-            let member = json!({"metadata": {"name": name, "ownerReferences": [owner]},
-                "spec": {"source": {"persistentVolumeClaimName": claim}}, "status": status});
-            let at = key(GROUP, "volumesnapshots", &group.namespace, &name);
-            put(state, &at, member, &format!("{GROUP}/v1"), "VolumeSnapshot");
-            put_content(state, &group.namespace, &name, &policy);
-        }
+        take_group(state, &group, object, members);
     }
 }
 
-/// What goes with a snapshot.
-pub(crate) fn removed(state: &mut State, snapshot: &Key) {
-    let content = format!("snapcontent-{}-{}", snapshot.namespace, snapshot.name);
-    let content = key(GROUP, "volumesnapshotcontents", "", &content);
-    if state.objects.get(&content).is_some_and(|content| text(content, "/spec/deletionPolicy") == "Delete") {
-        folders::remove(&folder(&state.root, &snapshot.namespace, &snapshot.name));
+/// Makes the objects of a group that was cut.
+fn take_group(state: &mut State, group: &Key, object: Value, members: Vec<(String, String, u64)>) {
+    let class = text(&object, "/spec/volumeGroupSnapshotClassName").to_owned();
+    let policy = policy(state, "volumegroupsnapshotclasses", GROUPS, &class);
+    let handle = format!("group-{}", state.fresh());
+    let content = format!("groupsnapcontent-{handle}");
+    let infos: Vec<Value> = members.iter().map(|(_, handle, _)| json!({"snapshotHandle": handle})).collect();
+    let whole = json!({"metadata": {"name": content}, "spec": {"deletionPolicy": policy, "driver": "fake",
+        "volumeGroupSnapshotRef": {"namespace": group.namespace, "name": group.name, "uid": object["metadata"]["uid"]}},
+        "status": {"readyToUse": true, "volumeGroupSnapshotHandle": handle, "volumeSnapshotInfoList": infos}});
+    let at = key(GROUPS, "volumegroupsnapshotcontents", "", &content);
+    put(state, &at, whole, &format!("{GROUPS}/v1"), "VolumeGroupSnapshotContent");
+    let mut owner = owner("VolumeGroupSnapshot", &object);
+    owner["apiVersion"] = format!("{GROUPS}/v1").into();
+    let status = json!({"readyToUse": true, "creationTime": now(), "boundVolumeGroupSnapshotContentName": content});
+    set_status(state, group, object, status);
+    for (number, (claim, of, size)) in members.into_iter().enumerate() {
+        let name = format!("snapshot-{}-{number}", group.name);
+        let member = json!({"metadata": {"name": name, "ownerReferences": [owner]},
+            "spec": {"source": {"persistentVolumeClaimName": claim}}});
+        let at = key(GROUP, "volumesnapshots", &group.namespace, &name);
+        put(state, &at, member, &format!("{GROUP}/v1"), "VolumeSnapshot");
+        let Some(member) = state.objects.get(&at).cloned() else { continue };
+        let own = (group.namespace.as_str(), name.as_str(), &member["metadata"]["uid"]);
+        let content = put_content(state, own, (&of, size), (&policy, "", Some(&handle)));
+        set_status(state, &at, member, bound(&content, size, Some(&group.name)));
+    }
+}
+
+/// Binds a snapshot to a content that somebody has made for it.
+fn bind(state: &mut State, at: &Key, object: Value, name: &str) {
+    let content = key(GROUP, "volumesnapshotcontents", "", name);
+    let Some(mut found) = state.objects.get(&content).cloned() else { return };
+    let of = "/spec/volumeSnapshotRef";
+    let meant = (text(&found, &format!("{of}/namespace")), text(&found, &format!("{of}/name")));
+    if meant != (at.namespace.as_str(), at.name.as_str()) {
+        return;
+    }
+    if found.pointer("/status/readyToUse") != Some(&json!(true)) {
+        let status = json!({"readyToUse": false, "error": found["status"]["error"]});
+        set_status(state, at, object, status);
+        return;
+    }
+    let size = found.pointer("/status/restoreSize").and_then(Value::as_u64).unwrap_or(0);
+    found["spec"]["volumeSnapshotRef"]["uid"] = object["metadata"]["uid"].clone();
+    state.store(&content, found, "MODIFIED");
+    set_status(state, at, object, bound(name, size, None));
+}
+
+/// What goes with a snapshot, a group, or the content of one.
+pub(crate) fn removed(state: &mut State, gone: &Key, object: &Value) {
+    let is_deleted = |content: &Value| text(content, "/spec/deletionPolicy") == "Delete";
+    let bound = match gone.plural.as_str() {
+        "volumesnapshots" => ("volumesnapshotcontents", "/status/boundVolumeSnapshotContentName"),
+        "volumegroupsnapshots" => ("volumegroupsnapshotcontents", "/status/boundVolumeGroupSnapshotContentName"),
+        "volumesnapshotcontents" => {
+            // The driver removes the members of a group with it, and none of them alone.
+            if is_deleted(object) && object.pointer("/status/volumeGroupSnapshotHandle").is_none() {
+                folders::remove(&folder(&state.root, text(object, "/status/snapshotHandle")));
+            }
+            return;
+        }
+        _ => {
+            let members = object.pointer("/status/volumeSnapshotInfoList").and_then(Value::as_array);
+            for member in members.into_iter().flatten().filter(|_| is_deleted(object)) {
+                folders::remove(&folder(&state.root, text(member, "/snapshotHandle")));
+            }
+            return;
+        }
+    };
+    let content = key(&gone.group, bound.0, "", text(object, bound.1));
+    if state.objects.get(&content).is_some_and(is_deleted) {
         state.drop_object(&content);
     }
 }
 
-/// Fills the volume of a claim that is a clone of a snapshot; `false` while there is no such snapshot.
+/// Fills the volume of a claim that is made from a snapshot; `false` while there is no such snapshot.
 pub(crate) fn fill(state: &State, claim: &Value, volume: &str) -> bool {
     let (kind, name) = (text(claim, "/spec/dataSource/kind"), text(claim, "/spec/dataSource/name"));
     if kind != "VolumeSnapshot" {
         return true;
     }
-    let from = folder(&state.root, text(claim, "/metadata/namespace"), name);
+    let snapshot = state.objects.get(&key(GROUP, "volumesnapshots", text(claim, "/metadata/namespace"), name));
+    let content = snapshot.map(|snapshot| text(snapshot, "/status/boundVolumeSnapshotContentName"));
+    let content = content.and_then(|name| state.objects.get(&key(GROUP, "volumesnapshotcontents", "", name)));
+    let Some(content) = content else { return false };
+    let from = folder(&state.root, text(content, "/status/snapshotHandle"));
     if !from.is_dir() {
         return false;
     }
     copy(&from, &folders::volume(&state.root, volume));
     true
+}
+
+/// The handles of what the driver keeps.
+pub(crate) fn handles(root: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(root.join("snapshots")).into_iter().flatten().flatten();
+    let mut handles: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    handles.sort();
+    handles
 }

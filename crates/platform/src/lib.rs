@@ -28,7 +28,10 @@ pub use object_ref::ObjectRef;
 pub use probe::block_files::heights as block_file_heights;
 pub use probe::{BlockFiles, ProbeScope};
 pub use progress::{OnProgress, Progress};
-pub use snapshot::{NoSnapshot, SnapshotClaim, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
+pub use snapshot::{
+    FoundSnapshot, KeptGroup, KeptSnapshot, NoSnapshot, SnapshotClaim, SnapshotPlan, SnapshotReport, SnapshotSet,
+    TakenSet,
+};
 pub use volume::{ASIDE, EntryKind, Fetch, STAGED, Stamp, Unread, Volume, VolumeEntry, is_aside};
 pub use window::{Change, Hook, Machine, NoteProblem, NotedWindows, Quiesce, StrangeNote, WindowRecord};
 
@@ -264,6 +267,28 @@ pub trait Platform: Sync {
         _reported: &OnProgress<'_>,
     ) -> Result<SnapshotReport, PlatformError> {
         Err(no_snapshots())
+    }
+
+    /// Returns what is to be recorded of the snapshots that were taken. From now on [`Platform::finish`] leaves them in the cluster; unless
+    /// [`Platform::keep_snapshots`] is called, they are removed when this platform is closed.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    fn snapshots_to_keep(&self) -> Result<Vec<KeptSnapshot>, PlatformError> {
+        Err(no_snapshots())
+    }
+
+    /// Keeps the snapshots that were taken, each with a note.
+    ///
+    /// # Errors
+    /// [`PlatformError`]: then they are removed when this platform is closed.
+    fn keep_snapshots(&self, _notes: &[(KeptSnapshot, String)]) -> Result<(), PlatformError> {
+        Err(no_snapshots())
+    }
+
+    /// Returns access to the snapshots that earlier runs have kept; `None` when this platform takes none.
+    fn kept_snapshots(&self) -> Option<kubernetes::KeptSnapshots> {
+        None
     }
 
     /// Returns how many directories should be read at the same time, if that is not the number of cores: remote ones mostly wait.

@@ -69,6 +69,69 @@ pub struct SnapshotReport {
     pub sets: Vec<TakenSet>,
     /// Seconds from the first request until the last snapshot was cut.
     pub seconds: f64,
+    /// Those that stay in the cluster with the recovery point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptSnapshot>,
+}
+
+/// A snapshot that stays in its cluster. It is recognised by its content's uid and handle, never by labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptSnapshot {
+    /// The namespace of the claim and of the VolumeSnapshot.
+    pub namespace: String,
+    /// The claim that it was taken of.
+    pub claim: String,
+    /// The VolumeSnapshot.
+    pub name: String,
+    /// Its VolumeSnapshotContent, which outlasts the namespace.
+    pub content: String,
+    /// The uid of the content.
+    pub content_uid: String,
+    /// The driver's name of the snapshot.
+    pub handle: String,
+    /// The CSI driver.
+    pub driver: String,
+    /// The class of the snapshots, or of the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Least bytes of a volume that is made from it; 0 if the driver does not say.
+    pub restore_bytes: u64,
+    /// The group that it was taken in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<KeptGroup>,
+}
+
+/// A group of snapshots that stays in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeptGroup {
+    /// The VolumeGroupSnapshot.
+    pub name: String,
+    /// Its VolumeGroupSnapshotContent.
+    pub content: String,
+    /// The uid of the content.
+    pub content_uid: String,
+}
+
+impl KeptSnapshot {
+    /// Returns its claim as `namespace/name`.
+    pub fn of(&self) -> String {
+        format!("{}/{}", self.namespace, self.claim)
+    }
+}
+
+/// A snapshot in a cluster that says that it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundSnapshot {
+    /// Its VolumeSnapshotContent.
+    pub content: String,
+    /// The uid of the content.
+    pub content_uid: String,
+    /// The driver's name of the snapshot.
+    pub handle: String,
+    /// Its note, as it was written by whoever kept it.
+    pub note: String,
+    /// Its age in seconds.
+    pub age_seconds: i64,
 }
 
 /// A set that was taken.

@@ -47,6 +47,12 @@ impl History {
         self.commits.last()
     }
 
+    /// Returns whether a recovery point is not in the repository any more. One whose commit record is damaged or lost is not gone.
+    pub fn is_gone(&self, point: &str) -> bool {
+        let is_it = |id: &PointId| id.as_str() == point;
+        !self.commits.iter().any(|commit| is_it(&commit.id)) && !self.lost.iter().any(is_it)
+    }
+
     /// Commits that no other one follows. Forgotten ones are links of the chain as before.
     pub(crate) fn heads(&self) -> Vec<Previous> {
         let forgotten: Vec<_> = self.forgotten.all().filter(|point| !self.has(&point.point)).collect();

@@ -31,6 +31,7 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
             AskedVolumes::Snapshot => Volumes::Snapshot,
             AskedVolumes::Auto => Volumes::Auto,
         },
+        keep_snapshots: kept(arguments)?,
         copy_databases: arguments.copy_databases,
         live_attempts: arguments.live_attempts,
         consistency,
@@ -51,6 +52,18 @@ pub fn run(arguments: &Backup, output: &Output) -> Result<Code, CliError> {
     print(&captured, output);
     let code = worst(&captured);
     Ok(if arguments.accept_warnings && code == Code::DoneWithFindings { Code::Done } else { code })
+}
+
+/// Returns for how many recovery points snapshots are kept.
+fn kept(arguments: &Backup) -> Result<Option<usize>, CliError> {
+    if arguments.keep_snapshots.is_some() && arguments.volumes == AskedVolumes::Stream {
+        return Err(CliError::new(
+            Code::Usage,
+            "--keep-snapshots needs a backup that takes snapshots",
+            "add --volumes snapshot or --volumes auto",
+        ));
+    }
+    Ok(arguments.keep_snapshots)
 }
 
 /// Returns the exit code for findings of the point and of the repository.

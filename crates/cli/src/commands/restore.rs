@@ -51,6 +51,7 @@ fn restore_point(
         ca_keep: ca_keep(arguments),
         replace: arguments.replace,
         missing: arguments.missing,
+        from_snapshots: arguments.from_snapshots,
         stop: arguments.stop,
         assume_stopped: arguments.assume_stopped.clone(),
         start,
@@ -110,6 +111,7 @@ fn target<'h>(arguments: &Restore, host: Option<&'h Host>) -> Result<RestoreTarg
     let of_clusters = [
         (relocation.is_asked(), "--map-namespace, --storage-class and --registry"),
         (arguments.missing, "--missing"),
+        (arguments.from_snapshots, "--from-snapshots"),
         (existing_workloads, "--workloads"),
         (arguments.no_start, "--no-start"),
     ];
@@ -237,6 +239,10 @@ fn text(steps: &[RestoreStep]) -> String {
         RestoreStep::Suspend { object } => format!("suspend {object} until the end of the restore"),
         RestoreStep::Create { .. } => format!("create {}", objects(steps)),
         RestoreStep::Replace { .. } => format!("replace {}; a copy of each existing one is kept", objects(steps)),
+        RestoreStep::FromSnapshot { claim, snapshot } => format!(
+            "make claim {claim} from the kept snapshot {snapshot}; hash every file in it, and write what differs"
+        ),
+        RestoreStep::FromRepository { claim, why } => format!("fill claim {claim} from the repository: {why}"),
         RestoreStep::Stop { .. } => format!("stop {}", objects(steps)),
         RestoreStep::CreateStopped { .. } => format!("create with 0 replicas: {}", objects(steps)),
         RestoreStep::CreateLate { .. } => format!("create after the data is in place: {}", objects(steps)),

@@ -202,6 +202,12 @@ pub fn print_snapshots(snapshots: &SnapshotReport, output: &Output) {
         snapshots.volumes(),
         units::seconds(snapshots.seconds)
     ));
+    if !snapshots.kept.is_empty() {
+        output.line(format!(
+            "  {} of them were left in the cluster for restore --from-snapshots; they share its storage and do not replace the repository",
+            snapshots.kept.len()
+        ));
+    }
 }
 
 /// Channels, nodes, certificates, findings.

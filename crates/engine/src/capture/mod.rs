@@ -50,6 +50,7 @@ use fabkeep_store::{ChannelHeight, Commit, PointSummary, PointWriter, Repository
 
 use crate::EngineError;
 use crate::event::{Event, Notice, Reporter, Timed, step};
+use crate::kept;
 use crate::misuse::Misuse;
 use crate::point::{CapturedNode, CapturedObject, RecoveryPoint};
 use crate::repository::remark_finding;
@@ -96,6 +97,9 @@ pub struct CaptureOptions {
     pub work_folder: Option<PathBuf>,
     /// How volumes are read.
     pub volumes: Volumes,
+    /// For how many recovery points of the network snapshots stay in the cluster, this one included. `None`: those that are kept stay, and
+    /// no more are.
+    pub keep_snapshots: Option<usize>,
     /// Copy the files of database servers on a cluster instead of dumping their databases.
     pub copy_databases: bool,
     /// How often a running node's database is copied until the copy proves consistent.
@@ -115,6 +119,7 @@ impl Default for CaptureOptions {
             exclude: Vec::new(),
             work_folder: None,
             volumes: Volumes::default(),
+            keep_snapshots: None,
             copy_databases: false,
             live_attempts: 10,
             threads: parallel::cores(),
@@ -134,7 +139,7 @@ pub struct Captured {
     pub stats: WriteStats,
     /// Bytes read from the nodes.
     pub read_bytes: u64,
-    /// What is not as it should be in the repository. It says nothing of the point.
+    /// What is not as it should be in the repository, or with snapshots that stay in the cluster. It says nothing of the point.
     pub repository: Vec<Finding>,
     /// How long it took.
     pub seconds: f64,
@@ -176,9 +181,9 @@ fn capture_all(
     let timed = Timed::new(reporter);
     let reporter: &dyn Reporter = &timed;
     stop_on_errors(&mut inside_a_node(platform, repository), reporter)?;
-    let mut writer = step(reporter, "open repository", None, || repository.writer(key))?;
+    let mut writer = step(reporter, "open repository", None, || repository.writer(key.clone()))?;
     writer.prefer(&platform.network().name);
-    let remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
+    let mut remarks: Vec<Finding> = writer.remarks().iter().map(remark_finding).collect();
     // Secrets and ConfigMaps first: they are small, and without them nothing else is of use.
     let (objects, undeclared) = step(reporter, "store objects", None, || keep_objects(platform, &writer))?;
     interrupted(reporter)?;
@@ -208,7 +213,7 @@ fn capture_all(
     objects.iter().for_each(|object| {
         writer.keep(object.blob);
     });
-    let CaptureResult { pass, window, snapshots, findings: more } = made;
+    let CaptureResult { pass, window, mut snapshots, findings: more } = made;
     let Pass { mut findings, sources, read_bytes, facts, channels, directories, without_logs, nodes } = pass;
     findings.extend(more);
     findings.extend(undeclared);
@@ -217,6 +222,9 @@ fn capture_all(
     stop_on_errors(&mut findings, reporter)?;
     interrupted(reporter)?;
 
+    if let Some(taken) = snapshots.as_mut().filter(|_| options.keep_snapshots.is_some_and(|count| count > 0)) {
+        taken.kept = step(reporter, "keep snapshots", None, || platform.snapshots_to_keep())?;
+    }
     findings.sort_by(|a, b| (b.severity, a.rule, &a.subject).cmp(&(a.severity, b.rule, &b.subject)));
     let point = RecoveryPoint {
         fabkeep: env!("CARGO_PKG_VERSION").to_owned(),
@@ -253,6 +261,11 @@ fn capture_all(
     platform.finish()?;
     let summary = summary(&point);
     let (commit, stats) = step(reporter, "commit", None, || writer.commit(&point, summary, sources))?;
+    if let Some(count) = options.keep_snapshots {
+        let kept = point.snapshots.as_ref().map_or(&[][..], |taken| &taken.kept);
+        let of = (commit.id.as_str(), point.network.as_str());
+        remarks.extend(kept::after_commit(platform, repository, &key, of, kept, count));
+    }
     Ok(Captured { commit, point, stats, read_bytes, repository: remarks, seconds: begun.elapsed().as_secs_f64() })
 }
 

@@ -51,7 +51,14 @@ pub(super) fn plan(platform: &dyn Platform, options: &CaptureOptions) -> Result<
         }
         other => other?,
     };
-    let Some(first) = plan.obstacles.first() else { return Ok(Decided::Snapshots(plan)) };
+    let Some(first) = plan.obstacles.first() else {
+        let keep = options.keep_snapshots.filter(|&count| count > 0);
+        if let Some(access) = platform.kept_snapshots().filter(|_| keep.is_some()) {
+            // Without the right to, none can be kept.
+            access.list()?;
+        }
+        return Ok(Decided::Snapshots(plan, keep));
+    };
     if options.volumes == Volumes::Auto {
         return Ok(Decided::Stream(Some(format!("{}, {}: {}", first.node, first.volume, first.problem))));
     }
@@ -79,15 +86,15 @@ pub(crate) fn steps(platform: &dyn Platform, options: &CaptureOptions) -> Result
 pub(super) enum Decided {
     /// Without snapshots; why, where the choice was left to fabkeep.
     Stream(Option<String>),
-    /// From these snapshots.
-    Snapshots(SnapshotPlan),
+    /// From these snapshots, and for how many recovery points they stay in the cluster.
+    Snapshots(SnapshotPlan, Option<usize>),
 }
 
 impl Decided {
     /// Reports why snapshots are not used.
     pub fn report(self, reporter: &dyn Reporter) -> Option<SnapshotPlan> {
         match self {
-            Decided::Snapshots(plan) => Some(plan),
+            Decided::Snapshots(plan, _) => Some(plan),
             Decided::Stream(reason) => {
                 if let Some(reason) = reason {
                     reporter.event(Event::Notice(Notice::NoSnapshots { reason: &reason }));
@@ -102,7 +109,7 @@ impl Decided {
         match self {
             Decided::Stream(None) => Vec::new(),
             Decided::Stream(Some(reason)) => vec![format!("read the volumes without snapshots, because {reason}")],
-            Decided::Snapshots(plan) => {
+            Decided::Snapshots(plan, keep) => {
                 let sets = plan.sets.iter().map(|set| {
                     let driver = set.driver.as_deref().unwrap_or("their driver");
                     let how = if set.grouped { "one group snapshot" } else { "a snapshot each" };
@@ -113,7 +120,12 @@ impl Decided {
                         set.names().collect::<Vec<_>>().join(", ")
                     )
                 });
-                let after = "read clones of the snapshots in helper pods; remove clones and snapshots".to_owned();
+                let after = match keep {
+                    None => "read clones of the snapshots in helper pods; remove clones and snapshots".to_owned(),
+                    Some(count) => format!(
+                        "read clones of the snapshots in helper pods; remove the clones. The snapshots stay in the cluster for the newest {count} recovery points of this network, older ones are removed after the commit. They share the cluster's storage and zone: they do not replace the repository"
+                    ),
+                };
                 sets.chain([after]).collect()
             }
         }

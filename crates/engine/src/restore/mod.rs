@@ -78,6 +78,8 @@ pub struct RestoreOptions {
     pub replace: bool,
     /// In a cluster: restore only what is missing, and leave everything else alone.
     pub missing: bool,
+    /// In a cluster: make missing claims from the snapshots that the recovery point has kept there.
+    pub from_snapshots: bool,
     /// On hosts: stop nodes that run before their data is replaced, by their stop commands. A cluster's are always scaled down.
     pub stop: bool,
     /// On hosts: nodes that are treated as stopped if it is unknown whether they run, as `Organization/node`.
@@ -104,6 +106,7 @@ impl Default for RestoreOptions {
             ca_keep: CaKeep::default(),
             replace: false,
             missing: false,
+            from_snapshots: false,
             stop: false,
             assume_stopped: Vec::new(),
             start: false,
@@ -165,6 +168,20 @@ pub enum RestoreStep {
     Replace {
         /// `Kind namespace/name`.
         object: String,
+    },
+    /// A claim is made from a snapshot that the recovery point has kept in the cluster.
+    FromSnapshot {
+        /// `namespace/name`.
+        claim: String,
+        /// The VolumeSnapshot.
+        snapshot: String,
+    },
+    /// A claim is filled from the repository, though snapshots were asked for.
+    FromRepository {
+        /// `namespace/name`.
+        claim: String,
+        /// Why.
+        why: String,
     },
     /// A node is stopped, or its workload scaled down to 0 replicas.
     Stop {

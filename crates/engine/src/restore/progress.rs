@@ -78,6 +78,8 @@ pub(super) enum Step {
     Released { node: String },
     /// A node's claims are not there and are about to be created: what is in them then is not the node's data.
     Lost { node: String },
+    /// A claim is about to be made from a snapshot, which was lent for it.
+    FromSnapshot { claim: String, snapshot: String, lent: bool },
     /// A node's volumes are about to be filled.
     Filling { node: String },
     /// They hold nothing that an earlier run has filled: their marks say whose they are.
@@ -115,6 +117,7 @@ impl Step {
             (Step::Emptied { node: of }, Step::Filled { node } | Step::Ran { node } | Step::NodeLoaded { node }) => {
                 of == node
             }
+            (Step::FromSnapshot { claim: of, .. }, Step::FromSnapshot { claim, .. }) => of == claim && self != earlier,
             (Step::AtRest(of), Step::AtRest(known)) => of.object == known.object && of != known,
             (Step::Generation { workload: of, generation: now }, Step::Generation { workload, generation }) => {
                 of == workload && now != generation

@@ -52,8 +52,8 @@ use volume::{PodVolume, patiently};
 use crate::command::Until;
 use crate::volume::{EntryKind, Volume};
 use crate::{
-    Change, Declaration, Declared, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform, PlatformError,
-    ProbeScope, Quiesce, SnapshotPlan, SnapshotReport, StrangeNote, WindowRecord,
+    Change, Declaration, Declared, KeptSnapshot, Machine, NodeState, NotedWindows, ObjectRef, OnProgress, Platform,
+    PlatformError, ProbeScope, Quiesce, SnapshotPlan, SnapshotReport, StrangeNote, WindowRecord,
 };
 
 pub use connection::ClusterAddress;
@@ -73,6 +73,7 @@ pub use rights::{Purpose, Right, RightHeld, Without, rights};
 pub use scale::{ScaledDown, ScaledUp, StageWorkloads, WorkloadState};
 pub use scratch::{FenceProbe, FenceSeen, MadeScratch, ScratchNamespace};
 pub use served::KindServed;
+pub use snapshots::{KeptSnapshots, SnapshotSource, made_from};
 pub use states::StateRead;
 pub use stopping::is_scalable;
 pub use suspend::{Controllers, Suspension};
@@ -514,6 +515,10 @@ impl Kubernetes {
 
 impl Drop for Kubernetes {
     fn drop(&mut self) {
+        // Snapshots that were to stay, and were not kept for good, go too.
+        if let Some(taken) = self.taken.lock().as_mut() {
+            taken.leave();
+        }
         // What cannot be removed now, `fabkeep clean` removes.
         let _ = self.remove_helpers();
     }
@@ -669,6 +674,18 @@ impl Platform for Kubernetes {
         reported: &OnProgress<'_>,
     ) -> Result<SnapshotReport, PlatformError> {
         self.take_planned_snapshots(plan, limit, reported)
+    }
+
+    fn snapshots_to_keep(&self) -> Result<Vec<KeptSnapshot>, PlatformError> {
+        self.staying_snapshots()
+    }
+
+    fn keep_snapshots(&self, notes: &[(KeptSnapshot, String)]) -> Result<(), PlatformError> {
+        self.keep_taken(notes)
+    }
+
+    fn kept_snapshots(&self) -> Option<KeptSnapshots> {
+        Some(self.earlier_snapshots())
     }
 
     fn observe(&self, node: &NodeId, asked: ProbeScope) -> Observation {

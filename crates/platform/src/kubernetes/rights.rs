@@ -86,6 +86,7 @@ struct Rule {
 
 const NOT_CAPTURED: Without = Without::Less("these objects are not in the recovery point");
 const NO_HEIGHTS: Without = Without::Less("nodes are not asked for their heights");
+const NOT_FROM_SNAPSHOTS: Without = Without::Less("claims are not made from snapshots that were kept");
 const NO_OWN_KINDS: Without = Without::Less("objects of other kinds, such as custom resources, are not in it");
 
 const fn rule(
@@ -144,6 +145,14 @@ const RULES: &[Rule] = &[
     rule(Window, "apps", &["statefulsets", "deployments", "replicasets"], &["get", "patch"], Nothing),
     rule(Window, "", &["replicationcontrollers"], &["get", "patch"], Nothing),
     rule(Snapshot, SNAPSHOTS, &["volumesnapshots"], &["get", "list", "create", "delete"], Nothing),
+    rule(Snapshot, SNAPSHOTS, &["volumesnapshots"], &["patch"], Less("snapshots cannot be kept in the cluster")),
+    rule(
+        Snapshot,
+        GROUPS,
+        &["volumegroupsnapshots"],
+        &["patch"],
+        Less("group snapshots cannot be kept in the cluster"),
+    ),
     rule(Snapshot, "", &["persistentvolumeclaims"], &["get", "list", "create", "patch", "delete"], Nothing),
     rule(
         Snapshot,
@@ -170,8 +179,15 @@ const RULES: &[Rule] = &[
         Snapshot,
         SNAPSHOTS,
         &["volumesnapshotcontents"],
-        &["get", "patch"],
-        Less("snapshots of a class that retains them stay"),
+        &["get", "list", "patch", "delete"],
+        Less("snapshots cannot be kept in the cluster, and those of a class that retains them stay"),
+    )),
+    of_cluster(rule(
+        Snapshot,
+        GROUPS,
+        &["volumegroupsnapshotcontents"],
+        &["get", "patch", "delete"],
+        Less("group snapshots cannot be kept in the cluster, and those of a class that retains them stay"),
     )),
     of_cluster(rule(
         Snapshot,
@@ -240,6 +256,8 @@ const RULES: &[Rule] = &[
         &["get", "create"],
         Less("namespaces that are gone are not created"),
     )),
+    rule(Restore, SNAPSHOTS, &["volumesnapshots"], &["get", "create", "delete"], NOT_FROM_SNAPSHOTS),
+    of_cluster(rule(Restore, SNAPSHOTS, &["volumesnapshotcontents"], &["get", "create", "delete"], NOT_FROM_SNAPSHOTS)),
     of_cluster(rule(Restore, "storage.k8s.io", &["storageclasses"], &["list"], Less("the classes are not checked"))),
     of_cluster(rule(Restore, "", &["persistentvolumes"], &["list"], Less("volumes made by hand are not checked"))),
 ];

@@ -9,10 +9,10 @@ use fabkeep_platform::kubernetes::{Kubernetes, Mark, MountingPod, OtherHelper, i
 use fabkeep_platform::{ObjectRef, Platform};
 
 use super::guard::Guard;
-use super::look::{self, is_kept_whole, is_ours};
+use super::look::{self, is_from_snapshot, is_kept_whole, is_ours};
 use super::record::Journal;
 use super::volume::{DirectoryToFill, Proof, fill_all};
-use super::{Run, compare, wait_until_gone};
+use super::{Run, compare, sources, wait_until_gone};
 use crate::content::Contents;
 use crate::error::io;
 use crate::event::{Event, Notice, step, step_with_helpers};
@@ -179,10 +179,14 @@ fn decide(
     let looked = parallel::map(directories.iter(), threads, |directory: &DirectoryToFill<'_>| {
         look::state(&directory.filler, &directory.label())
     });
+    let made = sources::made(run, record)?;
     let (mut refused, mut aside, mut whole, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (position, (directory, state)) in directories.iter_mut().zip(looked).enumerate() {
         let state = state?;
-        let going_on = is_ours(run, record, &directory.id.to_string(), &state);
+        let id = directory.id.to_string();
+        let is_new = is_from_snapshot(run, record, &id, (&directory.filler, &state), &made);
+        let going_on = is_new || is_ours(run, record, &id, &state);
+        directory.from_snapshot = going_on && made.contains(directory.filler.held_by());
         if options.ca_keep.is_asked() && directory.role == NodeRole::CertificateAuthority {
             if is_kept_whole(&directory.captured, directory.role, options.ca_keep) && state.holds_data && !going_on {
                 whole.push(position);

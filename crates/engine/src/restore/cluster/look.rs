@@ -1,13 +1,13 @@
 //! Examines the volumes that are to be filled: before anything is changed, and once more after the nodes are stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fabkeep_ledger::layout::{DirectoryRole, NodeRole};
 use fabkeep_network::{Finding, Remedy, Rule, Severity};
 use fabkeep_platform::kubernetes::{FillState, Filler, Kubernetes};
 use fabkeep_platform::{Platform, PlatformError};
 
-use super::Run;
+use super::{Run, sources};
 use crate::EngineError;
 use crate::error::io;
 use crate::point::{CapturedDirectory, CapturedEntry, CapturedNode, EntryContent};
@@ -38,6 +38,7 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) ->
         }
     }
     let threads = kubernetes.readers().unwrap_or_else(parallel::cores);
+    let made = &sources::made(run, record)?;
     let looked = parallel::map(wanted, threads, |(node, captured, place)| -> Result<ExistingData, EngineError> {
         let id = &node.facts.id;
         let label = format!("{id} {}", place.path());
@@ -48,7 +49,8 @@ pub(super) fn before(run: &Run<'_>, kubernetes: &Kubernetes, record: &Record) ->
             Ok(None) | Err(_) => return Ok(ExistingData::default()),
         };
         let Ok(state) = filler.state_now() else { return Ok(ExistingData::default()) };
-        let is_ours = is_ours(run, record, &id.to_string(), &state);
+        let is_ours = is_ours(run, record, &id.to_string(), &state)
+            || is_from_snapshot(run, record, &id.to_string(), (&filler, &state), made);
         if is_kept_whole(captured, node.facts.role, run.options.ca_keep) && state.holds_data && !is_ours {
             return Ok(ExistingData::default());
         }
@@ -74,6 +76,19 @@ pub(super) fn is_ours(run: &Run<'_>, record: &Record, id: &str, state: &FillStat
         None => record.is_filled(id),
     };
     ours && record.is_touched(id) && !run.plan.ran.contains(id)
+}
+
+/// Whether what is there came with a claim that this restore has made from a snapshot, and no run has filled it since. Whatever wrote into it
+/// meanwhile, it is checked as a whole.
+pub(super) fn is_from_snapshot(
+    run: &Run<'_>,
+    record: &Record,
+    id: &str,
+    (filler, state): (&Filler, &FillState),
+    made: &BTreeSet<String>,
+) -> bool {
+    let untouched = state.marked.is_none() || !record.is_touched(id);
+    made.contains(filler.held_by()) && untouched && !record.is_filled(id) && !run.plan.ran.contains(id)
 }
 
 /// Whether a directory holds nothing but what a certificate authority keeps.

@@ -17,6 +17,7 @@ mod rehearse;
 mod relocation;
 mod restart;
 mod scope;
+mod sources;
 mod start;
 mod undo;
 mod volume;
@@ -165,6 +166,9 @@ fn carry_out(
         step(reporter, "discover the nodes", None, || open_with(plan.namespaces.clone(), plan, &plan.late))?;
     wait_until_gone(run, &kubernetes, &up)?;
     let filled = fill::fill(run, &kubernetes, record, restored);
+    if filled.is_ok() {
+        sources::take_back(run, record, restored);
+    }
     let removed = kubernetes.remove_helpers();
     filled?;
     removed?;

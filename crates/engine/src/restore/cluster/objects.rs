@@ -8,6 +8,7 @@ use fabkeep_platform::{Declaration, ObjectRef};
 use super::Run;
 use super::plan::is_workload;
 use super::record::Journal;
+use super::sources;
 use crate::restore::Restored;
 use crate::{Done, EngineError};
 
@@ -46,7 +47,12 @@ pub(super) fn create(
             let replicas = plan.replicas.get(&ObjectRef::from(known)).copied();
             record.note(record.resting(&known.into(), replicas))?;
         }
-        match target.create(known)? {
+        let source = plan.sources.get(&(known.namespace.clone(), known.name.clone()));
+        let created = match source.filter(|_| known.kind == "PersistentVolumeClaim") {
+            Some(kept) => sources::create(run, record, restored, known, kept)?,
+            None => target.create(known)?,
+        };
+        match created {
             Created::Made => {
                 record.add(Done::ObjectCreated { object: known.label() })?;
                 restored.objects += 1;

@@ -7,11 +7,11 @@ use fabkeep_network::{Finding, NodeDirectory, NodeId, Remedy, Rule, Stage};
 use fabkeep_platform::kubernetes::{
     Controllers, KindServed, Target, Usage, declared_claims, foreign_to_network, is_managed,
 };
-use fabkeep_platform::{Declaration, ObjectRef};
+use fabkeep_platform::{Declaration, KeptSnapshot, ObjectRef};
 use fabkeep_store::PointReader;
 
 use super::record::{Identity, RecordInCluster};
-use super::{fenced, fill, node_ports, nodes, old_names, relocation, restart, scope};
+use super::{fenced, fill, node_ports, nodes, old_names, relocation, restart, scope, sources};
 use crate::misuse::Misuse;
 use crate::names::{unanswered, used_names};
 use crate::objects::declarations;
@@ -36,6 +36,8 @@ pub(in crate::restore) struct Plan {
     pub(super) files: u64,
     pub(super) create: Vec<Declaration>,
     pub(super) replace: Vec<Declaration>,
+    /// Kept snapshots that claims are made from, by the claims' namespaces and names.
+    pub(super) sources: BTreeMap<(String, String), KeptSnapshot>,
     /// Objects that come when the data is in.
     pub(super) late: Vec<Declaration>,
     /// Nodes whose volumes are filled, by position in the recovery point.
@@ -241,6 +243,7 @@ fn of_declared(
         files: 0,
         create: Vec::new(),
         replace: Vec::new(),
+        sources: BTreeMap::new(),
         late: Vec::new(),
         fill: Vec::new(),
         no_place: BTreeSet::new(),
@@ -315,7 +318,8 @@ fn of_declared(
     plan.findings.extend(classes);
     let ports = node_ports::judge(&mut plan.create, &plan.target, options)?;
     plan.findings.extend(ports);
-    add_steps(&mut plan, point);
+    let from = if options.from_snapshots { sources::plan(&mut plan, point, &claims)? } else { Vec::new() };
+    add_steps(&mut plan, point, from);
     Ok(plan)
 }
 
@@ -405,7 +409,7 @@ fn judge_controllers(plan: &mut Plan, point: &RecoveryPoint) -> Result<(), Engin
     Ok(())
 }
 
-fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
+fn add_steps(plan: &mut Plan, point: &RecoveryPoint, from: Vec<RestoreStep>) {
     let mut steps = Vec::new();
     if let Some(record) = plan.record() {
         let ((filled, started), (_, begun)) = (record.counts(), record.run());
@@ -416,6 +420,7 @@ fn add_steps(plan: &mut Plan, point: &RecoveryPoint) {
     let operators = plan.operators.iter().map(ToString::to_string);
     steps.extend(suspended.chain(operators).map(|object| RestoreStep::Suspend { object }));
     steps.extend(plan.create.iter().filter(|known| !is_workload(&known.kind)).map(create));
+    steps.extend(from);
     steps.extend(plan.replace.iter().map(|known| RestoreStep::Replace { object: known.label() }));
     steps.extend(plan.scale_down.iter().map(|workload| RestoreStep::Stop { node: workload.to_string() }));
     let workloads = plan.create.iter().filter(|known| is_workload(&known.kind));

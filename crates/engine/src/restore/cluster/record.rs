@@ -75,6 +75,19 @@ impl Record {
         self.steps().any(|step| matches!(step, Step::Lost { .. }))
     }
 
+    /// Claims that were made from snapshots, or about to be: the claim as `namespace/name`, the snapshot, whether that was lent.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.steps().filter_map(|step| match step {
+            Step::FromSnapshot { claim, snapshot, lent } => Some((claim.as_str(), snapshot.as_str(), *lent)),
+            _ => None,
+        })
+    }
+
+    /// The snapshot that a claim was made from.
+    pub fn source_of(&self, claim: &str) -> Option<&str> {
+        self.sources().find(|(of, ..)| *of == claim).map(|(_, snapshot, _)| snapshot)
+    }
+
     /// Controllers that are suspended.
     pub fn suspended(&self) -> Vec<Suspension> {
         let suspended = |step: &Step| if let Step::Suspended(known) = step { Some(known.clone()) } else { None };

@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use fabkeep_ledger::layout::NodeRole;
 use fabkeep_network::NodeId;
 use fabkeep_platform::kubernetes::{Expected, Filler, FoundPlace, Kubernetes, WriteEntry, WriteKind, Writing};
-use fabkeep_platform::{EntryKind, PlatformError, is_aside};
+use fabkeep_platform::{EntryKind, PlatformError, VolumeEntry, is_aside};
 use fabkeep_store::PointReader;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -36,6 +36,8 @@ pub(super) struct DirectoryToFill<'a> {
     /// The directory in the cluster, and the node there that mounts it.
     pub place: FoundPlace,
     pub filler: Filler,
+    /// Its claim was made from a snapshot: what is there was written by the node.
+    pub from_snapshot: bool,
     /// Sizes of the files that were there when it was begun.
     there: Mutex<BTreeMap<String, u64>>,
     /// What of it has to be checked in the end, by path.
@@ -53,7 +55,18 @@ impl<'a> DirectoryToFill<'a> {
         let filler = kubernetes.filler(&place.node, &place.directory)?;
         let captured = Cow::Borrowed(captured);
         let (there, expected) = (Mutex::default(), Mutex::default());
-        Ok(DirectoryToFill { id, role, captured, kept: Vec::new(), fits: false, place, filler, there, expected })
+        Ok(DirectoryToFill {
+            id,
+            role,
+            captured,
+            kept: Vec::new(),
+            fits: false,
+            from_snapshot: false,
+            place,
+            filler,
+            there,
+            expected,
+        })
     }
 
     pub fn label(&self) -> String {
@@ -62,6 +75,41 @@ impl<'a> DirectoryToFill<'a> {
 
     fn expected(&self) -> MutexGuard<'_, HashMap<String, Expected>> {
         self.expected.lock()
+    }
+
+    /// Removes what a node has written that the recovery point does not have: what is derived, what is behind a cut, what other kinds of
+    /// entries are in the place of.
+    fn clear(&self, there: &[VolumeEntry]) -> Result<(), EngineError> {
+        let kept = self.kept.iter().map(|file| &file.entry);
+        let own: HashMap<&str, &EntryContent> = self
+            .captured
+            .entries
+            .iter()
+            .chain(kept)
+            .map(|captured| (captured.path.as_str(), &captured.content))
+            .collect();
+        let stays = |entry: &VolumeEntry| match (own.get(entry.path.as_str()), &entry.kind) {
+            (Some(EntryContent::Directory), EntryKind::Directory)
+            | (Some(EntryContent::File { .. }), EntryKind::File) => true,
+            (Some(EntryContent::Symlink { target }), EntryKind::Symlink(there)) => target == there,
+            _ => entry.path.is_empty() || is_apart(&entry.path),
+        };
+        // What is in a directory comes after it in the list.
+        let gone: Vec<String> =
+            there.iter().rev().filter(|entry| !stays(entry)).map(|entry| entry.path.clone()).collect();
+        self.filler.clear(&gone).map_err(place_of(self.label()))
+    }
+
+    /// Leaves out what has not the captured mode and owner, as far as this restore can set them: it is written anew.
+    fn leave_out_others(&self, there: &mut Vec<VolumeEntry>) {
+        let own: HashMap<&str, &CapturedEntry> =
+            self.captured.entries.iter().map(|captured| (captured.path.as_str(), captured)).collect();
+        let any_owner = self.filler.owner().is_some();
+        there.retain(|entry| {
+            own.get(entry.path.as_str()).is_some_and(|known| {
+                known.mode == entry.mode && (any_owner || (known.uid, known.gid) == (entry.uid, entry.gid))
+            })
+        });
     }
 
     /// What was written is void: everything is written anew.
@@ -125,8 +173,12 @@ impl WriteVolume for DirectoryToFill<'_> {
     }
 
     fn begin(&self) -> Result<(), EngineError> {
-        let there = self.filler.list()?.into_iter().map(|entry| (entry.path, entry.stamp.size)).collect();
-        *self.there.lock() = there;
+        let mut there = self.filler.list()?;
+        if self.from_snapshot {
+            self.clear(&there)?;
+            self.leave_out_others(&mut there);
+        }
+        *self.there.lock() = there.into_iter().map(|entry| (entry.path, entry.stamp.size)).collect();
         let mut entries: Vec<(WriteEntry, &[u8])> = Vec::new();
         for captured in &self.captured.entries {
             match &captured.content {
@@ -200,6 +252,11 @@ impl WriteVolume for DirectoryToFill<'_> {
     }
 }
 
+/// Whether a path is of what a file system or an earlier restore has put there.
+fn is_apart(path: &str) -> bool {
+    path.split('/').any(|part| part == "lost+found" || is_aside(part))
+}
+
 /// Bytes of a file that are sent: up to the end of its last part.
 fn sent(parts: &[Part]) -> u64 {
     parts.last().map_or(0, |part| part.offset + part.len)
@@ -269,8 +326,14 @@ impl Sink for Stream<'_, '_> {
         // An empty file is begun, too.
         self.put(number, &[])?;
         let Some(file) = self.files.get_mut(number) else { return Ok(()) };
-        let hash = std::mem::replace(&mut file.hash, digest::Context::new(&digest::SHA256));
         let (entry, size) = (file.file.entry, file.file.entry.size());
+        // Nobody knows what the node has written where the captured file has a hole.
+        while self.directory.from_snapshot && file.file.wants == Wants::Check && file.at < size {
+            let zeros = usize::try_from((size - file.at).min(1 << 20)).unwrap_or(1 << 20);
+            file.hash.update(&vec![0; zeros]);
+            file.at += zeros as u64;
+        }
+        let hash = std::mem::replace(&mut file.hash, digest::Context::new(&digest::SHA256));
         self.directory.note(&entry.path, hash, file.at, size);
         if file.file.wants == Wants::Bytes && size > file.at {
             self.extended.push((entry.path.clone(), size));
@@ -390,11 +453,12 @@ fn check(directory: &DirectoryToFill<'_>, reporter: &dyn Reporter) -> Result<Dir
         .map(|captured| captured.path.as_str())
         .chain(directory.kept.iter().map(|file| file.entry.path.as_str()))
         .collect();
-    let apart = |path: &str| path.split('/').any(|part| part == "lost+found" || is_aside(part));
     let there = directory.filler.list()?;
     let foreign: Vec<String> = there
         .into_iter()
-        .filter(|entry| entry.kind != EntryKind::Directory && !own.contains(entry.path.as_str()) && !apart(&entry.path))
+        .filter(|entry| {
+            entry.kind != EntryKind::Directory && !own.contains(entry.path.as_str()) && !is_apart(&entry.path)
+        })
         .map(|entry| entry.path)
         .collect();
     Ok(DirectoryCheck { files: (expected.len() - bad.len()) as u64, bad, foreign })

@@ -13,7 +13,7 @@ use crate::kubernetes::discover::{FoundNode, claims_of_node};
 use crate::kubernetes::objects::text;
 
 /// How long a driver may take until a snapshot that is cut can be read: some copy it to another place first.
-const READY: Duration = Duration::from_secs(60 * 60);
+pub(super) const READY: Duration = Duration::from_secs(60 * 60);
 
 impl Kubernetes {
     /// Returns clones of the snapshots of these nodes' claims, by claim; makes those that are not there.
@@ -87,7 +87,7 @@ fn larger(a: Option<&str>, b: Option<&str>) -> String {
 }
 
 /// Returns a size in bytes, as Kubernetes writes sizes; 0 when it is none.
-fn bytes(size: &str) -> u128 {
+pub(super) fn bytes(size: &str) -> u128 {
     let digits = size.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(size.len());
     let (number, unit) = size.split_at(digits);
     let factor: u64 = match unit {

@@ -1,8 +1,10 @@
 //! Snapshots of volumes: planned over all nodes, taken by the CSI drivers, read through clones in helper pods, and removed with them.
 
 mod clones;
+mod keep;
 mod plan;
 mod remove;
+mod source;
 mod take;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,9 @@ use super::connection::Connection;
 use super::objects::{MANAGED_BY, RUN, resource, text};
 use crate::PlatformError;
 
+pub use keep::KeptSnapshots;
 pub(super) use remove::{left, remove, run_of};
+pub use source::{SnapshotSource, made_from};
 
 /// A claim: its namespace and its name.
 pub(super) type Claim = (String, String);
@@ -23,6 +27,8 @@ pub(super) type Claim = (String, String);
 /// Marks claims that one group of snapshots is taken of: the API chooses the members of a group by their labels.
 const GROUP_LABEL: &str = "fabkeep.io/snapshot";
 const SNAPSHOT: &str = "snapshot";
+const KEPT: &str = "kept-snapshot";
+const LENT: &str = "lent-snapshot";
 const CLONE: &str = "clone";
 
 /// What a run made in the cluster for snapshots. Each thing is noted before it is made, so that all of it can be removed.
@@ -40,9 +46,16 @@ pub(super) struct CreatedSnapshots {
     clones: BTreeMap<Claim, String>,
     /// How many names were given.
     names: usize,
+    /// Snapshots and groups stay when the volumes are read; not yet for good.
+    staying: bool,
 }
 
 impl CreatedSnapshots {
+    /// Nothing of it stays.
+    pub(super) fn leave(&mut self) {
+        self.staying = false;
+    }
+
     /// Returns a new name.
     fn name(&mut self, run: &str) -> String {
         self.names += 1;
@@ -52,6 +65,18 @@ impl CreatedSnapshots {
 
 fn snapshots(client: Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &resource(plan::SNAPSHOT_API, "VolumeSnapshot", Some("volumesnapshots")))
+}
+
+fn contents(client: Client) -> Api<DynamicObject> {
+    Api::all_with(client, &resource(plan::SNAPSHOT_API, "VolumeSnapshotContent", Some("volumesnapshotcontents")))
+}
+
+fn group_contents(client: Client, version: &str) -> Api<DynamicObject> {
+    Api::all_with(client, &resource(version, "VolumeGroupSnapshotContent", Some("volumegroupsnapshotcontents")))
+}
+
+fn groups(client: Client, namespace: &str, version: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &group_resource(version))
 }
 
 fn group_resource(version: &str) -> ApiResource {

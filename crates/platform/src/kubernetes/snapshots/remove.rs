@@ -4,7 +4,11 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{CLONE, GROUP_LABEL, SNAPSHOT, claims, group_resource, members, plan, snapshots};
+use super::source::{is_lent, take_back};
+use super::{
+    CLONE, CreatedSnapshots, GROUP_LABEL, LENT, SNAPSHOT, claims, contents, group_contents, groups, members, plan,
+    snapshots,
+};
 use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::connection::{Connection, failed, is_forbidden};
@@ -22,6 +26,8 @@ pub(in crate::kubernetes) enum Thing {
     Group(&'static str),
     /// The label of a claim.
     Label,
+    /// A snapshot that was lent to a restore.
+    Lent,
 }
 
 impl Thing {
@@ -29,7 +35,7 @@ impl Thing {
     pub fn kind(self) -> &'static str {
         match self {
             Thing::Clone => "PersistentVolumeClaim",
-            Thing::Snapshot => "VolumeSnapshot",
+            Thing::Snapshot | Thing::Lent => "VolumeSnapshot",
             Thing::Group(_) => "VolumeGroupSnapshot",
             Thing::Label => "label of PersistentVolumeClaim",
         }
@@ -38,8 +44,8 @@ impl Thing {
     fn api(self, client: kube::Client, namespace: &str) -> Api<DynamicObject> {
         match self {
             Thing::Clone | Thing::Label => claims(client, namespace),
-            Thing::Snapshot => snapshots(client, namespace),
-            Thing::Group(version) => Api::namespaced_with(client, namespace, &group_resource(version)),
+            Thing::Snapshot | Thing::Lent => snapshots(client, namespace),
+            Thing::Group(version) => groups(client, namespace, version),
         }
     }
 }
@@ -48,7 +54,17 @@ impl Kubernetes {
     /// Removes this run's snapshots and clones; the volumes are read in their own place again.
     pub(in crate::kubernetes) fn remove_snapshots(&self) -> Result<(), PlatformError> {
         self.frozen.lock().clear();
-        let Some(taken) = self.taken.lock().take() else { return Ok(()) };
+        let Some(mut taken) = self.taken.lock().take() else { return Ok(()) };
+        if taken.staying {
+            let staying = CreatedSnapshots {
+                snapshots: std::mem::take(&mut taken.snapshots),
+                groups: std::mem::take(&mut taken.groups),
+                names: taken.names,
+                staying: true,
+                ..CreatedSnapshots::default()
+            };
+            *self.taken.lock() = Some(staying);
+        }
         let clones = taken.clones.iter().map(|((namespace, _), name)| (Thing::Clone, namespace, name));
         let groups = taken.groups.iter().map(|(namespace, name, version)| (Thing::Group(version), namespace, name));
         let single = taken.snapshots.iter().map(|((namespace, _), name)| (Thing::Snapshot, namespace, name));
@@ -79,9 +95,11 @@ pub(in crate::kubernetes) fn remove(
             });
             return patched.map(|_| ());
         }
+        Thing::Lent => return take_back(connection, namespace, name),
         Thing::Clone => delete_with_volume(connection, namespace, name)?,
         Thing::Snapshot => delete_with_content(connection, namespace, name)?,
-        Thing::Group(_) => {
+        Thing::Group(version) => {
+            delete_with_group_content(connection, namespace, name, version)?;
             for member in members(connection, namespace, name)?.into_values() {
                 delete_with_content(connection, namespace, &member)?;
             }
@@ -121,15 +139,41 @@ fn delete_with_content(connection: &Connection, namespace: &str, name: &str) -> 
     let content =
         found.and_then(|found| text(&found.data, "/status/boundVolumeSnapshotContentName").map(str::to_owned));
     let Some(content) = content else { return Ok(()) };
-    let contents = resource(plan::SNAPSHOT_API, "VolumeSnapshotContent", Some("volumesnapshotcontents"));
-    let change = json!({"spec": {"deletionPolicy": "Delete"}});
     let what = format!("letting the content {content} of snapshot {namespace}/{name} be deleted");
-    change_policy(connection, &what, |client| Api::all_with(client, &contents), &content, &change, &|found: &Value| {
-        let of = "/spec/volumeSnapshotRef";
-        let (of_namespace, of_name) = (text(found, &format!("{of}/namespace")), text(found, &format!("{of}/name")));
-        text(found, "/spec/deletionPolicy") == Some("Retain")
-            && (of_namespace, of_name) == (Some(namespace), Some(name))
-    })
+    let of = ("/spec/volumeSnapshotRef", namespace, name);
+    change_policy(connection, &what, contents, &content, &let_go(), &|found: &Value| is_retained(found, of))
+}
+
+/// Lets what a driver keeps of a group go with the group, where its class would keep it.
+fn delete_with_group_content(
+    connection: &Connection,
+    namespace: &str,
+    name: &str,
+    version: &str,
+) -> Result<(), PlatformError> {
+    let found = connection
+        .run(&format!("looking at the group of snapshots {namespace}/{name}"), |client| async move {
+            groups(client, namespace, version).get_opt(name).await
+        })?;
+    let content =
+        found.and_then(|found| text(&found.data, "/status/boundVolumeGroupSnapshotContentName").map(str::to_owned));
+    let Some(content) = content else { return Ok(()) };
+    let what = format!("letting the content {content} of the group of snapshots {namespace}/{name} be deleted");
+    let of = ("/spec/volumeGroupSnapshotRef", namespace, name);
+    let api = |client| group_contents(client, version);
+    change_policy(connection, &what, api, &content, &let_go(), &|found: &Value| is_retained(found, of))
+}
+
+/// Returns whether a content would outlast the snapshot or group that it is of: where its reference is, its namespace, its name.
+fn is_retained(content: &Value, (reference, namespace, name): (&str, &str, &str)) -> bool {
+    let at = |field: &str| text(content, &format!("{reference}/{field}"));
+    text(content, "/spec/deletionPolicy") == Some("Retain")
+        && (at("namespace"), at("name")) == (Some(namespace), Some(name))
+}
+
+/// The change by which a content goes with what it is of.
+pub(super) fn let_go() -> Value {
+    json!({"spec": {"deletionPolicy": "Delete"}})
 }
 
 /// Changes an object of the whole cluster, if it is as wanted. Without the right to read it, it is left to its policy.
@@ -173,6 +217,7 @@ pub(in crate::kubernetes) fn left(
     searches.extend(version.map(|version| (Thing::Group(version), of(SNAPSHOT))));
     if with_snapshots {
         searches.push((Thing::Snapshot, of(SNAPSHOT)));
+        searches.push((Thing::Lent, of(LENT)));
     }
     searches.push((Thing::Label, GROUP_LABEL.to_owned()));
     let now = jiff::Timestamp::now().as_second();
@@ -187,6 +232,12 @@ pub(in crate::kubernetes) fn left(
         for item in list.items {
             let name = item.metadata.name.clone().unwrap_or_default();
             let made = item.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
+            if thing == Thing::Lent {
+                if is_lent(&name) {
+                    out.push((thing, name, "of a restore".to_owned(), made.map_or(0, |made| now.saturating_sub(made))));
+                }
+                continue;
+            }
             let value = serde_json::to_value(&item).unwrap_or_default();
             let mark = if thing == Thing::Label { GROUP_LABEL } else { RUN };
             let mark = label(&value, mark).unwrap_or_default().to_owned();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Claim, CreatedSnapshots, GROUP_LABEL, SNAPSHOT, claims, group_resource, labels, members, plan, snapshots};
 use crate::kubernetes::Kubernetes;
-use crate::kubernetes::connection::failed;
+use crate::kubernetes::connection::{Connection, failed};
 use crate::kubernetes::objects::text;
 use crate::{OnProgress, PlatformError, Progress, SnapshotPlan, SnapshotReport, SnapshotSet, TakenSet};
 
@@ -23,6 +23,8 @@ const ERROR_FOR: Duration = Duration::from_secs(30);
 pub(super) struct DriverWait<'a> {
     what: String,
     limit: Duration,
+    /// How long an error may last.
+    error_for: Duration,
     begun: Instant,
     /// The driver's error, and since when it has been the same.
     error: Option<(String, Instant)>,
@@ -31,7 +33,12 @@ pub(super) struct DriverWait<'a> {
 
 impl<'a> DriverWait<'a> {
     pub fn new(what: String, limit: Duration, reported: Option<&'a OnProgress<'a>>) -> Self {
-        DriverWait { what, limit, begun: Instant::now(), error: None, reported }
+        DriverWait { what, limit, error_for: ERROR_FOR, begun: Instant::now(), error: None, reported }
+    }
+
+    /// Waits no longer than this for an error to go.
+    pub fn with_errors_for(self, error_for: Duration) -> Self {
+        DriverWait { error_for, ..self }
     }
 
     /// Waits a little before the object is looked at again; an error when there is no reason to.
@@ -48,7 +55,7 @@ impl<'a> DriverWait<'a> {
             Some(_) => {}
             None => self.error = None,
         }
-        let lasts = self.error.as_ref().is_some_and(|(_, since)| since.elapsed() > ERROR_FOR);
+        let lasts = self.error.as_ref().is_some_and(|(_, since)| since.elapsed() > self.error_for);
         if lasts || self.begun.elapsed() > self.limit {
             let problem = match self.error.take() {
                 Some((message, _)) => format!("the CSI driver or the snapshot controller reports: {message}"),
@@ -87,7 +94,7 @@ impl Kubernetes {
         let classes: BTreeMap<Claim, String> = plan.sets.iter().flat_map(of_set).collect();
         *self.taken.lock() = Some(CreatedSnapshots { classes, ..CreatedSnapshots::default() });
         let begun = Instant::now();
-        let mut report = SnapshotReport { sets: Vec::new(), seconds: 0.0 };
+        let mut report = SnapshotReport { sets: Vec::new(), seconds: 0.0, kept: Vec::new() };
         let phases: BTreeSet<u8> = plan.sets.iter().map(|set| set.phase).collect();
         for phase in phases {
             let sets: Vec<&SnapshotSet> = plan.sets.iter().filter(|set| set.phase == phase).collect();
@@ -185,20 +192,7 @@ impl Kubernetes {
         object: Value,
         api: impl Fn(kube::Client) -> Api<DynamicObject>,
     ) -> Result<(), PlatformError> {
-        let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
-            what: what.to_owned(),
-            problem: error.to_string(),
-            next: "report this to fabkeep's makers".into(),
-        })?;
-        let created = self.connection.try_run(|client| {
-            let (api, object) = (api(client), object.clone());
-            async move { api.create(&PostParams::default(), &object).await }
-        });
-        match created {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(failed(what, &error)),
-        }
+        create(&self.connection, what, object, api)
     }
 
     fn await_each(
@@ -278,4 +272,27 @@ enum Requested {
     Each(Vec<String>),
     /// A group: its name, and the version of its API.
     Group(String, &'static str),
+}
+
+/// Creates an object that has a name of its own. That it is there already is the answer to a request whose first answer was lost.
+pub(super) fn create(
+    connection: &Connection,
+    what: &str,
+    object: Value,
+    api: impl Fn(kube::Client) -> Api<DynamicObject>,
+) -> Result<(), PlatformError> {
+    let object: DynamicObject = serde_json::from_value(object).map_err(|error| PlatformError::Cluster {
+        what: what.to_owned(),
+        problem: error.to_string(),
+        next: "report this to fabkeep's makers".into(),
+    })?;
+    let created = connection.try_run(|client| {
+        let (api, object) = (api(client), object.clone());
+        async move { api.create(&PostParams::default(), &object).await }
+    });
+    match created {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(failed(what, &error)),
+    }
 }

@@ -73,6 +73,12 @@ const MARK: &str = r#"cd "$1" && printf '%s\n' "$2" > .fabkeep-restore && sync &
 const REMOVE: &str = r#"cd "$1" || exit 2
 head -c "$2" | while IFS= read -r f; do rm -f "./$f" || printf '! %s\n' "$f"; done
 echo done"#;
+/// The same, and directories that are empty then.
+const CLEAR: &str = r#"cd "$1" || exit 2
+head -c "$2" | while IFS= read -r f; do
+  if [ -d "./$f" ] && [ ! -L "./$f" ]; then rmdir "./$f" 2>/dev/null; else rm -f "./$f" || printf '! %s\n' "$f"; fi
+done
+echo done"#;
 const OWNED: &str = r#"if [ "$(stat -c %u "$1")" = "$(id -u)" ]; then echo yes; else echo no; fi; echo done"#;
 const UNMARK: &str = r#"cd "$1" && sync && rm -f .fabkeep-restore && sync && echo done"#;
 const UNPACK: &str = r#"cd "$1" || exit 2; head -c "$2" | tar xpf - || exit 4; echo done"#;
@@ -372,9 +378,21 @@ impl Filler {
     /// # Errors
     /// What the stream or the container said.
     pub fn remove(&self, paths: &[String]) -> io::Result<()> {
+        self.without(REMOVE, paths)
+    }
+
+    /// Removes what is not of the recovery point: files, and directories after what is in them. A directory that something stays in stays.
+    ///
+    /// # Errors
+    /// What the stream or the container said.
+    pub fn clear(&self, paths: &[String]) -> io::Result<()> {
+        self.without(CLEAR, paths)
+    }
+
+    fn without(&self, script: &str, paths: &[String]) -> io::Result<()> {
         for batch in paths.chunks(MAX_BATCH) {
             let list: String = batch.iter().map(|path| format!("{path}\n")).collect();
-            let wrong = self.done(REMOVE, &[&self.root, &list.len().to_string()], list.as_bytes())?;
+            let wrong = self.done(script, &[&self.root, &list.len().to_string()], list.as_bytes())?;
             if let Some(line) = wrong.first() {
                 return Err(io::Error::other(format!("{}: cannot remove {line}", self.label)));
             }
