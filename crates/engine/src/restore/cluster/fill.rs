@@ -57,7 +57,7 @@ pub(super) fn fill(
         let filled = guard.during(|reporter| fill_all(&left, run.point, run.reader, threads, reporter));
         let lost = guard.lost();
         if !lost.is_empty() {
-            return Err(EngineError::Precondition(lost.iter().map(|claim| lost_claim(claim)).collect()));
+            return Err(EngineError::Precondition(lost.iter().map(lost_claim).collect()));
         }
         let pods = guard.seen();
         match filled {
