@@ -4,6 +4,7 @@
 mod cluster;
 mod drills;
 mod faults;
+mod kept;
 mod losses;
 mod network;
 #[path = "../object_store/mod.rs"]
