@@ -77,7 +77,7 @@ pub enum Command {
         after_help = "Examples:\n  \
         fabkeep writers --repo /backup/fabric                                  # who may write, and what each has written\n  \
         fabkeep writers revoke 5f2c9a01 --repo /backup/fabric --identity fabric.identity\n  \
-        fabkeep writers revoke 5f2c9a01 --since 20261123T1415 --repo /backup/fabric --identity fabric.identity\n  \
+        fabkeep writers revoke 5f2c9a01 --distrust-from 20261123T1415 --repo /backup/fabric --identity fabric.identity\n  \
         fabkeep writers rotate --writer old.writer --to new.writer --repo /backup/fabric --identity fabric.identity"
     )]
     Writers(Writers),

@@ -178,7 +178,7 @@ fn writers_are_listed_replaced_and_revoked() {
     assert_eq!(revoked, [true, false], "{}", listed.text);
     // Its points from one on, by the beginning of its key.
     let key = writers[1]["key"].as_str().unwrap();
-    let revoke = ["writers", "revoke", &key[..10], "--since", &all[1]];
+    let revoke = ["writers", "revoke", &key[..10], "--distrust-from", &all[1]];
     let without = place.run(&[&revoke[..], &repo].concat());
     assert_eq!(without.code, 2, "the identity is needed: {}", without.text);
     let done = place.run(&[&revoke[..], &repo, &["--identity", "keys/identity"]].concat());

@@ -65,7 +65,7 @@ pub struct RevokeWriter {
     /// The first recovery point that is not trusted any more: points of this writer that were committed before it stay trusted. Without
     /// this option all its points stay trusted.
     #[arg(long, value_name = "POINT")]
-    pub since: Option<String>,
+    pub distrust_from: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -53,7 +53,7 @@ fn row(writer: &WriterState) -> [String; 5] {
 fn revoke(arguments: &RevokeWriter, output: &Output) -> Result<Code, CliError> {
     let repository = key_files::open(&arguments.repo.repo, None)?;
     let identity = key_files::identity(&repository, &arguments.identity)?;
-    let since = arguments.since.as_deref().map(|point| repository.point(point)).transpose()?;
+    let since = arguments.distrust_from.as_deref().map(|point| repository.point(point)).transpose()?;
     let revoked = repository.revoke_writer(&identity, &arguments.key, since.as_ref().map(|commit| &commit.id))?;
     output.json(&json!({"revoked": revoked}));
     print(&revoked, output);

@@ -91,6 +91,7 @@ fn collect(
             children.push(path);
         } else if !covered.files.contains(directory)
             && !covered.whole.contains(&path)
+            && !is_of_a_restore(&path)
             && entry.file_name() != "fabkeep.toml"
         {
             remarks.push(format!("{} is not in any node's directory and is not in the inventory", path.display()));
