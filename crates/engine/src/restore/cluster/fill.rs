@@ -218,8 +218,7 @@ fn decide(
         restored.findings.extend(found);
     }
     for finding in directories.iter().filter_map(judge_owners) {
-        run.found(&finding);
-        restored.findings.push(finding);
+        run.report(restored, finding);
     }
     let kept: BTreeSet<usize> = whole.iter().copied().collect();
     let ids: Vec<String> = directories
@@ -310,8 +309,7 @@ fn allowed(
             format!("it mounts {} while a part of it is filled", pod.claims.join(", ")),
             "make sure that it does not write into the restored directories",
         );
-        run.found(&finding);
-        restored.findings.push(finding);
+        run.report(restored, finding);
         out.insert((pod.namespace, pod.name));
     }
     Ok(out)
@@ -345,8 +343,7 @@ fn tell(run: &Run<'_>, restored: &mut Restored, pods: &[MountingPod]) {
             ),
             "find out what starts it (GitOps, an operator, an autoscaler, a person) and stop that until the restore is done",
         );
-        run.found(&finding);
-        restored.findings.push(finding);
+        run.report(restored, finding);
     }
 }
 

@@ -62,6 +62,12 @@ impl Run<'_> {
     fn found(&self, finding: &Finding) {
         self.reporter.event(Event::Found(finding));
     }
+
+    /// Reports a finding, which belongs to the result too.
+    fn report(&self, restored: &mut Restored, finding: Finding) {
+        self.found(&finding);
+        restored.findings.push(finding);
+    }
 }
 
 /// Carries a plan out.

@@ -80,8 +80,7 @@ fn scaled_down(run: &Run<'_>, restored: &mut Restored, known: &Declaration) -> R
         "somebody else created it while the restore ran, and it wanted pods: it was scaled down again until its data is there",
         "find out what creates it (GitOps, an operator, a person) and stop that until the restore is done",
     );
-    run.found(&finding);
-    restored.findings.push(finding);
+    run.report(restored, finding);
     Ok(Some(workload))
 }
 
@@ -113,8 +112,7 @@ fn made_by_others(
         format!("somebody else created it while the restore ran, with another declaration ({at}): it is left as it is"),
         "compare it with that of the recovery point, and correct it if necessary",
     );
-    run.found(&finding);
-    restored.findings.push(finding);
+    run.report(restored, finding);
     Ok(None)
 }
 

@@ -77,8 +77,7 @@ pub(super) fn create(
                 format!("it is filled from the repository, because its kept snapshot cannot be used: {problem}"),
                 "no action is needed for this restore; look at the driver before you rely on kept snapshots again",
             );
-            run.found(&finding);
-            restored.findings.push(finding);
+            run.report(restored, finding);
             return Ok(run.target.create(declared)?);
         }
     };
@@ -116,8 +115,7 @@ pub(super) fn take_back(run: &Run<'_>, record: &Record, restored: &mut Restored)
                 format!("it was made for this restore and could not be removed: {error}"),
                 "remove it with `fabkeep clean`; the kept snapshot stays",
             );
-            run.found(&finding);
-            restored.findings.push(finding);
+            run.report(restored, finding);
         }
     }
 }

@@ -288,24 +288,27 @@ fn started_nodes(started: Vec<Started>, root: &Path, only_here: bool, remarks: &
             )),
         }
     }
-    for node in only_told {
-        // With the keys of a node whose data is here, it is that node as it was once.
-        let keys = |node: &Node| -> BTreeSet<PathBuf> {
-            let keys =
-                node.directories.iter().filter(|(role, _)| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls));
-            keys.map(|(_, path)| claims::real(path)).collect()
-        };
+    add_told(only_told, &mut out, remarks);
+    out
+}
+
+/// Adds nodes of settings that nothing reads and whose data is not here. With the keys of a node that is here, it is that node as it was once.
+fn add_told(told: Vec<Node>, nodes: &mut Vec<Node>, remarks: &mut Remarks) {
+    let keys = |node: &Node| -> BTreeSet<PathBuf> {
+        let keys = node.directories.iter().filter(|(role, _)| matches!(role, DirectoryRole::Msp | DirectoryRole::Tls));
+        keys.map(|(_, path)| claims::real(path)).collect()
+    };
+    for node in told {
         let own = keys(&node);
-        if out.iter().any(|other| other.role == node.role && !keys(other).is_disjoint(&own)) {
+        if nodes.iter().any(|other| other.role == node.role && !keys(other).is_disjoint(&own)) {
             remarks.push(format!(
                 "{}: nothing reads these settings, their data is not on this machine, and another node has their keys: no node of the inventory",
                 node.origin
             ));
         } else {
-            out.push(node);
+            nodes.push(node);
         }
     }
-    out
 }
 
 /// The nodes that configuration files tell of which nothing was seen to start.

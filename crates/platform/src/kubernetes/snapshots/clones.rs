@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::take::DriverWait;
+use super::take::{DriverWait, if_ready};
 use super::{CLONE, Claim, claims, labels};
 use crate::PlatformError;
 use crate::kubernetes::Kubernetes;
@@ -45,15 +45,7 @@ impl Kubernetes {
         };
         let what = format!("waiting until the snapshot of claim {namespace}/{source} can be read");
         let mut wait = DriverWait::new(what, READY, None);
-        let status = loop {
-            let status = self.snapshot_status(namespace, &snapshot)?;
-            let ready =
-                status.as_ref().and_then(|status| status.get("readyToUse")).and_then(serde_json::Value::as_bool);
-            match status {
-                Some(status) if ready == Some(true) => break status,
-                other => wait.again(other.as_ref())?,
-            }
-        };
+        let status = wait.until(|| self.snapshot_status(namespace, &snapshot), if_ready)?;
         let name = {
             let mut taken = self.taken.lock();
             let taken = taken.get_or_insert_default();

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pre
 use serde_json::{Value, json};
 
 use super::remove::let_go;
-use super::take::DriverWait;
+use super::take::{DriverWait, if_ready};
 use super::{KEPT, clones, contents, group_contents, groups, plan, snapshots};
 use crate::kubernetes::connection::{Connection, failed};
 use crate::kubernetes::objects::{MANAGED_BY, RUN, annotation, name_of, text};
@@ -38,13 +38,7 @@ impl Kubernetes {
         for ((namespace, claim), name) in taken {
             let what = format!("waiting until the snapshot of claim {namespace}/{claim} can be kept");
             let mut wait = DriverWait::new(what.clone(), clones::READY, None);
-            let status = loop {
-                let status = self.snapshot_status(&namespace, &name)?;
-                match status {
-                    Some(status) if status.get("readyToUse").and_then(Value::as_bool) == Some(true) => break status,
-                    other => wait.again(other.as_ref())?,
-                }
-            };
+            let status = wait.until(|| self.snapshot_status(&namespace, &name), if_ready)?;
             let content = text(&status, "/boundVolumeSnapshotContentName").unwrap_or_default().to_owned();
             let found = self.connection.run(&what, |client| {
                 let content = &content;

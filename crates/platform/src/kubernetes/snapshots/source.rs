@@ -7,7 +7,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::{Value, json};
 
-use super::take::DriverWait;
+use super::take::{DriverWait, if_ready};
 use super::{LENT, claims, contents, plan, snapshots};
 use crate::kubernetes::Target;
 use crate::kubernetes::connection::{Connection, failed, is_forbidden};
@@ -136,16 +136,12 @@ impl Target {
         let what = format!("making the kept snapshot of claim {} usable in namespace {namespace}", kept.of());
         put_new(&self.connection, &what, content, contents)?;
         put_new(&self.connection, &what, snapshot, |client| snapshots(client, namespace))?;
-        let mut wait = DriverWait::new(what.clone(), READY, None).with_errors_for(ERROR_FOR);
-        loop {
+        let status = || {
             let found =
                 self.connection.run(&what, |client| async move { snapshots(client, namespace).get(name).await })?;
-            let status = found.data.get("status");
-            if status.and_then(|status| status.get("readyToUse")).and_then(Value::as_bool) == Some(true) {
-                return Ok(());
-            }
-            wait.again(status)?;
-        }
+            Ok(found.data.get("status").cloned())
+        };
+        DriverWait::new(what.clone(), READY, None).with_errors_for(ERROR_FOR).until(status, if_ready).map(|_| ())
     }
 
     /// Takes back what was lent: the driver's snapshot stays.

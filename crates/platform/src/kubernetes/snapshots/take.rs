@@ -41,8 +41,23 @@ impl<'a> DriverWait<'a> {
         DriverWait { error_for, ..self }
     }
 
+    /// Looks at the object's status until it is as wanted, which `wanted` returns.
+    pub fn until<T>(
+        &mut self,
+        mut status: impl FnMut() -> Result<Option<Value>, PlatformError>,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T, PlatformError> {
+        loop {
+            let status = status()?;
+            match status.as_ref().and_then(&wanted) {
+                Some(found) => return Ok(found),
+                None => self.again(status.as_ref())?,
+            }
+        }
+    }
+
     /// Waits a little before the object is looked at again; an error when there is no reason to.
-    pub fn again(&mut self, status: Option<&Value>) -> Result<(), PlatformError> {
+    fn again(&mut self, status: Option<&Value>) -> Result<(), PlatformError> {
         let message = status.and_then(|status| text(status, "/error/message"));
         match message {
             Some(message) if self.error.as_ref().is_none_or(|(known, _)| known != message) => {
@@ -72,9 +87,14 @@ impl<'a> DriverWait<'a> {
     }
 }
 
+/// Returns the status of a snapshot that can be read.
+pub(super) fn if_ready(status: &Value) -> Option<Value> {
+    (status.get("readyToUse").and_then(Value::as_bool) == Some(true)).then(|| status.clone())
+}
+
 /// Returns when a snapshot was cut; `None` while it is not.
-fn cut_at(status: Option<&Value>) -> Option<Timestamp> {
-    text(status?, "/creationTime")?.parse().ok()
+fn cut_at(status: &Value) -> Option<Timestamp> {
+    text(status, "/creationTime")?.parse().ok()
 }
 
 impl Kubernetes {
@@ -206,13 +226,7 @@ impl Kubernetes {
         for (claim, name) in set.names().zip(names) {
             let what = format!("taking the snapshot of claim {}/{claim}", set.namespace);
             let mut wait = DriverWait::new(what, limit, Some(reported));
-            let time = loop {
-                let status = self.snapshot_status(&set.namespace, &name)?;
-                match cut_at(status.as_ref()) {
-                    Some(time) => break time,
-                    None => wait.again(status.as_ref())?,
-                }
-            };
+            let time = wait.until(|| self.snapshot_status(&set.namespace, &name), cut_at)?;
             out.push((claim.to_owned(), time));
         }
         Ok(out)
@@ -228,19 +242,16 @@ impl Kubernetes {
     ) -> Result<Vec<(String, Timestamp)>, PlatformError> {
         let namespace = &set.namespace;
         let what = format!("taking the group of snapshots {namespace}/{name}");
-        let mut wait = DriverWait::new(what.clone(), limit, Some(reported));
         let resource = group_resource(version);
-        let time = loop {
+        let status = || {
             let found = self.connection.run(&what, |client| {
                 let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
                 async move { api.get(name).await }
             })?;
-            let status = found.data.get("status");
-            match cut_at(status) {
-                Some(time) => break time,
-                None => wait.again(status)?,
-            }
+            Ok(found.data.get("status").cloned())
         };
+        let mut wait = DriverWait::new(what.clone(), limit, Some(reported));
+        let time = wait.until(status, cut_at)?;
         // The members' objects are made when the group is cut; the claim of each says whose it is.
         let members = loop {
             let members = members(&self.connection, namespace, name)?;

@@ -22,7 +22,7 @@ use crate::kubernetes::objects::{MANAGED_BY, RUN, label, name_of, text};
 
 /// A helper pod that does not run after this long is reported.
 const SLOW: Duration = Duration::from_secs(5);
-/// How long what a helper pod mounts may be missing.
+/// How long what a helper pod mounts may be missing, and how often that is looked for.
 const ABSENT: Duration = Duration::from_secs(15);
 /// How long a helper pod may take to run.
 const START: Duration = Duration::from_secs(180);
@@ -164,7 +164,7 @@ fn start_now(connection: &Arc<Connection>, wanted: &HelperPod<'_>, label: &str) 
     }
     let wanted = HelperPod { host: host.as_deref(), ..*wanted };
     let rights = create(connection, &wanted, false)?;
-    let begun = Instant::now();
+    let (begun, mut look_for_absent) = (Instant::now(), ABSENT);
     loop {
         let found = connection.run("looking at the helper pod", |client| {
             let namespace = namespace.clone();
@@ -202,10 +202,11 @@ fn start_now(connection: &Arc<Connection>, wanted: &HelperPod<'_>, label: &str) 
             .or_else(|| scheduling.and_then(|condition| condition.message.clone()))
             .unwrap_or_else(|| "it is not running yet".to_owned());
         connection.starting.waits(label, &why);
-        let absent = match begun.elapsed() > ABSENT {
-            true => connection.absent(&namespace, &wanted.manifest(rights).unwrap_or_default()),
-            false => Vec::new(),
-        };
+        let mut absent = Vec::new();
+        if begun.elapsed() > look_for_absent {
+            look_for_absent = begun.elapsed() + ABSENT;
+            absent = connection.absent(&namespace, &wanted.manifest(rights).unwrap_or_default());
+        }
         if !absent.is_empty() {
             return Err(wrong(
                 format!("{why}; these objects do not exist: {}", absent.join(", ")),
